@@ -1,0 +1,94 @@
+"""Every table's columns, once: name, type, unit and meaning. README's table is made from this."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Raised whenever a store written before can no longer be read or continued."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: Its name, with the unit where there is one.
+        type: Its Arrow type.
+        meaning: One sentence for people.
+        repeatable: Whether the same spec gives the same value again (on the same kind of processor); what names the
+            occasion rather than the result (times, machines, versions) is not.
+    """
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    repeatable: bool = True
+
+
+def _columns(*rows: tuple[str, pa.DataType, str], repeatable: bool = True) -> tuple[Column, ...]:
+    return tuple(
+        Column(name=name, type=type_, meaning=meaning, repeatable=repeatable) for name, type_, meaning in rows
+    )
+
+
+CELLS = _columns(
+    ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
+    ("treatment", pa.string(), "baseB, BnB, BnB+, AnB, AnB+, RnB, or baseB-2x (a base trained for twice the steps)."),
+    ("halves", pa.string(), "How the classes were halved: random, or the name of a fixed pair."),
+    ("split", pa.string(), "Which halving: random0, random1, ..., or the name of the fixed pair."),
+    ("direction", pa.string(), "A->B where the target is the second half, B->A where it is the first."),
+)
+"""The place of a trial in one sweep's grid; the same trial can have places in several sweeps."""
+
+TRIALS = (
+    *_columns(
+        ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
+        ("dataset", pa.string(), "Data set of the target task."),
+        ("base_task", pa.string(), "Task the copied layers were trained on; null for bases and for RnB."),
+        ("target_task", pa.string(), "Task trained and evaluated on."),
+        ("network", pa.string(), "Name of the network."),
+        ("stages", pa.list_(pa.string()), "Names of the network's layers, from input to head."),
+        ("n_layers", pa.int64(), "Layers copied (for RnB: left random), counted from the input; 0 for a base."),
+        ("cut", pa.string(), "Name of the last copied layer; null for a base."),
+        ("frozen", pa.bool_(), "Whether the first n layers stayed as they were; null for a base."),
+        ("pretrain_id", pa.string(), "Identity of the base copied from; null for bases and RnB."),
+        ("pretrain_step", pa.int64(), "Training step of the base's checkpoint; null for bases and RnB."),
+        ("seed", pa.int64(), "Seed of weights, batches and augmentation."),
+        ("steps", pa.int64(), "Optimiser steps."),
+        ("train_images", pa.int64(), "Training images of the target task."),
+        ("test_images", pa.int64(), "Test images of the target task."),
+        ("top1", pa.float64(), "Test accuracy after the last step, as a fraction."),
+        ("loss_nats", pa.float64(), "Test cross-entropy after the last step, in nats."),
+        ("top1_best10", pa.float64(), "Mean of the 10 best test accuracies (2014's optimistic score), as a fraction."),
+        ("train_top1", pa.float64(), "Accuracy on the training images, in eval mode without augmentation."),
+        ("train_loss_nats", pa.float64(), "Cross-entropy on the training images, likewise, in nats."),
+        ("config", pa.string(), "The resolved config: canonical JSON, whose hash is the id."),
+    ),
+    *_columns(
+        ("wall_time_s", pa.float64(), "Seconds the trial took, data and evaluation included."),
+        ("images_per_s", pa.float64(), "Training images a second, evaluation left out."),
+        ("device", pa.string(), "Processor it ran on."),
+        ("host", pa.string(), "Machine it ran on."),
+        ("finished_at", pa.timestamp("us", tz="UTC"), "When it finished."),
+        ("versions", pa.string(), "Versions of raytransfer, Python, torch and Ray, as JSON."),
+        ("commit", pa.string(), "Commit of the raytransfer checkout; null where it is not one."),
+        repeatable=False,
+    ),
+)
+"""One row a finished trial: the result that everything else is derived from."""
+
+CURVES = _columns(
+    ("id", pa.string(), "Identity of the trial."),
+    ("step", pa.int64(), "Optimiser steps done at this evaluation."),
+    ("learning_rate", pa.float64(), "Learning rate of the last step before it."),
+    ("train_loss_nats", pa.float64(), "Mean cross-entropy of the training batches since the evaluation before."),
+    ("top1", pa.float64(), "Test accuracy, as a fraction."),
+    ("loss_nats", pa.float64(), "Test cross-entropy, in nats."),
+)
+"""One row an evaluation: the learning curves."""
+
+
+def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
+    """The Arrow schema of a table."""
+    return pa.schema([(column.name, column.type) for column in columns])

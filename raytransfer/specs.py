@@ -1,0 +1,218 @@
+"""What a trial is: frozen dataclasses whose content is their identity.
+
+A spec holds only what can change a result. Paths, workers, devices and slot sizes live elsewhere, so the same spec in
+two sweeps, or on two machines, is one run.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from raytransfer.errors import UserError
+
+HASH_VERSION = 1
+"""Raised whenever the same content would no longer give the same result; it starts every identity anew."""
+
+_ID_LENGTH = 16  # 64 bits: a clash among a million trials has a chance of about 3 in 10^8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """Some classes of one data set, and which of their training images.
+
+    Attributes:
+        dataset: The data set's name, for people.
+        fingerprint: Hash of its decoded images and labels, so that other data under the same name is another task.
+        classes: Class indices in the data set, ascending; the task's label i is ``classes[i]``.
+        train_per_class: Training images drawn of each class, or None for all. Test images are always all.
+        draw_seed: Seed of that draw; 0 where all images are used.
+    """
+
+    dataset: str
+    fingerprint: str
+    classes: tuple[int, ...]
+    train_per_class: int | None
+    draw_seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """A network of the zoo and how its weights start.
+
+    Attributes:
+        name: Key of ``raytransfer.networks.zoo.ZOO``.
+        init: ``network`` for the network's own initialisation, ``kaiming`` (normal, fan-in, ReLU gain) or ``gaussian``
+            (standard deviation 0.01) for all its weights; the biases are zero in the latter two.
+    """
+
+    name: str
+    init: Literal["network", "kaiming", "gaussian"] = "network"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one network is trained: SGD with momentum on the cross-entropy.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Images a step; a task with fewer training images takes all of them each step.
+        learning_rate: Peak learning rate.
+        momentum: Momentum of SGD (not Nesterov's).
+        weight_decay: Coefficient of the L2 penalty.
+        schedule: ``constant``, ``step`` (times ``gamma`` at each milestone) or ``cosine`` (to zero).
+        milestones: Where the step schedule drops, as fractions of ``steps``.
+        gamma: Factor of each drop of the step schedule.
+        warmup_steps: Steps over which the learning rate first rises linearly.
+        bias_lr_multiplier: Learning rate of biases relative to that of weights (2 in the 2014 recipe).
+        bias_decay_multiplier: Weight decay of biases relative to that of weights (0 in the 2014 recipe).
+        mirror: Whether each training image is mirrored with probability one half.
+        pad_px: Zero padding on every side before a training image is cropped.
+        crop_px: Side of the random training crop and the central test crop; None for the image's own side.
+        normalization: ``standard`` (zero mean and unit variance per channel of the data set's training images) or
+            ``mean`` (only the mean is subtracted, pixels stay on 0..255, as in the 2014 recipe).
+        precision: ``fp32``, or ``bf16`` for autocast to bfloat16.
+        channels_last: Whether images and weights lie in channels-last memory.
+        evaluations: Evaluations on the test images, evenly spaced, the last after the last step.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["constant", "step", "cosine"] = "cosine"
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    warmup_steps: int = 0
+    bias_lr_multiplier: float = 1.0
+    bias_decay_multiplier: float = 1.0
+    mirror: bool = False
+    pad_px: int = 0
+    crop_px: int | None = None
+    normalization: Literal["standard", "mean"] = "standard"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+    evaluations: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSpec:
+    """A base network: all layers start at random and train on one task.
+
+    Attributes:
+        task: What it is trained on.
+        network: The network.
+        recipe: How it is trained.
+        seed: Seed of the weights, the batches and the augmentation.
+    """
+
+    task: TaskSpec
+    network: NetworkSpec
+    recipe: Recipe
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """Identity of the run, from its content."""
+        return _identity(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferSpec:
+    """A network whose first layers are copied from a base and whose others start anew.
+
+    Attributes:
+        base: The base copied from, or None for the control whose first layers stay random (RnB).
+        pretrain_step: The step of the base's checkpoint; ``base.recipe.steps`` is the finished base, None goes with
+            no base.
+        task: The target task.
+        network: The network, the base's where there is one.
+        recipe: How the target is trained.
+        n_layers: Layers copied, counted from the input: 1..N-1 of a network of N layers.
+        frozen: Whether the copied layers stay as they are, or train with the rest.
+        seed: Seed of the fresh weights, the batches and the augmentation.
+    """
+
+    base: PretrainSpec | None
+    pretrain_step: int | None
+    task: TaskSpec
+    network: NetworkSpec
+    recipe: Recipe
+    n_layers: int
+    frozen: bool
+    seed: int
+
+    def __post_init__(self) -> None:
+        if (self.base is None) != (self.pretrain_step is None):
+            raise UserError("a transfer names a base and a pretrain step, or neither")
+        if self.base is not None and self.base.network != self.network:
+            raise UserError(f"a transfer copies {self.base.network} into {self.network}: both must be the same network")
+        if self.base is None and not self.frozen:
+            raise UserError("a transfer without a base is the frozen random control: fine-tuned, it would be a base")
+
+    @property
+    def id(self) -> str:
+        """Identity of the run, from its content."""
+        return _identity(self)
+
+
+TrialSpec = PretrainSpec | TransferSpec
+
+
+def to_json(spec: TrialSpec) -> str:
+    """Canonical JSON of a spec: sorted keys, no spaces, floats as floats; ``from_json`` reads it back.
+
+    Raises:
+        UserError: A float is infinite or not a number.
+    """
+    kind = "pretrain" if isinstance(spec, PretrainSpec) else "transfer"
+    return json.dumps({"kind": kind, **_plain(spec)}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def from_json(text: str) -> TrialSpec:
+    """The spec that ``to_json`` wrote."""
+    content = json.loads(text)
+    kind = content.pop("kind")
+    spec: TrialSpec = _build(PretrainSpec if kind == "pretrain" else TransferSpec, content)
+    return spec
+
+
+def _identity(spec: TrialSpec) -> str:
+    return hashlib.sha256(f"{HASH_VERSION}{to_json(spec)}".encode()).hexdigest()[:_ID_LENGTH]
+
+
+def _plain(spec: Any) -> dict[str, Any]:
+    """A dataclass as JSON types; what is declared a float becomes one, so that 1 and 1.0 are the same value."""
+    hints = typing.get_type_hints(type(spec))
+    return {field.name: _plain_value(getattr(spec, field.name), hints[field.name]) for field in dataclasses.fields(spec)}
+
+
+def _plain_value(value: Any, hint: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return _plain(value)
+    if isinstance(value, tuple):
+        return [_plain_value(item, typing.get_args(hint)[0]) for item in value]
+    if hint is float:
+        if not math.isfinite(value):
+            raise UserError(f"{value} is no value of a spec: its numbers must be finite")
+        return float(value) + 0.0  # -0.0 becomes 0.0
+    return value
+
+
+def _build(cls: Any, content: dict[str, Any]) -> Any:
+    hints = typing.get_type_hints(cls)
+    return cls(**{name: _build_value(hints[name], value) for name, value in content.items()})
+
+
+def _build_value(hint: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, dict):
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        return _build(next(option for option in options if dataclasses.is_dataclass(option)), value)
+    return value
