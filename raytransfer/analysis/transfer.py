@@ -1,0 +1,321 @@
+"""How well layers transfer: means of the treatments, the readings of Yosinski et al. 2014, and their published boosts.
+
+Every function takes *results*: one row for each finished cell of a sweep's grid, with at least ``treatment``,
+``halves``, ``split``, ``direction``, ``seed``, ``n_layers`` (0 for bases) and the metric; ``raytransfer.schema`` says
+what they mean. Split and direction fix the target: the base of the first half is the ``baseB`` of direction ``B->A``.
+A *unit* is one (split, direction, seed). The grid may be unfinished: a difference is taken where both runs exist. The
+order of the rows changes nothing, not even the last bit.
+
+Intervals are 95% and of Student's t (``raytransfer.analysis.intervals`` says why), with units treated as independent
+draws of classes, weights and batches. They are not quite: the two directions of a split share its halves and bases,
+and seeds share the split.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from raytransfer.analysis.intervals import Interval, clustered_t, student_t, welch_t
+
+BASES = ("baseB", "baseB-2x")
+"""Treatments that copy no layer: one such run stands against the runs of every n."""
+
+_TREATMENTS = (*BASES, "BnB", "BnB+", "AnB", "AnB+", "RnB")  # the order of every table; others follow by name
+
+READINGS = {
+    "co-adaptation drop": ("baseB", "BnB"),
+    "specificity drop": ("BnB", "AnB"),
+    "recovery": ("BnB+", "BnB"),
+    "generalisation boost": ("AnB+", "baseB"),
+    "distance effect": ("baseB", "AnB"),
+    "value of distant features": ("AnB", "RnB"),
+    "boost over twice the steps": ("AnB+", "baseB-2x"),
+    "boost over selffer": ("AnB+", "BnB+"),
+}
+"""Each reading is its first treatment minus its second; the last two are controls.
+
+The distance effect is that difference for dissimilar halves minus the same for random halves, and the value of distant
+features is asked of dissimilar halves only.
+"""
+
+_UNIT = ["split", "direction", "seed"]
+_MEANS_COLUMNS = ["treatment", "halves", "n_layers", "mean", "low", "high", "units"]
+_READINGS_COLUMNS = ["reading", "halves", "n_layers", "estimate", "low", "high", "units", "random_units", "method"]
+
+
+def treatment_means(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
+    """Average every treatment at every n (Yosinski et al. 2014, Figure 2, bottom).
+
+    The interval covers the mean over new units, so it contains the spread between targets, which the paired readings
+    are free of: overlap of two treatments' intervals does not mean that they are equal.
+
+    Args:
+        results: One row a cell of the grid.
+        metric: Column to average; ``top1_best10`` is the score of 2014.
+
+    Returns:
+        One row for each treatment, halves and n_layers that has a run: mean, low and high (in the metric's unit, for
+        top-1 a fraction; NaN low and high where there is one unit) and units. Bases come first, random halves before
+        dissimilar ones.
+
+    Raises:
+        ValueError: A column is missing, or two rows claim the same treatment, split, direction, seed and n.
+    """
+    rows: list[dict[str, Any]] = []
+    for (treatment, halves, n_layers), group in _checked(results, metric).groupby(["treatment", "halves", "n_layers"]):
+        interval = student_t(_floats(group[metric]))
+        rows.append(
+            {
+                "treatment": treatment,
+                "halves": halves,
+                "n_layers": n_layers,
+                "mean": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "units": len(group),
+            }
+        )
+    rows.sort(key=lambda row: (_rank(row["treatment"]), _halves_rank(row["halves"]), row["n_layers"]))
+    return pd.DataFrame(rows, columns=_MEANS_COLUMNS)
+
+
+def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
+    """Take the six readings of Yosinski et al. 2014 at every n, and two controls: differences with intervals.
+
+    Positive values mean what the name says:
+
+    - co-adaptation drop = baseB − BnB: lost where frozen layers were cut from the ones they were trained with;
+    - specificity drop = BnB − AnB: lost on top because the layers were trained on another task;
+    - recovery = BnB+ − BnB: won back by fine-tuning the copied layers;
+    - generalisation boost = AnB+ − baseB: what a start from another task adds after fine-tuning;
+    - distance effect = (baseB − AnB) of dissimilar halves − (baseB − AnB) of random halves;
+    - value of distant features = AnB − RnB on dissimilar halves: what layers trained on a distant task are worth over
+      random ones;
+    - boost over twice the steps = AnB+ − baseB-2x: the boost, when a base has trained as long as AnB+ and its base
+      together;
+    - boost over selffer = AnB+ − BnB+: the boost, when the same network has trained twice on its own task.
+
+    All but the distance effect are paired within unit, so that an easy target or a lucky seed cancels; the interval is
+    that of a paired t. The distance effect compares two independent groups of units, whose targets differ: Welch's t.
+
+    Args:
+        results: One row a cell of the grid.
+        metric: Column to compare.
+
+    Returns:
+        One row for each reading, halves and n_layers that has a unit: estimate, low and high (in the metric's unit,
+        for top-1 fractions in −1..1; NaN low and high where there is one unit), units, random_units (the units on
+        random halves that a distance effect is measured against, else missing) and method (``paired t`` or
+        ``Welch t``).
+
+    Raises:
+        ValueError: A column is missing, or two rows claim the same treatment, split, direction, seed and n.
+    """
+    checked = _checked(results, metric)
+    rows: list[dict[str, Any]] = []
+    for reading, (first, second) in READINGS.items():
+        differences = _differences(checked, first, second, metric)
+        groups: dict[Any, NDArray[np.float64]] = {
+            key: _floats(group["difference"]) for key, group in differences.groupby(["halves", "n_layers"])
+        }
+        for halves, n_layers in sorted(groups, key=lambda key: (_halves_rank(key[0]), key[1])):
+            values = groups[halves, n_layers]
+            reference = groups.get(("random", n_layers))
+            if reading in ("distance effect", "value of distant features") and halves == "random":
+                continue
+            if reading == "distance effect":
+                if reference is not None:
+                    rows.append(
+                        _row(reading, halves, n_layers, welch_t(values, reference), len(values), len(reference))
+                    )
+            else:
+                rows.append(_row(reading, halves, n_layers, student_t(values), len(values), None))
+    return pd.DataFrame(rows, columns=_READINGS_COLUMNS).astype({"random_units": "Int64"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boost:
+    """A gain averaged over several n.
+
+    Attributes:
+        of: The treatment that gains.
+        over: The treatment it gains over.
+        first: Smallest n.
+        last: Largest n.
+        method: ``unpaired`` or ``paired, t over units``.
+        estimate: The gain, in the metric's unit; NaN without runs.
+        low: Lower end of the 95% interval; NaN where unpaired or with one unit.
+        high: Upper end, likewise.
+        runs: Runs of ``of`` that entered.
+        units: Units they belong to.
+    """
+
+    of: str
+    over: str
+    first: int
+    last: int
+    method: str
+    estimate: float
+    low: float
+    high: float
+    runs: int
+    units: int
+
+
+def boost(
+    results: pd.DataFrame, *, of: str, over: str, first: int, last: int, paired: bool, metric: str = "top1"
+) -> Boost:
+    """Average the gain of one treatment over another on random halves over all runs with first ≤ n ≤ last.
+
+    Unpaired, it is the mean of the runs of ``of`` minus the mean of the runs of ``over`` (of all its runs, where
+    ``over`` is a base), each run weighing the same. The boosts that Yosinski et al. 2014 published are of this kind:
+    they come out to the third decimal. Where the two treatments did not run on the same targets, it also contains the
+    difference between those targets. It has no interval, as the two means share units.
+
+    Paired, it is the mean over the runs of ``of`` of (run − the run of ``over`` in the same unit, and of the same n
+    unless ``over`` is a base); runs without a partner are left out. Runs of one unit share a base, so the interval
+    counts units, not runs: a t interval with units − 1 degrees of freedom (``intervals.clustered_t``).
+
+    Args:
+        results: One row a cell of the grid.
+        of: Treatment that gains, such as ``AnB+``.
+        over: Treatment it is held against: ``baseB``, ``baseB-2x``, ``BnB+``, ...
+        first: Smallest n.
+        last: Largest n.
+        paired: Whether each run is held against its own unit's.
+        metric: Column to compare; 2014 published ``top1_best10``.
+
+    Raises:
+        ValueError: Not 1 ≤ first ≤ last; a column is missing; or two rows claim the same treatment, split, direction,
+            seed and n.
+    """
+    if not 1 <= first <= last:
+        raise ValueError(f"n from {first} to {last}: copied layers count from 1, and the first is at most the last")
+    checked = _checked(results, metric)
+    random = checked[checked["halves"] == "random"]
+    span = random[random["n_layers"].between(first, last) | random["treatment"].isin(BASES)]
+    if paired:
+        runs = _differences(span, of, over, metric)
+        units = runs.groupby(_UNIT).ngroup().to_numpy()
+        interval = clustered_t(_floats(runs["difference"]), units)
+    else:
+        runs = span[span["treatment"] == of]
+        units = runs.groupby(_UNIT).ngroup().to_numpy()
+        reference = student_t(_floats(span.loc[span["treatment"] == over, metric])).estimate
+        gain = student_t(_floats(runs[metric])).estimate - reference
+        interval = Interval(estimate=gain, low=math.nan, high=math.nan)
+    return Boost(
+        of=of,
+        over=over,
+        first=first,
+        last=last,
+        method="paired, t over units" if paired else "unpaired",
+        estimate=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+        runs=len(runs),
+        units=len(np.unique(units)),
+    )
+
+
+def boosts(
+    results: pd.DataFrame, spans: Iterable[tuple[int, int]] = ((1, 7), (3, 7), (5, 7)), metric: str = "top1"
+) -> pd.DataFrame:
+    """Give the published boosts and what pairing makes of them, a row each.
+
+    AnB+ over baseB and over BnB+ unpaired, as published; then AnB+ and BnB+ each over the base of its own target, and
+    AnB+ over the BnB+ of its own unit. Where the paired gains of AnB+ and BnB+ agree, the boost owes little to
+    the other task.
+
+    Args:
+        results: One row a cell of the grid.
+        spans: First and last n of each average; those of the paper unless given.
+        metric: Column to compare; 2014 published ``top1_best10``.
+
+    Returns:
+        The fields of ``Boost`` as columns; comparisons that no run enters are left out.
+
+    Raises:
+        ValueError: As in ``boost``.
+    """
+    comparisons = (
+        ("AnB+", "baseB", False),
+        ("AnB+", "BnB+", False),
+        ("AnB+", "baseB", True),
+        ("BnB+", "baseB", True),
+        ("AnB+", "BnB+", True),
+    )
+    all_boosts = [
+        boost(results, of=of, over=over, first=first, last=last, paired=paired, metric=metric)
+        for of, over, paired in comparisons
+        for first, last in spans
+    ]
+    columns = [field.name for field in dataclasses.fields(Boost)]
+    return pd.DataFrame([dataclasses.asdict(b) for b in all_boosts if not math.isnan(b.estimate)], columns=columns)
+
+
+def _checked(results: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Take the columns that count, in one order: sums in another order may differ in the last bit."""
+    key = ["treatment", *_UNIT, "n_layers"]
+    columns = [*key, "halves", metric]
+    if missing := [column for column in columns if column not in results.columns]:
+        raise ValueError(
+            f"results lack the column {', '.join(missing)}; they have {', '.join(map(str, results.columns))}"
+        )
+    repeated = results[results.duplicated(key)]
+    if not repeated.empty:
+        names = "; ".join(
+            f"{row.treatment} of {row.split} {row.direction} seed {row.seed} n={row.n_layers}"
+            for row in repeated[key].drop_duplicates().itertuples()
+        )
+        raise ValueError(f"results hold more than one row of the same run: {names}")
+    return results[columns].sort_values(key, ignore_index=True)
+
+
+def _differences(results: pd.DataFrame, first: str, second: str, metric: str) -> pd.DataFrame:
+    """First minus second treatment, a row for each unit and n where both ran: halves, the unit, n_layers, difference.
+
+    At least one of the two is no base: it gives the n.
+    """
+    left, right = _runs(results, first, metric), _runs(results, second, metric)
+    shared = [column for column in left.columns if column in right.columns and column != metric]
+    both = left.merge(right, on=shared, suffixes=("_first", "_second"))
+    both["difference"] = both[f"{metric}_first"] - both[f"{metric}_second"]
+    return both
+
+
+def _runs(results: pd.DataFrame, treatment: str, metric: str) -> pd.DataFrame:
+    rows = results.loc[results["treatment"] == treatment, ["halves", *_UNIT, "n_layers", metric]]
+    return rows.drop(columns="n_layers") if treatment in BASES else rows
+
+
+def _row(
+    reading: str, halves: str, n_layers: int, interval: Interval, units: int, random_units: int | None
+) -> dict[str, Any]:
+    return {
+        "reading": reading,
+        "halves": halves,
+        "n_layers": n_layers,
+        **dataclasses.asdict(interval),
+        "units": units,
+        "random_units": random_units,
+        "method": "paired t" if random_units is None else "Welch t",
+    }
+
+
+def _floats(values: pd.Series) -> NDArray[np.float64]:
+    return values.to_numpy(dtype=np.float64, na_value=math.nan)
+
+
+def _rank(treatment: str) -> tuple[int, str]:
+    return (_TREATMENTS.index(treatment) if treatment in _TREATMENTS else len(_TREATMENTS), treatment)
+
+
+def _halves_rank(halves: str) -> tuple[bool, str]:
+    return (halves != "random", halves)

@@ -1,0 +1,303 @@
+"""From the defaults, a YAML file and the command line to one checked configuration."""
+
+import dataclasses
+import difflib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from raytransfer.errors import UserError
+from raytransfer.grid import DIRECTIONS, TREATMENTS
+from raytransfer.specs import NetworkSpec, Recipe
+
+MODES = {
+    "cached": "run what is missing, report failed trials without running them again",
+    "retry": "run what is missing and what failed",
+    "force": "run everything again",
+    "read-only": "run nothing, report what is there",
+}
+BACKENDS = {"ray": "Ray Tune, many trials at once", "in-process": "one after the other in this process, for debugging"}
+
+_PER_DATA = "per_data"  # the YAML's section of values that go with a data set
+
+
+@dataclass
+class SweepConfig:
+    """One sweep: tasks, network, grid, and where and how it runs.
+
+    Attributes:
+        data: Data set: digits, a torchvision classification set by name, or a folder or Parquet file of images.
+        data_dir: Folder in which named data sets lie, or are downloaded to.
+        cache_dir: Folder on each machine for decoded images.
+        image_size_px: Side to which images are resized and cropped when they are decoded; null keeps their own.
+        label_column: Label column of Parquet files that have several.
+        train_per_class: Training images drawn of each class; null for all.
+        halves: Ways to halve the classes, a list of: random, the name of a fixed pair such as animals/vehicles, or
+            lists of classes as {A: [...], B: [...]}.
+        splits: Random halvings (of halves=random).
+        directions: A->B, B->A or both.
+        seeds: Repeats of everything, with seeds 0, 1, ...
+        network: Network of the zoo.
+        init: Initial weights: network (its own), kaiming or gaussian (standard deviation 0.01).
+        n_layers: Layers to copy: all (1 to N-1), or a list of numbers or layer names.
+        treatments: Treatments to run, a list.
+        recipe: How every network is trained.
+        out: Folder or s3:// or gs:// URI of the store; sweeps that share one share their trials.
+        mode: What to run: cached, retry, force or read-only.
+        backend: ray or in-process.
+        slots: Trials at once; null for as many as the machine or cluster holds.
+        gpus_per_trial: GPU share of a slot where there are GPUs; without one a slot is a CPU core.
+    """
+
+    data: str = "digits"
+    data_dir: str = "~/.cache/raytransfer-data"
+    cache_dir: str = "~/.cache/raytransfer"
+    image_size_px: int | None = None
+    label_column: str | None = None
+    train_per_class: int | None = None
+    halves: Any = field(default_factory=lambda: ["random"])
+    splits: int = 2
+    directions: list[str] = field(default_factory=lambda: list(DIRECTIONS))
+    seeds: int = 2
+    network: str = "convnet8"
+    init: str = "network"
+    n_layers: Any = "all"
+    treatments: list[str] = field(default_factory=lambda: list(TREATMENTS))
+    recipe: Any = None
+    out: str = "results"
+    mode: str = "cached"
+    backend: str = "ray"
+    slots: int | None = None
+    gpus_per_trial: float = 1.0
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of the command line.
+
+    Attributes:
+        name: Dotted name.
+        default: Its value without any command line.
+        meaning: What it does.
+    """
+
+    name: str
+    default: Any
+    meaning: str
+
+
+def _recipe_schema() -> type:
+    """Recipe as a dataclass that OmegaConf accepts as a schema: mutable, strings for choices, lists for tuples."""
+
+    def accepted(hint: Any) -> Any:
+        if typing.get_origin(hint) is typing.Literal:
+            return str
+        return list[float] if typing.get_origin(hint) is tuple else hint
+
+    hints = typing.get_type_hints(Recipe)
+    columns: list[Any] = []
+    for item in dataclasses.fields(Recipe):
+        default = "???" if item.default is dataclasses.MISSING else item.default  # OmegaConf's mark of a missing value
+        if isinstance(default, tuple):
+            columns.append((item.name, accepted(hints[item.name]), field(default_factory=list)))
+        else:
+            columns.append((item.name, accepted(hints[item.name]), field(default=default)))
+    return dataclasses.make_dataclass("RecipeConfig", columns)
+
+
+def load_config(yaml: Path, arguments: Sequence[str]) -> SweepConfig:
+    """Defaults, then the YAML file, then its values for the chosen data set, then ``key=value`` arguments.
+
+    Args:
+        yaml: The sweep's own file.
+        arguments: Command-line overrides, such as ``data=cifar10`` or ``recipe.steps=100``.
+
+    Raises:
+        UserError: A key does not exist, or a value has the wrong type or lies outside its range.
+    """
+    schema = _schema()
+    given = _parse_arguments(arguments, schema)
+    file = _read_yaml(yaml)
+    per_data = file.pop(_PER_DATA, {})
+    _check_keys(file, schema, yaml.name)
+    data = Path(str(given.get("data", file.get("data", SweepConfig.data)))).name
+    preset = per_data.get(data, {})
+    _check_keys(preset, schema, f"{yaml.name}, {_PER_DATA}.{data}")
+    for layer in (file, preset, given):
+        schema = _merge(schema, layer)
+    config: Any = OmegaConf.to_object(schema)
+    _check_values(config)
+    recipe = config.recipe
+    values = {item.name: getattr(recipe, item.name) for item in dataclasses.fields(recipe)}
+    config.recipe = Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    config.halves = config.halves if isinstance(config.halves, list) else [config.halves]
+    checked: SweepConfig = config
+    return checked
+
+
+def options(yaml: Path, arguments: Sequence[str]) -> list[Option]:
+    """Every option with its default for this sweep (and its data set) and its meaning."""
+    config = load_config(yaml, arguments)
+    rows = []
+    for name, meaning in _meanings(SweepConfig).items():
+        if name == "recipe":
+            recipe = _meanings(Recipe).items()
+            rows += [Option(f"recipe.{key}", getattr(config.recipe, key), text) for key, text in recipe]
+        else:
+            rows.append(Option(name, getattr(config, name), meaning))
+    return rows
+
+
+def to_yaml(config: SweepConfig) -> str:
+    """The resolved configuration, as YAML that a sweep can be started from."""
+    plain = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
+    plain["recipe"] = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in dataclasses.asdict(config.recipe).items()
+    }
+    return OmegaConf.to_yaml(OmegaConf.create(plain))
+
+
+def _schema() -> DictConfig:
+    schema = OmegaConf.structured(SweepConfig)
+    schema.recipe = OmegaConf.structured(_recipe_schema())
+    return schema
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    return typing.cast(dict[str, Any], content)
+
+
+def _parse_arguments(arguments: Sequence[str], schema: DictConfig) -> dict[str, Any]:
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
+        if not equals:
+            raise UserError(f"{argument} is no option: options are given as name=value; --help lists them")
+        _check_key(key, schema, "the command line")
+    try:
+        return typing.cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist(list(arguments))))
+    except Exception as error:  # PyYAML's and ANTLR's errors have no common base
+        raise UserError(f"{' '.join(arguments)} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _check_keys(content: Mapping[str, Any], schema: DictConfig, place: str) -> None:
+    for key, value in content.items():
+        _check_key(key, schema, place)
+        if key == "recipe" and isinstance(value, Mapping):
+            for inner in value:
+                _check_key(f"recipe.{inner}", schema, place)
+
+
+def _check_key(key: str, schema: DictConfig, place: str) -> None:
+    known = [str(name) for name in schema if name != "recipe"] + [f"recipe.{name}" for name in schema.recipe]
+    if key in known or (key == "recipe" and place != "the command line"):
+        return
+    near = difflib.get_close_matches(key, known, n=1) or [name for name in known if name.endswith(f".{key}")]
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UserError(f"{key} in {place} is no option: {hint}--help lists them")
+
+
+def _merge(schema: DictConfig, layer: Mapping[str, Any]) -> DictConfig:
+    """Merge one value at a time, so that an error can name the option."""
+    for key, value in layer.items():
+        parts = {f"recipe.{k}": v for k, v in value.items()} if key == "recipe" else {key: value}
+        for name, part in parts.items():
+            try:
+                OmegaConf.update(schema, name, part, merge=False)
+            except OmegaConfBaseException as error:
+                hints = typing.get_type_hints(Recipe if name.startswith("recipe.") else SweepConfig)
+                rule = _type_name(hints[name.removeprefix("recipe.")])
+                raise UserError(f"{name}={part} has the wrong type: it takes {rule}") from error
+    return schema
+
+
+def _type_name(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", types.NoneType: "null"}
+    if typing.get_origin(hint) in (list, tuple):
+        return "a list"
+    if isinstance(hint, types.UnionType):
+        return " or ".join(_type_name(part) for part in typing.get_args(hint))
+    return "a word" if typing.get_origin(hint) is typing.Literal else names[hint]
+
+
+def _at_least(low: float) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value >= low, f"be at least {low}"
+
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "image_size_px": _at_least(1),
+    "train_per_class": _at_least(1),
+    "splits": _at_least(1),
+    "seeds": _at_least(1),
+    "slots": _at_least(1),
+    "gpus_per_trial": (lambda v: 0 < v <= 1 or (v > 1 and v == int(v)), "lie above 0 and up to 1, or be whole"),
+    "recipe.steps": _at_least(1),
+    "recipe.batch_size": _at_least(1),
+    "recipe.learning_rate": (lambda v: 0 < v < float("inf"), "be positive and finite"),
+    "recipe.momentum": (lambda v: 0 <= v < 1, "lie in 0..1, 1 left out"),
+    "recipe.weight_decay": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
+    "recipe.milestones": (
+        lambda v: all(0 < m < 1 for m in v) and list(v) == sorted(v),
+        "be fractions of the steps between 0 and 1, ascending",
+    ),
+    "recipe.gamma": (lambda v: 0 < v < float("inf"), "be positive and finite"),
+    "recipe.warmup_steps": _at_least(0),
+    "recipe.bias_lr_multiplier": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
+    "recipe.bias_decay_multiplier": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
+    "recipe.pad_px": _at_least(0),
+    "recipe.crop_px": _at_least(1),
+    "recipe.evaluations": _at_least(1),
+}
+
+_CHOICES: dict[str, Sequence[str]] = {
+    "mode": list(MODES),
+    "backend": list(BACKENDS),
+    "treatments": TREATMENTS,
+    "directions": DIRECTIONS,
+    "init": typing.get_args(typing.get_type_hints(NetworkSpec)["init"]),
+    **{
+        f"recipe.{name}": typing.get_args(hint)
+        for name, hint in typing.get_type_hints(Recipe).items()
+        if typing.get_origin(hint) is typing.Literal
+    },
+}
+
+
+def _check_values(config: Any) -> None:
+    def value_of(name: str) -> Any:
+        return getattr(config.recipe, name[7:]) if name.startswith("recipe.") else getattr(config, name)
+
+    for item in dataclasses.fields(config.recipe):
+        if value_of(f"recipe.{item.name}") == "???":
+            raise UserError(f"recipe.{item.name} has no value: give recipe.{item.name}=...")
+    for name, (holds, rule) in _RULES.items():
+        value = value_of(name)
+        if value is not None and not holds(value):
+            raise UserError(f"{name}={value} must {rule}")
+    for name, choices in _CHOICES.items():
+        values = value_of(name)
+        listed = values if isinstance(values, list) else [values]
+        for value in listed:
+            if value not in choices:
+                raise UserError(f"{name}={value} is not known; choose from {', '.join(choices)}")
+        if not listed or len(set(listed)) < len(listed):
+            raise UserError(f"{name}={values} must name at least one, each once; choose from {', '.join(choices)}")
+
+
+def _meanings(cls: type) -> dict[str, str]:
+    """Field meanings from the Attributes section of a docstring, so that --help and the code say the same."""
+    section = inspect.getdoc(cls).partition("Attributes:\n")[2]  # type: ignore[union-attr]
+    entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", section, flags=re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text).replace("``", "") for name, text in entries}

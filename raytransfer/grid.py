@@ -1,0 +1,148 @@
+"""The grid of Yosinski et al. 2014: which trials a sweep consists of, and in which order they can run. No I/O."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TransferSpec, TrialSpec
+
+TREATMENTS = ("baseB", "BnB", "BnB+", "AnB", "AnB+", "RnB", "baseB-2x")
+"""Yosinski et al. 2014, section 2, with two controls: RnB, layers 1..n random and frozen, and baseB-2x, a base that
+trains for twice the steps, its schedule stretched: as many steps as the base and the fine-tuning of AnB+ together."""
+
+DIRECTIONS = ("A->B", "B->A")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halving:
+    """One way to halve a data set's classes.
+
+    Attributes:
+        halves: ``random``, or the name of the fixed pair.
+        split: ``random0``, ``random1``, ..., or the name of the fixed pair.
+        a: Class indices of the first half.
+        b: Class indices of the second half.
+    """
+
+    halves: str
+    split: str
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """The place of one trial in the grid."""
+
+    treatment: str
+    halves: str
+    split: str
+    direction: str
+    spec: TrialSpec
+
+
+def cells(
+    *,
+    halvings: Sequence[Halving],
+    task: Callable[[tuple[int, ...], int], TaskSpec],
+    network: NetworkSpec,
+    recipe: Recipe,
+    treatments: Sequence[str],
+    n_layers: Sequence[int],
+    directions: Sequence[str],
+    seeds: Sequence[int],
+) -> list[Cell]:
+    """All places of the grid.
+
+    Base and transfer of a cell share the seed, and so do all treatments of a (split, direction, seed): they see the
+    same images and draw the same fresh weights and batches, which is what makes their differences paired.
+
+    Args:
+        halvings: The splits.
+        task: From class indices and seed to the task.
+        network: The network of every trial.
+        recipe: The recipe of every trial.
+        treatments: Which of ``TREATMENTS``.
+        n_layers: Numbers of layers to copy.
+        directions: Which of ``DIRECTIONS``.
+        seeds: The repeats.
+    """
+    grid = []
+    for halving in halvings:
+        for direction in directions:
+            source, target = (halving.a, halving.b) if direction == "A->B" else (halving.b, halving.a)
+            for seed in seeds:
+                base_a, base_b = (
+                    PretrainSpec(task=task(classes, seed), network=network, recipe=recipe, seed=seed)
+                    for classes in (source, target)
+                )
+                for treatment in treatments:
+                    grid += [
+                        Cell(
+                            treatment=treatment,
+                            halves=halving.halves,
+                            split=halving.split,
+                            direction=direction,
+                            spec=spec,
+                        )
+                        for spec in _specs(treatment, base_a, base_b, n_layers)
+                    ]
+    return grid
+
+
+def _specs(treatment: str, base_a: PretrainSpec, base_b: PretrainSpec, n_layers: Sequence[int]) -> list[TrialSpec]:
+    """The trials of one treatment at one (split, direction, seed)."""
+    if treatment == "baseB":
+        return [base_b]
+    if treatment == "baseB-2x":
+        recipe = base_b.recipe
+        twice = replace(recipe, steps=2 * recipe.steps, warmup_steps=2 * recipe.warmup_steps)
+        return [replace(base_b, recipe=twice)]
+    base = {"A": base_a, "B": base_b, "R": None}[treatment[0]]
+    return [
+        TransferSpec(
+            base=base,
+            pretrain_step=base and base.recipe.steps,
+            task=base_b.task,
+            network=base_b.network,
+            recipe=base_b.recipe,
+            n_layers=n,
+            frozen=not treatment.endswith("+"),
+            seed=base_b.seed,
+        )
+        for n in n_layers
+    ]
+
+
+def trials(grid: Sequence[Cell]) -> dict[str, TrialSpec]:
+    """The distinct trials of a grid by identity, each base before what copies it, then longest first.
+
+    Bases count even where no cell asks for them: what copies them needs them.
+    """
+    found: dict[str, TrialSpec] = {}
+    for cell in grid:
+        base = base_of(cell.spec)
+        for spec in (base, cell.spec) if base else (cell.spec,):
+            found[spec.id] = spec
+    needed = {base.id for spec in found.values() if (base := base_of(spec))}
+    return dict(sorted(found.items(), key=lambda item: (item[0] not in needed, -_steps_of_training(item[1]), item[0])))
+
+
+def base_of(spec: TrialSpec) -> PretrainSpec | None:
+    """The base whose checkpoint a trial copies from, if any."""
+    return spec.base if isinstance(spec, TransferSpec) else None
+
+
+def checkpoint_steps(specs: Sequence[TrialSpec]) -> dict[str, frozenset[int]]:
+    """For each base, the training steps at which some trial needs its weights."""
+    needed: dict[str, frozenset[int]] = {}
+    for spec in specs:
+        if isinstance(spec, TransferSpec) and spec.base is not None and spec.pretrain_step is not None:
+            needed[spec.base.id] = needed.get(spec.base.id, frozenset()) | {spec.pretrain_step}
+    return needed
+
+
+def _steps_of_training(spec: TrialSpec) -> float:
+    """A rough length: frozen layers cost a forward pass alone, about a third of a step."""
+    if isinstance(spec, TransferSpec) and spec.frozen:
+        return spec.recipe.steps * (1 - 0.08 * spec.n_layers)
+    return float(spec.recipe.steps)

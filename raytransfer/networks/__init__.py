@@ -1,0 +1,7 @@
+"""Networks as ordered stages, and the surgery of transfer: copy the first n, freeze the first n."""
+
+from raytransfer.networks.stages import Network, Stage
+from raytransfer.networks.surgery import copy_first, freeze_first, train_mode
+from raytransfer.networks.zoo import ZOO, build, check_network
+
+__all__ = ["ZOO", "Network", "Stage", "build", "check_network", "copy_first", "freeze_first", "train_mode"]

@@ -1,0 +1,53 @@
+"""Where a network can be cut: an ordered partition of its parameters and buffers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One layer of a network in the sense of the papers: what is copied or frozen as a whole.
+
+    Attributes:
+        name: What papers and rows call it, such as ``conv1``.
+        modules: Paths of the modules it consists of, in the order they run.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module and its stages, from the input to the head.
+
+    Attributes:
+        module: Takes images (B, C, H, W), float, and gives logits (B, classes).
+        stages: Its N stages; the last is the head, so n copied layers run from 1 to N-1.
+    """
+
+    module: nn.Module
+    stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        tensors = [*dict(self.module.named_parameters()), *dict(self.module.named_buffers())]
+        for tensor in tensors:
+            owners = [stage.name for stage in self.stages if _owns(stage, tensor)]
+            if len(owners) != 1:
+                raise ValueError(f"{tensor} must belong to one stage, and belongs to {owners or 'none'}")
+
+    def first(self, n: int) -> Iterator[nn.Module]:
+        """The modules of the first n stages, submodules included."""
+        for stage in self.stages[:n]:
+            for path in stage.modules:
+                yield from self.module.get_submodule(path).modules()
+
+    def first_names(self, n: int) -> list[str]:
+        """State-dict names of the parameters and buffers of the first n stages."""
+        return [name for name in self.module.state_dict() if any(_owns(stage, name) for stage in self.stages[:n])]
+
+
+def _owns(stage: Stage, tensor: str) -> bool:
+    return any(tensor.startswith(f"{path}.") for path in stage.modules)

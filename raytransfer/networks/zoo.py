@@ -1,0 +1,195 @@
+"""The networks a sweep can ask for by name, each with its table of stages."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from raytransfer.errors import UserError
+from raytransfer.networks.stages import Network, Stage
+from raytransfer.specs import NetworkSpec
+
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A way to build a network.
+
+    Attributes:
+        build: From input channels, image side in pixels and number of classes to the module with its own init.
+        stages: The table of stages.
+        meaning: One line for people.
+    """
+
+    build: Callable[[int, int, int], nn.Module]
+    stages: tuple[Stage, ...]
+    meaning: str
+
+
+def _convnet8(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
+    """Five 3x3 convolutions and three fully connected layers: the shape of the 2014 network for small images.
+
+    Images under 16 pixels get half the width and no pooling after conv1, so that conv5 still has a 2x2 map to pool
+    from 8x8. Weights start Kaiming-normal: without normalisation layers, eight layers do not train from smaller ones.
+    """
+    small = image_size_px < 16
+    width, hidden = (16, 64) if small else (32, 256)
+    pooled = {2, 5} if small else {1, 2, 5}
+    channels = [in_channels, width, *[2 * width] * 4]
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    side = image_size_px
+    for i in range(1, 6):
+        parts: list[nn.Module] = [nn.Conv2d(channels[i - 1], channels[i], 3, padding=1), nn.ReLU()]
+        if i in pooled:
+            parts.append(nn.MaxPool2d(2))
+            side //= 2
+        layers[f"conv{i}"] = nn.Sequential(*parts)
+    layers["fc6"] = nn.Sequential(nn.Flatten(), nn.Linear(channels[5] * side * side, hidden), nn.ReLU())
+    layers["fc7"] = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU())
+    layers["fc8"] = nn.Sequential(nn.Linear(hidden, classes))
+    module = nn.Sequential(layers)
+    module.apply(_kaiming)
+    return module
+
+
+def _caffenet(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
+    """The network of Yosinski et al. 2014: CaffeNet for 227-pixel crops.
+
+    Pooling comes before response normalisation; conv2, conv4 and conv5 have two groups; weights start Gaussian with
+    standard deviation 0.01 (fc6 and fc7: 0.005), biases at 1 in conv2, conv4, conv5, fc6 and fc7, else at 0.
+    It expects pixels on 0..255 with the mean subtracted: ``recipe.normalization=mean``.
+    """
+    if image_size_px != 227:
+        raise ValueError(f"it takes 227-pixel images, not {image_size_px}: set recipe.crop_px=227")
+
+    def conv(i: int, o: int, k: int, *, stride: int = 1, padding: int = 0, groups: int = 1, bias: float) -> nn.Conv2d:
+        return _gaussian(nn.Conv2d(i, o, k, stride=stride, padding=padding, groups=groups), 0.01, bias)
+
+    def pool() -> nn.MaxPool2d:
+        return nn.MaxPool2d(3, stride=2)
+
+    def norm() -> nn.LocalResponseNorm:
+        return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Sequential(conv(in_channels, 96, 11, stride=4, bias=0.0), nn.ReLU(), pool(), norm()),
+            conv2=nn.Sequential(conv(96, 256, 5, padding=2, groups=2, bias=1.0), nn.ReLU(), pool(), norm()),
+            conv3=nn.Sequential(conv(256, 384, 3, padding=1, bias=0.0), nn.ReLU()),
+            conv4=nn.Sequential(conv(384, 384, 3, padding=1, groups=2, bias=1.0), nn.ReLU()),
+            conv5=nn.Sequential(conv(384, 256, 3, padding=1, groups=2, bias=1.0), nn.ReLU(), pool()),
+            fc6=nn.Sequential(
+                nn.Flatten(), _gaussian(nn.Linear(256 * 6 * 6, 4096), 0.005, 1.0), nn.ReLU(), nn.Dropout(0.5)
+            ),
+            fc7=nn.Sequential(_gaussian(nn.Linear(4096, 4096), 0.005, 1.0), nn.ReLU(), nn.Dropout(0.5)),
+            fc8=nn.Sequential(_gaussian(nn.Linear(4096, classes), 0.01, 0.0)),
+        )
+    )
+
+
+def _alexnet(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
+    if in_channels != 3:
+        raise ValueError(f"it takes colour images of 3 channels, not {in_channels}")
+    from torchvision.models import alexnet  # slow to import, and most sweeps do without
+
+    return alexnet(num_classes=classes)  # type: ignore[no-any-return]
+
+
+def _resnet18(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
+    if in_channels != 3:
+        raise ValueError(f"it takes colour images of 3 channels, not {in_channels}")
+    from torchvision.models import resnet18  # slow to import, and most sweeps do without
+
+    return resnet18(num_classes=classes)  # type: ignore[no-any-return]
+
+
+_EIGHT = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+_EIGHT_STAGES = tuple(Stage(name, (name,)) for name in _EIGHT)
+
+_ALEXNET_STAGES = tuple(
+    Stage(name, tuple(f"{part}.{i}" for i in range(first, last + 1)))
+    for name, part, first, last in (
+        ("conv1", "features", 0, 2),
+        ("conv2", "features", 3, 5),
+        ("conv3", "features", 6, 7),
+        ("conv4", "features", 8, 9),
+        ("conv5", "features", 10, 12),
+        ("fc6", "classifier", 0, 2),  # torchvision puts the dropout before the layer, not after
+        ("fc7", "classifier", 3, 5),
+        ("fc8", "classifier", 6, 6),
+    )
+)
+
+_RESNET18_STAGES = (
+    Stage("stem", ("conv1", "bn1")),
+    # Cut only between blocks: inside one, the skip connection joins both sides of the cut.
+    *(Stage(f"layer{i}.{j}", (f"layer{i}.{j}",)) for i in range(1, 5) for j in range(2)),
+    Stage("fc", ("fc",)),
+)
+
+ZOO: dict[str, Architecture] = {
+    "convnet8": Architecture(_convnet8, _EIGHT_STAGES, "5 convolutions and 3 full layers, for 8 to 64 pixels"),
+    "caffenet": Architecture(_caffenet, _EIGHT_STAGES, "the network of Yosinski et al. 2014, for 227 pixels"),
+    "alexnet": Architecture(_alexnet, _ALEXNET_STAGES, "torchvision's AlexNet, for 63 pixels and more"),
+    "resnet18": Architecture(_resnet18, _RESNET18_STAGES, "torchvision's ResNet-18, cut between blocks"),
+}
+
+
+def build(spec: NetworkSpec, *, in_channels: int, image_size_px: int, classes: int, seed: int) -> Network:
+    """A network of the zoo with freshly drawn weights.
+
+    Args:
+        spec: Name and initialisation.
+        in_channels: Channels of the images.
+        image_size_px: Side of the images the network sees, after cropping.
+        classes: Outputs of the head.
+        seed: Seed of the weights; torch's global generator is left as it was.
+
+    Raises:
+        ValueError: The architecture does not take such images.
+    """
+    architecture = ZOO[spec.name]
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        module = architecture.build(in_channels, image_size_px, classes)
+        if spec.init != "network":
+            module.apply(_kaiming if spec.init == "kaiming" else lambda layer: _gaussian(layer, 0.01, 0.0))
+    return Network(module, architecture.stages)
+
+
+def check_network(spec: NetworkSpec, *, in_channels: int, image_size_px: int, classes: int) -> None:
+    """Push two blank images through the network.
+
+    Raises:
+        UserError: There is no such network, or it does not take such images.
+    """
+    if spec.name not in ZOO:
+        raise UserError(f"network={spec.name} is not in the zoo; choose one of {', '.join(ZOO)}")
+    try:
+        network = build(spec, in_channels=in_channels, image_size_px=image_size_px, classes=classes, seed=0)
+        with torch.no_grad():
+            network.module.eval()(torch.zeros(2, in_channels, image_size_px, image_size_px))
+    except (ValueError, RuntimeError) as error:
+        size = f"{in_channels}x{image_size_px}x{image_size_px}"
+        reason = str(error).splitlines()[0]
+        raise UserError(f"network={spec.name} does not take images of {size}: {reason}") from error
+
+
+def _kaiming(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def _gaussian(layer: Layer, std: float, bias: float) -> Layer:
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        nn.init.normal_(layer.weight, std=std)
+        if layer.bias is not None:
+            nn.init.constant_(layer.bias, bias)
+    return layer

@@ -1,0 +1,138 @@
+"""Run a sweep as Ray Tune trials, one a slot. The only module that imports Ray."""
+
+import gc
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# Read by Ray when it is imported, or by its workers when they start.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the store keeps what these would write
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")  # its snapshots are never restored: the store is the truth
+
+import ray
+import torch
+from ray import tune
+from ray.tune.search import Searcher
+
+from raytransfer.errors import UserError
+from raytransfer.specs import from_json, to_json
+from raytransfer.store import Store, publish_failure
+from raytransfer.sweep import Run
+from raytransfer.trial import Site, attempt
+
+_RETRIES = 3  # of a trial whose process died: the abrupt loss of a machine counts as a failure, too
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """The Ray cluster this machine is part of (or ``RAY_ADDRESS`` names), else one of this machine alone."""
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def slots(wanted: int | None, gpus_per_trial: float) -> tuple[int, dict[str, float]]:
+    """How many trials run at once, and what each takes: a share of a GPU, or a CPU core where there is no GPU.
+
+    Args:
+        wanted: As many as this, or None for all there are.
+        gpus_per_trial: Share of a GPU.
+
+    Raises:
+        UserError: More are wanted than the cluster holds, or it holds none.
+    """
+    total = ray.cluster_resources()
+    per_trial = {"GPU": gpus_per_trial} if total.get("GPU") else {"CPU": 1.0}
+    ((kind, share),) = per_trial.items()
+    # A share of a GPU lies on one GPU: two thirds of each go unused at 2/3, not a third of the sum.
+    there = int(total.get(kind, 0) * int(1 / share)) if share <= 1 else int(total.get(kind, 0) // share)
+    if there < 1 or (wanted is not None and wanted > there):
+        raise UserError(f"slots={wanted or 1} must not exceed what is there: {there} slots of {share:g} {kind}")
+    return wanted or there, per_trial
+
+
+def run_on_ray(run: Run, concurrent: int, per_trial: dict[str, float]) -> None:
+    """Run the trials with Ray Tune, ``concurrent`` at once.
+
+    One resource shape and reused actors: a worker imports torch once and runs trial after trial.
+    """
+    tuner = tune.Tuner(
+        tune.with_resources(_Worker, {kind.lower(): share for kind, share in per_trial.items()}),
+        tune_config=tune.TuneConfig(
+            search_alg=_Agenda(run),
+            num_samples=len(run.specs),
+            max_concurrent_trials=concurrent,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=Store(run.site.root).place(".tune"),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=_RETRIES),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+
+
+class _Worker(tune.Trainable):  # type: ignore[misc]
+    """A process on a slot that runs one trial after the other."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._trial = config
+        gc.freeze()  # all that the imports made: without it the collection after each trial takes 0.2 s
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._trial = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        trial = self._trial
+        try:
+            reason = attempt(from_json(trial["spec"]), trial["site"], trial["checkpoint_steps"])
+        finally:  # the process goes on with other trials
+            gc.collect()
+            torch.cuda.empty_cache()
+        return {"reason": reason, "done": True}
+
+
+class _Agenda(Searcher):  # type: ignore[misc]
+    """Hands Tune the trials in the order of the run: a trial whose base is still training has to wait."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
+        self._running: dict[str, str] = {}  # Tune's name of a trial -> ours
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if not self._run.unfinished:
+            return Searcher.FINISHED  # type: ignore[no-any-return]
+        trial = self._run.next()
+        if trial is None:
+            if not self._running:  # Tune would poll for ever
+                raise RuntimeError(f"{self._run.unfinished} trials wait for bases that nothing trains")
+            return None
+        self._running[trial_id] = trial
+        site: Site = self._run.site
+        steps = self._run.checkpoint_steps.get(trial, frozenset())
+        return {"spec": to_json(self._run.specs[trial]), "site": site, "checkpoint_steps": steps}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        trial = self._running.pop(trial_id)
+        reason = (result or {}).get("reason")
+        if error or result is None:
+            reason = f"its process died {_RETRIES + 1} times"
+            publish_failure(Store(self._run.site.root), trial, reason)
+        self._run.end(trial, reason)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: what is done stands in the store."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a sweep goes on by running its command again")

@@ -1,0 +1,102 @@
+"""Rows of finished trials, one small Parquet file a trial while a sweep runs, few large ones once it ended.
+
+The file of a trial in ``trials/`` is written after everything else the trial leaves, and so marks it as finished.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raytransfer.schema import CURVES, TRIALS, arrow_schema
+from raytransfer.store.root import Store
+
+_SCHEMAS = {"trials": arrow_schema(TRIALS), "curves": arrow_schema(CURVES)}
+_PART = "part-"  # a compacted file; the others are named after their trial
+_READERS = 16
+
+
+def publish(store: Store, row: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> None:
+    """Write a finished trial's learning curve, then its row."""
+    store.write(f"curves/{row['id']}.parquet", _parquet(pa.Table.from_pylist(curve, _SCHEMAS["curves"])))
+    store.write(f"trials/{row['id']}.parquet", _parquet(pa.Table.from_pylist([row], _SCHEMAS["trials"])))
+
+
+def publish_failure(store: Store, trial: str, error: str) -> None:
+    """Write down why a trial failed."""
+    store.write(f"failed/{trial}.json", json.dumps({"id": trial, "error": error}).encode())
+
+
+def failures(store: Store) -> dict[str, str]:
+    """Failed trials that have not finished since, and why they failed."""
+    done = finished(store)
+    names = [name for name in store.names("failed") if name.removesuffix(".json") not in done]
+    return {name.removesuffix(".json"): json.loads(store.read(f"failed/{name}"))["error"] for name in names}
+
+
+def clear_failures(store: Store) -> None:
+    """Forget all failures, so that those trials are missing again."""
+    for name in store.names("failed"):
+        store.delete(f"failed/{name}")
+
+
+def finished(store: Store) -> set[str]:
+    """Identities of the finished trials."""
+    names = store.names("trials")
+    single = {name.removesuffix(".parquet") for name in names if not name.startswith(_PART)}
+    parts = [_read(store, f"trials/{name}", ["id"]) for name in names if name.startswith(_PART)]
+    return single.union(*(table["id"].to_pylist() for table in parts))
+
+
+def read_table(store: Store, table: str) -> pd.DataFrame:
+    """All rows of ``trials`` or ``curves``, sorted by trial; every trial counts once."""
+    return _merged(store, table).to_pandas()
+
+
+def compact(store: Store) -> None:
+    """Merge the small files of both tables into one each, after which the small ones go.
+
+    Killed in between, it leaves rows twice; readers count them once, and the next call clears them away.
+    """
+    for table in ("curves", "trials"):  # in this order: a trial marked as finished has its curve
+        names = store.names(table)
+        if len(names) <= 1:
+            continue
+        content = _parquet(_merged(store, table))
+        merged = f"{_PART}{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+        store.write(f"{table}/{merged}", content)
+        for name in names:
+            if name != merged:
+                store.delete(f"{table}/{name}")
+
+
+def _merged(store: Store, table: str) -> pa.Table:
+    names = store.names(table)
+    with ThreadPoolExecutor(_READERS) as pool:
+        parts = list(pool.map(lambda name: _read(store, f"{table}/{name}"), names))
+    owners: dict[str, int] = {}  # the file each trial's rows are taken from
+    for i, part in enumerate(parts):
+        for trial in part["id"].unique().to_pylist():
+            owners.setdefault(trial, i)
+    kept = [
+        part.filter(pa.array([owners[trial] == i for trial in part["id"].to_pylist()], pa.bool_()))
+        for i, part in enumerate(parts)
+    ]
+    keys = [("id", "ascending"), ("step", "ascending")] if table == "curves" else [("id", "ascending")]
+    return pa.concat_tables([_SCHEMAS[table].empty_table(), *kept]).sort_by(keys)
+
+
+def _read(store: Store, name: str, columns: list[str] | None = None) -> pa.Table:
+    return pq.read_table(io.BytesIO(store.read(name)), columns=columns)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()

@@ -1,0 +1,39 @@
+"""Random orders that stay the same on every machine and with every version of NumPy."""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+
+def stable_permutation(n: int, *key: str | int) -> npt.NDArray[np.int64]:
+    """Draw a random order of 0..n-1 that depends on nothing but ``n`` and ``key``.
+
+    It sorts the raw output of PCG64, which NumPy promises to keep; how ``Generator.permutation`` uses that output may
+    change with any release.
+
+    Args:
+        n: Length, at least 0.
+        key: What the order is for.
+
+    Returns:
+        (n,) the permutation.
+    """
+    seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:16], "big")
+    return np.argsort(np.random.PCG64(seed).random_raw(n), kind="stable").astype(np.int64)
+
+
+def stratified_half(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Choose a fixed half of each class, rounded down: the test part of a source that has none.
+
+    Args:
+        labels: (N,) class indices.
+
+    Returns:
+        (N,) whether each image is a test image; always the same for the same labels.
+    """
+    is_test = np.zeros(len(labels), dtype=np.bool_)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        is_test[members[stable_permutation(len(members), "test half", int(label))[: len(members) // 2]]] = True
+    return is_test

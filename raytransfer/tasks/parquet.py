@@ -1,0 +1,216 @@
+"""Parquet files in the Hugging Face image convention."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raytransfer.errors import UserError
+from raytransfer.tasks.decode import Encoded, Labels, Raw, one_line
+
+_SPLIT = re.compile(r"(?<![a-z])(train|training|test|validation|valid|val)(?![a-z])")
+_SHARDS = re.compile(r"-\d+-of-(\d+)$")
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """List a data set's Parquet files: the path itself, those in the folder, or else those in its folder ``data``."""
+    if path.is_file():
+        return [path]
+    for folder in (path, path / "data"):
+        found = sorted(file for file in folder.glob("*.parquet") if not file.name.startswith("."))
+        if found:
+            _check_shards(found)
+            return found
+    return []
+
+
+def _check_shards(files: list[Path]) -> None:
+    """Shards are numbered ``train-00000-of-00004``; one that was not downloaded would pass unnoticed."""
+    for file in files:
+        shards = _SHARDS.search(file.stem)
+        if shards and sum(_SHARDS.sub("", other.stem) == _SHARDS.sub("", file.stem) for other in files) < int(
+            shards[1]
+        ):
+            raise UserError(f"{file} is one of {int(shards[1])} shards, and some of them are missing in {file.parent}")
+
+
+class ParquetSource:
+    """Reads Parquet files whose rows hold an encoded image and a whole-number label.
+
+    Attributes:
+        train: Files of the training part, or of the only part.
+        test: Files of the test part; empty where there is none.
+    """
+
+    def __init__(self, path: Path, label_column: str | None) -> None:
+        """Sort the files into parts by name; nothing is opened yet.
+
+        Args:
+            path: A file, or a folder for which ``parquet_files`` finds some.
+            label_column: Name of the label column, or None to find it.
+        """
+        self.path = path
+        self.label_column = label_column
+        self.train, self.test = _parts(parquet_files(path))
+
+    def identity(self) -> dict[str, Any]:
+        """Kind, label column, and each file's path, size and time."""
+        stats = [(str(file), file.stat()) for file in self.train + self.test]
+        return {
+            "kind": "parquet",
+            "label_column": self.label_column,
+            "files": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
+            "n_train_files": len(self.train),
+        }
+
+    def read(self) -> Raw:
+        """Read the labels; give the images still encoded.
+
+        Raises:
+            UserError: A file is not Parquet, a column is missing or ambiguous, or a label is wrong.
+        """
+        files = self.train + self.test
+        schema = _opened(files[0]).schema_arrow
+        image_column = _image_column(files[0], schema)
+        label_column = self.label_column or _label_column(files[0], schema)
+        names = _class_names(files, label_column)
+        parts = [_labels(file, label_column, image_column) for file in files]
+        labels = np.concatenate(parts)
+        if not len(labels):
+            raise UserError(f"{self.path} holds no rows: a data set needs images")
+        if names is None:  # whatever numbers there are become the classes' names
+            values, labels = np.unique(labels, return_inverse=True)
+            names = [str(value) for value in values]
+        else:
+            _check_range(files, parts, names)
+        n_train = sum(len(part) for part in parts[: len(self.train)])
+        return Raw(
+            class_names=tuple(names),
+            labels=labels.astype(np.int64),
+            is_test=np.arange(len(labels)) >= n_train if self.test else None,
+            images=lambda: _encoded(files, image_column),
+        )
+
+
+def _parts(files: list[Path]) -> tuple[list[Path], list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        match = _SPLIT.search(file.stem.lower())
+        found.setdefault(match[1] if match else "", []).append(file)
+    train = found.get("train", []) + found.get("training", [])
+    test = next((found[name] for name in ("test", "validation", "valid", "val") if name in found), [])
+    if train and test:
+        return train, test
+    return train or test or files, []
+
+
+def _opened(file: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file} is not a readable Parquet file: {one_line(error)}") from None
+
+
+def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    """Read the column descriptions that Hugging Face's library leaves in the metadata; empty where there are none."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: value for name, value in features.items() if name in schema.names and isinstance(value, dict)}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _described(schema: pa.Schema, kind: str) -> list[str]:
+    return [name for name, feature in _features(schema).items() if feature.get("_type") == kind]
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _image_column(file: Path, schema: pa.Schema) -> str:
+    able = [field.name for field in schema if _holds_bytes(field.type)]
+    found = [name for name in _described(schema, "Image") if name in able] or able
+    if len(found) != 1:
+        raise UserError(
+            f"{file} has {len(found)} image columns ({', '.join(found or schema.names)}): "
+            "exactly one column of bytes, or of struct<bytes, path>, must hold the images"
+        )
+    return found[0]
+
+
+def _label_column(file: Path, schema: pa.Schema) -> str:
+    whole = [field.name for field in schema if pa.types.is_integer(field.type)]
+    found = [name for name in _described(schema, "ClassLabel") if name in whole] or whole
+    if len(found) > 1:
+        raise UserError(f"{file} has several label columns: choose one with label_column={'|'.join(found)}")
+    if not found:
+        raise UserError(f"{file} has no column of whole numbers for the labels; its columns are {_shown(schema)}")
+    return found[0]
+
+
+def _shown(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
+
+
+def _class_names(files: Sequence[Path], label_column: str) -> list[str] | None:
+    """Names of the labels 0, 1, ... from the metadata, which must agree between the files."""
+    first, *others = [_features(_opened(file).schema_arrow).get(label_column, {}).get("names") for file in files]
+    for file, names in zip(files[1:], others, strict=True):
+        if names != first:
+            raise UserError(f"{file} and {files[0]} name the classes of {label_column!r} differently in their metadata")
+    return first
+
+
+def _labels(file: Path, label_column: str, image_column: str) -> Labels:
+    opened = _opened(file)
+    schema = opened.schema_arrow
+    for option, column in (("label_column", label_column), ("image column", image_column)):
+        if column not in schema.names:
+            raise UserError(f"{file} has no {option} {column!r}; its columns are {_shown(schema)}")
+    if not pa.types.is_integer(schema.field(label_column).type):
+        raise UserError(
+            f"label_column {label_column!r} of {file} holds {schema.field(label_column).type}: labels are whole numbers"
+        )
+    try:
+        column = opened.read(columns=[label_column]).column(0)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file} is not a readable Parquet file: {one_line(error)}") from None
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0])
+        raise UserError(f"{file} row {row} (from 0) has no label in column {label_column!r}")
+    return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+def _check_range(files: Sequence[Path], parts: Sequence[Labels], names: Sequence[str]) -> None:
+    for file, labels in zip(files, parts, strict=True):
+        wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
+        if len(wrong):
+            raise UserError(
+                f"{file} row {wrong[0]} (from 0) has label {labels[wrong[0]]}: "
+                f"its {len(names)} class names allow 0..{len(names) - 1}"
+            )
+
+
+def _encoded(files: Sequence[Path], image_column: str) -> Iterator[tuple[str, Encoded]]:
+    for file in files:
+        row = 0
+        try:
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=256, columns=[image_column]):
+                column = batch.column(0)
+                values = (column.field("bytes") if pa.types.is_struct(column.type) else column).to_pylist()
+                for value in values:
+                    where = f"{file} row {row} (from 0)"
+                    if value is None:
+                        raise UserError(f"{where} has no image bytes in column {image_column!r}")
+                    yield where, value
+                    row += 1
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{file} is not a readable Parquet file: {one_line(error)}") from None

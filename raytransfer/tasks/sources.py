@@ -1,0 +1,93 @@
+"""What the user calls the data, and where it is found."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from raytransfer.errors import UserError
+from raytransfer.tasks.decode import Raw
+from raytransfer.tasks.folder import FolderSource, holds_classes
+from raytransfer.tasks.parquet import ParquetSource, parquet_files
+from raytransfer.tasks.published import DigitsSource, TorchvisionSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """Where the data come from, as the user said it; given the data's fingerprint, none of it can change a result.
+
+    Attributes:
+        data: ``digits``, the name of a torchvision classification data set, a folder's name under ``data_dir``, or a
+            path (with a separator in it) to a Parquet file, a folder of them, or a folder of image classes.
+        data_dir: Where named data sets lie or are downloaded to.
+        image_size_px: Images are resized to this on their shorter side and cropped to the central square; None where
+            all have one size already.
+        label_column: Label column of Parquet files that have several; None for the only one.
+        cache_dir: Where this machine keeps decoded images.
+    """
+
+    data: str
+    data_dir: str
+    image_size_px: int | None = None
+    label_column: str | None = None
+    cache_dir: str
+
+    @property
+    def name(self) -> str:
+        """Name of the data set: the last part of ``data``, in lower case and without ``.parquet``."""
+        path = Path(self.data).expanduser()
+        # a link's own name, but "." and ".." must be looked up to have one
+        return (path if path.name not in ("", "..") else path.resolve()).name.lower().removesuffix(".parquet")
+
+
+class Source(Protocol):
+    """A place that images can be read from."""
+
+    def identity(self) -> dict[str, Any]:
+        """Tell, without reading them, whether the images are those read before; JSON types."""
+
+    def read(self) -> Raw:
+        """Read the labels; give the images still encoded."""
+
+
+def find_source(source: DataSource) -> Source:
+    """Find what ``source.data`` names; a few looks at the disk, nothing is read.
+
+    A torchvision data set's name is only checked when it is read, since that takes torchvision's import.
+
+    Raises:
+        UserError: There is no such path, or it holds no data set.
+    """
+    if not source.data.strip():
+        raise UserError("data is empty: name digits, a torchvision data set, a folder under data_dir, or a path")
+    if source.image_size_px is not None and source.image_size_px < 1:
+        raise UserError(f"image_size_px is {source.image_size_px}: it must be at least 1")
+    try:
+        found = _find(source)
+    except OSError as error:
+        raise UserError(f"data {source.data!r} cannot be read: {error.strerror}: {error.filename}") from None
+    if source.label_column is not None and not isinstance(found, ParquetSource):
+        raise UserError(f"label_column={source.label_column} is for Parquet files, which {source.data!r} is not")
+    return found
+
+
+def _find(source: DataSource) -> Source:
+    data_dir = Path(source.data_dir).expanduser().resolve()
+    if "/" in source.data or os.sep in source.data or source.data in (".", ".."):
+        path = Path(source.data).expanduser().resolve()
+        if not path.exists():
+            raise UserError(f"data {source.data!r} does not exist: there is no {path}")
+        return _at(path, source)
+    path = data_dir / source.data
+    # torchvision leaves folders under its sets' own names in data_dir, such as MNIST/raw: those are not ours to read
+    if path.is_file() or (path.is_dir() and (parquet_files(path) or holds_classes(path))):
+        return _at(path, source)
+    if source.data.lower() == "digits":
+        return DigitsSource()
+    return TorchvisionSource(source.data, data_dir)
+
+
+def _at(path: Path, source: DataSource) -> Source:
+    if parquet_files(path):
+        return ParquetSource(path, source.label_column)
+    return FolderSource(path)

@@ -1,0 +1,158 @@
+"""A task: some classes of a data set, and which of their training images."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from raytransfer.errors import UserError
+from raytransfer.specs import TaskSpec
+from raytransfer.tasks.dataset import Dataset
+from raytransfer.tasks.decode import Images, Labels
+from raytransfer.tasks.draws import stable_permutation
+
+_LABEL_LENGTH = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """A task's arrays, read-only; label i is the class ``spec.classes[i]``.
+
+    Attributes:
+        train_images: (n, C, H, W), C = 1 (grey) or 3 (RGB), values 0..255.
+        train_labels: (n,) 0..K-1.
+        test_images: (m, C, H, W), all of the task's classes.
+        test_labels: (m,) 0..K-1.
+        channel_mean: (C,) mean over the whole data set's training images, in 0..255 units.
+        channel_std: (C,) standard deviation likewise, above 0.
+    """
+
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
+    channel_mean: npt.NDArray[np.float32]
+    channel_std: npt.NDArray[np.float32]
+
+
+def task_spec(dataset: Dataset, classes: Sequence[int], train_per_class: int | None, draw_seed: int) -> TaskSpec:
+    """Describe a task, once everything about it has been checked.
+
+    The same images are the same task: where ``train_per_class`` takes every image, it becomes None and the seed 0.
+
+    Args:
+        dataset: The data set.
+        classes: Class indices, in any order, at least 2.
+        train_per_class: Training images to draw of each class, at least 1, or None for all.
+        draw_seed: Seed of the draw, at least 0.
+
+    Returns:
+        The task, with its classes ascending.
+
+    Raises:
+        UserError: A class is out of range or named twice, or has fewer training images than asked for.
+    """
+    count = len(dataset.class_names)
+    for index in classes:
+        if not 0 <= index < count:
+            raise UserError(f"class index {index} is out of range: {dataset.name} has classes 0..{count - 1}")
+    if len(set(classes)) < max(2, len(classes)):
+        raise UserError(f"task classes {list(classes)} are no task: it takes at least 2 different classes")
+    if draw_seed < 0:
+        raise UserError(f"draw_seed is {draw_seed}: it must be at least 0")
+    ascending = tuple(sorted(int(index) for index in classes))
+    if train_per_class is not None:
+        counts = np.bincount(dataset.train_labels, minlength=count)
+        _check_enough(dataset, ascending, train_per_class, counts)
+        if all(counts[index] == train_per_class for index in ascending):
+            train_per_class = None
+    return TaskSpec(
+        dataset=dataset.name,
+        fingerprint=dataset.fingerprint,
+        classes=ascending,
+        train_per_class=train_per_class,
+        draw_seed=0 if train_per_class is None else draw_seed,
+    )
+
+
+def _check_enough(dataset: Dataset, classes: tuple[int, ...], wanted: int, counts: npt.NDArray[np.int64]) -> None:
+    if wanted < 1:
+        raise UserError(f"train_per_class is {wanted}: it must be at least 1, or left out for all images")
+    fewest = min(classes, key=lambda index: int(counts[index]))
+    if counts[fewest] < wanted:
+        raise UserError(
+            f"train_per_class is {wanted}, but class {dataset.class_names[fewest]!r} of {dataset.name} has only "
+            f"{counts[fewest]} training images: ask for at most {counts[fewest]}"
+        )
+
+
+def load_task(dataset: Dataset, spec: TaskSpec) -> TaskData:
+    """Take a task's arrays from its data set.
+
+    The draw of a class depends on the seed, the data and the class alone, whatever other classes the task has, and a
+    draw of more images contains every smaller one of the same seed. Images keep the data set's order.
+
+    Args:
+        dataset: The data set that the spec was made for.
+        spec: The task.
+
+    Returns:
+        The arrays: a copy, but for a task of all images, which shares the data set's arrays.
+
+    Raises:
+        UserError: The spec was made for other data, or asks for what they do not have.
+    """
+    if spec.fingerprint != dataset.fingerprint:
+        raise UserError(
+            f"the task was made for {spec.dataset} with fingerprint {spec.fingerprint}, "
+            f"this is {dataset.name} with {dataset.fingerprint}"
+        )
+    counts = np.bincount(dataset.train_labels, minlength=len(dataset.class_names))
+    chosen = []
+    for index in spec.classes:
+        members = np.flatnonzero(dataset.train_labels == index)
+        if spec.train_per_class is not None:
+            _check_enough(dataset, spec.classes, spec.train_per_class, counts)
+            order = stable_permutation(len(members), spec.draw_seed, spec.fingerprint, index)
+            members = members[order[: spec.train_per_class]]
+        chosen.append(members)
+    train = np.sort(np.concatenate(chosen))
+    test = np.flatnonzero(np.isin(dataset.test_labels, spec.classes))
+    return TaskData(
+        train_images=_taken(dataset.train_images, train),
+        train_labels=_relabelled(dataset.train_labels[train], spec),
+        test_images=_taken(dataset.test_images, test),
+        test_labels=_relabelled(dataset.test_labels[test], spec),
+        channel_mean=dataset.channel_mean,
+        channel_std=dataset.channel_std,
+    )
+
+
+def _taken(images: Images, rows: npt.NDArray[np.int64]) -> Images:
+    if len(rows) == len(images):
+        return images
+    taken = images[rows]
+    taken.setflags(write=False)  # as the mapped ones are, so that no caller comes to rely on writing
+    return taken
+
+
+def _relabelled(labels: Labels, spec: TaskSpec) -> Labels:
+    relabelled = np.searchsorted(np.asarray(spec.classes), labels).astype(np.int64)
+    relabelled.setflags(write=False)
+    return relabelled
+
+
+def task_label(dataset: Dataset, spec: TaskSpec) -> str:
+    """Name a task in a few characters for tables, such as ``digits[0 3 5 6 9]`` or ``digits[0 3 5 6 9] 25/class``.
+
+    Many classes, or long names, become their number and a hash: ``cifar100[50 classes 1f2e3d]``.
+    """
+    names = [dataset.class_names[index] for index in spec.classes]
+    listed = (", " if any(" " in name for name in names) else " ").join(names)
+    if len(listed) > _LABEL_LENGTH:
+        digest = hashlib.sha256(repr(spec.classes).encode()).hexdigest()[:6]
+        listed = f"{len(names)} classes {digest}"
+    drawn = "" if spec.train_per_class is None else f" {spec.train_per_class}/class"
+    return f"{dataset.name}[{listed}]{drawn}"

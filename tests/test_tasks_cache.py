@@ -1,0 +1,188 @@
+import dataclasses
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raytransfer.errors import UserError
+from raytransfer.tasks import DataSource, open_dataset, open_fingerprint
+from raytransfer.tasks import decode as decode_module
+
+
+def write_images(path, seed=0, per_class=4):
+    for c, name in enumerate(("cat", "dog")):
+        (path / name).mkdir(parents=True, exist_ok=True)
+        for i in range(per_class):
+            pixels = np.random.default_rng([seed, c, i]).integers(0, 256, (5, 5), dtype=np.uint8)
+            Image.fromarray(pixels).save(path / name / f"{i}.png")
+
+
+@pytest.fixture
+def source(tmp_path):
+    write_images(tmp_path / "pets")
+    return DataSource(data=str(tmp_path / "pets"), data_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def decodings(caplog):
+    """How many times something was decoded so far, by the line that says so."""
+    caplog.set_level(logging.INFO, logger="raytransfer")
+    return lambda: sum(record.message.startswith("decoding pets: 8 images") for record in caplog.records)
+
+
+def same(one, other):
+    return one.fingerprint == other.fingerprint and all(
+        np.array_equal(getattr(one, field), getattr(other, field))
+        for field in ("train_images", "train_labels", "test_images", "test_labels", "channel_mean", "channel_std")
+    )
+
+
+def test_the_second_opening_decodes_nothing(source, decodings):
+    first = open_dataset(source)
+    second = open_dataset(source)
+    assert decodings() == 1
+    assert same(first, second)
+    assert second.class_names == ("cat", "dog")
+    assert isinstance(second.train_images, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        second.train_images[0] = 0
+
+
+def test_other_files_are_decoded_anew_into_another_fingerprint(source, tmp_path, decodings):
+    first = open_dataset(source)
+    write_images(tmp_path / "pets", seed=1)
+    assert open_dataset(source).fingerprint != first.fingerprint
+    assert decodings() == 2
+
+
+def test_the_fingerprint_is_of_the_content_not_the_place(source, tmp_path):
+    first = open_dataset(source)
+    shutil.copytree(tmp_path / "pets", tmp_path / "elsewhere" / "pets")
+    copied = dataclasses.replace(source, data=str(tmp_path / "elsewhere" / "pets"))
+    assert same(open_dataset(copied), first)
+    (tmp_path / "elsewhere" / "pets" / "dog").rename(tmp_path / "elsewhere" / "pets" / "eel")
+    assert open_dataset(copied).fingerprint != first.fingerprint  # another class name
+    assert open_dataset(dataclasses.replace(source, image_size_px=4)).fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize(
+    "damage", ["missing array", "short array", "empty array", "missing meta", "broken meta", "broken index"]
+)
+def test_a_damaged_entry_is_rebuilt(source, tmp_path, decodings, damage):
+    first = open_dataset(source)
+    copy = {field: np.array(getattr(first, field)) for field in ("train_images", "test_images")}
+    entry = tmp_path / "cache" / first.fingerprint
+    if damage == "missing array":
+        (entry / "test_labels.npy").unlink()
+    elif damage == "short array":
+        os.truncate(entry / "train_images.npy", 200)
+    elif damage == "empty array":
+        os.truncate(entry / "test_labels.npy", 0)
+    elif damage == "missing meta":
+        (entry / "meta.json").unlink()
+    elif damage == "broken meta":
+        (entry / "meta.json").write_text('{"class_names": ')
+    else:
+        for index in (tmp_path / "cache" / "index").glob("*.json"):
+            index.write_text("[]")
+    again = open_dataset(source)
+    assert decodings() == 2
+    assert again.fingerprint == first.fingerprint
+    assert all(np.array_equal(getattr(again, field), value) for field, value in copy.items())
+    open_dataset(source)
+    assert decodings() == 2
+
+
+def test_no_pickle_is_ever_loaded(source, tmp_path, decodings):
+    first = open_dataset(source)
+    labels = tmp_path / "cache" / first.fingerprint / "train_labels.npy"
+    np.save(labels, np.array([{"an": "object"}] * 4, dtype=object), allow_pickle=True)
+    assert same(open_dataset(source), open_dataset(source))
+    assert decodings() == 2
+
+
+def test_a_killed_decoding_leaves_nothing_in_the_way(source, tmp_path):
+    first = open_dataset(source)
+    (index,) = (tmp_path / "cache" / "index").glob("*.json")
+    shutil.rmtree(tmp_path / "cache" / first.fingerprint)
+    partial = tmp_path / "cache" / f"partial-{index.stem}"
+    partial.mkdir()
+    (partial / "train_images.npy").write_bytes(b"half")
+    assert open_dataset(source).fingerprint == first.fingerprint
+    assert not partial.exists()
+
+
+def test_a_worker_needs_no_files_once_its_cache_holds_them(source, tmp_path):
+    first = open_dataset(source)
+    shutil.rmtree(tmp_path / "pets")
+    found = open_fingerprint(source, first.fingerprint)
+    assert same(found, first)
+    assert found.name == "pets"
+
+
+def test_a_worker_with_other_data_says_so(source, tmp_path, decodings):
+    first = open_dataset(source)
+    worker = dataclasses.replace(source, cache_dir=str(tmp_path / "worker cache"))
+    assert same(open_fingerprint(worker, first.fingerprint), first)
+    assert decodings() == 2
+    write_images(tmp_path / "pets", seed=1)
+    with pytest.raises(UserError, match=r"the data on this machine differ from the driver's: .*pets' has fingerprint"):
+        open_fingerprint(worker, "0" * 16)
+
+
+def test_a_cache_that_cannot_be_written(source, tmp_path):
+    (tmp_path / "a file").write_text("")
+    for folder in (tmp_path / "a file", tmp_path / "a file" / "below"):
+        with pytest.raises(UserError, match=r"cache_dir .*a file.* cannot be written: .*; choose another"):
+            open_dataset(dataclasses.replace(source, cache_dir=str(folder)))
+
+
+def test_a_cache_that_is_too_small(source, monkeypatch):
+    usage = shutil.disk_usage("/")._replace(free=100)
+    monkeypatch.setattr(decode_module.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"0\.0 GB free, the decoded images take .* choose another cache_dir"):
+        open_dataset(source)
+
+
+def test_two_processes_decode_once(source, tmp_path):
+    code = textwrap.dedent(f"""
+        import logging
+        from raytransfer.tasks import DataSource, open_dataset
+        logging.basicConfig(level=logging.INFO)
+        print(open_dataset({source!r}).fingerprint)
+    """)
+    several = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    outputs = [process.communicate(timeout=60) for process in several]
+    assert [process.returncode for process in several] == [0, 0, 0], outputs
+    assert len({out for out, _ in outputs}) == 1
+    assert sum(err.count("decoding pets") for _, err in outputs) == 1
+
+
+def test_images_of_many_kinds_decode_as_pil_does(tmp_path):
+    """The parallel, streaming decoder against one image at a time."""
+    rng = np.random.default_rng(0)
+    expected = []
+    for c in range(2):
+        (tmp_path / "x" / f"c{c}").mkdir(parents=True)
+        for i in range(60):
+            image = Image.fromarray(rng.integers(0, 256, (9, 7, 3), dtype=np.uint8))
+            image = image.convert(["RGB", "L", "P", "RGBA", "1", "CMYK"][i % 6])
+            file = tmp_path / "x" / f"c{c}" / f"{i:03}.{['png', 'png', 'png', 'png', 'png', 'jpg'][i % 6]}"
+            image.save(file)
+            with Image.open(file) as opened:
+                expected.append(np.asarray(opened.convert("RGB")).transpose(2, 0, 1).tobytes())
+    source = DataSource(data=str(tmp_path / "x"), data_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    found = open_dataset(source)
+    assert found.train_images.shape == (60, 3, 9, 7)
+    for c in range(2):
+        pictures = [*found.train_images[found.train_labels == c], *found.test_images[found.test_labels == c]]
+        assert sorted(p.tobytes() for p in pictures) == sorted(expected[60 * c : 60 * c + 60])
