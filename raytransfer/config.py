@@ -286,6 +286,8 @@ def _check_values(config: Any) -> None:
         value = value_of(name)
         if value is not None and not holds(value):
             raise UserError(f"{name}={value} must {rule}")
+    if config.backend == "in-process" and (config.slots or 1) > 1:
+        raise UserError(f"slots={config.slots} must be 1 or null with backend=in-process, which runs one trial at a time")
     for name, choices in _CHOICES.items():
         values = value_of(name)
         listed = values if isinstance(values, list) else [values]

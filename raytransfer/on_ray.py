@@ -131,6 +131,9 @@ class _Agenda(Searcher):  # type: ignore[misc]
             publish_failure(Store(self._run.site.root), trial, reason)
         self._run.end(trial, reason)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its searcher, which it must never go on from
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: what is done stands in the store."""
 

@@ -6,7 +6,7 @@ The file of a trial in ``trials/`` is written after everything else the trial le
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -40,9 +40,10 @@ def failures(store: Store) -> dict[str, str]:
     return {name.removesuffix(".json"): json.loads(store.read(f"failed/{name}"))["error"] for name in names}
 
 
-def clear_failures(store: Store) -> None:
-    """Forget all failures, so that those trials are missing again."""
-    for name in store.names("failed"):
+def clear_failures(store: Store, trials: Iterable[str]) -> None:
+    """Forget that these trials failed, if they did, so that they are missing again."""
+    failed = set(store.names("failed"))
+    for name in failed.intersection(f"{trial}.json" for trial in trials):
         store.delete(f"failed/{name}")
 
 

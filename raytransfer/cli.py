@@ -1,0 +1,202 @@
+"""The command of a sweep: read what is asked, show the plan, run what is missing, show what came out."""
+
+import logging
+import os
+import sys
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from raytransfer.config import SweepConfig, load_config, options, to_yaml
+from raytransfer.errors import UserError
+
+if TYPE_CHECKING:
+    from raytransfer.plan import Backlog, Plan
+    from raytransfer.store import Store
+
+_HELP_FLAGS = ("--help", "-h")
+
+
+def main(script: str, description: str) -> None:
+    """Run the sweep whose script this is, with the YAML file beside it and the command line's overrides.
+
+    Exit codes: 0 all trials are there; 1 some failed; 2 what was asked cannot be done; 130 interrupted.
+
+    Args:
+        script: Path of the script.
+        description: What ``--help`` says first.
+    """
+    console = Console(highlight=False)
+    yaml = Path(script).with_suffix(".yaml")
+    arguments = sys.argv[1:]
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    logging.getLogger("raytransfer").addHandler(_ConsoleHandler(console))
+    logging.getLogger("raytransfer").setLevel(logging.INFO)
+    try:
+        for flag in flags:
+            if flag not in ("--plan", *_HELP_FLAGS):
+                raise UserError(f"{flag} is no flag; there are --plan and --help, and options as name=value")
+        if any(flag in _HELP_FLAGS for flag in flags):
+            _print_help(console, Path(script).name, description, yaml, overrides)
+            return
+        code = _sweep(console, Path(script).stem, load_config(yaml, overrides), plan_only="--plan" in flags)
+    except UserError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        code = 130
+    if code == 130:
+        console.print("Interrupted: what finished is in the store; the same command goes on from there.")
+    sys.exit(code)
+
+
+def _sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool) -> int:
+    # Imported here so that --help and a mistyped option need not wait for torch.
+    from raytransfer.plan import backlog, make_plan
+    from raytransfer.store import Store, failures
+
+    plan = make_plan(config)
+    store = Store(config.out)
+    store.check()
+    todo = backlog(plan, store, config.mode)
+    _print_plan(console, plan, todo, store)
+    if plan_only:
+        _print_estimate(console, plan, todo, config)
+        return 0
+    if todo.to_run and config.mode != "read-only":
+        _run(console, plan, todo, store, config)
+    elif not store.exists("store.json"):
+        raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
+    failed = {trial: reason for trial, reason in failures(store).items() if trial in plan.trials}
+    left = backlog(plan, store, "cached")
+    _print_report(console, name, plan, store, config)
+    for trial, reason in failed.items():
+        console.print(f"\nTrial {trial} failed {reason.strip()}", markup=False)
+    if failed:
+        console.print(f"\n{len(failed)} trials failed and {len(left.blocked)} wait for them; mode=retry runs them again.")
+        return 1
+    if left.to_run and config.mode != "read-only":
+        return 130
+    return 0
+
+
+def _run(console: Console, plan: "Plan", todo: "Backlog", store: "Store", config: SweepConfig) -> None:
+    """Run what is to run on slots, holding the store's lock, and merge the small files that the trials leave."""
+    import torch
+
+    from raytransfer.progress import ProgressBar
+    from raytransfer.store import clear_failures, compact
+    from raytransfer.sweep import Run, run_in_process
+    from raytransfer.trial import Site
+
+    on_ray = config.backend == "ray"
+    if on_ray:
+        console.print("Starting Ray ...")
+        from raytransfer.on_ray import cluster, run_on_ray, slots
+    with cluster() if on_ray else nullcontext():
+        concurrent, share = slots(config.slots, config.gpus_per_trial) if on_ray else (1, {})
+        device = "cuda" if "GPU" in share or (not on_ray and torch.cuda.is_available()) else "cpu"
+        store.create()
+        with store.lock():
+            clear_failures(store, todo.to_run)
+            console.print(f"Running {len(todo.to_run)} trials, {concurrent} at once, on {device}")
+            with ProgressBar(console, plan.cells, todo.to_run, concurrent) as progress:
+                run = Run(todo.to_run, plan.checkpoint_steps, Site(source=plan.source, root=store.root, device=device), progress)
+                if on_ray:
+                    run_on_ray(run, concurrent, share)
+                else:
+                    run_in_process(run)
+            compact(store)
+
+
+def _print_plan(console: Console, plan: "Plan", todo: "Backlog", store: "Store") -> None:
+    counts: dict[str, Counter[str]] = {}
+    asked = {cell.spec.id for cell in plan.cells}
+    places = [(cell.treatment, cell.spec.id) for cell in plan.cells]
+    places += [("bases only copied from", trial) for trial in plan.trials if trial not in asked]
+    for treatment, trial in dict.fromkeys(places):
+        state = "to run" if trial in todo.to_run else "failed" if trial in todo.failed else "there"
+        counts.setdefault(treatment, Counter())["waiting" if trial in todo.blocked else state] += 1
+    states = [state for state in ("to run", "there", "failed", "waiting") if any(count[state] for count in counts.values())]
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("treatment")
+    for state in ("trials", *states):
+        table.add_column(state, justify="right")
+    for treatment, count in counts.items():
+        table.add_row(treatment, str(count.total()), *(str(count[state]) for state in states))
+    console.print(table)
+    console.print(f"{len(plan.trials)} trials, {len(todo.to_run)} to run, in {store.root}", soft_wrap=True)
+
+
+def _print_estimate(console: Console, plan: "Plan", todo: "Backlog", config: SweepConfig) -> None:
+    import torch
+
+    from raytransfer.estimate import trial_seconds
+    from raytransfer.progress import duration
+
+    if not todo.to_run:
+        return
+    gpus = torch.cuda.device_count()
+    here = gpus * int(1 / config.gpus_per_trial) if gpus else os.cpu_count() or 1
+    slots = min(config.slots or here, here)
+    seconds = sum(trial_seconds(todo.to_run.values(), plan.dataset, "cuda" if gpus else "cpu").values())
+    console.print(
+        f"About {duration(seconds / slots)} on {slots} slots of this machine ({duration(seconds)} of training and "
+        "evaluation, from a few measured steps of each kind of trial), and 10 s for Ray to start"
+    )
+
+
+def _print_report(console: Console, name: str, plan: "Plan", store: "Store", config: SweepConfig) -> None:
+    from raytransfer.report import results_of, write_report
+    from raytransfer.tables import means_table, readings_table
+
+    if results_of(plan.cells, store).empty:
+        console.print("No trial of this sweep has finished.")
+        return
+    data = plan.dataset.name
+    amount = f"{config.train_per_class} training images a class" if config.train_per_class else "all training images"
+    title = f"{config.network} on {data}, {amount}, {config.recipe.steps} steps"
+    report = write_report(plan.cells, store, name=f"{name}-{data}", title=title, config=to_yaml(config))
+    console.print()
+    console.print(means_table(report.means))
+    console.print(readings_table(report.readings))
+    console.print("Pictures:", report.files["points.png"], report.files["lines.png"], soft_wrap=True)
+    console.print("Every trial of the sweep, one row each, in pandas:")
+    console.print("  import pandas as pd")
+    console.print(f"  results = pd.read_parquet({report.files['results.parquet']!r})", soft_wrap=True)
+
+
+def _print_help(console: Console, script: str, description: str, yaml: Path, overrides: list[str]) -> None:
+    console.print(description.strip(), markup=False)
+    console.print(
+        f"\nUsage: python sweeps/{script} [name=value ...] [--plan] [--help]\n\n"
+        "  --plan   show what would run and about how long, and stop\n"
+        "  --help   show this; with data=..., the defaults for that data set\n",
+        markup=False,
+    )
+    table = Table("option", "default", "meaning", box=None, padding=(0, 2, 0, 0))
+    for option in options(yaml, overrides):
+        default = "null" if option.default is None else option.default
+        if isinstance(default, bool):
+            default = str(default).lower()
+        elif isinstance(default, list | tuple):
+            default = f"[{','.join(str(entry) for entry in default)}]"
+        table.add_row(option.name, Text(str(default)), Text(option.meaning))
+    console.print(table)
+
+
+class _ConsoleHandler(logging.Handler):
+    """Log lines of the package on the console."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(record.getMessage(), markup=False, soft_wrap=True)

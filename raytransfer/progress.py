@@ -1,0 +1,108 @@
+"""What a running sweep shows: a bar with the time left, and a line for each treatment that is complete."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from raytransfer.grid import Cell
+from raytransfer.specs import TransferSpec, TrialSpec
+
+_LINE_EVERY_S = 15.0  # where no terminal can redraw a bar
+
+
+class ProgressBar:
+    """An observer of a sweep that tells a person.
+
+    Args:
+        console: Where it writes.
+        cells: The grid; a treatment is complete when all its cells are done.
+        specs: Trials to run by identity.
+        slots: How many run at once.
+    """
+
+    def __init__(self, console: Console, cells: Sequence[Cell], specs: Mapping[str, TrialSpec], slots: int) -> None:
+        self._console, self._specs, self._slots = console, specs, slots
+        self._left = dict.fromkeys(specs)
+        self._missing: dict[str, set[str]] = {}
+        for cell in cells:
+            if cell.spec.id in specs:
+                self._missing.setdefault(cell.treatment, set()).add(cell.spec.id)
+        self._total = {treatment: len(trials) for treatment, trials in self._missing.items()}
+        self._start = self._last_line = time.monotonic()
+        self._started: dict[str, float] = {}
+        self._seconds: dict[tuple[object, ...], list[float]] = {}
+        self._failures = 0
+        self._bar = Progress(
+            TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console
+        )
+        self._task = self._bar.add_task("", total=len(specs))
+
+    def __enter__(self) -> "ProgressBar":
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def started(self, trial: str) -> None:
+        """A trial was handed out."""
+        self._started[trial] = time.monotonic()
+
+    def finished(self, trial: str) -> None:
+        """A trial finished."""
+        self._seconds.setdefault(_kind(self._specs[trial]), []).append(time.monotonic() - self._started.pop(trial))
+        self._drop(trial)
+        for treatment, missing in list(self._missing.items()):
+            missing.discard(trial)
+            if not missing:
+                elapsed = time.monotonic() - self._start
+                self._console.print(f"{treatment:8} {self._total[treatment]:4} trials done after {elapsed:.0f} s")
+                del self._missing[treatment]
+
+    def failed(self, trial: str, reason: str, skipped: list[str]) -> None:
+        """A trial failed, and with it those that needed it."""
+        self._failures += 1
+        for gone in (trial, *skipped):
+            self._drop(gone)
+            for missing in self._missing.values():
+                missing.discard(gone)
+        last = reason.strip().splitlines()[-1]
+        needed = f"; {len(skipped)} trials that copy from it are skipped" if skipped else ""
+        self._console.print(f"[red]failed[/red]   {trial}: {last}{needed}", highlight=False)
+
+    def _drop(self, trial: str) -> None:
+        self._left.pop(trial, None)
+        text = f"{self._failures} failed, " if self._failures else ""
+        text += f"{duration(self._seconds_left())} left" if self._seconds else ""
+        done = len(self._specs) - len(self._left)
+        self._bar.update(self._task, completed=done, description=text)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last_line > _LINE_EVERY_S:
+            self._last_line = now
+            self._console.print(f"{done}/{len(self._specs)} trials, {text}", highlight=False)
+
+    def _seconds_left(self) -> float:
+        """From the mean time of finished trials of the same kind; of all, in proportion to steps, for a new kind."""
+        every = sum(sum(times) for times in self._seconds.values())
+        steps = sum(kind[0] * len(times) for kind, times in self._seconds.items())  # type: ignore[misc,operator]
+        left = 0.0
+        for trial in self._left:
+            kind = _kind(self._specs[trial])
+            times = self._seconds.get(kind)
+            left += sum(times) / len(times) if times else kind[0] * every / steps  # type: ignore[operator]
+        return left / self._slots
+
+
+def _kind(spec: TrialSpec) -> tuple[object, ...]:
+    """Trials of one kind take about the same time."""
+    frozen = spec.n_layers if isinstance(spec, TransferSpec) and spec.frozen else 0
+    return spec.recipe.steps, len(spec.task.classes), frozen
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits their number."""
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"

@@ -1,0 +1,106 @@
+"""What a sweep leaves for people: one joined table, the readings, two pictures, and the console's tables."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from raytransfer.analysis import readings, treatment_means
+from raytransfer.figures import lines_figure, points_figure
+from raytransfer.grid import Cell
+from raytransfer.schema import CELLS, arrow_schema
+from raytransfer.store import Store, read_table
+
+_DPI = 150
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A sweep's results and where they lie.
+
+    Attributes:
+        results: One row a finished cell of the grid: ``schema.CELLS`` joined with ``schema.TRIALS``.
+        means: ``analysis.treatment_means`` of them.
+        readings: ``analysis.readings`` of them.
+        files: Name to place of each file written.
+    """
+
+    results: pd.DataFrame
+    means: pd.DataFrame
+    readings: pd.DataFrame
+    files: dict[str, str]
+
+
+def results_of(cells: Sequence[Cell], store: Store) -> pd.DataFrame:
+    """The finished cells of a grid, each with its trial's row; one trial may fill several cells."""
+    rows = [
+        {
+            "id": cell.spec.id,
+            "treatment": cell.treatment,
+            "halves": cell.halves,
+            "split": cell.split,
+            "direction": cell.direction,
+        }
+        for cell in cells
+    ]
+    places = pa.Table.from_pylist(rows, arrow_schema(CELLS)).to_pandas()
+    return places.merge(read_table(store, "trials"), on="id", how="inner", validate="many_to_one")
+
+
+def write_report(cells: Sequence[Cell], store: Store, *, name: str, title: str, config: str) -> Report:
+    """Analyse the finished part of a grid and write tables and pictures below ``sweeps/`` in the store.
+
+    The folder is named after the sweep and its trials, so that a sweep run again finds its own and no other.
+
+    Args:
+        cells: The grid, of which at least one cell is finished.
+        store: Holds the trials, and receives the report.
+        name: The sweep's name.
+        title: Title of the pictures.
+        config: The resolved configuration, as YAML.
+    """
+    results = results_of(cells, store)
+    means, paired = treatment_means(results), readings(results)
+    identity = hashlib.sha256("".join(sorted({cell.spec.id for cell in cells})).encode()).hexdigest()[:8]
+    subtitle = _sample(results)
+    contents = {
+        "config.yaml": config.encode(),
+        "results.parquet": _parquet(results),
+        "means.parquet": _parquet(means),
+        "readings.parquet": _parquet(paired),
+        "points.png": _png(points_figure(results, title=title, subtitle=subtitle)),
+        "lines.png": _png(lines_figure(means, title=title, subtitle=subtitle)),
+    }
+    files = {}
+    for file, content in contents.items():
+        path = f"sweeps/{name}-{identity}/{file}"
+        store.write(path, content)
+        files[file] = store.place(path)
+    return Report(results=results, means=means, readings=paired, files=files)
+
+
+def _sample(results: pd.DataFrame) -> str:
+    """Sample sizes, for under the title."""
+    parts = []
+    for halves, rows in results.groupby("halves", sort=False):
+        splits, directions, seeds = (rows[column].nunique() for column in ("split", "direction", "seed"))
+        units = len(rows[["split", "direction", "seed"]].drop_duplicates())
+        counted = f"{splits} splits x " if halves == "random" else ""
+        parts.append(f"{halves}: {units} units = {counted}{directions} directions x {seeds} seeds")
+    return "; ".join(parts)
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()

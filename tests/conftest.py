@@ -1,0 +1,37 @@
+"""Small real parts that the tests share: a sweep's YAML for tiny trainings on the embedded digits."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raytransfer.config import SweepConfig, load_config
+
+TINY = """
+data: digits
+train_per_class: 5
+halves: [random]
+splits: 1
+seeds: 1
+n_layers: [2, 7]
+backend: in-process
+recipe: {steps: 6, batch_size: 8, learning_rate: 0.01, pad_px: 1, mirror: true, evaluations: 3}
+"""
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, cache_dir: Path) -> Callable[..., SweepConfig]:
+    """A configuration of a grid of tiny trials, with overrides, whose store is ``tmp_path/out``."""
+    yaml = tmp_path / "tiny.yaml"
+    yaml.write_text(TINY)
+
+    def configure(*overrides: str) -> SweepConfig:
+        places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
+        return load_config(yaml, [*places, *overrides])
+
+    return configure

@@ -1,0 +1,165 @@
+import pytest
+import torch
+from torch import nn
+
+from raytransfer.errors import UserError
+from raytransfer.networks import ZOO, Network, Stage, build, check_network, copy_first, freeze_first, train_mode
+from raytransfer.networks.surgery import trainable
+from raytransfer.specs import NetworkSpec
+
+SHAPES = {"convnet8": (1, 8), "alexnet": (3, 64), "resnet18": (3, 32), "caffenet": (3, 227)}
+
+
+def make(name, seed=0, classes=5, init="network"):
+    channels, side = SHAPES[name]
+    spec = NetworkSpec(name=name, init=init)
+    return build(spec, in_channels=channels, image_size_px=side, classes=classes, seed=seed)
+
+
+def images(name, count=2):
+    channels, side = SHAPES[name]
+    return torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_stages_partition_the_tensors_in_order_of_execution(name):
+    network = make(name)
+    names = [network.first_names(n) for n in range(len(network.stages) + 1)]
+    assert names[0] == []
+    assert sorted(names[-1]) == sorted(network.module.state_dict())
+    assert all(set(shorter) < set(longer) for shorter, longer in zip(names, names[1:], strict=False))
+    ran = []
+    for stage in network.stages:
+        first = network.module.get_submodule(stage.modules[0])
+        first.register_forward_hook(lambda *_, stage=stage: ran.append(stage.name))
+    with torch.no_grad():
+        network.module.eval()(images(name))
+    assert ran == [stage.name for stage in network.stages]
+
+
+@pytest.mark.parametrize("side", [8, 28, 32])
+def test_convnet8_takes_the_images_it_is_laid_out_for(side):
+    network = build(NetworkSpec(name="convnet8"), in_channels=3, image_size_px=side, classes=7, seed=0)
+    assert network.module(torch.zeros(2, 3, side, side)).shape == (2, 7)
+    assert [stage.name for stage in network.stages] == [*(f"conv{i}" for i in range(1, 6)), "fc6", "fc7", "fc8"]
+
+
+def test_caffenet_is_the_network_of_2014():
+    module = make("caffenet", classes=500).module
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items() if name.endswith("weight")}
+    assert list(shapes.values()) == [
+        (96, 3, 11, 11),
+        (256, 48, 5, 5),
+        (384, 256, 3, 3),
+        (384, 192, 3, 3),
+        (256, 192, 3, 3),
+        (4096, 9216),
+        (4096, 4096),
+        (500, 4096),
+    ]
+    biases = [tensor.unique().tolist() for name, tensor in module.state_dict().items() if name.endswith("bias")]
+    assert biases == [[0], [1], [0], [1], [1], [1], [1], [0]]
+    deviations = [p.std().item() for name, p in module.named_parameters() if name.endswith("weight")]
+    assert deviations == pytest.approx([0.01] * 5 + [0.005] * 2 + [0.01], rel=0.03)
+    layers = [type(layer).__name__ for stage in module for layer in stage]
+    assert layers.count("Dropout") == 2
+    assert layers[:8] == ["Conv2d", "ReLU", "MaxPool2d", "LocalResponseNorm"] * 2
+
+
+def test_kaiming_and_gaussian_init():
+    for init, expected in (("gaussian", 0.01), ("kaiming", (2 / (64 * 9)) ** 0.5)):
+        network = build(NetworkSpec(name="convnet8", init=init), in_channels=3, image_size_px=32, classes=5, seed=0)
+        weight = network.module.get_submodule("conv3.0").weight
+        assert weight.std().item() == pytest.approx(expected, rel=0.03)
+        assert not network.module.get_submodule("conv3.0").bias.any()
+
+
+def test_building_is_seeded_and_leaves_the_global_generator_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    one, same, other = (make("convnet8", seed=seed).module.state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not any(torch.equal(one[name], other[name]) for name in one if name.endswith("weight"))
+
+
+@pytest.mark.parametrize("n", [1, 4, 9])
+def test_copy_takes_parameters_and_buffers_of_the_first_n_and_no_more(n):
+    base, network = make("resnet18", seed=1), make("resnet18", seed=2)
+    with torch.no_grad():
+        for buffer in base.module.buffers():
+            buffer.add_(3)
+    before = {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
+    state = base.module.state_dict()
+    copy_first(state, network, n)
+    after, first = network.module.state_dict(), network.first_names(n)
+    assert any("running_mean" in name for name in first)
+    assert all(torch.equal(after[name], state[name]) for name in first)
+    assert all(torch.equal(after[name], before[name]) for name in after if name not in first)
+
+
+def test_copy_refuses_another_shape():
+    base = build(NetworkSpec(name="convnet8"), in_channels=3, image_size_px=8, classes=5, seed=0)
+    with pytest.raises(ValueError, match=r"conv1\.0\.weight cannot be copied: its shape is \(16, 3, 3, 3\) in the base"):
+        copy_first(base.module.state_dict(), make("convnet8"), 1)
+
+
+def test_frozen_layers_keep_parameters_and_statistics():
+    network = make("resnet18")
+    freeze_first(network, 4)
+    frozen = set(network.first_names(4))
+    before = {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
+    optimizer = torch.optim.SGD([p for _, p in trainable(network)], lr=0.1, momentum=0.9, weight_decay=0.1)
+    for _ in range(3):
+        train_mode(network, frozen=4)
+        optimizer.zero_grad()
+        network.module(images("resnet18", 8)).square().sum().backward()
+        optimizer.step()
+    after = network.module.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in frozen)
+    moved = [name for name in after if not torch.equal(after[name], before[name])]
+    assert set(moved) == set(after) - frozen
+
+
+def test_dropout_of_frozen_layers_stays_on():
+    network = make("alexnet")
+    freeze_first(network, 7)
+    train_mode(network, frozen=7)
+    dropouts = [layer for layer in network.first(7) if isinstance(layer, nn.Dropout)]
+    assert len(dropouts) == 2
+    assert all(layer.training for layer in dropouts)
+
+
+def test_no_graph_below_the_cut():
+    network = make("convnet8")
+    freeze_first(network, 3)
+    outputs = {}
+    for path in ("conv3", "conv4"):
+        module = network.module.get_submodule(path)
+        module.register_forward_hook(lambda _, __, output, path=path: outputs.update({path: output}))
+    network.module(images("convnet8"))
+    assert not outputs["conv3"].requires_grad
+    assert outputs["conv4"].requires_grad
+
+
+def test_stages_must_partition():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"1\.weight must belong to one stage, and belongs to none"):
+        Network(module, (Stage("a", ("0",)),))
+    with pytest.raises(ValueError, match=r"0\.weight must belong to one stage, and belongs to \['a', 'b'\]"):
+        Network(module, (Stage("a", ("0",)), Stage("b", ("0", "1"))))
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "side", "message"),
+    [
+        ("convnet9", 3, 32, "network=convnet9 is not in the zoo; choose one of convnet8, caffenet"),
+        ("caffenet", 3, 32, "does not take images of 3x32x32: it takes 227-pixel images, not 32: set recipe.crop_px"),
+        ("alexnet", 3, 32, "does not take images of 3x32x32: .*too small"),
+        ("resnet18", 1, 32, "does not take images of 1x32x32: it takes colour images of 3 channels"),
+    ],
+)
+def test_unfit_networks_are_named(name, channels, side, message):
+    with pytest.raises(UserError, match=message):
+        check_network(NetworkSpec(name=name), in_channels=channels, image_size_px=side, classes=5)
