@@ -204,7 +204,7 @@ def _check_key(key: str, schema: DictConfig, place: str) -> None:
     known = [str(name) for name in schema if name != "recipe"] + [f"recipe.{name}" for name in schema.recipe]
     if key in known or (key == "recipe" and place != "the command line"):
         return
-    near = difflib.get_close_matches(key, known, n=1) or [name for name in known if name.endswith(f".{key}")]
+    near = [name for name in known if name.endswith(f".{key}")] or difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UserError(f"{key} in {place} is no option: {hint}--help lists them")
 
