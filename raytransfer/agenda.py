@@ -31,6 +31,10 @@ class Agenda:
         """The most urgent trial that can start now; None if there is none, for now or for good."""
         return heapq.heappop(self._ready)[1] if self._ready else None
 
+    def again(self, trial: str) -> None:
+        """Put back a trial that was handed out and came to nothing."""
+        heapq.heappush(self._ready, (self._rank[trial], trial))
+
     def finish(self, trial: str) -> None:
         """Note that a trial finished: what copies it can start."""
         self.unfinished.discard(trial)

@@ -79,7 +79,9 @@ def _sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool)
     for trial, reason in failed.items():
         console.print(f"\nTrial {trial} failed {reason.strip()}", markup=False)
     if failed:
-        console.print(f"\n{len(failed)} trials failed and {len(left.blocked)} wait for them; mode=retry runs them again.")
+        console.print(
+            f"\n{len(failed)} trials failed and {len(left.blocked)} wait for them; mode=retry runs them again."
+        )
         return 1
     if left.to_run and config.mode != "read-only":
         return 130
@@ -107,7 +109,12 @@ def _run(console: Console, plan: "Plan", todo: "Backlog", store: "Store", config
             clear_failures(store, todo.to_run)
             console.print(f"Running {len(todo.to_run)} trials, {concurrent} at once, on {device}")
             with ProgressBar(console, plan.cells, todo.to_run, concurrent) as progress:
-                run = Run(todo.to_run, plan.checkpoint_steps, Site(source=plan.source, root=store.root, device=device), progress)
+                run = Run(
+                    todo.to_run,
+                    plan.checkpoint_steps,
+                    Site(source=plan.source, root=store.root, device=device),
+                    progress,
+                )
                 if on_ray:
                     run_on_ray(run, concurrent, share)
                 else:
@@ -123,7 +130,9 @@ def _print_plan(console: Console, plan: "Plan", todo: "Backlog", store: "Store")
     for treatment, trial in dict.fromkeys(places):
         state = "to run" if trial in todo.to_run else "failed" if trial in todo.failed else "there"
         counts.setdefault(treatment, Counter())["waiting" if trial in todo.blocked else state] += 1
-    states = [state for state in ("to run", "there", "failed", "waiting") if any(count[state] for count in counts.values())]
+    states = [
+        state for state in ("to run", "there", "failed", "waiting") if any(count[state] for count in counts.values())
+    ]
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("treatment")
     for state in ("trials", *states):

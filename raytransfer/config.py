@@ -133,11 +133,14 @@ def load_config(yaml: Path, arguments: Sequence[str]) -> SweepConfig:
     _check_keys(preset, schema, f"{yaml.name}, {_PER_DATA}.{data}")
     for layer in (file, preset, given):
         schema = _merge(schema, layer)
+    for name in sorted(OmegaConf.missing_keys(schema)):
+        raise UserError(f"{name} has no value: give {name}=...")
     config: Any = OmegaConf.to_object(schema)
     _check_values(config)
     recipe = config.recipe
     values = {item.name: getattr(recipe, item.name) for item in dataclasses.fields(recipe)}
-    config.recipe = Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    typed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    config.recipe = Recipe(**typed)
     config.halves = config.halves if isinstance(config.halves, list) else [config.halves]
     checked: SweepConfig = config
     return checked
@@ -167,7 +170,7 @@ def to_yaml(config: SweepConfig) -> str:
 
 
 def _schema() -> DictConfig:
-    schema = OmegaConf.structured(SweepConfig)
+    schema: DictConfig = OmegaConf.structured(SweepConfig)
     schema.recipe = OmegaConf.structured(_recipe_schema())
     return schema
 
@@ -181,15 +184,20 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _parse_arguments(arguments: Sequence[str], schema: DictConfig) -> dict[str, Any]:
+    """Values by dotted name; of an option given twice the last counts."""
+    values = {}
     for argument in arguments:
         key, equals, _ = argument.partition("=")
         if not equals:
             raise UserError(f"{argument} is no option: options are given as name=value; --help lists them")
         _check_key(key, schema, "the command line")
-    try:
-        return typing.cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist(list(arguments))))
-    except Exception as error:  # PyYAML's and ANTLR's errors have no common base
-        raise UserError(f"{' '.join(arguments)} cannot be read: {str(error).splitlines()[0]}") from error
+        try:
+            values[key] = OmegaConf.to_container(OmegaConf.from_dotlist([argument]))
+        except Exception as error:  # PyYAML's and ANTLR's errors have no common base
+            raise UserError(f"{argument} cannot be read: {str(error).splitlines()[0]}") from error
+        for part in key.split("."):
+            values[key] = typing.cast(dict[str, Any], values[key])[part]
+    return values
 
 
 def _check_keys(content: Mapping[str, Any], schema: DictConfig, place: str) -> None:
@@ -279,15 +287,14 @@ def _check_values(config: Any) -> None:
     def value_of(name: str) -> Any:
         return getattr(config.recipe, name[7:]) if name.startswith("recipe.") else getattr(config, name)
 
-    for item in dataclasses.fields(config.recipe):
-        if value_of(f"recipe.{item.name}") == "???":
-            raise UserError(f"recipe.{item.name} has no value: give recipe.{item.name}=...")
     for name, (holds, rule) in _RULES.items():
         value = value_of(name)
         if value is not None and not holds(value):
             raise UserError(f"{name}={value} must {rule}")
     if config.backend == "in-process" and (config.slots or 1) > 1:
-        raise UserError(f"slots={config.slots} must be 1 or null with backend=in-process, which runs one trial at a time")
+        raise UserError(
+            f"slots={config.slots} must be 1 or null with backend=in-process, which runs one trial at a time"
+        )
     for name, choices in _CHOICES.items():
         values = value_of(name)
         listed = values if isinstance(values, list) else [values]

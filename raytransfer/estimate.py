@@ -57,7 +57,7 @@ def _measure(spec: TrialSpec, dataset: Dataset, device: torch.device, frozen: in
     )
     network.module.to(device)
     if short.channels_last:
-        network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.module.to(memory_format=torch.channels_last)
     freeze_first(network, frozen)
     images, labels = data.test_images[:500], data.test_labels[:500]
     data.test_images, data.test_labels = images[:50], labels[:50]

@@ -101,7 +101,7 @@ def _specs(treatment: str, base_a: PretrainSpec, base_b: PretrainSpec, n_layers:
     return [
         TransferSpec(
             base=base,
-            pretrain_step=base and base.recipe.steps,
+            pretrain_step=base.recipe.steps if base else None,
             task=base_b.task,
             network=base_b.network,
             recipe=base_b.recipe,

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 # Read by Ray when it is imported, or by its workers when they start.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the store keeps what these would write
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer reporter prints a banner whatever its verbosity
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")  # its snapshots are never restored: the store is the truth
@@ -25,7 +27,8 @@ from raytransfer.store import Store, publish_failure
 from raytransfer.sweep import Run
 from raytransfer.trial import Site, attempt
 
-_RETRIES = 3  # of a trial whose process died: the abrupt loss of a machine counts as a failure, too
+_RETRIES = 3  # of a trial whose process died
+_TUNE = ".tune"  # where Tune keeps its own state, which nobody reads
 
 
 @contextmanager
@@ -48,7 +51,7 @@ def slots(wanted: int | None, gpus_per_trial: float) -> tuple[int, dict[str, flo
     Raises:
         UserError: More are wanted than the cluster holds, or it holds none.
     """
-    total = ray.cluster_resources()
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     per_trial = {"GPU": gpus_per_trial} if total.get("GPU") else {"CPU": 1.0}
     ((kind, share),) = per_trial.items()
     # A share of a GPU lies on one GPU: two thirds of each go unused at 2/3, not a third of the sum.
@@ -61,27 +64,30 @@ def slots(wanted: int | None, gpus_per_trial: float) -> tuple[int, dict[str, flo
 def run_on_ray(run: Run, concurrent: int, per_trial: dict[str, float]) -> None:
     """Run the trials with Ray Tune, ``concurrent`` at once.
 
-    One resource shape and reused actors: a worker imports torch once and runs trial after trial.
+    One resource shape and reused actors: a worker imports torch once and runs trial after trial. A trial whose process
+    died is handed out again as a new trial of Tune's: Tune's own retries pass over a process that dies between trials.
     """
+    store = Store(run.site.root)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is told by the observer
     tuner = tune.Tuner(
         tune.with_resources(_Worker, {kind.lower(): share for kind, share in per_trial.items()}),
         tune_config=tune.TuneConfig(
             search_alg=_Agenda(run),
-            num_samples=len(run.specs),
+            num_samples=-1,  # until the searcher says that it is finished
             max_concurrent_trials=concurrent,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            storage_path=Store(run.site.root).place(".tune"),
+            storage_path=store.place(_TUNE),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=_RETRIES),
             verbose=0,
         ),
     )
     tuner.fit()
+    store.delete_folder(_TUNE)
 
 
-class _Worker(tune.Trainable):  # type: ignore[misc]
+class _Worker(tune.Trainable):
     """A process on a slot that runs one trial after the other."""
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -102,17 +108,18 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
         return {"reason": reason, "done": True}
 
 
-class _Agenda(Searcher):  # type: ignore[misc]
+class _Agenda(Searcher):
     """Hands Tune the trials in the order of the run: a trial whose base is still training has to wait."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
         self._run = run
         self._running: dict[str, str] = {}  # Tune's name of a trial -> ours
+        self._deaths: Counter[str] = Counter()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         if not self._run.unfinished:
-            return Searcher.FINISHED  # type: ignore[no-any-return]
+            return Searcher.FINISHED
         trial = self._run.next()
         if trial is None:
             if not self._running:  # Tune would poll for ever
@@ -125,11 +132,16 @@ class _Agenda(Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial = self._running.pop(trial_id)
-        reason = (result or {}).get("reason")
-        if error or result is None:
-            reason = f"its process died {_RETRIES + 1} times"
+        if not error and result is not None:
+            self._run.end(trial, result["reason"])
+            return
+        self._deaths[trial] += 1
+        if self._deaths[trial] <= _RETRIES:
+            self._run.again(trial)
+        else:
+            reason = f"its process died {self._deaths[trial]} times"
             publish_failure(Store(self._run.site.root), trial, reason)
-        self._run.end(trial, reason)
+            self._run.end(trial, reason)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher, which it must never go on from

@@ -127,9 +127,8 @@ def _n_layers(config: SweepConfig) -> list[int]:
     for entry, n in zip(asked, chosen, strict=True):
         if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= highest:
             layers = ", ".join(f"{i} {name}" for i, name in enumerate(names[:-1], start=1))
-            raise UserError(
-                f"n_layers={entry} must lie in 1..{highest} or name a layer of {config.network} below its head: {layers}"
-            )
+            below = f"name a layer of {config.network} below its head: {layers}"
+            raise UserError(f"n_layers={entry} must lie in 1..{highest} or {below}")
     if not chosen or len(set(chosen)) < len(chosen):
         raise UserError(f"n_layers={asked} must name at least one layer, each once")
     return chosen

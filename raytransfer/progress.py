@@ -51,6 +51,10 @@ class ProgressBar:
         """A trial was handed out."""
         self._started[trial] = time.monotonic()
 
+    def died(self, trial: str) -> None:
+        """A trial's process died; the trial will start again."""
+        self._console.print(f"again    {trial}: its process died", highlight=False)
+
     def finished(self, trial: str) -> None:
         """A trial finished."""
         self._seconds.setdefault(_kind(self._specs[trial]), []).append(time.monotonic() - self._started.pop(trial))

@@ -47,7 +47,7 @@ def results_of(cells: Sequence[Cell], store: Store) -> pd.DataFrame:
         }
         for cell in cells
     ]
-    places = pa.Table.from_pylist(rows, arrow_schema(CELLS)).to_pandas()
+    places: pd.DataFrame = pa.Table.from_pylist(rows, arrow_schema(CELLS)).to_pandas()
     return places.merge(read_table(store, "trials"), on="id", how="inner", validate="many_to_one")
 
 

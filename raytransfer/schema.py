@@ -27,9 +27,7 @@ class Column:
 
 
 def _columns(*rows: tuple[str, pa.DataType, str], repeatable: bool = True) -> tuple[Column, ...]:
-    return tuple(
-        Column(name=name, type=type_, meaning=meaning, repeatable=repeatable) for name, type_, meaning in rows
-    )
+    return tuple(Column(name=name, type=type_, meaning=meaning, repeatable=repeatable) for name, type_, meaning in rows)
 
 
 CELLS = _columns(
@@ -92,3 +90,9 @@ CURVES = _columns(
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
     """The Arrow schema of a table."""
     return pa.schema([(column.name, column.type) for column in columns])
+
+
+def markdown(columns: tuple[Column, ...]) -> str:
+    """The table of columns that README shows."""
+    rows = [f"| `{column.name}` | {column.type} | {column.meaning} |" for column in columns]
+    return "\n".join(["| column | type | meaning |", "| --- | --- | --- |", *rows])

@@ -5,6 +5,7 @@ two sweeps, or on two machines, is one run.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -116,7 +117,7 @@ class PretrainSpec:
     recipe: Recipe
     seed: int
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """Identity of the run, from its content."""
         return _identity(self)
@@ -155,7 +156,7 @@ class TransferSpec:
         if self.base is None and not self.frozen:
             raise UserError("a transfer without a base is the frozen random control: fine-tuned, it would be a base")
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """Identity of the run, from its content."""
         return _identity(self)
@@ -189,7 +190,9 @@ def _identity(spec: TrialSpec) -> str:
 def _plain(spec: Any) -> dict[str, Any]:
     """A dataclass as JSON types; what is declared a float becomes one, so that 1 and 1.0 are the same value."""
     hints = typing.get_type_hints(type(spec))
-    return {field.name: _plain_value(getattr(spec, field.name), hints[field.name]) for field in dataclasses.fields(spec)}
+    return {
+        field.name: _plain_value(getattr(spec, field.name), hints[field.name]) for field in dataclasses.fields(spec)
+    }
 
 
 def _plain_value(value: Any, hint: Any) -> Any:

@@ -14,6 +14,9 @@ class Observer(Protocol):
     def started(self, trial: str) -> None:
         """A trial was handed out."""
 
+    def died(self, trial: str) -> None:
+        """A trial's process died; the trial will start again."""
+
     def finished(self, trial: str) -> None:
         """A trial finished."""
 
@@ -52,6 +55,11 @@ class Run:
         if trial is not None:
             self._observer.started(trial)
         return trial
+
+    def again(self, trial: str) -> None:
+        """Note that a trial's process died: the trial has to start again."""
+        self._agenda.again(trial)
+        self._observer.died(trial)
 
     def end(self, trial: str, reason: str | None) -> None:
         """Note how a trial ended: ``reason`` is why it failed, or None."""

@@ -183,7 +183,7 @@ def train(
         with _precision(recipe, inputs.device):
             logits = network.module(inputs)
         loss = functional.cross_entropy(logits.float(), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         running_loss += loss.detach()
         since += 1
@@ -192,9 +192,7 @@ def train(
             seconds += time.perf_counter() - started
             top1, test_loss = evaluate(network, data, data.test_images, data.test_labels)
             outcome.curve.append(
-                Evaluation(
-                    step=step, learning_rate=rate, train_loss_nats=train_loss, top1=top1, loss_nats=test_loss
-                )
+                Evaluation(step=step, learning_rate=rate, train_loss_nats=train_loss, top1=top1, loss_nats=test_loss)
             )
             train_mode(network, frozen)
             running_loss, since, started = torch.zeros_like(running_loss), 0, time.perf_counter()
@@ -206,9 +204,7 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(
-    network: Network, data: DeviceData, images: torch.Tensor, labels: torch.Tensor
-) -> tuple[float, float]:
+def evaluate(network: Network, data: DeviceData, images: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
     """Accuracy (0..1) and mean cross-entropy (nats) on uint8 images, in eval mode, on central crops."""
     network.module.eval()
     correct = torch.zeros((), device=images.device)

@@ -84,7 +84,7 @@ def prepare(spec: TrialSpec, store: Store, data: DeviceData, classes: int) -> Ne
         seed=stream_seed(spec.seed, _phase(spec), "init"),
     )
     if spec.recipe.channels_last:
-        network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.module.to(memory_format=torch.channels_last)
     if isinstance(spec, TransferSpec):
         if spec.base is not None and spec.pretrain_step is not None:
             copy_first(load_checkpoint(store, spec.base.id, spec.pretrain_step), network, spec.n_layers)

@@ -3,9 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from raytransfer.config import SweepConfig, load_config
+
+# Timings belong in benchmarks: a busy machine is no failure.
+hypothesis.settings.register_profile("raytransfer", deadline=None)
+hypothesis.settings.load_profile("raytransfer")
 
 TINY = """
 data: digits

@@ -72,7 +72,7 @@ def test_every_option_has_a_meaning(yaml):
         ("recipe.mirror=maybe", "recipe.mirror=maybe has the wrong type: it takes true or false"),
         ("recipe.milestones=0.5", "recipe.milestones=0.5 has the wrong type: it takes a list"),
         ("treatments=[AnB,AnC]", "treatments=AnC is not known; choose from baseB, BnB, BnB+, AnB, AnB+, RnB"),
-        ("treatments=[]", r"treatments=\[\] must name at least one"),
+        ("treatments=[]", "treatments=[] must name at least one"),
         ("treatments=[AnB,AnB]", "must name at least one, each once"),
         ("directions=[A-B]", "directions=A-B is not known; choose from A->B, B->A"),
         ("mode=again", "mode=again is not known; choose from cached, retry, force, read-only"),
@@ -90,7 +90,7 @@ def test_every_option_has_a_meaning(yaml):
     ],
 )
 def test_bad_options_are_named(yaml, override, message):
-    with pytest.raises(UserError, match=message) as error:
+    with pytest.raises(UserError, match=re.escape(message)) as error:
         load_config(yaml, [override])
     assert "\n" not in str(error.value)
 
@@ -108,7 +108,7 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"spilts in bad\.yaml is no option: did you mean splits"):
         load_config(path, [])
     path.write_text("seeds: 2\n")
-    with pytest.raises(UserError, match=re.escape("recipe.steps has no value: give recipe.steps=...")):
+    with pytest.raises(UserError, match=r"recipe\.batch_size has no value: give recipe\.batch_size="):
         load_config(path, [])
     path.write_text("per_data: {digits: {recipe: {stepz: 3}}}\n")
     with pytest.raises(UserError, match=r"recipe\.stepz in bad\.yaml, per_data\.digits is no option"):

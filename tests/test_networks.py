@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -27,7 +29,7 @@ def test_stages_partition_the_tensors_in_order_of_execution(name):
     names = [network.first_names(n) for n in range(len(network.stages) + 1)]
     assert names[0] == []
     assert sorted(names[-1]) == sorted(network.module.state_dict())
-    assert all(set(shorter) < set(longer) for shorter, longer in zip(names, names[1:], strict=False))
+    assert all(set(shorter) < set(longer) for shorter, longer in pairwise(names))
     ran = []
     for stage in network.stages:
         first = network.module.get_submodule(stage.modules[0])
@@ -101,7 +103,9 @@ def test_copy_takes_parameters_and_buffers_of_the_first_n_and_no_more(n):
 
 def test_copy_refuses_another_shape():
     base = build(NetworkSpec(name="convnet8"), in_channels=3, image_size_px=8, classes=5, seed=0)
-    with pytest.raises(ValueError, match=r"conv1\.0\.weight cannot be copied: its shape is \(16, 3, 3, 3\) in the base"):
+    with pytest.raises(
+        ValueError, match=r"conv1\.0\.weight cannot be copied: its shape is \(16, 3, 3, 3\) in the base"
+    ):
         copy_first(base.module.state_dict(), make("convnet8"), 1)
 
 

@@ -51,7 +51,7 @@ def test_checkpoints_come_back_to_the_bit(store):
     assert all(torch.equal(loaded[name], state[name]) for name in state)
     assert checkpoint_steps(store, "t1") == {3, 20}
     assert checkpoint_steps(store, "t2") == set()
-    with pytest.raises(FileNotFoundError, match="4.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"4\.safetensors"):
         load_checkpoint(store, "t1", 4)
 
 
@@ -106,12 +106,12 @@ def test_compaction_killed_at_any_deletion_loses_and_doubles_nothing(store, monk
 
     def delete(name):
         if len(deleted) == survivors:
-            raise KeyboardInterrupt
+            raise RuntimeError("killed")
         deleted.append(name)
         Path(store.place(name)).unlink()
 
     monkeypatch.setattr(store, "delete", delete)
-    with pytest.raises(KeyboardInterrupt, match=""):
+    with pytest.raises(RuntimeError, match="killed"):
         compact(store)
     monkeypatch.undo()
     for _ in range(2):
@@ -171,7 +171,7 @@ def test_a_second_driver_is_kept_out(store):
 
 def test_a_store_of_another_version_is_refused(store):
     store.write("store.json", json.dumps({"schema_version": SCHEMA_VERSION + 1, "hash_version": 1}).encode())
-    with pytest.raises(UserError, match="was written with .*schema_version.*: use the raytransfer that made it"):
+    with pytest.raises(UserError, match=r"was written with .*schema_version.*: use the raytransfer that made it"):
         store.check()
     store.write("store.json", b"{")
     with pytest.raises(UserError, match="cannot be read"):
@@ -187,7 +187,7 @@ def test_a_folder_of_other_things_is_no_store(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     store = Store(str(tmp_path / "file" / "out"))
-    with pytest.raises(UserError, match="out=.*file/out cannot be written"):
+    with pytest.raises(UserError, match=r"out=.*file/out cannot be written"):
         store.create()
     with pytest.raises(UserError, match="out=gopher://x is no place for a store"):
         Store("gopher://x")

@@ -82,7 +82,9 @@ def test_warmup_rises_linearly():
     assert rates(recipe)[:6] == pytest.approx([0.0125, 0.025, 0.0375, 0.05, 0.05, 0.05])
 
 
-@pytest.mark.parametrize(("steps", "evaluations", "expected"), [(12, 4, [3, 6, 9, 12]), (3, 10, [1, 2, 3]), (7, 1, [7])])
+@pytest.mark.parametrize(
+    ("steps", "evaluations", "expected"), [(12, 4, [3, 6, 9, 12]), (3, 10, [1, 2, 3]), (7, 1, [7])]
+)
 def test_evaluations_are_even_and_end_with_the_last_step(steps, evaluations, expected):
     assert evaluation_steps(replace(RECIPE, steps=steps, evaluations=evaluations)) == expected
 

@@ -12,7 +12,6 @@ from raytransfer.errors import UserError
 from raytransfer.networks.stages import Network, Stage
 from raytransfer.specs import NetworkSpec
 
-
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
@@ -155,10 +154,14 @@ def build(spec: NetworkSpec, *, in_channels: int, image_size_px: int, classes: i
     """
     architecture = ZOO[spec.name]
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         module = architecture.build(in_channels, image_size_px, classes)
         if spec.init != "network":
-            module.apply(_kaiming if spec.init == "kaiming" else lambda layer: _gaussian(layer, 0.01, 0.0))
+            for layer in module.modules():
+                if spec.init == "kaiming":
+                    _kaiming(layer)
+                else:
+                    _gaussian(layer, std=0.01, bias=0.0)
     return Network(module, architecture.stages)
 
 

@@ -57,7 +57,8 @@ def finished(store: Store) -> set[str]:
 
 def read_table(store: Store, table: str) -> pd.DataFrame:
     """All rows of ``trials`` or ``curves``, sorted by trial; every trial counts once."""
-    return _merged(store, table).to_pandas()
+    rows: pd.DataFrame = _merged(store, table).to_pandas()
+    return rows
 
 
 def compact(store: Store) -> None:

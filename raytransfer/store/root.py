@@ -4,7 +4,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -30,8 +30,13 @@ class Store:
 
     def __init__(self, root: str) -> None:
         self.root = root if "://" in root else str(Path(root).expanduser().absolute())
+        self._fs: fs.FileSystem
+        self._path: str
         try:
-            self._fs, self._path = fs.FileSystem.from_uri(self.root) if "://" in root else (_local(), self.root)
+            if "://" in root:
+                self._fs, self._path = fs.FileSystem.from_uri(self.root)
+            else:
+                self._fs, self._path = fs.LocalFileSystem(), self.root
         except (ArrowException, OSError, ValueError) as error:
             raise UserError(f"out={root} is no place for a store: {_first_line(error)}") from error
 
@@ -134,18 +139,18 @@ class Store:
 
     def delete(self, name: str) -> None:
         """Remove a file, which may already be gone."""
-        try:
+        with suppress(FileNotFoundError):
             self._fs.delete_file(f"{self._path}/{name}")
-        except FileNotFoundError:
-            pass
+
+    def delete_folder(self, name: str) -> None:
+        """Remove a folder and what is in it, if it is there."""
+        with suppress(FileNotFoundError):
+            self._fs.delete_dir(f"{self._path}/{name}")
 
     def place(self, name: str) -> str:
         """Where a person finds a file or folder."""
-        return f"{self.root}/{name}"
-
-
-def _local() -> fs.LocalFileSystem:
-    return fs.LocalFileSystem()
+        root, question_mark, query = self.root.partition("?") if "://" in self.root else (self.root, "", "")
+        return f"{root}/{name}{question_mark}{query}"
 
 
 def _first_line(error: Exception) -> str:

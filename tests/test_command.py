@@ -1,0 +1,213 @@
+"""The command as a user runs it: real Ray, real processes, real kills."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from raytransfer.schema import TRIALS
+from raytransfer.store import Store, finished, read_table
+
+SCRIPT = Path(__file__).parent.parent / "sweeps" / "yosinski_grid.py"
+REPEATABLE = [column.name for column in TRIALS if column.repeatable]
+TINY = [
+    "halves=[random]",
+    "splits=1",
+    "seeds=1",
+    "n_layers=[2,7]",
+    "recipe.steps=20",
+    "recipe.evaluations=2",
+]
+
+
+@pytest.fixture
+def command(tmp_path, cache_dir):
+    """The command line of a tiny sweep into ``tmp_path/out``, with more arguments."""
+    places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
+    return lambda *arguments: [sys.executable, str(SCRIPT), *TINY, *places, *arguments]
+
+
+@pytest.fixture
+def environment():
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return alone | {"COLUMNS": "200"}
+
+
+def run(command, environment, code=0):
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == code, result.stdout + result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What a sweep that nothing disturbs prints and leaves."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    places = [f"cache_dir={folder / 'cache'}", f"data_dir={folder}", f"out={folder / 'out'}"]
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    result = run([sys.executable, str(SCRIPT), *TINY, *places], alone | {"COLUMNS": "200"})
+    return result, Store(str(folder / "out"))
+
+
+def test_the_sweep_shows_counts_tables_pictures_and_the_way_to_pandas(undisturbed):
+    result, store = undisturbed
+    assert result.stderr == ""
+    assert "24 trials, 24 to run" in result.stdout
+    assert "Running 24 trials" in result.stdout
+    assert re.search(r"AnB\+ +4 trials done after \d+ s", result.stdout)
+    for reading in ("co-adaptation drop", "specificity drop", "recovery", "generalisation boost"):
+        assert reading in result.stdout
+    assert not re.search("ray::|WARNING|Traceback|Trial _Worker", result.stdout)
+    lines = [line.strip() for line in result.stdout.splitlines() if "pandas" in line or "read_parquet" in line]
+    scope = {}
+    exec("\n".join(lines[-2:]), scope)
+    assert len(scope["results"]) == 24
+    assert {"treatment", "split", "direction", "top1", "n_layers", "seed"} <= set(scope["results"].columns)
+    for picture in ("points.png", "lines.png"):
+        (path,) = re.findall(rf"\S+{picture}", result.stdout)
+        assert Path(path).read_bytes().startswith(b"\x89PNG")
+    assert len(store.names("trials")) == len(store.names("curves")) == 1
+
+
+def test_ray_and_the_debugging_backend_give_the_same_bits(undisturbed, command, environment, tmp_path):
+    run(command("backend=in-process"), environment)
+    in_process = read_table(Store(str(tmp_path / "out")), "trials")
+    on_ray = read_table(undisturbed[1], "trials")
+    pd.testing.assert_frame_equal(in_process[REPEATABLE], on_ray[REPEATABLE], check_exact=True)
+
+
+def wait_for_trials(store, count, process):
+    deadline = time.monotonic() + 120
+    while len(finished(store)) < count:
+        assert process.poll() is None, "the sweep ended before it could be killed"
+        assert time.monotonic() < deadline, "the sweep does not get on"
+        time.sleep(0.02)
+
+
+def worker_of(driver):
+    """A process of Ray's below a driver that runs trials."""
+    deadline = time.monotonic() + 60
+    while not (workers := _workers_below(driver)):
+        assert time.monotonic() < deadline, "no worker runs"
+        time.sleep(0.1)
+    return workers[0]
+
+
+def _workers_below(driver):
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines()]
+    family, grown = {driver}, True
+    while grown:
+        children = {int(pid) for pid, parent, _ in rows if int(parent) in family}
+        grown = not children <= family
+        family |= children
+    return [int(pid) for pid, _, args in rows if int(pid) in family and args.startswith("ray::_Worker")]
+
+
+def test_a_killed_driver_loses_nothing_and_repeats_nothing(undisturbed, command, environment, tmp_path):
+    store = Store(str(tmp_path / "out"))
+    for count in (1, 9):
+        process = subprocess.Popen(command(), env=environment, stdout=subprocess.PIPE, text=True)
+        wait_for_trials(store, count, process)
+        process.kill()
+        process.communicate()
+    before = {name: Path(store.place(f"trials/{name}")).stat().st_mtime_ns for name in store.names("trials")}
+    time.sleep(1)  # a worker may outlive its driver for a moment and finish its trial
+    there = len(finished(store))
+    assert there < 24
+    result = run(command(), environment)
+    assert f"24 trials, {24 - there} to run" in result.stdout
+    rows = read_table(store, "trials")
+    pd.testing.assert_frame_equal(rows[REPEATABLE], read_table(undisturbed[1], "trials")[REPEATABLE], check_exact=True)
+    last = pd.Timestamp(max(before.values()), tz="UTC")
+    assert (rows["finished_at"] <= last).sum() >= len(before)  # their rows are the first ones, not later repeats
+
+
+def test_a_killed_worker_loses_nothing(undisturbed, command, environment, tmp_path):
+    store = Store(str(tmp_path / "out"))
+    process = subprocess.Popen(command(), env=environment, stdout=subprocess.PIPE, text=True)
+    for count in (2, 7):
+        wait_for_trials(store, count, process)
+        os.kill(worker_of(process.pid), signal.SIGKILL)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    rows = read_table(store, "trials")
+    pd.testing.assert_frame_equal(rows[REPEATABLE], read_table(undisturbed[1], "trials")[REPEATABLE], check_exact=True)
+
+
+def test_interrupted_it_says_how_to_go_on(command, environment, tmp_path):
+    process = subprocess.Popen(
+        command("recipe.steps=100"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_trials(Store(str(tmp_path / "out")), 2, process)
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in output
+    assert "Traceback" not in output + error
+
+
+def test_the_plan_counts_and_writes_nothing(undisturbed, command, environment, tmp_path):
+    result = run(command("--plan"), environment)
+    assert "24 trials, 24 to run" in result.stdout
+    assert re.search(r"About \d+ s on \d+ slots of this machine", result.stdout)
+    assert not (tmp_path / "out").exists()
+    result = run(command("--plan", f"out={undisturbed[1].root}", "seeds=2"), environment)
+    assert "48 trials, 24 to run" in result.stdout
+
+
+def test_a_failed_trial_ends_in_exit_code_1_with_its_reason(command, environment, tmp_path):
+    run(command("treatments=[baseB]", "backend=in-process"), environment)
+    for checkpoint in (tmp_path / "out").glob("checkpoints/*/*"):
+        checkpoint.write_bytes(b"damaged")
+    run(command("treatments=[AnB]", "backend=in-process"), environment)  # bases are trained anew: none was kept
+    for checkpoint in (tmp_path / "out").glob("checkpoints/*/*"):
+        checkpoint.write_bytes(b"damaged")
+    result = run(command("treatments=[BnB]", "backend=in-process"), environment, code=1)
+    assert "failed" in result.stdout
+    assert "SafetensorError" in result.stdout
+    assert "mode=retry runs them again" in result.stdout
+
+
+def test_help_lists_every_option_with_default_and_meaning(environment):
+    result = run([sys.executable, str(SCRIPT), "--help"], environment)
+    assert re.search(r"data +digits +Data set", result.stdout)
+    assert re.search(r"recipe\.steps +200 +Optimiser steps", result.stdout)
+    assert re.search(r"slots +null +Trials at once", result.stdout)
+    other = run([sys.executable, str(SCRIPT), "--help", "data=cifar10"], environment)
+    assert re.search(r"recipe\.steps +800", other.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sedes=5"], "sedes in the command line is no option: did you mean seeds?"),
+        (["--plam"], "--plam is no flag"),
+        (["data=no-such-data"], "no-such-data"),
+        (["network=convnet9"], "network=convnet9 is not in the zoo"),
+        (["n_layers=[8]"], "n_layers=8 must lie in 1..7 or name a layer of convnet8 below its head: 1 conv1, 2 conv2"),
+        (["n_layers=[conv9]"], "n_layers=conv9 must lie in 1..7"),
+        (["n_layers=[2,conv2]"], "must name at least one layer, each once"),
+        (["halves={A: [0,1,2], B: [2,3]}"], "halves A and B overlap: both hold 2"),
+        (["halves={A: [zero,1,2], B: [4,3]}"], "zero"),
+        (["halves=[animals/vehicles]"], "does not fit the classes of digits"),
+        (["halves=[random,random]"], "must name at least one way to halve the classes, each once"),
+        (["train_per_class=1000"], "1000"),
+        (["recipe.crop_px=9"], "recipe.crop_px=9 must not exceed the images' side of 8 pixels"),
+        (["slots=1000"], "slots=1000 must not exceed what is there"),
+        (["out=/dev/null/out"], "out=/dev/null/out"),
+        (["mode=read-only"], "mode=read-only runs nothing"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2_with_nothing_written(command, environment, tmp_path, arguments, message):
+    result = run(command(*arguments), environment, code=2)
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()

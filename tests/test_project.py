@@ -1,0 +1,84 @@
+"""The project's own rules: which module may import which, what README says, what lies at the top level."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from raytransfer.schema import CELLS, CURVES, TRIALS, markdown
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+# Each may import from those before it, and none from those after it.
+ROOMS = [
+    {"errors"},
+    {"specs", "schema"},
+    {"tasks", "networks", "grid", "analysis"},
+    {"agenda", "training", "store", "figures", "tables"},
+    {"config", "trial", "report", "estimate"},
+    {"plan", "sweep", "progress"},
+    {"on_ray"},
+    {"cli"},
+]
+HEAVY = {"ray": {"on_ray"}, "omegaconf": {"config"}, "rich": {"cli", "progress", "tables"}}
+
+
+def imports(path):
+    """Names of the modules that a file imports anywhere in it, but for type checking."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def modules():
+    for path in sorted((ROOT / "raytransfer").rglob("*.py")):
+        room = path.relative_to(ROOT / "raytransfer").parts[0].removesuffix(".py")
+        if room != "__init__":
+            yield path, room
+
+
+def level(room):
+    return next(i for i, rooms in enumerate(ROOMS) if room in rooms)
+
+
+@pytest.mark.parametrize(("path", "room"), modules(), ids=lambda value: getattr(value, "stem", value))
+def test_imports_point_one_way(path, room):
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        if top == "raytransfer" and rest:
+            other = rest.partition(".")[0]
+            assert other == room or level(other) < level(room), f"{path.name} imports {name}"
+        elif top in HEAVY:
+            assert room in HEAVY[top], f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("table", [CELLS, TRIALS, CURVES])
+def test_readme_shows_the_schema(table):
+    assert markdown(table) in README
+
+
+def test_readme_links_lead_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)#]+)", README) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_readme_s_tree_names_every_module():
+    tree = re.search(r"```\nraytransfer/.*?```", README, re.DOTALL).group()
+    for path in (ROOT / "raytransfer").iterdir():
+        if path.suffix == ".py" and path.name != "__init__.py" or (path / "__init__.py").exists():
+            assert path.name in tree, f"{path.name} is missing in README's tree"
+
+
+def test_the_top_level_holds_what_was_agreed():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tops = {line.partition("/")[0] for line in listing.splitlines() if not line.startswith(".")}
+    agreed = {"pyproject.toml", "constraints.txt", "LICENSE", "README.md", "cluster.yaml", "raytransfer", "sweeps", "tests"}
+    assert tops <= agreed
