@@ -163,7 +163,7 @@ def _print_estimate(console: Console, plan: "Plan", todo: "Backlog", config: Swe
 
 def _print_report(console: Console, name: str, plan: "Plan", store: "Store", config: SweepConfig) -> None:
     from raytransfer.report import results_of, write_report
-    from raytransfer.tables import means_table, readings_table
+    from raytransfer.tables import boosts_table, means_table, readings_table
 
     if results_of(plan.cells, store).empty:
         console.print("No trial of this sweep has finished.")
@@ -175,10 +175,16 @@ def _print_report(console: Console, name: str, plan: "Plan", store: "Store", con
     console.print()
     console.print(means_table(report.means))
     console.print(readings_table(report.readings))
+    if not report.boosts.empty:
+        console.print(boosts_table(report.boosts))
     console.print("Pictures:", report.files["points.png"], report.files["lines.png"], soft_wrap=True)
     console.print("Every trial of the sweep, one row each, in pandas:")
-    console.print("  import pandas as pd")
-    console.print(f"  results = pd.read_parquet({report.files['results.parquet']!r})", soft_wrap=True)
+    place = report.files["results.parquet"]
+    module, call = ("pandas as pd", "pd.read_parquet({!r})")
+    if not store.is_local:  # pandas would ask for more packages, pyarrow understands the URI
+        module, call = ("pyarrow.parquet as pq", "pq.read_table({!r}).to_pandas()")
+    console.print(f"  import {module}")
+    console.print(f"  results = {call.format(place)}", soft_wrap=True)
 
 
 def _print_help(console: Console, script: str, description: str, yaml: Path, overrides: list[str]) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from raytransfer.analysis import readings, treatment_means
+from raytransfer.analysis import boosts, readings, treatment_means
 from raytransfer.figures import lines_figure, points_figure
 from raytransfer.grid import Cell
 from raytransfer.schema import CELLS, arrow_schema
@@ -26,12 +26,14 @@ class Report:
         results: One row a finished cell of the grid: ``schema.CELLS`` joined with ``schema.TRIALS``.
         means: ``analysis.treatment_means`` of them.
         readings: ``analysis.readings`` of them.
+        boosts: ``analysis.boosts`` of them, over all n, n >= 3 and n >= 5, as far as the network has them.
         files: Name to place of each file written.
     """
 
     results: pd.DataFrame
     means: pd.DataFrame
     readings: pd.DataFrame
+    boosts: pd.DataFrame
     files: dict[str, str]
 
 
@@ -65,6 +67,8 @@ def write_report(cells: Sequence[Cell], store: Store, *, name: str, title: str, 
     """
     results = results_of(cells, store)
     means, paired = treatment_means(results), readings(results)
+    last = int(results["n_layers"].max())
+    averaged = boosts(results, [(first, last) for first in (1, 3, 5) if first <= last])
     identity = hashlib.sha256("".join(sorted({cell.spec.id for cell in cells})).encode()).hexdigest()[:8]
     subtitle = _sample(results)
     contents = {
@@ -72,6 +76,7 @@ def write_report(cells: Sequence[Cell], store: Store, *, name: str, title: str, 
         "results.parquet": _parquet(results),
         "means.parquet": _parquet(means),
         "readings.parquet": _parquet(paired),
+        "boosts.parquet": _parquet(averaged),
         "points.png": _png(points_figure(results, title=title, subtitle=subtitle)),
         "lines.png": _png(lines_figure(means, title=title, subtitle=subtitle)),
     }
@@ -80,7 +85,7 @@ def write_report(cells: Sequence[Cell], store: Store, *, name: str, title: str, 
         path = f"sweeps/{name}-{identity}/{file}"
         store.write(path, content)
         files[file] = store.place(path)
-    return Report(results=results, means=means, readings=paired, files=files)
+    return Report(results=results, means=means, readings=paired, boosts=averaged, files=files)
 
 
 def _sample(results: pd.DataFrame) -> str:

@@ -84,6 +84,28 @@ def readings_table(readings: pd.DataFrame) -> Group:
     return Group(*parts, Text(note, style="dim"))
 
 
+def boosts_table(boosts: pd.DataFrame) -> Group:
+    """Tabulate boosts averaged over n in percentage points: a row for each comparison, a column for each span of n.
+
+    Args:
+        boosts: Output of ``raytransfer.analysis.boosts`` on accuracies.
+    """
+    spans = list(dict.fromkeys(_records(boosts, ["first", "last"])))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("boost")
+    for first, last in spans:
+        table.add_column(f"n = {first}..{last}", justify="right")
+    for (of, over, method), rows in boosts.groupby(["of", "over", "method"], sort=False):
+        cells = {
+            (first, last): f"{_percent(estimate):+.1f}{_ends(low, high)}"
+            for first, last, estimate, low, high in _records(rows, ["first", "last", "estimate", "low", "high"])
+        }
+        table.add_row(f"{of} over {over}, {method.partition(',')[0]}", *(Text(cells.get(span, "")) for span in spans))
+    title = f"Boosts averaged over n, percentage points. Halves: random, {_count(boosts['units'])}"
+    note = "Unpaired is how 2014 published them; paired is each run against its own target's base, t over units.\n"
+    return Group(Text(title, style="bold"), table, Text(note, style="dim"))
+
+
 def _table(names: Iterable[str], cells: dict[tuple[str, int], str]) -> Table:
     present = [name for name in names if any(name == column for column, _ in cells)]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

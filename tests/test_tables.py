@@ -2,8 +2,8 @@ import pandas as pd
 import pytest
 from rich.console import Console, RenderableType
 
-from raytransfer.analysis import readings, treatment_means, yosinski2014
-from raytransfer.tables import means_table, readings_table
+from raytransfer.analysis import boosts, readings, treatment_means, yosinski2014
+from raytransfer.tables import boosts_table, means_table, readings_table
 
 MEANS = ["treatment", "halves", "n_layers", "mean", "low", "high", "units"]
 READINGS = ["reading", "halves", "n_layers", "estimate", "low", "high", "units", "random_units", "method"]
@@ -108,3 +108,12 @@ def test_names_of_halves_are_not_markup():
 
 def test_an_empty_table_still_says_what_is_needed():
     assert any("needs baseB and BnB" in line for line in rendered(readings_table(pd.DataFrame(columns=READINGS))))
+
+
+def test_boosts_are_those_published_and_what_pairing_makes_of_them():
+    lines = rendered(boosts_table(boosts(yosinski2014(), metric="top1_best10")), width=80)
+    rows = {tuple(words[:4]): words[4:] for line in lines if len(words := line.split()) > 4 and words[1] == "over"}
+    assert rows["AnB+", "over", "baseB,", "unpaired"] == ["+1.6", "+1.8", "+2.1"]
+    assert rows["AnB+", "over", "BnB+,", "unpaired"] == ["+1.4", "+1.4", "+1.7"]
+    assert rows["AnB+", "over", "baseB,", "paired"] == ["+1.0", "[0.4,1.5]", "+1.2", "[0.8,1.5]", "+1.2"]
+    assert rows["BnB+", "over", "baseB,", "paired"] == ["+1.0", "[0.8,1.2]", "+1.1", "[0.1,2.1]", "+1.0", "[0.2,1.8]"]
