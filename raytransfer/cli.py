@@ -31,7 +31,7 @@ def main(script: str, description: str) -> None:
         script: Path of the script.
         description: What ``--help`` says first.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     yaml = Path(script).with_suffix(".yaml")
     arguments = sys.argv[1:]
     flags = [argument for argument in arguments if argument.startswith("-")]
@@ -47,7 +47,7 @@ def main(script: str, description: str) -> None:
             return
         code = _sweep(console, Path(script).stem, load_config(yaml, overrides), plan_only="--plan" in flags)
     except UserError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+        Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
         code = 130
@@ -59,39 +59,53 @@ def main(script: str, description: str) -> None:
 def _sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool) -> int:
     # Imported here so that --help and a mistyped option need not wait for torch.
     from raytransfer.plan import backlog, make_plan
-    from raytransfer.store import Store, failures
+    from raytransfer.store import Store
 
-    plan = make_plan(config)
     store = Store(config.out)
     store.check()
+    plan = make_plan(config)
     todo = backlog(plan, store, config.mode)
     _print_plan(console, plan, todo, store)
     if plan_only:
         _print_estimate(console, plan, todo, config)
         return 0
+    interrupted = False
     if todo.to_run and config.mode != "read-only":
-        _run(console, plan, todo, store, config)
+        interrupted = _run(console, plan, todo, store, config)
     elif not store.exists("store.json"):
         raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
-    failed = {trial: reason for trial, reason in failures(store).items() if trial in plan.trials}
-    left = backlog(plan, store, "cached")
     _print_report(console, name, plan, store, config)
-    for trial, reason in failed.items():
-        console.print(f"\nTrial {trial} failed {reason.strip()}", markup=False)
-    if failed:
-        console.print(
-            f"\n{len(failed)} trials failed and {len(left.blocked)} wait for them; mode=retry runs them again."
-        )
-        return 1
-    if left.to_run and config.mode != "read-only":
+    if interrupted:
         return 130
-    return 0
+    return _print_failures(console, plan, store)
 
 
-def _run(console: Console, plan: "Plan", todo: "Backlog", store: "Store", config: SweepConfig) -> None:
-    """Run what is to run on slots, holding the store's lock, and merge the small files that the trials leave."""
+def _print_failures(console: Console, plan: "Plan", store: "Store") -> int:
+    """Say which trials failed, each reason once with its traceback; gives the exit code."""
+    from raytransfer.plan import backlog
+
+    left = backlog(plan, store, "cached")
+    trials_by_reason: dict[str, list[str]] = {}
+    for trial, reason in left.failed.items():
+        trials_by_reason.setdefault(reason.strip().splitlines()[-1], []).append(trial)
+    for trials in trials_by_reason.values():
+        console.print(f"\n{', '.join(trials)} failed {left.failed[trials[0]].strip()}", soft_wrap=True)
+    if left.failed:
+        console.print(
+            f"\n{len(left.failed)} trials failed, {len(left.blocked)} wait for them; mode=retry runs them again."
+        )
+    return 1 if left.failed else 0
+
+
+def _run(console: Console, plan: "Plan", todo: "Backlog", store: "Store", config: SweepConfig) -> bool:
+    """Run what is to run on slots, holding the store's lock, and merge the small files that the trials leave.
+
+    Returns:
+        Whether it was interrupted.
+    """
     import torch
 
+    from raytransfer.plan import backlog
     from raytransfer.progress import ProgressBar
     from raytransfer.store import clear_failures, compact
     from raytransfer.sweep import Run, run_in_process
@@ -106,6 +120,7 @@ def _run(console: Console, plan: "Plan", todo: "Backlog", store: "Store", config
         device = "cuda" if "GPU" in share or (not on_ray and torch.cuda.is_available()) else "cpu"
         store.create()
         with store.lock():
+            todo = backlog(plan, store, config.mode)  # again: another driver may have been at work until now
             clear_failures(store, todo.to_run)
             console.print(f"Running {len(todo.to_run)} trials, {concurrent} at once, on {device}")
             with ProgressBar(console, plan.cells, todo.to_run, concurrent) as progress:
@@ -120,6 +135,7 @@ def _run(console: Console, plan: "Plan", todo: "Backlog", store: "Store", config
                 else:
                     run_in_process(run)
             compact(store)
+    return run.unfinished > 0
 
 
 def _print_plan(console: Console, plan: "Plan", todo: "Backlog", store: "Store") -> None:
@@ -147,17 +163,23 @@ def _print_estimate(console: Console, plan: "Plan", todo: "Backlog", config: Swe
     import torch
 
     from raytransfer.estimate import trial_seconds
+    from raytransfer.plan import check_slots
     from raytransfer.progress import duration
 
     if not todo.to_run:
         return
     gpus = torch.cuda.device_count()
-    here = gpus * int(1 / config.gpus_per_trial) if gpus else os.cpu_count() or 1
-    slots = min(config.slots or here, here)
+    if config.backend == "in-process":
+        slots, start = 1, ""
+    elif gpus:
+        slots, start = check_slots(config.slots, gpus, config.gpus_per_trial, "GPU"), ", after Ray has started"
+    else:
+        slots, start = check_slots(config.slots, os.cpu_count() or 1, 1.0, "CPU"), ", after Ray has started"
     seconds = sum(trial_seconds(todo.to_run.values(), plan.dataset, "cuda" if gpus else "cpu").values())
     console.print(
-        f"About {duration(seconds / slots)} on {slots} slots of this machine ({duration(seconds)} of training and "
-        "evaluation, from a few measured steps of each kind of trial), and 10 s for Ray to start"
+        f"About {duration(seconds / slots)} on {slots} slots of this machine{start}: {duration(seconds)} of training "
+        "and evaluation, from a few measured steps of each kind of trial",
+        soft_wrap=True,
     )
 
 
@@ -188,12 +210,11 @@ def _print_report(console: Console, name: str, plan: "Plan", store: "Store", con
 
 
 def _print_help(console: Console, script: str, description: str, yaml: Path, overrides: list[str]) -> None:
-    console.print(description.strip(), markup=False)
+    console.print(description.strip())
     console.print(
         f"\nUsage: python sweeps/{script} [name=value ...] [--plan] [--help]\n\n"
         "  --plan   show what would run and about how long, and stop\n"
-        "  --help   show this; with data=..., the defaults for that data set\n",
-        markup=False,
+        "  --help   show this; with data=..., the defaults for that data set\n"
     )
     table = Table("option", "default", "meaning", box=None, padding=(0, 2, 0, 0))
     for option in options(yaml, overrides):
@@ -214,4 +235,4 @@ class _ConsoleHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(record.getMessage(), markup=False, soft_wrap=True)
+        self._console.print(record.getMessage(), soft_wrap=True)

@@ -128,7 +128,7 @@ def load_config(yaml: Path, arguments: Sequence[str]) -> SweepConfig:
     file = _read_yaml(yaml)
     per_data = file.pop(_PER_DATA, {})
     _check_keys(file, schema, yaml.name)
-    data = Path(str(given.get("data", file.get("data", SweepConfig.data)))).name
+    data = Path(str(given.get("data", file.get("data", SweepConfig.data)))).name.lower().removesuffix(".parquet")
     preset = per_data.get(data, {})
     _check_keys(preset, schema, f"{yaml.name}, {_PER_DATA}.{data}")
     for layer in (file, preset, given):
@@ -139,6 +139,8 @@ def load_config(yaml: Path, arguments: Sequence[str]) -> SweepConfig:
     _check_values(config)
     recipe = config.recipe
     values = {item.name: getattr(recipe, item.name) for item in dataclasses.fields(recipe)}
+    if recipe.schedule != "step":  # what a schedule does not read must not make another run of it
+        values |= {"milestones": [], "gamma": Recipe.gamma}
     typed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     config.recipe = Recipe(**typed)
     config.halves = config.halves if isinstance(config.halves, list) else [config.halves]
@@ -194,7 +196,8 @@ def _parse_arguments(arguments: Sequence[str], schema: DictConfig) -> dict[str, 
         try:
             values[key] = OmegaConf.to_container(OmegaConf.from_dotlist([argument]))
         except Exception as error:  # PyYAML's and ANTLR's errors have no common base
-            raise UserError(f"{argument} cannot be read: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{argument} cannot be read: {reason} (YAML wants a space after each colon)") from error
         for part in key.split("."):
             values[key] = typing.cast(dict[str, Any], values[key])[part]
     return values
@@ -234,14 +237,17 @@ def _merge(schema: DictConfig, layer: Mapping[str, Any]) -> DictConfig:
 def _type_name(hint: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", types.NoneType: "null"}
     if typing.get_origin(hint) in (list, tuple):
-        return "a list"
+        return f"a list of {'numbers' if float in typing.get_args(hint) else 'words'}"
     if isinstance(hint, types.UnionType):
         return " or ".join(_type_name(part) for part in typing.get_args(hint))
     return "a word" if typing.get_origin(hint) is typing.Literal else names[hint]
 
 
-def _at_least(low: float) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value >= low, f"be at least {low}"
+_MOST = 2**31 - 1
+
+
+def _at_least(low: int) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: low <= value <= _MOST, f"lie in {low}..{_MOST}"
 
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -250,7 +256,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "splits": _at_least(1),
     "seeds": _at_least(1),
     "slots": _at_least(1),
-    "gpus_per_trial": (lambda v: 0 < v <= 1 or (v > 1 and v == int(v)), "lie above 0 and up to 1, or be whole"),
+    "gpus_per_trial": (lambda v: 0 < v <= 1 or (1 < v <= 64 and v == int(v)), "lie above 0 and up to 1, or be whole"),
     "recipe.steps": _at_least(1),
     "recipe.batch_size": _at_least(1),
     "recipe.learning_rate": (lambda v: 0 < v < float("inf"), "be positive and finite"),
@@ -291,6 +297,10 @@ def _check_values(config: Any) -> None:
         value = value_of(name)
         if value is not None and not holds(value):
             raise UserError(f"{name}={value} must {rule}")
+    if config.recipe.warmup_steps >= config.recipe.steps:
+        raise UserError(
+            f"recipe.warmup_steps={config.recipe.warmup_steps} must be below recipe.steps={config.recipe.steps}"
+        )
     if config.backend == "in-process" and (config.slots or 1) > 1:
         raise UserError(
             f"slots={config.slots} must be 1 or null with backend=in-process, which runs one trial at a time"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from raytransfer.networks import build, freeze_first
-from raytransfer.specs import TransferSpec, TrialSpec
+from raytransfer.specs import TaskSpec, TransferSpec, TrialSpec
 from raytransfer.tasks import Dataset, load_task
 from raytransfer.training import DeviceData, evaluate, evaluation_steps, train
 
@@ -30,16 +30,20 @@ def trial_seconds(specs: Iterable[TrialSpec], dataset: Dataset, device: str) -> 
     """
     torch.set_num_threads(1)
     measured: dict[tuple[int, int], tuple[float, float]] = {}
+    images: dict[TaskSpec, tuple[int, int]] = {}
     seconds = {}
     for spec in specs:
         frozen = spec.n_layers if isinstance(spec, TransferSpec) and spec.frozen else 0
         shape = frozen, len(spec.task.classes)
         if shape not in measured:
             measured[shape] = _measure(spec, dataset, torch.device(device), frozen)
-        per_step, per_test_image = measured[shape]
-        data = load_task(dataset, spec.task)
-        images = len(evaluation_steps(spec.recipe)) * len(data.test_labels) + len(data.train_labels)
-        seconds[spec.id] = spec.recipe.steps * per_step + images * per_test_image
+        per_step, per_image = measured[shape]
+        if spec.task not in images:
+            data = load_task(dataset, spec.task)
+            images[spec.task] = len(data.train_labels), len(data.test_labels)
+        train_images, test_images = images[spec.task]
+        evaluated = len(evaluation_steps(spec.recipe)) * test_images + train_images
+        seconds[spec.id] = spec.recipe.steps * per_step + evaluated * per_image
     return seconds
 
 

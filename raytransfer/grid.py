@@ -53,8 +53,8 @@ def cells(
 ) -> list[Cell]:
     """All places of the grid.
 
-    Base and transfer of a cell share the seed, and so do all treatments of a (split, direction, seed): they see the
-    same images and draw the same fresh weights and batches, which is what makes their differences paired.
+    All treatments of a (split, direction, seed) see the same images, and the transfers among them draw the same fresh
+    weights and batches: that is what makes their differences paired.
 
     Args:
         halvings: The splits.
@@ -142,7 +142,7 @@ def checkpoint_steps(specs: Sequence[TrialSpec]) -> dict[str, frozenset[int]]:
 
 
 def _steps_of_training(spec: TrialSpec) -> float:
-    """A rough length: frozen layers cost a forward pass alone, about a third of a step."""
+    """A rough length, for the order alone: each frozen layer saves its part of the backward pass."""
     if isinstance(spec, TransferSpec) and spec.frozen:
         return spec.recipe.steps * (1 - 0.08 * spec.n_layers)
     return float(spec.recipe.steps)

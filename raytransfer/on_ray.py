@@ -22,8 +22,9 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from raytransfer.errors import UserError
+from raytransfer.plan import check_slots
 from raytransfer.specs import from_json, to_json
-from raytransfer.store import Store, publish_failure
+from raytransfer.store import Store, failure, finished, publish_failure
 from raytransfer.sweep import Run
 from raytransfer.trial import Site, attempt
 
@@ -33,8 +34,16 @@ _TUNE = ".tune"  # where Tune keeps its own state, which nobody reads
 
 @contextmanager
 def cluster() -> Iterator[None]:
-    """The Ray cluster this machine is part of (or ``RAY_ADDRESS`` names), else one of this machine alone."""
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    """The Ray cluster this machine is part of (or ``RAY_ADDRESS`` names), else one of this machine alone.
+
+    Raises:
+        UserError: ``RAY_ADDRESS`` leads nowhere.
+    """
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        address = os.environ.get("RAY_ADDRESS", "the address Ray found")
+        raise UserError(f"RAY_ADDRESS={address} leads to no Ray cluster: start one there, or unset it") from error
     try:
         yield
     finally:
@@ -54,11 +63,7 @@ def slots(wanted: int | None, gpus_per_trial: float) -> tuple[int, dict[str, flo
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     per_trial = {"GPU": gpus_per_trial} if total.get("GPU") else {"CPU": 1.0}
     ((kind, share),) = per_trial.items()
-    # A share of a GPU lies on one GPU: two thirds of each go unused at 2/3, not a third of the sum.
-    there = int(total.get(kind, 0) * int(1 / share)) if share <= 1 else int(total.get(kind, 0) // share)
-    if there < 1 or (wanted is not None and wanted > there):
-        raise UserError(f"slots={wanted or 1} must not exceed what is there: {there} slots of {share:g} {kind}")
-    return wanted or there, per_trial
+    return check_slots(wanted, int(total.get(kind, 0)), share, kind), per_trial
 
 
 def run_on_ray(run: Run, concurrent: int, per_trial: dict[str, float]) -> None:
@@ -104,6 +109,9 @@ class _Worker(tune.Trainable):
             reason = attempt(from_json(trial["spec"]), trial["site"], trial["checkpoint_steps"])
         finally:  # the process goes on with other trials
             gc.collect()
+        if trial["site"].device == "cuda":
+            if reason is not None:  # an error of the GPU stays with the process, and would fail all its later trials
+                os._exit(1)
             torch.cuda.empty_cache()
         return {"reason": reason, "done": True}
 
@@ -116,6 +124,8 @@ class _Agenda(Searcher):
         self._run = run
         self._running: dict[str, str] = {}  # Tune's name of a trial -> ours
         self._deaths: Counter[str] = Counter()
+        self._store = Store(run.site.root)
+        self._finished_before = finished(self._store)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         if not self._run.unfinished:
@@ -131,16 +141,23 @@ class _Agenda(Searcher):
         return {"spec": to_json(self._run.specs[trial]), "site": site, "checkpoint_steps": steps}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        trial = self._running.pop(trial_id)
+        trial = self._running.pop(trial_id, None)
+        if trial is None:
+            return
         if not error and result is not None:
             self._run.end(trial, result["reason"])
             return
+        # The process died, perhaps only after it had written how the trial ended.
+        written = self._store.exists(f"trials/{trial}.parquet") and trial not in self._finished_before
+        reason = failure(self._store, trial)
         self._deaths[trial] += 1
-        if self._deaths[trial] <= _RETRIES:
+        if written or reason is not None:
+            self._run.end(trial, reason)
+        elif self._deaths[trial] <= _RETRIES:
             self._run.again(trial)
         else:
-            reason = f"its process died {self._deaths[trial]} times"
-            publish_failure(Store(self._run.site.root), trial, reason)
+            reason = f"its process died {self._deaths[trial]} times; Ray's logs say why"
+            publish_failure(self._store, trial, reason)
             self._run.end(trial, reason)
 
     def __getstate__(self) -> dict[str, Any]:

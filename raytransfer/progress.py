@@ -1,6 +1,7 @@
 """What a running sweep shows: a bar with the time left, and a line for each treatment that is complete."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -24,7 +25,8 @@ class ProgressBar:
 
     def __init__(self, console: Console, cells: Sequence[Cell], specs: Mapping[str, TrialSpec], slots: int) -> None:
         self._console, self._specs, self._slots = console, specs, slots
-        self._left = dict.fromkeys(specs)
+        self._left = set(specs)
+        self._kinds_left = Counter(_kind(spec) for spec in specs.values())
         self._missing: dict[str, set[str]] = {}
         for cell in cells:
             if cell.spec.id in specs:
@@ -32,7 +34,7 @@ class ProgressBar:
         self._total = {treatment: len(trials) for treatment, trials in self._missing.items()}
         self._start = self._last_line = time.monotonic()
         self._started: dict[str, float] = {}
-        self._seconds: dict[tuple[object, ...], list[float]] = {}
+        self._seconds: dict[tuple[int, int, int], list[float]] = {}
         self._failures = 0
         self._bar = Progress(
             TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console
@@ -53,7 +55,7 @@ class ProgressBar:
 
     def died(self, trial: str) -> None:
         """A trial's process died; the trial will start again."""
-        self._console.print(f"again    {trial}: its process died", highlight=False)
+        self._console.print(f"again    {trial}: its process died")
 
     def finished(self, trial: str) -> None:
         """A trial finished."""
@@ -75,10 +77,12 @@ class ProgressBar:
                 missing.discard(gone)
         last = reason.strip().splitlines()[-1]
         needed = f"; {len(skipped)} trials that copy from it are skipped" if skipped else ""
-        self._console.print(f"[red]failed[/red]   {trial}: {last}{needed}", highlight=False)
+        self._console.print(f"failed   {trial}: {last}{needed}", style="red")
 
     def _drop(self, trial: str) -> None:
-        self._left.pop(trial, None)
+        if trial in self._left:
+            self._left.remove(trial)
+            self._kinds_left[_kind(self._specs[trial])] -= 1
         text = f"{self._failures} failed, " if self._failures else ""
         text += f"{duration(self._seconds_left())} left" if self._seconds else ""
         done = len(self._specs) - len(self._left)
@@ -86,22 +90,21 @@ class ProgressBar:
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line > _LINE_EVERY_S:
             self._last_line = now
-            self._console.print(f"{done}/{len(self._specs)} trials, {text}", highlight=False)
+            self._console.print(f"{done}/{len(self._specs)} trials, {text}")
 
     def _seconds_left(self) -> float:
         """From the mean time of finished trials of the same kind; of all, in proportion to steps, for a new kind."""
         every = sum(sum(times) for times in self._seconds.values())
-        steps = sum(kind[0] * len(times) for kind, times in self._seconds.items())  # type: ignore[misc,operator]
+        steps = sum(kind[0] * len(times) for kind, times in self._seconds.items())
         left = 0.0
-        for trial in self._left:
-            kind = _kind(self._specs[trial])
+        for kind, count in self._kinds_left.items():
             times = self._seconds.get(kind)
-            left += sum(times) / len(times) if times else kind[0] * every / steps  # type: ignore[operator]
+            left += count * (sum(times) / len(times) if times else kind[0] * every / steps)
         return left / self._slots
 
 
-def _kind(spec: TrialSpec) -> tuple[object, ...]:
-    """Trials of one kind take about the same time."""
+def _kind(spec: TrialSpec) -> tuple[int, int, int]:
+    """Steps, classes and frozen layers: trials of one kind take about the same time."""
     frozen = spec.n_layers if isinstance(spec, TransferSpec) and spec.frozen else 0
     return spec.recipe.steps, len(spec.task.classes), frozen
 

@@ -67,8 +67,9 @@ def write_report(cells: Sequence[Cell], store: Store, *, name: str, title: str, 
     """
     results = results_of(cells, store)
     means, paired = treatment_means(results), readings(results)
-    last = int(results["n_layers"].max())
-    averaged = boosts(results, [(first, last) for first in (1, 3, 5) if first <= last])
+    copied = sorted({int(n) for n in results["n_layers"] if n > 0})
+    firsts = dict.fromkeys(min((n for n in copied if n >= least), default=0) for least in (1, 3, 5))
+    averaged = boosts(results, [(first, copied[-1]) for first in firsts if first])
     identity = hashlib.sha256("".join(sorted({cell.spec.id for cell in cells})).encode()).hexdigest()[:8]
     subtitle = _sample(results)
     contents = {

@@ -58,10 +58,14 @@ TRIALS = (
         ("test_images", pa.int64(), "Test images of the target task."),
         ("top1", pa.float64(), "Test accuracy after the last step, as a fraction."),
         ("loss_nats", pa.float64(), "Test cross-entropy after the last step, in nats."),
-        ("top1_best10", pa.float64(), "Mean of the 10 best test accuracies (2014's optimistic score), as a fraction."),
+        (
+            "top1_best10",
+            pa.float64(),
+            "Mean of the 10 best test accuracies (2014's optimistic score), as a fraction; null under 20 evaluations.",
+        ),
         ("train_top1", pa.float64(), "Accuracy on the training images, in eval mode without augmentation."),
         ("train_loss_nats", pa.float64(), "Cross-entropy on the training images, likewise, in nats."),
-        ("config", pa.string(), "The resolved config: canonical JSON, whose hash is the id."),
+        ("config", pa.string(), "The resolved config: canonical JSON, whose hash, but for data set names, is the id."),
     ),
     *_columns(
         ("wall_time_s", pa.float64(), "Seconds the trial took, data and evaluation included."),

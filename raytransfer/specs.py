@@ -27,7 +27,7 @@ class TaskSpec:
     """Some classes of one data set, and which of their training images.
 
     Attributes:
-        dataset: The data set's name, for people.
+        dataset: The data set's name, for people; no part of the identity.
         fingerprint: Hash of its decoded images and labels, so that other data under the same name is another task.
         classes: Class indices in the data set, ascending; the task's label i is ``classes[i]``.
         train_per_class: Training images drawn of each class, or None for all. Test images are always all.
@@ -184,12 +184,18 @@ def from_json(text: str) -> TrialSpec:
 
 
 def _identity(spec: TrialSpec) -> str:
-    return hashlib.sha256(f"{HASH_VERSION}{to_json(spec)}".encode()).hexdigest()[:_ID_LENGTH]
+    """Hash of the canonical JSON without the names of data sets: their fingerprints say what they are."""
+    content = json.loads(to_json(spec))
+    for run in (content, content.get("base")):
+        if run:
+            del run["task"]["dataset"]
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{HASH_VERSION}{canonical}".encode()).hexdigest()[:_ID_LENGTH]
 
 
 def _plain(spec: Any) -> dict[str, Any]:
     """A dataclass as JSON types; what is declared a float becomes one, so that 1 and 1.0 are the same value."""
-    hints = typing.get_type_hints(type(spec))
+    hints = _hints(type(spec))  # type: ignore[arg-type]
     return {
         field.name: _plain_value(getattr(spec, field.name), hints[field.name]) for field in dataclasses.fields(spec)
     }
@@ -207,8 +213,13 @@ def _plain_value(value: Any, hint: Any) -> Any:
     return value
 
 
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
 def _build(cls: Any, content: dict[str, Any]) -> Any:
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     return cls(**{name: _build_value(hints[name], value) for name, value in content.items()})
 
 

@@ -47,7 +47,7 @@ def means_table(means: pd.DataFrame) -> Group:
         parts += [Text(title, style="bold"), _table(_TREATMENTS, cells)]
     note = (
         "n = 0: bases. ±: half of the 95% interval, Student t over units; it contains the spread between targets, "
-        "which paired readings are free of.\n"
+        "which paired readings are free of. Units of one split share its classes.\n"
     )
     return Group(*parts, Text(note, style="dim"))
 
@@ -95,12 +95,12 @@ def boosts_table(boosts: pd.DataFrame) -> Group:
     table.add_column("boost")
     for first, last in spans:
         table.add_column(f"n = {first}..{last}", justify="right")
-    for (of, over, method), rows in boosts.groupby(["of", "over", "method"], sort=False):
+    for (of, over, method), rows in boosts.groupby(["of", "over", boosts["method"].str.partition(",")[0]], sort=False):
         cells = {
             (first, last): f"{_percent(estimate):+.1f}{_ends(low, high)}"
             for first, last, estimate, low, high in _records(rows, ["first", "last", "estimate", "low", "high"])
         }
-        table.add_row(f"{of} over {over}, {method.partition(',')[0]}", *(Text(cells.get(span, "")) for span in spans))
+        table.add_row(f"{of} over {over}, {method}", *(Text(cells.get(span, "")) for span in spans))
     title = f"Boosts averaged over n, percentage points. Halves: random, {_count(boosts['units'])}"
     note = "Unpaired is how 2014 published them; paired is each run against its own target's base, t over units.\n"
     return Group(Text(title, style="bold"), table, Text(note, style="dim"))

@@ -164,6 +164,9 @@ def train(
 
     Returns:
         The learning curve and the final accuracy on the training images.
+
+    Raises:
+        FloatingPointError: The training loss is infinite or not a number.
     """
     recipe, outcome = data.recipe, Outcome()
     generator = torch.Generator().manual_seed(stream_seed(seed, "batches"))
@@ -190,6 +193,8 @@ def train(
         if step in due:
             train_loss = running_loss.item() / since  # waits for the device, so the clock below is right
             seconds += time.perf_counter() - started
+            if not math.isfinite(train_loss):
+                raise FloatingPointError(f"training diverged: its loss is {train_loss} by step {step}")
             top1, test_loss = evaluate(network, data, data.test_images, data.test_labels)
             outcome.curve.append(
                 Evaluation(step=step, learning_rate=rate, train_loss_nats=train_loss, top1=top1, loss_nats=test_loss)

@@ -47,9 +47,12 @@ def run(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozense
     Args:
         spec: What to run.
         site: Where.
-        checkpoint_steps: Training steps whose weights other trials need.
+        checkpoint_steps: Training steps whose weights other trials need; a base keeps its last weights in any case,
+            so that a later sweep can copy from it.
     """
     started = time.perf_counter()
+    if isinstance(spec, PretrainSpec):
+        checkpoint_steps |= {spec.recipe.steps}
     torch.set_num_threads(1)
     device = torch.device(site.device)
     store = Store(site.root)
@@ -108,6 +111,7 @@ def _row(spec: TrialSpec, dataset: Dataset, data: DeviceData, network: Network, 
     base = transfer.base if transfer else None
     names = [stage.name for stage in network.stages]
     best = sorted((evaluation.top1 for evaluation in outcome.curve), reverse=True)[:_BEST]
+    enough = len(outcome.curve) >= 2 * _BEST  # the best of fewer would be most of the curve, its beginning included
 
     def label(task: TaskSpec) -> str:
         return task_label(dataset, task)
@@ -130,7 +134,7 @@ def _row(spec: TrialSpec, dataset: Dataset, data: DeviceData, network: Network, 
         "test_images": len(data.test_labels),
         "top1": outcome.curve[-1].top1,
         "loss_nats": outcome.curve[-1].loss_nats,
-        "top1_best10": fmean(best),
+        "top1_best10": fmean(best) if enough else None,
         "train_top1": outcome.train_top1,
         "train_loss_nats": outcome.train_loss_nats,
         "config": to_json(spec),
@@ -180,7 +184,7 @@ def _commit() -> str | None:
 def attempt(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozenset()) -> str | None:
     """Run a trial; if it raises, write the reason into the store and give it back.
 
-    Running it again would raise again, so what remains for a retry is a process that died, which leaves no reason.
+    It is not tried again in the same sweep: on the same machine it would most likely raise again.
     """
     try:
         run(spec, site, checkpoint_steps)

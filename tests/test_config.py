@@ -12,7 +12,7 @@ YAML = """
 seeds: 3
 recipe: {steps: 100, batch_size: 16, learning_rate: 0.1}
 per_data:
-  digits: {train_per_class: 7, recipe: {pad_px: 2, milestones: [0.5]}}
+  digits: {train_per_class: 7, recipe: {pad_px: 2, schedule: step, milestones: [0.5]}}
   cifar10: {recipe: {mirror: true}}
 """
 
@@ -27,13 +27,15 @@ def yaml(tmp_path):
 def test_each_layer_overrides_the_one_before(yaml):
     config = load_config(yaml, ["recipe.pad_px=3", "halves=[random,animals/vehicles]", "n_layers=[1,conv3]"])
     assert (config.seeds, config.splits, config.train_per_class) == (3, 2, 7)
-    assert config.recipe == Recipe(steps=100, batch_size=16, learning_rate=0.1, pad_px=3, milestones=(0.5,))
+    assert config.recipe == Recipe(
+        steps=100, batch_size=16, learning_rate=0.1, pad_px=3, schedule="step", milestones=(0.5,)
+    )
     assert config.halves == ["random", "animals/vehicles"]
     assert config.n_layers == [1, "conv3"]
 
 
 def test_values_of_another_data_set_stay_out(yaml):
-    config = load_config(yaml, ["data=/somewhere/cifar10"])
+    config = load_config(yaml, ["data=/somewhere/CIFAR10.parquet"])
     assert (config.train_per_class, config.recipe.mirror, config.recipe.pad_px) == (None, True, 0)
 
 
@@ -70,7 +72,10 @@ def test_every_option_has_a_meaning(yaml):
         ("seeds=1.5", "seeds=1.5 has the wrong type: it takes a whole number"),
         ("train_per_class=few", "train_per_class=few has the wrong type: it takes a whole number or null"),
         ("recipe.mirror=maybe", "recipe.mirror=maybe has the wrong type: it takes true or false"),
-        ("recipe.milestones=0.5", "recipe.milestones=0.5 has the wrong type: it takes a list"),
+        ("recipe.milestones=0.5", "recipe.milestones=0.5 has the wrong type: it takes a list of numbers"),
+        ("recipe.steps=99999999999999999999", "recipe.steps=99999999999999999999 must lie in 1..2147483647"),
+        ("recipe.warmup_steps=100", "recipe.warmup_steps=100 must be below recipe.steps=100"),
+        ("gpus_per_trial=.inf", "gpus_per_trial=inf must lie above 0 and up to 1, or be whole"),
         ("treatments=[AnB,AnC]", "treatments=AnC is not known; choose from baseB, BnB, BnB+, AnB, AnB+, RnB"),
         ("treatments=[]", "treatments=[] must name at least one"),
         ("treatments=[AnB,AnB]", "must name at least one, each once"),
@@ -79,7 +84,7 @@ def test_every_option_has_a_meaning(yaml):
         ("backend=slurm", "backend=slurm is not known; choose from ray, in-process"),
         ("init=xavier", "init=xavier is not known; choose from network, kaiming, gaussian"),
         ("recipe.schedule=linear", "recipe.schedule=linear is not known; choose from constant, step, cosine"),
-        ("seeds=0", "seeds=0 must be at least 1"),
+        ("seeds=0", "seeds=0 must lie in 1.."),
         ("recipe.learning_rate=-1", "recipe.learning_rate=-1.0 must be positive and finite"),
         ("recipe.learning_rate=.inf", "recipe.learning_rate=inf must be positive and finite"),
         ("recipe.learning_rate=.nan", "recipe.learning_rate=nan must be positive and finite"),

@@ -71,7 +71,7 @@ def test_readme_links_lead_somewhere():
 def test_readme_s_tree_names_every_module():
     tree = re.search(r"```\nraytransfer/.*?```", README, re.DOTALL).group()
     for path in (ROOT / "raytransfer").iterdir():
-        if path.suffix == ".py" and path.name != "__init__.py" or (path / "__init__.py").exists():
+        if (path.suffix == ".py" and path.name != "__init__.py") or (path / "__init__.py").exists():
             assert path.name in tree, f"{path.name} is missing in README's tree"
 
 
@@ -80,5 +80,14 @@ def test_the_top_level_holds_what_was_agreed():
         pytest.skip("not a checkout")
     listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     tops = {line.partition("/")[0] for line in listing.splitlines() if not line.startswith(".")}
-    agreed = {"pyproject.toml", "constraints.txt", "LICENSE", "README.md", "cluster.yaml", "raytransfer", "sweeps", "tests"}
+    agreed = {
+        "pyproject.toml",
+        "constraints.txt",
+        "LICENSE",
+        "README.md",
+        "cluster.yaml",
+        "raytransfer",
+        "sweeps",
+        "tests",
+    }
     assert tops <= agreed

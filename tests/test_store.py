@@ -151,6 +151,30 @@ def test_a_write_that_fails_leaves_the_old_content(store, monkeypatch):
     assert [path.name for path in Path(store.place("x")).iterdir()] == ["y"]
 
 
+def test_a_damaged_file_is_named(store):
+    publish(store, row("a"), curve("a"))
+    Path(store.place("trials/a.parquet")).write_bytes(b"not parquet")
+    (Path(store.place("trials")) / "notes.txt").write_text("not a table")
+    with pytest.raises(UserError, match=r"trials/a\.parquet is damaged .*: delete it, and its trials run again"):
+        read_table(store, "trials")
+
+
+def test_readers_and_a_merging_driver_get_along(store, monkeypatch):
+    for trial in "abc":
+        publish(store, row(trial), curve(trial))
+    original, calls = store.names, []
+
+    def names_then_merge(folder):
+        listed = original(folder)
+        if not calls:
+            calls.append(1)
+            compact(Store(store.root))
+        return listed
+
+    monkeypatch.setattr(store, "names", names_then_merge)
+    assert read_table(store, "trials")["id"].tolist() == ["a", "b", "c"]
+
+
 def test_failures_are_kept_until_cleared_or_finished(store):
     for trial in ("a", "b", "c"):
         publish_failure(store, trial, "Traceback: boom")
@@ -189,6 +213,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     store = Store(str(tmp_path / "file" / "out"))
     with pytest.raises(UserError, match=r"out=.*file/out cannot be written"):
         store.create()
+    with pytest.raises(UserError, match=r"out=.*file/out cannot be written: .*/file is no folder"):
+        store.check()
     with pytest.raises(UserError, match="out=gopher://x is no place for a store"):
         Store("gopher://x")
 

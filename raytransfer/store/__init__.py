@@ -1,7 +1,16 @@
 """The only truth about what has been done: checkpoints and results under one root, a local folder or s3://, gs://."""
 
 from raytransfer.store.checkpoints import checkpoint_steps, load_checkpoint, save_checkpoint
-from raytransfer.store.results import clear_failures, compact, failures, finished, publish, publish_failure, read_table
+from raytransfer.store.results import (
+    clear_failures,
+    compact,
+    failure,
+    failures,
+    finished,
+    publish,
+    publish_failure,
+    read_table,
+)
 from raytransfer.store.root import Store
 
 __all__ = [
@@ -9,6 +18,7 @@ __all__ = [
     "checkpoint_steps",
     "clear_failures",
     "compact",
+    "failure",
     "failures",
     "finished",
     "load_checkpoint",

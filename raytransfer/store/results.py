@@ -6,24 +6,30 @@ The file of a trial in ``trials/`` is written after everything else the trial le
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raytransfer.errors import UserError
 from raytransfer.schema import CURVES, TRIALS, arrow_schema
 from raytransfer.store.root import Store
 
 _SCHEMAS = {"trials": arrow_schema(TRIALS), "curves": arrow_schema(CURVES)}
 _PART = "part-"  # a compacted file; the others are named after their trial
 _READERS = 16
+_READ_ATTEMPTS = 3
+
+Read = TypeVar("Read")
 
 
 def publish(store: Store, row: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> None:
-    """Write a finished trial's learning curve, then its row."""
+    """Write a finished trial's learning curve, then its row; a failure of the past is forgotten."""
+    store.delete(f"failed/{row['id']}.json")
     store.write(f"curves/{row['id']}.parquet", _parquet(pa.Table.from_pylist(curve, _SCHEMAS["curves"])))
     store.write(f"trials/{row['id']}.parquet", _parquet(pa.Table.from_pylist([row], _SCHEMAS["trials"])))
 
@@ -33,11 +39,16 @@ def publish_failure(store: Store, trial: str, error: str) -> None:
     store.write(f"failed/{trial}.json", json.dumps({"id": trial, "error": error}).encode())
 
 
+def failure(store: Store, trial: str) -> str | None:
+    """Why a trial failed, or None if it did not or has finished since."""
+    name = f"failed/{trial}.json"
+    return str(json.loads(store.read(name))["error"]) if store.exists(name) else None
+
+
 def failures(store: Store) -> dict[str, str]:
-    """Failed trials that have not finished since, and why they failed."""
-    done = finished(store)
-    names = [name for name in store.names("failed") if name.removesuffix(".json") not in done]
-    return {name.removesuffix(".json"): json.loads(store.read(f"failed/{name}"))["error"] for name in names}
+    """Trials that failed and have not finished since, and why."""
+    trials = [name.removesuffix(".json") for name in store.names("failed")]
+    return {trial: error for trial in trials if (error := failure(store, trial)) is not None}
 
 
 def clear_failures(store: Store, trials: Iterable[str]) -> None:
@@ -49,7 +60,11 @@ def clear_failures(store: Store, trials: Iterable[str]) -> None:
 
 def finished(store: Store) -> set[str]:
     """Identities of the finished trials."""
-    names = store.names("trials")
+    return _retried(lambda: _finished(store))
+
+
+def _finished(store: Store) -> set[str]:
+    names = _files(store, "trials")
     single = {name.removesuffix(".parquet") for name in names if not name.startswith(_PART)}
     parts = [_read(store, f"trials/{name}", ["id"]) for name in names if name.startswith(_PART)]
     return single.union(*(table["id"].to_pylist() for table in parts))
@@ -57,7 +72,7 @@ def finished(store: Store) -> set[str]:
 
 def read_table(store: Store, table: str) -> pd.DataFrame:
     """All rows of ``trials`` or ``curves``, sorted by trial; every trial counts once."""
-    rows: pd.DataFrame = _merged(store, table).to_pandas()
+    rows: pd.DataFrame = _retried(lambda: _merged(store, table)).to_pandas()
     return rows
 
 
@@ -67,19 +82,31 @@ def compact(store: Store) -> None:
     Killed in between, it leaves rows twice; readers count them once, and the next call clears them away.
     """
     for table in ("curves", "trials"):  # in this order: a trial marked as finished has its curve
-        names = store.names(table)
+        names = _files(store, table)
         if len(names) <= 1:
             continue
         content = _parquet(_merged(store, table))
         merged = f"{_PART}{hashlib.sha256(content).hexdigest()[:16]}.parquet"
         store.write(f"{table}/{merged}", content)
-        for name in names:
+        for name in sorted(names, reverse=True):  # older merged files first: their rows may have been replaced
             if name != merged:
                 store.delete(f"{table}/{name}")
 
 
+def _files(store: Store, table: str) -> list[str]:
+    return [name for name in store.names(table) if name.endswith(".parquet")]
+
+
+def _retried(read: Callable[[], Read]) -> Read:
+    """Read again if files vanish in between, as they do when another process merges them."""
+    for _ in range(_READ_ATTEMPTS - 1):
+        with suppress(FileNotFoundError):
+            return read()
+    return read()
+
+
 def _merged(store: Store, table: str) -> pa.Table:
-    names = store.names(table)
+    names = _files(store, table)
     with ThreadPoolExecutor(_READERS) as pool:
         parts = list(pool.map(lambda name: _read(store, f"{table}/{name}"), names))
     owners: dict[str, int] = {}  # the file each trial's rows are taken from
@@ -95,7 +122,13 @@ def _merged(store: Store, table: str) -> pa.Table:
 
 
 def _read(store: Store, name: str, columns: list[str] | None = None) -> pa.Table:
-    return pq.read_table(io.BytesIO(store.read(name)), columns=columns)
+    content = io.BytesIO(store.read(name))
+    try:
+        return pq.read_table(content, columns=columns)
+    except pa.ArrowException as error:
+        raise UserError(
+            f"{store.place(name)} is damaged ({str(error).splitlines()[0]}): delete it, and its trials run again"
+        ) from error
 
 
 def _parquet(table: pa.Table) -> bytes:

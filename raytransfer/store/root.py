@@ -29,7 +29,7 @@ class Store:
     """
 
     def __init__(self, root: str) -> None:
-        self.root = root if "://" in root else str(Path(root).expanduser().absolute())
+        self.root = root if "://" in root else absolute("out", root)
         if root.startswith("s3://") and "allow_delayed_open" not in root:
             # A small file then takes one PUT; else pyarrow starts a multipart upload for every one, in three requests.
             self.root += ("&" if "?" in root else "?") + "allow_delayed_open=true"
@@ -56,6 +56,7 @@ class Store:
         """
         try:
             if not self.exists(_MARK):
+                self._check_parent()
                 if self.names(""):
                     raise UserError(
                         f"out={self.root} holds other files and is no store of raytransfer: "
@@ -72,6 +73,13 @@ class Store:
                 f"out={self.root} was written with {found}, and this raytransfer writes {_VERSIONS}: "
                 "use the raytransfer that made it, or name another folder"
             )
+
+    def _check_parent(self) -> None:
+        if not self.is_local:
+            return
+        there = next(folder for folder in (Path(self._path), *Path(self._path).parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(f"out={self.root} cannot be written: {there} is no folder that you may write to")
 
     def create(self) -> None:
         """Make the root, where it is not there yet.
@@ -147,13 +155,27 @@ class Store:
 
     def delete_folder(self, name: str) -> None:
         """Remove a folder and what is in it, if it is there."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # left behind it does no harm
             self._fs.delete_dir(f"{self._path}/{name}")
 
     def place(self, name: str) -> str:
         """Where a person finds a file or folder."""
         root, question_mark, query = self.root.partition("?") if "://" in self.root else (self.root, "", "")
         return f"{root}/{name}{question_mark}{query}"
+
+
+def absolute(option: str, path: str) -> str:
+    """A path of the user's, made absolute, since workers run elsewhere.
+
+    Raises:
+        UserError: It is empty, or names the home of a user that does not exist.
+    """
+    try:
+        if path:
+            return str(Path(path).expanduser().absolute())
+    except RuntimeError as error:
+        raise UserError(f"{option}={path} is no path: {error}") from error
+    raise UserError(f"{option}= is empty: it must name a place")
 
 
 def _first_line(error: Exception) -> str:
