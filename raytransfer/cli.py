@@ -91,9 +91,8 @@ def _print_failures(console: Console, plan: "Plan", store: "Store") -> int:
     for trials in trials_by_reason.values():
         console.print(f"\n{', '.join(trials)} failed {left.failed[trials[0]].strip()}", soft_wrap=True)
     if left.failed:
-        console.print(
-            f"\n{len(left.failed)} trials failed, {len(left.blocked)} wait for them; mode=retry runs them again."
-        )
+        waiting = f"{len(left.blocked)} wait for them"
+        console.print(f"\n{len(left.failed)} trials failed, {waiting}; mode=retry runs them again.")
     return 1 if left.failed else 0
 
 

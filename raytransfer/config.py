@@ -297,9 +297,9 @@ def _check_values(config: Any) -> None:
         value = value_of(name)
         if value is not None and not holds(value):
             raise UserError(f"{name}={value} must {rule}")
-    if config.recipe.warmup_steps >= config.recipe.steps:
+    if config.recipe.warmup_steps > config.recipe.steps:
         raise UserError(
-            f"recipe.warmup_steps={config.recipe.warmup_steps} must be below recipe.steps={config.recipe.steps}"
+            f"recipe.warmup_steps={config.recipe.warmup_steps} must not exceed recipe.steps={config.recipe.steps}"
         )
     if config.backend == "in-process" and (config.slots or 1) > 1:
         raise UserError(

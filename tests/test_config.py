@@ -74,7 +74,7 @@ def test_every_option_has_a_meaning(yaml):
         ("recipe.mirror=maybe", "recipe.mirror=maybe has the wrong type: it takes true or false"),
         ("recipe.milestones=0.5", "recipe.milestones=0.5 has the wrong type: it takes a list of numbers"),
         ("recipe.steps=99999999999999999999", "recipe.steps=99999999999999999999 must lie in 1..2147483647"),
-        ("recipe.warmup_steps=100", "recipe.warmup_steps=100 must be below recipe.steps=100"),
+        ("recipe.warmup_steps=101", "recipe.warmup_steps=101 must not exceed recipe.steps=100"),
         ("gpus_per_trial=.inf", "gpus_per_trial=inf must lie above 0 and up to 1, or be whole"),
         ("treatments=[AnB,AnC]", "treatments=AnC is not known; choose from baseB, BnB, BnB+, AnB, AnB+, RnB"),
         ("treatments=[]", "treatments=[] must name at least one"),
