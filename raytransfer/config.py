@@ -49,6 +49,7 @@ class SweepConfig:
         init: Initial weights: network (its own), kaiming or gaussian (standard deviation 0.01).
         n_layers: Layers to copy: all (1 to N-1), or a list of numbers or layer names.
         treatments: Treatments to run, a list.
+        fixed_treatments: Treatments on halves other than random, a list; null for the same.
         recipe: How every network is trained.
         out: Folder or s3:// or gs:// URI of the store; sweeps that share one share their trials.
         mode: What to run: cached, retry, force or read-only.
@@ -71,6 +72,7 @@ class SweepConfig:
     init: str = "network"
     n_layers: Any = "all"
     treatments: list[str] = field(default_factory=lambda: list(TREATMENTS))
+    fixed_treatments: list[str] | None = None
     recipe: Any = None
     out: str = "results"
     mode: str = "cached"
@@ -279,6 +281,7 @@ _CHOICES: dict[str, Sequence[str]] = {
     "mode": list(MODES),
     "backend": list(BACKENDS),
     "treatments": TREATMENTS,
+    "fixed_treatments": TREATMENTS,
     "directions": DIRECTIONS,
     "init": typing.get_args(typing.get_type_hints(NetworkSpec)["init"]),
     **{
@@ -307,6 +310,8 @@ def _check_values(config: Any) -> None:
         )
     for name, choices in _CHOICES.items():
         values = value_of(name)
+        if values is None:
+            continue
         listed = values if isinstance(values, list) else [values]
         for value in listed:
             if value not in choices:

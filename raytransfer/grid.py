@@ -42,7 +42,7 @@ class Cell:
 
 def cells(
     *,
-    halvings: Sequence[Halving],
+    halving: Halving,
     task: Callable[[tuple[int, ...], int], TaskSpec],
     network: NetworkSpec,
     recipe: Recipe,
@@ -51,13 +51,13 @@ def cells(
     directions: Sequence[str],
     seeds: Sequence[int],
 ) -> list[Cell]:
-    """All places of the grid.
+    """All places of the grid at one split.
 
     All treatments of a (split, direction, seed) see the same images, and the transfers among them draw the same fresh
     weights and batches: that is what makes their differences paired.
 
     Args:
-        halvings: The splits.
+        halving: The split.
         task: From class indices and seed to the task.
         network: The network of every trial.
         recipe: The recipe of every trial.
@@ -67,25 +67,20 @@ def cells(
         seeds: The repeats.
     """
     grid = []
-    for halving in halvings:
-        for direction in directions:
-            source, target = (halving.a, halving.b) if direction == "A->B" else (halving.b, halving.a)
-            for seed in seeds:
-                base_a, base_b = (
-                    PretrainSpec(task=task(classes, seed), network=network, recipe=recipe, seed=seed)
-                    for classes in (source, target)
-                )
-                for treatment in treatments:
-                    grid += [
-                        Cell(
-                            treatment=treatment,
-                            halves=halving.halves,
-                            split=halving.split,
-                            direction=direction,
-                            spec=spec,
-                        )
-                        for spec in _specs(treatment, base_a, base_b, n_layers)
-                    ]
+    for direction in directions:
+        source, target = (halving.a, halving.b) if direction == "A->B" else (halving.b, halving.a)
+        for seed in seeds:
+            base_a, base_b = (
+                PretrainSpec(task=task(classes, seed), network=network, recipe=recipe, seed=seed)
+                for classes in (source, target)
+            )
+            for treatment in treatments:
+                grid += [
+                    Cell(
+                        treatment=treatment, halves=halving.halves, split=halving.split, direction=direction, spec=spec
+                    )
+                    for spec in _specs(treatment, base_a, base_b, n_layers)
+                ]
     return grid
 
 

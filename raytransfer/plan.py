@@ -72,6 +72,7 @@ def make_plan(config: SweepConfig) -> Plan:
     dataset = open_dataset(source)
     halvings = _halvings(config, dataset)
     recipe = _checked_recipe(config, network, dataset, halvings)
+    fixed = config.treatments if config.fixed_treatments is None else config.fixed_treatments
     tasks: dict[tuple[tuple[int, ...], int], TaskSpec] = {}
 
     def task(classes: tuple[int, ...], seed: int) -> TaskSpec:
@@ -79,16 +80,20 @@ def make_plan(config: SweepConfig) -> Plan:
             tasks[classes, seed] = task_spec(dataset, classes, config.train_per_class, seed)
         return tasks[classes, seed]
 
-    grid = cells(
-        halvings=halvings,
-        task=task,
-        network=network,
-        recipe=recipe,
-        treatments=config.treatments,
-        n_layers=n_layers,
-        directions=config.directions,
-        seeds=range(config.seeds),
-    )
+    grid = [
+        cell
+        for halving in halvings
+        for cell in cells(
+            halving=halving,
+            task=task,
+            network=network,
+            recipe=recipe,
+            treatments=config.treatments if halving.halves == "random" else fixed,
+            n_layers=n_layers,
+            directions=config.directions,
+            seeds=range(config.seeds),
+        )
+    ]
     specs = trials(grid)
     return Plan(
         cells=grid,

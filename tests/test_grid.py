@@ -22,7 +22,6 @@ def task(classes, seed):
 
 def grid(**changes):
     arguments = {
-        "halvings": HALVINGS,
         "task": task,
         "network": NetworkSpec(name="convnet8"),
         "recipe": RECIPE,
@@ -31,7 +30,8 @@ def grid(**changes):
         "directions": ("A->B", "B->A"),
         "seeds": range(2),
     }
-    return cells(**(arguments | changes))
+    halvings = changes.pop("halvings", HALVINGS)
+    return [cell for halving in halvings for cell in cells(halving=halving, **(arguments | changes))]
 
 
 WHOLE = trials(grid())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from raytransfer import sweep, trial
-from raytransfer.grid import base_of, trials
+from raytransfer.grid import TREATMENTS, base_of, trials
 from raytransfer.plan import backlog, make_plan
 from raytransfer.report import results_of, write_report
 from raytransfer.schema import TRIALS
@@ -309,3 +309,11 @@ def test_order_is_longest_first_after_the_bases(tiny):
     ]
     assert lengths[2:] == sorted(lengths[2:], reverse=True)
     assert sweep.Run(dict.fromkeys([]), {}, None, Recorder()).unfinished == 0
+
+
+def test_fixed_halves_can_have_treatments_of_their_own(tiny):
+    lists = "halves=[random,{A: [0,1,2,3,4], B: [5,6,7,8,9]}]"
+    plan = make_plan(tiny(lists, "fixed_treatments=[baseB,AnB]"))
+    found = {(cell.halves == "random", cell.treatment) for cell in plan.cells}
+    assert {treatment for random, treatment in found if random} == set(TREATMENTS)
+    assert {treatment for random, treatment in found if not random} == {"baseB", "AnB"}
