@@ -176,7 +176,7 @@ def test_a_failed_trial_ends_in_exit_code_1_with_its_reason(command, environment
 def test_help_lists_every_option_with_default_and_meaning(environment):
     result = run([sys.executable, str(SCRIPT), "--help"], environment)
     assert re.search(r"data +digits +Data set", result.stdout)
-    assert re.search(r"recipe\.steps +150 +Optimiser steps", result.stdout)
+    assert re.search(r"recipe\.steps +200 +Optimiser steps", result.stdout)
     assert re.search(r"slots +null +Trials at once", result.stdout)
     other = run([sys.executable, str(SCRIPT), "--help", "data=cifar10"], environment)
     assert re.search(r"recipe\.steps +800", other.stdout)
