@@ -2,7 +2,6 @@
 
 import ast
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -76,10 +75,7 @@ def test_readme_s_tree_names_every_module():
 
 
 def test_the_top_level_holds_what_was_agreed():
-    if not (ROOT / ".git").exists():
-        pytest.skip("not a checkout")
-    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    tops = {line.partition("/")[0] for line in listing.splitlines() if not line.startswith(".")}
+    made = {"build", "results", "__pycache__", "raytransfer.egg-info"}  # by installing and running; git ignores them
     agreed = {
         "pyproject.toml",
         "constraints.txt",
@@ -90,4 +86,4 @@ def test_the_top_level_holds_what_was_agreed():
         "sweeps",
         "tests",
     }
-    assert tops <= agreed
+    assert {path.name for path in ROOT.iterdir() if path.name[0] != "."} <= agreed | made
