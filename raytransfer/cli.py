@@ -183,16 +183,16 @@ def _print_estimate(console: Console, plan: "Plan", todo: "Backlog", config: Swe
 
 
 def _print_report(console: Console, name: str, plan: "Plan", store: "Store", config: SweepConfig) -> None:
-    from raytransfer.report import results_of, write_report
+    from raytransfer.report import write_report
     from raytransfer.tables import boosts_table, means_table, readings_table
 
-    if results_of(plan.cells, store).empty:
-        console.print("No trial of this sweep has finished.")
-        return
     data = plan.dataset.name
     amount = f"{config.train_per_class} training images a class" if config.train_per_class else "all training images"
     title = f"{config.network} on {data}, {amount}, {config.recipe.steps} steps"
     report = write_report(plan.cells, store, name=f"{name}-{data}", title=title, config=to_yaml(config))
+    if report is None:
+        console.print("No trial of this sweep has finished.")
+        return
     console.print()
     console.print(means_table(report.means))
     console.print(readings_table(report.readings))

@@ -18,13 +18,8 @@ from raytransfer.errors import UserError
 from raytransfer.grid import DIRECTIONS, TREATMENTS
 from raytransfer.specs import NetworkSpec, Recipe
 
-MODES = {
-    "cached": "run what is missing, report failed trials without running them again",
-    "retry": "run what is missing and what failed",
-    "force": "run everything again",
-    "read-only": "run nothing, report what is there",
-}
-BACKENDS = {"ray": "Ray Tune, many trials at once", "in-process": "one after the other in this process, for debugging"}
+MODES = ("cached", "retry", "force", "read-only")
+BACKENDS = ("ray", "in-process")
 
 _PER_DATA = "per_data"  # the YAML's section of values that go with a data set
 
@@ -52,8 +47,9 @@ class SweepConfig:
         fixed_treatments: Treatments on halves other than random, a list; null for the same.
         recipe: How every network is trained.
         out: Folder or s3:// or gs:// URI of the store; sweeps that share one share their trials.
-        mode: What to run: cached, retry, force or read-only.
-        backend: ray or in-process.
+        mode: cached (run what is missing, report what failed), retry (run what failed, too), force (run everything
+            again) or read-only (run nothing, report what is there).
+        backend: ray (many trials at once) or in-process (one after the other in this process, for debugging).
         slots: Trials at once; null for as many as the machine or cluster holds.
         gpus_per_trial: GPU share of a slot where there are GPUs; without one a slot is a CPU core.
     """
@@ -278,8 +274,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 _CHOICES: dict[str, Sequence[str]] = {
-    "mode": list(MODES),
-    "backend": list(BACKENDS),
+    "mode": MODES,
+    "backend": BACKENDS,
     "treatments": TREATMENTS,
     "fixed_treatments": TREATMENTS,
     "directions": DIRECTIONS,

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import torch
 
+from raytransfer.grid import frozen_layers
 from raytransfer.networks import build, freeze_first
-from raytransfer.specs import TaskSpec, TransferSpec, TrialSpec
+from raytransfer.specs import TaskSpec, TrialSpec
 from raytransfer.tasks import Dataset, load_task
 from raytransfer.training import DeviceData, evaluate, evaluation_steps, train
 
@@ -33,7 +34,7 @@ def trial_seconds(specs: Iterable[TrialSpec], dataset: Dataset, device: str) -> 
     images: dict[TaskSpec, tuple[int, int]] = {}
     seconds = {}
     for spec in specs:
-        frozen = spec.n_layers if isinstance(spec, TransferSpec) and spec.frozen else 0
+        frozen = frozen_layers(spec)
         shape = frozen, len(spec.task.classes)
         if shape not in measured:
             measured[shape] = _measure(spec, dataset, torch.device(device), frozen)

@@ -127,6 +127,11 @@ def base_of(spec: TrialSpec) -> PretrainSpec | None:
     return spec.base if isinstance(spec, TransferSpec) else None
 
 
+def frozen_layers(spec: TrialSpec) -> int:
+    """How many layers of a trial stay as they are: n for a frozen transfer, else none."""
+    return spec.n_layers if isinstance(spec, TransferSpec) and spec.frozen else 0
+
+
 def checkpoint_steps(specs: Sequence[TrialSpec]) -> dict[str, frozenset[int]]:
     """For each base, the training steps at which some trial needs its weights."""
     needed: dict[str, frozenset[int]] = {}
@@ -138,6 +143,4 @@ def checkpoint_steps(specs: Sequence[TrialSpec]) -> dict[str, frozenset[int]]:
 
 def _steps_of_training(spec: TrialSpec) -> float:
     """A rough length, for the order alone: each frozen layer saves its part of the backward pass."""
-    if isinstance(spec, TransferSpec) and spec.frozen:
-        return spec.recipe.steps * (1 - 0.08 * spec.n_layers)
-    return float(spec.recipe.steps)
+    return spec.recipe.steps * (1 - 0.08 * frozen_layers(spec))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from raytransfer.config import SweepConfig
 from raytransfer.errors import UserError
 from raytransfer.grid import Cell, Halving, base_of, cells, checkpoint_steps, trials
-from raytransfer.networks import ZOO, check_network
+from raytransfer.networks import architecture, check_network
 from raytransfer.specs import NetworkSpec, Recipe, TaskSpec, TrialSpec
 from raytransfer.store import Store, failures, finished
 from raytransfer.store import checkpoint_steps as stored_steps
@@ -58,8 +58,6 @@ def make_plan(config: SweepConfig) -> Plan:
         UserError: Something asked for cannot be done.
     """
     network = NetworkSpec(name=config.network, init=config.init)  # type: ignore[arg-type]
-    if network.name not in ZOO:
-        raise UserError(f"network={network.name} is not in the zoo; choose one of {', '.join(ZOO)}")
     n_layers = _n_layers(config)
     is_path = bool(config.data) and "/" in config.data
     source = DataSource(
@@ -105,7 +103,7 @@ def make_plan(config: SweepConfig) -> Plan:
 
 
 def backlog(plan: Plan, store: Store, mode: str) -> Backlog:
-    """What of a plan is to run, given what the store holds and the mode (``config.MODES``).
+    """What of a plan is to run, given what the store holds and the mode (``SweepConfig.mode``).
 
     A finished base whose weights are gone runs again if a trial that is to run needs them.
     """
@@ -146,7 +144,7 @@ def check_slots(wanted: int | None, units: int, share: float, kind: str) -> int:
 
 def _n_layers(config: SweepConfig) -> list[int]:
     """Numbers of copied layers, from numbers or names of layers."""
-    names = [stage.name for stage in ZOO[config.network].stages]
+    names = [stage.name for stage in architecture(config.network).stages]
     highest = len(names) - 1
     if config.n_layers == "all":
         return list(range(1, highest + 1))

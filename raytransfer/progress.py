@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from raytransfer.grid import Cell
-from raytransfer.specs import TransferSpec, TrialSpec
+from raytransfer.grid import Cell, frozen_layers
+from raytransfer.specs import TrialSpec
 
 _LINE_EVERY_S = 15.0  # where no terminal can redraw a bar
 
@@ -105,8 +105,7 @@ class ProgressBar:
 
 def _kind(spec: TrialSpec) -> tuple[int, int, int]:
     """Steps, classes and frozen layers: trials of one kind take about the same time."""
-    frozen = spec.n_layers if isinstance(spec, TransferSpec) and spec.frozen else 0
-    return spec.recipe.steps, len(spec.task.classes), frozen
+    return spec.recipe.steps, len(spec.task.classes), frozen_layers(spec)
 
 
 def duration(seconds: float) -> str:

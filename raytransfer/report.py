@@ -53,19 +53,24 @@ def results_of(cells: Sequence[Cell], store: Store) -> pd.DataFrame:
     return places.merge(read_table(store, "trials"), on="id", how="inner", validate="many_to_one")
 
 
-def write_report(cells: Sequence[Cell], store: Store, *, name: str, title: str, config: str) -> Report:
+def write_report(cells: Sequence[Cell], store: Store, *, name: str, title: str, config: str) -> Report | None:
     """Analyse the finished part of a grid and write tables and pictures below ``sweeps/`` in the store.
 
     The folder is named after the sweep and its trials, so that a sweep run again finds its own and no other.
 
     Args:
-        cells: The grid, of which at least one cell is finished.
+        cells: The grid.
         store: Holds the trials, and receives the report.
         name: The sweep's name.
         title: Title of the pictures.
         config: The resolved configuration, as YAML.
+
+    Returns:
+        The report, or None where no cell is finished.
     """
     results = results_of(cells, store)
+    if results.empty:
+        return None
     means, paired = treatment_means(results), readings(results)
     copied = sorted({int(n) for n in results["n_layers"] if n > 0})
     firsts = dict.fromkeys(min((n for n in copied if n >= least), default=0) for least in (1, 3, 5))

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from raytransfer.grid import frozen_layers
 from raytransfer.networks import Network, build, copy_first, freeze_first
 from raytransfer.specs import PretrainSpec, TaskSpec, TransferSpec, TrialSpec, to_json
 from raytransfer.store import Store, load_checkpoint, publish, publish_failure, save_checkpoint
@@ -63,7 +64,7 @@ def run(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozense
     outcome = train(
         network,
         data,
-        frozen=spec.n_layers if isinstance(spec, TransferSpec) and spec.frozen else 0,
+        frozen=frozen_layers(spec),
         seed=stream_seed(spec.seed, _phase(spec)),
         checkpoint_steps=checkpoint_steps,
         on_checkpoint=lambda step, module: save_checkpoint(store, spec.id, step, module.state_dict()),

@@ -2,6 +2,16 @@
 
 from raytransfer.networks.stages import Network, Stage
 from raytransfer.networks.surgery import copy_first, freeze_first, train_mode
-from raytransfer.networks.zoo import ZOO, build, check_network
+from raytransfer.networks.zoo import ZOO, architecture, build, check_network
 
-__all__ = ["ZOO", "Network", "Stage", "build", "check_network", "copy_first", "freeze_first", "train_mode"]
+__all__ = [
+    "ZOO",
+    "Network",
+    "Stage",
+    "architecture",
+    "build",
+    "check_network",
+    "copy_first",
+    "freeze_first",
+    "train_mode",
+]

@@ -139,6 +139,17 @@ ZOO: dict[str, Architecture] = {
 }
 
 
+def architecture(name: str) -> Architecture:
+    """The entry of the zoo.
+
+    Raises:
+        UserError: There is no such network.
+    """
+    if name not in ZOO:
+        raise UserError(f"network={name} is not in the zoo; choose one of {', '.join(ZOO)}")
+    return ZOO[name]
+
+
 def build(spec: NetworkSpec, *, in_channels: int, image_size_px: int, classes: int, seed: int) -> Network:
     """A network of the zoo with freshly drawn weights.
 
@@ -152,17 +163,17 @@ def build(spec: NetworkSpec, *, in_channels: int, image_size_px: int, classes: i
     Raises:
         ValueError: The architecture does not take such images.
     """
-    architecture = ZOO[spec.name]
+    entry = architecture(spec.name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        module = architecture.build(in_channels, image_size_px, classes)
+        module = entry.build(in_channels, image_size_px, classes)
         if spec.init != "network":
             for layer in module.modules():
                 if spec.init == "kaiming":
                     _kaiming(layer)
                 else:
                     _gaussian(layer, std=0.01, bias=0.0)
-    return Network(module, architecture.stages)
+    return Network(module, entry.stages)
 
 
 def check_network(spec: NetworkSpec, *, in_channels: int, image_size_px: int, classes: int) -> None:
@@ -171,8 +182,7 @@ def check_network(spec: NetworkSpec, *, in_channels: int, image_size_px: int, cl
     Raises:
         UserError: There is no such network, or it does not take such images.
     """
-    if spec.name not in ZOO:
-        raise UserError(f"network={spec.name} is not in the zoo; choose one of {', '.join(ZOO)}")
+    architecture(spec.name)  # a UserError of its own, not one about the images
     try:
         network = build(spec, in_channels=in_channels, image_size_px=image_size_px, classes=classes, seed=0)
         with torch.no_grad():
