@@ -126,7 +126,12 @@ def _run(console: Console, plan: "Plan", todo: "Backlog", store: "Store", config
                 run = Run(
                     todo.to_run,
                     plan.checkpoint_steps,
-                    Site(source=plan.source, root=store.root, device=device),
+                    Site(
+                        source=plan.source,
+                        root=store.root,
+                        device=device,
+                        memory_bytes=int(config.memory_gb * 1e9),
+                    ),
                     progress,
                 )
                 if on_ray:
@@ -174,7 +179,8 @@ def _print_estimate(console: Console, plan: "Plan", todo: "Backlog", config: Swe
         slots, start = check_slots(config.slots, gpus, config.gpus_per_trial, "GPU"), ", after Ray has started"
     else:
         slots, start = check_slots(config.slots, os.cpu_count() or 1, 1.0, "CPU"), ", after Ray has started"
-    seconds = sum(trial_seconds(todo.to_run.values(), plan.dataset, "cuda" if gpus else "cpu").values())
+    device, memory_bytes = "cuda" if gpus else "cpu", int(config.memory_gb * 1e9)
+    seconds = sum(trial_seconds(todo.to_run.values(), plan.dataset, device, memory_bytes).values())
     console.print(
         f"About {duration(seconds / slots)} on {slots} slots of this machine{start}: {duration(seconds)} of training "
         "and evaluation, from a few measured steps of each kind of trial",

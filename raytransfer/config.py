@@ -52,6 +52,8 @@ class SweepConfig:
         backend: ray (many trials at once) or in-process (one after the other in this process, for debugging).
         slots: Trials at once; null for as many as the machine or cluster holds.
         gpus_per_trial: GPU share of a slot where there are GPUs; without one a slot is a CPU core.
+        memory_gb: Memory of a slot, in 10^9 bytes, for its images on a GPU, which are streamed if they do not fit, and
+            for outputs of frozen layers, which are computed again if they do not fit.
     """
 
     data: str = "digits"
@@ -75,6 +77,7 @@ class SweepConfig:
     backend: str = "ray"
     slots: int | None = None
     gpus_per_trial: float = 1.0
+    memory_gb: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -255,6 +258,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seeds": _at_least(1),
     "slots": _at_least(1),
     "gpus_per_trial": (lambda v: 0 < v <= 1 or (1 < v <= 64 and v == int(v)), "lie above 0 and up to 1, or be whole"),
+    "memory_gb": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
     "recipe.steps": _at_least(1),
     "recipe.batch_size": _at_least(1),
     "recipe.learning_rate": (lambda v: 0 < v < float("inf"), "be positive and finite"),

@@ -2,20 +2,39 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from raytransfer.grid import frozen_layers
-from raytransfer.networks import build, freeze_first
+from raytransfer.networks import Network, build, freeze_first, train_mode
 from raytransfer.specs import TaskSpec, TrialSpec
-from raytransfer.tasks import Dataset, load_task
-from raytransfer.training import DeviceData, evaluate, evaluation_steps, train
+from raytransfer.tasks import Dataset, Part, TaskData, load_task
+from raytransfer.training import (
+    DeviceData,
+    EvaluationInputs,
+    FrozenOutputs,
+    Step,
+    evaluate,
+    evaluation_steps,
+    reusable_stages,
+)
 
 _STEPS = 5
+_IMAGES = 500
 
 
-def trial_seconds(specs: Iterable[TrialSpec], dataset: Dataset, device: str) -> dict[str, float]:
+@dataclass(frozen=True, kw_only=True)
+class _Cost:
+    """Seconds that a step takes, and an image on its way through the frozen stages and through the others."""
+
+    step: float
+    image_frozen: float
+    image_trained: float
+    views_reused: int
+
+
+def trial_seconds(specs: Iterable[TrialSpec], dataset: Dataset, device: str, memory_bytes: int) -> dict[str, float]:
     """Estimate the training and evaluation time of trials, each by itself on an idle processor.
 
     Measures a few steps and one evaluation for each number of frozen layers and each size of task that occurs; nothing
@@ -25,50 +44,77 @@ def trial_seconds(specs: Iterable[TrialSpec], dataset: Dataset, device: str) -> 
         specs: The trials.
         dataset: Their data.
         device: ``cpu`` (one thread, as in a slot) or ``cuda``.
+        memory_bytes: As for ``DeviceData``.
 
     Returns:
         Seconds by trial identity.
     """
     torch.set_num_threads(1)
-    measured: dict[tuple[int, int], tuple[float, float]] = {}
-    images: dict[TaskSpec, tuple[int, int]] = {}
+    costs: dict[tuple[int, int, int], _Cost] = {}
+    tasks: dict[TaskSpec, TaskData] = {}
     seconds = {}
     for spec in specs:
-        frozen = frozen_layers(spec)
-        shape = frozen, len(spec.task.classes)
-        if shape not in measured:
-            measured[shape] = _measure(spec, dataset, torch.device(device), frozen)
-        per_step, per_image = measured[shape]
-        if spec.task not in images:
-            data = load_task(dataset, spec.task)
-            images[spec.task] = len(data.train_labels), len(data.test_labels)
-        train_images, test_images = images[spec.task]
-        evaluated = len(evaluation_steps(spec.recipe)) * test_images + train_images
-        seconds[spec.id] = spec.recipe.steps * per_step + evaluated * per_image
+        if spec.task not in tasks:
+            tasks[spec.task] = load_task(dataset, spec.task)
+        task = tasks[spec.task]
+        kind = frozen_layers(spec), len(spec.task.classes), spec.recipe.steps
+        if kind not in costs:
+            costs[kind] = _measure(spec, task, torch.device(device), memory_bytes)
+        seconds[spec.id] = _seconds(spec, task, costs[kind])
     return seconds
 
 
-def _measure(spec: TrialSpec, dataset: Dataset, device: torch.device, frozen: int) -> tuple[float, float]:
-    """Seconds a training step and an evaluated image take."""
-    short = replace(spec.recipe, steps=_STEPS, warmup_steps=0, evaluations=1)
-    task = load_task(dataset, spec.task)
-    data = DeviceData(task, short, device)
+def _seconds(spec: TrialSpec, task: TaskData, cost: _Cost) -> float:
+    train, test = len(task.train.rows), len(task.test.rows)
+    once = train * (1 + cost.views_reused) + test
+    evaluated = train + len(evaluation_steps(spec.recipe)) * test
+    return spec.recipe.steps * cost.step + once * cost.image_frozen + evaluated * cost.image_trained
+
+
+def _measure(spec: TrialSpec, task: TaskData, device: torch.device, memory_bytes: int) -> _Cost:
+    frozen = frozen_layers(spec)
+    few = DeviceData(replace(task, train=_first(task.train), test=_first(task.test)), spec.recipe, device, memory_bytes)
     network = build(
         spec.network,
-        in_channels=task.train_images.shape[1],
-        image_size_px=data.image_size_px,
+        in_channels=few.train.shape[0],
+        image_size_px=few.image_size_px,
         classes=len(spec.task.classes),
         seed=0,
     )
     network.module.to(device)
-    if short.channels_last:
+    if spec.recipe.channels_last:
         network.module.to(memory_format=torch.channels_last)
     freeze_first(network, frozen)
-    images, labels = data.test_images[:500], data.test_labels[:500]
-    data.test_images, data.test_labels = images[:50], labels[:50]
-    data.train_images, data.train_labels = data.train_images[:2000], data.train_labels[:2000]
-    train(network, data, frozen=frozen, seed=0)  # the first steps are slower
-    speed = train(network, data, frozen=frozen, seed=0).images_per_s
+    train_mode(network, frozen)
+    stages = reusable_stages(network, DeviceData(task, spec.recipe, device, memory_bytes), frozen)
+    source = FrozenOutputs(network, few, stages) if stages else few
+    step = Step(network, few, source)
+    batches = map(source.fetch, few.draw(torch.Generator()))
+
+    def steps(count: int) -> float:
+        started = time.perf_counter()
+        for _ in range(count):
+            step(next(batches))
+        step.loss_sum.item()  # waits for the device
+        return (time.perf_counter() - started) / count
+
+    steps(_STEPS)  # the first are slower
+    per_step = steps(_STEPS)
+    test = EvaluationInputs(network, few, few.test, frozen, keep=True)
+    first, again = (_timed_evaluation(network, few, test, frozen) for _ in range(2))
+    return _Cost(
+        step=per_step,
+        image_frozen=max(first - again, 0.0) / len(few.test),
+        image_trained=again / len(few.test),
+        views_reused=few.views_per_image if stages else 0,
+    )
+
+
+def _first(part: Part) -> Part:
+    return replace(part, rows=part.rows[:_IMAGES], labels=part.labels[:_IMAGES])
+
+
+def _timed_evaluation(network: Network, data: DeviceData, batches: EvaluationInputs, frozen: int) -> float:
     started = time.perf_counter()
-    evaluate(network, data, images, labels)
-    return min(short.batch_size, len(task.train_labels)) / speed, (time.perf_counter() - started) / len(labels)
+    evaluate(network, data, batches, frozen)
+    return time.perf_counter() - started

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a store written before can no longer be read or continued."""
 
 
@@ -70,6 +70,8 @@ TRIALS = (
     *_columns(
         ("wall_time_s", pa.float64(), "Seconds the trial took, data and evaluation included."),
         ("images_per_s", pa.float64(), "Training images a second, evaluation left out."),
+        ("reused_layers", pa.int64(), "Frozen layers whose outputs were computed once and reused at every step."),
+        ("streamed", pa.bool_(), "Whether the images did not fit the GPU's share and were sent batch by batch."),
         ("device", pa.string(), "Processor it ran on."),
         ("host", pa.string(), "Machine it ran on."),
         ("finished_at", pa.timestamp("us", tz="UTC"), "When it finished."),

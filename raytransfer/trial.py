@@ -33,11 +33,13 @@ class Site:
         source: Where the data are.
         root: Root of the store.
         device: ``cpu`` or ``cuda``.
+        memory_bytes: What a trial may use for images on a GPU and for outputs of frozen layers.
     """
 
     source: DataSource
     root: str
     device: str
+    memory_bytes: int
 
 
 def run(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozenset()) -> None:
@@ -58,7 +60,7 @@ def run(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozense
     device = torch.device(site.device)
     store = Store(site.root)
     dataset = _open(site.source, spec.task.fingerprint)
-    data = DeviceData(load_task(dataset, spec.task), spec.recipe, device)
+    data = DeviceData(load_task(dataset, spec.task), spec.recipe, device, site.memory_bytes)
     network = prepare(spec, store, data, classes=len(spec.task.classes))
     network.module.to(device)
     outcome = train(
@@ -82,7 +84,7 @@ def prepare(spec: TrialSpec, store: Store, data: DeviceData, classes: int) -> Ne
     """
     network = build(
         spec.network,
-        in_channels=data.train_images.shape[1],
+        in_channels=data.train.shape[0],
         image_size_px=data.image_size_px,
         classes=classes,
         seed=stream_seed(spec.seed, _phase(spec), "init"),
@@ -131,8 +133,8 @@ def _row(spec: TrialSpec, dataset: Dataset, data: DeviceData, network: Network, 
         "pretrain_step": transfer.pretrain_step if transfer else None,
         "seed": spec.seed,
         "steps": spec.recipe.steps,
-        "train_images": len(data.train_labels),
-        "test_images": len(data.test_labels),
+        "train_images": len(data.train),
+        "test_images": len(data.test),
         "top1": outcome.curve[-1].top1,
         "loss_nats": outcome.curve[-1].loss_nats,
         "top1_best10": fmean(best) if enough else None,
@@ -140,7 +142,9 @@ def _row(spec: TrialSpec, dataset: Dataset, data: DeviceData, network: Network, 
         "train_loss_nats": outcome.train_loss_nats,
         "config": to_json(spec),
         "images_per_s": outcome.images_per_s,
-        "device": _device_name(data.mean.device),
+        "reused_layers": outcome.reused_layers,
+        "streamed": data.streamed,
+        "device": _device_name(data.device),
         "host": platform.node(),
         "finished_at": datetime.now(UTC),
         "versions": _versions(),

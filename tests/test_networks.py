@@ -30,13 +30,23 @@ def test_stages_partition_the_tensors_in_order_of_execution(name):
     assert names[0] == []
     assert sorted(names[-1]) == sorted(network.module.state_dict())
     assert all(set(shorter) < set(longer) for shorter, longer in pairwise(names))
-    ran = []
-    for stage in network.stages:
-        first = network.module.get_submodule(stage.modules[0])
-        first.register_forward_hook(lambda *_, stage=stage: ran.append(stage.name))
-    with torch.no_grad():
-        network.module.eval()(images(name))
-    assert ran == [stage.name for stage in network.stages]
+
+
+@pytest.mark.parametrize("name", ZOO)
+@torch.no_grad()
+def test_stages_one_after_the_other_are_the_network(name):
+    network = make(name)
+    network.module.eval()
+    outputs = images(name)
+    logits = network.module(outputs.clone())
+    assert torch.equal(network.through(outputs), logits)
+    for i in range(len(network.stages)):
+        before = outputs.clone()
+        after = network.through(outputs, i, i + 1)
+        assert torch.equal(outputs, before), "a stage must leave what it is given as it is: others use it again"
+        assert torch.equal(network.through(after, start=i + 1), logits)
+        outputs = after
+    assert torch.equal(outputs, logits)
 
 
 @pytest.mark.parametrize("side", [8, 28, 32])

@@ -53,7 +53,7 @@ def run(config):
     plan, store, recorder = make_plan(config), Store(config.out), Recorder()
     todo = backlog(plan, store, config.mode)
     store.create()
-    site = Site(source=plan.source, root=store.root, device="cpu")
+    site = Site(source=plan.source, root=store.root, device="cpu", memory_bytes=10**9)
     run_in_process(Run(todo.to_run, plan.checkpoint_steps, site, recorder))
     return plan, store, recorder
 
@@ -101,7 +101,7 @@ def test_copied_layers_equal_the_base_before_the_first_step_and_fresh_ones_do_no
     plan, store, _ = run(tiny())
     copies = [spec for spec in plan.trials.values() if base_of(spec)]
     for spec in copies:
-        data = DeviceData(load_task(plan.dataset, spec.task), spec.recipe, torch.device("cpu"))
+        data = DeviceData(load_task(plan.dataset, spec.task), spec.recipe, torch.device("cpu"), 10**9)
         network = prepare(spec, store, data, classes=5)
         base = load_checkpoint(store, spec.base.id, spec.pretrain_step)
         copied = set(network.first_names(spec.n_layers))
@@ -117,7 +117,7 @@ def test_fresh_layers_do_not_start_where_those_of_the_base_started(tiny):
     plan, store, _ = run(tiny("recipe.steps=1", "recipe.learning_rate=1e-12", "recipe.weight_decay=0"))
     spec = next(spec for spec in plan.trials.values() if base_of(spec))
     start = load_checkpoint(store, spec.base.id, 1)  # as good as untrained
-    data = DeviceData(load_task(plan.dataset, spec.task), spec.recipe, torch.device("cpu"))
+    data = DeviceData(load_task(plan.dataset, spec.task), spec.recipe, torch.device("cpu"), 10**9)
     fresh = prepare(spec, store, data, classes=5).module.state_dict()
     assert (fresh["fc8.0.weight"] - start["fc8.0.weight"]).abs().mean() > 0.1
 
@@ -127,7 +127,7 @@ def test_treatments_of_a_unit_share_fresh_weights(tiny):
     unit = [spec for spec in plan.trials.values() if isinstance(spec, TransferSpec) and spec.n_layers == 2]
     heads = {}
     for spec in unit:
-        data = DeviceData(load_task(plan.dataset, spec.task), spec.recipe, torch.device("cpu"))
+        data = DeviceData(load_task(plan.dataset, spec.task), spec.recipe, torch.device("cpu"), 10**9)
         head = prepare(spec, store, data, classes=5).module.state_dict()["fc8.0.weight"]
         heads.setdefault(spec.task, []).append(head)
     assert all(len(same) == 5 and all(torch.equal(same[0], other) for other in same) for same in heads.values())

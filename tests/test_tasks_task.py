@@ -18,36 +18,30 @@ def digits(tmp_path_factory):
     return open_dataset(DataSource(data="digits", data_dir=str(folder / "none"), cache_dir=str(folder / "cache")))
 
 
-def rows(images):
-    return [image.tobytes() for image in images]
+def rows(part):
+    return [image.tobytes() for image in part.images[part.rows]]
 
 
 def test_a_task_holds_its_classes_and_all_their_test_images(digits):
     spec = task_spec(digits, [9, 3, 5], None, 7)
     task = load_task(digits, spec)
     assert (spec.classes, spec.train_per_class, spec.draw_seed) == ((3, 5, 9), None, 0)
-    for images, labels, all_images, all_labels in (
-        (task.train_images, task.train_labels, digits.train_images, digits.train_labels),
-        (task.test_images, task.test_labels, digits.test_images, digits.test_labels),
+    for part, all_images, all_labels in (
+        (task.train, digits.train_images, digits.train_labels),
+        (task.test, digits.test_images, digits.test_labels),
     ):
-        kept = [i for i, label in enumerate(all_labels) if label in (3, 5, 9)]
-        assert rows(images) == rows(all_images[kept])
-        assert labels.tolist() == [(3, 5, 9).index(all_labels[i]) for i in kept]
-        assert labels.dtype == np.int64
-        assert not images.flags.writeable
-        assert not labels.flags.writeable
+        assert part.images is all_images  # shared by all tasks, none of which copies it
+        assert part.rows.tolist() == [i for i, label in enumerate(all_labels) if label in (3, 5, 9)]
+        assert part.labels.tolist() == [(3, 5, 9).index(all_labels[i]) for i in part.rows]
+        assert part.rows.dtype == part.labels.dtype == np.int64
+        for array in (part.images, part.rows, part.labels):
+            assert not array.flags.writeable
     assert task.channel_mean is digits.channel_mean
-
-
-def test_a_task_of_all_images_is_the_mapped_data(digits):
-    task = load_task(digits, task_spec(digits, range(10), None, 0))
-    assert np.shares_memory(task.train_images, digits.train_images)
-    assert task.train_labels.tolist() == digits.train_labels.tolist()
 
 
 def test_no_image_is_both_training_and_test(digits):
     task = load_task(digits, task_spec(digits, range(10), None, 0))
-    train, test = set(rows(task.train_images)), set(rows(task.test_images))
+    train, test = set(rows(task.train)), set(rows(task.test))
     assert len(train | test) == 1797  # scikit-learn's digits hold no image twice
     assert not train & test
 
@@ -63,17 +57,15 @@ def test_draws_are_nested_balanced_and_independent_of_the_other_classes(digits, 
     fewer, more = sorted((fewer, more))
     small = load_task(digits, task_spec(digits, sorted(classes), fewer, seed))
     large = load_task(digits, task_spec(digits, range(10), more, seed))
-    assert np.bincount(small.train_labels).tolist() == [fewer] * len(classes)
-    drawn = dict(zip(rows(large.train_images), large.train_labels.tolist(), strict=True))
+    assert np.bincount(small.train.labels).tolist() == [fewer] * len(classes)
+    drawn = dict(zip(rows(large.train), large.train.labels.tolist(), strict=True))
     ascending = sorted(classes)
-    for image, label in zip(rows(small.train_images), small.train_labels, strict=True):
+    for image, label in zip(rows(small.train), small.train.labels, strict=True):
         assert drawn[image] == ascending[label]
 
 
 def test_another_seed_draws_other_images_and_the_same_seed_the_same(digits):
-    one, again, other = (
-        rows(load_task(digits, task_spec(digits, [0, 1], 20, seed)).train_images) for seed in (1, 1, 2)
-    )
+    one, again, other = (rows(load_task(digits, task_spec(digits, [0, 1], 20, seed)).train) for seed in (1, 1, 2))
     assert one == again
     assert set(one) != set(other)
 

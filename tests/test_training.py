@@ -3,14 +3,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
 
 from raytransfer.networks import build, freeze_first
 from raytransfer.networks.surgery import trainable
 from raytransfer.specs import NetworkSpec, Recipe
-from raytransfer.tasks import TaskData
+from raytransfer.tasks import Part, TaskData
 from raytransfer.training import (
     DeviceData,
+    EvaluationInputs,
     evaluate,
     evaluation_steps,
     learning_rate,
@@ -35,14 +38,21 @@ def task(count=40, channels=1, side=8, classes=4, seed=0):
     labels = np.arange(count) % classes
     images = rng.integers(0, 256, (count, channels, side, side), dtype=np.uint8)
     images[:, 0, 0, 0] = labels * 60  # something to learn
+    rows = np.arange(count)
     return TaskData(
-        train_images=images,
-        train_labels=labels,
-        test_images=images[::2],
-        test_labels=labels[::2],
+        train=Part(images=images, rows=rows, labels=labels),
+        test=Part(images=images, rows=rows[::2], labels=labels[::2]),
         channel_mean=images.mean((0, 2, 3)).astype(np.float32),
         channel_std=images.std((0, 2, 3)).astype(np.float32),
     )
+
+
+def device_data(task_data, recipe, memory_bytes=10**9):
+    return DeviceData(task_data, recipe, CPU, memory_bytes)
+
+
+def pixels(part):
+    return torch.tensor(part.images[part.rows])
 
 
 def net(name="convnet8", channels=1, side=8, seed=0):
@@ -90,29 +100,29 @@ def test_evaluations_are_even_and_end_with_the_last_step(steps, evaluations, exp
 
 
 def test_batches_go_through_the_data_before_they_repeat():
-    data = DeviceData(task(count=40), replace(RECIPE, batch_size=16), CPU)
-    data.train_labels = torch.arange(40)
-    batches = data.batches(torch.Generator().manual_seed(0))
-    seen = torch.cat([next(batches)[1] for _ in range(5)])
+    data = device_data(task(count=40), replace(RECIPE, batch_size=16))
+    views = data.draw(torch.Generator().manual_seed(0))
+    seen = torch.cat([next(views)[0] for _ in range(5)])
     assert sorted(seen[:40].tolist()) == sorted(seen[40:].tolist()) == list(range(40))
     assert seen[:40].tolist() != seen[40:].tolist()
 
 
 def test_a_small_task_is_one_batch():
-    data = DeviceData(task(count=8), replace(RECIPE, batch_size=16), CPU)
-    assert len(next(data.batches(torch.Generator()))[1]) == 8
+    data = device_data(task(count=8), replace(RECIPE, batch_size=16))
+    assert next(data.draw(torch.Generator())).shape == (4, 8)
 
 
 def test_augmented_images_are_crops_and_mirrored_crops():
     recipe = replace(RECIPE, mirror=True, pad_px=2, crop_px=7, batch_size=40)
-    data = DeviceData(task(channels=3), recipe, CPU)
-    data.train_labels = torch.arange(40)
-    padded = functional.pad(data.train_images, [2] * 4)
+    data = device_data(task(channels=3), recipe)
+    padded = functional.pad(pixels(task(channels=3).train), [2] * 4)
     views = set()
-    batches = data.batches(torch.Generator().manual_seed(1))
+    draws = data.draw(torch.Generator().manual_seed(1))
     for _ in range(20):
-        inputs, labels = next(batches)
-        for view, index in zip(inputs, labels, strict=True):
+        drawn = next(draws)
+        inputs, labels = data.inputs(data.fetch(drawn))
+        assert torch.equal(labels, data.train.labels[drawn[0]])
+        for view, index in zip(inputs, drawn[0], strict=True):
             matches = [
                 (top, left, mirrored)
                 for top in range(6)
@@ -132,20 +142,23 @@ def naive_view(data, image, top, left, mirrored):
 
 
 def test_normalization():
-    data = DeviceData(task(channels=3), RECIPE, CPU)
-    normal = data.normalize(data.train_images)
+    images = pixels(task(channels=3).train)
+    normal = device_data(task(channels=3), RECIPE).normalize(images)
     assert normal.mean((0, 2, 3)).abs().max() < 1e-4
     assert (normal.std((0, 2, 3)) - 1).abs().max() < 1e-3
-    raw = DeviceData(task(channels=3), replace(RECIPE, normalization="mean"), CPU)
-    assert torch.equal(raw.normalize(raw.train_images), raw.train_images.float() - raw.mean)
+    raw = device_data(task(channels=3), replace(RECIPE, normalization="mean"))
+    assert torch.equal(raw.normalize(images), images.float() - raw.mean)
 
 
-def test_evaluation_is_the_mean_over_images():
-    network, data = net(), DeviceData(task(count=1100), RECIPE, CPU)
-    top1, loss = evaluate(network, data, data.train_images, data.train_labels)
+@pytest.mark.parametrize(("frozen", "keep"), [(0, False), (0, True), (3, False), (3, True)])
+def test_evaluation_is_the_mean_over_images(frozen, keep):
+    network, data = net(), device_data(task(count=1100), RECIPE)
+    batches = EvaluationInputs(network, data, data.train, frozen, keep=keep)
+    for _ in range(2):  # the second time from what was kept
+        top1, loss = evaluate(network, data, batches, frozen)
     correct, losses = 0, []
     with torch.no_grad():
-        for image, label in zip(data.train_images, data.train_labels, strict=True):
+        for image, label in zip(pixels(task(count=1100).train), data.train.labels, strict=True):
             logits = network.module(data.normalize(image[None]))[0]
             correct += int(logits.argmax() == label)
             losses.append(-torch.log_softmax(logits, 0)[label].item())
@@ -155,13 +168,13 @@ def test_evaluation_is_the_mean_over_images():
 
 def test_training_is_sgd_with_momentum_decay_and_bias_multipliers():
     recipe = replace(RECIPE, weight_decay=0.01, bias_lr_multiplier=2.0, bias_decay_multiplier=0.0)
-    data, network = DeviceData(task(), recipe, CPU), net()
+    data, network = device_data(task(), recipe), net()
     naive = net()
     train(network, data, frozen=0, seed=5)
-    batches = data.batches(torch.Generator().manual_seed(stream_seed(5, "batches")))
+    views = data.draw(torch.Generator().manual_seed(stream_seed(5, "batches")))
     velocity = {name: torch.zeros_like(p) for name, p in naive.module.named_parameters()}
     for step in range(recipe.steps):
-        inputs, labels = next(batches)
+        inputs, labels = data.inputs(data.fetch(next(views)))
         naive.module.zero_grad()
         functional.cross_entropy(naive.module(inputs), labels).backward()
         with torch.no_grad():
@@ -177,7 +190,7 @@ def test_training_is_sgd_with_momentum_decay_and_bias_multipliers():
 
 def test_training_learns_and_says_so():
     recipe = replace(RECIPE, steps=200, learning_rate=0.01)
-    outcome = train(net(), DeviceData(task(), recipe, CPU), frozen=0, seed=0)
+    outcome = train(net(), device_data(task(), recipe), frozen=0, seed=0)
     assert [point.step for point in outcome.curve] == [50, 100, 150, 200]
     assert outcome.train_top1 == 1
     assert outcome.train_loss_nats < 0.1 < outcome.curve[0].train_loss_nats
@@ -191,7 +204,7 @@ def test_trained_twice_with_one_seed_is_equal_to_the_bit(name):
     results = []
     for seed in (1, 1, 2):
         network = net(name, channels, side)
-        outcome = train(network, DeviceData(task(channels=channels, side=side), recipe, CPU), frozen=0, seed=seed)
+        outcome = train(network, device_data(task(channels=channels, side=side), recipe), frozen=0, seed=seed)
         results.append((states(network), outcome.curve))
     assert results[0][1] == results[1][1] != results[2][1]
     assert all(torch.equal(results[0][0][key], results[1][0][key]) for key in results[0][0])
@@ -199,7 +212,7 @@ def test_trained_twice_with_one_seed_is_equal_to_the_bit(name):
 
 @pytest.mark.parametrize(("name", "channels", "side"), [("convnet8", 1, 8), ("resnet18", 3, 32)])
 def test_frozen_layers_are_identical_after_training_and_others_are_not(name, channels, side):
-    network, data = net(name, channels, side), DeviceData(task(channels=channels, side=side), RECIPE, CPU)
+    network, data = net(name, channels, side), device_data(task(channels=channels, side=side), RECIPE)
     freeze_first(network, 3)
     before = states(network)
     train(network, data, frozen=3, seed=0)
@@ -213,7 +226,7 @@ def test_checkpoints_are_taken_at_their_steps():
     initial = states(network)
     train(
         network,
-        DeviceData(task(), RECIPE, CPU),
+        device_data(task(), RECIPE),
         frozen=0,
         seed=0,
         checkpoint_steps=frozenset({0, 5, 12}),
@@ -230,6 +243,99 @@ def test_checkpoints_are_taken_at_their_steps():
 def test_precision_and_layout_change_little(change):
     outcomes = []
     for recipe in (RECIPE, replace(RECIPE, **change)):
-        outcomes.append(train(net(), DeviceData(task(), replace(recipe, steps=3), CPU), frozen=0, seed=0))
+        outcomes.append(train(net(), device_data(task(), replace(recipe, steps=3)), frozen=0, seed=0))
     first, second = (outcome.curve[0].train_loss_nats for outcome in outcomes)
     assert second == pytest.approx(first, rel=0.05)
+
+
+def trained(name, channels, side, recipe, frozen, *, memory_bytes=10**9, streamed=False):
+    data = device_data(task(channels=channels, side=side), recipe, memory_bytes)
+    network = net(name, channels, data.image_size_px)
+    data.streamed = streamed
+    freeze_first(network, frozen)
+    outcome = train(network, data, frozen=frozen, seed=3)
+    return outcome, states(network)
+
+
+def same(first, second):
+    """Whether two trainings gave the same results to the bit."""
+    (one, weights), (two, other_weights) = first, second
+    scores = [(outcome.curve, outcome.train_top1, outcome.train_loss_nats) for outcome in (one, two)]
+    return scores[0] == scores[1] and all(torch.equal(weights[key], other_weights[key]) for key in weights)
+
+
+@pytest.mark.parametrize("views", [{}, {"mirror": True}, {"mirror": True, "pad_px": 1}, {"crop_px": 7, "pad_px": 1}])
+@pytest.mark.parametrize("arithmetic", [{}, {"channels_last": True}, {"channels_last": True, "precision": "bf16"}])
+@pytest.mark.parametrize("frozen", [1, 5, 7])
+def test_reused_outputs_change_no_bit(views, arithmetic, frozen):
+    recipe = replace(RECIPE, steps=50, learning_rate=0.01, **views, **arithmetic)
+    reused, recomputed = (trained("convnet8", 3, 8, recipe, frozen, memory_bytes=size) for size in (10**9, 0))
+    assert (reused[0].reused_layers, recomputed[0].reused_layers) == (frozen, 0)
+    assert same(reused, recomputed)
+
+
+@pytest.mark.parametrize("frozen", [1, 4, 9])
+def test_reused_outputs_change_no_bit_of_a_network_with_batch_norm(frozen):
+    recipe = replace(RECIPE, mirror=True)
+    reused, recomputed = (trained("resnet18", 3, 32, recipe, frozen, memory_bytes=size) for size in (10**9, 0))
+    assert (reused[0].reused_layers, recomputed[0].reused_layers) == (frozen, 0)
+    assert same(reused, recomputed)
+
+
+def test_dropout_in_a_frozen_layer_draws_anew_at_every_step():
+    reused, recomputed = (trained("alexnet", 3, 64, RECIPE, 7, memory_bytes=size) for size in (10**9, 0))
+    assert (reused[0].reused_layers, recomputed[0].reused_layers) == (5, 0)  # its dropout is in fc6
+    assert same(reused, recomputed)
+
+
+def test_outputs_are_reused_only_where_that_pays_and_fits():
+    def layers(memory_bytes=10**9, **changes):
+        return trained("convnet8", 1, 8, replace(RECIPE, **changes), 7, memory_bytes=memory_bytes)[0].reused_layers
+
+    images, features = 40, 64  # fc7 gives 64 numbers
+    assert layers(steps=2) == 0  # 32 views to draw, 40 to compute
+    assert layers(steps=3) == 7
+    assert layers(pad_px=1, steps=3) == 0  # 9 views an image
+    assert layers(memory_bytes=images * features * 4 - 1) == 0
+    assert layers(memory_bytes=images * features * 4) == 7
+
+
+@settings(max_examples=30)
+@given(
+    mirror=st.booleans(),
+    pad=st.integers(0, 2),
+    crop=st.integers(6, 8),
+    count=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_views_and_their_numbers_go_together(mirror, pad, crop, count, seed):
+    recipe = replace(RECIPE, mirror=mirror, pad_px=pad, crop_px=crop, batch_size=5)
+    data = device_data(task(count=count), recipe)
+    numbers = torch.arange(count * data.views_per_image)
+    views = data.numbered_views(numbers)
+    assert torch.equal(data.view_numbers(views), numbers)
+    drawn = next(data.draw(torch.Generator().manual_seed(seed)))
+    assert torch.equal(data.numbered_views(data.view_numbers(drawn)), drawn)
+
+
+def test_streamed_images_give_the_same_batches():
+    recipe = replace(RECIPE, mirror=True, pad_px=1)
+    assert same(*(trained("convnet8", 3, 8, recipe, 0, streamed=streamed) for streamed in (False, True)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("memory_bytes", [10**9, 0])
+@pytest.mark.parametrize("frozen", [0, 3])
+def test_a_gpu_trains_as_a_cpu_does(memory_bytes, frozen):
+    recipe = replace(RECIPE, mirror=True, pad_px=1, steps=20, weight_decay=0.01, bias_lr_multiplier=2.0)
+    weights = []
+    for device in (CPU, torch.device("cuda")):
+        network = net(channels=3)
+        network.module.to(device)
+        data = DeviceData(task(channels=3), recipe, device, memory_bytes)
+        assert data.streamed == (device != CPU and memory_bytes == 0)
+        freeze_first(network, frozen)
+        train(network, data, frozen=frozen, seed=3)
+        weights.append({name: tensor.cpu() for name, tensor in states(network).items()})
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-2, atol=1e-3)  # 20 recorded or eager steps alike

@@ -1,7 +1,7 @@
 """Networks as ordered stages, and the surgery of transfer: copy the first n, freeze the first n."""
 
 from raytransfer.networks.stages import Network, Stage
-from raytransfer.networks.surgery import copy_first, freeze_first, train_mode
+from raytransfer.networks.surgery import copy_first, freeze_first, train_mode, trainable
 from raytransfer.networks.zoo import ZOO, architecture, build, check_network
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "copy_first",
     "freeze_first",
     "train_mode",
+    "trainable",
 ]

@@ -1,8 +1,10 @@
-"""Where a network can be cut: an ordered partition of its parameters and buffers."""
+"""Where a network can be cut: stages that run one after the other and share out its parameters and buffers."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 
@@ -12,7 +14,7 @@ class Stage:
 
     Attributes:
         name: What papers and rows call it, such as ``conv1``.
-        modules: Paths of the modules it consists of, in the order they run.
+        modules: Paths of the modules it consists of, in the order they run, those without parameters included.
     """
 
     name: str
@@ -25,7 +27,8 @@ class Network:
 
     Attributes:
         module: Takes images (B, C, H, W), float, and gives logits (B, classes).
-        stages: Its N stages; the last is the head, so n copied layers run from 1 to N-1.
+        stages: Its N stages; the last is the head, so n copied layers run from 1 to N-1. Run one after the other they
+            compute what the module computes.
     """
 
     module: nn.Module
@@ -38,11 +41,29 @@ class Network:
             if len(owners) != 1:
                 raise ValueError(f"{tensor} must belong to one stage, and belongs to {owners or 'none'}")
 
+    def through(self, inputs: torch.Tensor, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Outputs of the stages ``start`` to ``stop``, which is left out; by default all, from images to logits.
+
+        Args:
+            inputs: (B, ...) what stage ``start`` takes: images for 0, else the outputs of the stages before it.
+            start: First stage to run, counted from 0: as many stages are skipped.
+            stop: Stage to stop before; None for the end.
+        """
+        for stage in self._in_order[start:stop]:
+            for module in stage:
+                inputs = module(inputs)
+        return inputs
+
+    @functools.cached_property
+    def _in_order(self) -> tuple[tuple[nn.Module, ...], ...]:
+        """The modules of each stage."""
+        return tuple(tuple(self.module.get_submodule(path) for path in stage.modules) for stage in self.stages)
+
     def first(self, n: int) -> Iterator[nn.Module]:
         """The modules of the first n stages, submodules included."""
-        for stage in self.stages[:n]:
-            for path in stage.modules:
-                yield from self.module.get_submodule(path).modules()
+        for stage in self._in_order[:n]:
+            for module in stage:
+                yield from module.modules()
 
     def first_names(self, n: int) -> list[str]:
         """State-dict names of the parameters and buffers of the first n stages."""

@@ -96,7 +96,7 @@ def _alexnet(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
         raise ValueError(f"it takes colour images of 3 channels, not {in_channels}")
     from torchvision.models import alexnet  # slow to import, and most sweeps do without
 
-    return alexnet(num_classes=classes)  # type: ignore[no-any-return]
+    return _with_flatten(alexnet(num_classes=classes))
 
 
 def _resnet18(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
@@ -104,31 +104,35 @@ def _resnet18(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
         raise ValueError(f"it takes colour images of 3 channels, not {in_channels}")
     from torchvision.models import resnet18  # slow to import, and most sweeps do without
 
-    return resnet18(num_classes=classes)  # type: ignore[no-any-return]
+    return _with_flatten(resnet18(num_classes=classes))
+
+
+def _with_flatten(module: nn.Module) -> nn.Module:
+    """Give torchvision's networks a module for what their ``forward`` does in between, so that a stage can name it."""
+    module.flatten = nn.Flatten()
+    return module
 
 
 _EIGHT = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 _EIGHT_STAGES = tuple(Stage(name, (name,)) for name in _EIGHT)
 
-_ALEXNET_STAGES = tuple(
-    Stage(name, tuple(f"{part}.{i}" for i in range(first, last + 1)))
-    for name, part, first, last in (
-        ("conv1", "features", 0, 2),
-        ("conv2", "features", 3, 5),
-        ("conv3", "features", 6, 7),
-        ("conv4", "features", 8, 9),
-        ("conv5", "features", 10, 12),
-        ("fc6", "classifier", 0, 2),  # torchvision puts the dropout before the layer, not after
-        ("fc7", "classifier", 3, 5),
-        ("fc8", "classifier", 6, 6),
-    )
+_ALEXNET_STAGES = (
+    Stage("conv1", ("features.0", "features.1", "features.2")),
+    Stage("conv2", ("features.3", "features.4", "features.5")),
+    Stage("conv3", ("features.6", "features.7")),
+    Stage("conv4", ("features.8", "features.9")),
+    Stage("conv5", ("features.10", "features.11", "features.12")),
+    # torchvision puts the dropout before the layer, not after
+    Stage("fc6", ("avgpool", "flatten", "classifier.0", "classifier.1", "classifier.2")),
+    Stage("fc7", ("classifier.3", "classifier.4", "classifier.5")),
+    Stage("fc8", ("classifier.6",)),
 )
 
 _RESNET18_STAGES = (
-    Stage("stem", ("conv1", "bn1")),
+    Stage("stem", ("conv1", "bn1", "relu", "maxpool")),
     # Cut only between blocks: inside one, the skip connection joins both sides of the cut.
     *(Stage(f"layer{i}.{j}", (f"layer{i}.{j}",)) for i in range(1, 5) for j in range(2)),
-    Stage("fc", ("fc",)),
+    Stage("fc", ("avgpool", "flatten", "fc")),
 )
 
 ZOO: dict[str, Architecture] = {

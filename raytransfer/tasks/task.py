@@ -17,22 +17,33 @@ _LABEL_LENGTH = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskData:
-    """A task's arrays, read-only; label i is the class ``spec.classes[i]``.
+class Part:
+    """The training or the test images of a task, read-only: rows of the data set's own array, which is not copied.
 
     Attributes:
-        train_images: (n, C, H, W), C = 1 (grey) or 3 (RGB), values 0..255.
-        train_labels: (n,) 0..K-1.
-        test_images: (m, C, H, W), all of the task's classes.
-        test_labels: (m,) 0..K-1.
+        images: (N, C, H, W), all the data set's images, C = 1 (grey) or 3 (RGB), values 0..255.
+        rows: (n,) the task's rows of them, ascending.
+        labels: (n,) 0..K-1; label i is the class ``spec.classes[i]``.
+    """
+
+    images: Images
+    rows: Labels
+    labels: Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """A task's images and labels.
+
+    Attributes:
+        train: The training images drawn for it.
+        test: All test images of its classes.
         channel_mean: (C,) mean over the whole data set's training images, in 0..255 units.
         channel_std: (C,) standard deviation likewise, above 0.
     """
 
-    train_images: Images
-    train_labels: Labels
-    test_images: Images
-    test_labels: Labels
+    train: Part
+    test: Part
     channel_mean: npt.NDArray[np.float32]
     channel_std: npt.NDArray[np.float32]
 
@@ -89,7 +100,7 @@ def _check_enough(dataset: Dataset, classes: tuple[int, ...], wanted: int, count
 
 
 def load_task(dataset: Dataset, spec: TaskSpec) -> TaskData:
-    """Take a task's arrays from its data set.
+    """Find a task's images in its data set.
 
     The draw of a class depends on the seed, the data and the class alone, whatever other classes the task has, and a
     draw of more images contains every smaller one of the same seed. Images keep the data set's order.
@@ -99,7 +110,7 @@ def load_task(dataset: Dataset, spec: TaskSpec) -> TaskData:
         spec: The task.
 
     Returns:
-        The arrays: a copy, but for a task of all images, which shares the data set's arrays.
+        Its training and test images, as rows of the data set's arrays.
 
     Raises:
         UserError: The spec was made for other data, or asks for what they do not have.
@@ -121,27 +132,18 @@ def load_task(dataset: Dataset, spec: TaskSpec) -> TaskData:
     train = np.sort(np.concatenate(chosen))
     test = np.flatnonzero(np.isin(dataset.test_labels, spec.classes))
     return TaskData(
-        train_images=_taken(dataset.train_images, train),
-        train_labels=_relabelled(dataset.train_labels[train], spec),
-        test_images=_taken(dataset.test_images, test),
-        test_labels=_relabelled(dataset.test_labels[test], spec),
+        train=_part(dataset.train_images, dataset.train_labels, train, spec),
+        test=_part(dataset.test_images, dataset.test_labels, test, spec),
         channel_mean=dataset.channel_mean,
         channel_std=dataset.channel_std,
     )
 
 
-def _taken(images: Images, rows: npt.NDArray[np.int64]) -> Images:
-    if len(rows) == len(images):
-        return images
-    taken = images[rows]
-    taken.setflags(write=False)  # as the mapped ones are, so that no caller comes to rely on writing
-    return taken
-
-
-def _relabelled(labels: Labels, spec: TaskSpec) -> Labels:
-    relabelled = np.searchsorted(np.asarray(spec.classes), labels).astype(np.int64)
-    relabelled.setflags(write=False)
-    return relabelled
+def _part(images: Images, labels: Labels, rows: npt.NDArray[np.int64], spec: TaskSpec) -> Part:
+    relabelled = np.searchsorted(np.asarray(spec.classes), labels[rows]).astype(np.int64)
+    for array in (rows, relabelled):  # as the mapped images are, so that no caller comes to rely on writing
+        array.setflags(write=False)
+    return Part(images=images, rows=rows, labels=relabelled)
 
 
 def task_label(dataset: Dataset, spec: TaskSpec) -> str:

@@ -1,0 +1,22 @@
+"""The training loop and what makes it fast: plain PyTorch that knows neither Ray nor disks."""
+
+from raytransfer.training.frozen import EvaluationInputs, FrozenOutputs, reusable_stages
+from raytransfer.training.images import DeviceData
+from raytransfer.training.loop import Evaluation, Outcome, evaluate, stream_seed, train
+from raytransfer.training.schedule import evaluation_steps, learning_rate
+from raytransfer.training.step import Step
+
+__all__ = [
+    "DeviceData",
+    "Evaluation",
+    "EvaluationInputs",
+    "FrozenOutputs",
+    "Outcome",
+    "Step",
+    "evaluate",
+    "evaluation_steps",
+    "learning_rate",
+    "reusable_stages",
+    "stream_seed",
+    "train",
+]

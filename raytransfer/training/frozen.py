@@ -1,0 +1,163 @@
+"""Outputs of frozen layers: computed once and looked up, instead of again at every step and every evaluation."""
+
+import math
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch.nn.modules.dropout import _DropoutNd
+
+from raytransfer.networks import Network
+from raytransfer.training.images import DeviceData, DeviceImages, to_device
+
+_BATCH = 500
+
+
+class BatchSource(Protocol):
+    """Where batches come from.
+
+    Attributes:
+        stages_done: Stages of the network that its inputs have passed.
+    """
+
+    stages_done: int
+
+    def fetch(self, views: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Send to the device what ``inputs`` takes, for views (4, B) on the CPU."""
+
+    def inputs(self, sent: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs (B, ...) of the stages to run, and labels (B,): work of the device alone."""
+
+
+class FrozenOutputs:
+    """A source of batches: the outputs of the first stages for every view of every training image.
+
+    Args:
+        network: In the mode of training; its first ``stages`` stages are frozen and draw no random numbers.
+        data: The task.
+        stages: How many stages the images are taken through.
+
+    Attributes:
+        stages_done: The same number, as every source of batches has it.
+    """
+
+    def __init__(self, network: Network, data: DeviceData, stages: int) -> None:
+        self._data, self.stages_done = data, stages
+        count = len(data.train) * data.views_per_image
+        self._outputs: torch.Tensor | None = None
+        # Equal parts: a last batch of one image would run through other kernels, which round in another way.
+        for numbers in torch.arange(count).tensor_split(math.ceil(count / _BATCH)):
+            inputs, _ = data.inputs(data.fetch(data.numbered_views(numbers)))
+            outputs = self._stored(_outputs(network, data, inputs, stages))
+            if self._outputs is None:
+                self._outputs = outputs.new_empty((count, *outputs.shape[1:]))
+            self._outputs[numbers[0] : numbers[-1] + 1] = outputs
+
+    def fetch(self, views: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Send to the device what ``inputs`` takes: the views (4, B)."""
+        return (to_device(views, self._data.device),)
+
+    def inputs(self, sent: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the first stage that trains takes (B, ...), and labels (B,), of the views that were sent."""
+        assert self._outputs is not None
+        (views,) = sent
+        outputs = self._outputs[self._data.view_numbers(views)]
+        if self._by_channel_last(outputs):
+            outputs = outputs.permute(0, 3, 1, 2)
+        return outputs, self._data.train.labels[views[0]]
+
+    def _stored(self, outputs: torch.Tensor) -> torch.Tensor:
+        """As they are kept: a map (C, H, W) in channels-last memory as (H, W, C), so that rows are whole."""
+        return outputs.permute(0, 2, 3, 1) if self._by_channel_last(outputs) else outputs
+
+    def _by_channel_last(self, outputs: torch.Tensor) -> bool:
+        return self._data.recipe.channels_last and outputs.ndim == 4
+
+
+class EvaluationInputs:
+    """Batches for evaluation: central crops taken through the frozen stages; kept after the first time if they fit.
+
+    Args:
+        network: Its first ``frozen`` stages do not train.
+        data: The task.
+        images: Its training or test images.
+        frozen: Number of frozen stages.
+        keep: Whether to keep the batches.
+    """
+
+    def __init__(self, network: Network, data: DeviceData, images: DeviceImages, frozen: int, *, keep: bool) -> None:
+        self._network, self._data, self._images, self._frozen = network, data, images, frozen
+        self._keep = keep
+        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        if self._kept:
+            yield from self._kept
+            return
+        for rows in torch.split(torch.arange(len(self._images)), _BATCH):
+            inputs = self._data.central(self._images, rows)
+            outputs = _outputs(self._network, self._data, inputs, self._frozen)
+            batch = outputs, self._images.labels[rows[0] : rows[-1] + 1]
+            if self._keep:
+                self._kept.append(batch)
+            yield batch
+
+
+def batch_source(network: Network, data: DeviceData, frozen: int) -> BatchSource:
+    """Where training takes its batches from: reused outputs of frozen stages where that is worth it, else images.
+
+    Args:
+        network: In the mode of training; its first ``frozen`` stages do not train.
+        data: The task; what reused outputs take is taken off its ``memory_left``.
+        frozen: Number of frozen stages.
+    """
+    stages = reusable_stages(network, data, frozen)
+    if not stages:
+        return data
+    data.memory_left -= _views(data) * _bytes_per_image(network, data, stages)
+    return FrozenOutputs(network, data, stages)
+
+
+def reusable_stages(network: Network, data: DeviceData, frozen: int) -> int:
+    """How many stages to compute once: none unless training draws more views than there are and their outputs fit.
+
+    Stages from the first with dropout on are not reused: frozen or not, it draws anew at every step.
+    """
+    stages = _stages_without_dropout(network, frozen)
+    pays = _views(data) <= data.recipe.steps * data.batch_size
+    fits = stages > 0 and _views(data) * _bytes_per_image(network, data, stages) <= data.memory_left
+    return stages if pays and fits else 0
+
+
+def evaluation_inputs(network: Network, data: DeviceData, frozen: int) -> EvaluationInputs:
+    """Batches of the test images, kept where they fit the memory that is left, which they are taken off."""
+    needed = len(data.test) * _bytes_per_image(network, data, frozen)
+    keep = needed <= data.memory_left
+    if keep:
+        data.memory_left -= needed
+    return EvaluationInputs(network, data, data.test, frozen, keep=keep)
+
+
+def _views(data: DeviceData) -> int:
+    return len(data.train) * data.views_per_image
+
+
+def _stages_without_dropout(network: Network, frozen: int) -> int:
+    """How many of the frozen stages come before the first with dropout."""
+    for n in range(frozen):
+        if any(isinstance(module, _DropoutNd) and module.p > 0 for module in network.first(n + 1)):
+            return n
+    return frozen
+
+
+def _bytes_per_image(network: Network, data: DeviceData, stages: int) -> int:
+    """Size of what the first stages make of one image."""
+    blank = torch.zeros((2, data.train.shape[0], data.image_size_px, data.image_size_px), device=data.device)
+    output = _outputs(network, data, blank, stages)[0]
+    return output.numel() * output.element_size()
+
+
+@torch.no_grad()
+def _outputs(network: Network, data: DeviceData, inputs: torch.Tensor, stages: int) -> torch.Tensor:
+    with data.autocast():
+        return network.through(inputs, stop=stages)

@@ -1,0 +1,159 @@
+"""A task's images on the device, and the views of them that training draws."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import torch
+from torch.nn import functional
+
+from raytransfer.specs import Recipe
+from raytransfer.tasks import Part, TaskData
+
+
+class DeviceImages:
+    """The training or the test images of a task, uint8.
+
+    On a CPU they are the data set's own mapped array, which all trials of the machine share. On a GPU they are
+    resident, copied there once, or streamed: read from that array and sent whenever they are taken.
+    """
+
+    def __init__(self, part: Part, device: torch.device, *, resident: bool) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the array is read-only, and nothing here writes to it
+            images = torch.from_numpy(part.images)
+        rows = torch.tensor(part.rows)
+        self.labels = torch.tensor(part.labels, device=device)
+        self._device, self._resident = device, resident
+        self._images, self._rows = (images[rows].to(device), rows) if resident else (images, rows)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        channels, height, width = self._images.shape[1:]
+        return channels, height, width
+
+    def take(self, chosen: torch.Tensor) -> torch.Tensor:
+        """The images (B, C, H, W) of these numbers (B,) in 0..n-1, on the device."""
+        if self._resident:
+            return self._images[chosen.to(self._device)]
+        return to_device(self._images[self._rows[chosen.cpu()]], self._device)
+
+
+class DeviceData:
+    """A task on the device: its images, and batches of them, cropped, mirrored and normalised there.
+
+    A *view* is one way to see a training image: where it is cropped and whether it is mirrored. Views (4, B) are rows
+    of image numbers, upper edges and left edges of the crop in the padded image, and 1 where mirrored, else 0.
+
+    Args:
+        task: The task.
+        recipe: How it is augmented and normalised.
+        device: Where the batches are wanted.
+        memory_bytes: What may be used of a GPU's memory for images, and of any device's for outputs of frozen layers.
+
+    Attributes:
+        train: The training images.
+        test: The test images.
+        streamed: Whether the images do not fit ``memory_bytes`` of a GPU and so are sent there batch by batch.
+        memory_left: Bytes that the images leave.
+        image_size_px: Side of the images the network sees.
+        views_per_image: How many views a training image has.
+    """
+
+    stages_done = 0  # as a source of batches: they have passed no stage of the network
+
+    def __init__(self, task: TaskData, recipe: Recipe, device: torch.device, memory_bytes: int) -> None:
+        needed = sum(len(part.rows) * part.images[0].nbytes for part in (task.train, task.test))
+        on_gpu = device.type != "cpu"
+        self.streamed = on_gpu and needed > memory_bytes
+        resident = on_gpu and not self.streamed
+        self.memory_left = memory_bytes - needed if resident else memory_bytes
+        self.train = DeviceImages(task.train, device, resident=resident)
+        self.test = DeviceImages(task.test, device, resident=resident)
+        self.recipe, self.device = recipe, device
+        self.mean = torch.tensor(task.channel_mean, device=device).view(1, -1, 1, 1)
+        std = torch.tensor(task.channel_std, device=device).view(1, -1, 1, 1)
+        self.scale = 1 / std.clamp_min(1e-6) if recipe.normalization == "standard" else torch.ones_like(std)
+        side = self.train.shape[-1]
+        self.image_size_px = recipe.crop_px or side
+        self._offsets = side + 2 * recipe.pad_px - self.image_size_px + 1  # of a crop, in each direction
+        self._centre = (side - self.image_size_px) // 2
+        self._mirrors = 2 if recipe.mirror else 1
+        self.views_per_image = self._offsets**2 * self._mirrors
+
+    @property
+    def batch_size(self) -> int:
+        """Images a step."""
+        return min(self.recipe.batch_size, len(self.train))
+
+    def draw(self, generator: torch.Generator) -> Iterator[torch.Tensor]:
+        """Endless batches of random views (4, B) on the CPU; each epoch is a fresh permutation of the images.
+
+        All random numbers are drawn on the CPU, so that every device sees the same views; batches run on across
+        epochs, so that every batch is full.
+        """
+        count, size = len(self.train), self.batch_size
+        order = torch.empty(0, dtype=torch.long)
+        while True:
+            while len(order) < size:
+                order = torch.cat([order, torch.randperm(count, generator=generator)])
+            views = torch.zeros((4, size), dtype=torch.long)
+            views[0], order = order[:size], order[size:]
+            if self._offsets > 1:
+                views[1:3] = torch.randint(0, self._offsets, (2, size), generator=generator)
+            if self.recipe.mirror:
+                views[3] = torch.randint(0, 2, (size,), generator=generator, dtype=torch.bool)
+            yield views
+
+    def fetch(self, views: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Send to the device what ``inputs`` takes: the views, and the images too where they are streamed."""
+        sent = to_device(views, self.device)
+        return (sent, self.train.take(views[0])) if self.streamed else (sent,)
+
+    def inputs(self, sent: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The network's inputs (B, C, H, W), float, and labels (B,) of the views that were sent."""
+        rows, top, left, mirrored = sent[0]
+        seen = sent[1] if self.streamed else self.train.take(rows)
+        if self.recipe.pad_px:
+            seen = functional.pad(seen, [self.recipe.pad_px] * 4)
+        if self._offsets > 1:
+            span = torch.arange(self.image_size_px, device=seen.device)
+            ys, xs = (top[:, None] + span)[:, None, :, None], (left[:, None] + span)[:, None, None, :]
+            channels = torch.arange(seen.shape[1], device=seen.device)[None, :, None, None]
+            seen = seen[torch.arange(len(seen), device=seen.device)[:, None, None, None], channels, ys, xs]
+        if self.recipe.mirror:
+            seen = torch.where(mirrored.bool()[:, None, None, None], seen.flip(-1), seen)
+        return self.normalize(seen), self.train.labels[rows]
+
+    def view_numbers(self, views: torch.Tensor) -> torch.Tensor:
+        """The number (B,) of each view, 0..n * views_per_image - 1."""
+        rows, top, left, mirrored = views.unbind()
+        return ((rows * self._offsets + top) * self._offsets + left) * self._mirrors + mirrored
+
+    def numbered_views(self, numbers: torch.Tensor) -> torch.Tensor:
+        """The views (4, B) that have these numbers (B,)."""
+        return torch.stack(torch.unravel_index(numbers, (len(self.train), self._offsets, self._offsets, self._mirrors)))
+
+    def central(self, images: DeviceImages, rows: torch.Tensor) -> torch.Tensor:
+        """The network's inputs (B, C, H, W) for evaluation: central crops of these images (B,), not mirrored."""
+        inner = slice(self._centre, self._centre + self.image_size_px)
+        return self.normalize(images.take(rows)[:, :, inner, inner])
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context in which the network computes, for the recipe's precision."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.precision == "bf16")
+
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, C, H, W) uint8 to the network's float input."""
+        layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
+        scaled: torch.Tensor = (images.float() - self.mean) * self.scale
+        return scaled.contiguous(memory_format=layout)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Send a tensor without waiting for the device."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

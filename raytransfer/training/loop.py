@@ -1,0 +1,162 @@
+"""The training loop."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from raytransfer.networks import Network, train_mode
+from raytransfer.training.frozen import EvaluationInputs, batch_source, evaluation_inputs
+from raytransfer.training.images import DeviceData
+from raytransfer.training.schedule import evaluation_steps, learning_rate
+from raytransfer.training.step import GraphedStep, Step
+
+Item = TypeVar("Item")
+
+
+def stream_seed(seed: int, *stream: str) -> int:
+    """A seed of 63 bits for one named stream of random numbers, so that no two streams of a run are alike."""
+    digest = hashlib.sha256("/".join([str(seed), *stream]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One point of a learning curve.
+
+    Attributes:
+        step: Optimiser steps done.
+        learning_rate: Learning rate of the last of them.
+        train_loss_nats: Mean cross-entropy of the training batches since the evaluation before.
+        top1: Test accuracy, 0..1.
+        loss_nats: Test cross-entropy.
+    """
+
+    step: int
+    learning_rate: float
+    train_loss_nats: float
+    top1: float
+    loss_nats: float
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What training gave.
+
+    Attributes:
+        curve: One evaluation on the test images for each of the recipe's evaluation steps, the last one last.
+        train_top1: Accuracy on the training images at the end, in eval mode without augmentation.
+        train_loss_nats: Cross-entropy likewise.
+        images_per_s: Training images a second, evaluation left out.
+        reused_layers: Frozen layers whose outputs were computed once and looked up at every step.
+    """
+
+    curve: list[Evaluation] = field(default_factory=list)
+    train_top1: float = math.nan
+    train_loss_nats: float = math.nan
+    images_per_s: float = math.nan
+    reused_layers: int = 0
+
+
+def train(
+    network: Network,
+    data: DeviceData,
+    *,
+    frozen: int,
+    seed: int,
+    checkpoint_steps: frozenset[int] = frozenset(),
+    on_checkpoint: Callable[[int, nn.Module], None] = lambda step, module: None,
+) -> Outcome:
+    """Train the network's trainable parameters as the recipe of ``data`` says, in place.
+
+    Args:
+        network: On the device of the data; the first ``frozen`` stages hold no trainable parameters.
+        data: The task and the recipe.
+        frozen: Stages whose normalisation layers stay in eval mode.
+        seed: Seed of batches, augmentation and dropout.
+        checkpoint_steps: Steps, 0..recipe.steps, after which ``on_checkpoint`` gets the step and the module.
+        on_checkpoint: Called at those steps.
+
+    Returns:
+        The learning curve and the final accuracy on the training images.
+
+    Raises:
+        FloatingPointError: The training loss is infinite or not a number.
+    """
+    recipe, outcome = data.recipe, Outcome()
+    generator = torch.Generator().manual_seed(stream_seed(seed, "batches"))
+    torch.manual_seed(stream_seed(seed, "dropout"))
+    if 0 in checkpoint_steps:
+        on_checkpoint(0, network.module)
+    train_mode(network, frozen)
+    started = time.perf_counter()
+    source = batch_source(network, data, frozen)
+    tested = evaluation_inputs(network, data, frozen)
+    one_step = Step(network, data, source)
+    do = GraphedStep(one_step) if data.device.type == "cuda" else one_step
+    due, since, seconds = set(evaluation_steps(recipe)), 0, 0.0
+    batches = map(source.fetch, data.draw(generator))
+    for step, batch in zip(range(1, recipe.steps + 1), _ahead(batches) if data.streamed else batches, strict=False):
+        rate = learning_rate(recipe, step - 1)
+        one_step.set_rate(rate)
+        do(batch)
+        since += 1
+        if step in due:
+            train_loss = one_step.loss_sum.item() / since  # waits for the device, so the clock below is right
+            seconds += time.perf_counter() - started
+            if not math.isfinite(train_loss):
+                raise FloatingPointError(f"training diverged: its loss is {train_loss} by step {step}")
+            top1, test_loss = evaluate(network, data, tested, frozen)
+            outcome.curve.append(
+                Evaluation(step=step, learning_rate=rate, train_loss_nats=train_loss, top1=top1, loss_nats=test_loss)
+            )
+            train_mode(network, frozen)
+            one_step.loss_sum.zero_()
+            since, started = 0, time.perf_counter()
+        if step in checkpoint_steps:
+            on_checkpoint(step, network.module)
+    outcome.images_per_s = recipe.steps * data.batch_size / seconds
+    outcome.reused_layers = source.stages_done
+    trained_on = EvaluationInputs(network, data, data.train, frozen, keep=False)
+    outcome.train_top1, outcome.train_loss_nats = evaluate(network, data, trained_on, frozen)
+    return outcome
+
+
+@torch.no_grad()
+def evaluate(
+    network: Network, data: DeviceData, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], start: int
+) -> tuple[float, float]:
+    """Accuracy (0..1) and mean cross-entropy (nats), in eval mode.
+
+    Args:
+        network: The network.
+        data: The task.
+        batches: Outputs (B, ...) of the stages before ``start``, and labels (B,).
+        start: The first stage to run, counted from 0.
+    """
+    network.module.eval()
+    correct, loss, count = torch.zeros((), device=data.device), torch.zeros((), device=data.device), 0
+    for inputs, labels in batches:
+        with data.autocast():
+            logits = network.through(inputs, start=start).float()
+        correct += (logits.argmax(1) == labels).sum()
+        loss += functional.cross_entropy(logits, labels, reduction="sum")
+        count += len(labels)
+    return correct.item() / count, loss.item() / count
+
+
+def _ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each made in a thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items)
+        while True:
+            item = coming.result()
+            coming = pool.submit(next, items)
+            yield item
