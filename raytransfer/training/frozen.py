@@ -61,7 +61,7 @@ class FrozenOutputs:
         """What the first stage that trains takes (B, ...), and labels (B,), of the views that were sent."""
         assert self._outputs is not None
         (views,) = sent
-        outputs = self._outputs[self._data.view_numbers(views)]
+        outputs = self._outputs.index_select(0, self._data.view_numbers(views))
         if self._by_channel_last(outputs):
             outputs = outputs.permute(0, 3, 1, 2)
         return outputs, self._data.train.labels[views[0]]

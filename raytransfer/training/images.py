@@ -25,7 +25,7 @@ class DeviceImages:
         rows = torch.tensor(part.rows)
         self.labels = torch.tensor(part.labels, device=device)
         self._device, self._resident = device, resident
-        self._images, self._rows = (images[rows].to(device), rows) if resident else (images, rows)
+        self._images, self._rows = (images.index_select(0, rows).to(device), rows) if resident else (images, rows)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -39,8 +39,8 @@ class DeviceImages:
     def take(self, chosen: torch.Tensor) -> torch.Tensor:
         """The images (B, C, H, W) of these numbers (B,) in 0..n-1, on the device."""
         if self._resident:
-            return self._images[chosen.to(self._device)]
-        return to_device(self._images[self._rows[chosen.cpu()]], self._device)
+            return self._images.index_select(0, chosen.to(self._device))
+        return to_device(self._images.index_select(0, self._rows[chosen.cpu()]), self._device)
 
 
 class DeviceData:
@@ -121,10 +121,8 @@ class DeviceData:
         if self.recipe.pad_px:
             seen = functional.pad(seen, [self.recipe.pad_px] * 4)
         if self._offsets > 1:
-            span = torch.arange(self.image_size_px, device=seen.device)
-            ys, xs = (top[:, None] + span)[:, None, :, None], (left[:, None] + span)[:, None, None, :]
-            channels = torch.arange(seen.shape[1], device=seen.device)[None, :, None, None]
-            seen = seen[torch.arange(len(seen), device=seen.device)[:, None, None, None], channels, ys, xs]
+            crops = seen.unfold(2, self.image_size_px, 1).unfold(3, self.image_size_px, 1)
+            seen = crops[torch.arange(len(seen), device=seen.device), :, top, left]
         if self.recipe.mirror:
             seen = torch.where(mirrored.bool()[:, None, None, None], seen.flip(-1), seen)
         return self.normalize(seen), self.train.labels[rows]
