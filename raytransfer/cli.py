@@ -1,10 +1,12 @@
 """The command of a sweep: read what is asked, show the plan, run what is missing, show what came out."""
 
+import json
 import logging
 import os
 import sys
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from raytransfer.plan import Backlog, Plan
     from raytransfer.store import Store
 
+_PACKING = "packing.json"  # in the store: what gpus_per_trial=auto measured last
 _HELP_FLAGS = ("--help", "-h")
 
 
@@ -115,13 +118,15 @@ def _run(console: Console, plan: "Plan", todo: "Backlog", store: "Store", config
         console.print("Starting Ray ...")
         from raytransfer.on_ray import cluster, run_on_ray, slots
     with cluster() if on_ray else nullcontext():
-        concurrent, share = slots(config.slots, config.gpus_per_trial) if on_ray else (1, {})
+        concurrent, share = slots(config.slots, _gpus_per_trial(console, plan, store, config)) if on_ray else (1, {})
         device = "cuda" if "GPU" in share or (not on_ray and torch.cuda.is_available()) else "cpu"
         store.create()
         with store.lock():
             todo = backlog(plan, store, config.mode)  # again: another driver may have been at work until now
             clear_failures(store, todo.to_run)
             console.print(f"Running {len(todo.to_run)} trials, {concurrent} at once, on {device}")
+            if device == "cuda":
+                _print_streaming(console, plan, config)
             with ProgressBar(console, plan.cells, todo.to_run, concurrent) as progress:
                 run = Run(
                     todo.to_run,
@@ -140,6 +145,39 @@ def _run(console: Console, plan: "Plan", todo: "Backlog", store: "Store", config
                     run_in_process(run)
             compact(store)
     return run.unfinished > 0
+
+
+def _gpus_per_trial(console: Console, plan: "Plan", store: "Store", config: SweepConfig) -> float:
+    """The GPU share of a slot: as configured, or measured; a measurement is kept in the store for the next time."""
+    from raytransfer.on_ray import has_gpus, measure_packing
+
+    if config.gpus_per_trial != "auto":
+        share: float = config.gpus_per_trial
+        return share
+    if not has_gpus():
+        return 1.0  # means nothing on CPU cores
+    base = plan.longest_base
+    kept = json.loads(store.read(_PACKING)) if store.exists(_PACKING) else {}
+    if kept.get("trial") != base.id:
+        console.print("gpus_per_trial=auto: measuring how many trials are best run side by side ...")
+        store.create()
+        kept = asdict(measure_packing(base, plan.source, int(config.memory_gb * 1e9)))
+        store.write(_PACKING, json.dumps(kept).encode())
+    console.print(f"gpus_per_trial=auto: {kept['reason']} ({kept['device']}{', MPS' if kept['mps'] else ''})")
+    return 1 / int(kept["trials_per_gpu"])
+
+
+def _print_streaming(console: Console, plan: "Plan", config: SweepConfig) -> None:
+    """Say so if the images of a task are too many to lie on the GPU."""
+    from raytransfer.tasks import load_task
+    from raytransfer.training import image_bytes
+
+    needed_gb = max(image_bytes(load_task(plan.dataset, task)) for task in plan.tasks) / 1e9
+    if needed_gb > config.memory_gb:
+        console.print(
+            f"A task's images take up to {needed_gb:.1f} GB and do not fit memory_gb={config.memory_gb:g} of the GPU: "
+            "those that do not fit are sent batch by batch"
+        )
 
 
 def _print_plan(console: Console, plan: "Plan", todo: "Backlog", store: "Store") -> None:
@@ -176,7 +214,8 @@ def _print_estimate(console: Console, plan: "Plan", todo: "Backlog", config: Swe
     if config.backend == "in-process":
         slots, start = 1, ""
     elif gpus:
-        slots, start = check_slots(config.slots, gpus, config.gpus_per_trial, "GPU"), ", after Ray has started"
+        per_trial = 1.0 if config.gpus_per_trial == "auto" else config.gpus_per_trial
+        slots, start = check_slots(config.slots, gpus, per_trial, "GPU"), ", after Ray has started"
     else:
         slots, start = check_slots(config.slots, os.cpu_count() or 1, 1.0, "CPU"), ", after Ray has started"
     device, memory_bytes = "cuda" if gpus else "cpu", int(config.memory_gb * 1e9)

@@ -51,7 +51,8 @@ class SweepConfig:
             again) or read-only (run nothing, report what is there).
         backend: ray (many trials at once) or in-process (one after the other in this process, for debugging).
         slots: Trials at once; null for as many as the machine or cluster holds.
-        gpus_per_trial: GPU share of a slot where there are GPUs; without one a slot is a CPU core.
+        gpus_per_trial: GPU share of a slot where there are GPUs, or auto to measure first how many trials are best run
+            side by side on one; without a GPU a slot is a CPU core.
         memory_gb: Memory of a slot, in 10^9 bytes, for its images on a GPU, which are streamed if they do not fit, and
             for outputs of frozen layers, which are computed again if they do not fit.
     """
@@ -76,7 +77,7 @@ class SweepConfig:
     mode: str = "cached"
     backend: str = "ray"
     slots: int | None = None
-    gpus_per_trial: float = 1.0
+    gpus_per_trial: Any = 1.0
     memory_gb: float = 1.0
 
 
@@ -251,13 +252,19 @@ def _at_least(low: int) -> tuple[Callable[[Any], bool], str]:
     return lambda value: low <= value <= _MOST, f"lie in {low}..{_MOST}"
 
 
+def _is_share(value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 < value <= 1 or (1 < value <= 64 and value == int(value))
+
+
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image_size_px": _at_least(1),
     "train_per_class": _at_least(1),
     "splits": _at_least(1),
     "seeds": _at_least(1),
     "slots": _at_least(1),
-    "gpus_per_trial": (lambda v: 0 < v <= 1 or (1 < v <= 64 and v == int(v)), "lie above 0 and up to 1, or be whole"),
+    "gpus_per_trial": (lambda v: v == "auto" or _is_share(v), "lie above 0 and up to 1, or be whole, or be auto"),
     "memory_gb": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
     "recipe.steps": _at_least(1),
     "recipe.batch_size": _at_least(1),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from raytransfer.grid import frozen_layers
-from raytransfer.networks import Network, build, freeze_first, train_mode
+from raytransfer.networks import Network, freeze_first, train_mode
 from raytransfer.specs import TaskSpec, TrialSpec
 from raytransfer.tasks import Dataset, Part, TaskData, load_task
 from raytransfer.training import (
@@ -17,8 +17,10 @@ from raytransfer.training import (
     Step,
     evaluate,
     evaluation_steps,
+    fastest,
     reusable_stages,
 )
+from raytransfer.trial import untrained
 
 _STEPS = 5
 _IMAGES = 500
@@ -74,27 +76,20 @@ def _seconds(spec: TrialSpec, task: TaskData, cost: _Cost) -> float:
 def _measure(spec: TrialSpec, task: TaskData, device: torch.device, memory_bytes: int) -> _Cost:
     frozen = frozen_layers(spec)
     few = DeviceData(replace(task, train=_first(task.train), test=_first(task.test)), spec.recipe, device, memory_bytes)
-    network = build(
-        spec.network,
-        in_channels=few.train.shape[0],
-        image_size_px=few.image_size_px,
-        classes=len(spec.task.classes),
-        seed=0,
-    )
+    network = untrained(spec, few)
     network.module.to(device)
-    if spec.recipe.channels_last:
-        network.module.to(memory_format=torch.channels_last)
     freeze_first(network, frozen)
     train_mode(network, frozen)
     stages = reusable_stages(network, DeviceData(task, spec.recipe, device, memory_bytes), frozen)
     source = FrozenOutputs(network, few, stages) if stages else few
     step = Step(network, few, source)
+    take = fastest(step, few)
     batches = map(source.fetch, few.draw(torch.Generator()))
 
     def steps(count: int) -> float:
         started = time.perf_counter()
         for _ in range(count):
-            step(next(batches))
+            take(next(batches))
         step.loss_sum.item()  # waits for the device
         return (time.perf_counter() - started) / count
 

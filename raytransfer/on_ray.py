@@ -22,10 +22,12 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from raytransfer.errors import UserError
+from raytransfer.packing import Packing, measure
 from raytransfer.plan import check_slots
-from raytransfer.specs import from_json, to_json
+from raytransfer.specs import PretrainSpec, from_json, to_json
 from raytransfer.store import Store, failure, finished, publish_failure
 from raytransfer.sweep import Run
+from raytransfer.tasks import DataSource
 from raytransfer.trial import Site, attempt
 
 _RETRIES = 3  # of a trial whose process died
@@ -61,9 +63,34 @@ def slots(wanted: int | None, gpus_per_trial: float) -> tuple[int, dict[str, flo
         UserError: More are wanted than the cluster holds, or it holds none.
     """
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    per_trial = {"GPU": gpus_per_trial} if total.get("GPU") else {"CPU": 1.0}
+    per_trial = {"GPU": gpus_per_trial} if has_gpus() else {"CPU": 1.0}
     ((kind, share),) = per_trial.items()
     return check_slots(wanted, int(total.get(kind, 0)), share, kind), per_trial
+
+
+def has_gpus() -> bool:
+    """Whether a machine of the cluster has a GPU."""
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return bool(total.get("GPU"))
+
+
+def measure_packing(spec: PretrainSpec, source: DataSource, memory_bytes: int) -> Packing:
+    """How many trials to run side by side on a GPU of the cluster, measured on one of them.
+
+    Args:
+        spec: A base of the sweep.
+        source: Where its data are.
+        memory_bytes: As for ``raytransfer.training.DeviceData``.
+    """
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cores_per_gpu = max(1, int(total["CPU"] / total["GPU"])) if total.get("CPU") else 1
+
+    @ray.remote(num_cpus=0, num_gpus=1)
+    def on_a_gpu() -> Packing:
+        return measure(spec, source, "cuda", memory_bytes, cores_per_gpu)
+
+    packing: Packing = ray.get(on_a_gpu.remote())
+    return packing
 
 
 def run_on_ray(run: Run, concurrent: int, per_trial: dict[str, float]) -> None:

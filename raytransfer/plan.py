@@ -8,7 +8,7 @@ from raytransfer.config import SweepConfig
 from raytransfer.errors import UserError
 from raytransfer.grid import Cell, Halving, base_of, cells, checkpoint_steps, trials
 from raytransfer.networks import architecture, check_network
-from raytransfer.specs import NetworkSpec, Recipe, TaskSpec, TrialSpec
+from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TrialSpec
 from raytransfer.store import Store, failures, finished
 from raytransfer.store import checkpoint_steps as stored_steps
 from raytransfer.store.root import absolute
@@ -34,6 +34,20 @@ class Plan:
     checkpoint_steps: dict[str, frozenset[int]]
     source: DataSource
     dataset: Dataset
+
+    @property
+    def tasks(self) -> set[TaskSpec]:
+        """The tasks that trials train on."""
+        return {spec.task for spec in self.trials.values()}
+
+    @property
+    def longest_base(self) -> PretrainSpec:
+        """The base whose training is longest; the trials' own half as a base where a sweep has none."""
+        bases = [spec for spec in self.trials.values() if isinstance(spec, PretrainSpec)]
+        if not bases:
+            spec = next(iter(self.trials.values()))
+            bases = [PretrainSpec(task=spec.task, network=spec.network, recipe=spec.recipe, seed=spec.seed)]
+        return max(bases, key=lambda base: base.recipe.steps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,7 @@ def run(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozense
     store = Store(site.root)
     dataset = _open(site.source, spec.task.fingerprint)
     data = DeviceData(load_task(dataset, spec.task), spec.recipe, device, site.memory_bytes)
-    network = prepare(spec, store, data, classes=len(spec.task.classes))
+    network = prepare(spec, store, data)
     network.module.to(device)
     outcome = train(
         network,
@@ -76,8 +76,19 @@ def run(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozense
     publish(store, row, [{"id": spec.id, **asdict(evaluation)} for evaluation in outcome.curve])
 
 
-def prepare(spec: TrialSpec, store: Store, data: DeviceData, classes: int) -> Network:
-    """The network before its first step: fresh weights, then, for a transfer, the copied and frozen layers.
+def prepare(spec: TrialSpec, store: Store, data: DeviceData) -> Network:
+    """The network before its first step: fresh weights, then, for a transfer, the copied and frozen layers."""
+    network = untrained(spec, data)
+    if isinstance(spec, TransferSpec):
+        if spec.base is not None and spec.pretrain_step is not None:
+            copy_first(load_checkpoint(store, spec.base.id, spec.pretrain_step), network, spec.n_layers)
+        if spec.frozen:
+            freeze_first(network, spec.n_layers)
+    return network
+
+
+def untrained(spec: TrialSpec, data: DeviceData) -> Network:
+    """The network with fresh weights, laid out in memory as the recipe says.
 
     Fresh weights of a base and of the transfers with the same seed come from two streams. From one, the upper layers
     of BnB would start where those of its base started, and find the same co-adapted solution again.
@@ -86,16 +97,11 @@ def prepare(spec: TrialSpec, store: Store, data: DeviceData, classes: int) -> Ne
         spec.network,
         in_channels=data.train.shape[0],
         image_size_px=data.image_size_px,
-        classes=classes,
+        classes=len(spec.task.classes),
         seed=stream_seed(spec.seed, _phase(spec), "init"),
     )
     if spec.recipe.channels_last:
         network.module.to(memory_format=torch.channels_last)
-    if isinstance(spec, TransferSpec):
-        if spec.base is not None and spec.pretrain_step is not None:
-            copy_first(load_checkpoint(store, spec.base.id, spec.pretrain_step), network, spec.n_layers)
-        if spec.frozen:
-            freeze_first(network, spec.n_layers)
     return network
 
 

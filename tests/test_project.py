@@ -17,8 +17,8 @@ ROOMS = [
     {"specs", "schema"},
     {"tasks", "networks", "grid", "analysis"},
     {"agenda", "training", "store", "figures", "tables"},
-    {"config", "trial", "report", "estimate"},
-    {"plan", "sweep", "progress"},
+    {"config", "trial", "report"},
+    {"plan", "sweep", "progress", "estimate", "packing"},
     {"on_ray"},
     {"cli"},
 ]

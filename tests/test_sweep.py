@@ -102,7 +102,7 @@ def test_copied_layers_equal_the_base_before_the_first_step_and_fresh_ones_do_no
     copies = [spec for spec in plan.trials.values() if base_of(spec)]
     for spec in copies:
         data = DeviceData(load_task(plan.dataset, spec.task), spec.recipe, torch.device("cpu"), 10**9)
-        network = prepare(spec, store, data, classes=5)
+        network = prepare(spec, store, data)
         base = load_checkpoint(store, spec.base.id, spec.pretrain_step)
         copied = set(network.first_names(spec.n_layers))
         for name, tensor in network.module.state_dict().items():
@@ -118,7 +118,7 @@ def test_fresh_layers_do_not_start_where_those_of_the_base_started(tiny):
     spec = next(spec for spec in plan.trials.values() if base_of(spec))
     start = load_checkpoint(store, spec.base.id, 1)  # as good as untrained
     data = DeviceData(load_task(plan.dataset, spec.task), spec.recipe, torch.device("cpu"), 10**9)
-    fresh = prepare(spec, store, data, classes=5).module.state_dict()
+    fresh = prepare(spec, store, data).module.state_dict()
     assert (fresh["fc8.0.weight"] - start["fc8.0.weight"]).abs().mean() > 0.1
 
 
@@ -128,7 +128,7 @@ def test_treatments_of_a_unit_share_fresh_weights(tiny):
     heads = {}
     for spec in unit:
         data = DeviceData(load_task(plan.dataset, spec.task), spec.recipe, torch.device("cpu"), 10**9)
-        head = prepare(spec, store, data, classes=5).module.state_dict()["fc8.0.weight"]
+        head = prepare(spec, store, data).module.state_dict()["fc8.0.weight"]
         heads.setdefault(spec.task, []).append(head)
     assert all(len(same) == 5 and all(torch.equal(same[0], other) for other in same) for same in heads.values())
 

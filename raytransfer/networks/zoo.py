@@ -43,13 +43,13 @@ def _convnet8(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     side = image_size_px
     for i in range(1, 6):
-        parts: list[nn.Module] = [nn.Conv2d(channels[i - 1], channels[i], 3, padding=1), nn.ReLU()]
-        if i in pooled:
+        parts: list[nn.Module] = [nn.Conv2d(channels[i - 1], channels[i], 3, padding=1)]
+        if i in pooled:  # before the ReLU: the same numbers, and a quarter of them to rectify
             parts.append(nn.MaxPool2d(2))
             side //= 2
-        layers[f"conv{i}"] = nn.Sequential(*parts)
-    layers["fc6"] = nn.Sequential(nn.Flatten(), nn.Linear(channels[5] * side * side, hidden), nn.ReLU())
-    layers["fc7"] = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU())
+        layers[f"conv{i}"] = nn.Sequential(*parts, nn.ReLU(inplace=True))
+    layers["fc6"] = nn.Sequential(nn.Flatten(), nn.Linear(channels[5] * side * side, hidden), nn.ReLU(inplace=True))
+    layers["fc7"] = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(inplace=True))
     layers["fc8"] = nn.Sequential(nn.Linear(hidden, classes))
     module = nn.Sequential(layers)
     module.apply(_kaiming)

@@ -1,10 +1,10 @@
 """The training loop and what makes it fast: plain PyTorch that knows neither Ray nor disks."""
 
-from raytransfer.training.frozen import EvaluationInputs, FrozenOutputs, reusable_stages
-from raytransfer.training.images import DeviceData
+from raytransfer.training.frozen import EvaluationInputs, FrozenOutputs, evaluation_inputs, reusable_stages
+from raytransfer.training.images import DeviceData, image_bytes
 from raytransfer.training.loop import Evaluation, Outcome, evaluate, stream_seed, train
 from raytransfer.training.schedule import evaluation_steps, learning_rate
-from raytransfer.training.step import Step
+from raytransfer.training.step import Step, fastest
 
 __all__ = [
     "DeviceData",
@@ -14,7 +14,10 @@ __all__ = [
     "Outcome",
     "Step",
     "evaluate",
+    "evaluation_inputs",
     "evaluation_steps",
+    "fastest",
+    "image_bytes",
     "learning_rate",
     "reusable_stages",
     "stream_seed",

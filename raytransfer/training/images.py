@@ -67,7 +67,7 @@ class DeviceData:
     stages_done = 0  # as a source of batches: they have passed no stage of the network
 
     def __init__(self, task: TaskData, recipe: Recipe, device: torch.device, memory_bytes: int) -> None:
-        needed = sum(len(part.rows) * part.images[0].nbytes for part in (task.train, task.test))
+        needed = image_bytes(task)
         on_gpu = device.type != "cpu"
         self.streamed = on_gpu and needed > memory_bytes
         resident = on_gpu and not self.streamed
@@ -150,6 +150,11 @@ class DeviceData:
         layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
         scaled: torch.Tensor = (images.float() - self.mean) * self.scale
         return scaled.contiguous(memory_format=layout)
+
+
+def image_bytes(task: TaskData) -> int:
+    """What the images of a task take on a GPU, training and test images together."""
+    return sum(len(part.rows) * part.images[0].nbytes for part in (task.train, task.test))
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

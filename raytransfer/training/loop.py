@@ -16,7 +16,7 @@ from raytransfer.networks import Network, train_mode
 from raytransfer.training.frozen import EvaluationInputs, batch_source, evaluation_inputs
 from raytransfer.training.images import DeviceData
 from raytransfer.training.schedule import evaluation_steps, learning_rate
-from raytransfer.training.step import GraphedStep, Step
+from raytransfer.training.step import Step, fastest
 
 Item = TypeVar("Item")
 
@@ -100,7 +100,7 @@ def train(
     source = batch_source(network, data, frozen)
     tested = evaluation_inputs(network, data, frozen)
     one_step = Step(network, data, source)
-    do = GraphedStep(one_step) if data.device.type == "cuda" else one_step
+    do = fastest(one_step, data)
     due, since, seconds = set(evaluation_steps(recipe)), 0, 0.0
     batches = map(source.fetch, data.draw(generator))
     for step, batch in zip(range(1, recipe.steps + 1), _ahead(batches) if data.streamed else batches, strict=False):

@@ -1,5 +1,7 @@
 """One optimiser step: run as written, or on a GPU recorded once and replayed as a CUDA graph."""
 
+from collections.abc import Callable
+
 import torch
 from torch.nn import functional
 
@@ -70,11 +72,15 @@ class Step:
         self.loss_sum += loss.detach()
 
 
-class GraphedStep:
+def fastest(step: Step, data: DeviceData) -> Callable[[tuple[torch.Tensor, ...]], None]:
+    """How to take a step: on a GPU as a recorded one, but for streamed images, whose thread would disturb recording."""
+    return RecordedStep(step) if data.device.type == "cuda" and not data.streamed else step
+
+
+class RecordedStep:
     """The same on a GPU, as one CUDA graph: small networks then no longer wait for kernels to be launched one by one.
 
-    Batches must all have one shape. After
-    https://pytorch.org/docs/stable/notes/cuda.html#whole-network-capture.
+    Batches must all have one shape. After the section "Whole-network capture" of PyTorch's notes on CUDA graphs.
     """
 
     def __init__(self, step: Step) -> None:

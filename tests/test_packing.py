@@ -1,0 +1,60 @@
+from dataclasses import replace
+
+import pytest
+
+from raytransfer.packing import SideBySide, _choice, _why_stop, measure
+from raytransfer.plan import make_plan
+
+
+def groups(*speeds, used=1.0, total=80.0):
+    """Measurements with 1, 2, 4, ... trials side by side."""
+    return [
+        SideBySide(trials=2**i, images_per_s=speed, used_gb=used * 2**i, total_gb=total)
+        for i, speed in enumerate(speeds)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("measured", "most", "why"),
+    [
+        (groups(100), 8, ""),
+        (groups(100, 190), 8, ""),
+        (groups(100, 109), 8, "2 bring less than 10% more than 1"),
+        (groups(100, 190, 200), 8, "4 bring less than 10% more than 2"),
+        (groups(100, 190, 380, 700), 8, "8 at most"),
+        (groups(100, 190), 3, "3 at most"),
+        (groups(100, 190, used=20), 8, "4 do not fit: 2 use 40.0 of 80.0 GB"),
+        (groups(100, 190, used=17), 8, ""),
+        (groups(100, used=0, total=0), 8, ""),  # a CPU
+    ],
+)
+def test_when_to_try_no_more(measured, most, why):
+    assert _why_stop(measured, most) == why
+
+
+@pytest.mark.parametrize(
+    ("speeds", "chosen"), [([100], 1), ([100, 109], 1), ([100, 150, 160], 2), ([9, 18, 36, 70], 8)]
+)
+def test_the_choice_is_the_fewest_trials_that_no_doubling_beats(tiny, speeds, chosen):
+    base = make_plan(tiny()).longest_base
+    packing = _choice(base, "cpu", groups(*speeds), "the reason")
+    assert packing.trials_per_gpu == chosen
+    assert packing.reason.startswith(
+        f"{chosen} trials on each GPU: images a second by trials side by side 1: {speeds[0]}"
+    )
+    assert packing.reason.endswith("; the reason")
+
+
+def test_real_processes_side_by_side(tiny):
+    plan = make_plan(tiny())
+    packing = measure(plan.longest_base, plan.source, "cpu", 10**9, most=2, seconds=0.2)
+    assert [group.trials for group in packing.measured] == [1, 2]
+    assert all(group.images_per_s > 100 for group in packing.measured)
+    assert packing.trial == plan.longest_base.id
+
+
+def test_what_cannot_run_says_why(tiny):
+    plan = make_plan(tiny())
+    elsewhere = replace(plan.longest_base, task=replace(plan.longest_base.task, fingerprint="f" * 16))
+    with pytest.raises(RuntimeError, match="fingerprint"):
+        measure(elsewhere, plan.source, "cpu", 10**9, seconds=0.2)
