@@ -21,7 +21,8 @@ from raytransfer.store.root import Store
 
 _SCHEMAS = {"trials": arrow_schema(TRIALS), "curves": arrow_schema(CURVES)}
 _PART = "part-"  # a compacted file; the others are named after their trial
-_READERS = 16
+_READERS = 8
+_TOGETHER = 500  # files whose tables are merged at once: a table of one row takes a hundred times the row's memory
 _READ_ATTEMPTS = 3
 
 Read = TypeVar("Read")
@@ -107,24 +108,29 @@ def _retried(read: Callable[[], Read]) -> Read:
 
 def _merged(store: Store, table: str) -> pa.Table:
     names = _files(store, table)
+    merged = [_SCHEMAS[table].empty_table()]
+    seen: set[str] = set()
     with ThreadPoolExecutor(_READERS) as pool:
-        parts = list(pool.map(lambda name: _read(store, f"{table}/{name}"), names))
-    owners: dict[str, int] = {}  # the file each trial's rows are taken from
-    for i, part in enumerate(parts):
-        for trial in part["id"].unique().to_pylist():
-            owners.setdefault(trial, i)
-    kept = [
-        part.filter(pa.array([owners[trial] == i for trial in part["id"].to_pylist()], pa.bool_()))
-        for i, part in enumerate(parts)
-    ]
+        for start in range(0, len(names), _TOGETHER):
+            parts = pool.map(lambda name: _read(store, f"{table}/{name}"), names[start : start + _TOGETHER])
+            merged.append(pa.concat_tables([_unseen(part, seen) for part in parts]).combine_chunks())
     keys = [("id", "ascending"), ("step", "ascending")] if table == "curves" else [("id", "ascending")]
-    return pa.concat_tables([_SCHEMAS[table].empty_table(), *kept]).sort_by(keys)
+    return pa.concat_tables(merged).sort_by(keys)
+
+
+def _unseen(part: pa.Table, seen: set[str]) -> pa.Table:
+    """The rows of trials that no file before had; notes which trials this one has."""
+    trials = part["id"].to_pylist()
+    kept = part if seen.isdisjoint(trials) else part.filter(pa.array([trial not in seen for trial in trials]))
+    seen.update(trials)
+    return kept
 
 
 def _read(store: Store, name: str, columns: list[str] | None = None) -> pa.Table:
-    content = io.BytesIO(store.read(name))
+    content = pa.BufferReader(store.read(name))
     try:
-        return pq.read_table(content, columns=columns)
+        with pq.ParquetFile(content) as file:
+            return file.read(columns=columns, use_threads=False)  # of small files, many are read at once
     except pa.ArrowException as error:
         raise UserError(
             f"{store.place(name)} is damaged ({str(error).splitlines()[0]}): delete it, and its trials run again"
