@@ -124,7 +124,6 @@ class _Worker(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self._trial = config
-        gc.freeze()  # all that the imports made: without it the collection after each trial takes 0.2 s
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._trial = new_config
@@ -136,6 +135,7 @@ class _Worker(tune.Trainable):
             reason = attempt(from_json(trial["spec"]), trial["site"], trial["checkpoint_steps"])
         finally:  # the process goes on with other trials
             gc.collect()
+            gc.freeze()  # what is left, mostly of imports, stays: looking through it each time would take 0.1 s
         if trial["site"].device == "cuda":
             if reason is not None:  # an error of the GPU stays with the process, and would fail all its later trials
                 os._exit(1)
