@@ -1,0 +1,146 @@
+"""How close a training step comes to the arithmetic it needs, and where the rest of its time goes.
+
+    python tests/benchmarks/arithmetic.py data=cifar10
+    python tests/benchmarks/arithmetic.py data=digits
+
+For steps with 0, 1, 3, 5 and 7 frozen layers: the floating-point operations that the convolutions and full layers need,
+the time they would take at the machine's matrix rate, and the time the step takes, its frozen outputs computed at every
+step or reused. The matrix rate is the best of matrix products of several sizes and of one large convolution, in the
+recipe's precision, on one thread (or the GPU). The profile says what a base's step consists of.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+from spread import spread
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from raytransfer.config import load_config
+from raytransfer.networks import freeze_first, train_mode
+from raytransfer.plan import make_plan
+from raytransfer.specs import PretrainSpec, Recipe
+from raytransfer.tasks import TaskData, load_task
+from raytransfer.training import DeviceData, FrozenOutputs, Step, fastest
+from raytransfer.trial import untrained
+
+SWEEP = Path(__file__).parents[2] / "sweeps" / "yosinski_grid.yaml"
+STEPS = 20
+
+
+def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
+    """Time of each of some calls."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def matrix_rate(precision: str, device: torch.device) -> float:
+    """Floating-point operations a second that this processor reaches at best."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    rates = []
+    for side in (512, 1024, 2048) if device.type == "cpu" else (2048, 4096, 8192):
+        left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))
+        left @ right
+        rates.append(2 * side**3 / min(seconds(lambda left=left, right=right: left @ right, device, 5)))
+    images = torch.randn(64, 64, 32, 32, dtype=dtype, device=device).contiguous(memory_format=torch.channels_last)
+    conv = torch.nn.Conv2d(64, 64, 3, padding=1, dtype=dtype, device=device).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        conv(images)
+        rates.append(2 * 9 * 64 * 64 * 64 * 32 * 32 / min(seconds(lambda: conv(images), device, 5)))
+    return max(rates)
+
+
+def measured_step(
+    spec: PretrainSpec, task: TaskData, recipe: Recipe, device: torch.device, frozen: int, *, reuse: bool
+) -> tuple[float, list[float], Callable[[], None]]:
+    """Operations of a step, its times, and the step itself."""
+    data = DeviceData(task, recipe, device, 10**10)
+    network = untrained(spec, data)
+    network.module.to(device)
+    freeze_first(network, frozen)
+    train_mode(network, frozen)
+    source = FrozenOutputs(network, data, frozen) if reuse else data
+    step = Step(network, data, source)
+    step.set_rate(1e-3)
+    batches = map(source.fetch, data.draw(torch.Generator().manual_seed(0)))
+    with FlopCounterMode(display=False) as counter:
+        step(next(batches))
+    take = fastest(step, data)
+    for _ in range(5):
+        take(next(batches))
+    return counter.get_total_flops(), seconds(lambda: take(next(batches)), device, STEPS), lambda: step(next(batches))
+
+
+def print_profile(step: Callable[[], None], device: torch.device) -> None:
+    """Shares of a step's time by the kind of operation; what no operation accounts for is Python and launching."""
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    started = time.perf_counter()
+    with profile(activities=activities) as recorded:
+        for _ in range(STEPS):
+            step()
+    whole = (time.perf_counter() - started) * 1e6
+    shares: dict[str, float] = {}
+    for event in recorded.key_averages():
+        spent = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
+        shares[kind(event.key)] = shares.get(kind(event.key), 0.0) + spent
+    shares["Python and the profiler"] = whole - sum(shares.values())
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    print(
+        "a base's step: " + ", ".join(f"{name} {share / whole:.0%}" for name, share in ordered if share > 0.01 * whole)
+    )
+
+
+def kind(operation: str) -> str:
+    """The kind of an operation of torch's."""
+    name = operation.lower()
+    kinds = {
+        "convolution": ("conv",),
+        "matrix products": ("mm", "linear"),
+        "pooling": ("pool",),
+        "ReLU": ("relu", "threshold", "clamp_min"),
+        "optimiser": ("sgd", "optimizer"),
+        "images": ("index", "pad", "unfold", "where", "flip", "constant"),
+        "conversions and copies": ("copy", "to", "clone"),
+    }
+    return next((group for group, parts in kinds.items() if any(part in name for part in parts)), "other operations")
+
+
+def main() -> None:
+    """Measure and print."""
+    torch.set_num_threads(1)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    plan = make_plan(load_config(SWEEP, ["seeds=1", "splits=1", *sys.argv[1:]]))
+    spec = plan.longest_base
+    task = load_task(plan.dataset, spec.task)
+    for precision in ("fp32", "bf16"):
+        rate = matrix_rate(precision, device)
+        print(f"{precision}, batch {spec.recipe.batch_size}: matrix rate {rate / 1e9:.0f} GFLOP/s")
+        print("  frozen layers   GFLOP   at that rate   computed             share   reused")
+        recipe = replace(spec.recipe, precision=precision)
+        few_views = replace(recipe, pad_px=0)  # enough that outputs of all views fit
+        for frozen in (0, 1, 3, 5, 7):
+            flops, times, step = measured_step(spec, task, recipe, device, frozen, reuse=False)
+            if frozen == 0:
+                base_step = step
+            line = f"  {frozen:13}   {flops / 1e9:5.2f}   {flops / rate * 1e3:9.2f} ms"
+            line += f"   {spread([t * 1e3 for t in times], 2):18} {flops / rate / median(times):6.0%}"
+            if frozen:
+                _, times, _ = measured_step(spec, task, few_views, device, frozen, reuse=True)
+                line += f"   {spread([t * 1e3 for t in times], 2)}"
+            print(line, flush=True)
+        print_profile(base_step, device)
+
+
+if __name__ == "__main__":
+    main()

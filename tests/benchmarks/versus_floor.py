@@ -1,0 +1,142 @@
+"""How much of the slots' time a sweep spends on training: against the same trainings in one bare loop.
+
+    python tests/benchmarks/versus_floor.py data=cifar10 halves=[random] seeds=1 directions=[A->B] recipe.steps=200
+    python tests/benchmarks/versus_floor.py                          the default digits sweep
+    ... repeats=3                                                    the default
+
+The *floor* trains and evaluates the same networks on the same batches, and nothing else: no Ray, no store, no rows, no
+process to start; bases wait in memory for what copies them. *Slot use* is the floor's time in one process over the
+sweep's time times its slots; the sweep's time runs from the start of its first trial to the end of its last. Since two
+processes on two cores share memory and caches, the floor also runs in as many processes at once as there are slots:
+against that, what is missing is orchestration alone.
+"""
+
+import multiprocessing
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from spread import spread
+
+from raytransfer.config import load_config
+from raytransfer.grid import base_of, frozen_layers
+from raytransfer.networks import copy_first, freeze_first
+from raytransfer.on_ray import cluster, run_on_ray, slots
+from raytransfer.plan import Plan, make_plan
+from raytransfer.specs import PretrainSpec, TransferSpec, TrialSpec
+from raytransfer.store import Store, read_table
+from raytransfer.sweep import Run
+from raytransfer.tasks import DataSource, load_task, open_fingerprint
+from raytransfer.training import DeviceData, stream_seed, train
+from raytransfer.trial import Site, untrained
+
+SWEEP = Path(__file__).parent.parent.parent / "sweeps" / "yosinski_grid.yaml"
+MEMORY_BYTES = 10**9
+
+Weights = dict[str, np.ndarray]
+
+
+class Stopwatch:
+    """An observer of a sweep that notes when each trial ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[float, str]] = []
+
+    def started(self, trial: str) -> None:
+        """A trial was handed out."""
+
+    def died(self, trial: str) -> None:
+        """A trial's process died."""
+        raise RuntimeError(f"{trial} died")
+
+    def finished(self, trial: str) -> None:
+        """A trial finished."""
+        self.ended.append((time.time(), trial))
+
+    def failed(self, trial: str, reason: str, skipped: list[str]) -> None:
+        """A trial failed."""
+        raise RuntimeError(reason)
+
+
+def sweep_seconds(plan: Plan, device: str, concurrent: int, per_trial: dict[str, float]) -> tuple[float, float]:
+    """Run the sweep into a new store; seconds from its first trial's start to its last's end, and the trials' sum."""
+    with tempfile.TemporaryDirectory() as out:
+        store = Store(f"{out}/store")
+        store.create()
+        site = Site(source=plan.source, root=store.root, device=device, memory_bytes=MEMORY_BYTES)
+        watch = Stopwatch()
+        run_on_ray(Run(plan.trials, plan.checkpoint_steps, site, watch), concurrent, per_trial)
+        rows = read_table(store, "trials").set_index("id")["wall_time_s"]
+    first = min(end - rows[trial] for end, trial in watch.ended[:concurrent])
+    return watch.ended[-1][0] - first, rows.sum()
+
+
+def floor_seconds(plan: Plan, device: str, processes: int) -> float:
+    """Train the same trials in a loop of this process, or in that many processes at once, already started."""
+    bases = [spec for spec in plan.trials.values() if isinstance(spec, PretrainSpec)]
+    transfers = [spec for spec in plan.trials.values() if isinstance(spec, TransferSpec)]
+    if processes == 1:
+        return _floor(map, bases, transfers, plan.source, device)
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        pool.map(_bare, [(spec, plan.source, device, None) for spec in bases[:processes]], chunksize=1)  # warm
+        return _floor(pool.imap, bases, transfers, plan.source, device)
+
+
+def _floor(
+    run: Any, bases: list[PretrainSpec], transfers: list[TransferSpec], source: DataSource, device: str
+) -> float:
+    started = time.perf_counter()
+    weights = list(run(_bare, [(spec, source, device, None) for spec in bases]))
+    trained = {spec.id: found for spec, found in zip(bases, weights, strict=True)}
+    jobs = [(spec, source, device, trained[base.id] if (base := base_of(spec)) else None) for spec in transfers]
+    for _ in run(_bare, jobs):
+        pass
+    return time.perf_counter() - started
+
+
+def _bare(job: tuple[TrialSpec, DataSource, str, Weights | None]) -> Weights:
+    """Train one network; gives a base's weights."""
+    spec, source, device, base = job
+    torch.set_num_threads(1)
+    task = load_task(open_fingerprint(source, spec.task.fingerprint), spec.task)
+    data = DeviceData(task, spec.recipe, torch.device(device), MEMORY_BYTES)
+    network = untrained(spec, data)
+    if base is not None:
+        copy_first({name: torch.tensor(array) for name, array in base.items()}, network, spec.n_layers)
+    freeze_first(network, frozen_layers(spec))
+    network.module.to(device)
+    phase = "pretrain" if isinstance(spec, PretrainSpec) else "transfer"
+    train(network, data, frozen=frozen_layers(spec), seed=stream_seed(spec.seed, phase))
+    if isinstance(spec, TransferSpec):
+        return {}
+    return {name: tensor.cpu().numpy() for name, tensor in network.module.state_dict().items()}
+
+
+def main() -> None:
+    """Measure and print."""
+    repeats = next((int(word.partition("=")[2]) for word in sys.argv[1:] if word.startswith("repeats=")), 3)
+    config = load_config(SWEEP, [word for word in sys.argv[1:] if not word.startswith("repeats=")])
+    plan = make_plan(config)
+    uses: dict[str, list[float]] = {"one process": [], "as many processes": [], "the trials themselves": []}
+    with cluster():
+        concurrent, per_trial = slots(config.slots, config.gpus_per_trial)
+        device = "cuda" if "GPU" in per_trial else "cpu"
+        print(f"{len(plan.trials)} trials, {concurrent} slots on {device}")
+        for _ in range(repeats):
+            sweep, trials = sweep_seconds(plan, device, concurrent, per_trial)
+            alone, together = (floor_seconds(plan, device, processes) for processes in (1, concurrent))
+            uses["one process"].append(alone / (sweep * concurrent))
+            uses["as many processes"].append(together / sweep)
+            uses["the trials themselves"].append(trials / (sweep * concurrent))
+            print(f"sweep {sweep:.1f} s, floor {alone:.1f} s, in {concurrent} processes {together:.1f} s", flush=True)
+    print(f"slot use, floor in one process over sweep x slots: {spread(uses['one process'], 2)}")
+    print(f"floor in {concurrent} processes over sweep: {spread(uses['as many processes'], 2)}")
+    print(f"the trials' own time over sweep x slots: {spread(uses['the trials themselves'], 2)}")
+
+
+if __name__ == "__main__":
+    main()
