@@ -135,7 +135,7 @@ def _run(console: Console, plan: "Plan", todo: "Backlog", store: "Store", config
                         source=plan.source,
                         root=store.root,
                         device=device,
-                        memory_bytes=int(config.memory_gb * 1e9),
+                        memory_bytes=config.memory_bytes,
                     ),
                     progress,
                 )
@@ -161,7 +161,7 @@ def _gpus_per_trial(console: Console, plan: "Plan", store: "Store", config: Swee
     if kept.get("trial") != base.id:
         console.print("gpus_per_trial=auto: measuring how many trials are best run side by side ...")
         store.create()
-        kept = asdict(measure_packing(base, plan.source, int(config.memory_gb * 1e9)))
+        kept = asdict(measure_packing(base, plan.source, config.memory_bytes))
         store.write(_PACKING, json.dumps(kept).encode())
     console.print(f"gpus_per_trial=auto: {kept['reason']} ({kept['device']}{', MPS' if kept['mps'] else ''})")
     return 1 / int(kept["trials_per_gpu"])
@@ -218,8 +218,8 @@ def _print_estimate(console: Console, plan: "Plan", todo: "Backlog", config: Swe
         slots, start = check_slots(config.slots, gpus, per_trial, "GPU"), ", after Ray has started"
     else:
         slots, start = check_slots(config.slots, os.cpu_count() or 1, 1.0, "CPU"), ", after Ray has started"
-    device, memory_bytes = "cuda" if gpus else "cpu", int(config.memory_gb * 1e9)
-    seconds = sum(trial_seconds(todo.to_run.values(), plan.dataset, device, memory_bytes).values())
+    device = "cuda" if gpus else "cpu"
+    seconds = sum(trial_seconds(todo.to_run.values(), plan.dataset, device, config.memory_bytes).values())
     console.print(
         f"About {duration(seconds / slots)} on {slots} slots of this machine{start}: {duration(seconds)} of training "
         "and evaluation, from a few measured steps of each kind of trial",

@@ -80,6 +80,11 @@ class SweepConfig:
     gpus_per_trial: Any = 1.0
     memory_gb: float = 1.0
 
+    @property
+    def memory_bytes(self) -> int:
+        """``memory_gb`` in bytes."""
+        return int(self.memory_gb * 1e9)
+
 
 @dataclass(frozen=True)
 class Option:

@@ -77,7 +77,6 @@ def _measure(spec: TrialSpec, task: TaskData, device: torch.device, memory_bytes
     frozen = frozen_layers(spec)
     few = DeviceData(replace(task, train=_first(task.train), test=_first(task.test)), spec.recipe, device, memory_bytes)
     network = untrained(spec, few)
-    network.module.to(device)
     freeze_first(network, frozen)
     train_mode(network, frozen)
     stages = reusable_stages(network, DeviceData(task, spec.recipe, device, memory_bytes), frozen)

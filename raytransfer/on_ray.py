@@ -62,16 +62,15 @@ def slots(wanted: int | None, gpus_per_trial: float) -> tuple[int, dict[str, flo
     Raises:
         UserError: More are wanted than the cluster holds, or it holds none.
     """
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    per_trial = {"GPU": gpus_per_trial} if has_gpus() else {"CPU": 1.0}
+    total = _resources()
+    per_trial = {"GPU": gpus_per_trial} if total.get("GPU") else {"CPU": 1.0}
     ((kind, share),) = per_trial.items()
     return check_slots(wanted, int(total.get(kind, 0)), share, kind), per_trial
 
 
 def has_gpus() -> bool:
     """Whether a machine of the cluster has a GPU."""
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return bool(total.get("GPU"))
+    return bool(_resources().get("GPU"))
 
 
 def measure_packing(spec: PretrainSpec, source: DataSource, memory_bytes: int) -> Packing:
@@ -82,7 +81,7 @@ def measure_packing(spec: PretrainSpec, source: DataSource, memory_bytes: int) -
         source: Where its data are.
         memory_bytes: As for ``raytransfer.training.DeviceData``.
     """
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    total = _resources()
     cores_per_gpu = max(1, int(total["CPU"] / total["GPU"])) if total.get("CPU") else 1
 
     @ray.remote(num_cpus=0, num_gpus=1)
@@ -91,6 +90,12 @@ def measure_packing(spec: PretrainSpec, source: DataSource, memory_bytes: int) -
 
     packing: Packing = ray.get(on_a_gpu.remote())
     return packing
+
+
+def _resources() -> dict[str, float]:
+    """What the cluster's machines have, by kind."""
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return total
 
 
 def run_on_ray(run: Run, concurrent: int, per_trial: dict[str, float]) -> None:

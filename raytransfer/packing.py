@@ -16,7 +16,7 @@ from raytransfer.networks import train_mode
 from raytransfer.specs import PretrainSpec, from_json, to_json
 from raytransfer.tasks import DataSource, load_task, open_fingerprint
 from raytransfer.training import DeviceData, Step, evaluate, evaluation_inputs, fastest
-from raytransfer.trial import untrained
+from raytransfer.trial import device_name, untrained
 
 _MOST = 8
 _GAIN = 1.1  # what twice as many trials must bring to be worth their memory
@@ -99,7 +99,7 @@ def measure(
 def _why_stop(measured: Sequence[SideBySide], most: int) -> str:
     """Why not to try twice as many as the last; empty to go on."""
     last = measured[-1]
-    if len(measured) > 1 and last.images_per_s < _GAIN * measured[-2].images_per_s:
+    if len(measured) > 1 and not _pays(last, measured[-2]):
         return f"{last.trials} bring less than {_GAIN - 1:.0%} more than {measured[-2].trials}"
     if 2 * last.trials > most:
         return f"{most} at most"
@@ -108,16 +108,20 @@ def _why_stop(measured: Sequence[SideBySide], most: int) -> str:
     return ""
 
 
+def _pays(more: SideBySide, fewer: SideBySide) -> bool:
+    return more.images_per_s >= _GAIN * fewer.images_per_s
+
+
 def _choice(spec: PretrainSpec, device: str, measured: Sequence[SideBySide], stopped: str) -> Packing:
     chosen = measured[0]
     for more in measured[1:]:
-        if more.images_per_s >= _GAIN * chosen.images_per_s:
+        if _pays(more, chosen):
             chosen = more
     speeds = ", ".join(f"{group.trials}: {group.images_per_s:.0f}" for group in measured)
     mps = device == "cuda" and Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"), "control").exists()
     return Packing(
         trial=spec.id,
-        device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        device=device_name(torch.device(device)),
         mps=mps,
         trials_per_gpu=chosen.trials,
         measured=tuple(measured),
@@ -183,7 +187,6 @@ def _main(asked: IO[str], answer: IO[str]) -> None:
     task = load_task(open_fingerprint(DataSource(**request["source"]), spec.task.fingerprint), spec.task)
     data = DeviceData(task, spec.recipe, device, request["memory_bytes"])
     network = untrained(spec, data)
-    network.module.to(device)
     evaluate(network, data, evaluation_inputs(network, data, 0), 0)  # for the memory that it takes
     train_mode(network, 0)
     step = Step(network, data, data)

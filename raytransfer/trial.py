@@ -62,12 +62,11 @@ def run(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozense
     dataset = _open(site.source, spec.task.fingerprint)
     data = DeviceData(load_task(dataset, spec.task), spec.recipe, device, site.memory_bytes)
     network = prepare(spec, store, data)
-    network.module.to(device)
     outcome = train(
         network,
         data,
         frozen=frozen_layers(spec),
-        seed=stream_seed(spec.seed, _phase(spec)),
+        seed=training_seed(spec),
         checkpoint_steps=checkpoint_steps,
         on_checkpoint=lambda step, module: save_checkpoint(store, spec.id, step, module.state_dict()),
     )
@@ -88,7 +87,7 @@ def prepare(spec: TrialSpec, store: Store, data: DeviceData) -> Network:
 
 
 def untrained(spec: TrialSpec, data: DeviceData) -> Network:
-    """The network with fresh weights, laid out in memory as the recipe says.
+    """The network with fresh weights, on the device of the data and laid out in memory as the recipe says.
 
     Fresh weights of a base and of the transfers with the same seed come from two streams. From one, the upper layers
     of BnB would start where those of its base started, and find the same co-adapted solution again.
@@ -100,9 +99,15 @@ def untrained(spec: TrialSpec, data: DeviceData) -> Network:
         classes=len(spec.task.classes),
         seed=stream_seed(spec.seed, _phase(spec), "init"),
     )
+    network.module.to(data.device)
     if spec.recipe.channels_last:
         network.module.to(memory_format=torch.channels_last)
     return network
+
+
+def training_seed(spec: TrialSpec) -> int:
+    """The seed of a trial's batches, augmentation and dropout."""
+    return stream_seed(spec.seed, _phase(spec))
 
 
 def _phase(spec: TrialSpec) -> str:
@@ -150,7 +155,7 @@ def _row(spec: TrialSpec, dataset: Dataset, data: DeviceData, network: Network, 
         "images_per_s": outcome.images_per_s,
         "reused_layers": outcome.reused_layers,
         "streamed": data.streamed,
-        "device": _device_name(data.device),
+        "device": device_name(data.device),
         "host": platform.node(),
         "finished_at": datetime.now(UTC),
         "versions": _versions(),
@@ -159,7 +164,8 @@ def _row(spec: TrialSpec, dataset: Dataset, data: DeviceData, network: Network, 
 
 
 @functools.cache
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Name of the GPU, or of the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")

@@ -43,7 +43,7 @@ class FrozenOutputs:
 
     def __init__(self, network: Network, data: DeviceData, stages: int) -> None:
         self._data, self.stages_done = data, stages
-        count = len(data.train) * data.views_per_image
+        count = data.view_count
         self._outputs: torch.Tensor | None = None
         # Equal parts: a last batch of one image would run through other kernels, which round in another way.
         for numbers in torch.arange(count).tensor_split(math.ceil(count / _BATCH)):
@@ -52,6 +52,12 @@ class FrozenOutputs:
             if self._outputs is None:
                 self._outputs = outputs.new_empty((count, *outputs.shape[1:]))
             self._outputs[numbers[0] : numbers[-1] + 1] = outputs
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that the outputs take."""
+        assert self._outputs is not None
+        return self._outputs.nbytes
 
     def fetch(self, views: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Send to the device what ``inputs`` takes: the views (4, B)."""
@@ -114,8 +120,9 @@ def batch_source(network: Network, data: DeviceData, frozen: int) -> BatchSource
     stages = reusable_stages(network, data, frozen)
     if not stages:
         return data
-    data.memory_left -= _views(data) * _bytes_per_image(network, data, stages)
-    return FrozenOutputs(network, data, stages)
+    reused = FrozenOutputs(network, data, stages)
+    data.memory_left -= reused.nbytes
+    return reused
 
 
 def reusable_stages(network: Network, data: DeviceData, frozen: int) -> int:
@@ -124,9 +131,9 @@ def reusable_stages(network: Network, data: DeviceData, frozen: int) -> int:
     Stages from the first with dropout on are not reused: frozen or not, it draws anew at every step.
     """
     stages = _stages_without_dropout(network, frozen)
-    pays = _views(data) <= data.recipe.steps * data.batch_size
-    fits = stages > 0 and _views(data) * _bytes_per_image(network, data, stages) <= data.memory_left
-    return stages if pays and fits else 0
+    if stages == 0 or data.view_count > data.recipe.steps * data.batch_size:
+        return 0
+    return stages if data.view_count * _bytes_per_image(network, data, stages) <= data.memory_left else 0
 
 
 def evaluation_inputs(network: Network, data: DeviceData, frozen: int) -> EvaluationInputs:
@@ -136,10 +143,6 @@ def evaluation_inputs(network: Network, data: DeviceData, frozen: int) -> Evalua
     if keep:
         data.memory_left -= needed
     return EvaluationInputs(network, data, data.test, frozen, keep=keep)
-
-
-def _views(data: DeviceData) -> int:
-    return len(data.train) * data.views_per_image
 
 
 def _stages_without_dropout(network: Network, frozen: int) -> int:

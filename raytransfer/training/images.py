@@ -86,6 +86,11 @@ class DeviceData:
         self.views_per_image = self._offsets**2 * self._mirrors
 
     @property
+    def view_count(self) -> int:
+        """Views of all training images together."""
+        return len(self.train) * self.views_per_image
+
+    @property
     def batch_size(self) -> int:
         """Images a step."""
         return min(self.recipe.batch_size, len(self.train))

@@ -13,11 +13,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 
 import torch
-from spread import spread
+from spread import SWEEP, spread
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,7 +28,6 @@ from raytransfer.tasks import TaskData, load_task
 from raytransfer.training import DeviceData, FrozenOutputs, Step, fastest
 from raytransfer.trial import untrained
 
-SWEEP = Path(__file__).parents[2] / "sweeps" / "yosinski_grid.yaml"
 STEPS = 20
 
 
@@ -67,7 +65,6 @@ def measured_step(
     """Operations of a step, its times, and the step itself."""
     data = DeviceData(task, recipe, device, 10**10)
     network = untrained(spec, data)
-    network.module.to(device)
     freeze_first(network, frozen)
     train_mode(network, frozen)
     source = FrozenOutputs(network, data, frozen) if reuse else data
@@ -120,7 +117,7 @@ def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plan = make_plan(load_config(SWEEP, ["seeds=1", "splits=1", *sys.argv[1:]]))
+    plan = make_plan(load_config(SWEEP.with_suffix(".yaml"), ["seeds=1", "splits=1", *sys.argv[1:]]))
     spec = plan.longest_base
     task = load_task(plan.dataset, spec.task)
     for precision in ("fp32", "bf16"):

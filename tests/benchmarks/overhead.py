@@ -2,7 +2,7 @@
 
     python tests/benchmarks/overhead.py [--repeats 3]
 
-On two cores, in a quarter of an hour: 15.3 ms a trial through Tune on two slots (14.2 to 17.7 of 3 runs), 16.7 ms in
+On two cores: 15.3 ms a trial through Tune on two slots (14.2 to 17.7 of 3 runs), 16.7 ms in
 the last thousand of 10,000, after which the driver holds 1.3 GB; 1.3 s to plan 10,146 trials, 1.4 s to find that all
 have finished, 0.66 GB.
 """

@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+from spread import SWEEP
 
 from raytransfer.analysis.intervals import student_t
 
-SWEEP = Path(__file__).parents[2] / "sweeps" / "yosinski_grid.py"
 GRID = ("halves=[random]", "splits=1", "treatments=[baseB,AnB+]", "n_layers=[4]", "seeds=5", "recipe.evaluations=4")
 UNIT = ["treatment", "n_layers", "split", "direction", "seed"]
 

@@ -46,11 +46,13 @@ class Finishes:
     """An observer of a sweep that notes when each trial finished.
 
     Attributes:
+        trials: The trials, in the order in which they finished.
         wall_s: When each finished, on the clock of ``time.monotonic``.
         cpu_s: The CPU time this process had used by then, all its threads together.
     """
 
     def __init__(self) -> None:
+        self.trials: list[str] = []
         self.wall_s: list[float] = []
         self.cpu_s: list[float] = []
 
@@ -61,6 +63,7 @@ class Finishes:
         raise RuntimeError(f"{trial}: its process died")
 
     def finished(self, trial: str) -> None:
+        self.trials.append(trial)
         self.wall_s.append(time.monotonic())
         self.cpu_s.append(time.process_time())
 

@@ -15,12 +15,11 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from spread import spread
+from spread import SWEEP, Finishes, spread
 
 from raytransfer.config import load_config
 from raytransfer.grid import base_of, frozen_layers
@@ -31,35 +30,12 @@ from raytransfer.specs import PretrainSpec, TransferSpec, TrialSpec
 from raytransfer.store import Store, read_table
 from raytransfer.sweep import Run
 from raytransfer.tasks import DataSource, load_task, open_fingerprint
-from raytransfer.training import DeviceData, stream_seed, train
-from raytransfer.trial import Site, untrained
+from raytransfer.training import DeviceData, train
+from raytransfer.trial import Site, training_seed, untrained
 
-SWEEP = Path(__file__).parent.parent.parent / "sweeps" / "yosinski_grid.yaml"
 MEMORY_BYTES = 10**9
 
 Weights = dict[str, np.ndarray]
-
-
-class Stopwatch:
-    """An observer of a sweep that notes when each trial ended."""
-
-    def __init__(self) -> None:
-        self.ended: list[tuple[float, str]] = []
-
-    def started(self, trial: str) -> None:
-        """A trial was handed out."""
-
-    def died(self, trial: str) -> None:
-        """A trial's process died."""
-        raise RuntimeError(f"{trial} died")
-
-    def finished(self, trial: str) -> None:
-        """A trial finished."""
-        self.ended.append((time.time(), trial))
-
-    def failed(self, trial: str, reason: str, skipped: list[str]) -> None:
-        """A trial failed."""
-        raise RuntimeError(reason)
 
 
 def sweep_seconds(plan: Plan, device: str, concurrent: int, per_trial: dict[str, float]) -> tuple[float, float]:
@@ -68,11 +44,11 @@ def sweep_seconds(plan: Plan, device: str, concurrent: int, per_trial: dict[str,
         store = Store(f"{out}/store")
         store.create()
         site = Site(source=plan.source, root=store.root, device=device, memory_bytes=MEMORY_BYTES)
-        watch = Stopwatch()
-        run_on_ray(Run(plan.trials, plan.checkpoint_steps, site, watch), concurrent, per_trial)
+        finishes = Finishes()
+        run_on_ray(Run(plan.trials, plan.checkpoint_steps, site, finishes), concurrent, per_trial)
         rows = read_table(store, "trials").set_index("id")["wall_time_s"]
-    first = min(end - rows[trial] for end, trial in watch.ended[:concurrent])
-    return watch.ended[-1][0] - first, rows.sum()
+    started = [end - rows[trial] for end, trial in zip(finishes.wall_s, finishes.trials, strict=True)]
+    return finishes.wall_s[-1] - min(started[:concurrent]), rows.sum()
 
 
 def floor_seconds(plan: Plan, device: str, processes: int) -> float:
@@ -108,9 +84,7 @@ def _bare(job: tuple[TrialSpec, DataSource, str, Weights | None]) -> Weights:
     if base is not None:
         copy_first({name: torch.tensor(array) for name, array in base.items()}, network, spec.n_layers)
     freeze_first(network, frozen_layers(spec))
-    network.module.to(device)
-    phase = "pretrain" if isinstance(spec, PretrainSpec) else "transfer"
-    train(network, data, frozen=frozen_layers(spec), seed=stream_seed(spec.seed, phase))
+    train(network, data, frozen=frozen_layers(spec), seed=training_seed(spec))
     if isinstance(spec, TransferSpec):
         return {}
     return {name: tensor.cpu().numpy() for name, tensor in network.module.state_dict().items()}
@@ -119,7 +93,7 @@ def _bare(job: tuple[TrialSpec, DataSource, str, Weights | None]) -> Weights:
 def main() -> None:
     """Measure and print."""
     repeats = next((int(word.partition("=")[2]) for word in sys.argv[1:] if word.startswith("repeats=")), 3)
-    config = load_config(SWEEP, [word for word in sys.argv[1:] if not word.startswith("repeats=")])
+    config = load_config(SWEEP.with_suffix(".yaml"), [word for word in sys.argv[1:] if not word.startswith("repeats=")])
     plan = make_plan(config)
     uses: dict[str, list[float]] = {"one process": [], "as many processes": [], "the trials themselves": []}
     with cluster():

@@ -5,9 +5,9 @@
 
 It takes the options of ``sweeps/yosinski_grid.py``, some for the plain sweep alone as ``plain.name=value``, such as
 PyTorch's own defaults ``plain.recipe.precision=fp32 plain.recipe.channels_last=false``, and ``workers=N`` for the plain
-sweep's ``DataLoader``. Each
-command is timed from its start to its end, with imports, Ray's start and the report, and begins with an empty store.
-Accuracies differ by the random numbers that the batches are drawn with, and must agree but for that.
+sweep's ``DataLoader``. Each command is timed from its start to its end, with imports, Ray's start and the report, and
+begins with an empty store. Accuracies differ by the random numbers that the batches are drawn with, and must agree but
+for that.
 
 ``repeats=1 data=digits splits=1 seeds=1 halves=[random] directions=[A->B] n_layers=[4]``, twice on two cores without a
 GPU, one minute each (7 cells: raytransfer trains 8 networks, plain 11):
@@ -21,7 +21,6 @@ start Python, torch and Ray.
 """
 
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -31,13 +30,13 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 import torch
+from spread import SWEEP
 
 from raytransfer.config import load_config
 from raytransfer.grid import TREATMENTS, base_of
 from raytransfer.plan import make_plan
+from raytransfer.trial import device_name
 
-ROOT = Path(__file__).parents[2]
-OURS = ROOT / "sweeps" / "yosinski_grid.py"
 PLAIN = Path(__file__).with_name("plain_sweep.py")
 DEFAULTS = "data=cifar10 halves=[random] splits=1 seeds=1 directions=[A->B] recipe.steps=100 recipe.evaluations=4"
 
@@ -49,16 +48,16 @@ def main() -> None:
     overrides = given or DEFAULTS.split()
     of_config = [argument for argument in overrides if not argument.startswith(("workers=", "plain."))]
     of_plain = [argument.removeprefix("plain.") for argument in overrides]
-    plan = make_plan(load_config(OURS.with_suffix(".yaml"), of_config))  # decodes the data, which both then find
+    plan = make_plan(load_config(SWEEP.with_suffix(".yaml"), of_config))  # decodes the data, which both then find
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     bases = sum(base_of(cell.spec) is not None for cell in plan.cells)
     print(" ".join(overrides))
     print(f"{len(plan.cells)} cells: raytransfer trains {len(plan.trials)} networks, plain {len(plan.cells) + bases}")
-    print(f"{os.cpu_count()} CPU cores ({processor()}), {gpu}", flush=True)
+    print(f"{os.cpu_count()} CPU cores ({device_name(torch.device('cpu'))}), {gpu}", flush=True)
     ratios = []
     for repeat in range(1, repeats + 1):
         with TemporaryDirectory() as folder:
-            ours_s, _ = timed([OURS, *of_config, f"out={folder}/ours"], Path(folder, "ours.log"))
+            ours_s, _ = timed([SWEEP, *of_config, f"out={folder}/ours"], Path(folder, "ours.log"))
             plain_s, began_at = timed([PLAIN, *of_plain, f"out={folder}/plain"], Path(folder, "plain.log"))
             (table,) = Path(folder, "ours", "sweeps").glob("*/results.parquet")
             ours, plain = pd.read_parquet(table), pd.read_csv(f"{folder}/plain/results.csv")
@@ -78,7 +77,7 @@ def timed(command: list[str | Path], log: Path) -> tuple[float, float]:
         began_at = time.time()
         done = subprocess.run(
             [sys.executable, *command],
-            cwd=ROOT,
+            cwd=SWEEP.parents[1],
             env={**os.environ, "RAY_ADDRESS": "local"},  # a Ray of its own, even on a machine of a cluster
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -110,13 +109,6 @@ def shares(plain: pd.DataFrame, seconds: float, began_at: float) -> pd.Series:
     parts["after the last trial"] = slots * (began_at + seconds - plain["ended_at"].max())
     parts["between trials: Ray, waiting"] = slots * seconds - parts.sum()
     return (100 * parts / (seconds * slots)).sort_values(ascending=False)
-
-
-def processor() -> str:
-    """Name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":
