@@ -8,24 +8,24 @@ from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from raytransfer.config import SweepConfig, load_config, options, to_yaml
+from raytransfer.config import DistanceConfig, GridConfig, SweepConfig, load_config, options
 from raytransfer.errors import UserError
 
 if TYPE_CHECKING:
-    from raytransfer.plan import Backlog, Plan
+    from raytransfer.plan import Backlog, Cell, Plan
     from raytransfer.store import Store
 
 _PACKING = "packing.json"  # in the store: what gpus_per_trial=auto measured last
 _HELP_FLAGS = ("--help", "-h")
 
 
-def main(script: str, description: str) -> None:
+def main(script: str, description: str, kind: type[GridConfig] | type[DistanceConfig]) -> None:
     """Run the sweep whose script this is, with the YAML file beside it and the command line's overrides.
 
     Exit codes: 0 all trials are there; 1 some failed; 2 what was asked cannot be done; 130 interrupted.
@@ -33,6 +33,7 @@ def main(script: str, description: str) -> None:
     Args:
         script: Path of the script.
         description: What ``--help`` says first.
+        kind: The kind of sweep, by its configuration.
     """
     console = Console(highlight=False, markup=False)
     yaml = Path(script).with_suffix(".yaml")
@@ -46,9 +47,9 @@ def main(script: str, description: str) -> None:
             if flag not in ("--plan", *_HELP_FLAGS):
                 raise UserError(f"{flag} is no flag; there are --plan and --help, and options as name=value")
         if any(flag in _HELP_FLAGS for flag in flags):
-            _print_help(console, Path(script).name, description, yaml, overrides)
+            _print_help(console, Path(script).name, description, kind, yaml, overrides)
             return
-        code = _sweep(console, Path(script).stem, load_config(yaml, overrides), plan_only="--plan" in flags)
+        code = _sweep(console, Path(script).stem, load_config(kind, yaml, overrides), plan_only="--plan" in flags)
     except UserError as error:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"error: {error}")
         sys.exit(2)
@@ -59,14 +60,16 @@ def main(script: str, description: str) -> None:
     sys.exit(code)
 
 
-def _sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool) -> int:
+def _sweep(console: Console, name: str, config: GridConfig | DistanceConfig, *, plan_only: bool) -> int:
     # Imported here so that --help and a mistyped option need not wait for torch.
-    from raytransfer.plan import backlog, make_plan
+    from raytransfer.experiments import distance, yosinski
+    from raytransfer.plan import backlog
     from raytransfer.store import Store
 
     store = Store(config.out)
     store.check()
-    plan = make_plan(config)
+    experiment: Any = distance if isinstance(config, DistanceConfig) else yosinski
+    plan = experiment.make_plan(config)
     todo = backlog(plan, store, config.mode)
     _print_plan(console, plan, todo, store)
     if plan_only:
@@ -77,13 +80,13 @@ def _sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool)
         interrupted = _run(console, plan, todo, store, config)
     elif not store.exists("store.json"):
         raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
-    _print_report(console, name, plan, store, config)
+    experiment.report(console, name, plan, store, config)
     if interrupted:
         return 130
     return _print_failures(console, plan, store)
 
 
-def _print_failures(console: Console, plan: "Plan", store: "Store") -> int:
+def _print_failures(console: Console, plan: "Plan[Cell]", store: "Store") -> int:
     """Say which trials failed, each reason once with its traceback; gives the exit code."""
     from raytransfer.plan import backlog
 
@@ -99,7 +102,7 @@ def _print_failures(console: Console, plan: "Plan", store: "Store") -> int:
     return 1 if left.failed else 0
 
 
-def _run(console: Console, plan: "Plan", todo: "Backlog", store: "Store", config: SweepConfig) -> bool:
+def _run(console: Console, plan: "Plan[Cell]", todo: "Backlog", store: "Store", config: SweepConfig) -> bool:
     """Run what is to run on slots, holding the store's lock, and merge the small files that the trials leave.
 
     Returns:
@@ -132,7 +135,7 @@ def _run(console: Console, plan: "Plan", todo: "Backlog", store: "Store", config
                     todo.to_run,
                     plan.checkpoint_steps,
                     Site(
-                        source=plan.source,
+                        sources=plan.sources,
                         root=store.root,
                         device=device,
                         memory_bytes=config.memory_bytes,
@@ -147,7 +150,7 @@ def _run(console: Console, plan: "Plan", todo: "Backlog", store: "Store", config
     return run.unfinished > 0
 
 
-def _gpus_per_trial(console: Console, plan: "Plan", store: "Store", config: SweepConfig) -> float:
+def _gpus_per_trial(console: Console, plan: "Plan[Cell]", store: "Store", config: SweepConfig) -> float:
     """The GPU share of a slot: as configured, or measured; a measurement is kept in the store for the next time."""
     from raytransfer.on_ray import has_gpus, measure_packing
 
@@ -161,18 +164,18 @@ def _gpus_per_trial(console: Console, plan: "Plan", store: "Store", config: Swee
     if kept.get("trial") != base.id:
         console.print("gpus_per_trial=auto: measuring how many trials are best run side by side ...")
         store.create()
-        kept = asdict(measure_packing(base, plan.source, config.memory_bytes))
+        kept = asdict(measure_packing(base, dict(plan.sources)[base.task.fingerprint], config.memory_bytes))
         store.write(_PACKING, json.dumps(kept).encode())
     console.print(f"gpus_per_trial=auto: {kept['reason']} ({kept['device']}{', MPS' if kept['mps'] else ''})")
     return 1 / int(kept["trials_per_gpu"])
 
 
-def _print_streaming(console: Console, plan: "Plan", config: SweepConfig) -> None:
+def _print_streaming(console: Console, plan: "Plan[Cell]", config: SweepConfig) -> None:
     """Say so if the images of a task are too many to lie on the GPU."""
     from raytransfer.tasks import load_task
     from raytransfer.training import image_bytes
 
-    needed_gb = max(image_bytes(load_task(plan.dataset, task)) for task in plan.tasks) / 1e9
+    needed_gb = max(image_bytes(load_task(plan.datasets[task.fingerprint], task)) for task in plan.tasks) / 1e9
     if needed_gb > config.memory_gb:
         console.print(
             f"A task's images take up to {needed_gb:.1f} GB and do not fit memory_gb={config.memory_gb:g} of the GPU: "
@@ -180,7 +183,7 @@ def _print_streaming(console: Console, plan: "Plan", config: SweepConfig) -> Non
         )
 
 
-def _print_plan(console: Console, plan: "Plan", todo: "Backlog", store: "Store") -> None:
+def _print_plan(console: Console, plan: "Plan[Cell]", todo: "Backlog", store: "Store") -> None:
     counts: dict[str, Counter[str]] = {}
     asked = {cell.spec.id for cell in plan.cells}
     places = [(cell.treatment, cell.spec.id) for cell in plan.cells]
@@ -201,7 +204,7 @@ def _print_plan(console: Console, plan: "Plan", todo: "Backlog", store: "Store")
     console.print(f"{len(plan.trials)} trials, {len(todo.to_run)} to run, in {store.root}", soft_wrap=True)
 
 
-def _print_estimate(console: Console, plan: "Plan", todo: "Backlog", config: SweepConfig) -> None:
+def _print_estimate(console: Console, plan: "Plan[Cell]", todo: "Backlog", config: SweepConfig) -> None:
     import torch
 
     from raytransfer.estimate import trial_seconds
@@ -219,7 +222,7 @@ def _print_estimate(console: Console, plan: "Plan", todo: "Backlog", config: Swe
     else:
         slots, start = check_slots(config.slots, os.cpu_count() or 1, 1.0, "CPU"), ", after Ray has started"
     device = "cuda" if gpus else "cpu"
-    seconds = sum(trial_seconds(todo.to_run.values(), plan.dataset, device, config.memory_bytes).values())
+    seconds = sum(trial_seconds(todo.to_run.values(), plan, device, config.memory_bytes).values())
     console.print(
         f"About {duration(seconds / slots)} on {slots} slots of this machine{start}: {duration(seconds)} of training "
         "and evaluation, from a few measured steps of each kind of trial",
@@ -227,41 +230,17 @@ def _print_estimate(console: Console, plan: "Plan", todo: "Backlog", config: Swe
     )
 
 
-def _print_report(console: Console, name: str, plan: "Plan", store: "Store", config: SweepConfig) -> None:
-    from raytransfer.report import write_report
-    from raytransfer.tables import boosts_table, means_table, readings_table
-
-    data = plan.dataset.name
-    amount = f"{config.train_per_class} training images a class" if config.train_per_class else "all training images"
-    title = f"{config.network} on {data}, {amount}, {config.recipe.steps} steps"
-    report = write_report(plan.cells, store, name=f"{name}-{data}", title=title, config=to_yaml(config))
-    if report is None:
-        console.print("No trial of this sweep has finished.")
-        return
-    console.print()
-    console.print(means_table(report.means))
-    console.print(readings_table(report.readings))
-    if not report.boosts.empty:
-        console.print(boosts_table(report.boosts))
-    console.print("Pictures:", report.files["points.png"], report.files["lines.png"], soft_wrap=True)
-    console.print("Every trial of the sweep, one row each, in pandas:")
-    place = report.files["results.parquet"]
-    module, call = ("pandas as pd", "pd.read_parquet({!r})")
-    if not store.is_local:  # pandas would ask for more packages, pyarrow understands the URI
-        module, call = ("pyarrow.parquet as pq", "pq.read_table({!r}).to_pandas()")
-    console.print(f"  import {module}")
-    console.print(f"  results = {call.format(place)}", soft_wrap=True)
-
-
-def _print_help(console: Console, script: str, description: str, yaml: Path, overrides: list[str]) -> None:
+def _print_help(
+    console: Console, script: str, description: str, kind: type[SweepConfig], yaml: Path, overrides: list[str]
+) -> None:
     console.print(description.strip())
     console.print(
         f"\nUsage: python sweeps/{script} [name=value ...] [--plan] [--help]\n\n"
         "  --plan   show what would run and about how long, and stop\n"
-        "  --help   show this; with data=..., the defaults for that data set\n"
+        "  --help   show this; with data=... or preset=..., the defaults for that data set or preset\n"
     )
     table = Table("option", "default", "meaning", box=None, padding=(0, 2, 0, 0))
-    for option in options(yaml, overrides):
+    for option in options(kind, yaml, overrides):
         default = "null" if option.default is None else option.default
         if isinstance(default, bool):
             default = str(default).lower()

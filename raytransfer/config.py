@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,31 +20,31 @@ from raytransfer.specs import NetworkSpec, Recipe
 
 MODES = ("cached", "retry", "force", "read-only")
 BACKENDS = ("ray", "in-process")
+DISTANCE_FEATURES = ("pixels", "probe")
 
 _PER_DATA = "per_data"  # the YAML's section of values that go with a data set
+_PRESETS = "presets"  # and of values that go by a name
+_PRESET = "preset="
+
+Config = TypeVar("Config", bound="SweepConfig")
 
 
 @dataclass
 class SweepConfig:
-    """One sweep: tasks, network, grid, and where and how it runs.
+    """What every sweep has: data, network and recipe, and where and how it runs.
 
     Attributes:
         data: Data set: digits, a torchvision classification set by name, or a folder or Parquet file of images.
         data_dir: Folder in which named data sets lie, or are downloaded to.
         cache_dir: Folder on each machine for decoded images.
         image_size_px: Side to which images are resized and cropped when they are decoded; null keeps their own.
+        channels: 1 to decode colour images as grey, 3 to decode grey ones as colour; null keeps their own.
         label_column: Label column of Parquet files that have several.
         train_per_class: Training images drawn of each class; null for all.
-        halves: Ways to halve the classes, a list of: random, the name of a fixed pair such as animals/vehicles, or
-            lists of classes as {A: [...], B: [...]}.
-        splits: Random halvings (of halves=random).
-        directions: A->B, B->A or both.
         seeds: Repeats of everything, with seeds 0, 1, ...
         network: Network of the zoo.
         init: Initial weights: network (its own), kaiming or gaussian (standard deviation 0.01).
         n_layers: Layers to copy: all (1 to N-1), or a list of numbers or layer names.
-        treatments: Treatments to run, a list.
-        fixed_treatments: Treatments on halves other than random, a list; null for the same.
         recipe: How every network is trained.
         out: Folder or s3:// or gs:// URI of the store; sweeps that share one share their trials.
         mode: cached (run what is missing, report what failed), retry (run what failed, too), force (run everything
@@ -61,17 +61,13 @@ class SweepConfig:
     data_dir: str = "~/.cache/raytransfer-data"
     cache_dir: str = "~/.cache/raytransfer"
     image_size_px: int | None = None
+    channels: int | None = None
     label_column: str | None = None
     train_per_class: int | None = None
-    halves: Any = field(default_factory=lambda: ["random"])
-    splits: int = 2
-    directions: list[str] = field(default_factory=lambda: list(DIRECTIONS))
     seeds: int = 2
     network: str = "convnet8"
     init: str = "network"
     n_layers: Any = "all"
-    treatments: list[str] = field(default_factory=lambda: list(TREATMENTS))
-    fixed_treatments: list[str] | None = None
     recipe: Any = None
     out: str = "results"
     mode: str = "cached"
@@ -84,6 +80,68 @@ class SweepConfig:
     def memory_bytes(self) -> int:
         """``memory_gb`` in bytes."""
         return int(self.memory_gb * 1e9)
+
+
+@dataclass
+class GridConfig(SweepConfig):
+    """The grid of Yosinski et al. 2014.
+
+    Attributes:
+        halves: Ways to halve the classes, a list of: random, the name of a fixed pair such as animals/vehicles, or
+            lists of classes as {A: [...], B: [...]}.
+        splits: Random halvings (of halves=random).
+        directions: A->B, B->A or both.
+        treatments: Treatments to run, a list.
+        fixed_treatments: Treatments on halves other than random, a list; null for the same.
+    """
+
+    halves: Any = field(default_factory=lambda: ["random"])
+    splits: int = 2
+    directions: list[str] = field(default_factory=lambda: list(DIRECTIONS))
+    treatments: list[str] = field(default_factory=lambda: list(TREATMENTS))
+    fixed_treatments: list[str] | None = None
+
+
+@dataclass
+class DistanceConfig(SweepConfig):
+    """Transfer against distance, over pairs of tasks and settings of dials.
+
+    Attributes:
+        tasks: Tasks by name, each a mapping: data (a data set; the option data where left out), classes (a list, all,
+            or A or B for one of two random halves) and any dials.
+        targets: Names of the tasks to transfer to, a list; all for every task.
+        bases: Names of the tasks to transfer from, a list; all for every task. No task is paired with itself.
+        dials: Dials, each with a list of values: each value makes one more base of every target. shared is the share
+            of the target's classes that the base has; the others are resolution_px, blur_px, grey, inverted, noise,
+            shuffle_px, labelling, merged, split and random_labels.
+        dial_grid: Two dials, as {input: {dial: values}, label: {dial: values}}, whose values are combined, each with
+            each; null for none.
+        base_per_class: Training images drawn of each class of a base; null for all. (train_per_class: of a target.)
+        distances: Distances between tasks, a list.
+        distance_features: What distances of features compare, a list of pixels and probe: outputs, below the head, of
+            the network trained on the target alone.
+        scores: Scores of a base on the target, a list.
+        images: Training images of each task, at most, that distances and scores look at.
+        drawn: Distances and scores against which transfer is drawn, by the names they have in tables.
+        input_distance: The distance that stands for the input where the variance of transfer is split.
+        label_distance: The distance that stands for the label there.
+        tree: Class names in nested groups, for the tree distance; null leaves that distance out.
+    """
+
+    tasks: Any = field(default_factory=dict)
+    targets: Any = "all"
+    bases: Any = "all"
+    dials: Any = field(default_factory=dict)
+    dial_grid: Any = None
+    base_per_class: int | None = None
+    distances: list[str] = field(default_factory=list)
+    distance_features: list[str] = field(default_factory=lambda: list(DISTANCE_FEATURES))
+    scores: list[str] = field(default_factory=list)
+    images: int = 500
+    drawn: list[str] = field(default_factory=list)
+    input_distance: str = "MMD2 of pixels"
+    label_distance: str = "class overlap"
+    tree: Any = None
 
 
 @dataclass(frozen=True)
@@ -120,26 +178,34 @@ def _recipe_schema() -> type:
     return dataclasses.make_dataclass("RecipeConfig", columns)
 
 
-def load_config(yaml: Path, arguments: Sequence[str]) -> SweepConfig:
-    """Defaults, then the YAML file, then its values for the chosen data set, then ``key=value`` arguments.
+def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Config:
+    """Defaults, then the YAML file, then its values for the chosen data set or preset, then ``key=value`` arguments.
 
     Args:
+        cls: The sweep's kind of configuration.
         yaml: The sweep's own file.
-        arguments: Command-line overrides, such as ``data=cifar10`` or ``recipe.steps=100``.
+        arguments: Command-line overrides, such as ``data=cifar10`` or ``recipe.steps=100``, and ``preset=NAME`` for a
+            set of values that the file has under that name.
 
     Raises:
         UserError: A key does not exist, or a value has the wrong type or lies outside its range.
     """
-    schema = _schema()
-    given = _parse_arguments(arguments, schema)
+    schema = _schema(cls)
+    wanted = [argument.removeprefix(_PRESET) for argument in arguments if argument.startswith(_PRESET)]
+    given = _parse_arguments([argument for argument in arguments if not argument.startswith(_PRESET)], schema)
     file = _read_yaml(yaml)
-    per_data = file.pop(_PER_DATA, {})
+    per_data, presets = file.pop(_PER_DATA, {}), file.pop(_PRESETS, {})
     _check_keys(file, schema, yaml.name)
-    data = Path(str(given.get("data", file.get("data", SweepConfig.data)))).name.lower().removesuffix(".parquet")
-    preset = per_data.get(data, {})
-    _check_keys(preset, schema, f"{yaml.name}, {_PER_DATA}.{data}")
-    for layer in (file, preset, given):
-        schema = _merge(schema, layer)
+    data = Path(str(given.get("data", file.get("data", cls.data)))).name.lower().removesuffix(".parquet")
+    chosen, place = per_data.get(data, {}), f"{_PER_DATA}.{data}"
+    if wanted:
+        if wanted[-1] not in presets:
+            there = f"choose from {', '.join(presets)}" if presets else "it has none"
+            raise UserError(f"preset={wanted[-1]} is not in {yaml.name}: {there}")
+        chosen, place = presets[wanted[-1]], f"{_PRESETS}.{wanted[-1]}"
+    _check_keys(chosen, schema, f"{yaml.name}, {place}")
+    for layer in (file, chosen, given):
+        schema = _merge(schema, layer, cls)
     for name in sorted(OmegaConf.missing_keys(schema)):
         raise UserError(f"{name} has no value: give {name}=...")
     config: Any = OmegaConf.to_object(schema)
@@ -150,16 +216,18 @@ def load_config(yaml: Path, arguments: Sequence[str]) -> SweepConfig:
         values |= {"milestones": [], "gamma": Recipe.gamma}
     typed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     config.recipe = Recipe(**typed)
-    config.halves = config.halves if isinstance(config.halves, list) else [config.halves]
-    checked: SweepConfig = config
+    if isinstance(config, GridConfig):
+        config.halves = config.halves if isinstance(config.halves, list) else [config.halves]
+    checked: Config = config
     return checked
 
 
-def options(yaml: Path, arguments: Sequence[str]) -> list[Option]:
-    """Every option with its default for this sweep (and its data set) and its meaning."""
-    config = load_config(yaml, arguments)
+def options(cls: type[SweepConfig], yaml: Path, arguments: Sequence[str]) -> list[Option]:
+    """Every option with its default for this sweep (and its data set or preset) and its meaning."""
+    config = load_config(cls, yaml, arguments)
+    meanings = {name: text for part in reversed(cls.__mro__[:-1]) for name, text in _meanings(part).items()}
     rows = []
-    for name, meaning in _meanings(SweepConfig).items():
+    for name, meaning in meanings.items():
         if name == "recipe":
             recipe = _meanings(Recipe).items()
             rows += [Option(f"recipe.{key}", getattr(config.recipe, key), text) for key, text in recipe]
@@ -178,8 +246,8 @@ def to_yaml(config: SweepConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(plain))
 
 
-def _schema() -> DictConfig:
-    schema: DictConfig = OmegaConf.structured(SweepConfig)
+def _schema(cls: type[SweepConfig]) -> DictConfig:
+    schema: DictConfig = OmegaConf.structured(cls)
     schema.recipe = OmegaConf.structured(_recipe_schema())
     return schema
 
@@ -227,7 +295,7 @@ def _check_key(key: str, schema: DictConfig, place: str) -> None:
     raise UserError(f"{key} in {place} is no option: {hint}--help lists them")
 
 
-def _merge(schema: DictConfig, layer: Mapping[str, Any]) -> DictConfig:
+def _merge(schema: DictConfig, layer: Mapping[str, Any], cls: type[SweepConfig]) -> DictConfig:
     """Merge one value at a time, so that an error can name the option."""
     for key, value in layer.items():
         parts = {f"recipe.{k}": v for k, v in value.items()} if key == "recipe" else {key: value}
@@ -235,7 +303,7 @@ def _merge(schema: DictConfig, layer: Mapping[str, Any]) -> DictConfig:
             try:
                 OmegaConf.update(schema, name, part, merge=False)
             except OmegaConfBaseException as error:
-                hints = typing.get_type_hints(Recipe if name.startswith("recipe.") else SweepConfig)
+                hints = typing.get_type_hints(Recipe if name.startswith("recipe.") else cls)
                 rule = _type_name(hints[name.removeprefix("recipe.")])
                 raise UserError(f"{name}={part} has the wrong type: it takes {rule}") from error
     return schema
@@ -265,6 +333,9 @@ def _is_share(value: Any) -> bool:
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image_size_px": _at_least(1),
+    "channels": (lambda v: v in (1, 3), "be 1, 3 or null"),
+    "base_per_class": _at_least(1),
+    "images": _at_least(2),
     "train_per_class": _at_least(1),
     "splits": _at_least(1),
     "seeds": _at_least(1),
@@ -295,6 +366,7 @@ _CHOICES: dict[str, Sequence[str]] = {
     "treatments": TREATMENTS,
     "fixed_treatments": TREATMENTS,
     "directions": DIRECTIONS,
+    "distance_features": DISTANCE_FEATURES,
     "init": typing.get_args(typing.get_type_hints(NetworkSpec)["init"]),
     **{
         f"recipe.{name}": typing.get_args(hint)
@@ -306,7 +378,7 @@ _CHOICES: dict[str, Sequence[str]] = {
 
 def _check_values(config: Any) -> None:
     def value_of(name: str) -> Any:
-        return getattr(config.recipe, name[7:]) if name.startswith("recipe.") else getattr(config, name)
+        return getattr(config.recipe, name[7:]) if name.startswith("recipe.") else getattr(config, name, None)
 
     for name, (holds, rule) in _RULES.items():
         value = value_of(name)

@@ -1,15 +1,18 @@
 """How long a sweep will take, from a few measured steps."""
 
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 
-from raytransfer.grid import frozen_layers
+from raytransfer.lineage import frozen_layers, needs
 from raytransfer.networks import Network, freeze_first, train_mode
-from raytransfer.specs import TaskSpec, TrialSpec
-from raytransfer.tasks import Dataset, Part, TaskData, load_task
+from raytransfer.plan import Cell, Plan
+from raytransfer.specs import DistanceSpec, MeasureSpec, ScoreSpec, TaskSpec, TrainingSpec, TrialSpec
+from raytransfer.store import Store, save_checkpoint
+from raytransfer.tasks import Part, TaskData, load_task
 from raytransfer.training import (
     DeviceData,
     EvaluationInputs,
@@ -20,7 +23,7 @@ from raytransfer.training import (
     fastest,
     reusable_stages,
 )
-from raytransfer.trial import untrained
+from raytransfer.trial import Site, run, untrained
 
 _STEPS = 5
 _IMAGES = 500
@@ -36,15 +39,15 @@ class _Cost:
     views_reused: int
 
 
-def trial_seconds(specs: Iterable[TrialSpec], dataset: Dataset, device: str, memory_bytes: int) -> dict[str, float]:
-    """Estimate the training and evaluation time of trials, each by itself on an idle processor.
+def trial_seconds(specs: Iterable[TrialSpec], plan: Plan[Cell], device: str, memory_bytes: int) -> dict[str, float]:
+    """Estimate the time of trials, each by itself on an idle processor.
 
-    Measures a few steps and one evaluation for each number of frozen layers and each size of task that occurs; nothing
-    trained is kept.
+    Measures a few steps and one evaluation for each number of frozen layers and each size of task that occurs, and
+    takes each kind of measurement once, on untrained networks; nothing is kept.
 
     Args:
         specs: The trials.
-        dataset: Their data.
+        plan: The sweep they belong to, with their data.
         device: ``cpu`` (one thread, as in a slot) or ``cuda``.
         memory_bytes: As for ``DeviceData``.
 
@@ -54,26 +57,48 @@ def trial_seconds(specs: Iterable[TrialSpec], dataset: Dataset, device: str, mem
     torch.set_num_threads(1)
     costs: dict[tuple[int, int, int], _Cost] = {}
     tasks: dict[TaskSpec, TaskData] = {}
+    measured: dict[tuple[str, str, int | None], float] = {}
     seconds = {}
     for spec in specs:
+        if isinstance(spec, DistanceSpec | ScoreSpec):
+            what = type(spec).__name__, spec.measure, spec.n_layers
+            if what not in measured:
+                measured[what] = _measurement_seconds(spec, plan, device, memory_bytes)
+            seconds[spec.id] = measured[what]
+            continue
         if spec.task not in tasks:
-            tasks[spec.task] = load_task(dataset, spec.task)
+            tasks[spec.task] = load_task(plan.datasets[spec.task.fingerprint], spec.task)
         task = tasks[spec.task]
-        kind = frozen_layers(spec), len(spec.task.classes), spec.recipe.steps
+        kind = frozen_layers(spec), spec.task.label_count, spec.recipe.steps
         if kind not in costs:
             costs[kind] = _measure(spec, task, torch.device(device), memory_bytes)
         seconds[spec.id] = _seconds(spec, task, costs[kind])
     return seconds
 
 
-def _seconds(spec: TrialSpec, task: TaskData, cost: _Cost) -> float:
+def _measurement_seconds(spec: MeasureSpec, plan: Plan[Cell], device: str, memory_bytes: int) -> float:
+    """Take a measurement twice in a store of its own, with untrained networks; the second time counts."""
+    with tempfile.TemporaryDirectory() as root:
+        store = Store(root)
+        site = Site(sources=plan.sources, root=root, device=device, memory_bytes=memory_bytes)
+        for base, step in needs(spec):
+            task = load_task(plan.datasets[base.task.fingerprint], base.task)
+            network = untrained(base, DeviceData(task, base.recipe, torch.device(device), memory_bytes))
+            save_checkpoint(store, base.id, step, network.module.state_dict())
+        run(spec, site)
+        started = time.perf_counter()
+        run(spec, site)
+        return time.perf_counter() - started
+
+
+def _seconds(spec: TrainingSpec, task: TaskData, cost: _Cost) -> float:
     train, test = len(task.train.rows), len(task.test.rows)
     once = train * (1 + cost.views_reused) + test
     evaluated = train + len(evaluation_steps(spec.recipe)) * test
     return spec.recipe.steps * cost.step + once * cost.image_frozen + evaluated * cost.image_trained
 
 
-def _measure(spec: TrialSpec, task: TaskData, device: torch.device, memory_bytes: int) -> _Cost:
+def _measure(spec: TrainingSpec, task: TaskData, device: torch.device, memory_bytes: int) -> _Cost:
     frozen = frozen_layers(spec)
     few = DeviceData(replace(task, train=_first(task.train), test=_first(task.test)), spec.recipe, device, memory_bytes)
     network = untrained(spec, few)

@@ -25,7 +25,7 @@ from raytransfer.errors import UserError
 from raytransfer.packing import Packing, measure
 from raytransfer.plan import check_slots
 from raytransfer.specs import PretrainSpec, from_json, to_json
-from raytransfer.store import Store, failure, finished, publish_failure
+from raytransfer.store import Store, failure, finished, is_finished, publish_failure
 from raytransfer.sweep import Run
 from raytransfer.tasks import DataSource
 from raytransfer.trial import Site, attempt
@@ -125,27 +125,27 @@ def run_on_ray(run: Run, concurrent: int, per_trial: dict[str, float]) -> None:
 
 
 class _Worker(tune.Trainable):
-    """A process on a slot that runs one trial after the other."""
+    """A process on a slot that runs one trial after the other; measurements come several at once."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._trial = config
+        self._work = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._trial = new_config
+        self._work = new_config
         return True
 
     def step(self) -> dict[str, Any]:
-        trial = self._trial
+        site: Site = self._work["site"]
         try:
-            reason = attempt(from_json(trial["spec"]), trial["site"], trial["checkpoint_steps"])
+            reasons = [attempt(from_json(spec), site, steps) for spec, steps in self._work["trials"]]
         finally:  # the process goes on with other trials
             gc.collect()
             gc.freeze()  # what is left, mostly of imports, stays: looking through it each time would take 0.1 s
-        if trial["site"].device == "cuda":
-            if reason is not None:  # an error of the GPU stays with the process, and would fail all its later trials
+        if site.device == "cuda":
+            if any(reason is not None for reason in reasons):  # an error of the GPU stays with the process, and would fail all its later trials
                 os._exit(1)
             torch.cuda.empty_cache()
-        return {"reason": reason, "done": True}
+        return {"reasons": reasons, "done": True}
 
 
 class _Agenda(Searcher):
@@ -154,7 +154,7 @@ class _Agenda(Searcher):
     def __init__(self, run: Run) -> None:
         super().__init__()
         self._run = run
-        self._running: dict[str, str] = {}  # Tune's name of a trial -> ours
+        self._running: dict[str, list[str]] = {}  # Tune's name of a trial -> ours
         self._deaths: Counter[str] = Counter()
         self._store = Store(run.site.root)
         self._finished_before = finished(self._store)
@@ -162,25 +162,28 @@ class _Agenda(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         if not self._run.unfinished:
             return Searcher.FINISHED
-        trial = self._run.next()
-        if trial is None:
+        trials = self._run.next()
+        if not trials:
             if not self._running:  # Tune would poll for ever
                 raise RuntimeError(f"{self._run.unfinished} trials wait for bases that nothing trains")
             return None
-        self._running[trial_id] = trial
-        site: Site = self._run.site
-        steps = self._run.checkpoint_steps.get(trial, frozenset())
-        return {"spec": to_json(self._run.specs[trial]), "site": site, "checkpoint_steps": steps}
+        self._running[trial_id] = trials
+        steps = self._run.checkpoint_steps
+        work = [(to_json(self._run.specs[trial]), steps.get(trial, frozenset())) for trial in trials]
+        return {"trials": work, "site": self._run.site}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        trial = self._running.pop(trial_id, None)
-        if trial is None:
-            return
+        trials = self._running.pop(trial_id, [])
         if not error and result is not None:
-            self._run.end(trial, result["reason"])
+            for trial, reason in zip(trials, result["reasons"], strict=True):
+                self._run.end(trial, reason)
             return
-        # The process died, perhaps only after it had written how the trial ended.
-        written = self._store.exists(f"trials/{trial}.parquet") and trial not in self._finished_before
+        for trial in trials:
+            self._died(trial)
+
+    def _died(self, trial: str) -> None:
+        """A trial's process died, perhaps only after it had written how the trial ended."""
+        written = is_finished(self._store, trial) and trial not in self._finished_before
         reason = failure(self._store, trial)
         self._deaths[trial] += 1
         if written or reason is not None:

@@ -183,6 +183,7 @@ def _main(asked: IO[str], answer: IO[str]) -> None:
     """One of the processes: get ready, say so, train when told to, say how fast that was."""
     request = json.loads(asked.readline())
     spec, device = from_json(request["spec"]), torch.device(request["device"])
+    assert isinstance(spec, PretrainSpec)
     torch.set_num_threads(1)
     task = load_task(open_fingerprint(DataSource(**request["source"]), spec.task.fingerprint), spec.task)
     data = DeviceData(task, spec.recipe, device, request["memory_bytes"])

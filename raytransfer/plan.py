@@ -1,51 +1,64 @@
-"""From a configuration and its data to a checked list of trials, and what of it is missing in a store."""
+"""A sweep's trials, what of them is missing in a store, and the checks that every kind of sweep shares."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
 
 from raytransfer.config import SweepConfig
 from raytransfer.errors import UserError
-from raytransfer.grid import Cell, Halving, base_of, cells, checkpoint_steps, trials
+from raytransfer.lineage import checkpoint_steps, in_order, needs
 from raytransfer.networks import architecture, check_network
-from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TrialSpec
+from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TransferSpec, TrialSpec
 from raytransfer.store import Store, failures, finished
 from raytransfer.store import checkpoint_steps as stored_steps
 from raytransfer.store.root import absolute
-from raytransfer.tasks import Dataset, DataSource, halves, open_dataset, random_halves, task_spec
+from raytransfer.tasks import Dataset, DataSource
 
-_NAME_LENGTH = 40
+
+class Cell(Protocol):
+    """The place of one trial in a sweep."""
+
+    @property
+    def treatment(self) -> str:
+        """What the trial is for: the heading under which people count it."""
+
+    @property
+    def spec(self) -> TrialSpec:
+        """The trial."""
+
+
+Placed = TypeVar("Placed", bound=Cell, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Generic[Placed]):
     """All that a sweep consists of.
 
     Attributes:
-        cells: Places of the grid.
+        cells: Places of the sweep.
         trials: The distinct trials by identity, bases first.
         checkpoint_steps: For each base, the training steps whose weights are needed.
-        source: Where the data are.
-        dataset: The data set, opened.
+        sources: Fingerprint of each data set, and where it is.
+        datasets: The data sets, opened, by fingerprint.
     """
 
-    cells: list[Cell]
+    cells: Sequence[Placed]
     trials: dict[str, TrialSpec]
     checkpoint_steps: dict[str, frozenset[int]]
-    source: DataSource
-    dataset: Dataset
+    sources: tuple[tuple[str, DataSource], ...]
+    datasets: dict[str, Dataset]
 
     @property
     def tasks(self) -> set[TaskSpec]:
         """The tasks that trials train on."""
-        return {spec.task for spec in self.trials.values()}
+        return {spec.task for spec in self.trials.values() if isinstance(spec, PretrainSpec | TransferSpec)}
 
     @property
     def longest_base(self) -> PretrainSpec:
         """The base whose training is longest; the trials' own half as a base where a sweep has none."""
         bases = [spec for spec in self.trials.values() if isinstance(spec, PretrainSpec)]
         if not bases:
-            spec = next(iter(self.trials.values()))
+            spec = next(spec for spec in self.trials.values() if isinstance(spec, TransferSpec))
             bases = [PretrainSpec(task=spec.task, network=spec.network, recipe=spec.recipe, seed=spec.seed)]
         return max(bases, key=lambda base: base.recipe.steps)
 
@@ -65,58 +78,19 @@ class Backlog:
     blocked: list[str]
 
 
-def make_plan(config: SweepConfig) -> Plan:
-    """Open the data and lay out the grid, checking everything that can be checked before training.
-
-    Raises:
-        UserError: Something asked for cannot be done.
-    """
-    network = NetworkSpec(name=config.network, init=config.init)  # type: ignore[arg-type]
-    n_layers = _n_layers(config)
-    is_path = bool(config.data) and "/" in config.data
-    source = DataSource(
-        data=absolute("data", config.data) if is_path or not config.data else config.data,
-        data_dir=absolute("data_dir", config.data_dir),
-        cache_dir=absolute("cache_dir", config.cache_dir),
-        image_size_px=config.image_size_px,
-        label_column=config.label_column,
-    )
-    dataset = open_dataset(source)
-    halvings = _halvings(config, dataset)
-    recipe = _checked_recipe(config, network, dataset, halvings)
-    fixed = config.treatments if config.fixed_treatments is None else config.fixed_treatments
-    tasks: dict[tuple[tuple[int, ...], int], TaskSpec] = {}
-
-    def task(classes: tuple[int, ...], seed: int) -> TaskSpec:
-        if (classes, seed) not in tasks:
-            tasks[classes, seed] = task_spec(dataset, classes, config.train_per_class, seed)
-        return tasks[classes, seed]
-
-    grid = [
-        cell
-        for halving in halvings
-        for cell in cells(
-            halving=halving,
-            task=task,
-            network=network,
-            recipe=recipe,
-            treatments=config.treatments if halving.halves == "random" else fixed,
-            n_layers=n_layers,
-            directions=config.directions,
-            seeds=range(config.seeds),
-        )
-    ]
-    specs = trials(grid)
+def plan_of(cells: Sequence[Placed], opened: Sequence[tuple[DataSource, Dataset]]) -> Plan[Placed]:
+    """The plan of a sweep's cells on the data sets that were opened for it."""
+    specs = in_order(cell.spec for cell in cells)
     return Plan(
-        cells=grid,
+        cells=cells,
         trials=specs,
         checkpoint_steps=checkpoint_steps(list(specs.values())),
-        source=source,
-        dataset=dataset,
+        sources=tuple((dataset.fingerprint, source) for source, dataset in opened),
+        datasets={dataset.fingerprint: dataset for _, dataset in opened},
     )
 
 
-def backlog(plan: Plan, store: Store, mode: str) -> Backlog:
+def backlog(plan: Plan[Cell], store: Store, mode: str) -> Backlog:
     """What of a plan is to run, given what the store holds and the mode (``SweepConfig.mode``).
 
     A finished base whose weights are gone runs again if a trial that is to run needs them.
@@ -126,12 +100,12 @@ def backlog(plan: Plan, store: Store, mode: str) -> Backlog:
     missing = {trial for trial in plan.trials if trial not in done or trial in recorded}
     needed: dict[str, set[int]] = {}
     for trial in missing:
-        base = base_of(plan.trials[trial])
-        if base is not None and base.id not in missing:
-            needed.setdefault(base.id, set()).update(plan.checkpoint_steps[base.id])
+        for base, _ in needs(plan.trials[trial]):
+            if base.id not in missing:
+                needed.setdefault(base.id, set()).update(plan.checkpoint_steps[base.id])
     missing |= {base for base, steps in needed.items() if not steps <= stored_steps(store, base)}
     failed = {} if mode in ("force", "retry") else {t: error for t, error in recorded.items() if t in missing}
-    blocked = [t for t in missing if (base := base_of(plan.trials[t])) and base.id in failed and t not in failed]
+    blocked = [t for t in missing if t not in failed and any(base.id in failed for base, _ in needs(plan.trials[t]))]
     out = missing - set(failed) - set(blocked)
     return Backlog(to_run={t: s for t, s in plan.trials.items() if t in out}, failed=failed, blocked=blocked)
 
@@ -156,8 +130,12 @@ def check_slots(wanted: int | None, units: int, share: float, kind: str) -> int:
     return wanted or there
 
 
-def _n_layers(config: SweepConfig) -> list[int]:
-    """Numbers of copied layers, from numbers or names of layers."""
+def layer_numbers(config: SweepConfig) -> list[int]:
+    """Numbers of layers to copy, from numbers or names of layers.
+
+    Raises:
+        UserError: A number or name is not one of the network's, or is there twice.
+    """
     names = [stage.name for stage in architecture(config.network).stages]
     highest = len(names) - 1
     if config.n_layers == "all":
@@ -174,37 +152,22 @@ def _n_layers(config: SweepConfig) -> list[int]:
     return chosen
 
 
-def _halvings(config: SweepConfig, dataset: Dataset) -> list[Halving]:
-    asked = config.halves
-    if not asked or any(entry in asked[:i] for i, entry in enumerate(asked)):
-        raise UserError(f"halves={asked} must name at least one way to halve the classes, each once")
-    found: list[Halving] = []
-    for wanted in asked:
-        if not isinstance(wanted, str | dict):
-            raise UserError(f"halves={wanted} must be random, the name of a pair, or lists {{A: [...], B: [...]}}")
-        if wanted == "random":
-            for index in range(config.splits):
-                a, b = random_halves(len(dataset.class_names), index)
-                found.append(Halving(halves="random", split=f"random{index}", a=a, b=b))
-        else:
-            a, b = halves(dataset, wanted)
-            name = wanted if isinstance(wanted, str) else _list_name(a, b)
-            if any((a, b) == (other.a, other.b) and other.halves != "random" for other in found):
-                raise UserError(f"halves={wanted} are there twice: each way to halve the classes counts once")
-            found.append(Halving(halves=name, split=name, a=a, b=b))
-    return found
+def checked_recipe(
+    config: SweepConfig, network: NetworkSpec, shape: tuple[int, int, int], label_counts: Collection[int]
+) -> Recipe:
+    """The recipe, once the network has been seen to take its images.
 
+    Args:
+        config: The configuration.
+        network: The network.
+        shape: Channels, height and width of the images.
+        label_counts: Numbers of outputs that the network needs.
 
-def _list_name(a: Sequence[int], b: Sequence[int]) -> str:
-    """A name for halves given as lists, short enough for a table."""
-    name = "/".join(" ".join(map(str, half)) for half in (a, b))
-    return name if len(name) <= _NAME_LENGTH else f"lists {hashlib.sha256(name.encode()).hexdigest()[:6]}"
-
-
-def _checked_recipe(config: SweepConfig, network: NetworkSpec, dataset: Dataset, halvings: Sequence[Halving]) -> Recipe:
-    """The recipe, once the network has been seen to take its images."""
+    Raises:
+        UserError: The images are too small for the recipe, or the network does not take them.
+    """
     recipe: Recipe = config.recipe
-    channels, side = dataset.train_images.shape[1], dataset.train_images.shape[-1]
+    channels, side = shape[0], shape[-1]
     if recipe.crop_px is not None and recipe.crop_px > side:
         raise UserError(f"recipe.crop_px={recipe.crop_px} must not exceed the images' side of {side} pixels")
     if recipe.pad_px > side:
@@ -214,6 +177,23 @@ def _checked_recipe(config: SweepConfig, network: NetworkSpec, dataset: Dataset,
             f"recipe.normalization={recipe.normalization} starves caffenet, whose small initial weights are made for "
             "pixels on 0..255: choose recipe.normalization=mean, or init=kaiming"
         )
-    for classes in sorted({len(half) for halving in halvings for half in (halving.a, halving.b)}):
-        check_network(network, in_channels=channels, image_size_px=recipe.crop_px or side, classes=classes)
+    for labels in sorted(set(label_counts)):
+        check_network(network, in_channels=channels, image_size_px=recipe.crop_px or side, classes=labels)
     return replace(recipe, crop_px=None) if recipe.crop_px == side else recipe
+
+
+def data_source(config: SweepConfig, data: str) -> DataSource:
+    """Where a data set is, as the configuration says.
+
+    Raises:
+        UserError: A path is empty, or names the home of a user that does not exist.
+    """
+    is_path = bool(data) and "/" in data
+    return DataSource(
+        data=absolute("data", data) if is_path or not data else data,
+        data_dir=absolute("data_dir", config.data_dir),
+        cache_dir=absolute("cache_dir", config.cache_dir),
+        image_size_px=config.image_size_px,
+        channels=config.channels,
+        label_column=config.label_column,
+    )

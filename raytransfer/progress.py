@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from raytransfer.grid import Cell, frozen_layers
-from raytransfer.specs import TrialSpec
+from raytransfer.lineage import frozen_layers
+from raytransfer.plan import Cell
+from raytransfer.specs import DistanceSpec, ScoreSpec, TrialSpec
+
+_Kind = tuple[int, int | str, int]
 
 _LINE_EVERY_S = 15.0  # where no terminal can redraw a bar
 
@@ -34,7 +37,7 @@ class ProgressBar:
         self._total = {treatment: len(trials) for treatment, trials in self._missing.items()}
         self._start = self._last_line = time.monotonic()
         self._started: dict[str, float] = {}
-        self._seconds: dict[tuple[int, int, int], list[float]] = {}
+        self._seconds: dict[_Kind, list[float]] = {}
         self._failures = 0
         self._bar = Progress(
             TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console
@@ -93,7 +96,7 @@ class ProgressBar:
             self._console.print(f"{done}/{len(self._specs)} trials, {text}")
 
     def _seconds_left(self) -> float:
-        """From the mean time of finished trials of the same kind; of all, in proportion to steps, for a new kind."""
+        """From the mean time of finished trials of the same kind; for a new kind of all, in proportion to steps."""
         every = sum(sum(times) for times in self._seconds.values())
         steps = sum(kind[0] * len(times) for kind, times in self._seconds.items())
         left = 0.0
@@ -103,9 +106,14 @@ class ProgressBar:
         return left / self._slots
 
 
-def _kind(spec: TrialSpec) -> tuple[int, int, int]:
-    """Steps, classes and frozen layers: trials of one kind take about the same time."""
-    return spec.recipe.steps, len(spec.task.classes), frozen_layers(spec)
+def _kind(spec: TrialSpec) -> _Kind:
+    """Trials of one kind take about the same time: steps, labels and frozen layers, or measure and depth.
+
+    A measurement counts as one step where its time is not known yet.
+    """
+    if isinstance(spec, DistanceSpec | ScoreSpec):
+        return 1, spec.measure, spec.n_layers or 0
+    return spec.recipe.steps, spec.task.label_count, frozen_layers(spec)
 
 
 def duration(seconds: float) -> str:

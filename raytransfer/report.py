@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -75,22 +75,17 @@ def write_report(cells: Sequence[Cell], store: Store, *, name: str, title: str, 
     copied = sorted({int(n) for n in results["n_layers"] if n > 0})
     firsts = dict.fromkeys(min((n for n in copied if n >= least), default=0) for least in (1, 3, 5))
     averaged = boosts(results, [(first, copied[-1]) for first in firsts if first])
-    identity = hashlib.sha256("".join(sorted({cell.spec.id for cell in cells})).encode()).hexdigest()[:8]
     subtitle = _sample(results)
     contents = {
         "config.yaml": config.encode(),
-        "results.parquet": _parquet(results),
-        "means.parquet": _parquet(means),
-        "readings.parquet": _parquet(paired),
-        "boosts.parquet": _parquet(averaged),
-        "points.png": _png(points_figure(results, title=title, subtitle=subtitle)),
-        "lines.png": _png(lines_figure(means, title=title, subtitle=subtitle)),
+        "results.parquet": parquet(results),
+        "means.parquet": parquet(means),
+        "readings.parquet": parquet(paired),
+        "boosts.parquet": parquet(averaged),
+        "points.png": png(points_figure(results, title=title, subtitle=subtitle)),
+        "lines.png": png(lines_figure(means, title=title, subtitle=subtitle)),
     }
-    files = {}
-    for file, content in contents.items():
-        path = f"sweeps/{name}-{identity}/{file}"
-        store.write(path, content)
-        files[file] = store.place(path)
+    files = write_files(store, name, (cell.spec.id for cell in cells), contents)
     return Report(results=results, means=means, readings=paired, boosts=averaged, files=files)
 
 
@@ -105,13 +100,34 @@ def _sample(results: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def _parquet(table: pd.DataFrame) -> bytes:
+def write_files(store: Store, name: str, trials: Iterable[str], contents: Mapping[str, bytes]) -> dict[str, str]:
+    """Write a sweep's files into a folder named after the sweep and its trials; gives the place of each."""
+    identity = hashlib.sha256("".join(sorted(set(trials))).encode()).hexdigest()[:8]
+    files = {}
+    for file, content in contents.items():
+        path = f"sweeps/{name}-{identity}/{file}"
+        store.write(path, content)
+        files[file] = store.place(path)
+    return files
+
+
+def how_to_read(store: Store, variable: str, place: str) -> str:
+    """Lines of Python that read a table into pandas."""
+    if store.is_local:
+        return f"  import pandas as pd\n  {variable} = pd.read_parquet({place!r})"
+    # pandas would ask for more packages, pyarrow understands the URI
+    return f"  import pyarrow.parquet as pq\n  {variable} = pq.read_table({place!r}).to_pandas()"
+
+
+def parquet(table: pd.DataFrame) -> bytes:
+    """A table as the content of a Parquet file."""
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     return buffer.getvalue()
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure as the content of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()

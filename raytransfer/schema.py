@@ -39,6 +39,20 @@ CELLS = _columns(
 )
 """The place of a trial in one sweep's grid; the same trial can have places in several sweeps."""
 
+_OCCASION = _columns(
+    ("device", pa.string(), "Processor it ran on."),
+    ("host", pa.string(), "Machine it ran on."),
+    ("finished_at", pa.timestamp("us", tz="UTC"), "When it finished."),
+    ("versions", pa.string(), "Versions of raytransfer, Python, torch and Ray, as JSON."),
+    ("commit", pa.string(), "Commit of the raytransfer checkout; null where it is not one."),
+    repeatable=False,
+)
+_CONFIG = (
+    "config",
+    pa.string(),
+    "The resolved config: canonical JSON, whose hash, but for what tasks are called, is the id.",
+)
+
 TRIALS = (
     *_columns(
         ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
@@ -65,22 +79,61 @@ TRIALS = (
         ),
         ("train_top1", pa.float64(), "Accuracy on the training images, in eval mode without augmentation."),
         ("train_loss_nats", pa.float64(), "Cross-entropy on the training images, likewise, in nats."),
-        ("config", pa.string(), "The resolved config: canonical JSON, whose hash, but for data set names, is the id."),
+        _CONFIG,
     ),
     *_columns(
         ("wall_time_s", pa.float64(), "Seconds the trial took, data and evaluation included."),
         ("images_per_s", pa.float64(), "Training images a second, evaluation left out."),
         ("reused_layers", pa.int64(), "Frozen layers whose outputs were computed once and reused at every step."),
         ("streamed", pa.bool_(), "Whether the images did not fit the GPU's share and were sent batch by batch."),
-        ("device", pa.string(), "Processor it ran on."),
-        ("host", pa.string(), "Machine it ran on."),
-        ("finished_at", pa.timestamp("us", tz="UTC"), "When it finished."),
-        ("versions", pa.string(), "Versions of raytransfer, Python, torch and Ray, as JSON."),
-        ("commit", pa.string(), "Commit of the raytransfer checkout; null where it is not one."),
         repeatable=False,
     ),
+    *_OCCASION,
 )
-"""One row a finished trial: the result that everything else is derived from."""
+"""One row a finished training: the result that everything else is derived from."""
+
+_MEASURED = _columns(("wall_time_s", pa.float64(), "Seconds the trial took, data included."), repeatable=False)
+
+DISTANCES = (
+    *_columns(
+        ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
+        ("measure", pa.string(), "Name of the measure, as in raytransfer.distances.DISTANCES."),
+        ("features", pa.string(), "What was compared: pixels, or a layer of the probe network; null for class names."),
+        ("source_task", pa.string(), "Task to come from; a symmetric measure may have the two swapped."),
+        ("target_task", pa.string(), "Task to go to."),
+        ("probe_id", pa.string(), "Identity of the trial that trained the probe network; null without one."),
+        ("seed", pa.int64(), "Seed of the draw of images."),
+        ("source_images", pa.int64(), "Training images of the source that were looked at."),
+        ("target_images", pa.int64(), "Training images of the target that were looked at."),
+        ("value", pa.float64(), "The distance, in the measure's own unit; larger is farther."),
+        _CONFIG,
+    ),
+    *_MEASURED,
+    *_OCCASION,
+)
+"""One row a finished distance between two tasks."""
+
+SCORES = (
+    *_columns(
+        ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
+        ("measure", pa.string(), "Name of the measure, as in raytransfer.scores.SCORES."),
+        ("base_task", pa.string(), "Task the network was trained on."),
+        ("target_task", pa.string(), "Task whose training images it was shown."),
+        ("pretrain_id", pa.string(), "Identity of the trial that trained the network."),
+        ("pretrain_step", pa.int64(), "Training step of its checkpoint."),
+        ("n_layers", pa.int64(), "Layers the images passed; all N, with the head, for a score of the head."),
+        ("cut", pa.string(), "Name of the last of them."),
+        ("reference_id", pa.string(), "Identity of the target's own network, for a similarity; else null."),
+        ("seed", pa.int64(), "Seed of the draw of images."),
+        ("images", pa.int64(), "Training images of the target that were looked at."),
+        ("features", pa.int64(), "Length of the feature vector of an image, after pooling."),
+        ("value", pa.float64(), "The score, in the measure's own unit; larger promises better transfer."),
+        _CONFIG,
+    ),
+    *_MEASURED,
+    *_OCCASION,
+)
+"""One row a finished score of a trained network on a target task."""
 
 CURVES = _columns(
     ("id", pa.string(), "Identity of the trial."),

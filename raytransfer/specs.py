@@ -23,22 +23,69 @@ _ID_LENGTH = 16  # 64 bits: a clash among a million trials has a chance of about
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dials:
+    """How a task's images and labels differ from its data set's. Several compose, pixels in the order given here.
+
+    The labels are made from the images as they were, training and test images alike: a task is a distribution of both.
+
+    Attributes:
+        resolution_px: Side to which images are reduced, by area, before they are enlarged again, bilinearly; None
+            leaves them.
+        blur_px: Standard deviation of a Gaussian blur.
+        grey: Share of colour taken out, 0..1: 1 leaves luma (Rec. 601) in all channels.
+        inverted: Whether pixels x become 255 - x.
+        noise: Standard deviation of Gaussian noise on pixels of 0..255, the same for an image whenever it is seen.
+        shuffle_px: Side of square blocks that one permutation shuffles in all images alike; None leaves them
+            (Neyshabur et al. 2020, section 3).
+        labelling: ``class``, or ``brightness`` for as many labels as there were classes, by the rank of an image's mean
+            pixel.
+        merged: Labels into which the classes are merged, at random and as evenly as they go; None leaves them.
+        split: Parts into which every class is split, each a label, by the rank of an image's mean pixel in its class.
+        random_labels: Share of images, 0..1, whose label is drawn anew from all labels alike (Zhang et al. 2017).
+        seed: Seed of the permutation, the noise, the merging and the random labels; 0 where none is.
+    """
+
+    resolution_px: int | None = None
+    blur_px: float = 0.0
+    grey: float = 0.0
+    inverted: bool = False
+    noise: float = 0.0
+    shuffle_px: int | None = None
+    labelling: Literal["class", "brightness"] = "class"
+    merged: int | None = None
+    split: int | None = None
+    random_labels: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskSpec:
-    """Some classes of one data set, and which of their training images.
+    """Some classes of one data set, which of their training images, and how both are changed.
 
     Attributes:
         dataset: The data set's name, for people; no part of the identity.
+        label: The task's name in tables, likewise.
         fingerprint: Hash of its decoded images and labels, so that other data under the same name is another task.
-        classes: Class indices in the data set, ascending; the task's label i is ``classes[i]``.
+        classes: Class indices in the data set, ascending; without dials, the task's label i is ``classes[i]``.
         train_per_class: Training images drawn of each class, or None for all. Test images are always all.
         draw_seed: Seed of that draw; 0 where all images are used.
+        dials: What is changed; None where nothing is.
     """
 
     dataset: str
+    label: str = ""
     fingerprint: str
     classes: tuple[int, ...]
     train_per_class: int | None
     draw_seed: int
+    dials: Dials | None = None
+
+    @property
+    def label_count(self) -> int:
+        """Number of different labels: the outputs that a network needs."""
+        if self.dials is None:
+            return len(self.classes)
+        return (self.dials.merged or len(self.classes)) * (self.dials.split or 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +209,71 @@ class TransferSpec:
         return _identity(self)
 
 
-TrialSpec = PretrainSpec | TransferSpec
+@dataclass(frozen=True, kw_only=True)
+class DistanceSpec:
+    """One measure of how far apart two tasks are.
+
+    Attributes:
+        measure: Key of ``raytransfer.distances.DISTANCES``.
+        source: The task to come from.
+        target: The task to go to.
+        probe: The network whose outputs, or weights, are looked at; None where pixels or names of classes are.
+        n_layers: Layers of the probe that the images pass; None without a probe.
+        images: Training images of each task, at most, that are looked at, drawn whatever their labels.
+        seed: Seed of their draw.
+        tree: The hierarchy of class names as canonical JSON, for a measure that takes one.
+    """
+
+    measure: str
+    source: TaskSpec
+    target: TaskSpec
+    probe: PretrainSpec | None = None
+    n_layers: int | None = None
+    images: int
+    seed: int
+    tree: str | None = None
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Identity of the measurement, from its content."""
+        return _identity(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSpec:
+    """One score of what a trained network makes of a target task's images.
+
+    Attributes:
+        measure: Key of ``raytransfer.scores.SCORES``.
+        base: The network.
+        pretrain_step: The step of its checkpoint.
+        task: The target task; its training images alone are looked at.
+        n_layers: Layers that the images pass; N for the whole network with its head.
+        reference: The target's own network, for a similarity; None else.
+        images: Images looked at, at most, drawn whatever their labels.
+        seed: Seed of their draw.
+    """
+
+    measure: str
+    base: PretrainSpec
+    pretrain_step: int
+    task: TaskSpec
+    n_layers: int
+    reference: PretrainSpec | None = None
+    images: int
+    seed: int
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Identity of the measurement, from its content."""
+        return _identity(self)
+
+
+TrainingSpec = PretrainSpec | TransferSpec
+MeasureSpec = DistanceSpec | ScoreSpec
+TrialSpec = TrainingSpec | MeasureSpec
+
+_KINDS = {"pretrain": PretrainSpec, "transfer": TransferSpec, "distance": DistanceSpec, "score": ScoreSpec}
 
 
 def to_json(spec: TrialSpec) -> str:
@@ -171,26 +282,34 @@ def to_json(spec: TrialSpec) -> str:
     Raises:
         UserError: A float is infinite or not a number.
     """
-    kind = "pretrain" if isinstance(spec, PretrainSpec) else "transfer"
+    kind = next(name for name, cls in _KINDS.items() if isinstance(spec, cls))
     return json.dumps({"kind": kind, **_plain(spec)}, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def from_json(text: str) -> TrialSpec:
     """The spec that ``to_json`` wrote."""
     content = json.loads(text)
-    kind = content.pop("kind")
-    spec: TrialSpec = _build(PretrainSpec if kind == "pretrain" else TransferSpec, content)
+    spec: TrialSpec = _build(_KINDS[content.pop("kind")], content)
     return spec
 
 
 def _identity(spec: TrialSpec) -> str:
-    """Hash of the canonical JSON without the names of data sets: their fingerprints say what they are."""
+    """Hash of the canonical JSON without what the tasks in it are called."""
     content = json.loads(to_json(spec))
-    for run in (content, content.get("base")):
-        if run:
-            del run["task"]["dataset"]
+    _drop_names(content)
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{HASH_VERSION}{canonical}".encode()).hexdigest()[:_ID_LENGTH]
+
+
+def _drop_names(content: dict[str, Any]) -> None:
+    """Take the names of tasks out of a spec's JSON: their fingerprints and classes say what they are."""
+    if "fingerprint" in content:
+        del content["dataset"], content["label"]
+        if content["dials"] is None:  # as before there were dials, so that stores made then still match
+            del content["dials"]
+    for value in content.values():
+        if isinstance(value, dict):
+            _drop_names(value)
 
 
 def _plain(spec: Any) -> dict[str, Any]:

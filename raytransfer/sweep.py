@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from raytransfer.agenda import Agenda
+from raytransfer.lineage import batch_of
 from raytransfer.specs import TrialSpec
 from raytransfer.trial import Site, attempt
+
+_BATCH = 32  # measurements at most that a slot gets at once, so that slots end together
 
 
 class Observer(Protocol):
@@ -49,12 +52,21 @@ class Run:
         """Trials that have neither finished nor failed nor been skipped."""
         return len(self._agenda.unfinished)
 
-    def next(self) -> str | None:
-        """The next trial to start; None if there is none, for now or for good."""
-        trial = self._agenda.next()
-        if trial is not None:
+    def next(self) -> list[str]:
+        """What one slot is to do next: a training, or measurements of one batch; none, for now or for good."""
+        first = self._agenda.next()
+        if first is None:
+            return []
+        trials, batch = [first], batch_of(self.specs[first])
+        while batch is not None and len(trials) < _BATCH:
+            following = self._agenda.peek()
+            if following is None or batch_of(self.specs[following]) != batch:
+                break
+            self._agenda.next()
+            trials.append(following)
+        for trial in trials:
             self._observer.started(trial)
-        return trial
+        return trials
 
     def again(self, trial: str) -> None:
         """Note that a trial's process died: the trial has to start again."""
@@ -72,6 +84,7 @@ class Run:
 
 def run_in_process(run: Run) -> None:
     """Run the trials one after the other in this process, where a debugger reaches them."""
-    while (trial := run.next()) is not None:
-        steps = run.checkpoint_steps.get(trial, frozenset())
-        run.end(trial, attempt(run.specs[trial], run.site, steps))
+    while trials := run.next():
+        for trial in trials:
+            steps = run.checkpoint_steps.get(trial, frozenset())
+            run.end(trial, attempt(run.specs[trial], run.site, steps))

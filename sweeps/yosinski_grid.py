@@ -13,6 +13,7 @@ n = 1 to 69.2% at n = 7 (64.5 to 74.0); RnB to fall to 59.1% (51 to 67); AnB+ 0.
 """
 
 from raytransfer.cli import main
+from raytransfer.config import GridConfig
 
 if __name__ == "__main__":
-    main(__file__, __doc__)
+    main(__file__, __doc__, GridConfig)

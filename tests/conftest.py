@@ -6,7 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from raytransfer.config import SweepConfig, load_config
+from raytransfer.config import GridConfig, load_config
 
 # Timings belong in benchmarks: a busy machine is no failure.
 hypothesis.settings.register_profile("raytransfer", deadline=None)
@@ -30,13 +30,13 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, cache_dir: Path) -> Callable[..., SweepConfig]:
+def tiny(tmp_path: Path, cache_dir: Path) -> Callable[..., GridConfig]:
     """A configuration of a grid of tiny trials, with overrides, whose store is ``tmp_path/out``."""
     yaml = tmp_path / "tiny.yaml"
     yaml.write_text(TINY)
 
-    def configure(*overrides: str) -> SweepConfig:
+    def configure(*overrides: str) -> GridConfig:
         places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
-        return load_config(yaml, [*places, *overrides])
+        return load_config(GridConfig, yaml, [*places, *overrides])
 
     return configure

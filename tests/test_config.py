@@ -4,7 +4,7 @@ import re
 import pytest
 from omegaconf import OmegaConf
 
-from raytransfer.config import SweepConfig, load_config, options, to_yaml
+from raytransfer.config import GridConfig, load_config, options, to_yaml
 from raytransfer.errors import UserError
 from raytransfer.specs import Recipe
 
@@ -25,7 +25,9 @@ def yaml(tmp_path):
 
 
 def test_each_layer_overrides_the_one_before(yaml):
-    config = load_config(yaml, ["recipe.pad_px=3", "halves=[random,animals/vehicles]", "n_layers=[1,conv3]"])
+    config = load_config(
+        GridConfig, yaml, ["recipe.pad_px=3", "halves=[random,animals/vehicles]", "n_layers=[1,conv3]"]
+    )
     assert (config.seeds, config.splits, config.train_per_class) == (3, 2, 7)
     assert config.recipe == Recipe(
         steps=100, batch_size=16, learning_rate=0.1, pad_px=3, schedule="step", milestones=(0.5,)
@@ -35,26 +37,26 @@ def test_each_layer_overrides_the_one_before(yaml):
 
 
 def test_values_of_another_data_set_stay_out(yaml):
-    config = load_config(yaml, ["data=/somewhere/CIFAR10.parquet"])
+    config = load_config(GridConfig, yaml, ["data=/somewhere/CIFAR10.parquet"])
     assert (config.train_per_class, config.recipe.mirror, config.recipe.pad_px) == (None, True, 0)
 
 
 def test_one_way_to_halve_needs_no_list(yaml):
-    assert load_config(yaml, ["halves={A: [1, 2], B: [3, 4]}"]).halves == [{"A": [1, 2], "B": [3, 4]}]
-    assert load_config(yaml, ["halves=animals/vehicles"]).halves == ["animals/vehicles"]
+    assert load_config(GridConfig, yaml, ["halves={A: [1, 2], B: [3, 4]}"]).halves == [{"A": [1, 2], "B": [3, 4]}]
+    assert load_config(GridConfig, yaml, ["halves=animals/vehicles"]).halves == ["animals/vehicles"]
 
 
 def test_the_resolved_configuration_starts_the_same_sweep(yaml, tmp_path):
-    config = load_config(yaml, ["halves={A: [1, 2], B: [3, 4]}", "slots=2", "recipe.crop_px=6"])
+    config = load_config(GridConfig, yaml, ["halves={A: [1, 2], B: [3, 4]}", "slots=2", "recipe.crop_px=6"])
     again = tmp_path / "again.yaml"
     again.write_text(to_yaml(config))
-    assert load_config(again, []) == config
+    assert load_config(GridConfig, again, []) == config
 
 
 def test_every_option_has_a_meaning(yaml):
-    rows = options(yaml, [])
+    rows = options(GridConfig, yaml, [])
     recipe = {f"recipe.{field.name}" for field in dataclasses.fields(Recipe)}
-    own = {field.name for field in dataclasses.fields(SweepConfig)} - {"recipe"}
+    own = {field.name for field in dataclasses.fields(GridConfig)} - {"recipe"}
     assert {row.name for row in rows} == recipe | own
     assert all(len(row.meaning) > 10 for row in rows)
     assert {row.name: row.default for row in rows}["recipe.pad_px"] == 2
@@ -96,28 +98,28 @@ def test_every_option_has_a_meaning(yaml):
 )
 def test_bad_options_are_named(yaml, override, message):
     with pytest.raises(UserError, match=re.escape(message)) as error:
-        load_config(yaml, [override])
+        load_config(GridConfig, yaml, [override])
     assert "\n" not in str(error.value)
 
 
 def test_in_process_runs_one_at_a_time(yaml):
     with pytest.raises(UserError, match="slots=2 must be 1 or null with backend=in-process"):
-        load_config(yaml, ["backend=in-process", "slots=2"])
+        load_config(GridConfig, yaml, ["backend=in-process", "slots=2"])
 
 
 def test_bad_files_are_named(tmp_path):
     path = tmp_path / "bad.yaml"
     with pytest.raises(UserError, match=r"bad\.yaml cannot be read"):
-        load_config(path, [])
+        load_config(GridConfig, path, [])
     path.write_text("seeds: 2\nspilts: 3\n")
     with pytest.raises(UserError, match=r"spilts in bad\.yaml is no option: did you mean splits"):
-        load_config(path, [])
+        load_config(GridConfig, path, [])
     path.write_text("seeds: 2\n")
     with pytest.raises(UserError, match=r"recipe\.batch_size has no value: give recipe\.batch_size="):
-        load_config(path, [])
+        load_config(GridConfig, path, [])
     path.write_text("per_data: {digits: {recipe: {stepz: 3}}}\n")
     with pytest.raises(UserError, match=r"recipe\.stepz in bad\.yaml, per_data\.digits is no option"):
-        load_config(path, [])
+        load_config(GridConfig, path, [])
 
 
 def test_the_sweep_s_own_file_is_sound(request):
@@ -125,4 +127,4 @@ def test_the_sweep_s_own_file_is_sound(request):
     assert sweeps
     for path in sweeps:
         for data in OmegaConf.load(path).get("per_data", {}):
-            assert load_config(path, [f"data={data}"]).data == data
+            assert load_config(GridConfig, path, [f"data={data}"]).data == data

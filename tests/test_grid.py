@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raytransfer.agenda import Agenda
-from raytransfer.grid import TREATMENTS, Halving, base_of, cells, checkpoint_steps, trials
+from raytransfer.grid import TREATMENTS, Halving, cells
+from raytransfer.lineage import checkpoint_steps, in_order, needs
 from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TransferSpec
 
 RECIPE = Recipe(steps=100, batch_size=16, learning_rate=0.01, warmup_steps=10)
@@ -32,6 +33,14 @@ def grid(**changes):
     }
     halvings = changes.pop("halvings", HALVINGS)
     return [cell for halving in halvings for cell in cells(halving=halving, **(arguments | changes))]
+
+
+def trials(cells):
+    return in_order(cell.spec for cell in cells)
+
+
+def bases(spec):
+    return {base.id for base, _ in needs(spec)}
 
 
 WHOLE = trials(grid())
@@ -85,8 +94,7 @@ def test_bases_come_before_what_copies_them_and_count_where_no_cell_asks():
     specs = trials(only("AnB"))
     seen = set()
     for trial, spec in specs.items():
-        base = base_of(spec)
-        assert base is None or base.id in seen
+        assert bases(spec) <= seen
         seen.add(trial)
     assert sum(isinstance(spec, PretrainSpec) for spec in specs.values()) == 8
     assert set(checkpoint_steps(list(specs.values())).values()) == {frozenset({100})}
@@ -106,8 +114,7 @@ def test_the_agenda_hands_out_everything_once_and_bases_first(seed, slots, unluc
     agenda, running, started, ended, skipped = Agenda(specs), [], [], set(), set()
     while agenda.unfinished:
         while len(running) < slots and (trial := agenda.next()) is not None:
-            base = base_of(specs[trial])
-            assert base is None or base.id in ended
+            assert bases(specs[trial]) <= ended
             running.append(trial)
             started.append(trial)
         trial = running.pop(random.randrange(len(running)))
@@ -122,11 +129,11 @@ def test_the_agenda_hands_out_everything_once_and_bases_first(seed, slots, unluc
     assert not running
     assert len(started) == len(set(started))
     assert set(started) | skipped == set(specs)
-    assert skipped == {t for t, spec in specs.items() if (base := base_of(spec)) and base.id in unlucky}
+    assert skipped == {t for t, spec in specs.items() if bases(spec) & unlucky}
 
 
 def test_the_agenda_takes_a_base_that_is_not_to_run_as_there():
-    specs = {trial: spec for trial, spec in trials(grid()).items() if base_of(spec) is not None}
+    specs = {trial: spec for trial, spec in trials(grid()).items() if bases(spec)}
     agenda = Agenda(specs)
     assert [agenda.next() for _ in specs] == list(specs)
     assert agenda.next() is None

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from raytransfer.experiments.yosinski import make_plan
 from raytransfer.packing import SideBySide, _choice, _why_stop, measure
-from raytransfer.plan import make_plan
 
 
 def groups(*speeds, used=1.0, total=80.0):
@@ -47,7 +47,7 @@ def test_the_choice_is_the_fewest_trials_that_no_doubling_beats(tiny, speeds, ch
 
 def test_real_processes_side_by_side(tiny):
     plan = make_plan(tiny())
-    packing = measure(plan.longest_base, plan.source, "cpu", 10**9, most=2, seconds=0.2)
+    packing = measure(plan.longest_base, plan.sources[0][1], "cpu", 10**9, most=2, seconds=0.2)
     assert [group.trials for group in packing.measured] == [1, 2]
     assert all(group.images_per_s > 100 for group in packing.measured)
     assert packing.trial == plan.longest_base.id
@@ -57,4 +57,4 @@ def test_what_cannot_run_says_why(tiny):
     plan = make_plan(tiny())
     elsewhere = replace(plan.longest_base, task=replace(plan.longest_base.task, fingerprint="f" * 16))
     with pytest.raises(RuntimeError, match="fingerprint"):
-        measure(elsewhere, plan.source, "cpu", 10**9, seconds=0.2)
+        measure(elsewhere, plan.sources[0][1], "cpu", 10**9, seconds=0.2)

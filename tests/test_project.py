@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from raytransfer.schema import CELLS, CURVES, TRIALS, markdown
+from raytransfer.schema import CELLS, CURVES, DISTANCES, SCORES, TRIALS, markdown
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -15,14 +15,15 @@ README = (ROOT / "README.md").read_text()
 ROOMS = [
     {"errors"},
     {"specs", "schema"},
-    {"tasks", "networks", "grid", "analysis"},
-    {"agenda", "training", "store", "figures", "tables"},
-    {"config", "trial", "report"},
-    {"plan", "sweep", "progress", "estimate", "packing"},
+    {"tasks", "networks", "lineage", "grid", "analysis"},
+    {"agenda", "training", "store", "figures", "tables", "distances", "scores"},
+    {"config", "trial", "report", "pairs"},
+    {"plan", "sweep", "packing"},
+    {"progress", "estimate", "experiments"},
     {"on_ray"},
     {"cli"},
 ]
-HEAVY = {"ray": {"on_ray"}, "omegaconf": {"config"}, "rich": {"cli", "progress", "tables"}}
+HEAVY = {"ray": {"on_ray"}, "omegaconf": {"config"}, "rich": {"cli", "progress", "tables", "experiments"}}
 
 
 def imports(path):
@@ -56,7 +57,7 @@ def test_imports_point_one_way(path, room):
             assert room in HEAVY[top], f"{path.name} imports {name}"
 
 
-@pytest.mark.parametrize("table", [CELLS, TRIALS, CURVES])
+@pytest.mark.parametrize("table", [CELLS, TRIALS, CURVES, DISTANCES, SCORES])
 def test_readme_shows_the_schema(table):
     assert markdown(table) in README
 

@@ -64,7 +64,7 @@ def test_the_same_weights_are_the_same_file(store):
 
 def test_rows_come_back_in_the_schema(store):
     for trial in ("b", "a"):
-        publish(store, row(trial), curve(trial))
+        publish(store, "trials", row(trial), curve(trial))
     trials, curves = read_table(store, "trials"), read_table(store, "curves")
     assert list(trials.columns) == [column.name for column in TRIALS]
     assert list(curves.columns) == [column.name for column in CURVES]
@@ -84,11 +84,11 @@ def test_an_empty_store_has_empty_tables(store):
 
 def test_compaction_keeps_every_row_once(store):
     for trial in "abc":
-        publish(store, row(trial), curve(trial))
+        publish(store, "trials", row(trial), curve(trial))
     before = read_table(store, "trials"), read_table(store, "curves")
     compact(store)
     assert len(store.names("trials")) == len(store.names("curves")) == 1
-    publish(store, row("d"), curve("d"))
+    publish(store, "trials", row("d"), curve("d"))
     assert finished(store) == set("abcd")
     compact(store)
     assert len(store.names("trials")) == 1
@@ -100,7 +100,7 @@ def test_compaction_keeps_every_row_once(store):
 @pytest.mark.parametrize("survivors", [0, 1, 2, 3])
 def test_compaction_killed_at_any_deletion_loses_and_doubles_nothing(store, monkeypatch, survivors):
     for trial in "abc":
-        publish(store, row(trial), curve(trial))
+        publish(store, "trials", row(trial), curve(trial))
     expected = read_table(store, "trials")
     deleted = []
 
@@ -122,9 +122,9 @@ def test_compaction_killed_at_any_deletion_loses_and_doubles_nothing(store, monk
 
 def test_a_trial_run_again_replaces_its_row(store):
     for trial in "ab":
-        publish(store, row(trial, top1=0.1), curve(trial))
+        publish(store, "trials", row(trial, top1=0.1), curve(trial))
     compact(store)
-    publish(store, row("a", top1=0.9), curve("a")[:1])
+    publish(store, "trials", row("a", top1=0.9), curve("a")[:1])
     assert read_table(store, "trials")["top1"].tolist() == [0.9, 0.1]
     assert len(read_table(store, "curves")) == 4
     compact(store)
@@ -132,7 +132,7 @@ def test_a_trial_run_again_replaces_its_row(store):
 
 
 def test_half_written_files_are_invisible(store):
-    publish(store, row("a"), curve("a"))
+    publish(store, "trials", row("a"), curve("a"))
     Path(store.place("trials/.b.parquet.0123")).write_bytes(b"half")
     assert finished(store) == {"a"}
     assert len(pd.read_parquet(store.place("trials"))) == 1
@@ -152,7 +152,7 @@ def test_a_write_that_fails_leaves_the_old_content(store, monkeypatch):
 
 
 def test_a_damaged_file_is_named(store):
-    publish(store, row("a"), curve("a"))
+    publish(store, "trials", row("a"), curve("a"))
     Path(store.place("trials/a.parquet")).write_bytes(b"not parquet")
     (Path(store.place("trials")) / "notes.txt").write_text("not a table")
     with pytest.raises(UserError, match=r"trials/a\.parquet is damaged .*: delete it, and its trials run again"):
@@ -161,7 +161,7 @@ def test_a_damaged_file_is_named(store):
 
 def test_readers_and_a_merging_driver_get_along(store, monkeypatch):
     for trial in "abc":
-        publish(store, row(trial), curve(trial))
+        publish(store, "trials", row(trial), curve(trial))
     original, calls = store.names, []
 
     def names_then_merge(folder):
@@ -178,7 +178,7 @@ def test_readers_and_a_merging_driver_get_along(store, monkeypatch):
 def test_failures_are_kept_until_cleared_or_finished(store):
     for trial in ("a", "b", "c"):
         publish_failure(store, trial, "Traceback: boom")
-    publish(store, row("a"), curve("a"))
+    publish(store, "trials", row("a"), curve("a"))
     assert failures(store) == {"b": "Traceback: boom", "c": "Traceback: boom"}
     clear_failures(store, ["b", "z"])
     assert set(failures(store)) == {"c"}

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from raytransfer import sweep, trial
-from raytransfer.grid import TREATMENTS, base_of, trials
-from raytransfer.plan import backlog, make_plan
+from raytransfer.experiments.yosinski import make_plan
+from raytransfer.grid import TREATMENTS
+from raytransfer.lineage import in_order, needs
+from raytransfer.plan import backlog
 from raytransfer.report import results_of, write_report
 from raytransfer.schema import TRIALS
 from raytransfer.specs import TransferSpec, from_json
@@ -17,7 +19,7 @@ from raytransfer.store import Store, compact, failures, finished, load_checkpoin
 from raytransfer.sweep import Run, run_in_process
 from raytransfer.tasks import load_task
 from raytransfer.training import DeviceData
-from raytransfer.trial import Site, prepare
+from raytransfer.trial import Site, prepare, training
 
 REPEATABLE = [column.name for column in TRIALS if column.repeatable]
 
@@ -53,7 +55,7 @@ def run(config):
     plan, store, recorder = make_plan(config), Store(config.out), Recorder()
     todo = backlog(plan, store, config.mode)
     store.create()
-    site = Site(source=plan.source, root=store.root, device="cpu", memory_bytes=10**9)
+    site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
     run_in_process(Run(todo.to_run, plan.checkpoint_steps, site, recorder))
     return plan, store, recorder
 
@@ -75,7 +77,7 @@ def test_rows_say_what_ran(tiny):
         assert row["cut"] == {2: "conv2", 7: "fc7"}[spec.n_layers] if transfer else pd.isna(row["cut"])
         assert row["steps"] == spec.recipe.steps
         assert row["train_images"] == 25
-        base = base_of(spec)
+        base = next((base for base, _ in needs(spec)), None)
         assert row["pretrain_id"] == base.id if base else pd.isna(row["pretrain_id"])
         assert str(list(spec.task.classes)).strip("[]").replace(",", "") in row["target_task"]
 
@@ -99,9 +101,11 @@ def test_scores_follow_from_the_curve(tiny):
 
 def test_copied_layers_equal_the_base_before_the_first_step_and_fresh_ones_do_not(tiny):
     plan, store, _ = run(tiny())
-    copies = [spec for spec in plan.trials.values() if base_of(spec)]
+    copies = [spec for spec in plan.trials.values() if needs(spec)]
     for spec in copies:
-        data = DeviceData(load_task(plan.dataset, spec.task), spec.recipe, torch.device("cpu"), 10**9)
+        data = DeviceData(
+            load_task(plan.datasets[spec.task.fingerprint], spec.task), spec.recipe, torch.device("cpu"), 10**9
+        )
         network = prepare(spec, store, data)
         base = load_checkpoint(store, spec.base.id, spec.pretrain_step)
         copied = set(network.first_names(spec.n_layers))
@@ -115,9 +119,11 @@ def test_copied_layers_equal_the_base_before_the_first_step_and_fresh_ones_do_no
 
 def test_fresh_layers_do_not_start_where_those_of_the_base_started(tiny):
     plan, store, _ = run(tiny("recipe.steps=1", "recipe.learning_rate=1e-12", "recipe.weight_decay=0"))
-    spec = next(spec for spec in plan.trials.values() if base_of(spec))
+    spec = next(spec for spec in plan.trials.values() if needs(spec))
     start = load_checkpoint(store, spec.base.id, 1)  # as good as untrained
-    data = DeviceData(load_task(plan.dataset, spec.task), spec.recipe, torch.device("cpu"), 10**9)
+    data = DeviceData(
+        load_task(plan.datasets[spec.task.fingerprint], spec.task), spec.recipe, torch.device("cpu"), 10**9
+    )
     fresh = prepare(spec, store, data).module.state_dict()
     assert (fresh["fc8.0.weight"] - start["fc8.0.weight"]).abs().mean() > 0.1
 
@@ -127,7 +133,9 @@ def test_treatments_of_a_unit_share_fresh_weights(tiny):
     unit = [spec for spec in plan.trials.values() if isinstance(spec, TransferSpec) and spec.n_layers == 2]
     heads = {}
     for spec in unit:
-        data = DeviceData(load_task(plan.dataset, spec.task), spec.recipe, torch.device("cpu"), 10**9)
+        data = DeviceData(
+            load_task(plan.datasets[spec.task.fingerprint], spec.task), spec.recipe, torch.device("cpu"), 10**9
+        )
         head = prepare(spec, store, data).module.state_dict()["fc8.0.weight"]
         heads.setdefault(spec.task, []).append(head)
     assert all(len(same) == 5 and all(torch.equal(same[0], other) for other in same) for same in heads.values())
@@ -171,7 +179,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize(("moment", "after"), [("save_checkpoint", 1), ("publish", 0), ("publish", 2), ("publish", 9)])
 def test_killed_anywhere_and_run_again_is_an_undisturbed_run(tiny, tmp_path, monkeypatch, moment, after):
     undisturbed = run(tiny(f"out={tmp_path / 'undisturbed'}", "n_layers=[7]"))[1]
-    original, calls = getattr(trial, moment), []
+    original, calls = getattr(training, moment), []
 
     def kill(*arguments):
         calls.append(1)
@@ -179,7 +187,7 @@ def test_killed_anywhere_and_run_again_is_an_undisturbed_run(tiny, tmp_path, mon
             raise Killed("now")
         original(*arguments)
 
-    monkeypatch.setattr(trial, moment, kill)
+    monkeypatch.setattr(training, moment, kill)
     config = tiny("n_layers=[7]")
     with pytest.raises(Killed, match="now"):
         run(config)
@@ -205,7 +213,7 @@ def break_trial(monkeypatch, condition):
 def test_a_failed_base_costs_only_what_copies_it(tiny, monkeypatch):
     plan = make_plan(tiny())
     bad = next(iter(plan.trials.values()))
-    needing = {identity for identity, spec in plan.trials.items() if base_of(spec) == bad}
+    needing = {identity for identity, spec in plan.trials.items() if bad in [base for base, _ in needs(spec)]}
     break_trial(monkeypatch, lambda spec: spec == bad)
     _, store, recorder = run(tiny())
     assert {t: set(skipped) for t, skipped in recorder.failures.items()} == {bad.id: needing}
@@ -265,7 +273,7 @@ def test_force_runs_everything_again(tiny):
 
 def test_a_base_whose_weights_are_gone_runs_again_when_they_are_needed(tiny):
     plan, store, _ = run(tiny("treatments=[AnB]", "directions=[A->B]"))
-    (base,) = [identity for identity, spec in plan.trials.items() if base_of(spec) is None]
+    (base,) = [identity for identity, spec in plan.trials.items() if not needs(spec)]
     Path(store.place(f"checkpoints/{base}/6.safetensors")).unlink()
     assert run(tiny("treatments=[AnB]", "directions=[A->B]"))[2].order == []
     wider = tiny("treatments=[AnB]", "directions=[A->B]", "n_layers=[2,3,7]")
@@ -303,7 +311,7 @@ def test_the_report_is_one_row_a_cell_and_two_pictures(tiny):
 
 
 def test_order_is_longest_first_after_the_bases(tiny):
-    specs = list(trials(make_plan(tiny()).cells).values())
+    specs = list(in_order(cell.spec for cell in make_plan(tiny()).cells).values())
     lengths = [
         spec.recipe.steps * (1 - 0.08 * (spec.n_layers if getattr(spec, "frozen", False) else 0)) for spec in specs
     ]

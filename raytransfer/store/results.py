@@ -1,6 +1,7 @@
 """Rows of finished trials, one small Parquet file a trial while a sweep runs, few large ones once it ended.
 
-The file of a trial in ``trials/`` is written after everything else the trial leaves, and so marks it as finished.
+The file of a trial in ``trials/``, ``distances/`` or ``scores/`` is written after everything else the trial leaves, and
+so marks it as finished.
 """
 
 import hashlib
@@ -16,10 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raytransfer.errors import UserError
-from raytransfer.schema import CURVES, TRIALS, arrow_schema
+from raytransfer.schema import CURVES, DISTANCES, SCORES, TRIALS, arrow_schema
 from raytransfer.store.root import Store
 
-_SCHEMAS = {"trials": arrow_schema(TRIALS), "curves": arrow_schema(CURVES)}
+_SCHEMAS = {
+    "curves": arrow_schema(CURVES),
+    "trials": arrow_schema(TRIALS),
+    "distances": arrow_schema(DISTANCES),
+    "scores": arrow_schema(SCORES),
+}
+_MARKS = ("trials", "distances", "scores")  # one row a finished trial of its kind
 _PART = "part-"  # a compacted file; the others are named after their trial
 _READERS = 8
 _TOGETHER = 500  # files whose tables are merged at once: a table of one row takes a hundred times the row's memory
@@ -28,11 +35,24 @@ _READ_ATTEMPTS = 3
 Read = TypeVar("Read")
 
 
-def publish(store: Store, row: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> None:
-    """Write a finished trial's learning curve, then its row; a failure of the past is forgotten."""
+def publish(store: Store, table: str, row: Mapping[str, Any], curve: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write a finished trial's learning curve, if it has one, then its row; a failure of the past is forgotten.
+
+    Args:
+        store: Where to.
+        table: ``trials``, ``distances`` or ``scores``.
+        row: The trial's row of it.
+        curve: Its rows of ``curves``.
+    """
     store.delete(f"failed/{row['id']}.json")
-    store.write(f"curves/{row['id']}.parquet", _parquet(pa.Table.from_pylist(curve, _SCHEMAS["curves"])))
-    store.write(f"trials/{row['id']}.parquet", _parquet(pa.Table.from_pylist([row], _SCHEMAS["trials"])))
+    if curve:
+        store.write(f"curves/{row['id']}.parquet", _parquet(pa.Table.from_pylist(curve, _SCHEMAS["curves"])))
+    store.write(f"{table}/{row['id']}.parquet", _parquet(pa.Table.from_pylist([row], _SCHEMAS[table])))
+
+
+def is_finished(store: Store, trial: str) -> bool:
+    """Whether a trial has left its row since the last merging of rows."""
+    return any(store.exists(f"{table}/{trial}.parquet") for table in _MARKS)
 
 
 def publish_failure(store: Store, trial: str, error: str) -> None:
@@ -65,24 +85,28 @@ def finished(store: Store) -> set[str]:
 
 
 def _finished(store: Store) -> set[str]:
-    names = _files(store, "trials")
-    single = {name.removesuffix(".parquet") for name in names if not name.startswith(_PART)}
-    parts = [_read(store, f"trials/{name}", ["id"]) for name in names if name.startswith(_PART)]
-    return single.union(*(table["id"].to_pylist() for table in parts))
+    found: set[str] = set()
+    for table in _MARKS:
+        for name in _files(store, table):
+            if name.startswith(_PART):
+                found.update(_read(store, f"{table}/{name}", ["id"])["id"].to_pylist())
+            else:
+                found.add(name.removesuffix(".parquet"))
+    return found
 
 
 def read_table(store: Store, table: str) -> pd.DataFrame:
-    """All rows of ``trials`` or ``curves``, sorted by trial; every trial counts once."""
+    """All rows of ``trials``, ``curves``, ``distances`` or ``scores``, sorted by trial; every trial counts once."""
     rows: pd.DataFrame = _retried(lambda: _merged(store, table)).to_pandas()
     return rows
 
 
 def compact(store: Store) -> None:
-    """Merge the small files of both tables into one each, after which the small ones go.
+    """Merge the small files of every table into one each, after which the small ones go.
 
     Killed in between, it leaves rows twice; readers count them once, and the next call clears them away.
     """
-    for table in ("curves", "trials"):  # in this order: a trial marked as finished has its curve
+    for table in _SCHEMAS:  # curves first: a trial marked as finished has its curve
         names = _files(store, table)
         if len(names) <= 1:
             continue

@@ -68,7 +68,8 @@ def open_dataset(source: DataSource) -> Dataset:
     """
     found = find_source(source)
     try:
-        identity = {**found.identity(), "image_size_px": source.image_size_px, "decode_version": DECODE_VERSION}
+        wanted = {"image_size_px": source.image_size_px, "channels": source.channels}
+        identity = {**found.identity(), **wanted, "decode_version": DECODE_VERSION}
     except OSError as error:
         raise _unreadable(source.data, error) from None
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -150,7 +151,7 @@ def _decoded(found: Source, source: DataSource, cache: Path, key: str) -> Datase
         np.save(partial / "train_labels.npy", raw.labels[~is_test])
         np.save(partial / "test_labels.npy", raw.labels[is_test])
         outs = (partial / "train_images.npy", partial / "test_images.npy")
-        decode_images(raw, is_test, source.image_size_px, outs)
+        decode_images(raw, is_test, source.image_size_px, source.channels, outs)
         fingerprint = _finish(partial, raw.class_names)
         _publish(partial, cache, fingerprint)
     finally:

@@ -47,15 +47,18 @@ class _ColourFoundError(Exception):
     """An image has colour though those before it had none."""
 
 
-def decode_images(raw: Raw, is_test: npt.NDArray[np.bool_], size_px: int | None, outs: tuple[Path, Path]) -> None:
+def decode_images(
+    raw: Raw, is_test: npt.NDArray[np.bool_], size_px: int | None, channels: int | None, outs: tuple[Path, Path]
+) -> None:
     """Decode all images into two npy files of shape (N, C, H, W), training and test images.
 
-    C is 1 where every image is grey, else 3.
+    Where ``channels`` is None, C is 1 if every image is grey, else 3.
 
     Args:
         raw: The images.
         is_test: (N,) which of them go into the second file.
         size_px: Side to resize and crop to, or None where all images have one size.
+        channels: 1 to take luma (Rec. 601) of colour images, 3 to give grey ones three equal channels, or None.
         outs: The training and the test file, overwritten.
 
     Raises:
@@ -63,10 +66,13 @@ def decode_images(raw: Raw, is_test: npt.NDArray[np.bool_], size_px: int | None,
     """
     where, first = next(raw.images())
     with _opened(where, first) as image:
-        channels = 1 if image.mode in GREY_MODES else 3
+        own_channels = 1 if image.mode in GREY_MODES else 3
         shape = (image.height, image.width) if size_px is None else (size_px, size_px)
+    if channels is not None:
+        _decode_all(raw, is_test, size_px, (channels, *shape), outs, convert=True)
+        return
     try:
-        _decode_all(raw, is_test, size_px, (channels, *shape), outs)
+        _decode_all(raw, is_test, size_px, (own_channels, *shape), outs)
     except _ColourFoundError:  # rare, and cheaper than reading every file's header first
         _decode_all(raw, is_test, size_px, (3, *shape), outs)
 
@@ -77,6 +83,8 @@ def _decode_all(
     size_px: int | None,
     shape: tuple[int, int, int],
     outs: tuple[Path, Path],
+    *,
+    convert: bool = False,
 ) -> None:
     counts = (int((~is_test).sum()), int(is_test.sum()))
     _check_space(outs[0].parent, sum(counts) * math.prod(shape))
@@ -88,7 +96,7 @@ def _decode_all(
 
     def job(chunk: list[tuple[int, tuple[str, Encoded]]]) -> None:
         for i, (where, encoded) in chunk:
-            arrays[int(is_test[i])][position[i]] = _pixels(where, encoded, size_px, shape)
+            arrays[int(is_test[i])][position[i]] = _pixels(where, encoded, size_px, shape, convert=convert)
 
     workers = min(16, os.cpu_count() or 1)
     images = enumerate(raw.images())
@@ -118,10 +126,10 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _pixels(where: str, encoded: Encoded, size_px: int | None, shape: tuple[int, int, int]) -> Images:
-    """One image as (C, H, W)."""
+def _pixels(where: str, encoded: Encoded, size_px: int | None, shape: tuple[int, int, int], *, convert: bool) -> Images:
+    """One image as (C, H, W); colour becomes grey only where it is to be converted."""
     with _opened(where, encoded) as opened:
-        if shape[0] == 1 and opened.mode not in GREY_MODES:
+        if shape[0] == 1 and not convert and opened.mode not in GREY_MODES:
             raise _ColourFoundError
         try:
             image = opened.convert("L" if shape[0] == 1 else "RGB")

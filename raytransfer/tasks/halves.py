@@ -80,7 +80,7 @@ def halves(dataset: Dataset, wanted: str | Mapping[str, Sequence[str | int]]) ->
         return _named(dataset, wanted)
     if set(wanted) != {"A", "B"}:
         raise UserError(f"halves have keys {', '.join(map(str, wanted)) or 'none'}: they must be A and B")
-    a, b = (_listed(dataset, half, wanted[half]) for half in ("A", "B"))
+    a, b = (class_indices(dataset, f"half {half}", wanted[half]) for half in ("A", "B"))
     shared = [dataset.class_names[index] for index in a if index in b]
     if shared:
         raise UserError(f"halves A and B overlap: both hold {', '.join(shared)}; a class belongs to one half")
@@ -123,29 +123,42 @@ def _named(dataset: Dataset, name: str) -> Halves:
     return fitting[name]
 
 
-def _listed(dataset: Dataset, half: str, classes: Sequence[str | int]) -> tuple[int, ...]:
+def class_indices(dataset: Dataset, what: str, classes: Sequence[str | int]) -> tuple[int, ...]:
+    """Find classes that a user listed.
+
+    Args:
+        dataset: The data set.
+        what: What errors call the list, such as "half A".
+        classes: Class names (text) and class indices (numbers).
+
+    Returns:
+        Their indices, ascending.
+
+    Raises:
+        UserError: A class is unknown or there twice, or there are fewer than 2.
+    """
     if isinstance(classes, str):
-        raise UserError(f"half {half} is {classes!r}: it must be a list of class names or indices")
-    indices = [_class_index(dataset, half, wanted) for wanted in classes]
+        raise UserError(f"{what} is {classes!r}: it must be a list of class names or indices")
+    indices = [_class_index(dataset, what, wanted) for wanted in classes]
     twice = [dataset.class_names[index] for index in sorted(set(indices)) if indices.count(index) > 1]
     if twice:
-        raise UserError(f"half {half} names {', '.join(twice)} more than once")
+        raise UserError(f"{what} names {', '.join(twice)} more than once")
     if len(indices) < 2:
-        raise UserError(f"half {half} has {len(indices)} classes: it needs at least 2")
+        raise UserError(f"{what} has {len(indices)} classes: it needs at least 2")
     return tuple(sorted(indices))
 
 
-def _class_index(dataset: Dataset, half: str, wanted: str | int) -> int:
+def _class_index(dataset: Dataset, what: str, wanted: str | int) -> int:
     names = dataset.class_names
     if isinstance(wanted, str):
         if wanted in names:
             return names.index(wanted)
         close = difflib.get_close_matches(wanted, names, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"its classes are {_shown(names)}"
-        raise UserError(f"half {half} names class {wanted!r}, which {dataset.name} does not have: {hint}")
+        raise UserError(f"{what} names class {wanted!r}, which {dataset.name} does not have: {hint}")
     if isinstance(wanted, bool) or not isinstance(wanted, int) or not 0 <= wanted < len(names):
         raise UserError(
-            f"half {half} holds class index {wanted}: {dataset.name} has {len(names)} classes, 0..{len(names) - 1}"
+            f"{what} holds class index {wanted}: {dataset.name} has {len(names)} classes, 0..{len(names) - 1}"
         )
     return wanted
 

@@ -22,6 +22,7 @@ class DataSource:
         data_dir: Where named data sets lie or are downloaded to.
         image_size_px: Images are resized to this on their shorter side and cropped to the central square; None where
             all have one size already.
+        channels: 1 to decode colour as grey, 3 to decode grey as colour, or None for the images' own.
         label_column: Label column of Parquet files that have several; None for the only one.
         cache_dir: Where this machine keeps decoded images.
     """
@@ -29,6 +30,7 @@ class DataSource:
     data: str
     data_dir: str
     image_size_px: int | None = None
+    channels: int | None = None
     label_column: str | None = None
     cache_dir: str
 

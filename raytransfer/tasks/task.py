@@ -1,16 +1,20 @@
-"""A task: some classes of a data set, and which of their training images."""
+"""A task: some classes of a data set, which of their training images, and how both are changed."""
 
+import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from raytransfer.errors import UserError
-from raytransfer.specs import TaskSpec
+from raytransfer.specs import Dials, TaskSpec
 from raytransfer.tasks.dataset import Dataset
 from raytransfer.tasks.decode import Images, Labels
+from raytransfer.tasks.dialled import Relabelling, dialled_images, merged_into
+from raytransfer.tasks.dials import INPUT_DIALS, LABEL_DIALS, check_dials
 from raytransfer.tasks.draws import stable_permutation
 
 _LABEL_LENGTH = 60
@@ -21,9 +25,10 @@ class Part:
     """The training or the test images of a task, read-only: rows of the data set's own array, which is not copied.
 
     Attributes:
-        images: (N, C, H, W), all the data set's images, C = 1 (grey) or 3 (RGB), values 0..255.
+        images: (N, C, H, W), all the data set's images, C = 1 (grey) or 3 (RGB), values 0..255; where dials change
+            pixels, the task's images alone.
         rows: (n,) the task's rows of them, ascending.
-        labels: (n,) 0..K-1; label i is the class ``spec.classes[i]``.
+        labels: (n,) 0..K-1; without dials, label i is the class ``spec.classes[i]``.
     """
 
     images: Images
@@ -38,7 +43,7 @@ class TaskData:
     Attributes:
         train: The training images drawn for it.
         test: All test images of its classes.
-        channel_mean: (C,) mean over the whole data set's training images, in 0..255 units.
+        channel_mean: (C,) mean over the whole data set's training images, before any dial, in 0..255 units.
         channel_std: (C,) standard deviation likewise, above 0.
     """
 
@@ -48,7 +53,13 @@ class TaskData:
     channel_std: npt.NDArray[np.float32]
 
 
-def task_spec(dataset: Dataset, classes: Sequence[int], train_per_class: int | None, draw_seed: int) -> TaskSpec:
+def task_spec(
+    dataset: Dataset,
+    classes: Sequence[int],
+    train_per_class: int | None,
+    draw_seed: int,
+    dials: Mapping[str, Any] | None = None,
+) -> TaskSpec:
     """Describe a task, once everything about it has been checked.
 
     The same images are the same task: where ``train_per_class`` takes every image, it becomes None and the seed 0.
@@ -57,13 +68,15 @@ def task_spec(dataset: Dataset, classes: Sequence[int], train_per_class: int | N
         dataset: The data set.
         classes: Class indices, in any order, at least 2.
         train_per_class: Training images to draw of each class, at least 1, or None for all.
-        draw_seed: Seed of the draw, at least 0.
+        draw_seed: Seed of the draw, and of the dials, at least 0.
+        dials: Values by the name of a dial; those that are None, or change nothing, do not count.
 
     Returns:
         The task, with its classes ascending.
 
     Raises:
-        UserError: A class is out of range or named twice, or has fewer training images than asked for.
+        UserError: A class is out of range or named twice, or has fewer training images than asked for; or a dial
+            cannot take its value.
     """
     count = len(dataset.class_names)
     for index in classes:
@@ -74,18 +87,26 @@ def task_spec(dataset: Dataset, classes: Sequence[int], train_per_class: int | N
     if draw_seed < 0:
         raise UserError(f"draw_seed is {draw_seed}: it must be at least 0")
     ascending = tuple(sorted(int(index) for index in classes))
+    counts = np.bincount(dataset.train_labels, minlength=count)
     if train_per_class is not None:
-        counts = np.bincount(dataset.train_labels, minlength=count)
         _check_enough(dataset, ascending, train_per_class, counts)
         if all(counts[index] == train_per_class for index in ascending):
             train_per_class = None
-    return TaskSpec(
+    spec = TaskSpec(
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,
         classes=ascending,
         train_per_class=train_per_class,
         draw_seed=0 if train_per_class is None else draw_seed,
+        dials=check_dials(
+            dict(dials or {}),
+            shape=dataset.train_images.shape[1:],
+            classes=len(ascending),
+            per_class=train_per_class or int(min(counts[index] for index in ascending)),
+            seed=draw_seed,
+        ),
     )
+    return dataclasses.replace(spec, label=task_label(dataset, spec))
 
 
 def _check_enough(dataset: Dataset, classes: tuple[int, ...], wanted: int, counts: npt.NDArray[np.int64]) -> None:
@@ -131,19 +152,54 @@ def load_task(dataset: Dataset, spec: TaskSpec) -> TaskData:
         chosen.append(members)
     train = np.sort(np.concatenate(chosen))
     test = np.flatnonzero(np.isin(dataset.test_labels, spec.classes))
-    return TaskData(
-        train=_part(dataset.train_images, dataset.train_labels, train, spec),
-        test=_part(dataset.test_images, dataset.test_labels, test, spec),
-        channel_mean=dataset.channel_mean,
-        channel_std=dataset.channel_std,
-    )
+    parts = [
+        Part(images=images, rows=rows, labels=np.searchsorted(spec.classes, labels[rows]).astype(np.int64))
+        for images, labels, rows in (
+            (dataset.train_images, dataset.train_labels, train),
+            (dataset.test_images, dataset.test_labels, test),
+        )
+    ]
+    if spec.dials is not None:
+        parts = _dialled(dataset, spec, spec.dials, parts)
+    for part in parts:
+        for array in (part.rows, part.labels):  # as the mapped images are, so that no caller comes to rely on writing
+            array.setflags(write=False)
+    return TaskData(train=parts[0], test=parts[1], channel_mean=dataset.channel_mean, channel_std=dataset.channel_std)
 
 
-def _part(images: Images, labels: Labels, rows: npt.NDArray[np.int64], spec: TaskSpec) -> Part:
-    relabelled = np.searchsorted(np.asarray(spec.classes), labels[rows]).astype(np.int64)
-    for array in (rows, relabelled):  # as the mapped images are, so that no caller comes to rely on writing
-        array.setflags(write=False)
-    return Part(images=images, rows=rows, labels=relabelled)
+def _dialled(dataset: Dataset, spec: TaskSpec, dials: Dials, parts: Sequence[Part]) -> list[Part]:
+    """The parts as the dials make them."""
+    every = np.flatnonzero(np.isin(dataset.train_labels, spec.classes))
+    own = np.searchsorted(spec.classes, dataset.train_labels[every])
+    relabel = Relabelling(dials, len(spec.classes), dataset.train_images, every, own)
+    pixels_change = any(getattr(dials, name) != getattr(Dials(), name) for name in INPUT_DIALS)
+    changed = []
+    for name, part in zip(("train", "test"), parts, strict=True):
+        key = f"{spec.fingerprint} {name}"
+        images, rows = part.images, part.rows
+        if pixels_change:
+            images, rows = dialled_images(images, rows, dials, key), np.arange(len(rows))
+        changed.append(Part(images=images, rows=rows, labels=relabel(part.images, part.rows, part.labels, key)))
+    return changed
+
+
+def label_names(dataset: Dataset, spec: TaskSpec) -> tuple[str, ...]:
+    """What each of a task's labels stands for, such as ``digits/3``, ``digits/3+5`` or ``digits/3 part 1 of 2``.
+
+    Labels of two tasks mean the same where their names are the same; random labels keep the names.
+    """
+    names = [dataset.class_names[index] for index in spec.classes]
+    if spec.dials is not None and spec.dials.labelling == "brightness":
+        names = [f"{'+'.join(names)} part {i + 1} of {len(names)}" for i in range(len(names))]
+    if spec.dials is not None and spec.dials.merged is not None:
+        groups = merged_into(len(spec.classes), spec.dials.merged, spec.dials.seed)
+        names = [
+            "+".join(name for name, group in zip(names, groups, strict=True) if group == label)
+            for label in range(spec.dials.merged)
+        ]
+    if spec.dials is not None and spec.dials.split is not None:
+        names = [f"{name} part {i + 1} of {spec.dials.split}" for name in names for i in range(spec.dials.split)]
+    return tuple(f"{dataset.name}/{name}" for name in names)
 
 
 def task_label(dataset: Dataset, spec: TaskSpec) -> str:
@@ -157,4 +213,17 @@ def task_label(dataset: Dataset, spec: TaskSpec) -> str:
         digest = hashlib.sha256(repr(spec.classes).encode()).hexdigest()[:6]
         listed = f"{len(names)} classes {digest}"
     drawn = "" if spec.train_per_class is None else f" {spec.train_per_class}/class"
-    return f"{dataset.name}[{listed}]{drawn}"
+    return f"{dataset.name}[{listed}]{drawn}{dials_label(spec.dials)}"
+
+
+def dials_label(dials: Dials | None) -> str:
+    """The dials that are turned, such as `` blur_px=1 random_labels=0.5``; empty for none."""
+    if dials is None:
+        return ""
+    turned = [(name, getattr(dials, name)) for name in (*INPUT_DIALS, *LABEL_DIALS)]
+    values = [(name, value) for name, value in turned if value != getattr(Dials(), name)]
+    return "".join(f" {name}" if value is True else f" {name}={_short(value)}" for name, value in values)
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

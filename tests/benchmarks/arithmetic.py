@@ -20,9 +20,9 @@ from spread import SWEEP, spread
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from raytransfer.config import load_config
+from raytransfer.config import GridConfig, load_config
+from raytransfer.experiments.yosinski import make_plan
 from raytransfer.networks import freeze_first, train_mode
-from raytransfer.plan import make_plan
 from raytransfer.specs import PretrainSpec, Recipe
 from raytransfer.tasks import TaskData, load_task
 from raytransfer.training import DeviceData, FrozenOutputs, Step, fastest
@@ -117,9 +117,9 @@ def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plan = make_plan(load_config(SWEEP.with_suffix(".yaml"), ["seeds=1", "splits=1", *sys.argv[1:]]))
+    plan = make_plan(load_config(GridConfig, SWEEP.with_suffix(".yaml"), ["seeds=1", "splits=1", *sys.argv[1:]]))
     spec = plan.longest_base
-    task = load_task(plan.dataset, spec.task)
+    task = load_task(plan.datasets[spec.task.fingerprint], spec.task)
     for precision in ("fp32", "bf16"):
         rate = matrix_rate(precision, device)
         print(f"{precision}, batch {spec.recipe.batch_size}: matrix rate {rate / 1e9:.0f} GFLOP/s")

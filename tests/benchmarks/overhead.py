@@ -102,7 +102,8 @@ def plan_and_look(root: str | None) -> dict[str, Any]:
     Returns:
         ``trials`` planned, ``seconds`` without imports and ``peak_mb`` with them.
     """
-    from raytransfer.plan import backlog, make_plan
+    from raytransfer.experiments.yosinski import make_plan
+    from raytransfer.plan import backlog
     from raytransfer.store import Store
 
     config = _config()
@@ -121,12 +122,11 @@ def fabricate(root: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
     from datetime import UTC, datetime
 
-    from raytransfer.grid import base_of, frozen_layers
+    from raytransfer.experiments.yosinski import make_plan
+    from raytransfer.lineage import frozen_layers, needs
     from raytransfer.networks import architecture
-    from raytransfer.plan import make_plan
     from raytransfer.specs import TransferSpec, TrialSpec, to_json
     from raytransfer.store import Store, publish
-    from raytransfer.tasks import task_label
 
     config = _config()
     plan, store, draws = make_plan(config), Store(root), random.Random(0)
@@ -134,7 +134,7 @@ def fabricate(root: str) -> None:
 
     def fill(spec: TrialSpec) -> None:
         transfer = isinstance(spec, TransferSpec)
-        n, base = spec.n_layers if transfer else 0, base_of(spec)
+        n, base = spec.n_layers if transfer else 0, next((base for base, _ in needs(spec)), None)
         curve = [
             {
                 "id": spec.id,
@@ -149,8 +149,8 @@ def fabricate(root: str) -> None:
         row = {
             "id": spec.id,
             "dataset": spec.task.dataset,
-            "base_task": task_label(plan.dataset, base.task) if base else None,
-            "target_task": task_label(plan.dataset, spec.task),
+            "base_task": base.task.label if base else None,
+            "target_task": spec.task.label,
             "network": spec.network.name,
             "stages": names,
             "n_layers": n,
@@ -178,7 +178,7 @@ def fabricate(root: str) -> None:
             "versions": '{"python": "made up", "raytransfer": "made up", "torch": "made up", "ray": "made up"}',
             "commit": None,
         }
-        publish(store, row, curve)
+        publish(store, "trials", row, curve)
 
     store.create()
     with ThreadPoolExecutor(16) as pool:  # each write waits for the disk
@@ -212,9 +212,9 @@ def peak_mb() -> float:
 
 
 def _config() -> Any:
-    from raytransfer.config import load_config
+    from raytransfer.config import GridConfig, load_config
 
-    return load_config(SWEEP.with_suffix(".yaml"), [f"seeds={SEEDS}"])
+    return load_config(GridConfig, SWEEP.with_suffix(".yaml"), [f"seeds={SEEDS}"])
 
 
 if __name__ == "__main__":

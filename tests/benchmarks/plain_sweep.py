@@ -40,10 +40,12 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from raytransfer.config import load_config
-from raytransfer.grid import Cell, base_of, frozen_layers
+from raytransfer.config import GridConfig, load_config
+from raytransfer.experiments.yosinski import make_plan
+from raytransfer.grid import Cell
+from raytransfer.lineage import frozen_layers, needs
 from raytransfer.networks import Network, build, copy_first, freeze_first, train_mode, trainable
-from raytransfer.plan import check_slots, make_plan
+from raytransfer.plan import check_slots
 from raytransfer.specs import PretrainSpec, Recipe, TransferSpec, TrialSpec
 from raytransfer.tasks import Dataset as ImageSet
 from raytransfer.tasks import DataSource, Part, TaskData, load_task, open_fingerprint
@@ -215,7 +217,7 @@ def trial(config: dict[str, str], cells: dict[str, Cell], source: DataSource, wo
     """What Tune calls: one cell of the grid, beginning with its base where it copies from one."""
     start_s = time.process_time()  # CPU time: Ray may have started the process long before it had a trial for it
     clock, cell = Clock(), cells[config["cell"]]
-    spec, base, frozen = cell.spec, base_of(cell.spec), frozen_layers(cell.spec)
+    spec, base, frozen = cell.spec, next((base for base, _ in needs(cell.spec)), None), frozen_layers(cell.spec)
     recipe = spec.recipe
     dataset = open_fingerprint(source, spec.task.fingerprint)
     base_network = trained_base(base, dataset, workers, clock) if base else None
@@ -253,14 +255,14 @@ def name_of(cell: Cell) -> str:
 def main() -> None:
     """Run the grid that the sweep's YAML and the overrides ask for; the results go to ``out``/results.csv."""
     wanted = [argument for argument in sys.argv[1:] if argument.startswith("workers=")]
-    config = load_config(YAML, [argument for argument in sys.argv[1:] if argument not in wanted])
+    config = load_config(GridConfig, YAML, [argument for argument in sys.argv[1:] if argument not in wanted])
     plan = make_plan(config)
     cells = {name_of(cell): cell for cell in plan.cells}
     gpus, cores = torch.cuda.device_count(), os.cpu_count() or 1
     gpu_share = 1.0 if config.gpus_per_trial == "auto" else config.gpus_per_trial
     slots = check_slots(config.slots, gpus or cores, gpu_share if gpus else 1.0, "GPU" if gpus else "CPU")
     workers = int(wanted[-1].partition("=")[2]) if wanted else min(max(0, cores // slots - 1), MOST_WORKERS)
-    to_run = tune.with_parameters(trial, cells=cells, source=plan.source, workers=workers)
+    to_run = tune.with_parameters(trial, cells=cells, source=plan.sources[0][1], workers=workers)
     out = Path(config.out).resolve()
     results = tune.Tuner(
         tune.with_resources(to_run, {"cpu": 1, "gpu": gpu_share if gpus else 0}),

@@ -61,16 +61,16 @@ def _ratios(many: Sequence[float], one: Sequence[float]) -> list[float]:
 
 def transfers_per_second() -> tuple[float, float]:
     """Run frozen and fine-tuned transfers on digits, 24 a core, on one slot, then on as many as there are cores."""
-    from raytransfer.config import load_config
+    from raytransfer.config import GridConfig, load_config
+    from raytransfer.experiments.yosinski import make_plan
     from raytransfer.on_ray import run_on_ray
-    from raytransfer.plan import make_plan
     from raytransfer.specs import TransferSpec
     from raytransfer.store import Store
     from raytransfer.sweep import Run
     from raytransfer.trial import Site, run
 
     grid = ["halves=[random]", "splits=1", "n_layers=[1,2,3,4,5,6]", "treatments=[BnB,BnB+,AnB,AnB+]"]
-    plan = make_plan(load_config(SWEEP.with_suffix(".yaml"), [*grid, f"seeds={max(1, CORES // 2)}"]))
+    plan = make_plan(load_config(GridConfig, SWEEP.with_suffix(".yaml"), [*grid, f"seeds={max(1, CORES // 2)}"]))
     transfers = {trial: spec for trial, spec in plan.trials.items() if isinstance(spec, TransferSpec)}
     start_ray()
 
@@ -82,7 +82,7 @@ def transfers_per_second() -> tuple[float, float]:
 
     with TemporaryDirectory() as root:
         Store(root).create()
-        site = Site(source=plan.source, root=root, device="cpu", memory_bytes=10**9)
+        site = Site(sources=plan.sources, root=root, device="cpu", memory_bytes=10**9)
         for trial, spec in plan.trials.items():
             if trial not in transfers:
                 run(spec, site)

@@ -119,19 +119,19 @@ def sweep_of(trials: int) -> Iterator[tuple[Any, Finishes]]:
 
     There are no bases among them, and where there are none they count as there: no trial waits for another.
     """
-    from raytransfer.config import load_config
-    from raytransfer.plan import make_plan
+    from raytransfer.config import GridConfig, load_config
+    from raytransfer.experiments.yosinski import make_plan
     from raytransfer.specs import TransferSpec
     from raytransfer.store import Store
     from raytransfer.sweep import Run
     from raytransfer.trial import Site
 
-    plan = make_plan(load_config(SWEEP.with_suffix(".yaml"), [f"seeds={-(-trials // TRANSFERS_PER_SEED)}"]))
+    plan = make_plan(load_config(GridConfig, SWEEP.with_suffix(".yaml"), [f"seeds={-(-trials // TRANSFERS_PER_SEED)}"]))
     transfers = [(trial, spec) for trial, spec in plan.trials.items() if isinstance(spec, TransferSpec)]
     if len(transfers) < trials:
         raise RuntimeError(f"{len(transfers)} transfers are fewer than {trials}: TRANSFERS_PER_SEED is out of date")
     finishes = Finishes()
     with TemporaryDirectory() as root:
         Store(root).create()
-        site = Site(source=plan.source, root=root, device="cpu", memory_bytes=0)
+        site = Site(sources=plan.sources, root=root, device="cpu", memory_bytes=0)
         yield Run(dict(transfers[:trials]), {}, site, finishes), finishes

@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from spread import SWEEP, Finishes, spread
 
-from raytransfer.config import load_config
-from raytransfer.grid import base_of, frozen_layers
+from raytransfer.config import GridConfig, load_config
+from raytransfer.experiments.yosinski import make_plan
+from raytransfer.lineage import frozen_layers, needs
 from raytransfer.networks import copy_first, freeze_first
 from raytransfer.on_ray import cluster, run_on_ray, slots
-from raytransfer.plan import Plan, make_plan
+from raytransfer.plan import Plan
 from raytransfer.specs import PretrainSpec, TransferSpec, TrialSpec
 from raytransfer.store import Store, read_table
 from raytransfer.sweep import Run
@@ -43,7 +44,7 @@ def sweep_seconds(plan: Plan, device: str, concurrent: int, per_trial: dict[str,
     with tempfile.TemporaryDirectory() as out:
         store = Store(f"{out}/store")
         store.create()
-        site = Site(source=plan.source, root=store.root, device=device, memory_bytes=MEMORY_BYTES)
+        site = Site(sources=plan.sources, root=store.root, device=device, memory_bytes=MEMORY_BYTES)
         finishes = Finishes()
         run_on_ray(Run(plan.trials, plan.checkpoint_steps, site, finishes), concurrent, per_trial)
         rows = read_table(store, "trials").set_index("id")["wall_time_s"]
@@ -56,10 +57,10 @@ def floor_seconds(plan: Plan, device: str, processes: int) -> float:
     bases = [spec for spec in plan.trials.values() if isinstance(spec, PretrainSpec)]
     transfers = [spec for spec in plan.trials.values() if isinstance(spec, TransferSpec)]
     if processes == 1:
-        return _floor(map, bases, transfers, plan.source, device)
+        return _floor(map, bases, transfers, plan.sources[0][1], device)
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        pool.map(_bare, [(spec, plan.source, device, None) for spec in bases[:processes]], chunksize=1)  # warm
-        return _floor(pool.imap, bases, transfers, plan.source, device)
+        pool.map(_bare, [(spec, plan.sources[0][1], device, None) for spec in bases[:processes]], chunksize=1)  # warm
+        return _floor(pool.imap, bases, transfers, plan.sources[0][1], device)
 
 
 def _floor(
@@ -68,7 +69,7 @@ def _floor(
     started = time.perf_counter()
     weights = list(run(_bare, [(spec, source, device, None) for spec in bases]))
     trained = {spec.id: found for spec, found in zip(bases, weights, strict=True)}
-    jobs = [(spec, source, device, trained[base.id] if (base := base_of(spec)) else None) for spec in transfers]
+    jobs = [(spec, source, device, trained[needs(spec)[0][0].id] if needs(spec) else None) for spec in transfers]
     for _ in run(_bare, jobs):
         pass
     return time.perf_counter() - started
@@ -93,7 +94,9 @@ def _bare(job: tuple[TrialSpec, DataSource, str, Weights | None]) -> Weights:
 def main() -> None:
     """Measure and print."""
     repeats = next((int(word.partition("=")[2]) for word in sys.argv[1:] if word.startswith("repeats=")), 3)
-    config = load_config(SWEEP.with_suffix(".yaml"), [word for word in sys.argv[1:] if not word.startswith("repeats=")])
+    config = load_config(
+        GridConfig, SWEEP.with_suffix(".yaml"), [word for word in sys.argv[1:] if not word.startswith("repeats=")]
+    )
     plan = make_plan(config)
     uses: dict[str, list[float]] = {"one process": [], "as many processes": [], "the trials themselves": []}
     with cluster():

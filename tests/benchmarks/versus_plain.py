@@ -32,9 +32,10 @@ import pandas as pd
 import torch
 from spread import SWEEP
 
-from raytransfer.config import load_config
-from raytransfer.grid import TREATMENTS, base_of
-from raytransfer.plan import make_plan
+from raytransfer.config import GridConfig, load_config
+from raytransfer.experiments.yosinski import make_plan
+from raytransfer.grid import TREATMENTS
+from raytransfer.lineage import needs
 from raytransfer.trial import device_name
 
 PLAIN = Path(__file__).with_name("plain_sweep.py")
@@ -48,9 +49,11 @@ def main() -> None:
     overrides = given or DEFAULTS.split()
     of_config = [argument for argument in overrides if not argument.startswith(("workers=", "plain."))]
     of_plain = [argument.removeprefix("plain.") for argument in overrides]
-    plan = make_plan(load_config(SWEEP.with_suffix(".yaml"), of_config))  # decodes the data, which both then find
+    plan = make_plan(
+        load_config(GridConfig, SWEEP.with_suffix(".yaml"), of_config)
+    )  # decodes the data, which both then find
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    bases = sum(base_of(cell.spec) is not None for cell in plan.cells)
+    bases = sum(bool(needs(cell.spec)) for cell in plan.cells)
     print(" ".join(overrides))
     print(f"{len(plan.cells)} cells: raytransfer trains {len(plan.trials)} networks, plain {len(plan.cells) + bases}")
     print(f"{os.cpu_count()} CPU cores ({device_name(torch.device('cpu'))}), {gpu}", flush=True)

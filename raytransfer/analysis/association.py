@@ -1,0 +1,241 @@
+"""How well each distance or score predicts measured transfer: rank correlations, intervals and corrected p-values.
+
+``raytransfer.analysis.pairs`` says what the inputs are and how tasks are resampled.
+"""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from raytransfer.analysis.pairs import (
+    OUTCOMES,
+    Counts,
+    Design,
+    Floats,
+    design_of,
+    measure_cube,
+    measures_by_name,
+    outcome_cube,
+    percentiles,
+    permuted_tasks,
+    permuted_values,
+    resampled_tasks,
+    seed_means,
+)
+
+COEFFICIENTS = ("Spearman", "Kendall", "weighted Kendall")
+"""Spearman's ρ, Kendall's τ-b, and Kendall's τ with hyperbolic weights on the pairs that transferred best."""
+
+MIN_BASES = 4
+"""A target with fewer bases has no correlation of its own: 3 points are in perfect order by chance 1 time in 3."""
+
+_COLUMNS = [
+    *("measure", "kind", "outcome", "n_layers", "scope", "coefficient"),
+    *("estimate", "low", "high", "pairs", "tasks", "p_value", "p_adjusted"),
+]
+
+
+def correlations(
+    outcomes: pd.DataFrame,
+    measures: pd.DataFrame,
+    outcomes_named: tuple[str, ...] = OUTCOMES,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Correlate every measure with every outcome at every n.
+
+    Positive always means "predicts transfer": the outcome is correlated with a score, or with **minus** a distance.
+
+    Scope ``within target`` asks which base suits a target: the coefficient among the bases of one target, averaged over
+    the targets that have at least 4 bases with both values and for which it is defined (neither side constant). Scope
+    ``pooled`` is over all pairs together, and so contains how targets differ in difficulty.
+
+    - Spearman: Pearson's correlation of the mid-ranks.
+    - Kendall: τ-b = Σ s_ij t_ij / √(Σ s_ij² Σ t_ij²), s and t the signs of the differences in measure and outcome.
+    - weighted Kendall: the same sums, each term times 1/r_i + 1/r_j, r the rank by outcome, best first (Vigna 2015, *A
+      weighted correlation index for rankings with ties*; ``scipy.stats.weightedtau(outcome, measure, rank=None)``).
+
+    The interval is the 95% percentile bootstrap over tasks, all coefficients on the same resamples. In the scope
+    ``within target`` a resample's bases are those drawn, and its mean over targets weighs each as often as drawn. Of
+    300 simulated studies of one kind, intervals of the within-target coefficients covered the true ones this often:
+
+        tasks              6 jointly  8     12    20    1 target, 12 bases  1 target, 30  4 targets, 12
+        Spearman           0.99       0.98  0.97  0.97  0.98                0.96          0.99
+        Kendall            1.00       0.99  0.97  0.96  0.97                0.95          0.98
+        weighted Kendall   1.00       0.99  0.98  0.96  0.96                0.91          0.95
+
+    The p-value (Spearman only) is two-sided, (1 + #{|ρ*| ≥ |ρ|}) / (1 + permutations), ρ* from permuting which task
+    has which value (``pairs.permuted_values``: bases alike for all targets, or all tasks in both roles). The adjusted
+    one holds the family-wise error over all measures tried on the same outcome, n and scope:
+    (1 + #{max over measures of |ρ*| ≥ |ρ|}) / (1 + permutations), with the same permutations for all measures, so that
+    measures that agree cost little (Westfall and Young 1993, *Resampling-Based Multiple Testing*; single-step maxT).
+
+    Args:
+        outcomes: A row for each target, base, n_layers and seed.
+        measures: A row a value.
+        outcomes_named: Columns of outcomes to predict.
+        resamples: How many resamples, and how many permutations.
+        seed: What they are drawn from.
+
+    Returns:
+        A row for each outcome, n_layers, scope, measure and coefficient: measure, kind, outcome, n_layers, scope,
+        coefficient, estimate (−1..1; NaN where undefined, as for a constant measure), low, high (NaN where fewer than
+        half of the resamples have a value), pairs and tasks (how many entered), p_value and p_adjusted (NaN but for
+        Spearman).
+
+    Raises:
+        ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
+    """
+    design = design_of(outcomes, outcomes_named)
+    by_name = measures_by_name(measures)
+    cubes = {name: measure_cube(design, rows) for name, rows in by_name.items()}
+    kinds = {name: str(rows["kind"].iloc[0]) for name, rows in by_name.items()}
+    counts = resampled_tasks(design, resamples, seed)
+    places = permuted_tasks(design, resamples, seed)
+    rows: list[dict[str, Any]] = []
+    for outcome in outcomes_named:
+        y_cube = outcome_cube(design, outcomes, outcome)
+        means = {name: seed_means(cube if kinds[name] == "score" else -cube, y_cube) for name, cube in cubes.items()}
+        for (i, n_layers), scope in itertools.product(enumerate(design.n_layers), ("within target", "pooled")):
+            groups = {name: _groups(x[i], y[i], scope) for name, (x, y) in means.items()}
+            null = {name: _null(x[i], y[i], groups[name], places, design) for name, (x, y) in means.items()}
+            largest = np.max([np.abs(rhos) for rhos in null.values()], axis=0) if null else np.empty(0)
+            for name, (x, y) in means.items():
+                of = {"measure": name, "kind": kinds[name], "outcome": outcome, "n_layers": n_layers, "scope": scope}
+                for row in _estimates(x[i], y[i], groups[name], counts, design):
+                    tested = row["coefficient"] == "Spearman"
+                    p_value, p_adjusted = (
+                        _p_value(row["estimate"], rhos) if tested else math.nan for rhos in (null[name], largest)
+                    )
+                    rows.append(of | row | {"p_value": p_value, "p_adjusted": p_adjusted})
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def coefficients(x: Floats, y: Floats, counts: Counts) -> Floats:
+    """Rank correlations of samples in which pair k occurs ``counts[r, k]`` times, without building the samples.
+
+    With s_ij = sign(x_i − x_j), t likewise of y, and m the counts of one sample: twice the centred mid-rank of x_i is
+    Σ_j m_j s_ij, so all three coefficients are sums of products of signs. The copies of pair i take consecutive ranks
+    by outcome. Their weights 1/r add up to w_i, a difference of harmonic numbers, and the weighted sums are
+    Σ w_i m_j s_ij t_ij.
+
+    Args:
+        x: (K,) values of the measure, finite.
+        y: (K,) values of the outcome, finite.
+        counts: (R, K) multiplicities.
+
+    Returns:
+        (R, 3) the coefficients in the order of ``COEFFICIENTS``; NaN where one side is constant.
+    """
+    s, t = (np.sign(v[:, None] - v[None, :]) for v in (x, y))
+    m = counts.astype(np.float64)
+    ranks_x, ranks_y = m @ s.T, m @ t.T
+    products = [m @ matrix for matrix in (s * t, np.abs(s), np.abs(t))]
+    best_first = np.lexsort((x, y))[::-1]
+    last = np.empty_like(counts)
+    last[:, best_first] = np.cumsum(counts[:, best_first], axis=1)
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, counts.sum(axis=1).max(initial=0) + 1))])
+    weights = harmonic[last] - harmonic[last - counts]
+    return np.stack(
+        [
+            _ratio(*((m * a * b).sum(axis=1) for a, b in ((ranks_x, ranks_y), (ranks_x, ranks_x), (ranks_y, ranks_y)))),
+            _ratio(*((m * product).sum(axis=1) for product in products)),
+            _ratio(*((weights * product).sum(axis=1) for product in products)),
+        ],
+        axis=1,
+    )
+
+
+def centred_ranks(values: Floats, counts: Counts) -> Floats:
+    """Mid-ranks less their mean, in samples in which value k occurs ``counts[r, k]`` times: (R, K)."""
+    return counts.astype(np.float64) @ np.sign(values[None, :] - values[:, None]) / 2
+
+
+def _groups(x: Floats, y: Floats, scope: str) -> list[tuple[Counts, Counts]]:
+    """Positions (targets, bases) of the pairs that are correlated with each other; each group is one coefficient."""
+    targets, bases = np.nonzero(np.isfinite(x) & np.isfinite(y))
+    if scope == "pooled":
+        return [(targets, bases)]
+    groups = [(targets[targets == target], bases[targets == target]) for target in np.unique(targets)]
+    return [group for group in groups if len(group[0]) >= MIN_BASES]
+
+
+def _estimates(
+    x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], counts: tuple[Counts, Counts], design: Design
+) -> list[dict[str, Any]]:
+    """Estimate and interval of each coefficient for one measure, outcome, n and scope: a mean over groups of pairs."""
+    of_targets, of_bases = counts
+    whole, drawn, weights = [], [], []
+    used: list[tuple[Counts, Counts]] = []
+    for targets, bases in groups:
+        x_group, y_group = x[targets, bases], y[targets, bases]
+        whole.append(coefficients(x_group, y_group, np.ones((1, len(bases)), dtype=np.int64))[0])
+        one_target = len(np.unique(targets)) == 1
+        pairs = of_bases[:, bases] if one_target else of_bases[:, bases] * of_targets[:, targets]
+        drawn.append(coefficients(x_group, y_group, pairs))
+        weights.append(of_targets[:, targets[0]] if one_target else np.ones(len(pairs), dtype=np.int64))
+        if np.isfinite(whole[-1]).all():
+            used.append((targets, bases))
+    pairs_used = sum(len(bases) for _, bases in used)
+    names = {design.targets[i] for targets, _ in used for i in targets} | {
+        design.bases[i] for _, bases in used for i in bases
+    }
+    if used:
+        estimates = _weighted_mean(np.stack(whole)[:, None, :], np.ones((len(whole), 1)))[0]
+        low, high = percentiles(_weighted_mean(np.stack(drawn), np.stack(weights)))
+    else:
+        estimates = low = high = np.full(len(COEFFICIENTS), math.nan)
+    return [
+        {
+            "coefficient": name,
+            "estimate": estimates[i],
+            "low": low[i],
+            "high": high[i],
+            "pairs": pairs_used,
+            "tasks": len(names),
+        }
+        for i, name in enumerate(COEFFICIENTS)
+    ]
+
+
+def _null(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], places: Counts, design: Design) -> Floats:
+    """Spearman's ρ after each permutation of tasks, a mean over groups: (P,), 0 where undefined."""
+    rhos = []
+    for targets, bases in groups:
+        moved = permuted_values(design, x, targets, bases, places)
+        left = np.where(np.isfinite(moved), y[targets, bases], math.nan)
+        a, b = (rankdata(values, axis=1, nan_policy="omit") for values in (moved, left))
+        here = np.isfinite(a)
+        number = np.maximum(here.sum(axis=1, keepdims=True), 1)
+        a, b = (
+            np.where(here, ranks - np.where(here, ranks, 0).sum(axis=1, keepdims=True) / number, 0) for ranks in (a, b)
+        )
+        rhos.append(_ratio((a * b).sum(axis=1), (a * a).sum(axis=1), (b * b).sum(axis=1))[:, None])
+    if not rhos:
+        return np.zeros(len(places))
+    return np.nan_to_num(_weighted_mean(np.stack(rhos), np.ones((len(rhos), len(places))))[:, 0])
+
+
+def _p_value(rho: float, null: Floats) -> float:
+    """Share of the permuted ρ that are as far from 0, the observed one among them; NaN where there is no ρ."""
+    at_least = abs(rho) - 1e-12  # equal orders may differ in the last bit
+    return float(1 + (np.abs(null) >= at_least).sum()) / (1 + len(null)) if np.isfinite(rho) else math.nan
+
+
+def _ratio(product: Floats, square_x: Floats, square_y: Floats) -> Floats:
+    """Σxy / √(Σx² Σy²), NaN where a square is zero, kept within −1..1."""
+    defined = (square_x > 0) & (square_y > 0)
+    norm = np.sqrt(np.where(defined, square_x, 1) * np.where(defined, square_y, 1))
+    return np.where(defined, np.clip(product / norm, -1, 1), math.nan)
+
+
+def _weighted_mean(values: Floats, weights: Floats | Counts) -> Floats:
+    """Mean of (G, R, C) values over G with (G, R) weights, of those that are not NaN; NaN where none has weight."""
+    weight = np.where(np.isfinite(values), weights[:, :, None], 0.0)
+    total = weight.sum(axis=0)
+    mean = (weight * np.nan_to_num(values)).sum(axis=0) / np.where(total > 0, total, 1)
+    return np.where(total > 0, mean, math.nan)

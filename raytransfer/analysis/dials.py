@@ -1,0 +1,167 @@
+"""Outcomes and measures along the dials that lead away from a target: means, and whether they move the right way.
+
+``raytransfer.analysis.pairs`` says what outcomes and measures are. *dials* has a row for each base on each
+one-dimensional dial: target, base, dial (such as ``blur_px``; missing for a base that is on none), kind (``input``,
+``shared``, ``labelling``, ``random labels``) and level (0 where the base is the target itself). *grid* has a row for
+each base on the two-dimensional grid: target, base, input_level and label_level.
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from raytransfer.analysis.intervals import clustered_t, student_t
+from raytransfer.analysis.pairs import OUTCOMES, Floats, design_of, measures_by_name
+
+_MONOTONICITY_COLUMNS = [
+    *("measure", "kind", "dial", "dial_kind", "n_layers"),
+    *("estimate", "low", "high", "curves", "constant", "levels", "share_right_way"),
+]
+_MEANS = ["mean", "low", "high", "units"]
+
+
+def dial_means(
+    outcomes: pd.DataFrame, dials: pd.DataFrame, outcomes_named: tuple[str, ...] = ("AnB", "AnB+")
+) -> pd.DataFrame:
+    """Average outcomes at every level of every dial.
+
+    The mean is over (target, seed). Its 95% interval is of Student's t: over seeds for one target; over targets, whose
+    seeds are not independent, for several (``intervals.clustered_t``).
+
+    Args:
+        outcomes: A row for each target, base, n_layers and seed.
+        dials: A row for each base and dial.
+        outcomes_named: Columns of outcomes to average.
+
+    Returns:
+        A row for each kind, dial, outcome, n_layers and level with a value: dial, kind, outcome, n_layers, level, mean,
+        low, high (fractions; NaN ends where there is one unit) and units.
+
+    Raises:
+        ValueError: A column is missing or rows repeat.
+    """
+    placed = _long(outcomes, outcomes_named).merge(dials.dropna(subset=["dial"]), on=["target", "base"])
+    return _cell_means(placed, ["kind", "dial", "outcome", "n_layers", "level"])
+
+
+def grid_means(
+    outcomes: pd.DataFrame, grid: pd.DataFrame, outcomes_named: tuple[str, ...] = ("AnB", "AnB+")
+) -> pd.DataFrame:
+    """Average outcomes in every cell of the two-dimensional grid of dials; means and intervals as in ``dial_means``.
+
+    Args:
+        outcomes: A row for each target, base, n_layers and seed.
+        grid: A row for each base on the grid.
+        outcomes_named: Columns of outcomes to average.
+
+    Returns:
+        A row for each outcome, n_layers and cell with a value: outcome, n_layers, input_level, label_level, mean, low,
+        high and units.
+
+    Raises:
+        ValueError: A column is missing or rows repeat.
+    """
+    placed = _long(outcomes, outcomes_named).merge(grid, on=["target", "base"])
+    return _cell_means(placed, ["outcome", "n_layers", "input_level", "label_level"])
+
+
+def monotonicity(measures: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
+    """Say whether every measure moves the right way along every dial: up for a distance, down for a score.
+
+    A *curve* is the values of one target and seed (one target, for a measure without seeds) along a dial with at least
+    2 levels, at one n where the measure has one. Its number is Spearman's ρ between level and value. The estimate is
+    the mean over curves, with a 95% interval of Student's t, cut off at ±1, that treats curves as independent. A curve
+    that does not move at all (within 1e-9 of its largest value) has no ρ: it is counted as constant, which a measure
+    that is blind to the dial by construction should be.
+
+    Args:
+        measures: A row a value.
+        dials: A row for each base and dial.
+
+    Returns:
+        A row for each measure, dial and n_layers: measure, kind, dial, dial_kind, n_layers (missing where the measure
+        has none), estimate (−1..1; NaN where every curve is constant), low, high (NaN for fewer than 2 curves), curves
+        (that have a ρ), constant (that do not), levels and share_right_way (of the curves with a ρ, those with ρ > 0
+        for a distance and ρ < 0 for a score; NaN without any).
+
+    Raises:
+        ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
+    """
+    measures_by_name(measures)
+    return _monotonicity(measures, dials)
+
+
+def outcome_monotonicity(
+    outcomes: pd.DataFrame, dials: pd.DataFrame, outcomes_named: tuple[str, ...] = OUTCOMES
+) -> pd.DataFrame:
+    """Say whether transfer falls along every dial: ``monotonicity`` of the outcomes, whose right way is down.
+
+    Returns:
+        As ``monotonicity``; measure is the outcome's name and kind is ``outcome``.
+
+    Raises:
+        ValueError: A column is missing or rows repeat.
+    """
+    long = _long(outcomes, outcomes_named).rename(columns={"outcome": "measure"})
+    return _monotonicity(long.assign(kind="outcome"), dials)
+
+
+def _monotonicity(values: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
+    on_dials = dials.dropna(subset=["dial"]).rename(columns={"kind": "dial_kind"})
+    placed = values.merge(on_dials, on=["target", "base"])
+    placed = placed[np.isfinite(placed["value"].to_numpy(dtype=np.float64, na_value=np.nan))]
+    rows: list[dict[str, object]] = []
+    keys = ["kind", "measure", "dial_kind", "dial", "n_layers"]
+    for (kind, measure, dial_kind, dial, n_layers), group in placed.groupby(keys, dropna=False):
+        curves = [curve for _, curve in group.groupby(["target", "seed"], dropna=False) if curve["level"].nunique() > 1]
+        if not curves:
+            continue
+        all_rhos = np.array(
+            [_rho(*(curve[name].to_numpy(dtype=np.float64) for name in ("level", "value"))) for curve in curves]
+        )
+        rhos = all_rhos[np.isfinite(all_rhos)]
+        interval = student_t(rhos)
+        right = rhos > 0 if kind == "distance" else rhos < 0
+        rows.append(
+            {
+                "measure": measure,
+                "kind": kind,
+                "dial": dial,
+                "dial_kind": dial_kind,
+                "n_layers": n_layers,
+                "estimate": interval.estimate,
+                "low": max(interval.low, -1.0) if len(rhos) > 1 else math.nan,
+                "high": min(interval.high, 1.0) if len(rhos) > 1 else math.nan,
+                "curves": len(rhos),
+                "constant": len(all_rhos) - len(rhos),
+                "levels": group["level"].nunique(),
+                "share_right_way": float(right.mean()) if len(rhos) else math.nan,
+            }
+        )
+    return pd.DataFrame(rows, columns=_MONOTONICITY_COLUMNS).astype({"n_layers": "Int64"})
+
+
+def _rho(levels: Floats, values: Floats) -> float:
+    if np.ptp(values) <= 1e-9 * np.abs(values).max():
+        return math.nan
+    return float(spearmanr(levels, values).statistic)
+
+
+def _long(outcomes: pd.DataFrame, outcomes_named: tuple[str, ...]) -> pd.DataFrame:
+    design_of(outcomes, outcomes_named)
+    key = ["target", "base", "n_layers", "seed"]
+    return outcomes.melt(id_vars=key, value_vars=list(outcomes_named), var_name="outcome", value_name="value")
+
+
+def _cell_means(placed: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    rows: list[dict[str, object]] = []
+    ordered = placed.dropna(subset=["value"]).sort_values([*keys, "target", "seed"])
+    for key, cell in ordered.groupby(keys):
+        values = cell["value"].to_numpy(dtype=np.float64)
+        clusters = pd.factorize(cell["target"])[0]
+        interval = clustered_t(values, clusters) if clusters.max() > 0 else student_t(values)
+        numbers = (interval.estimate, interval.low, interval.high, len(cell))
+        rows.append(dict(zip(keys, key, strict=True)) | dict(zip(_MEANS, numbers, strict=True)))
+    return pd.DataFrame(rows, columns=keys + _MEANS)

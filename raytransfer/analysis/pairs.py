@@ -1,0 +1,207 @@
+"""Pairs of tasks, measures matched to them by seed, and resamples of tasks: what the analyses of distance share.
+
+They take *outcomes*, a row for each measured (target, base, n_layers, seed), with fractions such as ``AnB`` (frozen
+transfer's top-1), ``AnB+`` (fine-tuned) and ``boost`` (AnB+ − baseB of the same seed), missing where unfinished; and
+*measures*, a row a value: measure, kind (``distance`` or ``score``), target, base, n_layers (missing where the value
+is the same for all n), seed (missing where the same for all seeds) and value. Values that are not finite count as
+missing. A pair whose base is its own target is a pair like any other: leave it out of *outcomes* if it should not
+count.
+
+The unit is the pair (target, base): the mean over the seeds for which both sides have a value. Pairs that share a task
+are not independent, so resamples and permutations are of tasks. Where the bases and the targets are the same tasks (at
+least two names, and half of all names, are in both roles), one draw of tasks serves both roles; else bases are drawn,
+and independently of them targets, if there is more than one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+OUTCOMES = ("AnB", "AnB+", "boost")
+"""Frozen transfer, fine-tuned transfer, and what the latter gains over training from scratch."""
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+_OUTCOME_KEY = ["target", "base", "n_layers", "seed"]
+_MEASURE_COLUMNS = ["measure", "kind", *_OUTCOME_KEY, "value"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """Names along the axes of all arrays, each sorted.
+
+    Attributes:
+        n_layers: The N numbers of copied layers.
+        targets: The T targets; all tasks where bases and targets are the same ones.
+        bases: The B bases, likewise.
+        seeds: The S seeds.
+        joint: Whether bases and targets are the same tasks.
+    """
+
+    n_layers: pd.Index
+    targets: pd.Index
+    bases: pd.Index
+    seeds: pd.Index
+    joint: bool
+
+
+def design_of(outcomes: pd.DataFrame, columns: tuple[str, ...]) -> Design:
+    """Read the names from outcomes.
+
+    Raises:
+        ValueError: A column is missing, or two rows are of the same target, base, n and seed.
+    """
+    _require(outcomes, [*_OUTCOME_KEY, *columns], "outcomes")
+    _refuse_repeats(outcomes, _OUTCOME_KEY, "outcomes")
+    targets, bases = set(outcomes["target"]), set(outcomes["base"])
+    joint = len(targets & bases) >= max(2, len(targets | bases) / 2)
+    return Design(
+        n_layers=pd.Index(sorted(set(outcomes["n_layers"]))),
+        targets=pd.Index(sorted(targets | bases if joint else targets)),
+        bases=pd.Index(sorted(targets | bases if joint else bases)),
+        seeds=pd.Index(sorted(set(outcomes["seed"]))),
+        joint=joint,
+    )
+
+
+def measures_by_name(measures: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Split measures by name, in the order of the names.
+
+    Raises:
+        ValueError: A column is missing; two rows are of the same value; or a measure's rows differ in kind, or in
+            whether they have an n or a seed.
+    """
+    _require(measures, _MEASURE_COLUMNS, "measures")
+    _refuse_repeats(measures, ["measure", *_OUTCOME_KEY], "measures")
+    by_name = {str(name): rows for name, rows in measures.groupby("measure")}
+    for name, rows in by_name.items():
+        if not set(rows["kind"]) < {"distance", "score"}:
+            raise ValueError(f"measure {name} is of kind {_listed(rows['kind'])}: it is either distance or score")
+        for column in ("n_layers", "seed"):
+            if rows[column].isna().nunique() > 1:
+                raise ValueError(f"measure {name} has a {column} in some rows and none in others")
+    return by_name
+
+
+def outcome_cube(design: Design, outcomes: pd.DataFrame, column: str) -> Floats:
+    """Lay one outcome out as (N, T, B, S); NaN where missing."""
+    at = [getattr(design, axis).get_indexer(outcomes[name]) for axis, name in _AXES]
+    return _filled(design, tuple(at), outcomes[column].to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def measure_cube(design: Design, rows: pd.DataFrame) -> Floats:
+    """Lay one measure out as (N, T, B, S), repeated over every n or seed where it has none; NaN where missing."""
+    axes = [(axis, name) for axis, name in _AXES if rows[name].notna().all()]
+    at = {name: getattr(design, axis).get_indexer(rows[name]) for axis, name in axes}
+    known = np.all([index >= 0 for index in at.values()], axis=0)
+    values = rows["value"].to_numpy(dtype=np.float64, na_value=np.nan)[known]
+    index = tuple(at[name][known] if name in at else slice(None) for _, name in _AXES)
+    # NumPy puts the rows' axis where the (adjacent) indices stood: after n where n is a slice, before seed's slice.
+    shape = [1] * ("n_layers" not in at) + [len(values)] + [1] * ("seed" not in at)
+    return _filled(design, index, values.reshape(shape))
+
+
+def seed_means(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Average two cubes (N, T, B, S) over the seeds that both have: two (N, T, B), NaN where there is no such seed."""
+    both = np.isfinite(x) & np.isfinite(y)
+    seeds = both.sum(axis=-1)
+    none = seeds == 0
+    means = (np.where(both, cube, 0.0).sum(axis=-1) / np.maximum(seeds, 1) for cube in (x, y))
+    mean_x, mean_y = (np.where(none, np.nan, mean) for mean in means)
+    return mean_x, mean_y
+
+
+def resampled_tasks(design: Design, resamples: int, seed: int) -> tuple[Counts, Counts]:
+    """Draw tasks with replacement: how often each target and each base is in each resample.
+
+    The multiplicity of a pair is the product of its two tasks'.
+
+    Returns:
+        (R, T) and (R, B) counts; the same array twice where bases and targets are the same tasks, and all ones for a
+        single target.
+    """
+    rng = np.random.default_rng(seed)
+    bases = _multinomial(rng, len(design.bases), resamples)
+    if design.joint:
+        return bases, bases
+    return _multinomial(rng, len(design.targets), resamples), bases
+
+
+def permuted_tasks(design: Design, permutations: int, seed: int) -> Counts:
+    """Draw permutations of the bases; of all tasks, where bases and targets are the same ones: (P, B)."""
+    rng = np.random.default_rng(seed)
+    return rng.permuted(np.tile(np.arange(len(design.bases)), (permutations, 1)), axis=1)
+
+
+def permuted_values(design: Design, values: Floats, targets: Counts, bases: Counts, places: Counts) -> Floats:
+    """Give pairs the values of other pairs, by permutations of tasks.
+
+    Where bases and targets are the same tasks, a pair takes the value of the pair whose two tasks take its tasks'
+    places (Mantel 1967, *The detection of disease clustering and a generalized regression approach*); NaN where that
+    pair has none. Else targets stay, and a target's values are put into the order in which the permutation puts their
+    bases: the same for all targets that have the same bases.
+
+    Args:
+        design: What the arrays' axes are.
+        values: (T, B) values.
+        targets: (K,) positions of the pairs' targets.
+        bases: (K,) positions of the pairs' bases.
+        places: Output of ``permuted_tasks``.
+
+    Returns:
+        (P, K) values.
+    """
+    if design.joint:
+        return values[places[:, targets], places[:, bases]]
+    moved = np.empty((len(places), len(bases)))
+    for target in np.unique(targets):
+        here = np.flatnonzero(targets == target)
+        order = places[:, bases[here]].argsort(axis=1)
+        moved[:, here] = values[target, bases[here]][order]
+    return moved
+
+
+def percentiles(values: Floats) -> tuple[Floats, Floats]:
+    """Ends of the 95% percentile interval over the first axis, of the values that are not NaN.
+
+    NaN where fewer than half of the resamples have a value.
+    """
+    low, high = (np.full(values.shape[1:], np.nan) for _ in range(2))
+    enough = np.isfinite(values).sum(axis=0) >= max(len(values) / 2, 1)
+    if enough.any():
+        low[enough], high[enough] = np.nanpercentile(values[:, enough], [2.5, 97.5], axis=0)
+    return low, high
+
+
+_AXES = (("n_layers", "n_layers"), ("targets", "target"), ("bases", "base"), ("seeds", "seed"))
+
+
+def _filled(design: Design, index: tuple[NDArray[np.intp] | slice, ...], values: Floats) -> Floats:
+    cube = np.full([len(getattr(design, axis)) for axis, _ in _AXES], np.nan)
+    cube[index] = values
+    return cube
+
+
+def _multinomial(rng: np.random.Generator, tasks: int, resamples: int) -> Counts:
+    if not tasks:
+        return np.zeros((resamples, 0), dtype=np.int64)
+    return rng.multinomial(tasks, np.full(tasks, 1 / tasks), size=resamples)
+
+
+def _require(frame: pd.DataFrame, columns: list[str], name: str) -> None:
+    if missing := [column for column in columns if column not in frame.columns]:
+        raise ValueError(f"{name} lack the column {_listed(missing)}; they have {_listed(frame.columns)}")
+
+
+def _refuse_repeats(frame: pd.DataFrame, key: list[str], name: str) -> None:
+    repeated = frame.loc[frame.duplicated(key), key]
+    if not repeated.empty:
+        first = ", ".join(f"{column} {value}" for column, value in repeated.iloc[0].items())
+        raise ValueError(f"{name} hold more than one row of the same {first}")
+
+
+def _listed(names: object) -> str:
+    return ", ".join(dict.fromkeys(map(str, names)))  # type: ignore[call-overload]  # any iterable of names

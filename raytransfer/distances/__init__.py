@@ -1,0 +1,63 @@
+"""Distances between tasks: how far apart two samples of labelled images are, by each measure.
+
+To add one, write a function of two samples in a file of its own, and add its line to ``DISTANCES``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from raytransfer.distances.fid import fid
+from raytransfer.distances.mmd import mmd2
+from raytransfer.distances.ntk import ntk_residual
+from raytransfer.distances.otdd import otdd
+from raytransfer.distances.overlap import class_overlap
+from raytransfer.distances.proxy_a import proxy_a
+from raytransfer.distances.sample import Sample
+from raytransfer.distances.task2vec import task2vec
+from raytransfer.distances.tree import Tree, parse_tree, tree_distance
+
+__all__ = ["DIAL_KINDS", "DISTANCES", "Distance", "Sample", "Tree", "parse_tree"]
+
+# What a dial may change of a task: its pixels (blur, noise, shuffling, another data set), which classes it has, how
+# the same images are labelled (classes merged, split or other ones), and what part of its labels is random.
+DIAL_KINDS = ("input", "shared", "labelling", "random labels")
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A measure of how far apart two tasks are.
+
+    Attributes:
+        function: From source and target to the distance, larger the further apart they are.
+        reads: What it looks at: ``features``, pixels or outputs of a stage of a probe network; ``pixels`` alone;
+            ``probe``, a probe network and the images as it takes them; or ``classes``, their names alone.
+        blind_to: Kinds of dial that it cannot see by construction, of ``DIAL_KINDS``.
+        meaning: One line for people.
+        symmetric: Whether it is the same in both directions.
+    """
+
+    function: Callable[[Sample, Sample], float]
+    reads: Literal["features", "pixels", "probe", "classes"]
+    blind_to: frozenset[str]
+    meaning: str
+    symmetric: bool = True
+
+
+_SEES_ALL: frozenset[str] = frozenset()
+_NO_LABELS = frozenset({"labelling", "random labels"})
+_NO_IMAGES = frozenset({"input", "random labels"})
+_NO_IMAGES_NOR_MERGING = frozenset({"input", "labelling", "random labels"})
+
+DISTANCES: dict[str, Distance] = {
+    "proxy-A": Distance(proxy_a, "features", _NO_LABELS, "how well a classifier tells their images apart, 0..2"),
+    "MMD2": Distance(mmd2, "features", _NO_LABELS, "squared distance of kernel means, about 0..2"),
+    "FID": Distance(fid, "features", _NO_LABELS, "squared Fréchet distance of Gaussians of their images"),
+    "OTDD": Distance(otdd, "features", _SEES_ALL, "debiased cost of moving labelled images, squared units"),
+    "Task2Vec": Distance(task2vec, "probe", _SEES_ALL, "how much other filters of a probe matter, 0..1"),
+    "NTK residual": Distance(ntk_residual, "pixels", _SEES_ALL, "squared move of a wide network", symmetric=False),
+    "class overlap": Distance(
+        class_overlap, "classes", _NO_IMAGES, "part of all their classes they do not share, 0..1"
+    ),
+    "tree": Distance(tree_distance, "classes", _NO_IMAGES_NOR_MERGING, "way between classes in a hierarchy, 0..1"),
+}

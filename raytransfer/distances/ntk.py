@@ -1,0 +1,61 @@
+"""How far the weights of a two-layer network must move from one task to fit another."""
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from raytransfer.distances.sample import Features, Sample, check_comparable
+from raytransfer.errors import UserError
+
+_RIDGE = 1e-3 * 0.5  # ½ is every diagonal entry of H
+
+
+def ntk_residual(source: Sample, target: Sample) -> float:
+    """(1/n_Q) Σ_classes (y_Q − y_{P→Q})ᵀ (H_Q)⁻¹ (y_Q − y_{P→Q}), with y_{P→Q} = H_PQᵀ (H_P)⁻¹ y_P.
+
+    Liu et al. 2019, *Towards understanding the transferability of deep representations*, in our definition: the squared
+    bound on how far an infinitely wide two-layer ReLU network, trained on the source P, moves on the target Q, for each
+    target image. H_ij = xᵢᵀxⱼ (π − arccos xᵢᵀxⱼ) / 2π, images scaled to unit norm. Labels are one-hot over the
+    classes of both samples, and classes of one name share a column. H_P and H_Q get 5e-4 added to their diagonals of ½,
+    so that copies of an image leave them invertible; copies with different labels cost up to 2,000 each.
+
+    Not symmetric. An all-zero image has no direction: a network without biases gives 0 for it whatever its weights, so
+    such images are left out, of n_Q too.
+
+    Returns:
+        At least 0; 0 where the source's network is right on the target already.
+
+    Raises:
+        UserError: The features differ in length, or all images of a sample are zero.
+    """
+    check_comparable(source, target)
+    names = sorted({*source.classes, *target.classes})
+    x_p, y_p = _directions(source, names)
+    x_q, y_q = _directions(target, names)
+    predicted = _kernel(x_p, x_q).T @ _solve(x_p, y_p)
+    residual = y_q - predicted
+    return float((residual * _solve(x_q, residual)).sum() / len(x_q))
+
+
+def _directions(sample: Sample, names: list[str]) -> tuple[Features, Features]:
+    """(n, D) images of unit norm, without the all-zero ones, and their (n, len(names)) one-hot labels."""
+    # Divided by the largest value first, which no square of can underflow or overflow.
+    largest = np.abs(sample.features).max(axis=1)
+    kept = largest > 0
+    if not kept.any():
+        raise UserError(f"{sample.name}: all its images are zero, and the NTK residual needs directions")
+    scaled = sample.features[kept] / largest[kept, None]
+    columns = np.array([names.index(name) for name in sample.classes])
+    one_hot = np.eye(len(names))[columns[sample.labels[kept]]]
+    return scaled / np.linalg.norm(scaled, axis=1, keepdims=True), one_hot
+
+
+def _kernel(x: Features, other: Features) -> Features:
+    """(n, m) H∞ of unit-norm images."""
+    cosine = np.clip(x @ other.T, -1.0, 1.0)
+    return np.asarray(cosine * (np.pi - np.arccos(cosine)) / (2 * np.pi), dtype=np.float64)
+
+
+def _solve(x: Features, y: Features) -> Features:
+    """(H(x, x) + ridge)⁻¹ y."""
+    factor = cho_factor(_kernel(x, x) + _RIDGE * np.eye(len(x)), lower=True, overwrite_a=True, check_finite=False)
+    return np.asarray(cho_solve(factor, y, check_finite=False), dtype=np.float64)

@@ -1,0 +1,175 @@
+"""Task2Vec: which of a network's filters matter to a task."""
+
+import copy
+import math
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from scipy.spatial.distance import cosine
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from torch.func import functional_call, grad, vmap
+
+from raytransfer.distances.content import DIGEST_BYTES, content_order, digests
+from raytransfer.distances.sample import Features, Labels, Sample
+from raytransfer.errors import UserError
+from raytransfer.networks import Network
+
+_MAX_IMAGES = 500
+_BATCH = 25
+_GRADIENTS = 25_000_000  # numbers held at once: each image of a batch has a gradient for every weight
+_EMBEDDINGS: WeakKeyDictionary[Sample, Features] = WeakKeyDictionary()
+
+
+def task2vec(source: Sample, target: Sample) -> float:
+    """Cosine distance of the tasks' embeddings F, normalised by their sum: of F_P/(F_P + F_Q) and F_Q/(F_P + F_Q).
+
+    Achille et al. 2019, *Task2Vec: task embedding for meta-learning*, the symmetric distance; ``embedding`` says what
+    F is. Filters that matter to neither task are left out.
+
+    Returns:
+        0 (the same filters matter as much) to 1, which it also is where to one task alone no filter matters.
+
+    Raises:
+        UserError: A sample has no inputs or no probe, their probes differ, or a task has a single class.
+    """
+    (_, one), (_, other) = _probed(source), _probed(target)
+    if not _equal(one, other):
+        raise UserError(f"{source.name} and {target.name}: Task2Vec compares tasks under one probe network, not two")
+    a, b = embedding(source), embedding(target)
+    if not a.any() or not b.any():  # as of a task whose images are all equal; a cosine with 0 is undefined
+        return float(a.any() != b.any())
+    used = a + b > 0
+    total = a[used] + b[used]
+    return float(max(0.0, cosine(a[used] / total, b[used] / total)))
+
+
+def embedding(sample: Sample) -> Features:
+    """The diagonal Fisher information of the probe's weights on a task, averaged over each filter.
+
+    A linear head is fitted on the outputs of all stages but the probe's own head (logistic regression, L2, C = 1, on
+    standardised outputs, with all images). Then for each weight w of those stages
+    F_w = mean over images of Σ_k p(k|x) (∂ log p(k|x) / ∂w)², in eval mode, and F of a filter (an output channel of a
+    convolution, a unit of a full layer) is the mean over its weights; biases and normalisation layers are left out.
+
+    The sum over classes is estimated by one gradient an image, of Σ_k s_k √p(k|x) log p(k|x) with the p under the root
+    held fixed and random signs s_k = ±1: the square of it has that sum as its mean, at a cost that does not grow with
+    classes. Signs are digests of the image, and at most 500 images are used, the first by their digests: the order of
+    the sample changes nothing.
+
+    A sample's embedding is kept as long as the sample is, so that each is computed once for all pairs.
+
+    Args:
+        sample: With inputs and probe; neither is changed.
+
+    Returns:
+        (filters,) the embedding, at least 0, in the order of the probe's parameters.
+
+    Raises:
+        UserError: The sample has no inputs or no probe, or a single class.
+    """
+    if sample not in _EMBEDDINGS:
+        inputs, probe = _probed(sample)
+        if len(sample.classes) < 2:
+            raise UserError(f"{sample.name}: Task2Vec fits a head, which takes at least 2 classes, not 1")
+        order = content_order(inputs.numpy(force=True), sample.labels)
+        inputs = inputs[torch.as_tensor(order, device=inputs.device)]
+        body = Body(probe)
+        with torch.no_grad():
+            outputs = torch.cat([body(batch) for batch in torch.split(inputs, _BATCH)])
+            head = fit_head(outputs, sample.labels[order])
+            used = inputs[:_MAX_IMAGES]
+            _EMBEDDINGS[sample] = fisher(body, head, used, random_signs(used, len(sample.classes)))
+    return _EMBEDDINGS[sample]
+
+
+def _probed(sample: Sample) -> tuple[torch.Tensor, Network]:
+    if sample.inputs is None or sample.probe is None:
+        raise UserError(f"{sample.name}: Task2Vec needs a probe network and the images as it takes them")
+    return sample.inputs, sample.probe
+
+
+def _equal(one: Network, other: Network) -> bool:
+    a, b = one.module.state_dict(), other.module.state_dict()
+    return a.keys() == b.keys() and all(a[key].shape == b[key].shape and a[key].equal(b[key]) for key in a)
+
+
+class Body(nn.Module):
+    """A copy of a network without its head, in eval mode, from images to flat outputs."""
+
+    def __init__(self, probe: Network) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(probe.module).eval()
+        for layer in self.module.modules():
+            if hasattr(layer, "inplace"):  # per-sample gradients cannot pass through what overwrites its input
+                layer.__dict__["inplace"] = False
+        self.network = Network(self.module, probe.stages)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(B, d) outputs of the stage before the head."""
+        return self.network.through(inputs, 0, -1).flatten(1)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Weights of convolutions and full layers."""
+        names = {f"module.{name}" for name in self.network.first_names(len(self.network.stages) - 1)}
+        return {name: w.detach() for name, w in self.named_parameters() if name in names and w.ndim > 1}
+
+
+def fit_head(outputs: torch.Tensor, labels: Labels) -> nn.Linear:
+    """Fit the linear head of a task: logistic regression, with the standardisation folded into its weights.
+
+    Args:
+        outputs: (n, d) outputs of the body.
+        labels: (n,) 0..K-1, K at least 2.
+    """
+    features = outputs.double().numpy(force=True)
+    scaler = StandardScaler().fit(features)
+    model = LogisticRegression(max_iter=1000).fit(scaler.transform(features), labels)
+    weight, bias = model.coef_ / scaler.scale_, model.intercept_ - model.coef_ @ (scaler.mean_ / scaler.scale_)
+    if len(weight) == 1:  # two classes have one logit, that of the second
+        weight, bias = np.concatenate([0 * weight, weight]), np.append(0 * bias, bias)
+    head = nn.Linear(weight.shape[1], len(weight), device="meta")
+    head.weight, head.bias = (nn.Parameter(torch.as_tensor(part).to(outputs)) for part in (weight, bias))
+    return head
+
+
+def random_signs(inputs: torch.Tensor, classes: int) -> torch.Tensor:
+    """(n, classes) of ±1 that depend on each image's content alone."""
+    # The first bytes of a digest order the images, and so choose them: they are not random any more.
+    length = DIGEST_BYTES + math.ceil(classes / 8)
+    rows = [
+        np.frombuffer(digest[DIGEST_BYTES:], np.uint8) for digest in digests(inputs.numpy(force=True), length=length)
+    ]
+    bits = np.unpackbits(np.stack(rows), axis=1)[:, :classes]
+    signs: torch.Tensor = torch.as_tensor(bits).to(inputs) * 2 - 1
+    return signs
+
+
+def fisher(body: Body, head: nn.Linear, inputs: torch.Tensor, signs: torch.Tensor) -> Features:
+    """Mean over images and over each filter's weights of (∂/∂w Σ_k s_k √p(k|x) log p(k|x))², p under the root fixed.
+
+    Args:
+        body: The probe without its head.
+        head: The task's head.
+        inputs: (n, C, H, W) images.
+        signs: (n, K) of ±1.
+
+    Returns:
+        (filters,) in the order of the body's weights.
+    """
+    weights = body.weights()
+
+    def signed(weights: dict[str, torch.Tensor], image: torch.Tensor, signs: torch.Tensor) -> torch.Tensor:
+        log_p: torch.Tensor = head(functional_call(body, weights, (image[None],)))[0].log_softmax(0)
+        return (signs * (log_p.detach() / 2).exp() * log_p).sum()
+
+    per_image = vmap(grad(signed), in_dims=(None, 0, 0))
+    total: Features = np.zeros(sum(len(w) for w in weights.values()))
+    batch = max(1, min(_BATCH, _GRADIENTS // sum(w.numel() for w in weights.values())))
+    for images, their_signs in zip(torch.split(inputs, batch), torch.split(signs, batch), strict=True):
+        gradients = per_image(weights, images, their_signs)
+        filters = [gradients[name].square().flatten(2).mean(2).double().sum(0) for name in weights]
+        total += torch.cat(filters).numpy(force=True)
+    return total / len(inputs)

@@ -1,0 +1,64 @@
+"""Scores of one trained representation on one target task: the larger, the better it should transfer.
+
+A score is a function of one `Representation` in a file of its own, and a line here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from raytransfer.scores.cka import cka
+from raytransfer.scores.gbc import gbc
+from raytransfer.scores.hscore import hscore
+from raytransfer.scores.knn import knn
+from raytransfer.scores.leep import leep
+from raytransfer.scores.linear_probe import linear_probe
+from raytransfer.scores.logme import logme
+from raytransfer.scores.nce import nce
+from raytransfer.scores.representation import Representation
+from raytransfer.scores.transrate import transrate
+
+__all__ = ["SCORES", "Representation", "Score"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A score and what is known of it.
+
+    Attributes:
+        function: The score, a pure function.
+        reads: What it looks at: ``stage`` the features of one stage; ``head`` the whole network's softmax;
+            ``reference`` also the same stage of the target's own network.
+        low: The least it can be; None where there is no bound, or one that depends on the number of classes.
+        high: The most it can be, likewise.
+        meaning: One line for people.
+    """
+
+    function: Callable[[Representation], float]
+    reads: Literal["stage", "head", "reference"]
+    low: float | None
+    high: float | None
+    meaning: str
+
+
+SCORES: dict[str, Score] = {
+    "LogME": Score(function=logme, reads="stage", low=None, high=None, meaning="evidence of a Bayesian linear model"),
+    "LEEP": Score(
+        function=leep, reads="head", low=None, high=0.0, meaning="log-likelihood by way of the source's classes"
+    ),
+    "NCE": Score(
+        function=nce, reads="head", low=None, high=0.0, meaning="labels known from the source's class, −H(Y|Z)"
+    ),
+    "H-score": Score(function=hscore, reads="stage", low=0.0, high=None, meaning="share of spread between the classes"),
+    "TransRate": Score(
+        function=transrate, reads="stage", low=0.0, high=None, meaning="coding rate that labels explain"
+    ),
+    "GBC": Score(function=gbc, reads="stage", low=None, high=0.0, meaning="overlap of classes as Gaussians, negative"),
+    "kNN": Score(function=knn, reads="stage", low=0.0, high=1.0, meaning="held-out accuracy of 5 nearest neighbours"),
+    "linear probe": Score(
+        function=linear_probe, reads="stage", low=0.0, high=1.0, meaning="held-out accuracy of a logistic regression"
+    ),
+    "CKA": Score(
+        function=cka, reads="reference", low=-1.0, high=1.0, meaning="likeness to the target's own network, debiased"
+    ),
+}

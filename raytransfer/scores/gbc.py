@@ -1,0 +1,46 @@
+"""GBC: how much the classes overlap, each taken for a Gaussian."""
+
+import numpy as np
+from scipy import linalg
+
+from raytransfer.scores.representation import Features, Representation
+from raytransfer.scores.scaling import centred_to_unit_norm
+
+_DIMENSIONS = 64
+_LEAST_VARIANCE = 1e-4
+
+
+def gbc(r: Representation) -> float:
+    """Gaussian Bhattacharyya coefficients between classes, negative (−K(K − 1) at worst, 0 at best).
+
+        GBC = −Σ_{i≠j} exp(−D_B(i, j)),  D_B = ‖μ_i − μ_j‖²/(8σ²) + d/2 ln(σ²/(σ_i σ_j)),  σ² = (σ_i² + σ_j²)/2
+
+    over ordered pairs of classes, after a principal component analysis to d = min(64, D, n − 1) dimensions. Covariances
+    are spherical, the default of the authors' code: σ_c² is the mean over dimensions of the class's variance (over
+    n_c). The features are first divided by one number, so that the kept dimensions have a mean variance of 1, and σ_c²
+    is at least 1e-4 of that. A factor, a shift or a rotation of the features changes nothing. Constant features score
+    −K(K − 1).
+
+    Source: Pándy, Agostinelli, Uijlings, Ferrari, Mensink 2022, "Transferability estimation using Bhattacharyya class
+    separability" (arXiv 2111.12780), section 3.
+    """
+    features = _principal_components(centred_to_unit_norm(r.features))
+    d = features.shape[1]
+    classes = [features[r.labels == label] for label in range(r.labels.max() + 1)]
+    means = np.stack([members.mean(axis=0) for members in classes])
+    variances = np.maximum([members.var(axis=0).mean() for members in classes], _LEAST_VARIANCE)
+    first, second = np.triu_indices(len(classes), k=1)
+    shared = (variances[first] + variances[second]) / 2
+    distances = ((means[first] - means[second]) ** 2).sum(axis=1) / (8 * shared)
+    distances += d / 2 * np.log(shared / np.sqrt(variances[first] * variances[second]))
+    return -2 * float(np.exp(-distances).sum())
+
+
+def _principal_components(centred: Features) -> Features:
+    """The first components of each row, (n, d), of mean variance 1 (or all 0)."""
+    n, d = centred.shape
+    kept = min(_DIMENSIONS, d, n - 1)
+    gram = centred @ centred.T if n < d else centred.T @ centred
+    values, vectors = linalg.eigh(gram, subset_by_index=(len(gram) - kept, len(gram) - 1))
+    components: Features = vectors * np.sqrt(np.maximum(values, 0)) if n < d else centred @ vectors
+    return components / (np.sqrt((components**2).mean()) or 1.0)

@@ -1,0 +1,152 @@
+"""Dials at work: a task's images and labels, moved away from those of its data set.
+
+Every dial draws from the seed, the data and itself alone, so that turning one leaves what the others drew, and a share
+of random labels contains every smaller share of the same seed.
+"""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
+from scipy.special import ndtri
+
+from raytransfer.specs import Dials
+from raytransfer.tasks.decode import Images, Labels
+from raytransfer.tasks.draws import stable_permutation
+
+Pixels = npt.NDArray[np.float32]
+
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Rec. 601
+
+
+def dialled_images(images: Images, rows: Labels, dials: Dials, key: str) -> Images:
+    """The images of these rows with the dials of pixels applied.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        rows: (n,) which of them.
+        dials: The dials.
+        key: Names the array, so that two arrays get different noise.
+
+    Returns:
+        (n, C, H, W) uint8; every dial rounds to whole pixels and clips them to 0..255.
+    """
+    pixels: Images = images[rows]
+    if dials.resolution_px is not None:
+        pixels = _whole(_coarse(pixels, dials.resolution_px))
+    if dials.blur_px:
+        sigma = (0, dials.blur_px, dials.blur_px)
+        pixels = _whole(np.stack([gaussian_filter(image.astype(np.float32), sigma) for image in pixels]))
+    if dials.grey:
+        luma = np.einsum("nchw,c->nhw", pixels.astype(np.float32), _LUMA)[:, None]
+        pixels = _whole(pixels + np.float32(dials.grey) * (luma - pixels))
+    if dials.inverted:
+        pixels = 255 - pixels
+    if dials.noise:
+        uniform = _uniform(rows, pixels[0].size, "noise", dials.seed, key)
+        normal = ndtri(uniform).astype(np.float32).reshape(pixels.shape)
+        pixels = _whole(pixels + np.float32(dials.noise) * normal)
+    if dials.shuffle_px is not None:
+        pixels = _shuffled(pixels, dials.shuffle_px, dials.seed)
+    return pixels
+
+
+def _whole(pixels: Pixels) -> Images:
+    return np.rint(pixels).clip(0, 255).astype(np.uint8)
+
+
+def _coarse(pixels: Images, resolution_px: int) -> Pixels:
+    import torch  # slow, and few tasks are made coarse
+    from torch.nn import functional
+
+    height, width = pixels.shape[2:]
+    factor = resolution_px / min(height, width)
+    size = [max(1, round(height * factor)), max(1, round(width * factor))]
+    small = functional.interpolate(torch.from_numpy(pixels).float(), size=size, mode="area")
+    large = functional.interpolate(small, size=[height, width], mode="bilinear", align_corners=False)
+    coarse: Pixels = large.numpy()
+    return coarse
+
+
+def _shuffled(pixels: Images, block: int, seed: int) -> Images:
+    count, channels, height, width = pixels.shape
+    down, across = height // block, width // block
+    order = stable_permutation(down * across, "shuffle", seed, block)
+    blocks = pixels.reshape(count, channels, down, block, across, block).transpose(0, 2, 4, 1, 3, 5)
+    mixed = blocks.reshape(count, down * across, channels, block, block)[:, order]
+    whole = mixed.reshape(count, down, across, channels, block, block).transpose(0, 3, 1, 4, 2, 5)
+    return np.ascontiguousarray(whole.reshape(pixels.shape))
+
+
+def _uniform(rows: Labels, each: int, *key: str | int) -> npt.NDArray[np.float64]:
+    """Uniform numbers (n, each) in (0, 1): those of a row depend on the key and the row alone.
+
+    They come from the raw output of PCG64, which NumPy promises to keep.
+    """
+    seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:16], "big")
+    out = np.empty((len(rows), each))
+    for i, row in enumerate(rows.tolist()):
+        raw = np.random.PCG64(seed).advance(row * each).random_raw(each)
+        out[i] = ((raw >> np.uint64(11)) + 0.5) * 2.0**-53
+    return out
+
+
+class Relabelling:
+    """From the classes of images to a task's labels.
+
+    Args:
+        dials: The dials.
+        classes: K, the task's classes.
+        images: (N, C, H, W) uint8, the data set's training images.
+        rows: (n,) those of the task's classes, all of them: their brightness says where labels are cut, so that a draw
+            of fewer images has the same labels.
+        own: (n,) their classes 0..K-1.
+    """
+
+    def __init__(self, dials: Dials, classes: int, images: Images, rows: Labels, own: Labels) -> None:
+        self._dials = dials
+        labels = dials.merged or classes
+        self._merged = np.arange(classes) if dials.merged is None else merged_into(classes, labels, dials.seed)
+        self._count = labels * (dials.split or 1)
+        if dials.labelling == "brightness":
+            self._edges = _edges(_brightness(images, rows), np.zeros_like(own), 1, classes)
+        elif dials.split is not None:
+            self._edges = _edges(_brightness(images, rows), self._merged[own], labels, dials.split)
+
+    def __call__(self, images: Images, rows: Labels, own: Labels, key: str) -> Labels:
+        """Labels (n,) of the images of these rows, whose classes are ``own``; ``key`` names the array."""
+        dials, labels = self._dials, self._merged[own]
+        if dials.labelling == "brightness":
+            labels = _part(_brightness(images, rows), np.zeros_like(own), self._edges)
+        elif dials.split is not None:
+            labels = labels * dials.split + _part(_brightness(images, rows), labels, self._edges)
+        if dials.random_labels:
+            drawn, new = _uniform(rows, 2, "random labels", dials.seed, key).T
+            labels = np.where(drawn < dials.random_labels, (new * self._count).astype(np.int64), labels)
+        return labels
+
+
+def merged_into(classes: int, labels: int, seed: int) -> Labels:
+    """The label (classes,), 0..labels - 1, of each class after a random merging, as even as it goes."""
+    groups = np.empty(classes, dtype=np.int64)
+    groups[stable_permutation(classes, "merged", seed)] = np.arange(classes) % labels
+    return groups
+
+
+def _brightness(images: Images, rows: Labels) -> npt.NDArray[np.float64]:
+    """Mean pixel (n,)."""
+    brightness: npt.NDArray[np.float64] = images[rows].reshape(len(rows), -1).mean(axis=1, dtype=np.float64)
+    return brightness
+
+
+def _edges(brightness: npt.NDArray[np.float64], groups: Labels, count: int, parts: int) -> npt.NDArray[np.float64]:
+    """Edges (count, parts - 1) that cut each group into parts of equal size, as far as ties allow."""
+    quantiles = np.arange(1, parts) / parts
+    return np.stack([np.quantile(brightness[groups == group], quantiles) for group in range(count)])
+
+
+def _part(brightness: npt.NDArray[np.float64], groups: Labels, edges: npt.NDArray[np.float64]) -> Labels:
+    """The part (n,), 0..parts - 1, of each image in its group."""
+    parts: Labels = (brightness[:, None] > edges[groups]).sum(axis=1).astype(np.int64)
+    return parts

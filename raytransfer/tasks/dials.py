@@ -1,0 +1,103 @@
+"""Which dials a task can have: every value checked before anything runs."""
+
+import dataclasses
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from raytransfer.errors import UserError
+from raytransfer.specs import Dials
+
+INPUT_DIALS = ("resolution_px", "blur_px", "grey", "inverted", "noise", "shuffle_px")
+LABEL_DIALS = ("labelling", "merged", "split", "random_labels")
+
+_DRAWN = ("noise", "shuffle_px", "merged", "random_labels")  # dials that draw random numbers
+_WHOLE = 2**31 - 1
+
+
+def _at_least(low: int) -> tuple[Callable[[Any], bool], str]:
+    return lambda v: low <= v <= _WHOLE, f"be a whole number of at least {low}"
+
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "resolution_px": _at_least(1),
+    "blur_px": (lambda v: 0 <= v <= 1000, "lie in 0..1000"),
+    "grey": (lambda v: 0 <= v <= 1, "lie in 0..1"),
+    "inverted": (lambda v: isinstance(v, bool), "be true or false"),
+    "noise": (lambda v: 0 <= v <= 1000, "lie in 0..1000, as a standard deviation of pixels on 0..255"),
+    "shuffle_px": _at_least(1),
+    "labelling": (lambda v: v in ("class", "brightness"), "be class or brightness"),
+    "merged": _at_least(2),
+    "split": _at_least(2),
+    "random_labels": (lambda v: 0 <= v <= 1, "lie in 0..1"),
+}
+
+
+def check_dials(
+    values: dict[str, Any], *, shape: tuple[int, int, int], classes: int, per_class: int, seed: int
+) -> Dials | None:
+    """Dials from what a user gave, once every value has been checked against the task.
+
+    What leaves the task as it is counts as not given, so that the same task is always the same spec.
+
+    Args:
+        values: Values by the name of the dial; None where it is left alone.
+        shape: Channels, height and width of the images.
+        classes: Classes of the task.
+        per_class: Training images of its smallest class.
+        seed: Seed for those dials that draw.
+
+    Returns:
+        The dials; None where all are left alone.
+
+    Raises:
+        UserError: A dial is unknown, a value is out of range, or the images or classes do not allow it.
+    """
+    hints = typing.get_type_hints(Dials)
+    given = {name: value for name, value in values.items() if value is not None}
+    for name, value in given.items():
+        if name not in _RULES:
+            raise UserError(f"{name}={value} is no dial; there are {', '.join(_RULES)}")
+        holds, rule = _RULES[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        fits = {float: number, int | None: whole}.get(hints[name], True)
+        if not fits or not holds(value):
+            raise UserError(f"{name}={value} must {rule}")
+    plain = dataclasses.asdict(Dials())
+    channels, height, width = shape
+    side = min(height, width)
+    plain |= {"resolution_px": side, "shuffle_px": height if height == width else None, "merged": classes}
+    turned = {name: value for name, value in given.items() if value != plain[name]}
+    _check_against_task(turned, channels, height, width, classes, per_class)
+    if not turned:
+        return None
+    return Dials(**turned, seed=seed if any(name in _DRAWN for name in turned) else 0)
+
+
+def _check_against_task(
+    turned: dict[str, Any], channels: int, height: int, width: int, classes: int, per_class: int
+) -> None:
+    if "grey" in turned and channels != 3:
+        raise UserError(f"grey={turned['grey']} takes colour out of images that have none: they have 1 channel")
+    resolution = turned.get("resolution_px")
+    if resolution is not None and resolution > min(height, width):
+        raise UserError(f"resolution_px={resolution} must not exceed the images' side of {min(height, width)} pixels")
+    block = turned.get("shuffle_px")
+    if block is not None and (height % block or width % block):
+        fitting = [size for size in range(1, min(height, width)) if not height % size and not width % size]
+        raise UserError(
+            f"shuffle_px={block} must divide the images' side of {height} x {width} pixels into several blocks: "
+            f"choose from {', '.join(map(str, fitting))}"
+        )
+    if "labelling" in turned and ("merged" in turned or "split" in turned):
+        raise UserError("labelling=brightness leaves no classes to be merged or split: choose one of them")
+    merged = turned.get("merged")
+    if merged is not None and merged > classes:
+        raise UserError(f"merged={merged} must not exceed the task's {classes} classes")
+    split = turned.get("split")
+    if split is not None and 2 * split > per_class:
+        raise UserError(
+            f"split={split} leaves fewer than 2 training images a label: the smallest class has {per_class}, which "
+            f"allows at most {per_class // 2}"
+        )

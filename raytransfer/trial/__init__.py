@@ -1,0 +1,42 @@
+"""One trial, from its spec to its rows: a training, a distance or a score."""
+
+import platform
+import traceback
+
+from raytransfer.specs import DistanceSpec, ScoreSpec, TrialSpec
+from raytransfer.store import Store, publish_failure
+from raytransfer.trial.measuring import run_distance, run_score
+from raytransfer.trial.site import Site, device_name
+from raytransfer.trial.training import prepare, run_training, training_seed, untrained
+
+__all__ = ["Site", "attempt", "device_name", "prepare", "run", "training_seed", "untrained"]
+
+
+def run(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozenset()) -> None:
+    """Do what a spec says and publish what came out.
+
+    Args:
+        spec: What to run.
+        site: Where.
+        checkpoint_steps: For a base, training steps whose weights other trials need.
+    """
+    if isinstance(spec, DistanceSpec):
+        run_distance(spec, site)
+    elif isinstance(spec, ScoreSpec):
+        run_score(spec, site)
+    else:
+        run_training(spec, site, checkpoint_steps)
+
+
+def attempt(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozenset()) -> str | None:
+    """Run a trial; if it raises, write the reason into the store and give it back.
+
+    It is not tried again in the same sweep: on the same machine it would most likely raise again.
+    """
+    try:
+        run(spec, site, checkpoint_steps)
+    except Exception:  # whatever went wrong, the other trials of the sweep are worth their results
+        reason = f"on {platform.node()}: {traceback.format_exc()}"
+        publish_failure(Store(site.root), spec.id, reason)
+        return reason
+    return None

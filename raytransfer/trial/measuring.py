@@ -1,0 +1,221 @@
+"""A distance between two tasks, or a score of a network on a task, from its spec to its row."""
+
+import functools
+import json
+import math
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from raytransfer.distances import DISTANCES
+from raytransfer.distances.sample import Sample
+from raytransfer.distances.tree import parse_tree
+from raytransfer.networks import Network
+from raytransfer.scores import SCORES
+from raytransfer.scores.representation import Representation
+from raytransfer.specs import DistanceSpec, PretrainSpec, ScoreSpec, TaskSpec, to_json
+from raytransfer.store import Store, load_checkpoint, publish
+from raytransfer.tasks import TaskData, label_names, load_task
+from raytransfer.tasks.draws import stable_permutation
+from raytransfer.training import DeviceData
+from raytransfer.trial.site import Site, occasion
+from raytransfer.trial.training import untrained
+
+Features = npt.NDArray[np.float64]
+
+_LONGEST = 1024  # features of an image: maps are averaged over a coarser grid until they are no longer
+_BATCH = 500
+_KEPT = 4  # images or outputs that a process keeps for the next trial
+
+
+def run_distance(spec: DistanceSpec, site: Site) -> None:
+    """Measure how far apart two tasks are, and publish the row."""
+    started = time.perf_counter()
+    torch.set_num_threads(1)
+    source, target = (_sample(spec, task, site) for task in (spec.source, spec.target))
+    value = DISTANCES[spec.measure].function(source, target)
+    row = {
+        "id": spec.id,
+        "measure": spec.measure,
+        "features": features_name(spec),
+        "source_task": spec.source.label,
+        "target_task": spec.target.label,
+        "probe_id": spec.probe.id if spec.probe else None,
+        "seed": spec.seed,
+        "source_images": len(source.labels),
+        "target_images": len(target.labels),
+        "value": _checked(value, spec.measure),
+        "config": to_json(spec),
+        "wall_time_s": time.perf_counter() - started,
+        **occasion(torch.device(site.device)),
+    }
+    publish(Store(site.root), "distances", row)
+
+
+def run_score(spec: ScoreSpec, site: Site) -> None:
+    """Score a network's outputs on a target task's training images, and publish the row."""
+    started = time.perf_counter()
+    torch.set_num_threads(1)
+    reads = SCORES[spec.measure].reads
+    drawn = _draw(site, spec.task, spec.images, spec.seed)
+    below_head = None if reads == "head" else spec.n_layers
+    outputs = _outputs(site, spec.base, spec.pretrain_step, spec.task, below_head, spec.images, spec.seed)
+    reference = None
+    if spec.reference is not None:
+        steps = spec.reference.recipe.steps
+        reference = _outputs(site, spec.reference, steps, spec.task, below_head, spec.images, spec.seed)
+    value = SCORES[spec.measure].function(
+        Representation(
+            name=f"{spec.measure} of {spec.base.task.label} on {spec.task.label}",
+            features=outputs.features,
+            labels=drawn.labels,
+            head=outputs.features if reads == "head" else None,
+            reference=reference.features if reference else None,
+        )
+    )
+    row = {
+        "id": spec.id,
+        "measure": spec.measure,
+        "base_task": spec.base.task.label,
+        "target_task": spec.task.label,
+        "pretrain_id": spec.base.id,
+        "pretrain_step": spec.pretrain_step,
+        "n_layers": spec.n_layers,
+        "cut": outputs.cut,
+        "reference_id": spec.reference.id if spec.reference else None,
+        "seed": spec.seed,
+        "images": len(drawn.labels),
+        "features": outputs.features.shape[1],
+        "value": _checked(value, spec.measure),
+        "config": to_json(spec),
+        "wall_time_s": time.perf_counter() - started,
+        **occasion(torch.device(site.device)),
+    }
+    publish(Store(site.root), "scores", row)
+
+
+def features_name(spec: DistanceSpec) -> str | None:
+    """What a distance compares: ``pixels``, the probe's layers or weights; None where it reads names of classes."""
+    if spec.probe is None:
+        return None if DISTANCES[spec.measure].reads == "classes" else "pixels"
+    return "weights" if spec.n_layers is None else f"layer {spec.n_layers}"
+
+
+def _checked(value: float, measure: str) -> float:
+    if not math.isfinite(value):
+        raise FloatingPointError(f"{measure} is {value}, which is no number to compare")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """Training images of a task that are looked at.
+
+    Attributes:
+        task: The task with no other training images.
+        labels: (n,) 0..K-1 of the labels that are left.
+        names: K names of those.
+    """
+
+    task: TaskData
+    labels: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _draw(site: Site, task: TaskSpec, images: int, seed: int) -> _Drawn:
+    """Draw training images, whatever their labels, so that a task and its dialled variants draw the same ones.
+
+    Labels of which a single image is left are left out with it: no measure could say how they vary.
+    """
+    dataset = site.dataset(task.fingerprint)
+    data = load_task(dataset, task)
+    part = data.train
+    chosen = np.sort(stable_permutation(len(part.rows), "measured", seed)[:images])
+    labels = part.labels[chosen]
+    counts = np.bincount(labels, minlength=task.label_count)
+    kept = np.flatnonzero(counts >= 2)
+    inside = np.isin(labels, kept)
+    names = label_names(dataset, task)
+    return _Drawn(
+        task=replace(data, train=replace(part, rows=part.rows[chosen[inside]], labels=labels[inside])),
+        labels=np.searchsorted(kept, labels[inside]).astype(np.int64),
+        names=tuple(names[label] for label in kept),
+    )
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _trained(site: Site, base: PretrainSpec, step: int) -> Network:
+    """A base with the weights of one of its checkpoints, in eval mode."""
+    task = load_task(site.dataset(base.task.fingerprint), base.task)
+    network = untrained(base, DeviceData(task, base.recipe, torch.device(site.device), 0))
+    network.module.load_state_dict(load_checkpoint(Store(site.root), base.id, step))
+    network.module.eval()
+    return network
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outputs:
+    """What a network makes of images: features (n, D), and the name of the last layer they passed."""
+
+    features: Features
+    cut: str
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _outputs(
+    site: Site, base: PretrainSpec, step: int, task: TaskSpec, n_layers: int | None, images: int, seed: int
+) -> _Outputs:
+    """Outputs of a base's first layers for a task's images; of the whole, as probabilities, where n is None."""
+    drawn, network = _draw(site, task, images, seed), _trained(site, base, step)
+    data = _device_data(site, base, drawn)
+    parts = []
+    with torch.no_grad():
+        for rows in torch.split(torch.arange(len(drawn.labels)), _BATCH):
+            outputs = network.through(data.central(data.train, rows), stop=n_layers)
+            parts.append(outputs.softmax(1) if n_layers is None else _pooled(outputs))
+    features = torch.cat(parts).double().cpu().numpy()
+    return _Outputs(features=features, cut=network.stages[(n_layers or 0) - 1].name)
+
+
+def _device_data(site: Site, base: PretrainSpec, drawn: _Drawn) -> DeviceData:
+    """Drawn images as a base's recipe normalises and crops them."""
+    return DeviceData(drawn.task, base.recipe, torch.device(site.device), site.memory_bytes)
+
+
+def _pooled(outputs: torch.Tensor) -> torch.Tensor:
+    """Feature vectors (B, D) of outputs (B, ...): maps (B, C, H, W) averaged to the largest grid with D <= 1024."""
+    if outputs.ndim == 4 and outputs[0].numel() > _LONGEST:
+        side = max(1, math.isqrt(_LONGEST // outputs.shape[1]))
+        outputs = functional.adaptive_avg_pool2d(outputs, min(side, *outputs.shape[2:]))
+    return outputs.flatten(1)
+
+
+def _sample(spec: DistanceSpec, task: TaskSpec, site: Site) -> Sample:
+    """What the measure may look at of one of the two tasks."""
+    drawn = _draw(site, task, spec.images, spec.seed)
+    probe: Network | None = None
+    inputs: torch.Tensor | None = None
+    if spec.probe is not None and spec.n_layers is not None:
+        step = spec.probe.recipe.steps
+        features = _outputs(site, spec.probe, step, task, spec.n_layers, spec.images, spec.seed).features
+    else:
+        images = drawn.task.train
+        features = (images.images[images.rows] / 255.0).reshape(len(drawn.labels), -1)
+        if spec.probe is not None:
+            probe = _trained(site, spec.probe, spec.probe.recipe.steps)
+            data = _device_data(site, spec.probe, drawn)
+            inputs = data.central(data.train, torch.arange(len(drawn.labels)))
+    return Sample(
+        name=task.label,
+        features=features,
+        labels=drawn.labels,
+        classes=drawn.names,
+        inputs=inputs,
+        probe=probe,
+        tree=parse_tree(json.loads(spec.tree)) if spec.tree else None,
+    )

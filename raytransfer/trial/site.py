@@ -1,0 +1,87 @@
+"""Where a trial runs, and what its rows say of the occasion."""
+
+import functools
+import importlib.metadata
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raytransfer.tasks import Dataset, DataSource, open_fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a trial runs: what cannot change its result, and so is no part of its spec.
+
+    Attributes:
+        sources: Fingerprints of data sets, and where each is.
+        root: Root of the store.
+        device: ``cpu`` or ``cuda``.
+        memory_bytes: What a trial may use for images on a GPU and for outputs of frozen layers.
+    """
+
+    sources: tuple[tuple[str, DataSource], ...]
+    root: str
+    device: str
+    memory_bytes: int
+
+    def dataset(self, fingerprint: str) -> Dataset:
+        """Open a data set; a process opens each once."""
+        return _open(dict(self.sources)[fingerprint], fingerprint)
+
+
+@functools.lru_cache(maxsize=16)
+def _open(source: DataSource, fingerprint: str) -> Dataset:
+    return open_fingerprint(source, fingerprint)
+
+
+def occasion(device: torch.device) -> dict[str, Any]:
+    """The columns that say where, when and with what a trial ran."""
+    return {
+        "device": device_name(device),
+        "host": platform.node(),
+        "finished_at": datetime.now(UTC),
+        "versions": _versions(),
+        "commit": _commit(),
+    }
+
+
+@functools.cache
+def device_name(device: torch.device) -> str:
+    """Name of the GPU, or of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+@functools.cache
+def _versions() -> str:
+    packages = {name: importlib.metadata.version(name) for name in ("raytransfer", "torch", "ray")}
+    return json.dumps({"python": platform.python_version(), **packages})
+
+
+@functools.cache
+def _commit() -> str | None:
+    """Commit of the checkout that this package is imported from, with a + where tracked files differ from it."""
+    checkout = Path(__file__).parent.parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "-C", checkout, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
