@@ -30,7 +30,9 @@ def batch_of(spec: TrialSpec) -> str | None:
     if isinstance(spec, ScoreSpec):
         return f"{spec.base.id} {spec.pretrain_step} {spec.task.fingerprint} {spec.task.label} {spec.seed}"
     if isinstance(spec, DistanceSpec):
-        return f"{spec.source.fingerprint} {spec.source.label} {spec.target.fingerprint} {spec.target.label} {spec.seed}"
+        return (
+            f"{spec.source.fingerprint} {spec.source.label} {spec.target.fingerprint} {spec.target.label} {spec.seed}"
+        )
     return None
 
 

@@ -142,7 +142,9 @@ class _Worker(tune.Trainable):
             gc.collect()
             gc.freeze()  # what is left, mostly of imports, stays: looking through it each time would take 0.1 s
         if site.device == "cuda":
-            if any(reason is not None for reason in reasons):  # an error of the GPU stays with the process, and would fail all its later trials
+            if any(
+                reason is not None for reason in reasons
+            ):  # an error of the GPU stays with the process, and would fail all its later trials
                 os._exit(1)
             torch.cuda.empty_cache()
         return {"reasons": reasons, "done": True}

@@ -233,7 +233,7 @@ def test_tasks_of_unequal_images_are_refused_unless_converted(tiny, tmp_path):
                 pixels = np.random.default_rng([i, ord(name)]).integers(0, 256, (12, 12, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     tasks = f"tasks={{low: {{classes: [0, 1]}}, high: {{data: {tmp_path}/colour}}}}"
-    with pytest.raises(UserError, match="images of task low are 1x8x8 and those of high 3x12x12.*image_size_px"):
+    with pytest.raises(UserError, match=r"task low are 1x8x8 and those of high 3x12x12.*image_size_px"):
         make_plan(tiny(tasks, "dials={}"))
     plan, _, ended = sweep(tiny(tasks, "dials={}", "image_size_px=8", "channels=3"))
     assert len(ended) == len(plan.trials)

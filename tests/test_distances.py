@@ -1,6 +1,7 @@
 import copy
 import itertools
 import re
+from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.special import logsumexp
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from raytransfer.distances import DIAL_KINDS, DISTANCES, Sample, parse_tree
 from raytransfer.distances.bures import gaussian, w2_squared
@@ -24,7 +26,7 @@ from raytransfer.distances.proxy_a import proxy_a
 from raytransfer.distances.task2vec import Body, embedding, fisher, fit_head, random_signs, task2vec
 from raytransfer.distances.tree import check_in_tree, tree_distance
 from raytransfer.errors import UserError
-from raytransfer.networks import build
+from raytransfer.networks import Network, Stage, build
 from raytransfer.specs import NetworkSpec
 
 PROBE = build(NetworkSpec(name="convnet8"), in_channels=1, image_size_px=8, classes=5, seed=0)
@@ -242,6 +244,12 @@ def test_proxy_a_balances_samples_of_unequal_size():
     assert proxy_a(plain(rng.normal(size=(60, 3))), plain(rng.normal(size=(2000, 3)) + 9)) == 2
 
 
+def test_which_images_of_the_larger_sample_proxy_a_takes_does_not_depend_on_their_order():
+    rng = np.random.default_rng(3)
+    small, large = plain(rng.normal(size=(60, 3))), plain(rng.normal(size=(300, 3)) + 0.7)
+    assert len({proxy_a(small, reordered(large, seed)) for seed in range(5)}) == 1
+
+
 def test_proxy_a_never_learns_an_image_whose_copy_it_is_tested_on():
     """With copies in different folds, the twin it has learnt as the other sample's would make ε exceed ½ or fall."""
     rng = np.random.default_rng(2)
@@ -397,7 +405,7 @@ def test_the_fisher_information_is_its_definition():
     """Over all signs, the mean of what one gradient gives is the sum over classes, each by its own gradient."""
     torch.manual_seed(0)
     inputs, classes = torch.rand(4, 1, 8, 8), 3
-    body, head = Body(PROBE), torch.nn.Linear(64, classes)
+    body, head = Body(PROBE), nn.Linear(64, classes)
     combinations = list(itertools.product([-1.0, 1.0], repeat=classes))
     with torch.no_grad():
         found = np.mean([fisher(body, head, inputs, torch.tensor([s] * 4)) for s in combinations], axis=0)
@@ -449,7 +457,7 @@ def test_the_distance_of_embeddings_is_the_normalised_cosine_distance(some, far)
 def test_task2vec_leaves_the_probe_as_it_was_and_ignores_its_head(some, far):
     probe = copy.deepcopy(PROBE)
     probe.module.train()
-    torch.nn.init.zeros_(probe.module.fc8[0].weight)
+    nn.init.zeros_(probe.module.fc8[0].weight)
     before = copy.deepcopy(probe.module.state_dict())
     one, other = replace(some, probe=probe), replace(far, probe=probe)
     assert task2vec(one, other) == pytest.approx(task2vec(some, far), rel=1e-9)
@@ -457,6 +465,17 @@ def test_task2vec_leaves_the_probe_as_it_was_and_ignores_its_head(some, far):
     assert probe.module.conv1[1].inplace or probe.module.conv1[2].inplace
     assert all(parameter.grad is None and parameter.requires_grad for parameter in probe.module.parameters())
     assert all(value.equal(before[name]) for name, value in probe.module.state_dict().items())
+
+
+def test_task2vec_looks_at_the_probe_in_eval_mode(some, far):
+    layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Flatten()]
+    module = nn.Sequential(OrderedDict(body=nn.Sequential(*layers), head=nn.Linear(4 * 36, 2)))
+    values = []
+    for mode in (True, False):
+        probe = Network(copy.deepcopy(module).train(mode), (Stage("body", ("body",)), Stage("head", ("head",))))
+        values.append(task2vec(replace(some, probe=probe), replace(far, probe=probe)))
+        assert probe.module.body[1].num_batches_tracked == 0
+    assert values[0] == values[1]
 
 
 def test_task2vec_uses_a_fixed_number_of_images():

@@ -39,7 +39,12 @@ from raytransfer.report import how_to_read, parquet, png, write_files
 from raytransfer.scores import SCORES
 from raytransfer.specs import NetworkSpec, TaskSpec
 from raytransfer.store import Store, read_table
-from raytransfer.tables import correlations_table, monotonicity_table, variance_table
+from raytransfer.tables import (
+    correlations_table,
+    monotonicity_table,
+    variance_of_dials_table,
+    variance_of_distances_table,
+)
 from raytransfer.tasks import label_names
 
 _MEASURED = ["measure", "kind", "target", "base", "n_layers", "seed"]
@@ -133,7 +138,14 @@ def report(console: Console, name: str, plan: Plan[PairCell], store: Store, conf
 def _outcomes(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
     """One row a (target, base, n_layers, seed): accuracies of its treatments, and what they gain over baseB."""
     rows = [
-        {"target": c.target, "base": c.base, "n_layers": c.n_layers, "seed": c.seed, "treatment": c.treatment, "id": c.spec.id}
+        {
+            "target": c.target,
+            "base": c.base,
+            "n_layers": c.n_layers,
+            "seed": c.seed,
+            "treatment": c.treatment,
+            "id": c.spec.id,
+        }
         for c in cells
         if c.measure is None
     ]
@@ -207,27 +219,36 @@ def _analysed(
 
 def _figures(found: dict[str, pd.DataFrame], title: str, config: DistanceConfig) -> dict[str, Figure]:
     """Every picture of the report by name, of what there is to draw."""
-    figures = {"correlations": correlations_figure(found["correlations"], title=title)}
+    figures = {}
+    if found["correlations"]["estimate"].notna().any():
+        figures["correlations"] = correlations_figure(found["correlations"], title=title)
     for measure in config.drawn:
         points = found.get(f"points of {measure}")
         if points is not None and not points.empty:
             name = f"transfer against {measure}"
             figures[name] = transfer_figure(points, found[f"curves of {measure}"], title=title)
-    for name, draw in (("dial_means", dials_figure), ("grid_means", dial_grid_figure), ("monotonicity", monotonicity_figure)):
+    for name, draw in (
+        ("dial_means", dials_figure),
+        ("grid_means", dial_grid_figure),
+        ("monotonicity", monotonicity_figure),
+    ):
         if not found[name].empty:
             figures[name] = draw(found[name], title=title)
     return figures
 
 
 def _tables(found: dict[str, pd.DataFrame], config: DistanceConfig) -> list[Group]:
-    parts = [correlations_table(found["correlations"])]
+    parts = [correlations_table(found["correlations"])] if not found["correlations"].empty else []
     if not found["monotonicity"].empty:
         parts.append(monotonicity_table(found["monotonicity"]))
     if not found["variance_of_dials"].empty:
-        parts.append(variance_table(found["variance_of_dials"], "Variance over the grid of dials explained by each"))
+        parts.append(variance_of_dials_table(found["variance_of_dials"]))
     if "variance_of_distances" in found:
-        by = f"Variance explained by input ({config.input_distance}) and label ({config.label_distance}), R² of ranks"
-        parts.append(variance_table(found["variance_of_distances"], by))
+        parts.append(
+            variance_of_distances_table(
+                found["variance_of_distances"], of_input=config.input_distance, of_label=config.label_distance
+            )
+        )
     return parts
 
 

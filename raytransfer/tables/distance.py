@@ -8,39 +8,45 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-OUTCOMES = {"AnB": "frozen accuracy (AnB)", "AnB+": "fine-tuned accuracy (AnB+)", "boost": "boost (AnB+ over baseB)"}
+_SHOWN = (
+    ("AnB", "frozen accuracy (AnB)", "within target"),
+    ("AnB+", "fine-tuned accuracy (AnB+)", "within target"),
+    ("boost", "boost (AnB+ over baseB)", "pooled"),
+)
 
 _SURE = 0.05
 
 
-def correlations_table(correlations: pd.DataFrame, scope: str = "within target") -> Group:
+def correlations_table(correlations: pd.DataFrame) -> Group:
     """Tabulate Spearman's ρ: a table for each outcome, with a row for each measure and a column for each n.
 
-    A cell is the estimate and its 95% interval, with a star where the p-value, corrected for the number of measures,
-    is below 0.05.
+    Accuracies are compared within targets; the boost is shown pooled over targets, where there are several: within one
+    it puts bases in the order that fine-tuned accuracy does. A cell is the estimate and its 95% interval, with a star
+    where the p-value, corrected for the number of measures, is below 0.05.
 
     Args:
         correlations: Output of ``raytransfer.analysis.correlations``.
-        scope: Which of its scopes.
     """
-    rows = correlations[(correlations["coefficient"] == "Spearman") & (correlations["scope"] == scope)]
+    spearman = correlations[correlations["coefficient"] == "Spearman"]
+    several = _several_targets(spearman)
     parts: list[Text | Table] = []
-    for outcome, meaning in OUTCOMES.items():
-        of_outcome = rows[rows["outcome"] == outcome]
-        if of_outcome["estimate"].notna().sum() == 0:
+    for outcome, meaning, scope in _SHOWN:
+        rows = spearman[(spearman["outcome"] == outcome) & (spearman["scope"] == scope)]
+        if rows["estimate"].notna().sum() == 0 or (scope == "pooled" and not several):
             continue
-        table = _table("measure", [f"n = {n}" for n in sorted(of_outcome["n_layers"].unique())])
-        for measure, cells in of_outcome.groupby("measure", sort=False):
-            values = [
-                _correlation(row.estimate, row.low, row.high, row.p_adjusted)
-                for row in cells.sort_values("n_layers").itertuples()
-            ]
-            table.add_row(str(measure), *values)
-        pairs = f"{int(of_outcome['pairs'].max())} pairs of {int(of_outcome['tasks'].max())} tasks"
+        table = _table("measure", [f"n = {n}" for n in sorted(rows["n_layers"].unique())])
+        best = rows.groupby("measure")["estimate"].mean().sort_values(ascending=False)
+        for measure in best.index:
+            of_n = rows[rows["measure"] == measure].sort_values("n_layers")
+            table.add_row(
+                str(measure),
+                *(_correlation(row.estimate, row.low, row.high, row.p_adjusted) for row in of_n.itertuples()),
+            )
+        pairs = f"{int(rows['pairs'].max())} pairs of {int(rows['tasks'].max())} tasks"
         parts += [Text(f"Spearman's ρ with {meaning}, {scope}, {pairs}", style="bold"), table]
     note = (
-        "Positive: predicts transfer (distances count negative). [low,high]: 95% bootstrap over tasks.\n"
-        "*: p < 0.05 by permutation of tasks, corrected for the number of measures (max |ρ|).\n"
+        "Positive: predicts transfer (distances count negative). [low,high]: 95% bootstrap over\n"
+        "tasks. *: p < 0.05 by permuting tasks, corrected for the number of measures (max |ρ|).\n"
     )
     return Group(*parts, Text(note, style="dim"))
 
@@ -48,37 +54,65 @@ def correlations_table(correlations: pd.DataFrame, scope: str = "within target")
 def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
     """Tabulate whether distances rise along each dial: a row for each distance, a column for each dial.
 
-    A cell is the mean of Spearman's ρ between level and distance over (target, seed), ``blind`` where the measure
-    cannot see the dial by construction.
+    A cell is the mean of Spearman's ρ between level and distance over (target, seed), with half of its interval where
+    the curves differ; ``blind`` where the measure cannot see the dial by construction, ``still`` where it might and
+    does not.
 
     Args:
         monotonicity: Output of ``raytransfer.analysis.monotonicity``, with a column ``blind``.
     """
-    rows = monotonicity[monotonicity["kind"] == "distance"]
-    dials = list(dict.fromkeys(rows["dial"]))
-    table = _table("distance", dials)
-    for measure, cells in rows.groupby("measure", sort=False):
-        of_dial = {row.dial: row for row in cells.itertuples()}
-        table.add_row(str(measure), *(_moves(of_dial[dial]) if dial in of_dial else Text("") for dial in dials))
-    curves = int(rows["curves"].max()) if len(rows) else 0
+    distances = monotonicity[monotonicity["kind"] == "distance"]
+    curves = int((distances["curves"] + distances["constant"]).max()) if len(distances) else 0
     title = f"Does a distance grow along a dial? Mean Spearman's ρ of {curves} curves (targets x seeds)"
+    parts: list[Text | Table] = [Text(title, style="bold")]
+    for of_input in (True, False):
+        rows = distances[(distances["dial_kind"] == "input") == of_input]
+        if rows.empty:
+            continue
+        dials = list(dict.fromkeys(rows["dial"]))
+        table = _table("distance", dials)
+        for measure, cells in rows.groupby("measure", sort=False):
+            of_dial = {row.dial: row for row in cells.itertuples()}
+            table.add_row(str(measure), *(_moves(of_dial[dial]) if dial in of_dial else Text("") for dial in dials))
+        parts.append(table)
     note = "±: half of the 95% t interval, where the curves differ. blind: cannot see it by construction.\n"
-    return Group(Text(title, style="bold"), table, Text(note, style="dim"))
+    return Group(*parts, Text(note, style="dim"))
 
 
-def variance_table(variance: pd.DataFrame, title: str) -> Group:
-    """Tabulate shares of variance in percent: a row for each outcome and n, a column for each part.
+def variance_of_dials_table(variance: pd.DataFrame) -> Group:
+    """Tabulate how much of the variance over the grid of dials each explains, in percent.
+
+    A cell is η² and, in brackets, the 95% interval of its bias-corrected share, as far as it lies in 0..100.
 
     Args:
-        variance: Output of ``raytransfer.analysis.variance_of_dials`` or ``variance_of_distances``.
-        title: What explains the variance.
+        variance: Output of ``raytransfer.analysis.variance_of_dials``.
     """
+    title = f"Variance over the grid of dials that each explains, η², {int(variance['units'].min())} units"
+    return _variance(variance, "eta_squared", title)
+
+
+def variance_of_distances_table(variance: pd.DataFrame, *, of_input: str, of_label: str) -> Group:
+    """Tabulate how much of the variance an input's and a label's distance explain, in percent.
+
+    Args:
+        variance: Output of ``raytransfer.analysis.variance_of_distances``.
+        of_input: Name of the distance of inputs.
+        of_label: Name of the distance of labels.
+    """
+    title = (
+        f"Variance explained by input ({of_input}) and label ({of_label}), R² of ranks, {variance['pairs'].max()} pairs"
+    )
+    return _variance(variance, "share", title)
+
+
+def _variance(variance: pd.DataFrame, column: str, title: str) -> Group:
     parts = list(dict.fromkeys(variance["part"]))
     table = _table("outcome", ["n", *parts])
     for (outcome, n), cells in variance.groupby(["outcome", "n_layers"], sort=False):
-        of_part = {row.part: row for row in cells.itertuples()}
-        values = [_share(of_part[part].share, of_part[part].low, of_part[part].high) for part in parts]
-        table.add_row(str(outcome), str(n), *values)
+        of_part = cells.set_index("part")[[column, "low", "high"]].astype(float)
+        if column == "eta_squared":
+            of_part = of_part.clip(0, 1)
+        table.add_row(str(outcome), str(n), *(_share(*of_part.loc[part]) for part in parts))
     return Group(Text(title, style="bold"), table)
 
 
@@ -90,11 +124,22 @@ def _table(first: str, columns: list[str]) -> Table:
     return table
 
 
+def _several_targets(correlations: pd.DataFrame) -> bool:
+    """Whether some task has more than one target: then more pairs than tasks less one enter."""
+    return bool((correlations["pairs"] >= correlations["tasks"]).any())
+
+
 def _correlation(estimate: float, low: float, high: float, p: float) -> Text:
     if math.isnan(estimate):
         return Text("-")
-    ends = "" if math.isnan(low) else f" [{low + 0.0:.2f},{high + 0.0:.2f}]"
-    return Text(f"{estimate:+.2f}{'*' if p < _SURE else ' '}{ends}")
+    ends = "" if math.isnan(low) else f"[{_short(low)},{_short(high)}]"
+    return Text(f"{_short(estimate, sign=True)}{'*' if p < _SURE else ' '}{ends}")
+
+
+def _short(rho: float, *, sign: bool = False) -> str:
+    """Two decimals without the zero before them, so that three columns fit a narrow console."""
+    text = f"{rho:+.2f}" if sign else f"{round(rho, 2) + 0.0:.2f}"
+    return text if abs(rho) >= 0.995 else text.replace("0.", ".", 1)
 
 
 def _moves(row: object) -> Text:

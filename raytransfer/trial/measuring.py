@@ -36,7 +36,10 @@ def run_distance(spec: DistanceSpec, site: Site) -> None:
     """Measure how far apart two tasks are, and publish the row."""
     started = time.perf_counter()
     torch.set_num_threads(1)
-    source, target = (_sample(spec, task, site) for task in (spec.source, spec.target))
+    source, target = (
+        _sample(site, task, spec.probe, spec.n_layers, spec.images, spec.seed, spec.tree)
+        for task in (spec.source, spec.target)
+    )
     value = DISTANCES[spec.measure].function(source, target)
     row = {
         "id": spec.id,
@@ -152,7 +155,7 @@ def _draw(site: Site, task: TaskSpec, images: int, seed: int) -> _Drawn:
 def _trained(site: Site, base: PretrainSpec, step: int) -> Network:
     """A base with the weights of one of its checkpoints, in eval mode."""
     task = load_task(site.dataset(base.task.fingerprint), base.task)
-    network = untrained(base, DeviceData(task, base.recipe, torch.device(site.device), 0))
+    network = untrained(base, DeviceData(task, base.recipe, torch.device(site.device), memory_bytes=0))
     network.module.load_state_dict(load_checkpoint(Store(site.root), base.id, step))
     network.module.eval()
     return network
@@ -183,8 +186,8 @@ def _outputs(
 
 
 def _device_data(site: Site, base: PretrainSpec, drawn: _Drawn) -> DeviceData:
-    """Drawn images as a base's recipe normalises and crops them."""
-    return DeviceData(drawn.task, base.recipe, torch.device(site.device), site.memory_bytes)
+    """Drawn images as a base's recipe normalises and crops them; on a GPU they are sent as they are wanted."""
+    return DeviceData(drawn.task, base.recipe, torch.device(site.device), memory_bytes=0)
 
 
 def _pooled(outputs: torch.Tensor) -> torch.Tensor:
@@ -195,27 +198,35 @@ def _pooled(outputs: torch.Tensor) -> torch.Tensor:
     return outputs.flatten(1)
 
 
-def _sample(spec: DistanceSpec, task: TaskSpec, site: Site) -> Sample:
-    """What the measure may look at of one of the two tasks."""
-    drawn = _draw(site, task, spec.images, spec.seed)
-    probe: Network | None = None
+@functools.lru_cache(maxsize=2 * _KEPT)
+def _sample(
+    site: Site,
+    task: TaskSpec,
+    probe: PretrainSpec | None,
+    n_layers: int | None,
+    images: int,
+    seed: int,
+    tree: str | None,
+) -> Sample:
+    """What a distance may look at of one of its two tasks; measures may keep what they computed of it with it."""
+    drawn = _draw(site, task, images, seed)
+    pixels = drawn.task.train.images[drawn.task.train.rows]
+    network: Network | None = None
     inputs: torch.Tensor | None = None
-    if spec.probe is not None and spec.n_layers is not None:
-        step = spec.probe.recipe.steps
-        features = _outputs(site, spec.probe, step, task, spec.n_layers, spec.images, spec.seed).features
+    if probe is not None and n_layers is not None:
+        features = _outputs(site, probe, probe.recipe.steps, task, n_layers, images, seed).features
     else:
-        images = drawn.task.train
-        features = (images.images[images.rows] / 255.0).reshape(len(drawn.labels), -1)
-        if spec.probe is not None:
-            probe = _trained(site, spec.probe, spec.probe.recipe.steps)
-            data = _device_data(site, spec.probe, drawn)
-            inputs = data.central(data.train, torch.arange(len(drawn.labels)))
+        features = (pixels / 255.0).reshape(len(pixels), -1)
+        if probe is not None:
+            network = _trained(site, probe, probe.recipe.steps)
+            data = _device_data(site, probe, drawn)
+            inputs = data.central(data.train, torch.arange(len(pixels)))
     return Sample(
         name=task.label,
         features=features,
         labels=drawn.labels,
         classes=drawn.names,
         inputs=inputs,
-        probe=probe,
-        tree=parse_tree(json.loads(spec.tree)) if spec.tree else None,
+        probe=network,
+        tree=parse_tree(json.loads(tree)) if tree else None,
     )
