@@ -130,6 +130,8 @@ def _run(console: Console, plan: "Plan[Cell]", todo: "Backlog", store: "Store", 
             console.print(f"Running {len(todo.to_run)} trials, {concurrent} at once, on {device}")
             if device == "cuda":
                 _print_streaming(console, plan, config)
+            else:
+                _print_slow_arithmetic(console, config)
             with ProgressBar(console, plan.cells, todo.to_run, concurrent) as progress:
                 run = Run(
                     todo.to_run,
@@ -183,6 +185,20 @@ def _print_streaming(console: Console, plan: "Plan[Cell]", config: SweepConfig) 
         )
 
 
+def _print_slow_arithmetic(console: Console, config: SweepConfig) -> None:
+    """Say so if this processor has to emulate bf16: a training step then takes a multiple of its time in fp32."""
+    import torch
+
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 does not tell
+    lacks = has.get("architecture") == "x86_64" and not (has.get("avx512_bf16") or has.get("amx_bf16"))
+    if config.recipe.precision == "bf16" and lacks:
+        console.print(
+            "recipe.precision=bf16 is slow here: this processor has no instructions for it, and fp32 would be several "
+            "times as fast",
+            soft_wrap=True,
+        )
+
+
 def _print_plan(console: Console, plan: "Plan[Cell]", todo: "Backlog", store: "Store") -> None:
     counts: dict[str, Counter[str]] = {}
     asked = {cell.spec.id for cell in plan.cells}
@@ -222,6 +238,8 @@ def _print_estimate(console: Console, plan: "Plan[Cell]", todo: "Backlog", confi
     else:
         slots, start = check_slots(config.slots, os.cpu_count() or 1, 1.0, "CPU"), ", after Ray has started"
     device = "cuda" if gpus else "cpu"
+    if device == "cpu":
+        _print_slow_arithmetic(console, config)
     seconds = sum(trial_seconds(todo.to_run.values(), plan, device, config.memory_bytes).values())
     console.print(
         f"About {duration(seconds / slots)} on {slots} slots of this machine{start}: {duration(seconds)} of training "

@@ -225,7 +225,7 @@ def _figures(found: dict[str, pd.DataFrame], title: str, config: DistanceConfig)
     for measure in config.drawn:
         points = found.get(f"points of {measure}")
         if points is not None and not points.empty:
-            name = f"transfer against {measure}"
+            name = f"transfer-against-{measure.replace(' ', '-')}"
             figures[name] = transfer_figure(points, found[f"curves of {measure}"], title=title)
     for name, draw in (
         ("dial_means", dials_figure),

@@ -3,6 +3,8 @@
 import platform
 import traceback
 
+from threadpoolctl import threadpool_limits
+
 from raytransfer.specs import DistanceSpec, ScoreSpec, TrialSpec
 from raytransfer.store import Store, publish_failure
 from raytransfer.trial.measuring import run_distance, run_score
@@ -20,12 +22,14 @@ def run(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozense
         site: Where.
         checkpoint_steps: For a base, training steps whose weights other trials need.
     """
-    if isinstance(spec, DistanceSpec):
-        run_distance(spec, site)
-    elif isinstance(spec, ScoreSpec):
-        run_score(spec, site)
-    else:
+    if not isinstance(spec, DistanceSpec | ScoreSpec):
         run_training(spec, site, checkpoint_steps)
+        return
+    with threadpool_limits(1):  # sums over more threads round in another way, and a slot is one core
+        if isinstance(spec, DistanceSpec):
+            run_distance(spec, site)
+        else:
+            run_score(spec, site)
 
 
 def attempt(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozenset()) -> str | None:
