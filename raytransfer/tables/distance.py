@@ -42,11 +42,11 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
                 str(measure),
                 *(_correlation(row.estimate, row.low, row.high, row.p_adjusted) for row in of_n.itertuples()),
             )
-        pairs = f"{int(rows['pairs'].max())} pairs of {int(rows['tasks'].max())} tasks"
-        parts += [Text(f"Spearman's ρ with {meaning}, {scope}, {pairs}", style="bold"), table]
+        pairs = f"{int(rows['pairs'].max())} pairs, {int(rows['tasks'].max())} tasks"
+        parts += [Text(f"Spearman's ρ with {meaning} {scope}, {pairs}", style="bold"), table]
     note = (
-        "Positive: predicts transfer (distances count negative). [low,high]: 95% bootstrap over\n"
-        "tasks. *: p < 0.05 by permuting tasks, corrected for the number of measures (max |ρ|).\n"
+        "Positive: predicts transfer (distances count negative). [low,high]: 95%, bootstrap\n"
+        "over tasks. *: p < 0.05, permuting tasks, corrected for all measures by max |ρ|.\n"
     )
     return Group(*parts, Text(note, style="dim"))
 
@@ -63,7 +63,7 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
     """
     distances = monotonicity[monotonicity["kind"] == "distance"]
     curves = int((distances["curves"] + distances["constant"]).max()) if len(distances) else 0
-    title = f"Does a distance grow along a dial? Mean Spearman's ρ of {curves} curves (targets x seeds)"
+    title = f"Does a distance grow along a dial? Mean ρ of {curves} curves (targets x seeds)"
     parts: list[Text | Table] = [Text(title, style="bold")]
     for of_input in (True, False):
         rows = distances[(distances["dial_kind"] == "input") == of_input]
@@ -75,7 +75,7 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
             of_dial = {row.dial: row for row in cells.itertuples()}
             table.add_row(str(measure), *(_moves(of_dial[dial]) if dial in of_dial else Text("") for dial in dials))
         parts.append(table)
-    note = "±: half of the 95% t interval, where the curves differ. blind: cannot see it by construction.\n"
+    note = "±: half of the 95% t interval, where curves differ. blind: by construction.\n"
     return Group(*parts, Text(note, style="dim"))
 
 
@@ -99,9 +99,7 @@ def variance_of_distances_table(variance: pd.DataFrame, *, of_input: str, of_lab
         of_input: Name of the distance of inputs.
         of_label: Name of the distance of labels.
     """
-    title = (
-        f"Variance explained by input ({of_input}) and label ({of_label}), R² of ranks, {variance['pairs'].max()} pairs"
-    )
+    title = f"R² of ranks: input ({of_input}), label ({of_label}), {variance['pairs'].max()} pairs"
     return _variance(variance, "share", title)
 
 
