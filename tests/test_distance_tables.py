@@ -82,6 +82,6 @@ def test_shares_of_variance_are_percent_and_stay_inside_0_to_100():
         columns=["outcome", "n_layers", "part", "share", "low", "high", "pairs"],
     )
     lines = rendered(variance_of_distances_table(measures, of_input="MMD2", of_label="tree"))
-    assert "input (MMD2) and label (tree)" in lines[0]
+    assert lines[0] == "R² of ranks: input (MMD2), label (tree), 34 pairs"
     row = next(line for line in lines if line.split()[:1] == ["AnB"]).split()
     assert row == ["AnB", "2", "50%", "[10,80]", "-5%", "[-20,10]", "-"]

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from raytransfer.errors import UserError
 from raytransfer.specs import Dials
-from raytransfer.tasks import DataSource, label_names, load_task, open_dataset, task_spec
+from raytransfer.tasks import DataSource, label_names, load_task, open_dataset, sample_task, task_spec
 from raytransfer.tasks.dialled import dialled_images, merged_into
 
 INPUTS = {
@@ -242,3 +242,22 @@ def test_every_dial_is_felt(digits):
     contents = {name: images(part).tobytes() + part.labels.tobytes() for name, part in arrays.items()}
     assert len(set(contents.values())) == len(contents)
     assert spec.dials is None
+
+
+@pytest.mark.parametrize("dials", [{}, INPUTS, {"merged": 2, "random_labels": 0.5}, {"labelling": "brightness"}])
+def test_a_sample_holds_some_of_a_task_s_images_as_the_task_has_them(digits, dials):
+    spec, task = loaded(digits, per_class=30, **dials)
+    sample = sample_task(digits, spec, 40, 7)
+    whole = {image.tobytes(): label for image, label in zip(images(task.train), task.train.labels, strict=True)}
+    found = images(sample.train)
+    assert len(found) == 40
+    assert [whole[image.tobytes()] for image in found] == sample.train.labels.tolist()
+    assert len(sample_task(digits, spec, 1000, 7).train.rows) == 150
+
+
+def test_a_task_and_its_dialled_variants_draw_the_same_images(digits):
+    plain, _ = loaded(digits, per_class=30)
+    inverted, _ = loaded(digits, per_class=30, inverted=True)
+    one, other = (sample_task(digits, spec, 40, 7).train for spec in (plain, inverted))
+    assert (images(one) == 255 - images(other)).all()
+    assert (images(sample_task(digits, plain, 40, 8).train) != images(one)).any()

@@ -4,7 +4,16 @@ from raytransfer.tasks.dataset import Dataset, open_dataset, open_fingerprint
 from raytransfer.tasks.dials import INPUT_DIALS, LABEL_DIALS
 from raytransfer.tasks.halves import class_indices, halves, random_halves
 from raytransfer.tasks.sources import DataSource
-from raytransfer.tasks.task import Part, TaskData, dials_label, label_names, load_task, task_label, task_spec
+from raytransfer.tasks.task import (
+    Part,
+    TaskData,
+    dials_label,
+    label_names,
+    load_task,
+    sample_task,
+    task_label,
+    task_spec,
+)
 
 __all__ = [
     "INPUT_DIALS",
@@ -21,6 +30,7 @@ __all__ = [
     "open_dataset",
     "open_fingerprint",
     "random_halves",
+    "sample_task",
     "task_label",
     "task_spec",
 ]

@@ -19,8 +19,7 @@ from raytransfer.scores import SCORES
 from raytransfer.scores.representation import Representation
 from raytransfer.specs import DistanceSpec, PretrainSpec, ScoreSpec, TaskSpec, to_json
 from raytransfer.store import Store, load_checkpoint, publish
-from raytransfer.tasks import TaskData, label_names, load_task
-from raytransfer.tasks.draws import stable_permutation
+from raytransfer.tasks import TaskData, label_names, load_task, sample_task
 from raytransfer.training import DeviceData
 from raytransfer.trial.site import Site, occasion
 from raytransfer.trial.training import untrained
@@ -131,21 +130,19 @@ class _Drawn:
 
 @functools.lru_cache(maxsize=_KEPT)
 def _draw(site: Site, task: TaskSpec, images: int, seed: int) -> _Drawn:
-    """Draw training images, whatever their labels, so that a task and its dialled variants draw the same ones.
+    """Draw training images.
 
     Labels of which a single image is left are left out with it: no measure could say how they vary.
     """
     dataset = site.dataset(task.fingerprint)
-    data = load_task(dataset, task)
-    part = data.train
-    chosen = np.sort(stable_permutation(len(part.rows), "measured", seed)[:images])
-    labels = part.labels[chosen]
+    data = sample_task(dataset, task, images, seed)
+    labels = data.train.labels
     counts = np.bincount(labels, minlength=task.label_count)
     kept = np.flatnonzero(counts >= 2)
     inside = np.isin(labels, kept)
     names = label_names(dataset, task)
     return _Drawn(
-        task=replace(data, train=replace(part, rows=part.rows[chosen[inside]], labels=labels[inside])),
+        task=replace(data, train=replace(data.train, rows=data.train.rows[inside], labels=labels[inside])),
         labels=np.searchsorted(kept, labels[inside]).astype(np.int64),
         names=tuple(names[label] for label in kept),
     )
