@@ -6,7 +6,7 @@ import os
 import sys
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,7 +177,8 @@ def _print_streaming(console: Console, plan: "Plan[Cell]", config: SweepConfig) 
     from raytransfer.tasks import load_task
     from raytransfer.training import image_bytes
 
-    needed_gb = max(image_bytes(load_task(plan.datasets[task.fingerprint], task)) for task in plan.tasks) / 1e9
+    plain = {replace(task, dials=None) for task in plan.tasks}  # dials leave sizes as they are, and take time
+    needed_gb = max(image_bytes(load_task(plan.datasets[task.fingerprint], task)) for task in plain) / 1e9
     if needed_gb > config.memory_gb:
         console.print(
             f"A task's images take up to {needed_gb:.1f} GB and do not fit memory_gb={config.memory_gb:g} of the GPU: "

@@ -63,13 +63,14 @@ def trial_seconds(specs: Iterable[TrialSpec], plan: Plan[Cell], device: str, mem
         if isinstance(spec, DistanceSpec | ScoreSpec):
             measurements.setdefault((type(spec).__name__, spec.measure, spec.n_layers), []).append(spec)
             continue
-        if spec.task not in tasks:
-            tasks[spec.task] = load_task(plan.datasets[spec.task.fingerprint], spec.task)
-        task = tasks[spec.task]
+        dataset = plan.datasets[spec.task.fingerprint]
+        plain = replace(spec.task, dials=None)  # as many images, and dials take time
+        if plain not in tasks:
+            tasks[plain] = load_task(dataset, plain)
         kind = frozen_layers(spec), spec.task.label_count, spec.recipe.steps
         if kind not in costs:
-            costs[kind] = _measure(spec, task, torch.device(device), memory_bytes)
-        seconds[spec.id] = _seconds(spec, task, costs[kind])
+            costs[kind] = _measure(spec, load_task(dataset, spec.task), torch.device(device), memory_bytes)
+        seconds[spec.id] = _seconds(spec, tasks[plain], costs[kind])
     for alike in measurements.values():
         # Scores of one network share its outputs, which one of them computes; a distance has a task of its own.
         other = alike[0] if isinstance(alike[0], ScoreSpec) else alike[-1]

@@ -1,4 +1,6 @@
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -251,3 +253,19 @@ def test_the_hierarchy_is_part_of_the_identity(tiny):
         ids.append({trial for trial, spec in plan.trials.items() if isinstance(spec, DistanceSpec)})
         assert json.loads(next(iter(plan.trials[t].tree for t in ids[-1])))
     assert not ids[0] & ids[1]
+
+
+def test_readme_s_measure_is_added_by_a_file_and_a_line(tiny, monkeypatch):
+    from raytransfer import distances
+
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    section = readme[readme.index("## Transfer against distance") :]
+    file, line = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:2]
+    scope = vars(distances).copy()
+    exec(file, scope)
+    monkeypatch.setitem(DISTANCES, "mean gap", eval(line.strip().removeprefix('"mean gap": ').rstrip(","), scope))
+    plan, store, _ = sweep(tiny("distances=[mean gap]", "scores=[]", "distance_features=[pixels]"))
+    rows = read_table(store, "distances").set_index("id")["value"]
+    values = {cell.base: rows[cell.spec.id] for cell in plan.cells if cell.measure == "mean gap of pixels"}
+    assert len(values) == 4
+    assert min(values.values()) > 0
