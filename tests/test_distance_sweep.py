@@ -12,6 +12,7 @@ from raytransfer.distances import DISTANCES
 from raytransfer.errors import UserError
 from raytransfer.experiments.design import make_design
 from raytransfer.experiments.distance import make_plan
+from raytransfer.lineage import batch_of, needs
 from raytransfer.plan import backlog
 from raytransfer.scores import SCORES
 from raytransfer.scores.representation import Representation
@@ -269,3 +270,43 @@ def test_readme_s_measure_is_added_by_a_file_and_a_line(tiny, monkeypatch):
     values = {cell.base: rows[cell.spec.id] for cell in plan.cells if cell.measure == "mean gap of pixels"}
     assert len(values) == 4
     assert min(values.values()) > 0
+
+
+def test_measurements_wait_for_every_base_and_come_in_batches(tiny):
+    plan = make_plan(tiny(f"scores=[{','.join(SCORES)}]", f"distances=[{','.join(DISTANCES)}]"))
+    run, ended, sizes = Run(plan.trials, plan.checkpoint_steps, None, Silent()), set(), []
+    while trials := run.next():
+        specs = [plan.trials[trial] for trial in trials]
+        assert all(base.id in ended for spec in specs for base, _ in needs(spec))
+        assert len(trials) == 1 or len({batch_of(spec) for spec in specs}) == 1
+        assert len(trials) == 1 or all(isinstance(spec, DistanceSpec | ScoreSpec) for spec in specs)
+        sizes.append(len(trials))
+        for trial in trials:
+            run.end(trial, None)
+            ended.add(trial)
+    assert ended == set(plan.trials)
+    assert run.unfinished == 0
+    scores_of_a_base = len([c for c in plan.cells if c.treatment == "score" and c.base == "high"])
+    assert sizes.count(scores_of_a_base) == 4  # one batch for each base
+
+
+def test_a_failed_base_fails_what_needs_it_once(tiny):
+    plan = make_plan(tiny("scores=[CKA]", "distances=[FID]"))
+    observer = SkipCounter()
+    run = Run(plan.trials, plan.checkpoint_steps, None, observer)
+    own = next(cell.spec.id for cell in plan.cells if cell.treatment == "baseB")
+    while trials := run.next():
+        for trial in trials:
+            run.end(trial, "broken" if trial == own else None)
+    needing = {trial for trial, spec in plan.trials.items() if own in {base.id for base, _ in needs(spec)}}
+    assert sorted(observer.skipped) == sorted(needing)
+    assert run.unfinished == 0
+
+
+class SkipCounter(Silent):
+    def __init__(self):
+        super().__init__()
+        self.skipped = []
+
+    def failed(self, trial, reason, skipped):
+        self.skipped += skipped
