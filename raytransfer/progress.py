@@ -36,7 +36,7 @@ class ProgressBar:
                 self._missing.setdefault(cell.treatment, set()).add(cell.spec.id)
         self._total = {treatment: len(trials) for treatment, trials in self._missing.items()}
         self._start = self._last_line = time.monotonic()
-        self._started: dict[str, float] = {}
+        self._started: dict[str, tuple[float, int]] = {}
         self._seconds: dict[_Kind, list[float]] = {}
         self._failures = 0
         self._bar = Progress(
@@ -52,9 +52,10 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def started(self, trial: str) -> None:
-        """A trial was handed out."""
-        self._started[trial] = time.monotonic()
+    def started(self, trials: Sequence[str]) -> None:
+        """Trials were handed out together, to run one after the other; each is taken to last as long as the others."""
+        for trial in trials:
+            self._started[trial] = time.monotonic(), len(trials)
 
     def died(self, trial: str) -> None:
         """A trial's process died; the trial will start again."""
@@ -62,7 +63,8 @@ class ProgressBar:
 
     def finished(self, trial: str) -> None:
         """A trial finished."""
-        self._seconds.setdefault(_kind(self._specs[trial]), []).append(time.monotonic() - self._started.pop(trial))
+        started, together = self._started.pop(trial)
+        self._seconds.setdefault(_kind(self._specs[trial]), []).append((time.monotonic() - started) / together)
         self._drop(trial)
         for treatment, missing in list(self._missing.items()):
             missing.discard(trial)

@@ -1,6 +1,6 @@
 """Run what is missing of a plan: what is to do next, who is told, and where it runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from raytransfer.agenda import Agenda
@@ -14,8 +14,8 @@ _BATCH = 32  # measurements at most that a slot gets at once, so that slots end 
 class Observer(Protocol):
     """Who is told how a sweep gets on."""
 
-    def started(self, trial: str) -> None:
-        """A trial was handed out."""
+    def started(self, trials: Sequence[str]) -> None:
+        """Trials were handed out together, to run one after the other."""
 
     def died(self, trial: str) -> None:
         """A trial's process died; the trial will start again."""
@@ -64,8 +64,7 @@ class Run:
                 break
             self._agenda.next()
             trials.append(following)
-        for trial in trials:
-            self._observer.started(trial)
+        self._observer.started(trials)
         return trials
 
     def again(self, trial: str) -> None:

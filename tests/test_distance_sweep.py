@@ -43,10 +43,11 @@ class Silent:
     def __init__(self):
         self.ended = []
 
-    def started(self, trial):
+    def started(self, trials):
         pass
 
-    died = started
+    def died(self, trial):
+        raise AssertionError("no process to die")
 
     def finished(self, trial):
         self.ended.append(trial)
@@ -310,3 +311,20 @@ class SkipCounter(Silent):
 
     def failed(self, trial, reason, skipped):
         self.skipped += skipped
+
+
+def test_the_time_left_counts_measurements_of_a_batch_once(tiny, monkeypatch):
+    from rich.console import Console
+
+    from raytransfer import progress
+
+    plan = make_plan(tiny())
+    scores = {trial: spec for trial, spec in plan.trials.items() if isinstance(spec, ScoreSpec) and spec.n_layers == 2}
+    clock = iter([0.0, 10.0, 10.0, *[30.0] * 100])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    bar = progress.ProgressBar(Console(quiet=True), plan.cells, scores, slots=1)
+    one, other, *rest = scores
+    bar.started([one, other])
+    bar.finished(one)
+    bar.finished(other)
+    assert bar._seconds_left() == pytest.approx(10.0 * len(rest))  # 20 s for the two

@@ -30,8 +30,8 @@ class Recorder:
     def __init__(self):
         self.order, self.failures = [], {}
 
-    def started(self, trial):
-        self.order.append(trial)
+    def started(self, trials):
+        self.order.extend(trials)
 
     def died(self, trial):
         raise AssertionError("no process to die")

@@ -56,7 +56,7 @@ class Finishes:
         self.wall_s: list[float] = []
         self.cpu_s: list[float] = []
 
-    def started(self, trial: str) -> None:
+    def started(self, trials: Sequence[str]) -> None:
         pass
 
     def died(self, trial: str) -> None:
