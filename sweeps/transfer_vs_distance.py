@@ -1,9 +1,17 @@
-"""How far apart are two tasks, and does that predict how well features transfer, at which layer?
+"""Transfer against distance: which measure of how far apart two tasks are predicts how well features transfer.
 
 Base tasks lie at known distances from a target: other data sets and halves, or the target with dials turned (blurred,
-shuffled, other classes, random labels, ...). Each is transferred to the target at several cuts, frozen and fine-tuned;
-distances between the tasks and scores of the base's features are measured as trials of their own; and the report says
-which of them predicts transfer.
+shuffled, other classes, random labels, ...). Each is transferred to the target at several cuts, frozen (AnB) and
+fine-tuned (AnB+); distances between the tasks and scores of the base's features are measured as trials of their own;
+and the report says which of them predicts transfer.
+
+    python sweeps/transfer_vs_distance.py                 digits with dials, no network: 4 to 5 minutes on two cores
+    python sweeps/transfer_vs_distance.py --plan          what would run, and about how long
+    python sweeps/transfer_vs_distance.py preset=real     MNIST, Fashion-MNIST, CIFAR-10: 40 minutes on two cores
+
+On digits (34 bases of one target, 3 seeds) expect frozen transfer to fall from 91% at n = 2 to 69% at n = 6, and
+Spearman's rho between it and LogME of 0.62 (0.33 to 0.81), 0.92 (0.81 to 0.95) and 0.96 (0.91 to 0.98) at n = 2, 4, 6;
+between it and minus the OTDD of pixels 0.47 (0.15 to 0.71), 0.79 (0.57 to 0.91) and 0.73 (0.48 to 0.87).
 """
 
 from raytransfer.cli import main

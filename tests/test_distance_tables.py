@@ -48,18 +48,18 @@ def test_with_several_targets_the_boost_is_pooled():
 
 
 def test_monotonicity_tells_blind_from_still():
-    columns = ["measure", "kind", "dial", "dial_kind", "estimate", "high", "curves", "constant", "blind"]
+    columns = ["measure", "kind", "dial", "dial_kind", "estimate", "low", "high", "curves", "constant", "blind"]
     rows = [
-        ("FID", "distance", "blur_px", "input", 0.9, 1.0, 3, 0, False),
-        ("FID", "distance", "merged", "labelling", NAN, NAN, 0, 3, True),
-        ("tree", "distance", "blur_px", "input", NAN, NAN, 0, 3, False),
-        ("tree", "distance", "merged", "labelling", 1.0, 1.0, 3, 0, False),
-        ("LogME", "score", "blur_px", "input", -1.0, -1.0, 3, 0, False),
+        ("FID", "distance", "blur_px", "input", 0.9, 0.35, 1.0, 3, 0, False),
+        ("FID", "distance", "merged", "labelling", NAN, NAN, NAN, 0, 3, True),
+        ("tree", "distance", "blur_px", "input", NAN, NAN, NAN, 0, 3, False),
+        ("tree", "distance", "merged", "labelling", 1.0, 1.0, 1.0, 3, 0, False),
+        ("LogME", "score", "blur_px", "input", -1.0, -1.0, -1.0, 3, 0, False),
     ]
     lines = rendered(monotonicity_table(pd.DataFrame(rows, columns=columns)), width=80)
     assert lines[0].endswith("of 3 curves (targets x seeds)")
     fid, tree = ([line.split()[1:] for line in lines if line.split()[:1] == [name]] for name in ("FID", "tree"))
-    assert fid == [["+0.90", "±0.10"], ["blind"]]
+    assert fid == [["+.90", "[.35,1.00]"], ["blind"]]
     assert tree == [["still"], ["+1.00"]]
     assert not any("LogME" in line for line in lines)
 

@@ -45,8 +45,8 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
         pairs = f"{int(rows['pairs'].max())} pairs, {int(rows['tasks'].max())} tasks"
         parts += [Text(f"Spearman's ρ with {meaning} {scope}, {pairs}", style="bold"), table]
     note = (
-        "Positive: predicts transfer (distances count negative). [low,high]: 95%, bootstrap\n"
-        "over tasks. *: p < 0.05, permuting tasks, corrected for all measures by max |ρ|.\n"
+        "Positive: predicts transfer (distances count negative). [low,high]: 95% over tasks.\n"
+        "*: p < 0.05 by permuting tasks, corrected for all measures tried.\n"
     )
     return Group(*parts, Text(note, style="dim"))
 
@@ -54,8 +54,8 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
 def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
     """Tabulate whether distances rise along each dial: a row for each distance, a column for each dial.
 
-    A cell is the mean of Spearman's ρ between level and distance over (target, seed), with half of its interval where
-    the curves differ; ``blind`` where the measure cannot see the dial by construction, ``still`` where it might and
+    A cell is the mean of Spearman's ρ between level and distance over (target, seed), with its interval where curves
+    differ; ``blind`` where the measure cannot see the dial by construction, ``still`` where it might and
     does not.
 
     Args:
@@ -75,7 +75,7 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
             of_dial = {row.dial: row for row in cells.itertuples()}
             table.add_row(str(measure), *(_moves(of_dial[dial]) if dial in of_dial else Text("") for dial in dials))
         parts.append(table)
-    note = "±: half of the 95% t interval, where curves differ. blind: by construction.\n"
+    note = "[low,high]: 95% t interval, where curves differ. blind: by construction.\n"
     return Group(*parts, Text(note, style="dim"))
 
 
@@ -141,13 +141,14 @@ def _short(rho: float, *, sign: bool = False) -> str:
 
 
 def _moves(row: object) -> Text:
-    estimate, high, constant, blind = (getattr(row, name) for name in ("estimate", "high", "constant", "blind"))
+    names = ("estimate", "low", "high", "constant", "blind")
+    estimate, low, high, constant, blind = (getattr(row, name) for name in names)
     if blind:
         return Text("blind", style="dim")
     if math.isnan(estimate):
         return Text("still" if constant else "-")
-    spread = f" ±{high - estimate:.2f}" if high - estimate > 0.005 else ""
-    return Text(f"{estimate:+.2f}{spread}")
+    ends = f"[{_short(low)},{_short(high)}]" if high - low > 0.005 else ""
+    return Text(f"{_short(estimate, sign=True)} {ends}".strip())
 
 
 def _share(share: float, low: float, high: float) -> Text:
