@@ -4,7 +4,7 @@ import re
 import pytest
 from omegaconf import OmegaConf
 
-from raytransfer.config import GridConfig, load_config, options, to_yaml
+from raytransfer.config import DistanceConfig, GridConfig, load_config, options, to_yaml
 from raytransfer.errors import UserError
 from raytransfer.specs import Recipe
 
@@ -122,9 +122,12 @@ def test_bad_files_are_named(tmp_path):
         load_config(GridConfig, path, [])
 
 
-def test_the_sweep_s_own_file_is_sound(request):
-    sweeps = sorted((request.config.rootpath / "sweeps").glob("*.yaml"))
-    assert sweeps
-    for path in sweeps:
-        for data in OmegaConf.load(path).get("per_data", {}):
-            assert load_config(GridConfig, path, [f"data={data}"]).data == data
+@pytest.mark.parametrize(("name", "kind"), [("yosinski_grid", GridConfig), ("transfer_vs_distance", DistanceConfig)])
+def test_the_sweep_s_own_file_is_sound(request, name, kind):
+    path = request.config.rootpath / "sweeps" / f"{name}.yaml"
+    content = OmegaConf.load(path)
+    assert content.per_data
+    for data in content.per_data:
+        assert load_config(kind, path, [f"data={data}"]).data == data
+    for preset, values in content.get("presets", {}).items():
+        assert load_config(kind, path, [f"preset={preset}"]).seeds == values.seeds

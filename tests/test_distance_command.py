@@ -23,6 +23,7 @@ TINY = [
     "base_per_class=20",
     "dials={blur_px: [2], noise: [80], random_labels: [1]}",
     "dial_grid={input: {blur_px: [0, 2]}, label: {random_labels: [0, 1]}}",
+    "drawn=[OTDD of pixels]",
     "recipe.steps=10",
     "recipe.warmup_steps=2",
 ]
@@ -59,7 +60,7 @@ def test_a_sweep_whose_worker_is_killed_gives_what_an_undisturbed_one_gives(comm
         pd.testing.assert_frame_equal(one, other, check_exact=True)
     assert "its process died" in printed
     _check_report(printed)
-    again = run(command(f"out={disturbed.root}"), environment)
+    again = run(command(f"out={disturbed.root}", "--plan"), environment)
     assert ", 0 to run," in again.stdout
 
 
