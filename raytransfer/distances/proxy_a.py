@@ -33,10 +33,9 @@ def proxy_a(source: Sample, target: Sample) -> float:
     n = min(len(source.features), len(target.features))
     if n < 2:  # with one image a side there is nothing left to train on once it is held out
         raise UserError(f"{source.name} and {target.name}: proxy-A needs at least 2 images of each, not {n}")
-    first, second = _first_by_content(source.features, n), _first_by_content(target.features, n)
-    pooled = np.concatenate([first, second])
-    folds = _folds(pooled)
-    features = StandardScaler().fit_transform(pooled)
+    features, keys = zip(*(_first_by_content(sample.features, n) for sample in (source, target)), strict=True)
+    pooled, folds = np.concatenate(features), _folds([*keys[0], *keys[1]])
+    scaled = StandardScaler().fit_transform(pooled)
     is_target = np.repeat([False, True], n)
     wrong = 0
     for fold in np.unique(folds):
@@ -44,18 +43,19 @@ def proxy_a(source: Sample, target: Sample) -> float:
         if len(np.unique(is_target[train])) < 2:  # all copies of one image: no classifier, so it is a toss
             wrong += test.sum() / 2
             continue
-        classifier = LogisticRegression(C=1 / features.shape[1], max_iter=1000).fit(features[train], is_target[train])
-        wrong += (classifier.predict(features[test]) != is_target[test]).sum()
+        classifier = LogisticRegression(C=1 / scaled.shape[1], max_iter=1000).fit(scaled[train], is_target[train])
+        wrong += (classifier.predict(scaled[test]) != is_target[test]).sum()
     return float(np.clip(2 * (1 - 2 * wrong / (2 * n)), 0, 2))
 
 
-def _first_by_content(features: Features, n: int) -> Features:
+def _first_by_content(features: Features, n: int) -> tuple[Features, list[bytes]]:
+    """The n rows whose digests come first, and their digests."""
     keys = digests(features)
-    return features[sorted(range(len(keys)), key=keys.__getitem__)[:n]]
+    order = sorted(range(len(keys)), key=keys.__getitem__)[:n]
+    return features[order], [keys[i] for i in order]
 
 
-def _folds(features: Features) -> npt.NDArray[np.int64]:
+def _folds(keys: list[bytes]) -> npt.NDArray[np.int64]:
     """(n,) the fold of each row: those of equal content share one, and the others are dealt out in turn."""
-    keys = digests(features)
     turn = {key: i % _FOLDS for i, key in enumerate(sorted(set(keys)))}
     return np.array([turn[key] for key in keys])
