@@ -62,13 +62,16 @@ def main(script: str, description: str, kind: type[GridConfig] | type[DistanceCo
 
 def _sweep(console: Console, name: str, config: GridConfig | DistanceConfig, *, plan_only: bool) -> int:
     # Imported here so that --help and a mistyped option need not wait for torch.
-    from raytransfer.experiments import distance, yosinski
     from raytransfer.plan import backlog
     from raytransfer.store import Store
 
+    experiment: Any
+    if isinstance(config, DistanceConfig):
+        from raytransfer.experiments import distance as experiment
+    else:
+        from raytransfer.experiments import yosinski as experiment
     store = Store(config.out)
     store.check()
-    experiment: Any = distance if isinstance(config, DistanceConfig) else yosinski
     plan = experiment.make_plan(config)
     todo = backlog(plan, store, config.mode)
     _print_plan(console, plan, todo, store)

@@ -12,7 +12,7 @@ from raytransfer.networks import Network, freeze_first, train_mode
 from raytransfer.plan import Cell, Plan
 from raytransfer.specs import DistanceSpec, MeasureSpec, ScoreSpec, TaskSpec, TrainingSpec, TrialSpec
 from raytransfer.store import Store, save_checkpoint
-from raytransfer.tasks import Part, TaskData, load_task
+from raytransfer.tasks import Part, TaskData, load_task, sample_task
 from raytransfer.training import (
     DeviceData,
     EvaluationInputs,
@@ -90,7 +90,7 @@ def _measurement_seconds(
         store = Store(root)
         site = Site(sources=plan.sources, root=root, device=device, memory_bytes=memory_bytes)
         for base, step in (*needs(spec), *needs(other)):
-            task = load_task(plan.datasets[base.task.fingerprint], base.task)
+            task = sample_task(plan.datasets[base.task.fingerprint], base.task, images=1, seed=0)  # for their shape
             network = untrained(base, DeviceData(task, base.recipe, torch.device(device), memory_bytes))
             save_checkpoint(store, base.id, step, network.module.state_dict())
         run(spec, site)

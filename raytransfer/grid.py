@@ -93,16 +93,30 @@ def _specs(treatment: str, base_a: PretrainSpec, base_b: PretrainSpec, n_layers:
         twice = replace(recipe, steps=2 * recipe.steps, warmup_steps=2 * recipe.warmup_steps)
         return [replace(base_b, recipe=twice)]
     base = {"A": base_a, "B": base_b, "R": None}[treatment[0]]
+    return list(transfers(base, base_b, n_layers, frozen=not treatment.endswith("+")))
+
+
+def transfers(
+    base: PretrainSpec | None, target: PretrainSpec, n_layers: Sequence[int], *, frozen: bool
+) -> list[TransferSpec]:
+    """The transfers of a finished base at every n, trained as the target's own base is.
+
+    Args:
+        base: The base; None for layers left random.
+        target: The target's own base: gives task, network, recipe and seed.
+        n_layers: Numbers of layers to copy.
+        frozen: Whether they stay as they are.
+    """
     return [
         TransferSpec(
             base=base,
             pretrain_step=base.recipe.steps if base else None,
-            task=base_b.task,
-            network=base_b.network,
-            recipe=base_b.recipe,
+            task=target.task,
+            network=target.network,
+            recipe=target.recipe,
             n_layers=n,
-            frozen=not treatment.endswith("+"),
-            seed=base_b.seed,
+            frozen=frozen,
+            seed=target.seed,
         )
         for n in n_layers
     ]

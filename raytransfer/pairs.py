@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raytransfer.distances import DISTANCES
+from raytransfer.grid import transfers
 from raytransfer.scores import SCORES
 from raytransfer.specs import (
     DistanceSpec,
@@ -13,7 +14,6 @@ from raytransfer.specs import (
     Recipe,
     ScoreSpec,
     TaskSpec,
-    TransferSpec,
     TrialSpec,
 )
 
@@ -94,21 +94,6 @@ class _Layout:
     def base(self, task: NamedTask, seed: int) -> PretrainSpec:
         return PretrainSpec(task=task.spec(seed), network=self.network, recipe=self.recipe, seed=seed)
 
-    def transfers(self, base: PretrainSpec | None, target: PretrainSpec, *, frozen: bool) -> list[TransferSpec]:
-        return [
-            TransferSpec(
-                base=base,
-                pretrain_step=base.recipe.steps if base else None,
-                task=target.task,
-                network=self.network,
-                recipe=self.recipe,
-                n_layers=n,
-                frozen=frozen,
-                seed=target.seed,
-            )
-            for n in self.n_layers
-        ]
-
 
 def cells(
     pairs: Sequence[Pair],
@@ -151,7 +136,7 @@ def _controls(layout: _Layout, target: NamedTask, seed: int) -> list[PairCell]:
     cells = [PairCell(treatment="baseB", target=target.name, base=None, seed=seed, spec=own)]
     return cells + [
         PairCell(treatment="RnB", target=target.name, base=None, seed=seed, n_layers=spec.n_layers, spec=spec)
-        for spec in layout.transfers(None, own, frozen=True)
+        for spec in transfers(None, own, layout.n_layers, frozen=True)
     ]
 
 
@@ -163,7 +148,7 @@ def _transfers(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
         *(
             PairCell(treatment=treatment, **place, n_layers=spec.n_layers, spec=spec)
             for treatment, frozen in (("AnB", True), ("AnB+", False))
-            for spec in layout.transfers(base, own, frozen=frozen)
+            for spec in transfers(base, own, layout.n_layers, frozen=frozen)
         ),
     ]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from raytransfer.analysis.pairs import (
     OUTCOMES,
@@ -204,6 +203,8 @@ def _estimates(
 
 def _null(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], places: Counts, design: Design) -> Floats:
     """Spearman's ρ after each permutation of tasks, a mean over groups: (P,), 0 where undefined."""
+    from scipy.stats import rankdata  # half a second, which other sweeps need not wait for
+
     rhos = []
     for targets, bases in groups:
         moved = permuted_values(design, x, targets, bases, places)

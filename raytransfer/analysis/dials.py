@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
 
 from raytransfer.analysis.intervals import clustered_t, student_t
 from raytransfer.analysis.pairs import OUTCOMES, Floats, design_of, measures_by_name
@@ -146,6 +145,8 @@ def _monotonicity(values: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
 def _rho(levels: Floats, values: Floats) -> float:
     if np.ptp(values) <= 1e-9 * np.abs(values).max():
         return math.nan
+    from scipy.stats import spearmanr  # half a second, which other sweeps need not wait for
+
     return float(spearmanr(levels, values).statistic)
 
 

@@ -47,7 +47,8 @@ from raytransfer.tables import (
 )
 from raytransfer.tasks import label_names
 
-_MEASURED = ["measure", "kind", "target", "base", "n_layers", "seed"]
+_PLACE = ["treatment", "measure", "target", "base", "n_layers", "seed"]
+_MEASURED = ["measure", "kind", "target", "base", "n_layers", "seed", "id"]
 
 
 def make_plan(config: DistanceConfig) -> Plan[PairCell]:
@@ -137,19 +138,8 @@ def report(console: Console, name: str, plan: Plan[PairCell], store: Store, conf
 
 def _outcomes(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
     """One row a (target, base, n_layers, seed): accuracies of its treatments, and what they gain over baseB."""
-    rows = [
-        {
-            "target": c.target,
-            "base": c.base,
-            "n_layers": c.n_layers,
-            "seed": c.seed,
-            "treatment": c.treatment,
-            "id": c.spec.id,
-        }
-        for c in cells
-        if c.measure is None
-    ]
-    placed = pd.DataFrame(rows).merge(read_table(store, "trials")[["id", "top1"]], on="id", how="left")
+    places = _places(cells)
+    placed = places[places["measure"].isna()].merge(read_table(store, "trials")[["id", "top1"]], on="id", how="left")
 
     def of(treatment: str, keys: list[str]) -> pd.DataFrame:
         chosen = placed[placed["treatment"] == treatment]
@@ -164,22 +154,17 @@ def _outcomes(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
     return table.astype({"n_layers": "int64"}).sort_values(pair, ignore_index=True)
 
 
+def _places(cells: Sequence[PairCell]) -> pd.DataFrame:
+    """One row a cell: its fields, with its trial's identity for the trial."""
+    return pd.DataFrame(
+        {name: [getattr(c, name) for c in cells] for name in _PLACE} | {"id": [c.spec.id for c in cells]}
+    )
+
+
 def _measured(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
     """One row a distance or score of a pair: its measure, kind, place, value and trial."""
-    rows = [
-        {
-            "measure": c.measure,
-            "kind": c.treatment,
-            "target": c.target,
-            "base": c.base,
-            "n_layers": c.n_layers,
-            "seed": c.seed,
-            "id": c.spec.id,
-        }
-        for c in cells
-        if c.measure is not None
-    ]
-    places = pd.DataFrame(rows, columns=[*_MEASURED, "id"]).astype({"n_layers": "Int64", "seed": "Int64"})
+    places = _places(cells).rename(columns={"treatment": "kind"}).dropna(subset="measure")
+    places = places.astype({"n_layers": "Int64", "seed": "Int64"})[_MEASURED]
     values = pd.concat([read_table(store, table)[["id", "value"]] for table in ("distances", "scores")])
     return places.merge(values, on="id", how="inner")
 

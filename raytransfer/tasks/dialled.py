@@ -8,8 +8,6 @@ import hashlib
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter
-from scipy.special import ndtri
 
 from raytransfer.specs import Dials
 from raytransfer.tasks.decode import Images, Labels
@@ -36,6 +34,8 @@ def dialled_images(images: Images, rows: Labels, dials: Dials, key: str) -> Imag
     if dials.resolution_px is not None:
         pixels = _whole(_coarse(pixels, dials.resolution_px))
     if dials.blur_px:
+        from scipy.ndimage import gaussian_filter  # slow, as what the dials below need, and most tasks have none
+
         sigma = (0, dials.blur_px, dials.blur_px)
         pixels = _whole(np.stack([gaussian_filter(image.astype(np.float32), sigma) for image in pixels]))
     if dials.grey:
@@ -44,6 +44,8 @@ def dialled_images(images: Images, rows: Labels, dials: Dials, key: str) -> Imag
     if dials.inverted:
         pixels = 255 - pixels
     if dials.noise:
+        from scipy.special import ndtri
+
         uniform = _uniform(rows, pixels[0].size, "noise", dials.seed, key)
         normal = ndtri(uniform).astype(np.float32).reshape(pixels.shape)
         pixels = _whole(pixels + np.float32(dials.noise) * normal)

@@ -3,11 +3,8 @@
 import platform
 import traceback
 
-from threadpoolctl import threadpool_limits
-
 from raytransfer.specs import DistanceSpec, ScoreSpec, TrialSpec
 from raytransfer.store import Store, publish_failure
-from raytransfer.trial.measuring import run_distance, run_score
 from raytransfer.trial.site import Site, device_name
 from raytransfer.trial.training import prepare, run_training, training_seed, untrained
 
@@ -25,6 +22,11 @@ def run(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozense
     if not isinstance(spec, DistanceSpec | ScoreSpec):
         run_training(spec, site, checkpoint_steps)
         return
+    # scikit-learn and SciPy take a second to import, and many workers only train
+    from threadpoolctl import threadpool_limits
+
+    from raytransfer.trial.measuring import run_distance, run_score
+
     with threadpool_limits(1):  # sums over more threads round in another way, and a slot is one core
         if isinstance(spec, DistanceSpec):
             run_distance(spec, site)

@@ -4,7 +4,9 @@ import functools
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +19,9 @@ from raytransfer.distances.tree import parse_tree
 from raytransfer.networks import Network
 from raytransfer.scores import SCORES
 from raytransfer.scores.representation import Representation
-from raytransfer.specs import DistanceSpec, PretrainSpec, ScoreSpec, TaskSpec, to_json
+from raytransfer.specs import DistanceSpec, MeasureSpec, PretrainSpec, ScoreSpec, TaskSpec, to_json
 from raytransfer.store import Store, load_checkpoint, publish
-from raytransfer.tasks import TaskData, label_names, load_task, sample_task
+from raytransfer.tasks import TaskData, label_names, sample_task
 from raytransfer.training import DeviceData
 from raytransfer.trial.site import Site, occasion
 from raytransfer.trial.training import untrained
@@ -40,22 +42,15 @@ def run_distance(spec: DistanceSpec, site: Site) -> None:
         for task in (spec.source, spec.target)
     )
     value = DISTANCES[spec.measure].function(source, target)
-    row = {
-        "id": spec.id,
-        "measure": spec.measure,
-        "features": features_name(spec),
+    columns = {
+        "features": _features_name(spec),
         "source_task": spec.source.label,
         "target_task": spec.target.label,
         "probe_id": spec.probe.id if spec.probe else None,
-        "seed": spec.seed,
         "source_images": len(source.labels),
         "target_images": len(target.labels),
-        "value": _checked(value, spec.measure),
-        "config": to_json(spec),
-        "wall_time_s": time.perf_counter() - started,
-        **occasion(torch.device(site.device)),
     }
-    publish(Store(site.root), "distances", row)
+    _publish(site, "distances", spec, value, started, columns)
 
 
 def run_score(spec: ScoreSpec, site: Site) -> None:
@@ -79,9 +74,7 @@ def run_score(spec: ScoreSpec, site: Site) -> None:
             reference=reference.features if reference else None,
         )
     )
-    row = {
-        "id": spec.id,
-        "measure": spec.measure,
+    columns = {
         "base_task": spec.base.task.label,
         "target_task": spec.task.label,
         "pretrain_id": spec.base.id,
@@ -89,28 +82,36 @@ def run_score(spec: ScoreSpec, site: Site) -> None:
         "n_layers": spec.n_layers,
         "cut": outputs.cut,
         "reference_id": spec.reference.id if spec.reference else None,
-        "seed": spec.seed,
         "images": len(drawn.labels),
         "features": outputs.features.shape[1],
-        "value": _checked(value, spec.measure),
-        "config": to_json(spec),
-        "wall_time_s": time.perf_counter() - started,
-        **occasion(torch.device(site.device)),
     }
-    publish(Store(site.root), "scores", row)
+    _publish(site, "scores", spec, value, started, columns)
 
 
-def features_name(spec: DistanceSpec) -> str | None:
+def _features_name(spec: DistanceSpec) -> str | None:
     """What a distance compares: ``pixels``, the probe's layers or weights; None where it reads names of classes."""
     if spec.probe is None:
         return None if DISTANCES[spec.measure].reads == "classes" else "pixels"
     return "weights" if spec.n_layers is None else f"layer {spec.n_layers}"
 
 
-def _checked(value: float, measure: str) -> float:
+def _publish(
+    site: Site, table: str, spec: MeasureSpec, value: float, started: float, columns: Mapping[str, Any]
+) -> None:
+    """Publish a measurement's row: the columns of its own table, and those of both."""
     if not math.isfinite(value):
-        raise FloatingPointError(f"{measure} is {value}, which is no number to compare")
-    return value
+        raise FloatingPointError(f"{spec.measure} is {value}, which is no number to compare")
+    row = {
+        "id": spec.id,
+        "measure": spec.measure,
+        "seed": spec.seed,
+        "value": value,
+        "config": to_json(spec),
+        **columns,
+        "wall_time_s": time.perf_counter() - started,
+        **occasion(torch.device(site.device)),
+    }
+    publish(Store(site.root), table, row)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,7 @@ def _draw(site: Site, task: TaskSpec, images: int, seed: int) -> _Drawn:
 @functools.lru_cache(maxsize=_KEPT)
 def _trained(site: Site, base: PretrainSpec, step: int) -> Network:
     """A base with the weights of one of its checkpoints, in eval mode."""
-    task = load_task(site.dataset(base.task.fingerprint), base.task)
+    task = sample_task(site.dataset(base.task.fingerprint), base.task, images=1, seed=0)  # for the images' shape
     network = untrained(base, DeviceData(task, base.recipe, torch.device(site.device), memory_bytes=0))
     network.module.load_state_dict(load_checkpoint(Store(site.root), base.id, step))
     network.module.eval()
