@@ -1,10 +1,12 @@
 """The command of a sweep: read what is asked, show the plan, run what is missing, show what came out."""
 
+import importlib
 import json
 import logging
 import os
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +16,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from raytransfer.config import DistanceConfig, GridConfig, SweepConfig, load_config, options
+from raytransfer.config import (
+    DistanceConfig,
+    GridConfig,
+    StageConfig,
+    SweepConfig,
+    TheoryConfig,
+    TrainingConfig,
+    WhyConfig,
+    load_config,
+    options,
+)
 from raytransfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,9 +35,17 @@ if TYPE_CHECKING:
 
 _PACKING = "packing.json"  # in the store: what gpus_per_trial=auto measured last
 _HELP_FLAGS = ("--help", "-h")
+_NOT_IN_A_CELL = "only read by others"
+_EXPERIMENTS: dict[type[SweepConfig], str] = {
+    GridConfig: "yosinski",
+    DistanceConfig: "distance",
+    StageConfig: "stages",
+    WhyConfig: "why",
+    TheoryConfig: "theory",
+}
 
 
-def main(script: str, description: str, kind: type[GridConfig] | type[DistanceConfig]) -> None:
+def main(script: str, description: str, kind: type[SweepConfig]) -> None:
     """Run the sweep whose script this is, with the YAML file beside it and the command line's overrides.
 
     Exit codes: 0 all trials are there; 1 some failed; 2 what was asked cannot be done; 130 interrupted.
@@ -60,16 +80,12 @@ def main(script: str, description: str, kind: type[GridConfig] | type[DistanceCo
     sys.exit(code)
 
 
-def _sweep(console: Console, name: str, config: GridConfig | DistanceConfig, *, plan_only: bool) -> int:
+def _sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool) -> int:
     # Imported here so that --help and a mistyped option need not wait for torch.
     from raytransfer.plan import backlog
     from raytransfer.store import Store
 
-    experiment: Any
-    if isinstance(config, DistanceConfig):
-        from raytransfer.experiments import distance as experiment
-    else:
-        from raytransfer.experiments import yosinski as experiment
+    experiment: Any = importlib.import_module(f"raytransfer.experiments.{_EXPERIMENTS[type(config)]}")
     store = Store(config.out)
     store.check()
     plan = experiment.make_plan(config)
@@ -130,29 +146,27 @@ def _run(console: Console, plan: "Plan[Cell]", todo: "Backlog", store: "Store", 
         with store.lock():
             todo = backlog(plan, store, config.mode)  # again: another driver may have been at work until now
             clear_failures(store, todo.to_run)
+            if config.mode == "force":  # else trials would start from the checkpoints of the time before
+                for trial in todo.to_run:
+                    store.delete_folder(f"checkpoints/{trial}")
             console.print(f"Running {len(todo.to_run)} trials, {concurrent} at once, on {device}")
             if device == "cuda":
                 _print_streaming(console, plan, config)
-            else:
+            elif isinstance(config, TrainingConfig):
                 _print_slow_arithmetic(console, config)
             with ProgressBar(console, plan.cells, todo.to_run, concurrent) as progress:
-                run = Run(
-                    todo.to_run,
-                    plan.checkpoint_steps,
-                    Site(
-                        sources=plan.sources,
-                        root=store.root,
-                        device=device,
-                        memory_bytes=config.memory_bytes,
-                    ),
-                    progress,
-                )
+                site = Site(sources=plan.sources, root=store.root, device=device, memory_bytes=config.memory_bytes)
+                run = Run(todo.to_run, site, progress, keep_checkpoints=_keeps_checkpoints(config))
                 if on_ray:
                     run_on_ray(run, concurrent, share)
                 else:
                     run_in_process(run)
             compact(store)
     return run.unfinished > 0
+
+
+def _keeps_checkpoints(config: SweepConfig) -> bool:
+    return isinstance(config, TrainingConfig) and config.checkpoints == "all"
 
 
 def _gpus_per_trial(console: Console, plan: "Plan[Cell]", store: "Store", config: SweepConfig) -> float:
@@ -162,8 +176,8 @@ def _gpus_per_trial(console: Console, plan: "Plan[Cell]", store: "Store", config
     if config.gpus_per_trial != "auto":
         share: float = config.gpus_per_trial
         return share
-    if not has_gpus():
-        return 1.0  # means nothing on CPU cores
+    if not has_gpus() or not plan.tasks:
+        return 1.0  # means nothing on CPU cores, and for sweeps that train no network of the zoo
     base = plan.longest_base
     kept = json.loads(store.read(_PACKING)) if store.exists(_PACKING) else {}
     if kept.get("trial") != base.id:
@@ -181,7 +195,7 @@ def _print_streaming(console: Console, plan: "Plan[Cell]", config: SweepConfig) 
     from raytransfer.training import image_bytes
 
     plain = {replace(task, dials=None) for task in plan.tasks}  # dials leave sizes as they are, and take time
-    needed_gb = max(image_bytes(load_task(plan.datasets[task.fingerprint], task)) for task in plain) / 1e9
+    needed_gb = max((image_bytes(load_task(plan.datasets[task.fingerprint], task)) for task in plain), default=0) / 1e9
     if needed_gb > config.memory_gb:
         console.print(
             f"A task's images take up to {needed_gb:.1f} GB and do not fit memory_gb={config.memory_gb:g} of the GPU: "
@@ -189,7 +203,7 @@ def _print_streaming(console: Console, plan: "Plan[Cell]", config: SweepConfig) 
         )
 
 
-def _print_slow_arithmetic(console: Console, config: SweepConfig) -> None:
+def _print_slow_arithmetic(console: Console, config: TrainingConfig) -> None:
     """Say so if this processor has to emulate bf16: a training step then takes a multiple of its time in fp32."""
     import torch
 
@@ -207,7 +221,7 @@ def _print_plan(console: Console, plan: "Plan[Cell]", todo: "Backlog", store: "S
     counts: dict[str, Counter[str]] = {}
     asked = {cell.spec.id for cell in plan.cells}
     places = [(cell.treatment, cell.spec.id) for cell in plan.cells]
-    places += [("bases only copied from", trial) for trial in plan.trials if trial not in asked]
+    places += [(_NOT_IN_A_CELL, trial) for trial in plan.trials if trial not in asked]
     for treatment, trial in dict.fromkeys(places):
         state = "to run" if trial in todo.to_run else "failed" if trial in todo.failed else "there"
         counts.setdefault(treatment, Counter())["waiting" if trial in todo.blocked else state] += 1
@@ -242,14 +256,33 @@ def _print_estimate(console: Console, plan: "Plan[Cell]", todo: "Backlog", confi
     else:
         slots, start = check_slots(config.slots, os.cpu_count() or 1, 1.0, "CPU"), ", after Ray has started"
     device = "cuda" if gpus else "cpu"
-    if device == "cpu":
+    if device == "cpu" and isinstance(config, TrainingConfig):
         _print_slow_arithmetic(console, config)
-    seconds = sum(trial_seconds(todo.to_run.values(), plan, device, config.memory_bytes).values())
+    by_trial = trial_seconds(todo.to_run.values(), plan, device, config.memory_bytes)
+    seconds = sum(by_trial.values())
+    console.print(_costs(plan, by_trial))
     console.print(
-        f"About {duration(seconds / slots)} on {slots} slots of this machine{start}: {duration(seconds)} of training "
-        "and evaluation, from a few measured steps of each kind of trial",
+        f"About {duration(seconds / slots)} on {slots} slots of this machine{start}: {duration(seconds)} of work, from "
+        "a few measured steps of each kind of training and one measurement of each kind",
         soft_wrap=True,
     )
+
+
+def _costs(plan: "Plan[Cell]", seconds: Mapping[str, float]) -> Table:
+    """What each treatment takes; a trial with several places counts for the first."""
+    from raytransfer.progress import duration
+
+    treatments = {cell.spec.id: cell.treatment for cell in reversed(plan.cells)}
+    times: dict[str, list[float]] = {}
+    for trial, time in seconds.items():
+        times.setdefault(treatments.get(trial, _NOT_IN_A_CELL), []).append(time)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("treatment")
+    for heading in ("to run", "each", "together"):
+        table.add_column(heading, justify="right")
+    for treatment, each in times.items():
+        table.add_row(treatment, str(len(each)), f"{sum(each) / len(each):.2f} s", duration(sum(each)))
+    return table
 
 
 def _print_help(

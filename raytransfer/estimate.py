@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from raytransfer.lineage import frozen_layers, needs
+from raytransfer.lineage import frozen_layers, kind_of, needs
 from raytransfer.networks import Network, freeze_first, train_mode
 from raytransfer.plan import Cell, Plan
-from raytransfer.specs import DistanceSpec, MeasureSpec, ScoreSpec, TaskSpec, TrainingSpec, TrialSpec
+from raytransfer.specs import DistanceSpec, MeasureSpec, TaskSpec, TrainingSpec, TrialSpec
 from raytransfer.store import Store, save_checkpoint
 from raytransfer.tasks import Part, TaskData, load_task, sample_task
 from raytransfer.training import (
@@ -57,11 +57,11 @@ def trial_seconds(specs: Iterable[TrialSpec], plan: Plan[Cell], device: str, mem
     torch.set_num_threads(1)
     costs: dict[tuple[int, int, int], _Cost] = {}
     tasks: dict[TaskSpec, TaskData] = {}
-    measurements: dict[tuple[str, str, int | None], list[MeasureSpec]] = {}
+    measurements: dict[tuple[str, str, int], list[MeasureSpec]] = {}
     seconds = {}
     for spec in specs:
-        if isinstance(spec, DistanceSpec | ScoreSpec):
-            measurements.setdefault((type(spec).__name__, spec.measure, spec.n_layers), []).append(spec)
+        if isinstance(spec, MeasureSpec):
+            measurements.setdefault(kind_of(spec), []).append(spec)
             continue
         dataset = plan.datasets[spec.task.fingerprint]
         plain = replace(spec.task, dials=None)  # as many images, and dials take time
@@ -73,7 +73,7 @@ def trial_seconds(specs: Iterable[TrialSpec], plan: Plan[Cell], device: str, mem
         seconds[spec.id] = _seconds(spec, tasks[plain], costs[kind])
     for alike in measurements.values():
         # Scores of one network share its outputs, which one of them computes; a distance has a task of its own.
-        other = alike[0] if isinstance(alike[0], ScoreSpec) else alike[-1]
+        other = alike[-1] if isinstance(alike[0], DistanceSpec) else alike[0]
         cost = _measurement_seconds(alike[0], other, plan, device, memory_bytes)
         seconds |= dict.fromkeys((spec.id for spec in alike), cost)
     return seconds

@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
-from raytransfer.config import SweepConfig
+from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError
 from raytransfer.lineage import checkpoint_steps, in_order, needs
 from raytransfer.networks import architecture, check_network
-from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TransferSpec, TrialSpec
+from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TrainingSpec, TransferSpec, TrialSpec
 from raytransfer.store import Store, failures, finished
 from raytransfer.store import checkpoint_steps as stored_steps
 from raytransfer.store.root import absolute
@@ -37,21 +37,19 @@ class Plan(Generic[Placed]):
     Attributes:
         cells: Places of the sweep.
         trials: The distinct trials by identity, bases first.
-        checkpoint_steps: For each base, the training steps whose weights are needed.
         sources: Fingerprint of each data set, and where it is.
         datasets: The data sets, opened, by fingerprint.
     """
 
     cells: Sequence[Placed]
     trials: dict[str, TrialSpec]
-    checkpoint_steps: dict[str, frozenset[int]]
     sources: tuple[tuple[str, DataSource], ...]
     datasets: dict[str, Dataset]
 
     @property
     def tasks(self) -> set[TaskSpec]:
         """The tasks that trials train on."""
-        return {spec.task for spec in self.trials.values() if isinstance(spec, PretrainSpec | TransferSpec)}
+        return {spec.task for spec in self.trials.values() if isinstance(spec, TrainingSpec)}
 
     @property
     def longest_base(self) -> PretrainSpec:
@@ -70,7 +68,7 @@ class Backlog:
     Attributes:
         to_run: Trials to run by identity, in the plan's order.
         failed: Trials that failed before and are left alone, with the reason.
-        blocked: Trials whose base failed before.
+        blocked: Trials that read the weights of one that failed before.
     """
 
     to_run: dict[str, TrialSpec]
@@ -84,7 +82,6 @@ def plan_of(cells: Sequence[Placed], opened: Sequence[tuple[DataSource, Dataset]
     return Plan(
         cells=cells,
         trials=specs,
-        checkpoint_steps=checkpoint_steps(list(specs.values())),
         sources=tuple((dataset.fingerprint, source) for source, dataset in opened),
         datasets={dataset.fingerprint: dataset for _, dataset in opened},
     )
@@ -93,21 +90,26 @@ def plan_of(cells: Sequence[Placed], opened: Sequence[tuple[DataSource, Dataset]
 def backlog(plan: Plan[Cell], store: Store, mode: str) -> Backlog:
     """What of a plan is to run, given what the store holds and the mode (``SweepConfig.mode``).
 
-    A finished base whose weights are gone runs again if a trial that is to run needs them.
+    A finished training whose weights are gone runs again if a trial that is to run reads them.
     """
     done = set() if mode == "force" else finished(store)
     recorded = failures(store)
     missing = {trial for trial in plan.trials if trial not in done or trial in recorded}
-    needed: dict[str, set[int]] = {}
-    for trial in missing:
-        for base, _ in needs(plan.trials[trial]):
-            if base.id not in missing:
-                needed.setdefault(base.id, set()).update(plan.checkpoint_steps[base.id])
-    missing |= {base for base, steps in needed.items() if not steps <= stored_steps(store, base)}
+    reading = missing
+    while reading:  # a training that runs again for its weights reads those of its own base
+        steps = checkpoint_steps(plan.trials[trial] for trial in reading)
+        reading = {t for t, wanted in steps.items() if t not in missing and not wanted <= stored_steps(store, t)}
+        missing |= reading
     failed = {} if mode in ("force", "retry") else {t: error for t, error in recorded.items() if t in missing}
-    blocked = [t for t in missing if t not in failed and any(base.id in failed for base, _ in needs(plan.trials[t]))]
-    out = missing - set(failed) - set(blocked)
-    return Backlog(to_run={t: s for t, s in plan.trials.items() if t in out}, failed=failed, blocked=blocked)
+    blocked: dict[str, None] = {}
+    while waiting := [t for t in missing - {*failed, *blocked} if _reads_one_of(plan.trials[t], {*failed, *blocked})]:
+        blocked |= dict.fromkeys(waiting)
+    out = missing - {*failed, *blocked}
+    return Backlog(to_run={t: s for t, s in plan.trials.items() if t in out}, failed=failed, blocked=[*blocked])
+
+
+def _reads_one_of(spec: TrialSpec, trials: Collection[str]) -> bool:
+    return any(training.id in trials for training, _ in needs(spec))
 
 
 def check_slots(wanted: int | None, units: int, share: float, kind: str) -> int:
@@ -130,7 +132,7 @@ def check_slots(wanted: int | None, units: int, share: float, kind: str) -> int:
     return wanted or there
 
 
-def layer_numbers(config: SweepConfig) -> list[int]:
+def layer_numbers(config: TrainingConfig) -> list[int]:
     """Numbers of layers to copy, from numbers or names of layers.
 
     Raises:
@@ -153,7 +155,7 @@ def layer_numbers(config: SweepConfig) -> list[int]:
 
 
 def checked_recipe(
-    config: SweepConfig, network: NetworkSpec, shape: tuple[int, int, int], label_counts: Collection[int]
+    config: TrainingConfig, network: NetworkSpec, shape: tuple[int, int, int], label_counts: Collection[int]
 ) -> Recipe:
     """The recipe, once the network has been seen to take its images.
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from raytransfer.lineage import frozen_layers
+from raytransfer.lineage import frozen_layers, kind_of
 from raytransfer.plan import Cell
-from raytransfer.specs import DistanceSpec, ScoreSpec, TrialSpec
+from raytransfer.specs import MeasureSpec, TrialSpec
 
-_Kind = tuple[int, int | str, int]
+_Kind = tuple[int, int | str, int | str] | tuple[int, str, str, int]
 
 _LINE_EVERY_S = 15.0  # where no terminal can redraw a bar
 
@@ -81,7 +81,7 @@ class ProgressBar:
             for missing in self._missing.values():
                 missing.discard(gone)
         last = reason.strip().splitlines()[-1]
-        needed = f"; {len(skipped)} trials that copy from it are skipped" if skipped else ""
+        needed = f"; {len(skipped)} trials that read its weights are skipped" if skipped else ""
         self._console.print(f"failed   {trial}: {last}{needed}", style="red")
 
     def _drop(self, trial: str) -> None:
@@ -109,12 +109,12 @@ class ProgressBar:
 
 
 def _kind(spec: TrialSpec) -> _Kind:
-    """Trials of one kind take about the same time: steps, labels and frozen layers, or measure and depth.
+    """Trials of one kind take about the same time: steps, labels and frozen layers, or what a measurement's kind is.
 
     A measurement counts as one step where its time is not known yet.
     """
-    if isinstance(spec, DistanceSpec | ScoreSpec):
-        return 1, spec.measure, spec.n_layers or 0
+    if isinstance(spec, MeasureSpec):
+        return 1, *kind_of(spec)
     return spec.recipe.steps, spec.task.label_count, frozen_layers(spec)
 
 

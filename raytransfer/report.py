@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import pandas as pd
 import pyarrow as pa
@@ -13,9 +14,18 @@ from raytransfer.analysis import boosts, readings, treatment_means
 from raytransfer.figures import lines_figure, points_figure
 from raytransfer.grid import Cell
 from raytransfer.schema import CELLS, arrow_schema
+from raytransfer.specs import ProbeSpec, TrialSpec
 from raytransfer.store import Store, read_table
 
 _DPI = 150
+
+
+class Placed(Protocol):
+    """A trial that has a place in a sweep."""
+
+    @property
+    def spec(self) -> TrialSpec:
+        """The trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +95,22 @@ def write_report(cells: Sequence[Cell], store: Store, *, name: str, title: str, 
         "points.png": png(points_figure(results, title=title, subtitle=subtitle)),
         "lines.png": png(lines_figure(means, title=title, subtitle=subtitle)),
     }
+    looks = probe_readings(cells, store)
+    if not looks.empty:
+        contents["readings.parquet"] = parquet(looks)
     files = write_files(store, name, (cell.spec.id for cell in cells), contents)
     return Report(results=results, means=means, readings=paired, boosts=averaged, files=files)
+
+
+def probe_readings(cells: Iterable[Placed], store: Store) -> pd.DataFrame:
+    """One row a reading of every finished look of a sweep: what looked, at which network and step, and the reading."""
+    looks = {cell.spec.id for cell in cells if isinstance(cell.spec, ProbeSpec)}
+    columns = ["id", "probe", "trained_id", "step", "against"]
+    probes = read_table(store, "probes")[columns] if looks else pd.DataFrame(columns=columns)
+    if probes.empty:
+        return probes.assign(**dict.fromkeys(("quantity", "stage", "index", "x", "y", "value")))
+    readings = probes[probes["id"].isin(looks)].merge(read_table(store, "readings"), on="id")
+    return readings.astype({"index": "Int64"})
 
 
 def _sample(results: pd.DataFrame) -> str:

@@ -135,6 +135,79 @@ SCORES = (
 )
 """One row a finished score of a trained network on a target task."""
 
+PROBES = (
+    *_columns(
+        ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
+        ("probe", pa.string(), "Name of the probe, as in raytransfer.probes.PROBES."),
+        ("trained_id", pa.string(), "Identity of the trial that trained the network."),
+        ("step", pa.int64(), "Training step of its checkpoint."),
+        ("base_task", pa.string(), "Task its copied layers were trained on; null for bases and for RnB."),
+        ("target_task", pa.string(), "Task it was trained on."),
+        ("n_layers", pa.int64(), "Layers copied (for RnB: left random); 0 for a base."),
+        ("frozen", pa.bool_(), "Whether they stayed as they were; null for a base."),
+        (
+            "against",
+            pa.string(),
+            "What it was compared with: base (what it copied), scratch (a base on its task), twin (its own training "
+            "from another seed); null where with nothing.",
+        ),
+        ("other_id", pa.string(), "Identity of the trial that trained the other network; null without one."),
+        ("seed", pa.int64(), "Seed of the draw of images and of directions."),
+        ("images", pa.int64(), "Training images of the target that were looked at; null where all or none."),
+        _CONFIG,
+    ),
+    *_MEASURED,
+    *_OCCASION,
+)
+"""One row a finished look at a trained network; what was seen is in ``readings``."""
+
+READINGS = _columns(
+    ("id", pa.string(), "Identity of the trial."),
+    ("quantity", pa.string(), "What was read, such as eigenvalue, as the probe's docstring defines it."),
+    ("stage", pa.string(), "Layer of the network; null for the whole."),
+    ("index", pa.int64(), "Which of several: rank of an eigenvalue, step of a walk."),
+    ("x", pa.float64(), "Place in a landscape or on a path."),
+    ("y", pa.float64(), "Place in a landscape."),
+    ("value", pa.float64(), "The reading."),
+)
+"""What probes saw, one row a number."""
+
+SIMULATIONS = (
+    *_columns(
+        ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
+        ("source_task", pa.string(), "Task P, trained on first."),
+        ("target_task", pa.string(), "Task Q, trained on from there and from scratch."),
+        ("width", pa.int64(), "Hidden units."),
+        ("seed", pa.int64(), "Seed of the draw of images and of the initial weights."),
+        ("source_images", pa.int64(), "Images of P."),
+        ("target_images", pa.int64(), "Images of Q."),
+        ("distance", pa.float64(), "How far the weights move on Q from where P left them, in Frobenius norm."),
+        ("bound", pa.float64(), "What the theory lets them move at most, as the width grows."),
+        ("distance_from_scratch", pa.float64(), "How far they move on Q from their initial values."),
+        ("bound_from_scratch", pa.float64(), "What the theory lets them move at most."),
+        ("gradient", pa.float64(), "Norm of the gradient of Q's loss in the weights that P left."),
+        ("gradient_predicted", pa.float64(), "What the linearised network has there."),
+        ("gradient_from_scratch", pa.float64(), "Norm of the gradient at the initial weights."),
+        ("gradient_from_scratch_predicted", pa.float64(), "What the linearised network has there."),
+        ("output_gradient", pa.float64(), "Norm of the gradient in the outputs on Q, where P left the weights."),
+        ("output_gradient_predicted", pa.float64(), "What the linearised network has there."),
+        ("loss_p", pa.float64(), "Squared loss on P that training on P ended with."),
+        ("loss_q", pa.float64(), "Squared loss on Q that training on Q ended with."),
+        ("loss_from_scratch", pa.float64(), "Squared loss on Q that training on Q alone ended with."),
+        ("steps_p", pa.int64(), "Steps of gradient descent on P."),
+        ("steps_q", pa.int64(), "Steps on Q from there."),
+        ("steps_from_scratch", pa.int64(), "Steps on Q from the initial weights."),
+        ("unfinished", pa.float64(), "Share of the distance that the last residual leaves to go, at most, linearised."),
+        ("converged", pa.bool_(), "Whether all three trainings ended by their tolerance and not by their last step."),
+        ("min_eigenvalue_p", pa.float64(), "Smallest eigenvalue of P's Gram matrix."),
+        ("min_eigenvalue_q", pa.float64(), "Smallest eigenvalue of Q's Gram matrix."),
+        _CONFIG,
+    ),
+    *_MEASURED,
+    *_OCCASION,
+)
+"""One row a finished simulation of the two-layer theory."""
+
 CURVES = _columns(
     ("id", pa.string(), "Identity of the trial."),
     ("step", pa.int64(), "Optimiser steps done at this evaluation."),

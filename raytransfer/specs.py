@@ -270,10 +270,80 @@ class ScoreSpec:
 
 
 TrainingSpec = PretrainSpec | TransferSpec
-MeasureSpec = DistanceSpec | ScoreSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSpec:
+    """One look at a trained network's weights, gradients or loss at one step of its training.
+
+    Attributes:
+        probe: Key of ``raytransfer.probes.PROBES``.
+        trained: The training whose network is looked at.
+        step: The step of its checkpoint, 0..recipe.steps.
+        since: The step of an earlier checkpoint that it is compared with; None for none.
+        against: What the other network is to this one: ``base``, ``scratch`` or ``twin``; None without one.
+        other: The training of the other network.
+        other_step: The step of its checkpoint.
+        images: Training images of the task looked at, at most, drawn whatever their labels; None for a probe that
+            looks at none, or at all.
+        eigenvalues: How many of the Hessian's; None for other probes.
+        points: Points on a side of a landscape; None for other probes.
+        seed: Seed of the draw of images, and of random directions.
+    """
+
+    probe: str
+    trained: TrainingSpec
+    step: int
+    since: int | None = None
+    against: Literal["base", "scratch", "twin"] | None = None
+    other: TrainingSpec | None = None
+    other_step: int | None = None
+    images: int | None = None
+    eigenvalues: int | None = None
+    points: int | None = None
+    seed: int
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Identity of the look, from its content."""
+        return _identity(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationSpec:
+    """One simulation of the two-layer theory: a network of one hidden layer, trained on P and then on Q.
+
+    Attributes:
+        source: The task P, of two labels.
+        target: The task Q, of two labels.
+        width: Hidden units.
+        images: Training images of each task, at most, drawn whatever their labels.
+        seed: Seed of the draw and of the initial weights.
+    """
+
+    source: TaskSpec
+    target: TaskSpec
+    width: int
+    images: int
+    seed: int
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Identity of the simulation, from its content."""
+        return _identity(self)
+
+
+MeasureSpec = DistanceSpec | ScoreSpec | ProbeSpec | SimulationSpec
 TrialSpec = TrainingSpec | MeasureSpec
 
-_KINDS = {"pretrain": PretrainSpec, "transfer": TransferSpec, "distance": DistanceSpec, "score": ScoreSpec}
+_KINDS = {
+    "pretrain": PretrainSpec,
+    "transfer": TransferSpec,
+    "distance": DistanceSpec,
+    "score": ScoreSpec,
+    "probe": ProbeSpec,
+    "simulation": SimulationSpec,
+}
 
 
 def to_json(spec: TrialSpec) -> str:
@@ -342,10 +412,15 @@ def _build(cls: Any, content: dict[str, Any]) -> Any:
     return cls(**{name: _build_value(hints[name], value) for name, value in content.items()})
 
 
+def _has_fields(cls: Any, content: dict[str, Any]) -> bool:
+    """Whether a dataclass has all that the content has; of several that do, the first listed has no more than that."""
+    return dataclasses.is_dataclass(cls) and {field.name for field in dataclasses.fields(cls)} >= set(content)
+
+
 def _build_value(hint: Any, value: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
     if isinstance(value, dict):
         options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        return _build(next(option for option in options if dataclasses.is_dataclass(option)), value)
+        return _build(next(option for option in options if _has_fields(option, value)), value)
     return value

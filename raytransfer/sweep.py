@@ -1,14 +1,19 @@
 """Run what is missing of a plan: what is to do next, who is told, and where it runs."""
 
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from raytransfer.agenda import Agenda
-from raytransfer.lineage import batch_of
-from raytransfer.specs import TrialSpec
+from raytransfer.lineage import batch_of, checkpoint_steps, needs
+from raytransfer.specs import PretrainSpec, TrainingSpec, TrialSpec
+from raytransfer.store import Store, delete_checkpoint
+from raytransfer.store import checkpoint_steps as stored_steps
 from raytransfer.trial import Site, attempt
 
 _BATCH = 32  # measurements at most that a slot gets at once, so that slots end together
+_LOOK_EVERY_S = 1.0  # for early checkpoints of a training under way
 
 
 class Observer(Protocol):
@@ -30,22 +35,32 @@ class Observer(Protocol):
 class Run:
     """A sweep under way, the same for every backend.
 
+    Weights that a trial reads are there when the training that leaves them has finished, or sooner: while trainings are
+    under way the store is looked at for their early checkpoints. Once all trials have read a checkpoint it is deleted,
+    but for the last one of a base, which later sweeps can copy from.
+
     Args:
         specs: Trials to run by identity, most urgent first.
-        checkpoint_steps: For each base, the training steps whose weights are needed.
         site: Where trials run.
         observer: Who is told.
+        keep_checkpoints: Whether every training keeps its last weights, and no checkpoint is deleted.
     """
 
     def __init__(
-        self,
-        specs: Mapping[str, TrialSpec],
-        checkpoint_steps: Mapping[str, frozenset[int]],
-        site: Site,
-        observer: Observer,
+        self, specs: Mapping[str, TrialSpec], site: Site, observer: Observer, *, keep_checkpoints: bool = False
     ) -> None:
-        self.specs, self.checkpoint_steps, self.site = specs, checkpoint_steps, site
+        self.specs, self.site = specs, site
+        self.checkpoint_steps = checkpoint_steps(specs.values())
+        if keep_checkpoints:
+            for trial, spec in specs.items():
+                if isinstance(spec, TrainingSpec):
+                    steps = self.checkpoint_steps.get(trial, frozenset())
+                    self.checkpoint_steps[trial] = steps | {spec.recipe.steps}
         self._agenda, self._observer = Agenda(specs), observer
+        self._keep = keep_checkpoints
+        self._readers = Counter((training.id, step) for spec in specs.values() for training, step in needs(spec))
+        self._under_way: set[str] = set()
+        self._looked = 0.0
 
     @property
     def unfinished(self) -> int:
@@ -54,6 +69,8 @@ class Run:
 
     def next(self) -> list[str]:
         """What one slot is to do next: a training, or measurements of one batch; none, for now or for good."""
+        if self._agenda.peek() is None:
+            self._look()
         first = self._agenda.next()
         if first is None:
             return []
@@ -64,21 +81,44 @@ class Run:
                 break
             self._agenda.next()
             trials.append(following)
+        self._under_way.update(trials)
         self._observer.started(trials)
         return trials
 
+    def _look(self) -> None:
+        """See which early checkpoints of trainings under way others can start from."""
+        if time.monotonic() - self._looked < _LOOK_EVERY_S:
+            return
+        for trial in self._under_way:
+            awaited = self._agenda.awaited(trial)
+            if awaited:
+                for step in awaited & stored_steps(Store(self.site.root), trial):
+                    self._agenda.arrive(trial, step)
+        self._looked = time.monotonic()
+
     def again(self, trial: str) -> None:
         """Note that a trial's process died: the trial has to start again."""
+        self._under_way.discard(trial)
         self._agenda.again(trial)
         self._observer.died(trial)
 
     def end(self, trial: str, reason: str | None) -> None:
         """Note how a trial ended: ``reason`` is why it failed, or None."""
+        self._under_way.discard(trial)
         if reason is None:
             self._agenda.finish(trial)
             self._observer.finished(trial)
+            self._drop_read(self.specs[trial])
         else:
             self._observer.failed(trial, reason, self._agenda.fail(trial))
+
+    def _drop_read(self, spec: TrialSpec) -> None:
+        """Delete the checkpoints that a finished trial was the last to read."""
+        for training, step in needs(spec):
+            self._readers[training.id, step] -= 1
+            is_result = isinstance(training, PretrainSpec) and step == training.recipe.steps
+            if not (self._readers[training.id, step] or self._keep or is_result):
+                delete_checkpoint(Store(self.site.root), training.id, step)
 
 
 def run_in_process(run: Run) -> None:

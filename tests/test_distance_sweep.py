@@ -73,7 +73,7 @@ def sweep(config):
     store.create()
     todo = backlog(plan, store, config.mode).to_run
     site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
-    run_in_process(Run(todo, plan.checkpoint_steps, site, observer))
+    run_in_process(Run(todo, site, observer))
     return plan, store, observer.ended
 
 
@@ -178,7 +178,8 @@ def test_dials_have_levels(tiny):
 
 def test_a_grid_of_dials_holds_every_combination_once(tiny):
     grid = "dial_grid={input: {shuffle_px: [8, 2]}, label: {random_labels: [0, 1]}}"
-    design = make_design(tiny(grid, "bases=[]", "dials={shuffle_px: [2]}"))
+    config = tiny(grid, "bases=[]", "dials={shuffle_px: [2]}")
+    design = make_design(config, config.dial_grid)
     assert [(row.base, row.input_level, row.label_level) for row in design.grid] == [
         ("low unchanged", 0.0, 0.0),
         ("low random_labels=1", 0.0, 1.0),
@@ -275,7 +276,7 @@ def test_readme_s_measure_is_added_by_a_file_and_a_line(tiny, monkeypatch):
 
 def test_measurements_wait_for_every_base_and_come_in_batches(tiny):
     plan = make_plan(tiny(f"scores=[{','.join(SCORES)}]", f"distances=[{','.join(DISTANCES)}]"))
-    run, ended, sizes = Run(plan.trials, plan.checkpoint_steps, None, Silent()), set(), []
+    run, ended, sizes = Run(plan.trials, None, Silent()), set(), []
     while trials := run.next():
         specs = [plan.trials[trial] for trial in trials]
         assert all(base.id in ended for spec in specs for base, _ in needs(spec))
@@ -294,7 +295,7 @@ def test_measurements_wait_for_every_base_and_come_in_batches(tiny):
 def test_a_failed_base_fails_what_needs_it_once(tiny):
     plan = make_plan(tiny("scores=[CKA]", "distances=[FID]"))
     observer = SkipCounter()
-    run = Run(plan.trials, plan.checkpoint_steps, None, observer)
+    run = Run(plan.trials, None, observer)
     own = next(cell.spec.id for cell in plan.cells if cell.treatment == "baseB")
     while trials := run.next():
         for trial in trials:

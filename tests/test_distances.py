@@ -19,7 +19,7 @@ from raytransfer.distances.bures import gaussian, w2_squared
 from raytransfer.distances.content import DIGEST_BYTES, content_order, digests
 from raytransfer.distances.fid import fid
 from raytransfer.distances.mmd import mmd2
-from raytransfer.distances.ntk import _RIDGE, _kernel, ntk_residual
+from raytransfer.distances.ntk import _RIDGE, gram, ntk_residual
 from raytransfer.distances.otdd import otdd
 from raytransfer.distances.overlap import class_overlap
 from raytransfer.distances.proxy_a import proxy_a
@@ -507,8 +507,8 @@ def test_the_kernel_is_the_mean_over_random_relu_units():
     x, y = unit(rng.normal(size=(4, 3))), unit(rng.normal(size=(3, 3)))
     weights = rng.normal(size=(200_000, 3))
     both_on = np.mean((weights @ x.T > 0)[:, :, None] & (weights @ y.T > 0)[:, None, :], axis=0)
-    np.testing.assert_allclose(_kernel(x, y), (x @ y.T) * both_on, atol=0.005)
-    np.testing.assert_allclose(np.diag(_kernel(x, x)), 0.5, atol=1e-7)
+    np.testing.assert_allclose(gram(x, y), (x @ y.T) * both_on, atol=0.005)
+    np.testing.assert_allclose(np.diag(gram(x, x)), 0.5, atol=1e-7)
 
 
 def naive_ntk_residual(x_p, y_p, x_q, y_q):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from raytransfer.schema import CELLS, CURVES, DISTANCES, SCORES, TRIALS, markdown
+from raytransfer.schema import CELLS, CURVES, DISTANCES, PROBES, READINGS, SCORES, SIMULATIONS, TRIALS, markdown
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -17,9 +17,11 @@ ROOMS = [
     {"specs", "schema"},
     {"tasks", "networks", "lineage", "grid", "analysis"},
     {"agenda", "training", "store", "figures", "tables", "distances", "scores"},
+    {"probes", "theory"},
     {"config", "trial", "report", "pairs"},
-    {"plan", "sweep", "packing"},
-    {"progress", "estimate", "experiments"},
+    {"plan", "sweep", "packing", "pretraining", "why"},
+    {"progress", "estimate", "probe_cells"},
+    {"experiments"},
     {"on_ray"},
     {"cli"},
 ]
@@ -57,7 +59,7 @@ def test_imports_point_one_way(path, room):
             assert room in HEAVY[top], f"{path.name} imports {name}"
 
 
-@pytest.mark.parametrize("table", [CELLS, TRIALS, CURVES, DISTANCES, SCORES])
+@pytest.mark.parametrize("table", [CELLS, TRIALS, CURVES, DISTANCES, SCORES, PROBES, READINGS, SIMULATIONS])
 def test_readme_shows_the_schema(table):
     assert markdown(table) in README
 

@@ -56,7 +56,7 @@ def run(config):
     todo = backlog(plan, store, config.mode)
     store.create()
     site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
-    run_in_process(Run(todo.to_run, plan.checkpoint_steps, site, recorder))
+    run_in_process(Run(todo.to_run, site, recorder))
     return plan, store, recorder
 
 
@@ -316,7 +316,7 @@ def test_order_is_longest_first_after_the_bases(tiny):
         spec.recipe.steps * (1 - 0.08 * (spec.n_layers if getattr(spec, "frozen", False) else 0)) for spec in specs
     ]
     assert lengths[2:] == sorted(lengths[2:], reverse=True)
-    assert sweep.Run(dict.fromkeys([]), {}, None, Recorder()).unfinished == 0
+    assert sweep.Run({}, None, Recorder()).unfinished == 0
 
 
 def test_fixed_halves_can_have_treatments_of_their_own(tiny):

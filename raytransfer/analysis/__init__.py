@@ -4,8 +4,12 @@ from raytransfer.analysis.association import COEFFICIENTS, correlations
 from raytransfer.analysis.dials import dial_means, grid_means, monotonicity, outcome_monotonicity
 from raytransfer.analysis.pairs import OUTCOMES
 from raytransfer.analysis.response import curves, transfer_points
+from raytransfer.analysis.stages import base_curves, drop_effects, stage_curves, stage_peaks
+from raytransfer.analysis.theory import asymptotic_width, theory_means
 from raytransfer.analysis.transfer import BASES, READINGS, Boost, boost, boosts, readings, treatment_means
 from raytransfer.analysis.variance import variance_of_dials, variance_of_distances
+from raytransfer.analysis.verdicts import nearness, verdicts
+from raytransfer.analysis.why import comparisons, profiles
 from raytransfer.analysis.yosinski2014 import yosinski2014
 
 __all__ = [
@@ -14,18 +18,28 @@ __all__ = [
     "OUTCOMES",
     "READINGS",
     "Boost",
+    "asymptotic_width",
+    "base_curves",
     "boost",
     "boosts",
+    "comparisons",
     "correlations",
     "curves",
     "dial_means",
+    "drop_effects",
     "grid_means",
     "monotonicity",
+    "nearness",
     "outcome_monotonicity",
+    "profiles",
     "readings",
+    "stage_curves",
+    "stage_peaks",
+    "theory_means",
     "transfer_points",
     "treatment_means",
     "variance_of_dials",
     "variance_of_distances",
+    "verdicts",
     "yosinski2014",
 ]

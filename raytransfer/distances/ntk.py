@@ -31,7 +31,7 @@ def ntk_residual(source: Sample, target: Sample) -> float:
     names = sorted({*source.classes, *target.classes})
     x_p, y_p = _directions(source, names)
     x_q, y_q = _directions(target, names)
-    predicted = _kernel(x_p, x_q).T @ _solve(x_p, y_p)
+    predicted = gram(x_p, x_q).T @ _solve(x_p, y_p)
     residual = y_q - predicted
     return float((residual * _solve(x_q, residual)).sum() / len(x_q))
 
@@ -49,13 +49,24 @@ def _directions(sample: Sample, names: list[str]) -> tuple[Features, Features]:
     return scaled / np.linalg.norm(scaled, axis=1, keepdims=True), one_hot
 
 
-def _kernel(x: Features, other: Features) -> Features:
-    """(n, m) H∞ of unit-norm images."""
+def gram(x: Features, other: Features) -> Features:
+    """H∞_ij = xᵢᵀx′ⱼ (π − arccos xᵢᵀx′ⱼ) / 2π, the Gram matrix of infinitely many random ReLU units.
+
+    E[xᵢᵀx′ⱼ 1{wᵀxᵢ > 0} 1{wᵀx′ⱼ > 0}] over Gaussian w (Du et al. 2019, *Gradient descent provably optimizes
+    over-parameterized neural networks*, Definition 1.2).
+
+    Args:
+        x: (n, D) images of unit norm.
+        other: (m, D) likewise.
+
+    Returns:
+        (n, m), each between −0.09 and 0.5.
+    """
     cosine = np.clip(x @ other.T, -1.0, 1.0)
     return np.asarray(cosine * (np.pi - np.arccos(cosine)) / (2 * np.pi), dtype=np.float64)
 
 
 def _solve(x: Features, y: Features) -> Features:
     """(H(x, x) + ridge)⁻¹ y."""
-    factor = cho_factor(_kernel(x, x) + _RIDGE * np.eye(len(x)), lower=True, overwrite_a=True, check_finite=False)
+    factor = cho_factor(gram(x, x) + _RIDGE * np.eye(len(x)), lower=True, overwrite_a=True, check_finite=False)
     return np.asarray(cho_solve(factor, y, check_finite=False), dtype=np.float64)

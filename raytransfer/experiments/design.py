@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raytransfer.config import DistanceConfig
+from raytransfer.config import PairsConfig
 from raytransfer.errors import UserError
 from raytransfer.pairs import NamedTask, Pair
 from raytransfer.plan import data_source
@@ -99,8 +99,12 @@ class _Task:
         return functools.cache(lambda seed: task_spec(self.dataset, self.classes, per_class, seed, self.dials))
 
 
-def make_design(config: DistanceConfig) -> Design:
+def make_design(config: PairsConfig, dial_grid: Any = None) -> Design:
     """Resolve tasks, dials and pairs.
+
+    Args:
+        config: Names them.
+        dial_grid: Two dials whose values are combined, as ``DistanceConfig`` has them; None for none.
 
     Raises:
         UserError: Something is unknown, out of range, or cannot be compared.
@@ -120,7 +124,7 @@ def make_design(config: DistanceConfig) -> Design:
     for target in targets:
         own = NamedTask(name=target.name, spec=target.spec(config.train_per_class))
         sources = [NamedTask(name=base.name, spec=base.spec(config.base_per_class)) for base in bases if base != target]
-        turned = _Turned(config, target)
+        turned = _Turned(config, target, dial_grid)
         sources += turned.bases.values()
         pairs += [Pair(base=base, target=own) for base in sources]
         dials += turned.dials
@@ -132,7 +136,7 @@ def make_design(config: DistanceConfig) -> Design:
     return Design(pairs=pairs, dials=dials, grid=grid, opened=list(opened.values()))
 
 
-def _task(config: DistanceConfig, name: str, entry: Any, opened: dict[str, tuple[DataSource, Dataset]]) -> _Task:
+def _task(config: PairsConfig, name: str, entry: Any, opened: dict[str, tuple[DataSource, Dataset]]) -> _Task:
     if not isinstance(entry, Mapping):
         raise UserError(f"task {name} is {entry}: it must be a mapping such as {{data: digits, classes: [0, 1]}}")
     for key in entry:
@@ -185,7 +189,7 @@ def _named(wanted: Any, option: str, tasks: Mapping[str, _Task]) -> list[_Task]:
 
 
 class _Turned:
-    """The bases that the options ``dials`` and ``dial_grid`` make of one target.
+    """The bases that dials, and a grid of two dials, make of one target.
 
     Attributes:
         bases: By name; the target unchanged comes first.
@@ -193,7 +197,7 @@ class _Turned:
         grid: Where they stand on the grid.
     """
 
-    def __init__(self, config: DistanceConfig, target: _Task) -> None:
+    def __init__(self, config: PairsConfig, target: _Task, dial_grid: Any) -> None:
         self._per_class, self._target = config.base_per_class, target
         self.bases: dict[str, NamedTask] = {}
         self.dials: list[DialRow] = []
@@ -206,8 +210,8 @@ class _Turned:
                 self._place(
                     dial, [(unchanged, None), *((base, setting) for base, setting in rows if base != unchanged)]
                 )
-        if config.dial_grid is not None:
-            self._cross(config.dial_grid)
+        if dial_grid is not None:
+            self._cross(dial_grid)
 
     def _place(self, dial: str, rows: Sequence[tuple[str, Any]]) -> None:
         self.dials += [

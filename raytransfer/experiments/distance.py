@@ -35,6 +35,7 @@ from raytransfer.figures import (
 from raytransfer.networks import architecture
 from raytransfer.pairs import Measures, PairCell, cells
 from raytransfer.plan import Plan, checked_recipe, layer_numbers, plan_of
+from raytransfer.probe_cells import with_probes
 from raytransfer.report import how_to_read, parquet, png, write_files
 from raytransfer.scores import SCORES
 from raytransfer.specs import NetworkSpec, TaskSpec
@@ -60,23 +61,21 @@ def make_plan(config: DistanceConfig) -> Plan[PairCell]:
     network = NetworkSpec(name=config.network, init=config.init)  # type: ignore[arg-type]
     n_layers = layer_numbers(config)
     measures = _measures(config)
-    design = make_design(config)
+    design = make_design(config, config.dial_grid)
     seeds = range(config.seeds)
     tasks = {task.spec(seed) for pair in design.pairs for task in (pair.base, pair.target) for seed in seeds}
     (shape,) = {dataset.train_images.shape[1:] for _, dataset in design.opened}
     recipe = checked_recipe(config, network, shape, {task.label_count for task in tasks})
-    plan = plan_of(
-        cells(
-            design.pairs,
-            seeds=seeds,
-            network=network,
-            recipe=recipe,
-            n_layers=n_layers,
-            depth=len(architecture(config.network).stages),
-            measures=measures,
-        ),
-        design.opened,
+    places = cells(
+        design.pairs,
+        seeds=seeds,
+        network=network,
+        recipe=recipe,
+        n_layers=n_layers,
+        depth=len(architecture(config.network).stages),
+        measures=measures,
     )
+    plan = plan_of(with_probes(places, config, shape), design.opened)
     _check_measurable(config, plan, tasks)
     return plan
 
@@ -120,7 +119,7 @@ def report(console: Console, name: str, plan: Plan[PairCell], store: Store, conf
     if outcomes.empty or not outcomes[list(OUTCOMES)].notna().to_numpy().any():
         console.print("No transfer of this sweep has finished.")
         return
-    design = make_design(config)
+    design = make_design(config, config.dial_grid)
     found = _analysed(outcomes, _measured(plan.cells, store), design, config)
     title = _title(plan, config)
     contents = {f"{key}.parquet": parquet(table) for key, table in found.items() if not table.empty}

@@ -9,6 +9,7 @@ from raytransfer.config import GridConfig, to_yaml
 from raytransfer.errors import UserError
 from raytransfer.grid import Cell, Halving, cells
 from raytransfer.plan import Plan, checked_recipe, data_source, layer_numbers, plan_of
+from raytransfer.probe_cells import with_probes
 from raytransfer.report import how_to_read, write_report
 from raytransfer.specs import NetworkSpec, TaskSpec
 from raytransfer.store import Store
@@ -30,7 +31,8 @@ def make_plan(config: GridConfig) -> Plan[Cell]:
     dataset = open_dataset(source)
     halvings = _halvings(config, dataset)
     sizes = {len(half) for halving in halvings for half in (halving.a, halving.b)}
-    recipe = checked_recipe(config, network, dataset.train_images.shape[1:], sizes)
+    shape = dataset.train_images.shape[1:]
+    recipe = checked_recipe(config, network, shape, sizes)
     fixed = config.treatments if config.fixed_treatments is None else config.fixed_treatments
     tasks: dict[tuple[tuple[int, ...], int], TaskSpec] = {}
 
@@ -53,7 +55,7 @@ def make_plan(config: GridConfig) -> Plan[Cell]:
             seeds=range(config.seeds),
         )
     ]
-    return plan_of(grid, [(source, dataset)])
+    return plan_of(with_probes(grid, config, shape), [(source, dataset)])
 
 
 def _halvings(config: GridConfig, dataset: Dataset) -> list[Halving]:

@@ -1,6 +1,6 @@
 """The only truth about what has been done: checkpoints and results under one root, a local folder or s3://, gs://."""
 
-from raytransfer.store.checkpoints import checkpoint_steps, load_checkpoint, save_checkpoint
+from raytransfer.store.checkpoints import checkpoint_steps, delete_checkpoint, load_checkpoint, save_checkpoint
 from raytransfer.store.results import (
     clear_failures,
     compact,
@@ -19,6 +19,7 @@ __all__ = [
     "checkpoint_steps",
     "clear_failures",
     "compact",
+    "delete_checkpoint",
     "failure",
     "failures",
     "finished",

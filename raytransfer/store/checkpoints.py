@@ -29,5 +29,10 @@ def checkpoint_steps(store: Store, trial: str) -> set[int]:
     return {int(name.removesuffix(".safetensors")) for name in store.names(f"checkpoints/{trial}")}
 
 
+def delete_checkpoint(store: Store, trial: str, step: int) -> None:
+    """Delete the weights of a trial at a training step, if they are there."""
+    store.delete(_name(trial, step))
+
+
 def _name(trial: str, step: int) -> str:
     return f"checkpoints/{trial}/{step}.safetensors"

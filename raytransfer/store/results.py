@@ -1,7 +1,7 @@
 """Rows of finished trials, one small Parquet file a trial while a sweep runs, few large ones once it ended.
 
-The file of a trial in ``trials/``, ``distances/`` or ``scores/`` is written after everything else the trial leaves, and
-so marks it as finished.
+The file of a trial in ``trials/`` or in the table of a measurement is written after everything else the trial leaves,
+and so marks it as finished.
 """
 
 import hashlib
@@ -17,16 +17,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raytransfer.errors import UserError
-from raytransfer.schema import CURVES, DISTANCES, SCORES, TRIALS, arrow_schema
+from raytransfer.schema import CURVES, DISTANCES, PROBES, READINGS, SCORES, SIMULATIONS, TRIALS, arrow_schema
 from raytransfer.store.root import Store
 
 _SCHEMAS = {
     "curves": arrow_schema(CURVES),
+    "readings": arrow_schema(READINGS),
     "trials": arrow_schema(TRIALS),
     "distances": arrow_schema(DISTANCES),
     "scores": arrow_schema(SCORES),
+    "probes": arrow_schema(PROBES),
+    "simulations": arrow_schema(SIMULATIONS),
 }
-_MARKS = ("trials", "distances", "scores")  # one row a finished trial of its kind
+_MARKS = ("trials", "distances", "scores", "probes", "simulations")  # one row a finished trial of its kind
+_DETAILS = {"trials": "curves", "probes": "readings"}  # further rows of a trial
 _PART = "part-"  # a compacted file; the others are named after their trial
 _READERS = 8
 _TOGETHER = 500  # files whose tables are merged at once: a table of one row takes a hundred times the row's memory
@@ -35,18 +39,19 @@ _READ_ATTEMPTS = 3
 Read = TypeVar("Read")
 
 
-def publish(store: Store, table: str, row: Mapping[str, Any], curve: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Write a finished trial's learning curve, if it has one, then its row; a failure of the past is forgotten.
+def publish(store: Store, table: str, row: Mapping[str, Any], details: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write a finished trial's learning curve or readings, if it has any, then its row; a past failure is forgotten.
 
     Args:
         store: Where to.
-        table: ``trials``, ``distances`` or ``scores``.
+        table: The table of its kind: ``trials``, ``distances``, ``scores``, ``probes`` or ``simulations``.
         row: The trial's row of it.
-        curve: Its rows of ``curves``.
+        details: For ``trials`` its rows of ``curves``, for ``probes`` its rows of ``readings``.
     """
     store.delete(f"failed/{row['id']}.json")
-    if curve:
-        store.write(f"curves/{row['id']}.parquet", _parquet(pa.Table.from_pylist(curve, _SCHEMAS["curves"])))
+    if details:
+        name = _DETAILS[table]
+        store.write(f"{name}/{row['id']}.parquet", _parquet(pa.Table.from_pylist(details, _SCHEMAS[name])))
     store.write(f"{table}/{row['id']}.parquet", _parquet(pa.Table.from_pylist([row], _SCHEMAS[table])))
 
 
@@ -96,7 +101,7 @@ def _finished(store: Store) -> set[str]:
 
 
 def read_table(store: Store, table: str) -> pd.DataFrame:
-    """All rows of ``trials``, ``curves``, ``distances`` or ``scores``, sorted by trial; every trial counts once."""
+    """All rows of a table, sorted by trial; every trial counts once."""
     rows: pd.DataFrame = _retried(lambda: _merged(store, table)).to_pandas()
     return rows
 
@@ -106,7 +111,7 @@ def compact(store: Store) -> None:
 
     Killed in between, it leaves rows twice; readers count them once, and the next call clears them away.
     """
-    for table in _SCHEMAS:  # curves first: a trial marked as finished has its curve
+    for table in _SCHEMAS:  # curves and readings first: a trial marked as finished has them
         names = _files(store, table)
         if len(names) <= 1:
             continue

@@ -7,13 +7,22 @@ from raytransfer.tables.distance import (
     variance_of_distances_table,
 )
 from raytransfer.tables.grid import boosts_table, means_table, readings_table
+from raytransfer.tables.stages import drops_table, peaks_table
+from raytransfer.tables.theory import theory_table
+from raytransfer.tables.why import comparisons_table, nearness_table, verdicts_markdown
 
 __all__ = [
     "boosts_table",
+    "comparisons_table",
     "correlations_table",
+    "drops_table",
     "means_table",
     "monotonicity_table",
+    "nearness_table",
+    "peaks_table",
     "readings_table",
+    "theory_table",
     "variance_of_dials_table",
     "variance_of_distances_table",
+    "verdicts_markdown",
 ]

@@ -1,9 +1,9 @@
-"""One trial, from its spec to its rows: a training, a distance or a score."""
+"""One trial, from its spec to its rows: a training, a distance, a score, a probe or a simulation."""
 
 import platform
 import traceback
 
-from raytransfer.specs import DistanceSpec, ScoreSpec, TrialSpec
+from raytransfer.specs import DistanceSpec, MeasureSpec, ProbeSpec, SimulationSpec, TrialSpec
 from raytransfer.store import Store, publish_failure
 from raytransfer.trial.site import Site, device_name
 from raytransfer.trial.training import prepare, run_training, training_seed, untrained
@@ -17,21 +17,30 @@ def run(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozense
     Args:
         spec: What to run.
         site: Where.
-        checkpoint_steps: For a base, training steps whose weights other trials need.
+        checkpoint_steps: For a training, the steps whose weights other trials need.
     """
-    if not isinstance(spec, DistanceSpec | ScoreSpec):
+    if not isinstance(spec, MeasureSpec):
         run_training(spec, site, checkpoint_steps)
         return
     # scikit-learn and SciPy take a second to import, and many workers only train
     from threadpoolctl import threadpool_limits
 
-    from raytransfer.trial.measuring import run_distance, run_score
-
     with threadpool_limits(1):  # sums over more threads round in another way, and a slot is one core
-        if isinstance(spec, DistanceSpec):
-            run_distance(spec, site)
+        if isinstance(spec, ProbeSpec):
+            from raytransfer.trial.probing import run_probe
+
+            run_probe(spec, site)
+        elif isinstance(spec, SimulationSpec):
+            from raytransfer.trial.simulating import run_simulation
+
+            run_simulation(spec, site)
         else:
-            run_score(spec, site)
+            from raytransfer.trial.measuring import run_distance, run_score
+
+            if isinstance(spec, DistanceSpec):
+                run_distance(spec, site)
+            else:
+                run_score(spec, site)
 
 
 def attempt(spec: TrialSpec, site: Site, checkpoint_steps: frozenset[int] = frozenset()) -> str | None:

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
 
 from raytransfer.distances import DISTANCES
 from raytransfer.distances.sample import Sample
 from raytransfer.distances.tree import parse_tree
 from raytransfer.networks import Network
 from raytransfer.scores import SCORES
-from raytransfer.scores.representation import Representation
-from raytransfer.specs import DistanceSpec, MeasureSpec, PretrainSpec, ScoreSpec, TaskSpec, to_json
+from raytransfer.scores.representation import Representation, pooled
+from raytransfer.specs import DistanceSpec, PretrainSpec, ScoreSpec, TaskSpec, to_json
 from raytransfer.store import Store, load_checkpoint, publish
 from raytransfer.tasks import TaskData, label_names, sample_task
 from raytransfer.training import DeviceData
@@ -28,7 +27,6 @@ from raytransfer.trial.training import untrained
 
 Features = npt.NDArray[np.float64]
 
-_LONGEST = 1024  # features of an image: maps are averaged over a coarser grid until they are no longer
 _BATCH = 500
 _KEPT = 4  # images or outputs that a process keeps for the next trial
 
@@ -96,7 +94,7 @@ def _features_name(spec: DistanceSpec) -> str | None:
 
 
 def _publish(
-    site: Site, table: str, spec: MeasureSpec, value: float, started: float, columns: Mapping[str, Any]
+    site: Site, table: str, spec: DistanceSpec | ScoreSpec, value: float, started: float, columns: Mapping[str, Any]
 ) -> None:
     """Publish a measurement's row: the columns of its own table, and those of both."""
     if not math.isfinite(value):
@@ -178,7 +176,7 @@ def _outputs(
     with torch.no_grad():
         for rows in torch.split(torch.arange(len(drawn.labels)), _BATCH):
             outputs = network.through(data.central(data.train, rows), stop=n_layers)
-            parts.append(outputs.softmax(1) if n_layers is None else _pooled(outputs))
+            parts.append(outputs.softmax(1) if n_layers is None else pooled(outputs))
     features = torch.cat(parts).double().cpu().numpy()
     return _Outputs(features=features, cut=network.stages[(n_layers or 0) - 1].name)
 
@@ -186,14 +184,6 @@ def _outputs(
 def _device_data(site: Site, base: PretrainSpec, drawn: _Drawn) -> DeviceData:
     """Drawn images as a base's recipe normalises and crops them; on a GPU they are sent as they are wanted."""
     return DeviceData(drawn.task, base.recipe, torch.device(site.device), memory_bytes=0)
-
-
-def _pooled(outputs: torch.Tensor) -> torch.Tensor:
-    """Feature vectors (B, D) of outputs (B, ...): maps (B, C, H, W) averaged to the largest grid with D <= 1024."""
-    if outputs.ndim == 4 and outputs[0].numel() > _LONGEST:
-        side = max(1, math.isqrt(_LONGEST // outputs.shape[1]))
-        outputs = functional.adaptive_avg_pool2d(outputs, min(side, *outputs.shape[2:]))
-    return outputs.flatten(1)
 
 
 @functools.lru_cache(maxsize=2 * _KEPT)

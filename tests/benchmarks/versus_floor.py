@@ -46,7 +46,7 @@ def sweep_seconds(plan: Plan, device: str, concurrent: int, per_trial: dict[str,
         store.create()
         site = Site(sources=plan.sources, root=store.root, device=device, memory_bytes=MEMORY_BYTES)
         finishes = Finishes()
-        run_on_ray(Run(plan.trials, plan.checkpoint_steps, site, finishes), concurrent, per_trial)
+        run_on_ray(Run(plan.trials, site, finishes), concurrent, per_trial)
         rows = read_table(store, "trials").set_index("id")["wall_time_s"]
     started = [end - rows[trial] for end, trial in zip(finishes.wall_s, finishes.trials, strict=True)]
     return finishes.wall_s[-1] - min(started[:concurrent]), rows.sum()

@@ -1,0 +1,394 @@
+"""Why transfer works: fine-tuned networks against networks from scratch (Liu et al. 2019, Neyshabur et al. 2020).
+
+*readings* has a row for each reading of a probe: treatment (``baseB`` from scratch, ``AnB+`` fine-tuned; others are
+left out), target, base and n_layers (missing for ``baseB``), seed, step (training steps of the network; 0 is before
+training), probe, against (``base``, ``scratch``, ``twin`` or missing), quantity, stage (missing for the whole network),
+index, x, y (missing where they mean nothing) and value. Values that are not finite count as missing. Two quantities are
+derived from them at every step: ``generalisation gap`` = train top1 − test top1, and ``loss gap`` = test loss − train
+loss. A network's *last step* is the last with a reading of any kind.
+
+A *unit* is one (target, seed). Intervals are 95% and of Student's t (``raytransfer.analysis.intervals``), with units
+treated as independent; the seeds of one target are not quite. The order of the rows changes nothing.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from raytransfer.analysis.intervals import Interval, student_t
+
+_START, _ALONG = "at step 0", "along training"
+LAST, _MATCHED = "at the last step", "at matched training loss"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimTest:
+    """One way to test a claim; all claims say that the quantity is smaller in the fine-tuned network.
+
+    Attributes:
+        claim: What is claimed.
+        of: What is compared, in words.
+        when: At which training steps.
+        quantity: The reading's name.
+        index: Which of several, such as 1 for the top eigenvalue; None for readings that have none.
+        copied: Whether it is read at each copied stage and averaged; else it is of the whole network.
+        signed: Whether it has a natural zero or sign, so that differences are taken and not ratios.
+    """
+
+    claim: str
+    of: str
+    when: str
+    quantity: str
+    index: int | None = None
+    copied: bool = False
+    signed: bool = False
+
+    @property
+    def name(self) -> str:
+        """What is compared, and when."""
+        return f"{self.of} {self.when}"
+
+
+def _tests(claim: str, of: str, quantity: str, *when: str, **rest: Any) -> list[ClaimTest]:
+    return [ClaimTest(claim=claim, of=of, when=w, quantity=quantity, **rest) for w in when]
+
+
+TESTS = (
+    *_tests("flatter minima", "top eigenvalue", "eigenvalue", LAST, _MATCHED, index=1),
+    *_tests("flatter minima", "trace", "trace", LAST, _MATCHED),
+    *_tests("flatter minima", "filter-normalised trace", "filter-normalised trace", LAST, _MATCHED),
+    *_tests("smaller generalisation gap", "top-1 gap", "generalisation gap", LAST, _MATCHED, signed=True),
+    *_tests("smaller generalisation gap", "loss gap", "loss gap", LAST, _MATCHED, signed=True),
+    *_tests("weights stay near", "relative deviation", "relative deviation", LAST),
+    *_tests("weights stay near", "deviation", "deviation", LAST),
+    *_tests("smoother landscape", "loss variation", "loss variation", _START, _ALONG),
+    *_tests("smoother landscape", "gradient variation", "gradient variation", _START, _ALONG),
+    *_tests(
+        *("principal component suppressed", "first relative projection", "relative projection", _START, _ALONG),
+        index=1,
+        copied=True,
+    ),
+    *_tests("stable gradient magnitudes", "spread over stages", "gradient spread", _START, _ALONG, signed=True),
+    *_tests("same basin", "barrier between twins", "barrier", LAST, signed=True),
+)
+"""Every test, in the order of the tables; the last claim is of Neyshabur et al. 2020, the others of Liu et al. 2019."""
+
+_SIGNED = {"train top1", "test top1", "cosine", "CKA", "barrier", "generalisation gap", "loss gap"}  # no logarithms
+_NO_INDEX = _NO_STEP = -1
+_LEAST_LOSS = 1e-12  # nats: a logarithm must exist
+
+_RUN = ["base", "n_layers", "target", "seed"]
+_NETWORK = ["treatment", *_RUN]
+_PLACE = ["step", "probe", "against", "quantity", "stage", "index", "x", "y"]
+_COMPARISONS_COLUMNS = [
+    *("base", "n_layers", "claim", "test", "estimate", "low", "high", "units"),
+    *("scale", "claimed", "verdict", "extrapolated"),
+]
+_PROFILES_COLUMNS = [
+    *("quantity", "treatment", "base", "n_layers", "probe", "against", "step", "stage", "index", "x", "y"),
+    *("mean", "low", "high", "units", "scale"),
+]
+
+Log = dict[int, dict[str, float]]
+"""Values by step, then by stage (empty for the whole network)."""
+
+Unit = tuple[str, int]
+"""Target and seed."""
+
+Copied = tuple[str, int]
+"""Base and n."""
+
+SCRATCH: Copied = ("", 0)
+"""Where nothing is copied."""
+
+_Weighted = list[tuple[float, float]]  # weights and values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One network's readings of one quantity.
+
+    Attributes:
+        log: The values.
+        losses: Training loss by step, in nats; empty where it was not probed.
+        last: The network's last step.
+    """
+
+    log: Log
+    losses: dict[int, float]
+    last: int
+
+
+def comparisons(readings: pd.DataFrame, stages: Sequence[str]) -> pd.DataFrame:
+    """Compare AnB+ of every base and n with baseB, paired within units, for every test in ``TESTS``.
+
+    Positive quantities are compared as ratios: the mean over units of ln(fine-tuned / scratch) and its interval, given
+    back as exp of each. Where one of the values that enter is not positive, as a trace can be, all of that comparison
+    is the mean of plain differences; so it is for gaps, spreads and barriers. Quantities that were not probed give no
+    rows, and a unit in which one of the two networks lacks a reading is left out.
+
+    - *at step 0*; *at the last step*: each network at that step of its own.
+    - *along training*: the mean over the steps ≥ 1 at which both networks were probed; of ln for ratios.
+    - *at matched training loss*: L* is the larger of the two networks' training losses (``train loss``) at their last
+      steps. A network's quantity at L* is interpolated between its probed steps ≥ 1, linearly in ln loss (and in ln
+      quantity for ratios), where walking back from the last step first reaches L*. A network that never was at or
+      above L* counts at its first probed step ≥ 1, and the unit is counted as extrapolated. Losses are floored at
+      1e-12 nats.
+    - The first relative projection is averaged over the copied stages (the first n that have one), in ln for ratios.
+    - The spread over stages is the standard deviation (of the population) of ln ``input gradient`` over all stages.
+
+    Args:
+        readings: One row a reading.
+        stages: Names of the stages from input to head.
+
+    Returns:
+        A row for each base, n_layers and test with a unit: base, n_layers, claim, test, estimate, low, high (ratios,
+        or differences in the quantity's unit; NaN ends for one unit), units, scale (``ratio`` or ``difference``),
+        claimed (``below 1`` or ``below 0``), verdict and extrapolated (units). The verdict is ``supported`` where the
+        whole interval lies on the claimed side of no effect, ``not supported`` where it lies on the other side or
+        touches no effect from there, else ``undecided``. No correction is made for the number of tests.
+
+    Raises:
+        ValueError: A column is missing, or two rows are of the same reading.
+    """
+    known = known_readings(readings)
+    rows: list[dict[str, Any]] = []
+    for test in TESTS:
+        runs = runs_of(known, test.quantity, test.index, of_stages=test.copied)
+        for base, n in sorted(set(runs) - {SCRATCH}):
+            allowed = stages[:n] if test.copied else [""]
+            tuned, scratch = runs[base, n], runs.get(SCRATCH, {})
+            pairs = [_pair(test.when, tuned[u], scratch[u], allowed) for u in sorted(tuned.keys() & scratch.keys())]
+            if found := [pair for pair in pairs if pair is not None]:
+                rows.append({"base": base, "n_layers": n, **_comparison(test, found)})
+    return pd.DataFrame(rows, columns=_COMPARISONS_COLUMNS)
+
+
+def profiles(
+    readings: pd.DataFrame, quantity: str, *, step: int | Literal["last"] | None = None, over_stages: bool = False
+) -> pd.DataFrame:
+    """Average one quantity over units, at every place where it was read: what the figures draw.
+
+    Means are geometric, with exp of the t interval of ln value, unless the quantity has a sign (accuracies, gaps,
+    cosines, CKA, barriers) or some value is not positive.
+
+    Args:
+        readings: One row a reading.
+        quantity: Name of the quantity, or of a gap.
+        step: One training step; ``last`` for each network's last; None for all.
+        over_stages: Average over stages, within units, before anything else (in ln for geometric means).
+
+    Returns:
+        A row for each treatment, base, n_layers, probe, against, step, stage, index, x and y with a value (those
+        missing where they are missing in the readings; stage too, after averaging over them; step too, for the last):
+        quantity, these, mean, low, high (in the quantity's unit; NaN ends for one unit), units, and scale
+        (``geometric`` or ``arithmetic``). Scratch comes first.
+
+    Raises:
+        ValueError: A column is missing, or two rows are of the same reading.
+    """
+    known = known_readings(readings)
+    of_step = known["step"] == (known.groupby(_NETWORK)["step"].transform("max") if step == "last" else step)
+    rows = known[(known["quantity"] == quantity) & (of_step | (step is None))]
+    if step == "last":
+        rows = rows.assign(step=_NO_STEP)
+    geometric = quantity not in _SIGNED and bool((rows["value"] > 0).all())
+    rows = rows.assign(value=np.log(rows["value"].to_numpy())) if geometric else rows
+    place = [name for name in _PLACE if name != "quantity"]
+    if over_stages:
+        of_unit = rows.assign(stage="").groupby([*_NETWORK, *place], dropna=False)["value"]
+        rows = of_unit.mean().reset_index()
+    found: list[dict[str, Any]] = []
+    keys = ["n_layers", "base", "treatment", *place]
+    for key, group in rows.groupby(keys, dropna=False):
+        interval = student_t(group["value"].to_numpy(dtype=np.float64))
+        scaled = _exp(interval) if geometric else interval
+        found.append(
+            {
+                **dict(zip(keys, key, strict=True)),
+                "quantity": quantity,
+                "mean": scaled.estimate,
+                "low": scaled.low,
+                "high": scaled.high,
+                "units": len(group),
+                "scale": "geometric" if geometric else "arithmetic",
+            }
+        )
+    return _with_missing(pd.DataFrame(found, columns=_PROFILES_COLUMNS))
+
+
+def known_readings(readings: pd.DataFrame) -> pd.DataFrame:
+    """Take the finite readings of the two treatments, add the gaps and the spread of gradients, and check the rows.
+
+    What is missing becomes a plain value: n_layers 0, index −1, base, against and stage empty.
+
+    Raises:
+        ValueError: A column is missing, or two rows are of the same reading.
+    """
+    require(readings, [*_NETWORK, *_PLACE, "value"], "readings")
+    rows = readings.loc[readings["treatment"].isin(["baseB", "AnB+"]), [*_NETWORK, *_PLACE, "value"]]
+    rows = rows[np.isfinite(rows["value"].to_numpy(dtype=np.float64, na_value=math.nan))].copy()
+    for name in ("base", "against", "stage"):
+        rows[name] = rows[name].astype(object).where(rows[name].notna(), "")
+    rows["n_layers"] = rows["n_layers"].astype("Int64").fillna(0).astype(int)
+    rows["index"] = rows["index"].astype("Int64").fillna(_NO_INDEX).astype(int)
+    rows[["x", "y", "value"]] = rows[["x", "y", "value"]].astype(np.float64)
+    repeated = rows[rows.duplicated([*_NETWORK, *_PLACE])]
+    if not repeated.empty:
+        first = ", ".join(f"{column} {value}" for column, value in repeated.iloc[0].items())
+        raise ValueError(f"readings hold more than one row of the same reading: {first}")
+    ordered = rows.sort_values([*_NETWORK, *_PLACE], ignore_index=True)  # sums in another order may differ
+    known: pd.DataFrame = pd.concat([ordered, *_derived(ordered)], ignore_index=True)
+    return known
+
+
+def _derived(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """The two gaps, and the spread of gradients over stages, at every step that has what they take."""
+    key = [*_NETWORK, "step"]
+    wide = rows[rows["probe"] == "generalisation"].set_index([*key, "quantity"])["value"].unstack()
+    found = {
+        name: wide[more] - wide[less]
+        for name, more, less in (
+            ("generalisation gap", "train top1", "test top1"),
+            ("loss gap", "test loss", "train loss"),
+        )
+        if more in wide and less in wide
+    }
+    gradients = rows[rows["quantity"] == "input gradient"]
+    logs = gradients.assign(value=np.log(gradients["value"].where(gradients["value"] > 0).to_numpy()))
+    of_network = logs.groupby(key)["value"]
+    every_stage = (of_network.count() == of_network.size()) & (of_network.size() > 1)  # no gradient of zero among them
+    found["gradient spread"] = of_network.std(ddof=0).where(every_stage)
+    tables = [values.dropna().rename("value").reset_index().assign(quantity=name) for name, values in found.items()]
+    return [
+        table.assign(probe="derived", against="", stage="", index=_NO_INDEX, x=math.nan, y=math.nan)
+        for table in tables
+        if len(table)
+    ]
+
+
+def runs_of(
+    known: pd.DataFrame, quantity: str, index: int | None = None, *, of_stages: bool = False
+) -> dict[Copied, dict[Unit, Run]]:
+    """Sort one quantity by network: the runs of every unit, for each base and n, and for ``SCRATCH``."""
+    wanted = known[(known["quantity"] == quantity) & (known["index"] == (_NO_INDEX if index is None else index))]
+    wanted = wanted[(wanted["stage"] != "") == of_stages]
+    if wanted.empty:
+        return {}
+    lasts = known.groupby(_RUN)["step"].max().to_dict()
+    losses = _logs(known[known["quantity"] == "train loss"])
+    runs: dict[Copied, dict[Unit, Run]] = {}
+    for key, log in sorted(_logs(wanted).items()):
+        base, n, target, seed = key
+        of_loss = {step: values[""] for step, values in losses.get(key, {}).items()}
+        runs.setdefault((base, n), {})[target, seed] = Run(log=log, losses=of_loss, last=int(lasts[key]))
+    return runs
+
+
+def _logs(rows: pd.DataFrame) -> dict[tuple[str, int, str, int], Log]:
+    logs: dict[tuple[str, int, str, int], Log] = {}
+    for *key, step, stage, value in rows[[*_RUN, "step", "stage", "value"]].itertuples(index=False):
+        base, n, target, seed = key
+        logs.setdefault((base, n, target, seed), {}).setdefault(int(step), {})[stage] = value
+    return logs
+
+
+def _pair(when: str, tuned: Run, scratch: Run, allowed: Sequence[str]) -> tuple[_Weighted, _Weighted, bool] | None:
+    """What the two networks of a unit enter a comparison with, and whether one is extrapolated; None if one lacks."""
+    sides = ((tuned, scratch), (scratch, tuned))
+    weights, early = zip(*(_step_weights(when, run, other) for run, other in sides), strict=True)
+    used = [run.log.get(step, {}) for (run, _), of in zip(sides, weights, strict=True) for step in of]
+    parts = [part for part in allowed if all(part in values for values in used)]
+    if not all(weights) or not parts:
+        return None
+    first, second = (
+        [(weight / len(parts), run.log[step][part]) for step, weight in of.items() for part in parts]
+        for (run, _), of in zip(sides, weights, strict=True)
+    )
+    return first, second, any(early)
+
+
+def _step_weights(when: str, run: Run, other: Run) -> tuple[dict[int, float], bool]:
+    """How much each step of a run counts, and whether that is an extrapolation; no steps where it cannot be said."""
+    if when == _START:
+        return {0: 1.0}, False
+    if when == LAST:
+        return {run.last: 1.0}, False
+    if when == _ALONG:
+        steps = sorted(step for step in run.log.keys() & other.log.keys() if step >= 1)
+        return {step: 1 / len(steps) for step in steps}, False
+    return _matched_weights(run, other)
+
+
+def _matched_weights(run: Run, other: Run) -> tuple[dict[int, float], bool]:
+    steps = sorted(step for step in run.log.keys() & run.losses.keys() if step >= 1)
+    if not steps or steps[-1] != run.last or other.last not in other.losses:
+        return {}, False
+    losses = [max(run.losses[step], _LEAST_LOSS) for step in steps]
+    level = max(losses[-1], other.losses[other.last])
+    above = [i for i, loss in enumerate(losses) if loss >= level]
+    if not above:
+        return {steps[0]: 1.0}, True
+    i = above[-1]
+    if losses[i] == level:
+        return {steps[i]: 1.0}, False
+    share = math.log(level / losses[i + 1]) / math.log(losses[i] / losses[i + 1])
+    return {steps[i]: share, steps[i + 1]: 1 - share}, False
+
+
+def _comparison(test: ClaimTest, pairs: list[tuple[_Weighted, _Weighted, bool]]) -> dict[str, Any]:
+    ratio = not test.signed and all(value > 0 for *sides, _ in pairs for side in sides for _, value in side)
+    interval = student_t(np.array([_total(tuned, ratio) - _total(scratch, ratio) for tuned, scratch, _ in pairs]))
+    return {
+        "claim": test.claim,
+        "test": test.name,
+        **dataclasses.asdict(_exp(interval) if ratio else interval),
+        "units": len(pairs),
+        "scale": "ratio" if ratio else "difference",
+        "claimed": "below 1" if ratio else "below 0",
+        "verdict": verdict(interval.low, interval.high),
+        "extrapolated": sum(early for *_, early in pairs),
+    }
+
+
+def _total(side: _Weighted, ratio: bool) -> float:
+    return sum(weight * (math.log(value) if ratio else value) for weight, value in side)
+
+
+def verdict(low: float, high: float) -> str:
+    """Judge the claim that a number is below 0 by its interval: supported, not supported or undecided.
+
+    Args:
+        low: Lower end; NaN where there is none, which leaves the claim undecided.
+        high: Upper end, likewise.
+    """
+    return "supported" if high < 0 else "not supported" if low >= 0 else "undecided"
+
+
+def _exp(interval: Interval) -> Interval:
+    with np.errstate(over="ignore"):  # the interval of two units may be that wide
+        return Interval(**{name: float(np.exp(value)) for name, value in dataclasses.asdict(interval).items()})
+
+
+def _with_missing(table: pd.DataFrame) -> pd.DataFrame:
+    """Say again what is missing, where a plain value stood for it."""
+    for name, stand_in in (("n_layers", 0), ("index", _NO_INDEX), ("step", _NO_STEP)):
+        table[name] = table[name].astype("Int64").mask(table[name] == stand_in)
+    for name in ("base", "against", "stage"):
+        table[name] = table[name].astype(object).mask(table[name] == "", None)
+    return table
+
+
+def require(frame: pd.DataFrame, columns: list[str], name: str) -> None:
+    """Refuse a frame that lacks a column.
+
+    Raises:
+        ValueError: It does; the message names what it lacks and has.
+    """
+    if missing := [column for column in columns if column not in frame.columns]:
+        raise ValueError(f"{name} lack the column {', '.join(missing)}; they have {', '.join(map(str, frame.columns))}")

@@ -1,0 +1,116 @@
+"""What values options can take, whatever the data."""
+
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from raytransfer.config.kinds import DISTANCE_FEATURES
+from raytransfer.errors import UserError
+from raytransfer.grid import DIRECTIONS, TREATMENTS
+from raytransfer.specs import NetworkSpec, Recipe
+
+MODES = ("cached", "retry", "force", "read-only")
+BACKENDS = ("ray", "in-process")
+
+_MOST = 2**31 - 1
+
+
+def _at_least(low: int) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: low <= value <= _MOST, f"lie in {low}..{_MOST}"
+
+
+def _is_share(value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 < value <= 1 or (1 < value <= 64 and value == int(value))
+
+
+def _are_fractions(value: Any) -> bool:
+    return all(0 < entry < 1 for entry in value) and list(value) == sorted(value)
+
+
+_FRACTIONS = "be fractions of the steps between 0 and 1, ascending"
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "image_size_px": _at_least(1),
+    "channels": (lambda v: v in (1, 3), "be 1, 3 or null"),
+    "base_per_class": _at_least(1),
+    "images": _at_least(2),
+    "train_per_class": _at_least(1),
+    "splits": _at_least(1),
+    "seeds": _at_least(1),
+    "slots": _at_least(1),
+    "gpus_per_trial": (lambda v: v == "auto" or _is_share(v), "lie above 0 and up to 1, or be whole, or be auto"),
+    "memory_gb": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
+    "probe_images": _at_least(4),
+    "eigenvalues": _at_least(1),
+    "landscape_points": (lambda v: v >= 3 and v % 2 == 1, "be odd and at least 3: its centre is the network itself"),
+    "base_steps": _at_least(1),
+    "base_milestones": (_are_fractions, _FRACTIONS),
+    "widths": (lambda v: v and all(w >= 2 and w % 2 == 0 for w in v), "be even numbers of at least 2"),
+    "recipe.steps": _at_least(1),
+    "recipe.batch_size": _at_least(1),
+    "recipe.learning_rate": (lambda v: 0 < v < float("inf"), "be positive and finite"),
+    "recipe.momentum": (lambda v: 0 <= v < 1, "lie in 0..1, 1 left out"),
+    "recipe.weight_decay": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
+    "recipe.milestones": (_are_fractions, _FRACTIONS),
+    "recipe.gamma": (lambda v: 0 < v < float("inf"), "be positive and finite"),
+    "recipe.warmup_steps": _at_least(0),
+    "recipe.bias_lr_multiplier": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
+    "recipe.bias_decay_multiplier": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
+    "recipe.pad_px": _at_least(0),
+    "recipe.crop_px": _at_least(1),
+    "recipe.evaluations": _at_least(1),
+}
+
+_CHOICES: dict[str, Sequence[str]] = {
+    "mode": MODES,
+    "backend": BACKENDS,
+    "treatments": TREATMENTS,
+    "fixed_treatments": TREATMENTS,
+    "directions": DIRECTIONS,
+    "distance_features": DISTANCE_FEATURES,
+    "checkpoints": ("needed", "all"),
+    "schedules": typing.get_args(typing.get_type_hints(Recipe)["schedule"]),
+    "init": typing.get_args(typing.get_type_hints(NetworkSpec)["init"]),
+    **{
+        f"recipe.{name}": typing.get_args(hint)
+        for name, hint in typing.get_type_hints(Recipe).items()
+        if typing.get_origin(hint) is typing.Literal
+    },
+}
+
+
+def check_values(config: Any) -> None:
+    """Check every option of a configuration by itself, and those that belong together.
+
+    Raises:
+        UserError: A value lies outside its range or is none of its choices.
+    """
+
+    def value_of(name: str) -> Any:
+        if name.startswith("recipe."):
+            return getattr(getattr(config, "recipe", None), name.removeprefix("recipe."), None)
+        return getattr(config, name, None)
+
+    for name, (holds, rule) in _RULES.items():
+        value = value_of(name)
+        if value is not None and not holds(value):
+            raise UserError(f"{name}={value} must {rule}")
+    recipe = getattr(config, "recipe", None)
+    if recipe and recipe.warmup_steps > recipe.steps:
+        raise UserError(f"recipe.warmup_steps={recipe.warmup_steps} must not exceed recipe.steps={recipe.steps}")
+    if config.backend == "in-process" and (config.slots or 1) > 1:
+        raise UserError(
+            f"slots={config.slots} must be 1 or null with backend=in-process, which runs one trial at a time"
+        )
+    for name, choices in _CHOICES.items():
+        values = value_of(name)
+        if values is None:
+            continue
+        listed = values if isinstance(values, list) else [values]
+        for value in listed:
+            if value not in choices:
+                raise UserError(f"{name}={value} is not known; choose from {', '.join(choices)}")
+        if not listed or len(set(listed)) < len(listed):
+            raise UserError(f"{name}={values} must name at least one, each once; choose from {', '.join(choices)}")

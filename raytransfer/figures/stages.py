@@ -1,0 +1,157 @@
+"""Transfer along the training of the base, as a picture.
+
+A figure shows what its DataFrame holds: it selects rows and scales fractions to percent, and computes nothing else.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+_LAYERS = LinearSegmentedColormap.from_list("layers", ["#6fb7ea", "#1f5fbf", "#6b3fa0", "#b2182b"])  # as in distance.py
+_MARKERS = "osD^vPX<>*"
+_TREATMENTS = {"AnB": "frozen (AnB)", "AnB+": "fine-tuned (AnB+)"}
+_SCHEDULES = ("step", "cosine", "constant")
+_GREY = "#777777"
+_STRIP = 0.04  # of a panel's height, for one n's peak
+
+
+def stages_figure(
+    curves: pd.DataFrame, bases_mean: pd.DataFrame, peaks: pd.DataFrame, drops: pd.DataFrame, *, title: str
+) -> Figure:
+    """Draw transfer against the step that the base had reached: a column of panels a schedule, frozen above fine-tuned.
+
+    A line is an n, with the 95% band of its mean. Below each panel's curves, a strip a line shows the best checkpoint
+    and its interval. The base's accuracy on its own task is dashed grey, with a scale of its own on the right, because
+    it starts at chance and would flatten the rest; drops of the learning rate are dotted. Steps are logarithmic but
+    for 0.
+
+    Args:
+        curves: Output of ``raytransfer.analysis.stage_curves``.
+        bases_mean: Output of ``raytransfer.analysis.base_curves``; may be empty.
+        peaks: Output of ``raytransfer.analysis.stage_peaks``; may be empty.
+        drops: A row a drop of the learning rate: schedule, step.
+        title: What was run.
+
+    Raises:
+        ValueError: No row is of AnB or AnB+.
+    """
+    known = curves[curves["treatment"].isin(list(_TREATMENTS))]
+    if known.empty:
+        raise ValueError(f"nothing to draw: no row is of {', '.join(_TREATMENTS)}")
+    schedules = sorted(known["schedule"].unique(), key=_rank)
+    treatments = [name for name in _TREATMENTS if name in set(known["treatment"])]
+    all_n = sorted(known["n_layers"].unique())
+    places = np.linspace(0, 1, len(all_n)) if len(all_n) > 1 else [0.4]
+    styles = {
+        n: (to_hex(_LAYERS(place)), _MARKERS[i % 10]) for i, (n, place) in enumerate(zip(all_n, places, strict=True))
+    }
+    figure = Figure(figsize=(2.9 + 4.1 * len(schedules), 1.2 + 2.9 * len(treatments)), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    axes = figure.subplots(len(treatments), len(schedules), squeeze=False, sharex="all", sharey="row")
+    steps = np.sort(np.concatenate([known["pretrain_step"], bases_mean["step"]]).astype(float))
+    for i, treatment in enumerate(treatments):
+        of_row = known[known["treatment"] == treatment]
+        for j, schedule in enumerate(schedules):
+            of_panel = of_row[of_row["schedule"] == schedule]
+            for step in drops.loc[drops["schedule"] == schedule, "step"]:
+                axes[i, j].axvline(step, color=_GREY, linewidth=1, linestyle=":", zorder=0)
+            for n_layers, line in of_panel.groupby("n_layers"):
+                _draw_line(axes[i, j], line.sort_values("pretrain_step"), *styles[n_layers])
+            _decorate(axes[i, j], f"{schedule}: {_TREATMENTS[treatment]}, {_range(of_panel['units'])} units", steps)
+            best = peaks[(peaks["treatment"] == treatment) & (peaks["schedule"] == schedule)]
+            _draw_peaks(axes[i, j], best, styles)
+            if len(bases_mean):
+                of_base = bases_mean[bases_mean["schedule"] == schedule]
+                _draw_base(axes[i, j], of_base, bases_mean["mean"], last=j == len(schedules) - 1)
+        _fit(axes[i, 0], 100 * of_row["mean"], len(all_n) if len(peaks) else 0)
+    figure.supxlabel("step of the base's training at which its layers were copied", fontsize=10)
+    figure.supylabel("top-1 accuracy, %", fontsize=10)
+    handles = [
+        Line2D([], [], color=color, marker=marker, markersize=4.5, label=f"n = {n}")
+        for n, (color, marker) in styles.items()
+    ]
+    handles += _other_handles(bases_mean, drops[drops["schedule"].isin(schedules)], peaks, known)
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    return figure
+
+
+def _draw_base(axes: Axes, rows: pd.DataFrame, all_means: pd.Series, *, last: bool) -> None:
+    line = rows.sort_values("step")
+    right = axes.twinx()
+    right.plot(line["step"], 100 * line["mean"], color=_GREY, linestyle="--", linewidth=1.2)
+    margin = 0.05 * (all_means.max() - all_means.min()) + 0.005
+    right.set_ylim(100 * (all_means.min() - margin), 100 * (all_means.max() + margin))
+    right.spines[["top", "left"]].set_visible(False)
+    right.spines["right"].set_color(_GREY)
+    right.tick_params(axis="y", colors=_GREY, labelright=last)
+
+
+def _draw_line(axes: Axes, line: pd.DataFrame, color: str, marker: str) -> None:
+    x = line["pretrain_step"].to_numpy(dtype=np.float64)
+    mean, low, high = (100 * line[name].to_numpy(dtype=np.float64) for name in ("mean", "low", "high"))
+    axes.plot(x, mean, color=color, marker=marker, markersize=4.5, linewidth=1.6, zorder=3)
+    axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0, zorder=2)
+
+
+def _draw_peaks(axes: Axes, peaks: pd.DataFrame, styles: dict[int, tuple[str, str]]) -> None:
+    """One strip an n above the bottom of the panel, the smallest n on top."""
+    for row in peaks.to_dict("records"):
+        color, marker = styles[row["n_layers"]]
+        y = _STRIP * (len(styles) - list(styles).index(row["n_layers"]) - 0.3)
+        across = axes.get_xaxis_transform()
+        if np.isfinite(row["low"]):
+            axes.plot([row["low"], row["high"]], [y, y], color=color, linewidth=2, alpha=0.5, transform=across)
+        axes.plot([row["peak_step"]], [y], color=color, marker=marker, markersize=6, transform=across, clip_on=False)
+
+
+def _decorate(axes: Axes, text: str, steps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> None:
+    axes.set_title(text, fontsize=10, loc="left", color="#444444")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    above = steps[steps > 0]
+    if not len(above):
+        return
+    # Linear from 0 to the first step, in as much room as a factor of three takes beyond it.
+    axes.set_xscale("symlog", linthresh=above[0], linscale=0.5)
+    decades = 10.0 ** np.arange(np.ceil(np.log10(above[0])), np.floor(np.log10(above[-1])) + 1)
+    axes.xaxis.set_major_locator(FixedLocator([0, *(decades if len(decades) > 1 else (above[0], above[-1]))]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+
+
+def _fit(axes: Axes, means: pd.Series, strips: int) -> None:
+    """Cut a row of panels off where bands leave the means far behind, and make room for the strips of peaks."""
+    margin = 0.15 * (means.max() - means.min()) + 0.5
+    bottom, top = axes.get_ylim()
+    bottom, top = max(bottom, means.min() - margin), min(top, means.max() + margin)
+    share = _STRIP * (strips + 0.5) if strips else 0.0
+    axes.set_ylim(bottom - (top - bottom) * share / (1 - share), top)
+    axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick <= top])
+
+
+def _other_handles(bases: pd.DataFrame, drops: pd.DataFrame, peaks: pd.DataFrame, curves: pd.DataFrame) -> list[Line2D]:
+    handles = []
+    if np.isfinite(curves["low"].astype(float)).any():
+        handles.append(Line2D([], [], linestyle="none", label="bands: 95% intervals\nof the means"))
+    if len(peaks):
+        handles.append(
+            Line2D([], [], linestyle="none", label="at the bottom:\nthe best checkpoint\nand its 95% interval")
+        )
+    if len(bases):
+        handles.append(Line2D([], [], color=_GREY, linestyle="--", label="the base on its own\ntask: right scale, %"))
+    if len(drops):
+        handles.append(Line2D([], [], color=_GREY, linestyle=":", label="learning rate drops"))
+    return handles
+
+
+def _rank(schedule: str) -> tuple[int, str]:
+    return (_SCHEDULES.index(schedule) if schedule in _SCHEDULES else len(_SCHEDULES), schedule)
+
+
+def _range(counts: pd.Series) -> str:
+    return str(counts.min()) if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"

@@ -1,0 +1,122 @@
+"""The theory of fine-tuning against its simulation, as a picture.
+
+A figure shows what its DataFrame holds: it selects and sorts rows, and computes nothing else.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from raytransfer.analysis.theory import NEAR_ONE
+
+_KINDS = {"none": "#333333", "input": "#1f5fbf", "label": "#b2182b"}
+_OTHER = "#8a7a2f"
+_Dash = Literal["-", "--", ":", "-."]
+_DASHES: dict[str, _Dash] = {"none": ":", "input": "-", "label": "--"}
+_OTHER_DASH: _Dash = "-."
+_MARKERS = "vs^DoPX<>*"
+_RATIOS = {"ratio": "distance / bound", "gradient_ratio": "gradient / its prediction"}
+
+
+def theory_figure(means: pd.DataFrame, *, title: str) -> Figure:
+    """Draw how far networks moved against the bound, and how the ratio goes to 1 as they get wider.
+
+    Left: a point for each base and width, the means over seeds; on the diagonal, networks move exactly as far as the
+    bound allows. Middle: distance / bound against width, a line a base, coloured by what of it differs from
+    the target, with 95% intervals. Right: the same for the norm of the gradient at the start of fine-tuning. Intervals
+    that leave the means far behind are cut off at the panel's edge.
+
+    Args:
+        means: Output of ``raytransfer.analysis.theory_means``.
+        title: What was run.
+
+    Raises:
+        ValueError: No simulation has a distance.
+    """
+    known = means.dropna(subset=["distance"])
+    if known.empty:
+        raise ValueError("nothing to draw: no simulation has converged")
+    widths = sorted(known["width"].unique())
+    figure = Figure(figsize=(14.5, 4.4), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    left, *right = figure.subplots(1, 3)
+    places = np.linspace(0, 0.9, len(widths)) if len(widths) > 1 else [0.5]
+    styles = {
+        w: (to_hex(colormaps["viridis_r"](p)), _MARKERS[i % 10])
+        for i, (w, p) in enumerate(zip(widths, places, strict=True))
+    }
+    _draw_distances(left, known, styles)
+    for axes, name in zip(right, _RATIOS, strict=True):
+        _draw_ratios(axes, known, name, widths)
+    handles = [
+        Line2D([], [], linestyle="none", marker=marker, color=color, label=f"width {width:,}")
+        for width, (color, marker) in styles.items()
+    ]
+    handles += [
+        Line2D([], [], color=_color(kind), linestyle=_DASHES.get(kind, _OTHER_DASH), label=f"differs: {kind}")
+        for kind in sorted(known.loc[known["ratio"].notna(), "kind"].unique(), key=_rank)
+    ]
+    if np.isfinite(known["ratio_low"].astype(float)).any():
+        handles.append(Line2D([], [], linestyle="none", label="whiskers:\n95% intervals\nover seeds"))
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    return figure
+
+
+def _draw_distances(axes: Axes, means: pd.DataFrame, styles: dict[Any, tuple[str, str]]) -> None:
+    _decorate(axes, "distance moved")
+    most = 1.08 * max(means["bound"].max(), means["distance"].max())
+    axes.plot([0, most], [0, most], color="#999999", linewidth=1, zorder=0)
+    for width, rows in means.groupby("width"):
+        color, marker = styles[width]
+        axes.plot(rows["bound"], rows["distance"], linestyle="none", marker=marker, color=color, markersize=5.5)
+    axes.set_xlim(0, most)
+    axes.set_ylim(0, most)
+    axes.set_xlabel("bound, √(rᵀ H⁻¹ r)")
+    axes.set_ylabel("distance, ‖W(Q) − W(P)‖")
+
+
+def _draw_ratios(axes: Axes, means: pd.DataFrame, name: str, widths: list[int]) -> None:
+    _decorate(axes, _RATIOS[name])
+    axes.axhspan(*NEAR_ONE, color="#eeeeee", linewidth=0, zorder=0)
+    axes.axhline(1, color="#999999", linewidth=1, zorder=0)
+    axes.set_xscale("log")
+    lines = list(means.dropna(subset=[name]).groupby(["kind", "dial", "level", "target", "base"], dropna=False))
+    for i, (key, rows) in enumerate(lines):
+        line = rows.sort_values("width")
+        color = _color(str(key[0]))
+        x = line["width"] * 1.015 ** (i - (len(lines) - 1) / 2)  # side by side
+        axes.plot(
+            x, line[name], color=color, linestyle=_DASHES.get(str(key[0]), _OTHER_DASH), linewidth=1.3, marker="."
+        )
+        axes.vlines(x, line[f"{name}_low"], line[f"{name}_high"], color=color, linewidth=0.8, alpha=0.6)
+    axes.set_xticks(widths)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda width, _: f"{width:,.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("width")
+    if lines:
+        least, most = min(means[name].min(), NEAR_ONE[0]), max(means[name].max(), NEAR_ONE[1])
+        margin = 0.25 * (most - least)
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, least - margin), min(top, most + margin))
+
+
+def _decorate(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=10, loc="left", color="#444444")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _color(kind: str) -> str:
+    return _KINDS.get(kind, _OTHER)
+
+
+def _rank(kind: str) -> tuple[bool, str]:
+    return (kind not in _KINDS, kind)

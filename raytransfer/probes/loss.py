@@ -1,0 +1,80 @@
+"""The loss that probes look at, and its gradient, of a network with other weights in its place."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch.func import functional_call
+from torch.nn import functional
+
+from raytransfer.errors import UserError
+from raytransfer.networks import trainable
+from raytransfer.probes.subject import Subject
+
+CHUNK = 500  # images that pass the network at a time
+_LARGEST = float(torch.finfo(torch.float32).max)
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def loss(subject: Subject, tensors: Tensors) -> float:
+    """L, the mean cross-entropy (nats) of the subject's images.
+
+    Normalisation layers use their running statistics and dropout is off; weight decay is no part of it.
+
+    Args:
+        subject: Its network is left as it is.
+        tensors: Parameters and buffers, by their state-dict names, that stand in for the network's own.
+    """
+    with torch.no_grad():
+        return sum(share * part.item() for share, part in losses(subject, tensors))
+
+
+def losses(subject: Subject, tensors: Tensors) -> Iterator[tuple[float, torch.Tensor]]:
+    """L in parts: of each chunk of images its share of all images, and its mean cross-entropy, a scalar.
+
+    Raises:
+        UserError: There are no images.
+    """
+    count = len(subject.labels)
+    if not count:
+        raise UserError(f"{subject.name}: this probe looks at images, and there are none")
+    for inputs, labels in zip(torch.split(subject.inputs, CHUNK), torch.split(subject.labels, CHUNK), strict=True):
+        logits = functional_call(subject.network.module, dict(tensors), (inputs,))
+        yield len(labels) / count, functional.cross_entropy(logits, labels)
+
+
+def loss_and_gradient(subject: Subject, tensors: Tensors) -> tuple[float, dict[str, torch.Tensor]]:
+    """L and ∂L/∂tensors, of the same names and shapes.
+
+    Args:
+        subject: Its network is left as it is, ``.grad`` included.
+        tensors: Stand in for the network's own; the gradient is taken where they are.
+    """
+    leaves = leaves_of(tensors)
+    total, gradient = 0.0, {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+    for share, part in losses(subject, leaves):
+        total += share * part.item()
+        for sum_, of_chunk in zip(gradient.values(), torch.autograd.grad(part, list(leaves.values())), strict=True):
+            sum_.add_(of_chunk, alpha=share)
+    return total, gradient
+
+
+def leaves_of(tensors: Tensors) -> dict[str, torch.Tensor]:
+    """The same tensors, in the same memory, to take gradients at without touching their flags or ``.grad``."""
+    return {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
+
+
+def trained(subject: Subject) -> dict[str, torch.Tensor]:
+    """The parameters that trained, by name, detached."""
+    return {name: parameter.detach() for name, parameter in trainable(subject.network)}
+
+
+def norm(tensors: Iterable[torch.Tensor]) -> float:
+    """Frobenius norm of tensors taken together; squares are summed in double precision."""
+    return math.hypot(*(torch.linalg.vector_norm(tensor, dtype=torch.float64).item() for tensor in tensors))
+
+
+def clipped(value: float) -> float:
+    """The value, and the largest float32 (3.4e38) where it is larger, infinite or not a number: it overflowed."""
+    return _LARGEST if math.isnan(value) else min(value, _LARGEST)

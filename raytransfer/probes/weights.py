@@ -1,0 +1,75 @@
+"""A network's weight tensors, and random directions in which each filter moves in proportion to its size."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from raytransfer.networks import Network
+
+
+def weight_tensors(network: Network) -> dict[str, dict[str, torch.Tensor]]:
+    """Of each stage, in order, the weights of its convolutions and full layers by their state-dict names.
+
+    Biases and normalisation layers have none, and so a stage may have none.
+    """
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for stage in network.stages:
+        found[stage.name] = {}
+        for path in stage.modules:
+            for name, layer in network.module.get_submodule(path).named_modules(prefix=path):
+                if isinstance(layer, _ConvNd | nn.Linear):
+                    found[stage.name][f"{name}.weight"] = layer.weight
+    return found
+
+
+def trained_weights(network: Network) -> dict[str, torch.Tensor]:
+    """The weight tensors of all stages that have ``requires_grad``, by name, detached."""
+    return {
+        name: weight.detach()
+        for of_stage in weight_tensors(network).values()
+        for name, weight in of_stage.items()
+        if weight.requires_grad
+    }
+
+
+def filter_norms(weight: torch.Tensor) -> torch.Tensor:
+    """Norms of a weight's filters, shaped to be multiplied with it: a filter is a row of the tensor as out × rest."""
+    norms: torch.Tensor = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)), keepdim=True)
+    return norms
+
+
+def filter_normalised(
+    direction: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Rescale each filter of a direction to the norm of the same filter of the weights.
+
+    Li, Xu, Taylor, Studer, Goldstein 2018, "Visualizing the loss landscape of neural nets" (arXiv 1712.09913),
+    section 4: d_f ← d_f ‖w_f‖/‖d_f‖. A filter that is 0 in either is 0.
+
+    Args:
+        direction: One tensor for each of the weights, of its shape.
+        weights: Weight tensors by name.
+    """
+    scaled = {}
+    for name, weight in weights.items():
+        norms = filter_norms(direction[name])
+        scaled[name] = direction[name] * (filter_norms(weight) / torch.where(norms > 0, norms, 1.0))
+    return scaled
+
+
+def random_signs(weights: Mapping[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Tensors of ±1 in the shapes of these; drawn on the CPU, so that they are the same for every device."""
+    return {
+        name: torch.empty_like(weight).copy_(torch.randint(0, 2, weight.shape, generator=generator) * 2 - 1)
+        for name, weight in weights.items()
+    }
+
+
+def gaussian(weights: Mapping[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Tensors of standard normal numbers in the shapes and memory formats of these; drawn on the CPU likewise."""
+    return {
+        name: torch.empty_like(weight).copy_(torch.randn(weight.shape, generator=generator, dtype=torch.float64))
+        for name, weight in weights.items()
+    }
