@@ -53,8 +53,8 @@ def drops(steps: int, milestones: Sequence[float]) -> list[int]:
 
 
 def spaced_steps(steps: int, count: int) -> list[int]:
-    """Up to ``count`` steps: 0 (the untrained network), and 1 to ``steps`` evenly on a logarithmic axis."""
-    return sorted({0, steps, *(round(step) for step in np.geomspace(1, steps, max(count - 1, 1)))})
+    """Up to ``count`` (at least 2) steps: 0, the untrained network, and ``steps`` down to 1 evenly on a log axis."""
+    return sorted({0, *(round(step) for step in np.geomspace(steps, 1, count - 1))})
 
 
 def with_drops(chosen: Sequence[int], steps: int, milestones: Sequence[float]) -> list[int]:

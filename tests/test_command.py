@@ -15,6 +15,8 @@ from raytransfer.schema import TRIALS
 from raytransfer.store import Store, finished, read_table
 
 SCRIPT = Path(__file__).parent.parent / "sweeps" / "yosinski_grid.py"
+
+pytestmark = pytest.mark.xdist_group("ray")  # one after the other: a second Ray would join the first
 REPEATABLE = [column.name for column in TRIALS if column.repeatable]
 TINY = [
     "halves=[random]",

@@ -15,6 +15,8 @@ from raytransfer import schema
 from raytransfer.store import Store, read_table
 
 SCRIPT = Path(__file__).parent.parent / "sweeps" / "transfer_vs_distance.py"
+
+pytestmark = pytest.mark.xdist_group("ray")  # one after the other: a second Ray would join the first
 TABLES = {"trials": schema.TRIALS, "distances": schema.DISTANCES, "scores": schema.SCORES}
 TINY = [
     "seeds=1",

@@ -11,8 +11,10 @@ from raytransfer.specs import (
     DistanceSpec,
     NetworkSpec,
     PretrainSpec,
+    ProbeSpec,
     Recipe,
     ScoreSpec,
+    SimulationSpec,
     TaskSpec,
     TransferSpec,
     from_json,
@@ -151,3 +153,12 @@ def test_a_task_without_dials_keeps_the_identity_it_had_before_there_were_dials(
     content = json.loads(to_json(BASE))
     del content["task"]["dials"], content["task"]["label"]
     assert from_json(json.dumps(content)).id == BASE.id
+
+
+def test_looks_and_simulations_survive_json_and_their_identities_are_golden():
+    look = ProbeSpec(probe="CKA", trained=TRANSFER, step=100, against="base", other=BASE, other_step=100, seed=3)
+    of_base = ProbeSpec(probe="flatness", trained=BASE, step=5, images=20, eigenvalues=4, seed=3)
+    simulation = SimulationSpec(source=OTHER, target=TASK, width=1000, images=20, seed=0)
+    for spec in (look, of_base, simulation):
+        assert from_json(to_json(spec)) == spec
+    assert (look.id, of_base.id, simulation.id) == ("63554b28c2f68fef", "21c4bd126fbce9be", "73c4942d6c80a414")
