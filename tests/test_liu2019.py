@@ -156,6 +156,7 @@ def test_the_sweep_along_pretraining_reports_what_the_store_holds(tiny):
 def test_fine_tuned_and_scratch_networks_are_compared_and_judged(tiny):
     printed, folder = run_and_report(tiny(WhyConfig))
     assert "Claim: flatter minima" in printed
+    assert "Verdicts" in printed
     readings = pd.read_parquet(folder / "readings.parquet")
     assert set(readings["treatment"]) == {"baseB", "AnB+"}
     assert set(readings["base"].dropna()) == {"high", "low unchanged", "low shuffle_px=2"}

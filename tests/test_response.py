@@ -8,6 +8,7 @@ from scipy import stats
 from raytransfer.analysis import (
     curves,
     dial_means,
+    grid_effects,
     grid_means,
     monotonicity,
     outcome_monotonicity,
@@ -355,6 +356,23 @@ def test_the_grids_means_are_its_cells():
         assert np.isnan(row["low"]) == (len(values) == 1)
 
 
+def test_effects_of_the_grid_turn_one_dial_to_its_end_and_leave_the_other():
+    outcomes, grid = dial_grid()
+    effects = grid_effects(outcomes, grid, ("AnB",)).set_index(["n_layers", "turned"])
+    ends = {"input": grid["input_level"].max(), "label": grid["label_level"].max()}
+    for (n, turned), row in effects.iterrows():
+        inner = outcomes[outcomes["n_layers"] == n].merge(grid, on=["target", "base"])
+        of = {
+            (row.input_level, row.label_level, row.target, row.seed): row.AnB for row in inner.itertuples(index=False)
+        }
+        units = sorted({key[2:] for key in of})
+        end = (ends["input"], 0) if turned == "input" else (0, ends["label"])
+        values = [of[(*end, *unit)] - of[(0, 0, *unit)] for unit in units]
+        assert row["mean"] == pytest.approx(sum(values) / len(values))
+        assert row["units"] == len(units)
+    assert {turned for _, turned in effects.index} == {"input", "label"}
+
+
 def test_no_rows_give_empty_tables():
     outcomes, dials = dialled()
     scores = outcomes.rename(columns={"AnB": "value"}).assign(measure="fit", kind="score")
@@ -365,4 +383,5 @@ def test_no_rows_give_empty_tables():
     assert outcome_monotonicity(outcomes.iloc[:0], dials, ("AnB",)).empty
     assert dial_means(outcomes, dials.iloc[:0], ("AnB",)).empty
     assert grid_means(outcomes, grid.iloc[:0], ("AnB",)).empty
+    assert grid_effects(outcomes, grid.iloc[:0], ("AnB",)).empty
     assert variance_of_dials(outcomes, grid.iloc[:0], ("AnB",)).empty

@@ -18,8 +18,8 @@ LONG_BASE = [
     "bases=[B]",
     "seeds=1",
     "n_layers=[3]",
-    "base_steps=2500",
-    "base_checkpoints=[0,10,2500]",
+    "base_steps=1200",
+    "base_checkpoints=[0,10,1200]",
     "recipe.steps=5",
     "recipe.warmup_steps=0",
 ]
@@ -37,6 +37,6 @@ def test_transfers_from_early_checkpoints_are_done_before_their_base_is(tmp_path
     finished = trials[trials["n_layers"] == 3].set_index(["pretrain_step", "frozen"])["finished_at"]
     early = [finished[step, frozen] < base for step in (0, 10) for frozen in (True, False)]
     assert early == [True] * 4 or os.cpu_count() == 1
-    assert (finished[2500] >= base).all()
+    assert (finished[1200] >= base).all()
     kept = [path.name for path in (tmp_path / "out" / "checkpoints").rglob("*.safetensors")]
-    assert kept == ["2500.safetensors"]
+    assert kept == ["1200.safetensors"]

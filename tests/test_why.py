@@ -491,10 +491,12 @@ def judged(claim: str, *counts: tuple[str, int]) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("support", "contradict", "undecided", "verdict"),
     [
-        (2, 0, 2, "supported"),
+        (3, 0, 2, "supported"),
+        (2, 0, 2, "undecided"),
         (2, 0, 3, "undecided"),
         (5, 1, 0, "mixed"),
-        (0, 2, 2, "not supported"),
+        (0, 3, 2, "not supported"),
+        (0, 2, 2, "undecided"),
         (0, 2, 3, "undecided"),
         (0, 0, 1, "undecided"),
     ],

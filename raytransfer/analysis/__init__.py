@@ -1,7 +1,7 @@
 """What finished trials say: DataFrame in, DataFrame out. Accuracies are fractions; nothing here trains."""
 
 from raytransfer.analysis.association import COEFFICIENTS, correlations
-from raytransfer.analysis.dials import dial_means, grid_means, monotonicity, outcome_monotonicity
+from raytransfer.analysis.dials import dial_means, grid_effects, grid_means, monotonicity, outcome_monotonicity
 from raytransfer.analysis.pairs import OUTCOMES
 from raytransfer.analysis.response import curves, transfer_points
 from raytransfer.analysis.stages import base_curves, drop_effects, stage_curves, stage_peaks
@@ -27,6 +27,7 @@ __all__ = [
     "curves",
     "dial_means",
     "drop_effects",
+    "grid_effects",
     "grid_means",
     "monotonicity",
     "nearness",

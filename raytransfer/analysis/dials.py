@@ -66,6 +66,38 @@ def grid_means(
     return _cell_means(placed, ["outcome", "n_layers", "input_level", "label_level"])
 
 
+def grid_effects(
+    outcomes: pd.DataFrame, grid: pd.DataFrame, outcomes_named: tuple[str, ...] = ("AnB", "AnB+")
+) -> pd.DataFrame:
+    """Say what turning the input dial alone, and the label dial alone, takes from transfer (Liu et al. 2019).
+
+    An effect is the outcome of the base whose one dial is turned to the end, minus that of the base with neither
+    turned, paired within (target, seed); intervals as in ``dial_means``.
+
+    Args:
+        outcomes: A row for each target, base, n_layers and seed.
+        grid: A row for each base on the grid.
+        outcomes_named: Columns of outcomes.
+
+    Returns:
+        A row for each outcome, n_layers and turned dial (``input``, ``label``) that was run: outcome, n_layers, turned,
+        mean, low, high (differences of fractions; NaN ends where there is one unit) and units.
+
+    Raises:
+        ValueError: A column is missing or rows repeat.
+    """
+    placed = _long(outcomes, outcomes_named).merge(grid, on=["target", "base"])
+    keys = ["outcome", "n_layers", "target", "seed"]
+    neither = placed[(placed["input_level"] == 0) & (placed["label_level"] == 0)].set_index(keys)["value"]
+    parts = []
+    for turned, other in (("input", "label"), ("label", "input")):
+        alone = placed[placed[f"{other}_level"] == 0]
+        ends = alone[(alone[f"{turned}_level"] == alone[f"{turned}_level"].max()) & (alone[f"{turned}_level"] > 0)]
+        effects = ends.set_index(keys)["value"] - neither.reindex(ends.set_index(keys).index)
+        parts.append(effects.rename("value").reset_index().assign(turned=turned))
+    return _cell_means(pd.concat(parts), ["outcome", "n_layers", "turned"])
+
+
 def monotonicity(measures: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
     """Say whether every measure moves the right way along every dial: up for a distance, down for a score.
 

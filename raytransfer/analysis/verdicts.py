@@ -69,8 +69,8 @@ def nearness(readings: pd.DataFrame, distances: pd.DataFrame) -> pd.DataFrame:
 def verdicts(comparisons: pd.DataFrame, nearness: pd.DataFrame) -> pd.DataFrame:
     """Sum up every claim over its tests, bases and n.
 
-    A claim is ``supported`` if at least half of its rows support it and none contradicts it; ``not supported`` if at
-    least half contradict it and none supports it; ``mixed`` if some support and others contradict it; else
+    A claim is ``supported`` if more than half of its rows support it and none contradicts it; ``not supported`` if
+    more than half contradict it and none supports it; ``mixed`` if some support and others contradict it; else
     ``undecided``. This counts, and is no test of its own: rows of one claim share networks, and among many rows some
     are decided by chance (at most one in twenty that has no effect, half of these in either direction).
 
@@ -105,9 +105,9 @@ def verdicts(comparisons: pd.DataFrame, nearness: pd.DataFrame) -> pd.DataFrame:
 def _overall(support: int, contradict: int, undecided: int) -> str:
     if support and contradict:
         return "mixed"
-    if support >= undecided and support:
+    if support > undecided:
         return "supported"
-    return "not supported" if contradict >= undecided and contradict else "undecided"
+    return "not supported" if contradict > undecided else "undecided"
 
 
 def _points(

@@ -12,6 +12,7 @@ from raytransfer.analysis import (
     correlations,
     curves,
     dial_means,
+    grid_effects,
     grid_means,
     monotonicity,
     outcome_monotonicity,
@@ -42,6 +43,7 @@ from raytransfer.specs import NetworkSpec, TaskSpec
 from raytransfer.store import Store, read_table
 from raytransfer.tables import (
     correlations_table,
+    grid_effects_table,
     monotonicity_table,
     variance_of_dials_table,
     variance_of_distances_table,
@@ -189,6 +191,7 @@ def _analysed(
         "outcome_monotonicity": outcome_monotonicity(outcomes, dials),
         "dial_means": dial_means(outcomes, dials),
         "grid_means": grid_means(outcomes, grid),
+        "grid_effects": grid_effects(outcomes, grid),
         "variance_of_dials": variance_of_dials(outcomes, grid),
     }
     if {config.input_distance, config.label_distance} <= there:
@@ -225,6 +228,8 @@ def _tables(found: dict[str, pd.DataFrame], config: DistanceConfig) -> list[Grou
     parts = [correlations_table(found["correlations"])] if not found["correlations"].empty else []
     if not found["monotonicity"].empty:
         parts.append(monotonicity_table(found["monotonicity"]))
+    if not found["grid_effects"].empty:
+        parts.append(grid_effects_table(found["grid_effects"]))
     if not found["variance_of_dials"].empty:
         parts.append(variance_of_dials_table(found["variance_of_dials"]))
     if "variance_of_distances" in found:

@@ -24,7 +24,7 @@ from raytransfer.probe_cells import with_probes
 from raytransfer.report import how_to_read, parquet, png, probe_readings, write_files
 from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
-from raytransfer.tables import comparisons_table, nearness_table, verdicts_markdown
+from raytransfer.tables import comparisons_table, nearness_table, verdicts_markdown, verdicts_table
 from raytransfer.why import WhyCell, cells
 
 _PLACE = ["treatment", "target", "base", "n_layers", "seed"]
@@ -87,6 +87,7 @@ def report(console: Console, name: str, plan: Plan[WhyCell], store: Store, confi
     console.print(comparisons_table(compared))
     if not near.empty:
         console.print(nearness_table(near))
+    console.print(verdicts_table(found["verdicts"]))
     console.print("Pictures:", *(place for file, place in files.items() if file.endswith(".png")), soft_wrap=True)
     console.print("Verdicts, as Markdown:", files["verdicts.md"], soft_wrap=True)
     console.print("Every reading of every probe, one row each, in pandas:")

@@ -79,6 +79,28 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
     return Group(*parts, Text(note, style="dim"))
 
 
+def grid_effects_table(effects: pd.DataFrame) -> Group:
+    """Tabulate what turning one dial of the grid to its end takes from transfer, in percentage points.
+
+    Args:
+        effects: Output of ``raytransfer.analysis.grid_effects``.
+    """
+    numbers = [f"n = {n}" for n in sorted(effects["n_layers"].unique())]
+    table = _table("outcome, dial turned alone", numbers)
+    for (outcome, turned), rows in effects.groupby(["outcome", "turned"], sort=False):
+        records = rows[["n_layers", "mean", "low", "high"]].itertuples(index=False, name=None)
+        cells = {f"n = {n}": _points(*interval) for n, *interval in records}
+        table.add_row(f"{outcome}, {turned}", *(cells.get(number, "") for number in numbers))
+    title = f"Input against label: change of accuracy, points, {int(effects['units'].min())} units"
+    note = "Change from the base with neither dial turned. [low,high]: 95% interval, paired t."
+    return Group(Text(title, style="bold"), table, Text(note))
+
+
+def _points(mean: float, low: float, high: float) -> str:
+    ends = "" if math.isnan(low) else f" [{100 * low:.1f},{100 * high:.1f}]"
+    return f"{100 * mean:+.1f}{ends}"
+
+
 def variance_of_dials_table(variance: pd.DataFrame) -> Group:
     """Tabulate how much of the variance over the grid of dials each explains, in percent.
 

@@ -81,6 +81,22 @@ def nearness_table(nearness: pd.DataFrame) -> Group:
     return Group(*parts, Text(note, style="dim"))
 
 
+def verdicts_table(verdicts: pd.DataFrame) -> Group:
+    """Tabulate the verdicts: a row a claim.
+
+    Args:
+        verdicts: Output of ``raytransfer.analysis.verdicts``.
+    """
+    table = _table({"claim": "left", "tests": "right", "for": "right", "against": "right", "verdict": "left"})
+    for claim, verdict, tests, support, contradict, *_ in verdicts.itertuples(index=False):
+        table.add_row(str(claim), str(tests), str(support), str(contradict), str(verdict))
+    note = (
+        "A test for each base, n and quantity, not corrected for their number. supported: more than half are for the\n"
+        "claim and none against; not supported: the reverse; mixed: some of both; undecided: otherwise."
+    )
+    return Group(Text("Verdicts", style="bold"), table, Text(note))
+
+
 def verdicts_markdown(comparisons: pd.DataFrame, nearness: pd.DataFrame) -> str:
     """Write the verdicts as a Markdown table: claim, how it is tested, effect and interval, verdict.
 

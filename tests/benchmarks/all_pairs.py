@@ -47,7 +47,7 @@ def main() -> None:
         concurrent, share = slots(None, 1.0)
         site = Site(sources=plan.sources, root=root, device="cpu", memory_bytes=0)
         started = time.monotonic()
-        run_on_ray(Run(specs, {}, site, Finishes()), concurrent, share)
+        run_on_ray(Run(specs, site, Finishes()), concurrent, share)
         elapsed = time.monotonic() - started
         rows = read_table(store, "distances")
         assert not failures(store), failures(store)

@@ -76,7 +76,7 @@ def transfers_per_second() -> tuple[float, float]:
 
     def trials_per_second(slots: int) -> float:
         finishes = Finishes()
-        run_on_ray(Run(transfers, {}, site, finishes), slots, {"CPU": 1.0})
+        run_on_ray(Run(transfers, site, finishes), slots, {"CPU": 1.0})
         # From when every slot has begun: the head start of some by then is about what they idle at the end.
         return (len(transfers) - slots) / (finishes.wall_s[-1] - finishes.wall_s[slots - 1])
 

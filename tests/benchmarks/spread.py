@@ -134,4 +134,4 @@ def sweep_of(trials: int) -> Iterator[tuple[Any, Finishes]]:
     with TemporaryDirectory() as root:
         Store(root).create()
         site = Site(sources=plan.sources, root=root, device="cpu", memory_bytes=0)
-        yield Run(dict(transfers[:trials]), {}, site, finishes), finishes
+        yield Run(dict(transfers[:trials]), site, finishes), finishes
