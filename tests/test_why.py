@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from raytransfer.analysis.profiles import profiles
 from raytransfer.analysis.verdicts import NEARER, PRIMARY, nearness, verdicts
-from raytransfer.analysis.why import TESTS, comparisons, profiles
+from raytransfer.analysis.why import TESTS, comparisons
 
 STAGES = ["conv1", "conv2", "conv3", "fc4", "fc5"]
 BASES = {"near": 0.3, "middle": 0.6, "far": 0.9}  # and how far each is, 0..1

@@ -9,15 +9,11 @@ from test_figures import legend, overlaps, titles
 from test_tables import rendered
 from test_why import DISTANCES, STAGES, frame, row, sweep, two_networks
 
+from raytransfer.analysis.profiles import profiles
 from raytransfer.analysis.verdicts import PRIMARY, nearness
-from raytransfer.analysis.why import comparisons, profiles
-from raytransfer.figures.why import (
-    comparisons_figure,
-    gradients_figure,
-    landscape_figure,
-    paths_figure,
-    training_figure,
-)
+from raytransfer.analysis.why import comparisons
+from raytransfer.figures.landscapes import landscape_figure, paths_figure
+from raytransfer.figures.why import comparisons_figure, gradients_figure, training_figure
 from raytransfer.tables.why import comparisons_table, nearness_table, verdicts_markdown
 
 WORDS = {"title": "convnet8 on cifar10", "subtitle": "2 units = 2 targets x 1 seed"}
@@ -178,6 +174,31 @@ def test_no_text_lies_on_another_or_leaves_the_page(readings):
     assert overlaps(gradients_figure(long, stages, **WORDS)) == []
     assert overlaps(landscape_figure(long, **WORDS)) == []
     assert overlaps(paths_figure(long, stages, **WORDS)) == []
+
+
+@pytest.mark.parametrize(
+    ("differences", "labels"),
+    [
+        ((0.001, -0.4, -0.02, 1.0), ["−1", "−0.01", "0", "0.01", "1"]),
+        ((0.001, 0.004, -0.4), ["−0.1", "−0.001", "0", "0.001", "0.1"]),
+        ((0.0015, -0.9, 0.9), ["−1", "−0.01", "0", "0.01", "1"]),
+        ((4335.0, -834.0, 33_654.0, -254_215.0), ["−100000", "−1000", "0", "1000", "100000"]),
+        ((0.2, 0.3), ["−0.1", "0", "0.1"]),
+    ],
+)
+def test_ticks_of_differences_of_any_size_stand_apart(differences, labels):
+    test = "filter-normalised trace at matched training loss"
+    table = effects(
+        *[
+            (base, 4, f"{test} {i}", value, value - abs(value), value + abs(value), scale, "undecided", 0)
+            for i, difference in enumerate(differences)
+            for base in ("cifar10[blur_px=2]", "cifar10[blur_px=4]")
+            for scale, value in (("difference", difference), ("ratio", 1 + abs(difference)))
+        ]
+    )
+    figure = comparisons_figure(table, title="t")
+    assert overlaps(figure) == []
+    assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()] == labels
 
 
 def test_after_six_bases_dashes_tell_colours_apart():

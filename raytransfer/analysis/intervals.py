@@ -8,6 +8,7 @@ Student's t and not the bootstrap, because runs are few: on samples of 3, 5 and 
     Student t              0.96   0.98   0.95
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +73,12 @@ def clustered_t(values: NDArray[np.float64], clusters: NDArray[np.integer[Any]])
     residuals = np.bincount(clusters, weights=values - _mean(values))
     variance = count / (count - 1) * float((residuals**2).sum()) / len(values) ** 2
     return _interval(_mean(values), variance, count - 1)
+
+
+def exponential(interval: Interval) -> Interval:
+    """Take exp of an estimate and its ends: of a mean of logarithms, the geometric mean and its interval."""
+    with np.errstate(over="ignore"):  # the interval of two units may be that wide
+        return Interval(**{name: float(np.exp(value)) for name, value in dataclasses.asdict(interval).items()})
 
 
 def _mean(values: NDArray[np.float64]) -> float:

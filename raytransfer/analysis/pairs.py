@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from raytransfer.analysis.checks import listed, refuse_repeats, require
+
 OUTCOMES = ("AnB", "AnB+", "boost")
 """Frozen transfer, fine-tuned transfer, and what the latter gains over training from scratch."""
 
@@ -54,8 +56,8 @@ def design_of(outcomes: pd.DataFrame, columns: tuple[str, ...]) -> Design:
     Raises:
         ValueError: A column is missing, or two rows are of the same target, base, n and seed.
     """
-    _require(outcomes, [*_OUTCOME_KEY, *columns], "outcomes")
-    _refuse_repeats(outcomes, _OUTCOME_KEY, "outcomes")
+    require(outcomes, [*_OUTCOME_KEY, *columns], "outcomes")
+    refuse_repeats(outcomes, _OUTCOME_KEY, "outcomes hold more than one row of the same")
     targets, bases = set(outcomes["target"]), set(outcomes["base"])
     joint = len(targets & bases) >= max(2, len(targets | bases) / 2)
     return Design(
@@ -74,12 +76,12 @@ def measures_by_name(measures: pd.DataFrame) -> dict[str, pd.DataFrame]:
         ValueError: A column is missing; two rows are of the same value; or a measure's rows differ in kind, or in
             whether they have an n or a seed.
     """
-    _require(measures, _MEASURE_COLUMNS, "measures")
-    _refuse_repeats(measures, ["measure", *_OUTCOME_KEY], "measures")
+    require(measures, _MEASURE_COLUMNS, "measures")
+    refuse_repeats(measures, ["measure", *_OUTCOME_KEY], "measures hold more than one row of the same")
     by_name = {str(name): rows for name, rows in measures.groupby("measure")}
     for name, rows in by_name.items():
         if not set(rows["kind"]) < {"distance", "score"}:
-            raise ValueError(f"measure {name} is of kind {_listed(rows['kind'])}: it is either distance or score")
+            raise ValueError(f"measure {name} is of kind {listed(rows['kind'])}: it is either distance or score")
         for column in ("n_layers", "seed"):
             if rows[column].isna().nunique() > 1:
                 raise ValueError(f"measure {name} has a {column} in some rows and none in others")
@@ -189,19 +191,3 @@ def _multinomial(rng: np.random.Generator, tasks: int, resamples: int) -> Counts
     if not tasks:
         return np.zeros((resamples, 0), dtype=np.int64)
     return rng.multinomial(tasks, np.full(tasks, 1 / tasks), size=resamples)
-
-
-def _require(frame: pd.DataFrame, columns: list[str], name: str) -> None:
-    if missing := [column for column in columns if column not in frame.columns]:
-        raise ValueError(f"{name} lack the column {_listed(missing)}; they have {_listed(frame.columns)}")
-
-
-def _refuse_repeats(frame: pd.DataFrame, key: list[str], name: str) -> None:
-    repeated = frame.loc[frame.duplicated(key), key]
-    if not repeated.empty:
-        first = ", ".join(f"{column} {value}" for column, value in repeated.iloc[0].items())
-        raise ValueError(f"{name} hold more than one row of the same {first}")
-
-
-def _listed(names: object) -> str:
-    return ", ".join(dict.fromkeys(map(str, names)))  # type: ignore[call-overload]  # any iterable of names

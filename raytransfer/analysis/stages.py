@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from raytransfer.analysis.checks import refuse_repeats, require
 from raytransfer.analysis.intervals import Interval, student_t
 
 Floats = NDArray[np.float64]
@@ -164,12 +165,8 @@ def drop_effects(outcomes: pd.DataFrame, drops: pd.DataFrame) -> pd.DataFrame:
 
 def _checked(frame: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     """Take the rows with a top-1, in one order: sums in another order may differ in the last bit."""
-    if missing := [column for column in [*key, "top1"] if column not in frame.columns]:
-        raise ValueError(f"rows lack the column {', '.join(missing)}; they have {', '.join(map(str, frame.columns))}")
-    repeated = frame.loc[frame.duplicated(key), key]
-    if not repeated.empty:
-        first = ", ".join(f"{column} {value}" for column, value in repeated.iloc[0].items())
-        raise ValueError(f"more than one row is of {first}")
+    require(frame, [*key, "top1"], "rows")
+    refuse_repeats(frame, key, "more than one row is of")
     return frame[[*key, "top1"]].dropna(subset=["top1"]).sort_values(key, ignore_index=True)
 
 

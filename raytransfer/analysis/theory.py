@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from raytransfer.analysis.checks import refuse_repeats, require
 from raytransfer.analysis.intervals import student_t
 
 NEAR_ONE = (0.9, 1.1)
@@ -109,13 +110,9 @@ def asymptotic_width(rows: pd.DataFrame) -> pd.DataFrame:
 def _checked(rows: pd.DataFrame) -> pd.DataFrame:
     """In one order: sums in another may differ in the last bit."""
     key = ["width", *_BASE, "seed"]
-    if missing := [column for column in [*key, *_READ] if column not in rows.columns]:
-        raise ValueError(f"rows lack the column {', '.join(missing)}; they have {', '.join(map(str, rows.columns))}")
+    require(rows, [*key, *_READ], "rows")
     run = ["width", "target", "base", "seed"]
-    repeated = rows.loc[rows.duplicated(run), run]
-    if not repeated.empty:
-        first = ", ".join(f"{column} {value}" for column, value in repeated.iloc[0].items())
-        raise ValueError(f"more than one row is of {first}")
+    refuse_repeats(rows, run, "more than one row is of")
     return rows[[*key, *_READ]].sort_values(run, ignore_index=True)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from raytransfer.analysis.checks import require
 from raytransfer.analysis.intervals import Interval, clustered_t, student_t, welch_t
 
 BASES = ("baseB", "baseB-2x")
@@ -264,10 +265,7 @@ def _checked(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Take the columns that count, in one order: sums in another order may differ in the last bit."""
     key = ["treatment", *_UNIT, "n_layers"]
     columns = [*key, "halves", metric]
-    if missing := [column for column in columns if column not in results.columns]:
-        raise ValueError(
-            f"results lack the column {', '.join(missing)}; they have {', '.join(map(str, results.columns))}"
-        )
+    require(results, columns, "results")
     repeated = results[results.duplicated(key)]
     if not repeated.empty:
         names = "; ".join(

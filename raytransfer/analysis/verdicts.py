@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from raytransfer.analysis.checks import require
 from raytransfer.analysis.intervals import student_t
-from raytransfer.analysis.why import LAST, SCRATCH, TESTS, Unit, known_readings, require, runs_of, verdict
+from raytransfer.analysis.runs import SCRATCH, Unit, known_readings, runs_of
+from raytransfer.analysis.why import LAST, TESTS, verdict
 
 NEARER = "nearer when the target is similar"
 """The claim that ``nearness`` tests."""
@@ -41,7 +43,7 @@ def nearness(readings: pd.DataFrame, distances: pd.DataFrame) -> pd.DataFrame:
     in which one of the two does not vary, are left out.
 
     Args:
-        readings: One row a reading, as in ``raytransfer.analysis.why``.
+        readings: One row a reading, as in ``raytransfer.analysis.runs``.
         distances: target, base, seed and value, larger for farther. A unit takes the distance of its own seed, or,
             where the pair of tasks has none of that seed, the mean over its seeds.
 

@@ -1,26 +1,21 @@
 """Why transfer works: fine-tuned networks against networks from scratch (Liu et al. 2019, Neyshabur et al. 2020).
 
-*readings* has a row for each reading of a probe: treatment (``baseB`` from scratch, ``AnB+`` fine-tuned; others are
-left out), target, base and n_layers (missing for ``baseB``), seed, step (training steps of the network; 0 is before
-training), probe, against (``base``, ``scratch``, ``twin`` or missing), quantity, stage (missing for the whole network),
-index, x, y (missing where they mean nothing) and value. Values that are not finite count as missing. Two quantities are
-derived from them at every step: ``generalisation gap`` = train top1 − test top1, and ``loss gap`` = test loss − train
-loss. A network's *last step* is the last with a reading of any kind.
-
-A *unit* is one (target, seed). Intervals are 95% and of Student's t (``raytransfer.analysis.intervals``), with units
-treated as independent; the seeds of one target are not quite. The order of the rows changes nothing.
+``raytransfer.analysis.runs`` says what *readings* and units are. Intervals are 95% and of Student's t
+(``raytransfer.analysis.intervals``), with units treated as independent; the seeds of one target are not quite. The
+order of the rows changes nothing.
 """
 
 import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from raytransfer.analysis.intervals import Interval, student_t
+from raytransfer.analysis.intervals import exponential, student_t
+from raytransfer.analysis.runs import SCRATCH, Run, known_readings, runs_of
 
 _START, _ALONG = "at step 0", "along training"
 LAST, _MATCHED = "at the last step", "at matched training loss"
@@ -78,50 +73,13 @@ TESTS = (
 )
 """Every test, in the order of the tables; the last claim is of Neyshabur et al. 2020, the others of Liu et al. 2019."""
 
-_SIGNED = {"train top1", "test top1", "cosine", "CKA", "barrier", "generalisation gap", "loss gap"}  # no logarithms
-_NO_INDEX = _NO_STEP = -1
 _LEAST_LOSS = 1e-12  # nats: a logarithm must exist
-
-_RUN = ["base", "n_layers", "target", "seed"]
-_NETWORK = ["treatment", *_RUN]
-_PLACE = ["step", "probe", "against", "quantity", "stage", "index", "x", "y"]
 _COMPARISONS_COLUMNS = [
     *("base", "n_layers", "claim", "test", "estimate", "low", "high", "units"),
     *("scale", "claimed", "verdict", "extrapolated"),
 ]
-_PROFILES_COLUMNS = [
-    *("quantity", "treatment", "base", "n_layers", "probe", "against", "step", "stage", "index", "x", "y"),
-    *("mean", "low", "high", "units", "scale"),
-]
-
-Log = dict[int, dict[str, float]]
-"""Values by step, then by stage (empty for the whole network)."""
-
-Unit = tuple[str, int]
-"""Target and seed."""
-
-Copied = tuple[str, int]
-"""Base and n."""
-
-SCRATCH: Copied = ("", 0)
-"""Where nothing is copied."""
 
 _Weighted = list[tuple[float, float]]  # weights and values
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One network's readings of one quantity.
-
-    Attributes:
-        log: The values.
-        losses: Training loss by step, in nats; empty where it was not probed.
-        last: The network's last step.
-    """
-
-    log: Log
-    losses: dict[int, float]
-    last: int
 
 
 def comparisons(readings: pd.DataFrame, stages: Sequence[str]) -> pd.DataFrame:
@@ -167,135 +125,6 @@ def comparisons(readings: pd.DataFrame, stages: Sequence[str]) -> pd.DataFrame:
             if found := [pair for pair in pairs if pair is not None]:
                 rows.append({"base": base, "n_layers": n, **_comparison(test, found)})
     return pd.DataFrame(rows, columns=_COMPARISONS_COLUMNS)
-
-
-def profiles(
-    readings: pd.DataFrame, quantity: str, *, step: int | Literal["last"] | None = None, over_stages: bool = False
-) -> pd.DataFrame:
-    """Average one quantity over units, at every place where it was read: what the figures draw.
-
-    Means are geometric, with exp of the t interval of ln value, unless the quantity has a sign (accuracies, gaps,
-    cosines, CKA, barriers) or some value is not positive.
-
-    Args:
-        readings: One row a reading.
-        quantity: Name of the quantity, or of a gap.
-        step: One training step; ``last`` for each network's last; None for all.
-        over_stages: Average over stages, within units, before anything else (in ln for geometric means).
-
-    Returns:
-        A row for each treatment, base, n_layers, probe, against, step, stage, index, x and y with a value (those
-        missing where they are missing in the readings; stage too, after averaging over them; step too, for the last):
-        quantity, these, mean, low, high (in the quantity's unit; NaN ends for one unit), units, and scale
-        (``geometric`` or ``arithmetic``). Scratch comes first.
-
-    Raises:
-        ValueError: A column is missing, or two rows are of the same reading.
-    """
-    known = known_readings(readings)
-    of_step = known["step"] == (known.groupby(_NETWORK)["step"].transform("max") if step == "last" else step)
-    rows = known[(known["quantity"] == quantity) & (of_step | (step is None))]
-    if step == "last":
-        rows = rows.assign(step=_NO_STEP)
-    geometric = quantity not in _SIGNED and bool((rows["value"] > 0).all())
-    rows = rows.assign(value=np.log(rows["value"].to_numpy())) if geometric else rows
-    place = [name for name in _PLACE if name != "quantity"]
-    if over_stages:
-        of_unit = rows.assign(stage="").groupby([*_NETWORK, *place], dropna=False)["value"]
-        rows = of_unit.mean().reset_index()
-    found: list[dict[str, Any]] = []
-    keys = ["n_layers", "base", "treatment", *place]
-    for key, group in rows.groupby(keys, dropna=False):
-        interval = student_t(group["value"].to_numpy(dtype=np.float64))
-        scaled = _exp(interval) if geometric else interval
-        found.append(
-            {
-                **dict(zip(keys, key, strict=True)),
-                "quantity": quantity,
-                "mean": scaled.estimate,
-                "low": scaled.low,
-                "high": scaled.high,
-                "units": len(group),
-                "scale": "geometric" if geometric else "arithmetic",
-            }
-        )
-    return _with_missing(pd.DataFrame(found, columns=_PROFILES_COLUMNS))
-
-
-def known_readings(readings: pd.DataFrame) -> pd.DataFrame:
-    """Take the finite readings of the two treatments, add the gaps and the spread of gradients, and check the rows.
-
-    What is missing becomes a plain value: n_layers 0, index −1, base, against and stage empty.
-
-    Raises:
-        ValueError: A column is missing, or two rows are of the same reading.
-    """
-    require(readings, [*_NETWORK, *_PLACE, "value"], "readings")
-    rows = readings.loc[readings["treatment"].isin(["baseB", "AnB+"]), [*_NETWORK, *_PLACE, "value"]]
-    rows = rows[np.isfinite(rows["value"].to_numpy(dtype=np.float64, na_value=math.nan))].copy()
-    for name in ("base", "against", "stage"):
-        rows[name] = rows[name].astype(object).where(rows[name].notna(), "")
-    rows["n_layers"] = rows["n_layers"].astype("Int64").fillna(0).astype(int)
-    rows["index"] = rows["index"].astype("Int64").fillna(_NO_INDEX).astype(int)
-    rows[["x", "y", "value"]] = rows[["x", "y", "value"]].astype(np.float64)
-    repeated = rows[rows.duplicated([*_NETWORK, *_PLACE])]
-    if not repeated.empty:
-        first = ", ".join(f"{column} {value}" for column, value in repeated.iloc[0].items())
-        raise ValueError(f"readings hold more than one row of the same reading: {first}")
-    ordered = rows.sort_values([*_NETWORK, *_PLACE], ignore_index=True)  # sums in another order may differ
-    known: pd.DataFrame = pd.concat([ordered, *_derived(ordered)], ignore_index=True)
-    return known
-
-
-def _derived(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """The two gaps, and the spread of gradients over stages, at every step that has what they take."""
-    key = [*_NETWORK, "step"]
-    wide = rows[rows["probe"] == "generalisation"].set_index([*key, "quantity"])["value"].unstack()
-    found = {
-        name: wide[more] - wide[less]
-        for name, more, less in (
-            ("generalisation gap", "train top1", "test top1"),
-            ("loss gap", "test loss", "train loss"),
-        )
-        if more in wide and less in wide
-    }
-    gradients = rows[rows["quantity"] == "input gradient"]
-    logs = gradients.assign(value=np.log(gradients["value"].where(gradients["value"] > 0).to_numpy()))
-    of_network = logs.groupby(key)["value"]
-    every_stage = (of_network.count() == of_network.size()) & (of_network.size() > 1)  # no gradient of zero among them
-    found["gradient spread"] = of_network.std(ddof=0).where(every_stage)
-    tables = [values.dropna().rename("value").reset_index().assign(quantity=name) for name, values in found.items()]
-    return [
-        table.assign(probe="derived", against="", stage="", index=_NO_INDEX, x=math.nan, y=math.nan)
-        for table in tables
-        if len(table)
-    ]
-
-
-def runs_of(
-    known: pd.DataFrame, quantity: str, index: int | None = None, *, of_stages: bool = False
-) -> dict[Copied, dict[Unit, Run]]:
-    """Sort one quantity by network: the runs of every unit, for each base and n, and for ``SCRATCH``."""
-    wanted = known[(known["quantity"] == quantity) & (known["index"] == (_NO_INDEX if index is None else index))]
-    wanted = wanted[(wanted["stage"] != "") == of_stages]
-    if wanted.empty:
-        return {}
-    lasts = known.groupby(_RUN)["step"].max().to_dict()
-    losses = _logs(known[known["quantity"] == "train loss"])
-    runs: dict[Copied, dict[Unit, Run]] = {}
-    for key, log in sorted(_logs(wanted).items()):
-        base, n, target, seed = key
-        of_loss = {step: values[""] for step, values in losses.get(key, {}).items()}
-        runs.setdefault((base, n), {})[target, seed] = Run(log=log, losses=of_loss, last=int(lasts[key]))
-    return runs
-
-
-def _logs(rows: pd.DataFrame) -> dict[tuple[str, int, str, int], Log]:
-    logs: dict[tuple[str, int, str, int], Log] = {}
-    for *key, step, stage, value in rows[[*_RUN, "step", "stage", "value"]].itertuples(index=False):
-        base, n, target, seed = key
-        logs.setdefault((base, n, target, seed), {}).setdefault(int(step), {})[stage] = value
-    return logs
 
 
 def _pair(when: str, tuned: Run, scratch: Run, allowed: Sequence[str]) -> tuple[_Weighted, _Weighted, bool] | None:
@@ -347,7 +176,7 @@ def _comparison(test: ClaimTest, pairs: list[tuple[_Weighted, _Weighted, bool]])
     return {
         "claim": test.claim,
         "test": test.name,
-        **dataclasses.asdict(_exp(interval) if ratio else interval),
+        **dataclasses.asdict(exponential(interval) if ratio else interval),
         "units": len(pairs),
         "scale": "ratio" if ratio else "difference",
         "claimed": "below 1" if ratio else "below 0",
@@ -368,27 +197,3 @@ def verdict(low: float, high: float) -> str:
         high: Upper end, likewise.
     """
     return "supported" if high < 0 else "not supported" if low >= 0 else "undecided"
-
-
-def _exp(interval: Interval) -> Interval:
-    with np.errstate(over="ignore"):  # the interval of two units may be that wide
-        return Interval(**{name: float(np.exp(value)) for name, value in dataclasses.asdict(interval).items()})
-
-
-def _with_missing(table: pd.DataFrame) -> pd.DataFrame:
-    """Say again what is missing, where a plain value stood for it."""
-    for name, stand_in in (("n_layers", 0), ("index", _NO_INDEX), ("step", _NO_STEP)):
-        table[name] = table[name].astype("Int64").mask(table[name] == stand_in)
-    for name in ("base", "against", "stage"):
-        table[name] = table[name].astype(object).mask(table[name] == "", None)
-    return table
-
-
-def require(frame: pd.DataFrame, columns: list[str], name: str) -> None:
-    """Refuse a frame that lacks a column.
-
-    Raises:
-        ValueError: It does; the message names what it lacks and has.
-    """
-    if missing := [column for column in columns if column not in frame.columns]:
-        raise ValueError(f"{name} lack the column {', '.join(missing)}; they have {', '.join(map(str, frame.columns))}")

@@ -8,15 +8,10 @@ from raytransfer.figures.distance import (
     transfer_figure,
 )
 from raytransfer.figures.grid import lines_figure, points_figure
+from raytransfer.figures.landscapes import landscape_figure, paths_figure
 from raytransfer.figures.stages import stages_figure
 from raytransfer.figures.theory import theory_figure
-from raytransfer.figures.why import (
-    comparisons_figure,
-    gradients_figure,
-    landscape_figure,
-    paths_figure,
-    training_figure,
-)
+from raytransfer.figures.why import comparisons_figure, gradients_figure, training_figure
 
 __all__ = [
     "comparisons_figure",

@@ -1,0 +1,81 @@
+"""Means over units of any quantity that was probed.
+
+``raytransfer.analysis.runs`` says what *readings* and units are, ``raytransfer.analysis.why`` what intervals are.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from raytransfer.analysis.intervals import exponential, student_t
+from raytransfer.analysis.runs import NETWORK, NO_INDEX, PLACE, known_readings
+
+_SIGNED = {"train top1", "test top1", "cosine", "CKA", "barrier", "generalisation gap", "loss gap"}  # no logarithms
+_NO_STEP = -1  # stands for a missing step
+_PROFILES_COLUMNS = [
+    *("quantity", "treatment", "base", "n_layers", "probe", "against", "step", "stage", "index", "x", "y"),
+    *("mean", "low", "high", "units", "scale"),
+]
+
+
+def profiles(
+    readings: pd.DataFrame, quantity: str, *, step: int | Literal["last"] | None = None, over_stages: bool = False
+) -> pd.DataFrame:
+    """Average one quantity over units, at every place where it was read: what the figures draw.
+
+    Means are geometric, with exp of the t interval of ln value, unless the quantity has a sign (accuracies, gaps,
+    cosines, CKA, barriers) or some value is not positive.
+
+    Args:
+        readings: One row a reading.
+        quantity: Name of the quantity, or of a gap.
+        step: One training step; ``last`` for each network's last; None for all.
+        over_stages: Average over stages, within units, before anything else (in ln for geometric means).
+
+    Returns:
+        A row for each treatment, base, n_layers, probe, against, step, stage, index, x and y with a value (those
+        missing where they are missing in the readings; stage too, after averaging over them; step too, for the last):
+        quantity, these, mean, low, high (in the quantity's unit; NaN ends for one unit), units, and scale
+        (``geometric`` or ``arithmetic``). Scratch comes first.
+
+    Raises:
+        ValueError: A column is missing, or two rows are of the same reading.
+    """
+    known = known_readings(readings)
+    of_step = known["step"] == (known.groupby(NETWORK)["step"].transform("max") if step == "last" else step)
+    rows = known[(known["quantity"] == quantity) & (of_step | (step is None))]
+    if step == "last":
+        rows = rows.assign(step=_NO_STEP)
+    geometric = quantity not in _SIGNED and bool((rows["value"] > 0).all())
+    rows = rows.assign(value=np.log(rows["value"].to_numpy())) if geometric else rows
+    place = [name for name in PLACE if name != "quantity"]
+    if over_stages:
+        of_unit = rows.assign(stage="").groupby([*NETWORK, *place], dropna=False)["value"]
+        rows = of_unit.mean().reset_index()
+    found: list[dict[str, Any]] = []
+    keys = ["n_layers", "base", "treatment", *place]
+    for key, group in rows.groupby(keys, dropna=False):
+        interval = student_t(group["value"].to_numpy(dtype=np.float64))
+        scaled = exponential(interval) if geometric else interval
+        found.append(
+            {
+                **dict(zip(keys, key, strict=True)),
+                "quantity": quantity,
+                "mean": scaled.estimate,
+                "low": scaled.low,
+                "high": scaled.high,
+                "units": len(group),
+                "scale": "geometric" if geometric else "arithmetic",
+            }
+        )
+    return _with_missing(pd.DataFrame(found, columns=_PROFILES_COLUMNS))
+
+
+def _with_missing(table: pd.DataFrame) -> pd.DataFrame:
+    """Say again what is missing, where a plain value stood for it."""
+    for name, stand_in in (("n_layers", 0), ("index", NO_INDEX), ("step", _NO_STEP)):
+        table[name] = table[name].astype("Int64").mask(table[name] == stand_in)
+    for name in ("base", "against", "stage"):
+        table[name] = table[name].astype(object).mask(table[name] == "", None)
+    return table

@@ -1,0 +1,133 @@
+"""Readings of probes, sorted into the runs of networks: what the analyses of why transfer works share.
+
+*readings* has a row for each reading of a probe: treatment (``baseB`` from scratch, ``AnB+`` fine-tuned; others are
+left out), target, base and n_layers (missing for ``baseB``), seed, step (training steps of the network; 0 is before
+training), probe, against (``base``, ``scratch``, ``twin`` or missing), quantity, stage (missing for the whole network),
+index, x, y (missing where they mean nothing) and value. Values that are not finite count as missing. Two quantities are
+derived from them at every step: ``generalisation gap`` = train top1 − test top1, and ``loss gap`` = test loss − train
+loss. A network's *last step* is the last with a reading of any kind.
+
+A *unit* is one (target, seed). The order of the rows changes nothing.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from raytransfer.analysis.checks import require
+
+_RUN = ["base", "n_layers", "target", "seed"]
+
+NETWORK = ["treatment", *_RUN]
+"""The columns that name a network."""
+
+PLACE = ["step", "probe", "against", "quantity", "stage", "index", "x", "y"]
+"""The columns that tell apart the readings of one network."""
+
+NO_INDEX = -1
+"""Stands for a missing index."""
+
+Log = dict[int, dict[str, float]]
+"""Values by step, then by stage (empty for the whole network)."""
+
+Unit = tuple[str, int]
+"""Target and seed."""
+
+Copied = tuple[str, int]
+"""Base and n."""
+
+SCRATCH: Copied = ("", 0)
+"""Where nothing is copied."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One network's readings of one quantity.
+
+    Attributes:
+        log: The values.
+        losses: Training loss by step, in nats; empty where it was not probed.
+        last: The network's last step.
+    """
+
+    log: Log
+    losses: dict[int, float]
+    last: int
+
+
+def known_readings(readings: pd.DataFrame) -> pd.DataFrame:
+    """Take the finite readings of the two treatments, add the gaps and the spread of gradients, and check the rows.
+
+    What is missing becomes a plain value: n_layers 0, index −1, base, against and stage empty.
+
+    Raises:
+        ValueError: A column is missing, or two rows are of the same reading.
+    """
+    require(readings, [*NETWORK, *PLACE, "value"], "readings")
+    rows = readings.loc[readings["treatment"].isin(["baseB", "AnB+"]), [*NETWORK, *PLACE, "value"]]
+    rows = rows[np.isfinite(rows["value"].to_numpy(dtype=np.float64, na_value=math.nan))].copy()
+    for name in ("base", "against", "stage"):
+        rows[name] = rows[name].astype(object).where(rows[name].notna(), "")
+    rows["n_layers"] = rows["n_layers"].astype("Int64").fillna(0).astype(int)
+    rows["index"] = rows["index"].astype("Int64").fillna(NO_INDEX).astype(int)
+    rows[["x", "y", "value"]] = rows[["x", "y", "value"]].astype(np.float64)
+    repeated = rows[rows.duplicated([*NETWORK, *PLACE])]
+    if not repeated.empty:
+        first = ", ".join(f"{column} {value}" for column, value in repeated.iloc[0].items())
+        raise ValueError(f"readings hold more than one row of the same reading: {first}")
+    ordered = rows.sort_values([*NETWORK, *PLACE], ignore_index=True)  # sums in another order may differ
+    known: pd.DataFrame = pd.concat([ordered, *_derived(ordered)], ignore_index=True)
+    return known
+
+
+def _derived(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """The two gaps, and the spread of gradients over stages, at every step that has what they take."""
+    key = [*NETWORK, "step"]
+    wide = rows[rows["probe"] == "generalisation"].set_index([*key, "quantity"])["value"].unstack()
+    found = {
+        name: wide[more] - wide[less]
+        for name, more, less in (
+            ("generalisation gap", "train top1", "test top1"),
+            ("loss gap", "test loss", "train loss"),
+        )
+        if more in wide and less in wide
+    }
+    gradients = rows[rows["quantity"] == "input gradient"]
+    logs = gradients.assign(value=np.log(gradients["value"].where(gradients["value"] > 0).to_numpy()))
+    of_network = logs.groupby(key)["value"]
+    every_stage = (of_network.count() == of_network.size()) & (of_network.size() > 1)  # no gradient of zero among them
+    found["gradient spread"] = of_network.std(ddof=0).where(every_stage)
+    tables = [values.dropna().rename("value").reset_index().assign(quantity=name) for name, values in found.items()]
+    return [
+        table.assign(probe="derived", against="", stage="", index=NO_INDEX, x=math.nan, y=math.nan)
+        for table in tables
+        if len(table)
+    ]
+
+
+def runs_of(
+    known: pd.DataFrame, quantity: str, index: int | None = None, *, of_stages: bool = False
+) -> dict[Copied, dict[Unit, Run]]:
+    """Sort one quantity by network: the runs of every unit, for each base and n, and for ``SCRATCH``."""
+    wanted = known[(known["quantity"] == quantity) & (known["index"] == (NO_INDEX if index is None else index))]
+    wanted = wanted[(wanted["stage"] != "") == of_stages]
+    if wanted.empty:
+        return {}
+    lasts = known.groupby(_RUN)["step"].max().to_dict()
+    losses = _logs(known[known["quantity"] == "train loss"])
+    runs: dict[Copied, dict[Unit, Run]] = {}
+    for key, log in sorted(_logs(wanted).items()):
+        base, n, target, seed = key
+        of_loss = {step: values[""] for step, values in losses.get(key, {}).items()}
+        runs.setdefault((base, n), {})[target, seed] = Run(log=log, losses=of_loss, last=int(lasts[key]))
+    return runs
+
+
+def _logs(rows: pd.DataFrame) -> dict[tuple[str, int, str, int], Log]:
+    logs: dict[tuple[str, int, str, int], Log] = {}
+    for *key, step, stage, value in rows[[*_RUN, "step", "stage", "value"]].itertuples(index=False):
+        base, n, target, seed = key
+        logs.setdefault((base, n, target, seed), {}).setdefault(int(step), {})[stage] = value
+    return logs

@@ -1,0 +1,172 @@
+"""How figures draw networks from scratch and fine-tuned ones: their styles, lines with bands, axes and legends."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+from numpy.typing import NDArray
+
+SCRATCH = "scratch (baseB)"
+"""What stands for the networks from scratch among the names of bases."""
+
+DARK = "#444444"
+"""Colour of titles, and of what belongs to no base."""
+
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind
+_MARKERS = ("s", "^", "D", "v", "P", "X", "o")
+_Dash = Literal["-", "--", ":", "-."]
+_DASHES: tuple[_Dash, ...] = ("-", "--", ":", "-.")  # for the bases after the first six, the next six, ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How a network's line is drawn."""
+
+    color: str
+    marker: str
+    dash: _Dash = "-"
+
+
+def largest_n(rows: pd.DataFrame, title: str) -> tuple[pd.DataFrame, str]:
+    """Rows from scratch and of the largest n, and the title with the n where there are several.
+
+    Raises:
+        ValueError: There are no rows.
+    """
+    if rows.empty:
+        raise ValueError("nothing to draw: there are no rows")
+    treated = rows[rows["treatment"].isin(["baseB", "AnB+"])] if "treatment" in rows else rows
+    all_n = treated["n_layers"].dropna().unique()
+    if not len(all_n):
+        return treated, title
+    shown = treated[treated["n_layers"].isna() | (treated["n_layers"] == max(all_n))]
+    return shown, f"{title}, n = {max(all_n)}" if len(all_n) > 1 else title
+
+
+def styles_of(rows: pd.DataFrame) -> dict[str, Style]:
+    """What every network is drawn with, by the label of its line: scratch, where it has rows, and the bases by name."""
+    styles = {}
+    if "treatment" in rows and (rows["treatment"] == "baseB").any():
+        styles[SCRATCH] = Style(color="#000000", marker="o")
+    for i, base in enumerate(sorted(rows["base"].dropna().unique())):
+        round_, place = divmod(i, len(_COLORS))
+        dash = _DASHES[round_ % len(_DASHES)]
+        styles[str(base)] = Style(color=_COLORS[place], marker=_MARKERS[i % len(_MARKERS)], dash=dash)
+    return styles
+
+
+def networks(rows: pd.DataFrame, styles: dict[str, Style]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Split rows by network: the label of its line, and its rows."""
+    for name in styles:
+        yield name, rows[rows["base"].isna() if name == SCRATCH else rows["base"] == name]
+
+
+def draw_lines(axis: Axes, rows: pd.DataFrame, x: str, styles: dict[str, Style], *, marked: bool = True) -> None:
+    """Means of every network against a column, with bands; a logarithmic axis where the means are geometric."""
+    for name, of_network in networks(rows, styles):
+        if of_network.empty:
+            continue
+        line = of_network.sort_values(x)
+        style = styles[name]
+        places, mean, low, high = (line[column].to_numpy(dtype=np.float64) for column in (x, "mean", "low", "high"))
+        marker = style.marker if marked else ""
+        axis.plot(places, mean, style.dash, color=style.color, marker=marker, markersize=4, linewidth=1.5)
+        axis.fill_between(places, low, high, color=style.color, alpha=0.13, linewidth=0)
+    if (rows["scale"] == "geometric").all():
+        axis.set_yscale("log")
+        cut_off(axis.set_ylim, axis.get_ylim(), rows["mean"].to_numpy(dtype=np.float64), log=True)
+        log_ticks(axis.yaxis, axis.get_ylim())
+    else:
+        cut_off(axis.set_ylim, axis.get_ylim(), rows["mean"].to_numpy(dtype=np.float64), log=False)
+
+
+def cut_off(set_limits: Any, limits: tuple[float, float], means: NDArray[np.float64], *, log: bool) -> None:
+    """Keep an axis to where the means are, and half their range around it."""
+    scaled = np.log(means) if log else means
+    margin = 0.5 * np.ptp(scaled) + (0.1 if log else 0.1 * np.abs(scaled).max())
+    least, most = scaled.min() - margin, scaled.max() + margin
+    if log:
+        least, most = np.exp([least, most])
+    set_limits(max(limits[0], least), min(limits[1], most))
+
+
+def log_ticks(axis: XAxis | YAxis, limits: tuple[float, float]) -> None:
+    """Plain numbers, at 1, 2 and 5 of each decade where there are few."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if limits[1] < 50 * limits[0] else (1,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
+
+
+def stage_ticks(axis: Axes, stages: list[str], label: str) -> None:
+    """Name the stages along the horizontal axis."""
+    axis.set_xticks(range(len(stages)), stages, rotation=90, fontsize=8)
+    axis.set_xlabel(label, fontsize=9)
+
+
+def new_figure(size: tuple[float, float], title: str, subtitle: str) -> Figure:
+    """Make an empty figure with a title."""
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(f"{title}\n{subtitle}".strip(), fontsize=12)
+    return figure
+
+
+def grid_of(
+    count: int, title: str, subtitle: str, *, columns: int = 3, size: tuple[float, float] = (3.6, 2.7)
+) -> tuple[Figure, list[Axes]]:
+    """Lay out ``count`` panels, each ``size`` inches, with room for a legend.
+
+    Raises:
+        ValueError: ``count`` is 0.
+    """
+    if not count:
+        raise ValueError("nothing to draw: no reading is of a quantity that this figure shows")
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = new_figure((2.4 + size[0] * columns, 1 + size[1] * rows), title, subtitle)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat[count:]:
+        axis.remove()
+    return figure, list(axes.flat[:count])
+
+
+def head(axis: Axes, text: str) -> None:
+    """Write a title over a panel, and draw its grid."""
+    axis.set_title(text, fontsize=10, loc="left", color=DARK)
+    axis.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def add_legend(figure: Figure, styles: dict[str, Style], drawn: list[pd.DataFrame], *, marked: bool = True) -> None:
+    """Name every network right of the panels, and say what bands are where one is drawn."""
+    handles = [
+        Line2D(
+            *([], []),
+            color=style.color,
+            linestyle=style.dash,
+            marker=style.marker if marked else "",
+            markersize=5,
+            label=label_of(name),
+        )
+        for name, style in styles.items()
+    ]
+    if any(rows["low"].notna().any() for rows in drawn):
+        handles.append(words("bands:\n95% intervals"))
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
+
+
+def label_of(name: str) -> str:
+    """What the legend calls a network."""
+    return name if name == SCRATCH else f"base {name}"
+
+
+def words(label: str) -> Line2D:
+    """An entry of a legend that is only text."""
+    return Line2D([], [], linestyle="none", label=label)
