@@ -98,8 +98,9 @@ def cut_off(set_limits: Any, limits: tuple[float, float], means: NDArray[np.floa
 
 
 def log_ticks(axis: XAxis | YAxis, limits: tuple[float, float]) -> None:
-    """Plain numbers, at 1, 2 and 5 of each decade where there are few."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if limits[1] < 50 * limits[0] else (1,)))
+    """Plain numbers: at 1, 2 and 5 of each decade where there are few, at every second decade or so where many."""
+    few = limits[1] < 50 * limits[0]
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if few else LogLocator(subs=(1,), numticks=6))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter("{x:g}")
 

@@ -1,5 +1,6 @@
 """Pictures of the loss around solutions and between them, and of how alike features are; see ``figures.why``."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from raytransfer.figures._networks import (
 
 _LEAST, _MOST = 1e-6, 1e3  # nats: what contours show of a loss
 _LEVELS = 13
+_WRAPPED = 18  # characters above a column
 
 
 def landscape_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
@@ -61,7 +63,8 @@ def landscape_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") 
         drawn = None
         for axis, (name, of_network) in zip(axes, networks(rows, styles), strict=True):
             if probe == probes[0]:
-                axis.set_title(label_of(name), fontsize=10, color=styles[name].color)
+                wrapped = textwrap.fill(label_of(name), _WRAPPED)
+                axis.set_title(wrapped, fontsize=10, color=styles[name].color)
             axis.set(aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
             if len(of_network):
                 table = of_network.pivot(index="y", columns="x", values="value").clip(levels[0], levels[-1])
