@@ -137,12 +137,14 @@ def test_without_a_step_schedule_no_steps_are_added_around_drops(tiny):
 
 
 def test_the_sweep_along_pretraining_reports_what_the_store_holds(tiny):
-    printed, folder = run_and_report(tiny(StageConfig, "schedules=[step,constant]"))
+    printed, folder = run_and_report(tiny(StageConfig, "schedules=[step,constant]", "probes=[generalisation]"))
     assert "Does transfer rise, then decline?" in printed
     assert "Drops of the learning rate" in printed
     outcomes, bases = (pd.read_parquet(folder / f"{name}.parquet") for name in ("outcomes", "bases"))
     assert len(outcomes) == 2 * 2 * 5 * 2
     assert len(bases) == 2 * 2 * 5
+    looked_at = pd.read_parquet(folder / "readings.parquet")["trained_id"].nunique()
+    assert looked_at == 2 * 2 + len(outcomes)
     # Until the drop, both schedules train the same network and give the same transfers.
     early = outcomes[outcomes["pretrain_step"] <= 4]
     by_schedule = early.pivot(index=["seed", "treatment", "pretrain_step"], columns="schedule", values="top1")

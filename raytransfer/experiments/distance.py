@@ -37,7 +37,7 @@ from raytransfer.networks import architecture
 from raytransfer.pairs import Measures, PairCell, cells
 from raytransfer.plan import Plan, checked_recipe, layer_numbers, plan_of
 from raytransfer.probe_cells import with_probes
-from raytransfer.report import how_to_read, parquet, png, write_files
+from raytransfer.report import how_to_read, parquet, png, probe_readings, write_files
 from raytransfer.scores import SCORES
 from raytransfer.specs import NetworkSpec, TaskSpec
 from raytransfer.store import Store, read_table
@@ -127,6 +127,9 @@ def report(console: Console, name: str, plan: Plan[PairCell], store: Store, conf
     contents = {f"{key}.parquet": parquet(table) for key, table in found.items() if not table.empty}
     contents |= {f"{key}.png": png(figure) for key, figure in _figures(found, title, config).items()}
     contents["config.yaml"] = to_yaml(config).encode()
+    looks = probe_readings(plan.cells, store)
+    if not looks.empty:
+        contents["readings.parquet"] = parquet(looks)
     data = "-".join(dict.fromkeys(dataset.name for dataset in plan.datasets.values()))
     files = write_files(store, f"{name}-{data}", (cell.spec.id for cell in plan.cells), contents)
     console.print()

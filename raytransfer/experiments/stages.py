@@ -111,7 +111,8 @@ def _outcomes(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
 def _bases(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
     """One row a base and step: its own accuracy on its own task, on training and on test images."""
     places = _places(cells)
-    placed = places[(places["treatment"] == "probe generalisation") & places["n_layers"].isna()]
+    along = places["n_layers"].isna() & places["step"].notna()  # not what the option probes asks for beside it
+    placed = places[(places["treatment"] == "probe generalisation") & along]
     seen = read_table(store, "readings").pivot_table(index="id", columns="quantity", values="value", observed=True)
     seen = seen.reindex(columns=["test top1", "train top1"]).reset_index()
     seen = seen.rename(columns={"test top1": "top1", "train top1": "train_top1"})
