@@ -95,11 +95,14 @@ def write_report(cells: Sequence[Cell], store: Store, *, name: str, title: str, 
         "points.png": png(points_figure(results, title=title, subtitle=subtitle)),
         "lines.png": png(lines_figure(means, title=title, subtitle=subtitle)),
     }
-    looks = probe_readings(cells, store)
-    if not looks.empty:
-        contents["readings.parquet"] = parquet(looks)
-    files = write_files(store, name, (cell.spec.id for cell in cells), contents)
+    files = write_files(store, name, cells, contents)
     return Report(results=results, means=means, readings=paired, boosts=averaged, files=files)
+
+
+def places_of(cells: Sequence[Placed], columns: Sequence[str]) -> pd.DataFrame:
+    """One row a cell: these of its fields, with its trial's identity for the trial."""
+    fields = {name: [getattr(cell, name) for cell in cells] for name in columns}
+    return pd.DataFrame(fields | {"id": [cell.spec.id for cell in cells]})
 
 
 def probe_readings(cells: Iterable[Placed], store: Store) -> pd.DataFrame:
@@ -124,11 +127,16 @@ def _sample(results: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def write_files(store: Store, name: str, trials: Iterable[str], contents: Mapping[str, bytes]) -> dict[str, str]:
-    """Write a sweep's files into a folder named after the sweep and its trials; gives the place of each."""
-    identity = hashlib.sha256("".join(sorted(set(trials))).encode()).hexdigest()[:8]
+def write_files(store: Store, name: str, cells: Sequence[Placed], contents: Mapping[str, bytes]) -> dict[str, str]:
+    """Write a sweep's files into a folder named after the sweep and its trials; gives the place of each.
+
+    What probes read goes into ``probe_readings.parquet``, if there is any and no such file is among the contents.
+    """
+    identity = hashlib.sha256("".join(sorted({cell.spec.id for cell in cells})).encode()).hexdigest()[:8]
+    looks = {} if "probe_readings.parquet" in contents else {"probe_readings.parquet": probe_readings(cells, store)}
+    readings = {file: parquet(rows) for file, rows in looks.items() if not rows.empty}
     files = {}
-    for file, content in contents.items():
+    for file, content in {**contents, **readings}.items():
         path = f"sweeps/{name}-{identity}/{file}"
         store.write(path, content)
         files[file] = store.place(path)

@@ -1,10 +1,11 @@
 """Small real parts that the tests share: a sweep's YAML for tiny trainings on the embedded digits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import hypothesis
 import pytest
+import torch
 
 from raytransfer.config import GridConfig, load_config
 
@@ -22,6 +23,34 @@ n_layers: [2, 7]
 backend: in-process
 recipe: {steps: 6, batch_size: 8, learning_rate: 0.01, pad_px: 1, mirror: true, evaluations: 3}
 """
+
+
+class Quiet:
+    """An observer of a sweep in which nothing may fail; remembers what started and what finished."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+
+    def started(self, trials: Sequence[str]) -> None:
+        self.begun.extend(trials)
+
+    def died(self, trial: str) -> None:
+        raise AssertionError("no process to die")
+
+    def finished(self, trial: str) -> None:
+        self.ended.append(trial)
+
+    def failed(self, trial: str, reason: str, skipped: list[str]) -> None:
+        raise AssertionError(reason)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Give torch its threads back after trials, which compute in one."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

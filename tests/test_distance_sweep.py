@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import Quiet
 
 from raytransfer.config import DistanceConfig, load_config
 from raytransfer.distances import DISTANCES
@@ -39,23 +40,6 @@ recipe: {steps: 4, batch_size: 8, learning_rate: 0.01, evaluations: 1}
 """
 
 
-class Silent:
-    def __init__(self):
-        self.ended = []
-
-    def started(self, trials):
-        pass
-
-    def died(self, trial):
-        raise AssertionError("no process to die")
-
-    def finished(self, trial):
-        self.ended.append(trial)
-
-    def failed(self, trial, reason, skipped):
-        raise AssertionError(reason)
-
-
 @pytest.fixture
 def tiny(tmp_path, cache_dir):
     yaml = tmp_path / "tiny.yaml"
@@ -69,7 +53,7 @@ def tiny(tmp_path, cache_dir):
 
 
 def sweep(config):
-    plan, store, observer = make_plan(config), Store(config.out), Silent()
+    plan, store, observer = make_plan(config), Store(config.out), Quiet()
     store.create()
     todo = backlog(plan, store, config.mode).to_run
     site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
@@ -276,7 +260,7 @@ def test_readme_s_measure_is_added_by_a_file_and_a_line(tiny, monkeypatch):
 
 def test_measurements_wait_for_every_base_and_come_in_batches(tiny):
     plan = make_plan(tiny(f"scores=[{','.join(SCORES)}]", f"distances=[{','.join(DISTANCES)}]"))
-    run, ended, sizes = Run(plan.trials, None, Silent()), set(), []
+    run, ended, sizes = Run(plan.trials, None, Quiet()), set(), []
     while trials := run.next():
         specs = [plan.trials[trial] for trial in trials]
         assert all(base.id in ended for spec in specs for base, _ in needs(spec))
@@ -305,7 +289,7 @@ def test_a_failed_base_fails_what_needs_it_once(tiny):
     assert run.unfinished == 0
 
 
-class SkipCounter(Silent):
+class SkipCounter(Quiet):
     def __init__(self):
         super().__init__()
         self.skipped = []

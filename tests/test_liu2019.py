@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
+from conftest import Quiet
 from rich.console import Console
 
 from raytransfer.config import StageConfig, TheoryConfig, WhyConfig, load_config
@@ -17,6 +17,8 @@ from raytransfer.specs import DistanceSpec, PretrainSpec, ProbeSpec, SimulationS
 from raytransfer.store import Store
 from raytransfer.sweep import Run, run_in_process
 from raytransfer.trial import Site, simulating
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 YAML = {
     StageConfig: """
@@ -60,27 +62,6 @@ seeds: 2
 """,
 }
 EXPERIMENTS = {StageConfig: stages, WhyConfig: why, TheoryConfig: theory}
-
-
-class Quiet:
-    def started(self, trials):
-        pass
-
-    def died(self, trial):
-        raise AssertionError("no process to die")
-
-    def finished(self, trial):
-        pass
-
-    def failed(self, trial, reason, skipped):
-        raise AssertionError(reason)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -143,7 +124,7 @@ def test_the_sweep_along_pretraining_reports_what_the_store_holds(tiny):
     outcomes, bases = (pd.read_parquet(folder / f"{name}.parquet") for name in ("outcomes", "bases"))
     assert len(outcomes) == 2 * 2 * 5 * 2
     assert len(bases) == 2 * 2 * 5
-    looked_at = pd.read_parquet(folder / "readings.parquet")["trained_id"].nunique()
+    looked_at = pd.read_parquet(folder / "probe_readings.parquet")["trained_id"].nunique()
     assert looked_at == 2 * 2 + len(outcomes)
     # Until the drop, both schedules train the same network and give the same transfers.
     early = outcomes[outcomes["pretrain_step"] <= 4]
@@ -159,7 +140,7 @@ def test_fine_tuned_and_scratch_networks_are_compared_and_judged(tiny):
     printed, folder = run_and_report(tiny(WhyConfig))
     assert "Claim: flatter minima" in printed
     assert "Verdicts" in printed
-    readings = pd.read_parquet(folder / "readings.parquet")
+    readings = pd.read_parquet(folder / "probe_readings.parquet")
     assert set(readings["treatment"]) == {"baseB", "AnB+"}
     assert set(readings["base"].dropna()) == {"high", "low unchanged", "low shuffle_px=2"}
     compared = pd.read_parquet(folder / "comparisons.parquet")

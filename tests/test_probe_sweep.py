@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import torch
+from conftest import Quiet
 
 from raytransfer.agenda import Agenda
 from raytransfer.errors import UserError
@@ -24,34 +25,12 @@ from raytransfer.store import (
 from raytransfer.sweep import Run, run_in_process
 from raytransfer.trial import Site
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 REPEATABLE = [column.name for column in TRIALS if column.repeatable]
 SMALL = ["n_layers=[2]", "treatments=[baseB,AnB,AnB+]", "directions=[A->B]"]
 ALL = f"probes=[{','.join(PROBES)}]"
 FEW = ["probe_images=12", "eigenvalues=2", "landscape_points=3"]
-
-
-class Recorder:
-    def __init__(self):
-        self.started_trials, self.failures = [], {}
-
-    def started(self, trials):
-        self.started_trials.extend(trials)
-
-    def died(self, trial):
-        raise AssertionError("no process to die")
-
-    def finished(self, trial):
-        pass
-
-    def failed(self, trial, reason, skipped):
-        raise AssertionError(reason)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def site_of(plan, store):
@@ -59,11 +38,11 @@ def site_of(plan, store):
 
 
 def run(config):
-    plan, store, recorder = make_plan(config), Store(config.out), Recorder()
+    plan, store, recorder = make_plan(config), Store(config.out), Quiet()
     store.create()
     todo = backlog(plan, store, config.mode).to_run
     run_in_process(Run(todo, site_of(plan, store), recorder, keep_checkpoints=config.checkpoints == "all"))
-    return plan, store, [plan.trials[trial] for trial in recorder.started_trials]
+    return plan, store, [plan.trials[trial] for trial in recorder.begun]
 
 
 def test_probes_leave_weights_and_results_as_they_are_without_them(tiny, tmp_path):
@@ -102,7 +81,8 @@ def test_every_probe_leaves_readings_that_lead_to_its_network(tiny):
     assert (of_frozen.loc[of_frozen["stage"].isin(["conv1", "conv2"]), "value"] == 0).all()
     assert (of_frozen.loc[of_frozen["stage"] == "conv3", "value"] > 0).all()
     report = write_report(plan.cells, store, name="probed", title="", config="")
-    assert len(pd.read_parquet(report.files["readings.parquet"])) == len(readings)
+    assert len(pd.read_parquet(report.files["probe_readings.parquet"])) == len(readings)
+    assert "n_layers" in pd.read_parquet(report.files["readings.parquet"])  # the readings of 2014 keep their file
 
 
 def test_probes_of_kept_checkpoints_train_nothing(tiny):
@@ -164,7 +144,7 @@ def test_a_trial_can_start_once_the_checkpoints_it_reads_are_there(tiny):
 def test_transfers_start_from_early_checkpoints_while_their_base_still_trains(tiny):
     base, transfers = stage_specs(tiny)
     plan, store = make_plan(tiny(*SMALL)), Store(tiny().out)
-    sweep = Run(in_order(transfers), site_of(plan, store), Recorder())
+    sweep = Run(in_order(transfers), site_of(plan, store), Quiet())
     assert sweep.next() == [base.id]
     assert sweep.next() == []
     save_checkpoint(store, base.id, 0, {"weight": torch.zeros(1)})

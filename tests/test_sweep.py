@@ -21,6 +21,8 @@ from raytransfer.tasks import load_task
 from raytransfer.training import DeviceData
 from raytransfer.trial import Site, prepare, training
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 REPEATABLE = [column.name for column in TRIALS if column.repeatable]
 
 
@@ -41,13 +43,6 @@ class Recorder:
 
     def failed(self, trial, reason, skipped):
         self.failures[trial] = skipped
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def run(config):

@@ -37,7 +37,7 @@ from raytransfer.networks import architecture
 from raytransfer.pairs import Measures, PairCell, cells
 from raytransfer.plan import Plan, checked_recipe, layer_numbers, plan_of
 from raytransfer.probe_cells import with_probes
-from raytransfer.report import how_to_read, parquet, png, probe_readings, write_files
+from raytransfer.report import how_to_read, parquet, places_of, png, write_files
 from raytransfer.scores import SCORES
 from raytransfer.specs import NetworkSpec, TaskSpec
 from raytransfer.store import Store, read_table
@@ -127,11 +127,8 @@ def report(console: Console, name: str, plan: Plan[PairCell], store: Store, conf
     contents = {f"{key}.parquet": parquet(table) for key, table in found.items() if not table.empty}
     contents |= {f"{key}.png": png(figure) for key, figure in _figures(found, title, config).items()}
     contents["config.yaml"] = to_yaml(config).encode()
-    looks = probe_readings(plan.cells, store)
-    if not looks.empty:
-        contents["readings.parquet"] = parquet(looks)
     data = "-".join(dict.fromkeys(dataset.name for dataset in plan.datasets.values()))
-    files = write_files(store, f"{name}-{data}", (cell.spec.id for cell in plan.cells), contents)
+    files = write_files(store, f"{name}-{data}", plan.cells, contents)
     console.print()
     for part in _tables(found, config):
         console.print(part)
@@ -142,7 +139,7 @@ def report(console: Console, name: str, plan: Plan[PairCell], store: Store, conf
 
 def _outcomes(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
     """One row a (target, base, n_layers, seed): accuracies of its treatments, and what they gain over baseB."""
-    places = _places(cells)
+    places = places_of(cells, _PLACE)
     placed = places[places["measure"].isna()].merge(read_table(store, "trials")[["id", "top1"]], on="id", how="left")
 
     def of(treatment: str, keys: list[str]) -> pd.DataFrame:
@@ -158,16 +155,9 @@ def _outcomes(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
     return table.astype({"n_layers": "int64"}).sort_values(pair, ignore_index=True)
 
 
-def _places(cells: Sequence[PairCell]) -> pd.DataFrame:
-    """One row a cell: its fields, with its trial's identity for the trial."""
-    return pd.DataFrame(
-        {name: [getattr(c, name) for c in cells] for name in _PLACE} | {"id": [c.spec.id for c in cells]}
-    )
-
-
 def _measured(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
     """One row a distance or score of a pair: its measure, kind, place, value and trial."""
-    places = _places(cells).rename(columns={"treatment": "kind"}).dropna(subset="measure")
+    places = places_of(cells, _PLACE).rename(columns={"treatment": "kind"}).dropna(subset="measure")
     places = places.astype({"n_layers": "Int64", "seed": "Int64"})[_MEASURED]
     values = pd.concat([read_table(store, table)[["id", "value"]] for table in ("distances", "scores")])
     return places.merge(values, on="id", how="inner")

@@ -14,7 +14,7 @@ from raytransfer.figures import stages_figure
 from raytransfer.plan import Plan, checked_recipe, layer_numbers, plan_of
 from raytransfer.pretraining import StageCell, base_recipe, cells, drops, spaced_steps, with_drops
 from raytransfer.probe_cells import with_probes
-from raytransfer.report import how_to_read, parquet, png, probe_readings, write_files
+from raytransfer.report import how_to_read, parquet, places_of, png, write_files
 from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
 from raytransfer.tables import drops_table, peaks_table
@@ -87,11 +87,8 @@ def report(console: Console, name: str, plan: Plan[StageCell], store: Store, con
     figure = stages_figure(found["curves"], found["base_curves"], found["peaks"], dropped, title=_title(plan, config))
     contents = {f"{key}.parquet": parquet(table) for key, table in found.items() if not table.empty}
     contents |= {"stages.png": png(figure), "config.yaml": to_yaml(config).encode()}
-    looks = probe_readings(plan.cells, store)
-    if not looks.empty:
-        contents["readings.parquet"] = parquet(looks)
     data = "-".join(dict.fromkeys(dataset.name for dataset in plan.datasets.values()))
-    files = write_files(store, f"{name}-{data}", (cell.spec.id for cell in plan.cells), contents)
+    files = write_files(store, f"{name}-{data}", plan.cells, contents)
     console.print()
     console.print(peaks_table(found["peaks"]))
     if not found["drop_effects"].empty:
@@ -103,14 +100,14 @@ def report(console: Console, name: str, plan: Plan[StageCell], store: Store, con
 
 def _outcomes(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
     """One row a finished transfer: its place and its accuracy."""
-    places = _places(cells)
+    places = places_of(cells, _PLACE)
     placed = places[places["treatment"].isin(["AnB", "AnB+"])].astype({"n_layers": "int64", "step": "int64"})
     return placed.rename(columns={"step": "pretrain_step"}).merge(read_table(store, "trials")[["id", "top1"]], on="id")
 
 
 def _bases(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
     """One row a base and step: its own accuracy on its own task, on training and on test images."""
-    places = _places(cells)
+    places = places_of(cells, _PLACE)
     along = places["n_layers"].isna() & places["step"].notna()  # not what the option probes asks for beside it
     placed = places[(places["treatment"] == "probe generalisation") & along]
     seen = read_table(store, "readings").pivot_table(index="id", columns="quantity", values="value", observed=True)
@@ -119,13 +116,6 @@ def _bases(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
     columns = ["schedule", "target", "base", "seed", "step"]
     found = placed.astype({"step": "int64"}).merge(seen, on="id")
     return found[[*columns, "top1", "train_top1"]].drop_duplicates(ignore_index=True)
-
-
-def _places(cells: Sequence[StageCell]) -> pd.DataFrame:
-    """One row a cell: its fields, with its trial's identity for the trial."""
-    return pd.DataFrame(
-        {name: [getattr(c, name) for c in cells] for name in _PLACE} | {"id": [c.spec.id for c in cells]}
-    )
 
 
 def _title(plan: Plan[StageCell], config: StageConfig) -> str:

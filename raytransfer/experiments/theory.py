@@ -12,7 +12,7 @@ from raytransfer.errors import UserError
 from raytransfer.experiments.design import Design, make_design
 from raytransfer.figures import theory_figure
 from raytransfer.plan import Plan, plan_of
-from raytransfer.report import how_to_read, parquet, png, write_files
+from raytransfer.report import how_to_read, parquet, places_of, png, write_files
 from raytransfer.specs import SimulationSpec
 from raytransfer.store import Store, read_table
 from raytransfer.tables import theory_table
@@ -83,7 +83,7 @@ def report(console: Console, name: str, plan: Plan[TheoryCell], store: Store, co
         "theory.png": png(theory_figure(means, title=title)),
         "config.yaml": to_yaml(config).encode(),
     }
-    files = write_files(store, f"{name}-{data}", (cell.spec.id for cell in plan.cells), contents)
+    files = write_files(store, f"{name}-{data}", plan.cells, contents)
     console.print()
     console.print(theory_table(means, widths))
     console.print("Picture:", files["theory.png"], soft_wrap=True)
@@ -93,9 +93,7 @@ def report(console: Console, name: str, plan: Plan[TheoryCell], store: Store, co
 
 def _rows(cells: Sequence[TheoryCell], store: Store, design: Design) -> pd.DataFrame:
     """One row a simulation: its place, what differs between its tasks and by how much, and what came out."""
-    places = pd.DataFrame(
-        {name: [getattr(cell, name) for cell in cells] for name in _PLACE} | {"id": [cell.spec.id for cell in cells]}
-    )
+    places = places_of(cells, _PLACE)
     found = places.merge(read_table(store, "simulations").drop(columns=["width", "seed"]), on="id")
     differs = {(row.target, row.base): row for row in design.dials}
     rows = [differs.get(pair) for pair in zip(found["target"], found["base"], strict=True)]

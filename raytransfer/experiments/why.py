@@ -21,7 +21,7 @@ from raytransfer.figures import (
 from raytransfer.networks import architecture
 from raytransfer.plan import Plan, checked_recipe, layer_numbers, plan_of
 from raytransfer.probe_cells import with_probes
-from raytransfer.report import how_to_read, parquet, png, probe_readings, write_files
+from raytransfer.report import how_to_read, parquet, places_of, png, probe_readings, write_files
 from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
 from raytransfer.tables import comparisons_table, nearness_table, verdicts_markdown, verdicts_table
@@ -70,7 +70,7 @@ def report(console: Console, name: str, plan: Plan[WhyCell], store: Store, confi
     distances = _distances(plan.cells, store)
     compared, near = comparisons(readings, stages), nearness(readings, distances)
     found = {
-        "readings": readings,
+        "probe_readings": readings,
         "distances": distances,
         "comparisons": compared,
         "nearness": near,
@@ -82,7 +82,7 @@ def report(console: Console, name: str, plan: Plan[WhyCell], store: Store, confi
     contents["verdicts.md"] = verdicts_markdown(compared, near).encode()
     contents["config.yaml"] = to_yaml(config).encode()
     data = "-".join(dict.fromkeys(dataset.name for dataset in plan.datasets.values()))
-    files = write_files(store, f"{name}-{data}", (cell.spec.id for cell in plan.cells), contents)
+    files = write_files(store, f"{name}-{data}", plan.cells, contents)
     console.print()
     console.print(comparisons_table(compared))
     if not near.empty:
@@ -91,26 +91,20 @@ def report(console: Console, name: str, plan: Plan[WhyCell], store: Store, confi
     console.print("Pictures:", *(place for file, place in files.items() if file.endswith(".png")), soft_wrap=True)
     console.print("Verdicts, as Markdown:", files["verdicts.md"], soft_wrap=True)
     console.print("Every reading of every probe, one row each, in pandas:")
-    console.print(how_to_read(store, "readings", files["readings.parquet"]), soft_wrap=True)
+    console.print(how_to_read(store, "readings", files["probe_readings.parquet"]), soft_wrap=True)
 
 
 def _readings(cells: Sequence[WhyCell], store: Store) -> pd.DataFrame:
     """One row a reading: the place of the network that was looked at, the look, and the reading."""
-    places = _places([cell for cell in cells if cell.treatment in ("baseB", "AnB+")])
-    looks = probe_readings(cells, store)
-    return places.rename(columns={"id": "trained_id"}).merge(looks, on="trained_id")
+    networks = [cell for cell in cells if cell.treatment in ("baseB", "AnB+")]
+    places = places_of(networks, _PLACE).astype({"n_layers": "Int64"}).rename(columns={"id": "trained_id"})
+    return places.merge(probe_readings(cells, store), on="trained_id")
 
 
 def _distances(cells: Sequence[WhyCell], store: Store) -> pd.DataFrame:
     """One row a pair and seed: how far the base's task is from the target's."""
-    places = _places([cell for cell in cells if cell.treatment == "distance"])[["target", "base", "seed", "id"]]
-    return places.merge(read_table(store, "distances")[["id", "value"]], on="id")[["target", "base", "seed", "value"]]
-
-
-def _places(cells: Sequence[WhyCell]) -> pd.DataFrame:
-    """One row a cell: its fields, with its trial's identity for the trial."""
-    columns = {name: [getattr(cell, name) for cell in cells] for name in _PLACE}
-    return pd.DataFrame(columns | {"id": [cell.spec.id for cell in cells]}).astype({"n_layers": "Int64"})
+    places = places_of([cell for cell in cells if cell.treatment == "distance"], ["target", "base", "seed"])
+    return places.merge(read_table(store, "distances")[["id", "value"]], on="id").drop(columns="id")
 
 
 def _figures(readings: pd.DataFrame, compared: pd.DataFrame, stages: Sequence[str], title: str) -> dict[str, Figure]:

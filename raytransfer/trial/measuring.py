@@ -19,11 +19,11 @@ from raytransfer.networks import Network
 from raytransfer.scores import SCORES
 from raytransfer.scores.representation import Representation, pooled
 from raytransfer.specs import DistanceSpec, PretrainSpec, ScoreSpec, TaskSpec, to_json
-from raytransfer.store import Store, load_checkpoint, publish
+from raytransfer.store import Store, publish
 from raytransfer.tasks import TaskData, label_names, sample_task
 from raytransfer.training import DeviceData
 from raytransfer.trial.site import Site, occasion
-from raytransfer.trial.training import untrained
+from raytransfer.trial.training import stored_network
 
 Features = npt.NDArray[np.float64]
 
@@ -151,10 +151,8 @@ def _draw(site: Site, task: TaskSpec, images: int, seed: int) -> _Drawn:
 def _trained(site: Site, base: PretrainSpec, step: int) -> Network:
     """A base with the weights of one of its checkpoints, in eval mode."""
     task = sample_task(site.dataset(base.task.fingerprint), base.task, images=1, seed=0)  # for the images' shape
-    network = untrained(base, DeviceData(task, base.recipe, torch.device(site.device), memory_bytes=0))
-    network.module.load_state_dict(load_checkpoint(Store(site.root), base.id, step))
-    network.module.eval()
-    return network
+    data = DeviceData(task, base.recipe, torch.device(site.device), memory_bytes=0)
+    return stored_network(base, step, Store(site.root), data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,15 +7,14 @@ from dataclasses import asdict, replace
 
 import torch
 
-from raytransfer.lineage import frozen_layers
-from raytransfer.networks import Network, freeze_first
+from raytransfer.networks import Network
 from raytransfer.probes import PROBES, Reading, Subject
 from raytransfer.specs import ProbeSpec, TaskSpec, TrainingSpec, TransferSpec, to_json
-from raytransfer.store import Store, load_checkpoint, publish
+from raytransfer.store import Store, publish
 from raytransfer.tasks import TaskData, load_task, sample_task
 from raytransfer.training import DeviceData, EvaluationInputs
 from raytransfer.trial.site import Site, occasion
-from raytransfer.trial.training import untrained
+from raytransfer.trial.training import stored_network
 
 
 def run_probe(spec: ProbeSpec, site: Site) -> None:
@@ -30,7 +29,8 @@ def _subject(spec: ProbeSpec, site: Site) -> Subject:
     """What the probe looks at, read from the store and the data."""
     trained = spec.trained
     data = _device_data(site, trained, _drawn(site, trained.task, spec.images or 1, spec.seed))
-    network = _network(site, trained, spec.step, data)
+    store = Store(site.root)
+    network = stored_network(trained, spec.step, store, data)
     subject = Subject(
         name=f"{spec.probe} of {trained.id} at step {spec.step}",
         network=network,
@@ -38,8 +38,8 @@ def _subject(spec: ProbeSpec, site: Site) -> Subject:
         labels=data.train.labels,
         seed=spec.seed,
         learning_rate=trained.recipe.learning_rate,
-        initial=None if spec.since is None else _network(site, trained, spec.since, data),
-        other=None if spec.other is None else _network(site, spec.other, spec.other_step, data),
+        initial=None if spec.since is None else stored_network(trained, spec.since, store, data),
+        other=_other(spec, store, data),
         eigenvalues=spec.eigenvalues,
         points=spec.points,
     )
@@ -50,6 +50,12 @@ def _subject(spec: ProbeSpec, site: Site) -> Subject:
     return replace(subject, train=train, test=test)
 
 
+def _other(spec: ProbeSpec, store: Store, data: DeviceData) -> Network | None:
+    if spec.other is None or spec.other_step is None:
+        return None
+    return stored_network(spec.other, spec.other_step, store, data)
+
+
 @functools.lru_cache(maxsize=4)
 def _drawn(site: Site, task: TaskSpec, images: int, seed: int) -> TaskData:
     return sample_task(site.dataset(task.fingerprint), task, images, seed)
@@ -58,16 +64,6 @@ def _drawn(site: Site, task: TaskSpec, images: int, seed: int) -> TaskData:
 def _device_data(site: Site, trained: TrainingSpec, task: TaskData) -> DeviceData:
     """Images as the training's recipe normalises and crops them; on a GPU they are sent as they are wanted."""
     return DeviceData(task, trained.recipe, torch.device(site.device), memory_bytes=0)
-
-
-def _network(site: Site, trained: TrainingSpec, step: int | None, data: DeviceData) -> Network:
-    """A training's network at one of its steps, in eval mode; what trained requires gradients."""
-    assert step is not None
-    network = untrained(trained, data)
-    network.module.load_state_dict(load_checkpoint(Store(site.root), trained.id, step))
-    freeze_first(network, frozen_layers(trained))
-    network.module.eval()
-    return network
 
 
 def _publish(spec: ProbeSpec, site: Site, readings: Sequence[Reading], started: float) -> None:

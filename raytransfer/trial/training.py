@@ -81,6 +81,15 @@ def untrained(spec: TrainingSpec, data: DeviceData) -> Network:
     return network
 
 
+def stored_network(spec: TrainingSpec, step: int, store: Store, data: DeviceData) -> Network:
+    """The network of a training at one of its checkpoints, in eval mode; what trained requires gradients."""
+    network = untrained(spec, data)
+    network.module.load_state_dict(load_checkpoint(store, spec.id, step))
+    freeze_first(network, frozen_layers(spec))
+    network.module.eval()
+    return network
+
+
 def training_seed(spec: TrainingSpec) -> int:
     """The seed of a trial's batches, augmentation and dropout."""
     return stream_seed(spec.seed, _phase(spec))
