@@ -56,7 +56,7 @@ def main(script: str, description: str, kind: type[SweepConfig]) -> None:
         kind: The kind of sweep, by its configuration.
     """
     console = Console(highlight=False, markup=False)
-    yaml = Path(script).with_suffix(".yaml")
+    yaml = _yaml_of(Path(script))
     arguments = sys.argv[1:]
     flags = [argument for argument in arguments if argument.startswith("-")]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
@@ -78,6 +78,12 @@ def main(script: str, description: str, kind: type[SweepConfig]) -> None:
     if code == 130:
         console.print("Interrupted: what finished is in the store; the same command goes on from there.")
     sys.exit(code)
+
+
+def _yaml_of(script: Path) -> Path:
+    """The YAML file beside a script, or beside its original: ``ray submit`` copies the script alone to a cluster."""
+    beside = script.with_suffix(".yaml")
+    return beside if beside.exists() else Path(__file__).parents[1] / "sweeps" / beside.name
 
 
 def _sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool) -> int:
