@@ -1,4 +1,4 @@
-"""The error a user can mend, and nothing else."""
+"""Errors that a user can mend."""
 
 
 class UserError(ValueError):
@@ -6,3 +6,23 @@ class UserError(ValueError):
 
     A command prints it as one line and exits with code 2, before any training starts.
     """
+
+
+class StorageError(UserError):
+    """A storage does not take or give files: it is full, forbidden, or does not answer for longer than one waits.
+
+    A command prints it as one line and exits with code 3: what had finished by then is in the store.
+    """
+
+
+class UnreadableError(UserError):
+    """A file of a store is damaged or gone; trials that it held, or whose weights it held, have to run again.
+
+    Args:
+        name: The file, within its store.
+        message: What is wrong with it.
+    """
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name

@@ -124,12 +124,17 @@ def check_slots(wanted: int | None, units: int, share: float, kind: str) -> int:
     Raises:
         UserError: More are wanted than there are, or there are none.
     """
-    there = units * int(1 / share) if share <= 1 else units // int(share)
+    there = slot_count(units, share)
     if there < 1:
         raise UserError(f"no slot of {share:g} {kind} fits: there are {units} {kind}")
     if wanted is not None and wanted > there:
         raise UserError(f"slots={wanted} must not exceed what is there: {there} slots of {share:g} {kind}")
     return wanted or there
+
+
+def slot_count(units: int, share: float) -> int:
+    """How many trials of this share run at once on so many GPUs or cores."""
+    return units * int(1 / share) if share <= 1 else units // int(share)
 
 
 def layer_numbers(config: TrainingConfig) -> list[int]:

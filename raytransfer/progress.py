@@ -23,11 +23,11 @@ class ProgressBar:
         console: Where it writes.
         cells: The grid; a treatment is complete when all its cells are done.
         specs: Trials to run by identity.
-        slots: How many run at once.
     """
 
-    def __init__(self, console: Console, cells: Sequence[Cell], specs: Mapping[str, TrialSpec], slots: int) -> None:
-        self._console, self._specs, self._slots = console, specs, slots
+    def __init__(self, console: Console, cells: Sequence[Cell], specs: Mapping[str, TrialSpec]) -> None:
+        self._console, self._specs = console, specs
+        self._slots = 0  # how many run at once
         self._left = set(specs)
         self._kinds_left = Counter(_kind(spec) for spec in specs.values())
         self._missing: dict[str, set[str]] = {}
@@ -56,6 +56,12 @@ class ProgressBar:
         """Trials were handed out together, to run one after the other; each is taken to last as long as the others."""
         for trial in trials:
             self._started[trial] = time.monotonic(), len(trials)
+
+    def resized(self, slots: int) -> None:
+        """From now on so many trials can run at once; that some can at all is told elsewhere."""
+        if self._slots or not slots:
+            self._console.print(f"slots    {self._slots} -> {slots}, as machines join or leave")
+        self._slots = slots
 
     def died(self, trial: str) -> None:
         """A trial's process died; the trial will start again."""
@@ -105,7 +111,7 @@ class ProgressBar:
         for kind, count in self._kinds_left.items():
             times = self._seconds.get(kind)
             left += count * (sum(times) / len(times) if times else kind[0] * every / steps)
-        return left / self._slots
+        return left / max(self._slots, 1)
 
 
 def _kind(spec: TrialSpec) -> _Kind:

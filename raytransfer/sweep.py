@@ -2,14 +2,15 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from raytransfer.agenda import Agenda
+from raytransfer.errors import StorageError
 from raytransfer.lineage import batch_of, checkpoint_steps, needs
 from raytransfer.specs import PretrainSpec, TrainingSpec, TrialSpec
-from raytransfer.store import Store, delete_checkpoint
 from raytransfer.store import checkpoint_steps as stored_steps
+from raytransfer.store import delete_checkpoint
 from raytransfer.trial import Site, attempt
 
 _BATCH = 32  # measurements at most that a slot gets at once, so that slots end together
@@ -21,6 +22,9 @@ class Observer(Protocol):
 
     def started(self, trials: Sequence[str]) -> None:
         """Trials were handed out together, to run one after the other."""
+
+    def resized(self, slots: int) -> None:
+        """From now on so many trials can run at once."""
 
     def died(self, trial: str) -> None:
         """A trial's process died; the trial will start again."""
@@ -44,10 +48,17 @@ class Run:
         site: Where trials run.
         observer: Who is told.
         keep_checkpoints: Whether every training keeps its last weights, and no checkpoint is deleted.
+        lost: Tells why the store is this sweep's no longer, and None as long as it is.
     """
 
     def __init__(
-        self, specs: Mapping[str, TrialSpec], site: Site, observer: Observer, *, keep_checkpoints: bool = False
+        self,
+        specs: Mapping[str, TrialSpec],
+        site: Site,
+        observer: Observer,
+        *,
+        keep_checkpoints: bool = False,
+        lost: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.specs, self.site = specs, site
         self.checkpoint_steps = checkpoint_steps(specs.values())
@@ -60,7 +71,9 @@ class Run:
         self._keep = keep_checkpoints
         self._readers = Counter((training.id, step) for spec in specs.values() for training, step in needs(spec))
         self._under_way: set[str] = set()
-        self._looked = 0.0
+        self._died: set[str] = set()
+        self._looked, self._slots = 0.0, 0
+        self._abandoned, self._lost = "", lost
 
     @property
     def unfinished(self) -> int:
@@ -82,8 +95,31 @@ class Run:
             self._agenda.next()
             trials.append(following)
         self._under_way.update(trials)
-        self._observer.started(trials)
         return trials
+
+    def steps_to_keep(self, trial: str) -> frozenset[int]:
+        """The steps of a training whose weights some trial is still to read."""
+        every = self.checkpoint_steps.get(trial, frozenset())
+        return frozenset(step for step in every if self._keep or self._readers[trial, step] > 0)
+
+    def started(self, trials: Sequence[str]) -> None:
+        """Note that trials which were handed out together have begun."""
+        self._observer.started(trials)
+
+    def resize(self, slots: int) -> None:
+        """Note how many trials can run at once."""
+        if slots != self._slots:
+            self._slots = slots
+            self._observer.resized(slots)
+
+    @property
+    def abandoned(self) -> str | None:
+        """Why the sweep was given up, or None."""
+        return self._abandoned or self._lost()
+
+    def abandon(self, reason: str) -> None:
+        """Give up."""
+        self._abandoned = self._abandoned or reason
 
     def _look(self) -> None:
         """See which early checkpoints of trainings under way others can start from."""
@@ -92,13 +128,14 @@ class Run:
         for trial in self._under_way:
             awaited = self._agenda.awaited(trial)
             if awaited:
-                for step in awaited & stored_steps(Store(self.site.root), trial):
+                for step in awaited & stored_steps(self.site.store(), trial):
                     self._agenda.arrive(trial, step)
         self._looked = time.monotonic()
 
     def again(self, trial: str) -> None:
         """Note that a trial's process died: the trial has to start again."""
         self._under_way.discard(trial)
+        self._died.add(trial)
         self._agenda.again(trial)
         self._observer.died(trial)
 
@@ -109,6 +146,7 @@ class Run:
             self._agenda.finish(trial)
             self._observer.finished(trial)
             self._drop_read(self.specs[trial])
+            self._drop_read_already(trial)
         else:
             self._observer.failed(trial, reason, self._agenda.fail(trial))
 
@@ -116,14 +154,31 @@ class Run:
         """Delete the checkpoints that a finished trial was the last to read."""
         for training, step in needs(spec):
             self._readers[training.id, step] -= 1
-            is_result = isinstance(training, PretrainSpec) and step == training.recipe.steps
-            if not (self._readers[training.id, step] or self._keep or is_result):
-                delete_checkpoint(Store(self.site.root), training.id, step)
+            self._drop_unless_needed(training, step)
+
+    def _drop_read_already(self, trial: str) -> None:
+        """Delete what a training whose process had died wrote anew after everyone had read it."""
+        spec = self.specs[trial]
+        if trial in self._died and isinstance(spec, TrainingSpec):
+            for step in self.checkpoint_steps.get(trial, frozenset()):
+                self._drop_unless_needed(spec, step)
+
+    def _drop_unless_needed(self, training: TrainingSpec, step: int) -> None:
+        is_result = isinstance(training, PretrainSpec) and step == training.recipe.steps
+        if self._readers[training.id, step] <= 0 and not self._keep and not is_result:
+            delete_checkpoint(self.site.store(), training.id, step)
 
 
 def run_in_process(run: Run) -> None:
-    """Run the trials one after the other in this process, where a debugger reaches them."""
+    """Run the trials one after the other in this process, where a debugger reaches them.
+
+    Raises:
+        StorageError: The storage failed, or another sweep has taken the store over.
+    """
+    run.resize(1)
     while trials := run.next():
         for trial in trials:
-            steps = run.checkpoint_steps.get(trial, frozenset())
-            run.end(trial, attempt(run.specs[trial], run.site, steps))
+            if run.abandoned is not None:
+                raise StorageError(run.abandoned)
+            run.started([trial])
+            run.end(trial, attempt(run.specs[trial], run.site, run.steps_to_keep(trial)))

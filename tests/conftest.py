@@ -35,6 +35,9 @@ class Quiet:
     def started(self, trials: Sequence[str]) -> None:
         self.begun.extend(trials)
 
+    def resized(self, slots: int) -> None:
+        pass
+
     def died(self, trial: str) -> None:
         raise AssertionError("no process to die")
 

@@ -163,16 +163,47 @@ def test_the_plan_counts_and_writes_nothing(undisturbed, command, environment, t
     assert not (tmp_path / "out").exists()
     result = run(command("--plan", f"out={undisturbed[1].root}", "seeds=2"), environment)
     assert "48 trials, 24 to run" in result.stdout
+    assert "an hour of" not in result.stdout
+
+
+def test_the_plan_says_what_the_work_costs_and_a_price_makes_no_other_trials(undisturbed, command, environment):
+    result = run(command("--plan", f"out={undisturbed[1].root}", "seeds=2", "price_per_hour=3600"), environment)
+    assert "48 trials, 24 to run" in result.stdout
+    (work,) = re.findall(r": (\d+) s of work", result.stdout)
+    (cost, paid) = re.findall(r"At 3600 an hour of a (?:GPU|CPU core): about ([\d.]+) for (\d+) s of a", result.stdout)[
+        0
+    ]
+    assert paid == work  # a slot is a whole GPU or core
+    assert 0 < float(cost) == pytest.approx(float(work), abs=0.51)
 
 
 def test_a_failed_trial_ends_in_exit_code_1_with_its_reason(command, environment, tmp_path):
-    run(command("treatments=[baseB]", "backend=in-process"), environment)
-    for checkpoint in (tmp_path / "out").glob("checkpoints/*/*"):
-        checkpoint.write_bytes(b"damaged")
-    result = run(command("treatments=[BnB]", "backend=in-process"), environment, code=1)
+    result = run(command("treatments=[baseB]", "backend=in-process", "recipe.learning_rate=1e9"), environment, code=1)
     assert "failed" in result.stdout
-    assert "SafetensorError" in result.stdout
+    assert "training diverged" in result.stdout
     assert "mode=retry runs them again" in result.stdout
+
+
+def test_damaged_files_are_named_and_what_they_held_is_made_anew(undisturbed, command, environment, tmp_path):
+    run(command("treatments=[baseB]", "backend=in-process"), environment)
+    store = Store(str(tmp_path / "out"))
+    (merged,) = store.names("trials")
+    for damaged in (f"trials/{merged}", f"checkpoints/{store.names('checkpoints')[0]}/20.safetensors"):
+        path = tmp_path / "out" / damaged
+        path.write_bytes(path.read_bytes()[:1000])
+    plan = run(command("treatments=[baseB]", "--plan"), environment, code=2)
+    assert f"trials/{merged} is damaged" in plan.stderr
+    shown = run(command("treatments=[baseB,BnB+]", "backend=in-process"), environment).stdout
+    assert f"trials/{merged} was damaged; it lies in damaged/ now, and its trials run again" in shown
+    for path in (tmp_path / "out").glob("checkpoints/*/20.safetensors"):
+        path.write_bytes(path.read_bytes()[:1000])
+    shown = " ".join(run(command("treatments=[AnB]", "backend=in-process"), environment).stdout.split())
+    assert "20.safetensors is damaged: " in shown
+    assert "6 trials are still to run: weights that they read are trained anew" in shown
+    rows = read_table(store, "trials")
+    expected = read_table(undisturbed[1], "trials").set_index("id").loc[rows["id"]].reset_index()
+    assert len(rows) == 2 + 4 + 4
+    pd.testing.assert_frame_equal(rows[REPEATABLE], expected[REPEATABLE], check_exact=True)
 
 
 def test_help_lists_every_option_with_default_and_meaning(environment):
@@ -205,6 +236,7 @@ def test_help_lists_every_option_with_default_and_meaning(environment):
         (["out=~nosuchuser/x"], "out=~nosuchuser/x is no path"),
         (["recipe.pad_px=100000"], "recipe.pad_px=100000 must not exceed the images' side of 8 pixels"),
         (["--plan", "slots=1000"], "slots=1000 must not exceed what is there"),
+        (["--plan", "price_per_hour=-1"], "price_per_hour=-1.0 must be zero or positive, and finite"),
         (["train_per_class=1000"], "1000"),
         (["recipe.crop_px=9"], "recipe.crop_px=9 must not exceed the images' side of 8 pixels"),
         (["slots=1000"], "slots=1000 must not exceed what is there"),

@@ -23,9 +23,10 @@ ROOMS = [
     {"progress", "estimate", "probe_cells"},
     {"experiments"},
     {"on_ray"},
+    {"running"},
     {"cli"},
 ]
-HEAVY = {"ray": {"on_ray"}, "omegaconf": {"config"}, "rich": {"cli", "progress", "tables", "experiments"}}
+HEAVY = {"ray": {"on_ray"}, "omegaconf": {"config"}, "rich": {"cli", "running", "progress", "tables", "experiments"}}
 
 
 def imports(path):

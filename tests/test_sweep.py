@@ -35,6 +35,9 @@ class Recorder:
     def started(self, trials):
         self.order.extend(trials)
 
+    def resized(self, slots):
+        pass
+
     def died(self, trial):
         raise AssertionError("no process to die")
 

@@ -30,6 +30,10 @@ class SweepConfig:
             side by side on one; without a GPU a slot is a CPU core.
         memory_gb: Memory of a slot, in 10^9 bytes, for its images on a GPU, which are streamed if they do not fit, and
             for outputs of frozen layers, which are computed again if they do not fit.
+        price_per_hour: Price of an hour of one GPU, or of one CPU core where there is no GPU, for what --plan says a
+            sweep costs; null to say nothing.
+        patience_s: Seconds for which a storage that does not answer is tried again before the sweep ends.
+        save_every_s: Seconds between two savings of the state from which a training goes on if its process dies.
     """
 
     data: str = "digits"
@@ -46,6 +50,9 @@ class SweepConfig:
     slots: int | None = None
     gpus_per_trial: Any = 1.0
     memory_gb: float = 1.0
+    price_per_hour: float | None = None
+    patience_s: float = 600.0
+    save_every_s: float = 60.0
 
     @property
     def memory_bytes(self) -> int:

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from raytransfer.errors import UnreadableError
+from raytransfer.store.patience import first_line
 from raytransfer.store.root import Store
 
 
@@ -18,9 +21,15 @@ def load_checkpoint(store: Store, trial: str, step: int) -> dict[str, torch.Tens
     """The state dict of a trial at a training step, on the CPU.
 
     Raises:
-        FileNotFoundError: There is no such checkpoint.
+        UnreadableError: It is gone or damaged, or holds anything but tensors.
     """
-    tensors: dict[str, torch.Tensor] = load(store.read(_name(trial, step)))
+    name = _name(trial, step)
+    try:
+        tensors: dict[str, torch.Tensor] = load(store.read(name))
+    except FileNotFoundError as error:
+        raise UnreadableError(name, f"{store.place(name)} is gone") from error
+    except SafetensorError as error:
+        raise UnreadableError(name, f"{store.place(name)} is damaged: {first_line(error)}") from error
     return tensors
 
 

@@ -16,8 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raytransfer.errors import UserError
+from raytransfer.errors import UnreadableError
 from raytransfer.schema import CURVES, DISTANCES, PROBES, READINGS, SCORES, SIMULATIONS, TRIALS, arrow_schema
+from raytransfer.store.patience import first_line
 from raytransfer.store.root import Store
 
 _SCHEMAS = {
@@ -66,9 +67,10 @@ def publish_failure(store: Store, trial: str, error: str) -> None:
 
 
 def failure(store: Store, trial: str) -> str | None:
-    """Why a trial failed, or None if it did not or has finished since."""
-    name = f"failed/{trial}.json"
-    return str(json.loads(store.read(name))["error"]) if store.exists(name) else None
+    """Why a trial failed, or None if it did not or has finished since, or if the note is damaged."""
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        return str(json.loads(store.read(f"failed/{trial}.json"))["error"])
+    return None
 
 
 def failures(store: Store) -> dict[str, str]:
@@ -123,6 +125,44 @@ def compact(store: Store) -> None:
                 store.delete(f"{table}/{name}")
 
 
+def mend(store: Store) -> list[str]:
+    """Set every damaged file of rows aside, so that the trials it held count as missing.
+
+    A trial whose curve or readings are lost loses its row, too: it has to run again.
+
+    Returns:
+        The damaged files.
+    """
+    damaged = []
+    for table in _SCHEMAS:
+        lost = []
+        for name in _files(store, table):
+            try:
+                _read(store, f"{table}/{name}")
+            except UnreadableError as error:
+                store.set_aside(error.name)
+                lost.append(error.name)
+        main = next((main for main, details in _DETAILS.items() if details == table), None)
+        if lost and main is not None:
+            _drop_rows_without_details(store, main, table)
+        damaged += lost
+    return damaged
+
+
+def _drop_rows_without_details(store: Store, table: str, details: str) -> None:
+    kept = {trial for name in _files(store, details) for trial in _read(store, f"{details}/{name}")["id"].to_pylist()}
+    for name in _files(store, table):
+        try:
+            rows = _read(store, f"{table}/{name}")
+        except UnreadableError:
+            continue  # comes next
+        whole = rows.filter(pa.array([trial in kept for trial in rows["id"].to_pylist()], pa.bool_()))
+        if len(whole) == 0:
+            store.delete(f"{table}/{name}")
+        elif len(whole) < len(rows):
+            store.write(f"{table}/{name}", _parquet(whole))
+
+
 def _files(store: Store, table: str) -> list[str]:
     return [name for name in store.names(table) if name.endswith(".parquet")]
 
@@ -161,9 +201,7 @@ def _read(store: Store, name: str, columns: list[str] | None = None) -> pa.Table
         with pq.ParquetFile(content) as file:
             return file.read(columns=columns, use_threads=False)  # of small files, many are read at once
     except pa.ArrowException as error:
-        raise UserError(
-            f"{store.place(name)} is damaged ({str(error).splitlines()[0]}): delete it, and its trials run again"
-        ) from error
+        raise UnreadableError(name, f"{store.place(name)} is damaged: {first_line(error)}") from error
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -1,47 +1,61 @@
 """A folder, here or in an object store, whose files appear whole or not at all."""
 
+import functools
 import json
 import os
+import re
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
 from pyarrow import ArrowException, fs
 
-from raytransfer.errors import UserError
+from raytransfer.errors import StorageError, UserError
 from raytransfer.schema import SCHEMA_VERSION
 from raytransfer.specs import HASH_VERSION
+from raytransfer.store.patience import PATIENCE_S, Result, first_line, patiently
 
 _VERSIONS = {"schema_version": SCHEMA_VERSION, "hash_version": HASH_VERSION}
 _MARK = "store.json"
+_CHECK_PATIENCE_S = 15.0  # at the start somebody is waiting, and the address may be wrong
+_BESIDE = re.compile(r"\..+\.[0-9a-f]{32}")  # what a file is called until it is whole
 
 
 class Store:
     """Files under one root, each written in one go.
 
+    What fails for a moment is tried again, with growing waits; every method raises StorageError once a storage has
+    refused for good, or has not answered for as long as one waits.
+
     Args:
-        root: A folder, or a URI that ``pyarrow.fs`` understands (``s3://bucket/path``, ``gs://bucket/path``).
+        root: A folder, or a URI that ``pyarrow.fs`` understands (``s3://bucket/path``, ``gs://bucket/path``,
+            ``abfs://container@account.dfs.core.windows.net/path``).
+        patience_s: How long to wait for a storage that does not answer.
 
     Raises:
-        UserError: The URI cannot be understood.
+        UserError: The URI cannot be understood, or holds a password.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, patience_s: float = PATIENCE_S) -> None:
+        self.patience_s = patience_s
         self.root = root if "://" in root else absolute("out", root)
+        if "://" in root and urlsplit(root).password is not None:
+            raise UserError(
+                f"out={re.sub('//.*@', '//...@', root)} holds a password, which would end up in logs: give credentials "
+                "in the environment, or in the file where your cloud's tools keep them"
+            )
         if root.startswith("s3://") and "allow_delayed_open" not in root:
             # A small file then takes one PUT; else pyarrow starts a multipart upload for every one, in three requests.
             self.root += ("&" if "?" in root else "?") + "allow_delayed_open=true"
         self._fs: fs.FileSystem
         self._path: str
         try:
-            if "://" in root:
-                self._fs, self._path = fs.FileSystem.from_uri(self.root)
-            else:
-                self._fs, self._path = fs.LocalFileSystem(), self.root
+            # Opening can ask the storage for its region.
+            self._fs, self._path = patiently(lambda: _opened(self.root), f"out={root}", _CHECK_PATIENCE_S)
         except (ArrowException, OSError, ValueError) as error:
-            raise UserError(f"out={root} is no place for a store: {_first_line(error)}") from error
+            raise UserError(f"out={root} is no place for a store: {first_line(error)}") from error
 
     @property
     def is_local(self) -> bool:
@@ -54,25 +68,38 @@ class Store:
         Raises:
             UserError: It holds something else, or a store of another version.
         """
+        patient, self.patience_s = self.patience_s, min(self.patience_s, _CHECK_PATIENCE_S)
         try:
-            if not self.exists(_MARK):
-                self._check_parent()
-                if self.names(""):
-                    raise UserError(
-                        f"out={self.root} holds other files and is no store of raytransfer: "
-                        "name a new or empty folder, or one that a sweep made"
-                    )
+            if self.exists(_MARK):
+                self._mark()
                 return
-            found = json.loads(self.read(_MARK))
-        except (OSError, ValueError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"out={self.root} cannot be read: {_first_line(error)}") from error
+            self._check_parent()
+            if self.names(""):
+                raise UserError(
+                    f"out={self.root} holds other files and is no store of raytransfer: "
+                    "name a new or empty folder, or one that a sweep made"
+                )
+        except StorageError as error:
+            raise UserError(f"out={self.root} cannot be read: {error}") from error
+        finally:
+            self.patience_s = patient
+
+    def _mark(self) -> dict[str, object]:
+        """What the store says of itself: its versions, and which store it is."""
+        try:
+            mark = dict(json.loads(self.read(_MARK)))
+        except ValueError as error:
+            raise UserError(
+                f"out={self.root} has a damaged {_MARK} ({first_line(error)}): if this version of raytransfer made the "
+                f"store, write {json.dumps(_VERSIONS)} into it"
+            ) from error
+        found = {key: mark.get(key) for key in _VERSIONS}
         if found != _VERSIONS:
             raise UserError(
                 f"out={self.root} was written with {found}, and this raytransfer writes {_VERSIONS}: "
                 "use the raytransfer that made it, or name another folder"
             )
+        return mark
 
     def _check_parent(self) -> None:
         if not self.is_local:
@@ -81,38 +108,40 @@ class Store:
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             raise UserError(f"out={self.root} cannot be written: {there} is no folder that you may write to")
 
-    def create(self) -> None:
-        """Make the root, where it is not there yet.
+    def create(self) -> str:
+        """Make the root, where it is not there yet, and see that it can be written.
+
+        Returns:
+            The store's identity, by which machines of a cluster can tell whether they see the same one.
 
         Raises:
             UserError: It cannot be written.
         """
         try:
-            self.write(_MARK, json.dumps(_VERSIONS).encode())
-        except OSError as error:
-            raise UserError(f"out={self.root} cannot be written: {_first_line(error)}") from error
+            known = self._mark().get("id") if self.exists(_MARK) else None
+            identity = str(known or uuid.uuid4().hex)
+            self.write(_MARK, json.dumps({**_VERSIONS, "id": identity}).encode())
+        except StorageError as error:
+            raise UserError(f"out={self.root} cannot be written: {error}") from error
+        return identity
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other drivers out while this one works. The lock of a dead driver is free; object stores have none.
+    def check_identity(self, identity: str) -> None:
+        """Check, on another machine, that this is the store that the driver sees.
 
         Raises:
-            UserError: Another driver is at work on this store.
+            StorageError: It is not.
         """
-        if not self.is_local:
-            yield
-            return
-        try:
-            with FileLock(f"{self._path}/.lock", timeout=0):
-                yield
-        except Timeout as error:
-            raise UserError(
-                f"out={self.root} is in use by another sweep: wait for it to end, or name another folder"
-            ) from error
+        if not self.exists(_MARK) or self._mark().get("id") != identity:
+            raise StorageError(
+                f"out={self.root} is not the same place on {os.uname().nodename} as where the sweep was started: it "
+                "must be a folder that all machines of the cluster share, or an object store"
+            )
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file in place, whole: readers see the old content or the new, never a part."""
-        path = f"{self._path}/{name}"
+        self._patiently(name, lambda: self._write(f"{self._path}/{name}", content))
+
+    def _write(self, path: str, content: bytes) -> None:
         if not self.is_local:  # an object appears when its upload is complete
             with self._fs.open_output_stream(path) as stream:
                 stream.write(content)
@@ -135,28 +164,54 @@ class Store:
         Raises:
             FileNotFoundError: There is none of that name.
         """
-        with self._fs.open_input_file(f"{self._path}/{name}") as stream:
-            content: bytes = stream.read()
-        return content
+
+        def read() -> bytes:
+            with self._fs.open_input_file(f"{self._path}/{name}") as stream:
+                content: bytes = stream.read()
+            return content
+
+        return self._patiently(name, read)
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""
-        return bool(self._fs.get_file_info(f"{self._path}/{name}").type == fs.FileType.File)
+        return self._patiently(
+            name, lambda: bool(self._fs.get_file_info(f"{self._path}/{name}").type == fs.FileType.File)
+        )
 
     def names(self, folder: str) -> list[str]:
         """Names of what lies in a folder, sorted; none where there is no such folder. Hidden ones are left out."""
         selector = fs.FileSelector(f"{self._path}/{folder}".rstrip("/"), allow_not_found=True)
-        return sorted(info.base_name for info in self._fs.get_file_info(selector) if info.base_name[0] != ".")
+        found = self._patiently(folder, lambda: self._fs.get_file_info(selector))
+        return sorted(info.base_name for info in found if info.base_name[0] != ".")
 
     def delete(self, name: str) -> None:
         """Remove a file, which may already be gone."""
         with suppress(FileNotFoundError):
-            self._fs.delete_file(f"{self._path}/{name}")
+            self._patiently(name, lambda: self._fs.delete_file(f"{self._path}/{name}"))
 
     def delete_folder(self, name: str) -> None:
         """Remove a folder and what is in it, if it is there."""
-        with suppress(OSError):  # left behind it does no harm
-            self._fs.delete_dir(f"{self._path}/{name}")
+        with suppress(FileNotFoundError):
+            self._patiently(name, lambda: self._fs.delete_dir(f"{self._path}/{name}"))
+
+    def set_aside(self, name: str) -> str:
+        """Move a damaged file to ``damaged/``, where nothing reads it; gives its new name."""
+        aside = f"damaged/{name}"
+        with suppress(FileNotFoundError):
+            self.write(aside, self.read(name))
+        self.delete(name)
+        return aside
+
+    def delete_unfinished(self) -> None:
+        """Remove what writers that were killed left in a folder. What another is writing at the moment goes, too."""
+        if not self.is_local:
+            return
+        for folder, _, names in os.walk(self._path):
+            for name in filter(_BESIDE.fullmatch, names):
+                Path(folder, name).unlink(missing_ok=True)
+
+    def _patiently(self, name: str, do: Callable[[], Result]) -> Result:
+        return patiently(do, self.place(name), self.patience_s)
 
     def place(self, name: str) -> str:
         """Where a person finds a file or folder."""
@@ -178,5 +233,8 @@ def absolute(option: str, path: str) -> str:
     raise UserError(f"{option}= is empty: it must name a place")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+@functools.lru_cache(maxsize=8)
+def _opened(root: str) -> tuple[fs.FileSystem, str]:
+    """A file system and the root's path in it; a worker asks for the same one with every trial."""
+    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(root) if "://" in root else (fs.LocalFileSystem(), root)
+    return found

@@ -2,23 +2,28 @@
 
 from raytransfer.training.frozen import EvaluationInputs, FrozenOutputs, evaluation_inputs, reusable_stages
 from raytransfer.training.images import DeviceData, image_bytes
-from raytransfer.training.loop import Evaluation, Outcome, evaluate, stream_seed, train
+from raytransfer.training.loop import SAVE_EVERY_S, Outcome, evaluate, stream_seed, train
 from raytransfer.training.schedule import evaluation_steps, learning_rate
+from raytransfer.training.state import Evaluation, Interrupted, TrainingState, never
 from raytransfer.training.step import Step, fastest
 
 __all__ = [
+    "SAVE_EVERY_S",
     "DeviceData",
     "Evaluation",
     "EvaluationInputs",
     "FrozenOutputs",
+    "Interrupted",
     "Outcome",
     "Step",
+    "TrainingState",
     "evaluate",
     "evaluation_inputs",
     "evaluation_steps",
     "fastest",
     "image_bytes",
     "learning_rate",
+    "never",
     "reusable_stages",
     "stream_seed",
     "train",

@@ -1,6 +1,7 @@
 """The training loop."""
 
 import hashlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,34 +17,19 @@ from raytransfer.networks import Network, train_mode
 from raytransfer.training.frozen import EvaluationInputs, batch_source, evaluation_inputs
 from raytransfer.training.images import DeviceData
 from raytransfer.training.schedule import evaluation_steps, learning_rate
+from raytransfer.training.state import Evaluation, Interrupted, TrainingState, never
 from raytransfer.training.step import Step, fastest
 
 Item = TypeVar("Item")
+
+SAVE_EVERY_S = 60.0
+"""Seconds of wall time between two savings of a training's state: short trainings never pay for one."""
 
 
 def stream_seed(seed: int, *stream: str) -> int:
     """A seed of 63 bits for one named stream of random numbers, so that no two streams of a run are alike."""
     digest = hashlib.sha256("/".join([str(seed), *stream]).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """One point of a learning curve.
-
-    Attributes:
-        step: Optimiser steps done.
-        learning_rate: Learning rate of the last of them.
-        train_loss_nats: Mean cross-entropy of the training batches since the evaluation before.
-        top1: Test accuracy, 0..1.
-        loss_nats: Test cross-entropy.
-    """
-
-    step: int
-    learning_rate: float
-    train_loss_nats: float
-    top1: float
-    loss_nats: float
 
 
 @dataclass(kw_only=True)
@@ -73,8 +59,14 @@ def train(
     seed: int,
     checkpoint_steps: frozenset[int] = frozenset(),
     on_checkpoint: Callable[[int, nn.Module], None] = lambda step, module: None,
+    state: TrainingState | None = None,
+    on_state: Callable[[TrainingState], None] | None = None,
+    save_every_s: float = SAVE_EVERY_S,
+    stop: Callable[[], bool] = never,
 ) -> Outcome:
     """Train the network's trainable parameters as the recipe of ``data`` says, in place.
+
+    From a state on, a training of the same network and data ends with the same bits as if it had not been stopped.
 
     Args:
         network: On the device of the data; the first ``frozen`` stages hold no trainable parameters.
@@ -83,50 +75,81 @@ def train(
         seed: Seed of batches, augmentation and dropout.
         checkpoint_steps: Steps, 0..recipe.steps, after which ``on_checkpoint`` gets the step and the module.
         on_checkpoint: Called at those steps.
+        state: What to go on from, which ``TrainingState.check`` has passed; None for the beginning. Checkpoints at
+            its step or before are not taken again.
+        on_state: Gets the state after a step, once ``save_every_s`` have passed since the last one, and when the
+            training is told to stop; None for nobody.
+        save_every_s: Seconds between two states, >= 0; 0 for one after each step.
+        stop: Asked after each step whether to stop.
 
     Returns:
         The learning curve and the final accuracy on the training images.
 
     Raises:
         FloatingPointError: The training loss is infinite or not a number.
+        Interrupted: ``stop`` said so.
     """
     recipe, outcome = data.recipe, Outcome()
     generator = torch.Generator().manual_seed(stream_seed(seed, "batches"))
     torch.manual_seed(stream_seed(seed, "dropout"))
-    if 0 in checkpoint_steps:
+    if state is not None:  # before outputs of frozen layers are computed
+        network.module.load_state_dict(state.weights)
+    elif 0 in checkpoint_steps:
         on_checkpoint(0, network.module)
     train_mode(network, frozen)
-    started = time.perf_counter()
+    started = saved = time.perf_counter()
     source = batch_source(network, data, frozen)
     tested = evaluation_inputs(network, data, frozen)
     one_step = Step(network, data, source)
     do = fastest(one_step, data)
-    due, since, seconds = set(evaluation_steps(recipe)), 0, 0.0
-    batches = map(source.fetch, data.draw(generator))
-    for step, batch in zip(range(1, recipe.steps + 1), _ahead(batches) if data.streamed else batches, strict=False):
-        rate = learning_rate(recipe, step - 1)
-        one_step.set_rate(rate)
+    due, done, since, seconds = set(evaluation_steps(recipe)), 0, 0, 0.0
+    if state is not None:  # after all that draws random numbers on the way to the first step
+        state.put_back(one_step)
+        outcome.curve, done, since, seconds = list(state.curve), state.step, state.since, state.seconds
+    # The batches before are drawn again and passed over: that is cheap, and spares the state the order of the images.
+    views = itertools.islice(data.draw(generator), done, None)
+    batches: Iterator[tuple[torch.Tensor, ...]] = map(source.fetch, views)
+    if data.streamed:
+        batches = _ahead(batches)
+    for step, batch in zip(range(done + 1, recipe.steps + 1), batches, strict=False):
+        one_step.set_rate(learning_rate(recipe, step - 1))
         do(batch)
         since += 1
         if step in due:
             train_loss = one_step.loss_sum.item() / since  # waits for the device, so the clock below is right
             seconds += time.perf_counter() - started
-            if not math.isfinite(train_loss):
-                raise FloatingPointError(f"training diverged: its loss is {train_loss} by step {step}")
-            top1, test_loss = evaluate(network, data, tested, frozen)
-            outcome.curve.append(
-                Evaluation(step=step, learning_rate=rate, train_loss_nats=train_loss, top1=top1, loss_nats=test_loss)
-            )
+            outcome.curve.append(_evaluation(network, data, tested, frozen, step, train_loss))
             train_mode(network, frozen)
             one_step.loss_sum.zero_()
             since, started = 0, time.perf_counter()
         if step in checkpoint_steps:
             on_checkpoint(step, network.module)
+        stopping = stop()
+        if on_state is not None and (stopping or time.perf_counter() - saved >= save_every_s):
+            one_step.loss_sum.item()  # waits for the device, as above
+            seconds += time.perf_counter() - started
+            on_state(
+                TrainingState.capture(network, one_step, step=step, since=since, seconds=seconds, curve=outcome.curve)
+            )
+            started = saved = time.perf_counter()
+        if stopping:
+            raise Interrupted(f"told to stop after step {step} of {recipe.steps}")
     outcome.images_per_s = recipe.steps * data.batch_size / seconds
     outcome.reused_layers = source.stages_done
     trained_on = EvaluationInputs(network, data, data.train, frozen, keep=False)
     outcome.train_top1, outcome.train_loss_nats = evaluate(network, data, trained_on, frozen)
     return outcome
+
+
+def _evaluation(
+    network: Network, data: DeviceData, tested: EvaluationInputs, frozen: int, step: int, train_loss: float
+) -> Evaluation:
+    """The point of the learning curve after a step."""
+    if not math.isfinite(train_loss):
+        raise FloatingPointError(f"training diverged: its loss is {train_loss} by step {step}")
+    top1, loss = evaluate(network, data, tested, frozen)
+    rate = learning_rate(data.recipe, step - 1)
+    return Evaluation(step=step, learning_rate=rate, train_loss_nats=train_loss, top1=top1, loss_nats=loss)
 
 
 @torch.no_grad()

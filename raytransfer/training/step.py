@@ -1,6 +1,6 @@
 """One optimiser step: run as written, or on a GPU recorded once and replayed as a CUDA graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch.nn import functional
@@ -59,6 +59,24 @@ class Step:
                 group["lr"].fill_(rate * multiplier)
             else:
                 group["lr"] = rate * multiplier
+
+    def momentum(self) -> dict[str, torch.Tensor]:
+        """The momentum buffers by the name of their parameter: none before the first step."""
+        buffers = {
+            name: self._optimizer.state.get(parameter, {}).get("momentum_buffer")
+            for name, parameter in trainable(self._network)
+        }
+        return {name: buffer for name, buffer in buffers.items() if buffer is not None}
+
+    def set_momentum(self, buffers: Mapping[str, torch.Tensor]) -> None:
+        """Copy momentum buffers, by the name of their parameter, in before the first step.
+
+        Each gets the memory layout of its parameter: the fused optimiser goes through both as they lie in memory.
+        """
+        parameters = dict(trainable(self._network))
+        for name, buffer in buffers.items():
+            parameter = parameters[name]
+            self._optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
 
     def __call__(self, sent: tuple[torch.Tensor, ...]) -> None:
         """Train on what the source's ``fetch`` sent."""

@@ -19,7 +19,7 @@ from raytransfer.networks import Network
 from raytransfer.scores import SCORES
 from raytransfer.scores.representation import Representation, pooled
 from raytransfer.specs import DistanceSpec, PretrainSpec, ScoreSpec, TaskSpec, to_json
-from raytransfer.store import Store, publish
+from raytransfer.store import publish
 from raytransfer.tasks import TaskData, label_names, sample_task
 from raytransfer.training import DeviceData
 from raytransfer.trial.site import Site, occasion
@@ -109,7 +109,7 @@ def _publish(
         "wall_time_s": time.perf_counter() - started,
         **occasion(torch.device(site.device)),
     }
-    publish(Store(site.root), table, row)
+    publish(site.store(), table, row)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ def _trained(site: Site, base: PretrainSpec, step: int) -> Network:
     """A base with the weights of one of its checkpoints, in eval mode."""
     task = sample_task(site.dataset(base.task.fingerprint), base.task, images=1, seed=0)  # for the images' shape
     data = DeviceData(task, base.recipe, torch.device(site.device), memory_bytes=0)
-    return stored_network(base, step, Store(site.root), data)
+    return stored_network(base, step, site.store(), data)
 
 
 @dataclass(frozen=True, kw_only=True)

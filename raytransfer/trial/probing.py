@@ -29,7 +29,7 @@ def _subject(spec: ProbeSpec, site: Site) -> Subject:
     """What the probe looks at, read from the store and the data."""
     trained = spec.trained
     data = _device_data(site, trained, _drawn(site, trained.task, spec.images or 1, spec.seed))
-    store = Store(site.root)
+    store = site.store()
     network = stored_network(trained, spec.step, store, data)
     subject = Subject(
         name=f"{spec.probe} of {trained.id} at step {spec.step}",
@@ -85,4 +85,4 @@ def _publish(spec: ProbeSpec, site: Site, readings: Sequence[Reading], started: 
         "wall_time_s": time.perf_counter() - started,
         **occasion(torch.device(site.device)),
     }
-    publish(Store(site.root), "probes", row, [{"id": spec.id, **asdict(reading)} for reading in readings])
+    publish(site.store(), "probes", row, [{"id": spec.id, **asdict(reading)} for reading in readings])

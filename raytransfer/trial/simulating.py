@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from raytransfer.specs import SimulationSpec, TaskSpec, to_json
-from raytransfer.store import Store, publish
+from raytransfer.store import publish
 from raytransfer.tasks import sample_task
 from raytransfer.theory import simulate
 from raytransfer.trial.site import Site, occasion
@@ -34,7 +34,7 @@ def run_simulation(spec: SimulationSpec, site: Site) -> None:
         "wall_time_s": time.perf_counter() - started,
         **occasion(torch.device("cpu")),
     }
-    publish(Store(site.root), "simulations", row)
+    publish(site.store(), "simulations", row)
 
 
 def _images(spec: SimulationSpec, task: TaskSpec, site: Site) -> tuple[Array, Array]:

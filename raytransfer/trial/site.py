@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
+from raytransfer.store import PATIENCE_S, Store
 from raytransfer.tasks import Dataset, DataSource, open_fingerprint
+from raytransfer.training import SAVE_EVERY_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +26,39 @@ class Site:
         root: Root of the store.
         device: ``cpu`` or ``cuda``.
         memory_bytes: What a trial may use for images on a GPU and for outputs of frozen layers.
+        store_id: Which store the driver sees there; None for a driver that trains by itself.
+        patience_s: How long to wait for a storage that does not answer.
+        save_every_s: How often a training saves its state, to go on from there if its process dies.
     """
 
     sources: tuple[tuple[str, DataSource], ...]
     root: str
     device: str
     memory_bytes: int
+    store_id: str | None = None
+    patience_s: float = PATIENCE_S
+    save_every_s: float = SAVE_EVERY_S
+
+    def store(self) -> Store:
+        """The store.
+
+        Raises:
+            UserError: On this machine another one lies there, or none.
+        """
+        return _store(self.root, self.store_id, self.patience_s)
 
     def dataset(self, fingerprint: str) -> Dataset:
         """Open a data set; a process opens each once."""
         return _open(dict(self.sources)[fingerprint], fingerprint)
+
+
+@functools.lru_cache(maxsize=4)
+def _store(root: str, identity: str | None, patience_s: float) -> Store:
+    """A process looks once whether its machine sees the driver's store."""
+    store = Store(root, patience_s)
+    if identity is not None:
+        store.check_identity(identity)
+    return store
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,7 +1,9 @@
 """A training from its spec to its rows: task, network, surgery, training, results."""
 
+import logging
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from statistics import fmean
 from typing import Any
 
@@ -10,16 +12,33 @@ import torch
 from raytransfer.lineage import frozen_layers
 from raytransfer.networks import Network, build, copy_first, freeze_first
 from raytransfer.specs import PretrainSpec, TrainingSpec, TransferSpec, to_json
-from raytransfer.store import Store, load_checkpoint, publish, save_checkpoint
+from raytransfer.store import (
+    Store,
+    delete_state,
+    load_checkpoint,
+    load_state,
+    publish,
+    save_checkpoint,
+    save_state,
+)
+from raytransfer.store import checkpoint_steps as stored_steps
 from raytransfer.tasks import load_task
-from raytransfer.training import DeviceData, Outcome, stream_seed, train
+from raytransfer.training import DeviceData, Outcome, TrainingState, never, stream_seed, train
 from raytransfer.trial.site import Site, occasion
 
+_LOG = logging.getLogger("raytransfer")
 _BEST = 10  # the 2014 score is the mean of the ten best evaluations
 
 
-def run_training(spec: TrainingSpec, site: Site, checkpoint_steps: frozenset[int] = frozenset()) -> None:
+def run_training(
+    spec: TrainingSpec,
+    site: Site,
+    checkpoint_steps: frozenset[int] = frozenset(),
+    stop: Callable[[], bool] = never,
+) -> None:
     """Train and evaluate one network, then publish its checkpoints, its learning curve and its row.
+
+    It goes on from the state that it left when it was stopped or killed, if it left one, to the same bits.
 
     On a CPU it computes in one thread: slots are cores, and the same spec gives the same bits on any number of them.
 
@@ -28,16 +47,33 @@ def run_training(spec: TrainingSpec, site: Site, checkpoint_steps: frozenset[int
         site: Where.
         checkpoint_steps: Training steps whose weights other trials need; a base keeps its last weights in any case,
             so that a later sweep can copy from it.
+        stop: Asked after each step whether to stop.
+
+    Raises:
+        Interrupted: ``stop`` said so, and the training's state is saved.
     """
     started = time.perf_counter()
     if isinstance(spec, PretrainSpec):
         checkpoint_steps |= {spec.recipe.steps}
     torch.set_num_threads(1)
     device = torch.device(site.device)
-    store = Store(site.root)
+    store = site.store()
     task = load_task(site.dataset(spec.task.fingerprint), spec.task)
     data = DeviceData(task, spec.recipe, device, site.memory_bytes)
     network = prepare(spec, store, data)
+    state = _left_state(spec, store, network, data, checkpoint_steps)
+    before = state.wall_time_s if state is not None else 0.0
+
+    saved = state is not None
+
+    def elapsed() -> float:
+        return before + time.perf_counter() - started
+
+    def save(reached: TrainingState) -> None:
+        nonlocal saved
+        saved = True
+        save_state(store, spec.id, replace(reached, wall_time_s=elapsed()).to_bytes())
+
     outcome = train(
         network,
         data,
@@ -45,10 +81,36 @@ def run_training(spec: TrainingSpec, site: Site, checkpoint_steps: frozenset[int
         seed=training_seed(spec),
         checkpoint_steps=checkpoint_steps,
         on_checkpoint=lambda step, module: save_checkpoint(store, spec.id, step, module.state_dict()),
+        state=state,
+        on_state=save,
+        save_every_s=site.save_every_s,
+        stop=stop,
     )
     row = _row(spec, data, network, outcome)
-    row["wall_time_s"] = time.perf_counter() - started
+    row["wall_time_s"] = elapsed()
     publish(store, "trials", row, [{"id": spec.id, **asdict(evaluation)} for evaluation in outcome.curve])
+    if saved:
+        delete_state(store, spec.id)  # after the row: killed in between, it leaves a state that nobody reads
+
+
+def _left_state(
+    spec: TrainingSpec, store: Store, network: Network, data: DeviceData, checkpoint_steps: frozenset[int]
+) -> TrainingState | None:
+    """The state that an earlier attempt left; None if there is none to go on from, said aloud where there was one."""
+    content = load_state(store, spec.id)
+    if content is None:
+        return None
+    stored = stored_steps(store, spec.id)
+    try:
+        state = TrainingState.from_bytes(content)
+        state.check(network, data)
+        passed = {step for step in checkpoint_steps if step <= state.step}
+        if missing := passed - stored:  # a later sweep may ask for steps that this training has passed
+            raise ValueError(f"checkpoints that it passed are wanted and not there: {sorted(missing)}")
+    except ValueError as error:
+        _LOG.warning("the state of training %s is passed over, it starts from its beginning: %s", spec.id, error)
+        return None
+    return state
 
 
 def prepare(spec: TrainingSpec, store: Store, data: DeviceData) -> Network:

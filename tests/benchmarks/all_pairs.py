@@ -16,7 +16,7 @@ from spread import SWEEP, Finishes, spread
 
 from raytransfer.config import DistanceConfig, load_config
 from raytransfer.experiments.distance import make_plan
-from raytransfer.on_ray import cluster, run_on_ray, slots
+from raytransfer.on_ray import Slots, cluster, run_on_ray
 from raytransfer.specs import DistanceSpec
 from raytransfer.store import Store, failures, read_table
 from raytransfer.sweep import Run
@@ -44,16 +44,16 @@ def main() -> None:
     with TemporaryDirectory() as root, cluster():
         store = Store(root)
         store.create()
-        concurrent, share = slots(None, 1.0)
+        slots = Slots(None, 1.0)
         site = Site(sources=plan.sources, root=root, device="cpu", memory_bytes=0)
         started = time.monotonic()
-        run_on_ray(Run(specs, site, Finishes()), concurrent, share)
+        run_on_ray(Run(specs, site, Finishes()), slots)
         elapsed = time.monotonic() - started
         rows = read_table(store, "distances")
         assert not failures(store), failures(store)
     tasks = {spec.source for spec in specs.values()} | {spec.target for spec in specs.values()}
     print(
-        f"{len(tasks)} tasks of {config.images} images, {len(specs)} distances on {concurrent} slots: {elapsed:.0f} s"
+        f"{len(tasks)} tasks of {config.images} images, {len(specs)} distances on {slots.now()} slots: {elapsed:.0f} s"
     )
     for measure, count in Counter(rows["measure"]).items():
         seconds = rows.loc[rows["measure"] == measure, "wall_time_s"]

@@ -87,12 +87,12 @@ def nothing_on_ray(trials: int) -> dict[str, Any]:
     def nothing(root: str) -> None:
         pass
 
-    from raytransfer.on_ray import run_on_ray
+    from raytransfer.on_ray import Slots, run_on_ray
 
     start_ray(nothing)
     slots = os.cpu_count() or 1
     with sweep_of(trials) as (run, finishes):
-        run_on_ray(run, slots, {"CPU": 1.0})
+        run_on_ray(run, Slots(slots, 1.0))
     return {"wall_s": finishes.wall_s, "cpu_s": finishes.cpu_s, "slots": slots, "peak_mb": peak_mb()}
 
 

@@ -63,7 +63,7 @@ def transfers_per_second() -> tuple[float, float]:
     """Run frozen and fine-tuned transfers on digits, 24 a core, on one slot, then on as many as there are cores."""
     from raytransfer.config import GridConfig, load_config
     from raytransfer.experiments.yosinski import make_plan
-    from raytransfer.on_ray import run_on_ray
+    from raytransfer.on_ray import Slots, run_on_ray
     from raytransfer.specs import TransferSpec
     from raytransfer.store import Store
     from raytransfer.sweep import Run
@@ -76,7 +76,7 @@ def transfers_per_second() -> tuple[float, float]:
 
     def trials_per_second(slots: int) -> float:
         finishes = Finishes()
-        run_on_ray(Run(transfers, site, finishes), slots, {"CPU": 1.0})
+        run_on_ray(Run(transfers, site, finishes), Slots(slots, 1.0))
         # From when every slot has begun: the head start of some by then is about what they idle at the end.
         return (len(transfers) - slots) / (finishes.wall_s[-1] - finishes.wall_s[slots - 1])
 
@@ -143,7 +143,7 @@ def sleeps_on_many_slots() -> dict[str, float]:
     os.environ["RAY_TMPDIR"] = ray_dir = mkdtemp()
     from ray.cluster_utils import Cluster
 
-    from raytransfer.on_ray import ray, run_on_ray
+    from raytransfer.on_ray import Slots, ray, run_on_ray
 
     def sleep(root: str) -> None:
         folder = Path(root) / "sleeps"
@@ -166,7 +166,7 @@ def sleeps_on_many_slots() -> dict[str, float]:
         start_ray(sleep, with_torch=False, address=cluster.address)
         with sweep_of(SLEEPS) as (run, finishes):
             called = time.monotonic()
-            run_on_ray(run, SLOTS, {"CPU": 1.0})
+            run_on_ray(run, Slots(SLOTS, 1.0))
             logs = [path.read_text().splitlines() for path in (Path(run.site.root) / "sleeps").iterdir()]
     finally:
         ray.shutdown()

@@ -59,6 +59,9 @@ class Finishes:
     def started(self, trials: Sequence[str]) -> None:
         pass
 
+    def resized(self, slots: int) -> None:
+        pass
+
     def died(self, trial: str) -> None:
         raise RuntimeError(f"{trial}: its process died")
 
@@ -102,7 +105,7 @@ def start_ray(work: Callable[[str], None] | None = None, *, with_torch: bool = T
             sys.meta_path.remove(empty)
             for name in filter(is_torch, list(sys.modules)):
                 del sys.modules[name]
-        raytransfer.on_ray.attempt = lambda spec, site, checkpoint_steps: work(site.root)
+        raytransfer.on_ray.attempt = lambda spec, site, checkpoint_steps, stop: work(site.root)
 
     ray.init(
         **{"address": "local", **where},

@@ -25,7 +25,7 @@ from raytransfer.config import GridConfig, load_config
 from raytransfer.experiments.yosinski import make_plan
 from raytransfer.lineage import frozen_layers, needs
 from raytransfer.networks import copy_first, freeze_first
-from raytransfer.on_ray import cluster, run_on_ray, slots
+from raytransfer.on_ray import Slots, cluster, run_on_ray
 from raytransfer.plan import Plan
 from raytransfer.specs import PretrainSpec, TransferSpec, TrialSpec
 from raytransfer.store import Store, read_table
@@ -39,17 +39,17 @@ MEMORY_BYTES = 10**9
 Weights = dict[str, np.ndarray]
 
 
-def sweep_seconds(plan: Plan, device: str, concurrent: int, per_trial: dict[str, float]) -> tuple[float, float]:
+def sweep_seconds(plan: Plan, device: str, slots: Slots) -> tuple[float, float]:
     """Run the sweep into a new store; seconds from its first trial's start to its last's end, and the trials' sum."""
     with tempfile.TemporaryDirectory() as out:
         store = Store(f"{out}/store")
         store.create()
         site = Site(sources=plan.sources, root=store.root, device=device, memory_bytes=MEMORY_BYTES)
         finishes = Finishes()
-        run_on_ray(Run(plan.trials, site, finishes), concurrent, per_trial)
+        run_on_ray(Run(plan.trials, site, finishes), slots)
         rows = read_table(store, "trials").set_index("id")["wall_time_s"]
     started = [end - rows[trial] for end, trial in zip(finishes.wall_s, finishes.trials, strict=True)]
-    return finishes.wall_s[-1] - min(started[:concurrent]), rows.sum()
+    return finishes.wall_s[-1] - min(started[: slots.now()]), rows.sum()
 
 
 def floor_seconds(plan: Plan, device: str, processes: int) -> float:
@@ -100,11 +100,12 @@ def main() -> None:
     plan = make_plan(config)
     uses: dict[str, list[float]] = {"one process": [], "as many processes": [], "the trials themselves": []}
     with cluster():
-        concurrent, per_trial = slots(config.slots, config.gpus_per_trial)
-        device = "cuda" if "GPU" in per_trial else "cpu"
+        slots = Slots(config.slots, config.gpus_per_trial)
+        concurrent = slots.now()
+        device = "cuda" if "GPU" in slots.per_trial else "cpu"
         print(f"{len(plan.trials)} trials, {concurrent} slots on {device}")
         for _ in range(repeats):
-            sweep, trials = sweep_seconds(plan, device, concurrent, per_trial)
+            sweep, trials = sweep_seconds(plan, device, slots)
             alone, together = (floor_seconds(plan, device, processes) for processes in (1, concurrent))
             uses["one process"].append(alone / (sweep * concurrent))
             uses["as many processes"].append(together / sweep)

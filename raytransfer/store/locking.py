@@ -1,0 +1,142 @@
+"""Keeping two drivers apart: a file lock on a folder, a lease on an object store."""
+
+import json
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from raytransfer.errors import StorageError, UserError
+from raytransfer.store.root import Store
+
+_NAME = "lock.json"
+_BEAT_S = 15.0
+_LOOK_S = 2.0
+_DEAD_AFTER_S = 120.0  # without a beat, of which the storage may have swallowed some
+_SETTLE_S = 2.0  # until the write of another driver that saw no lock either has arrived
+_LOG = logging.getLogger("raytransfer")
+
+
+@contextmanager
+def lock(store: Store) -> Iterator[Callable[[], str | None]]:
+    """Keep other drivers out while this one works; a dead driver's lock is free.
+
+    On a folder the operating system frees it at once. On an object store, which knows no locks, the holder renews an
+    object every 15 s, and one that has not changed for two minutes of the waiting driver's own clock is taken over.
+
+    Args:
+        store: The store.
+
+    Yields:
+        What tells, when called, that another driver has taken the lock over, and None as long as none has.
+
+    Raises:
+        UserError: Another driver is at work on this store.
+    """
+    if store.is_local:
+        Path(store.place("")).mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(store.place(".lock"), timeout=0):
+                yield lambda: None
+        except Timeout as error:
+            raise _in_use(store, "by another sweep") from error
+        return
+    lease = _Lease(store)
+    lease.acquire()
+    try:
+        yield lambda: lease.lost
+    finally:
+        lease.release()
+
+
+class _Lease:
+    """A lock on a storage that can only write, read and delete."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._owner, self._beats = uuid.uuid4().hex, 0
+        self.lost: str | None = None
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+
+    def acquire(self) -> None:
+        """Take the lock, after waiting for a sign of life of whoever seems to hold it."""
+        found = self._read()
+        if found is not None:
+            self._wait_for_sign_of_life(found)
+        self._write()
+        time.sleep(_SETTLE_S)
+        if self._owner_of(self._read()) != self._owner:
+            raise _in_use(self._store, "by another sweep, which started at the same time")
+        self._thread.start()
+
+    def release(self) -> None:
+        """Let the next one in."""
+        self._released.set()
+        self._thread.join()
+        store = Store(self._store.root, patience_s=_BEAT_S)
+        try:
+            if self._owner_of(self._read(store)) == self._owner:
+                store.delete(_NAME)
+        except StorageError as error:  # the next driver will see that nobody renews it
+            _LOG.warning("the lock stays behind: %s", error)
+
+    def _wait_for_sign_of_life(self, found: bytes) -> None:
+        holder = self._holder(found)
+        _LOG.info("%s is locked %s: waiting up to %.0f s for a sign of life", self._store.root, holder, _DEAD_AFTER_S)
+        for _ in range(int(_DEAD_AFTER_S / _LOOK_S)):  # looks that were answered: an outage silences the holder, too
+            time.sleep(_LOOK_S)
+            now = self._read()
+            if now is None:
+                return
+            if now != found:
+                raise _in_use(self._store, self._holder(now))
+        _LOG.info("the sweep that held the lock has ended without giving it back: going on")
+
+    def _renew(self) -> None:
+        # A storage that does not answer is not waited for here: whoever needs it for a result does that.
+        store = Store(self._store.root, patience_s=_BEAT_S)
+        while not self._released.wait(_BEAT_S):
+            try:
+                found = self._read(store)
+                if found is not None and self._owner_of(found) != self._owner:
+                    self.lost = f"out={store.root} was taken over {self._holder(found)}: this sweep has ended"
+                    return
+                self._write(store)
+            except StorageError:
+                continue
+
+    def _read(self, store: Store | None = None) -> bytes | None:
+        try:
+            return (store or self._store).read(_NAME)
+        except FileNotFoundError:
+            return None
+
+    def _write(self, store: Store | None = None) -> None:
+        self._beats += 1
+        holder = {"owner": self._owner, "host": os.uname().nodename, "process": os.getpid(), "beats": self._beats}
+        (store or self._store).write(_NAME, json.dumps(holder).encode())
+
+    def _owner_of(self, content: bytes | None) -> str | None:
+        return self._fields(content).get("owner")
+
+    def _holder(self, content: bytes) -> str:
+        fields = self._fields(content)
+        return f"by another sweep, process {fields.get('process', '?')} on {fields.get('host', '?')}"
+
+    @staticmethod
+    def _fields(content: bytes | None) -> dict[str, str]:
+        try:
+            return dict(json.loads(content)) if content is not None else {}
+        except (ValueError, TypeError):  # damaged: nobody's, and taken over when nobody renews it
+            return {}
+
+
+def _in_use(store: Store, how: str) -> UserError:
+    return UserError(f"out={store.root} is in use {how}: wait for it to end, or name another folder")

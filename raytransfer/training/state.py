@@ -1,0 +1,183 @@
+"""A training between two steps, as bytes: what it needs to go on from there to the same bits."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from raytransfer.networks import Network, trainable
+from raytransfer.training.images import DeviceData
+from raytransfer.training.schedule import evaluation_steps
+from raytransfer.training.step import Step
+
+
+class Interrupted(Exception):  # noqa: N818 - told to stop is no error
+    """A training was told to stop; its state is saved."""
+
+
+def never() -> bool:
+    """Say no: for a training that nobody stops."""
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One point of a learning curve.
+
+    Attributes:
+        step: Optimiser steps done.
+        learning_rate: Learning rate of the last of them.
+        train_loss_nats: Mean cross-entropy of the training batches since the evaluation before.
+        top1: Test accuracy, 0..1.
+        loss_nats: Test cross-entropy.
+    """
+
+    step: int
+    learning_rate: float
+    train_loss_nats: float
+    top1: float
+    loss_nats: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingState:
+    """All that the further course of a training depends on, but for its spec.
+
+    Attributes:
+        step: Optimiser steps done, 1..recipe.steps.
+        since: Batches since the last evaluation.
+        seconds: Seconds spent on steps, evaluation and saving left out.
+        wall_time_s: Seconds that the trial has taken until now; whoever keeps the state fills it in.
+        curve: The evaluations until now.
+        weights: State dict of the module, in contiguous memory on the CPU, as all tensors here.
+        momentum: The optimiser's momentum buffers by the name of their parameter.
+        loss_sum: Sum of the batches' losses since the last evaluation, of shape ().
+        random: States of torch's random numbers: ``cpu`` and, for a training on a GPU, ``cuda``.
+    """
+
+    step: int
+    since: int
+    seconds: float
+    wall_time_s: float = 0.0
+    curve: tuple[Evaluation, ...]
+    weights: Mapping[str, torch.Tensor]
+    momentum: Mapping[str, torch.Tensor]
+    loss_sum: torch.Tensor
+    random: Mapping[str, torch.Tensor]
+
+    @classmethod
+    def capture(
+        cls, network: Network, one_step: Step, *, step: int, since: int, seconds: float, curve: Sequence[Evaluation]
+    ) -> Self:
+        """Copy the state of a training after optimiser step ``step``; waits for the device."""
+        return cls(
+            step=step,
+            since=since,
+            seconds=seconds,
+            curve=tuple(curve),
+            weights=_copies(network.module.state_dict()),
+            momentum=_copies(one_step.momentum()),
+            loss_sum=one_step.loss_sum.to("cpu", copy=True),
+            random=_random(one_step.loss_sum.device),
+        )
+
+    def put_back(self, one_step: Step) -> None:
+        """Give a new optimiser the momentum, and torch its random numbers: nothing may draw from them in between.
+
+        The weights are not part of it: they have to be there before the outputs of frozen layers are computed.
+        """
+        one_step.set_momentum(self.momentum)
+        one_step.loss_sum.copy_(self.loss_sum)
+        torch.set_rng_state(self.random["cpu"])
+        if "cuda" in self.random:
+            torch.cuda.set_rng_state(self.random["cuda"], one_step.loss_sum.device)
+
+    def check(self, network: Network, data: DeviceData) -> None:
+        """Check that it is a state of the training of this network as the recipe of ``data`` says.
+
+        Raises:
+            ValueError: It is that of another training, or of one on another kind of device.
+        """
+        recipe = data.recipe
+        if not 0 < self.step <= recipe.steps:
+            raise ValueError(f"its step {self.step} is not in 1..{recipe.steps}")
+        due = [step for step in evaluation_steps(recipe) if step <= self.step]
+        if [evaluation.step for evaluation in self.curve] != due:
+            raise ValueError(f"its learning curve has other steps than {due}")
+        _check_alike("weights", self.weights, network.module.state_dict())
+        _check_alike("momentum", self.momentum, dict(trainable(network)) if recipe.momentum else {})
+        _check_alike("loss", {"sum": self.loss_sum}, {"sum": torch.zeros(())})
+        _check_alike("random", self.random, _random(data.device))
+
+    def to_bytes(self) -> bytes:
+        """As the content of a safetensors file; the same state gives the same bytes."""
+        tensors = {f"weights/{name}": tensor for name, tensor in self.weights.items()}
+        tensors |= {f"momentum/{name}": tensor for name, tensor in self.momentum.items()}
+        tensors |= {f"random/{name}": tensor for name, tensor in self.random.items()}
+        numbers = {
+            "step": self.step,
+            "since": self.since,
+            "seconds": self.seconds,
+            "wall_time_s": self.wall_time_s,
+            "curve": [asdict(evaluation) for evaluation in self.curve],
+        }
+        # one entry of metadata, for safetensors writes several in any order
+        content: bytes = save({**tensors, "loss/sum": self.loss_sum}, {"state": json.dumps(numbers)})
+        return content
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """The state that ``to_bytes`` made this of, to the bit.
+
+        Raises:
+            ValueError: The content is damaged, or no state.
+        """
+        groups: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "momentum": {}, "random": {}, "loss": {}}
+        try:
+            for key, tensor in load(content).items():
+                group, _, name = key.partition("/")
+                groups[group][name] = tensor
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            numbers = json.loads(header["__metadata__"]["state"])
+            return cls(
+                curve=tuple(Evaluation(**evaluation) for evaluation in numbers.pop("curve")),
+                weights=groups["weights"],
+                momentum=groups["momentum"],
+                loss_sum=groups["loss"]["sum"],
+                random=groups["random"],
+                **numbers,
+            )
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"no state of a training, or a damaged one ({type(error).__name__}: {error})") from error
+
+
+def _copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies on the CPU that later steps do not change, contiguous as safetensors wants them."""
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+
+
+def _random(device: torch.device) -> dict[str, torch.Tensor]:
+    """The states of the random numbers that a training on this device may draw from."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
+
+
+def _check_alike(what: str, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+    """Compare names, shapes and types.
+
+    Raises:
+        ValueError: They differ.
+    """
+    if found.keys() != expected.keys():
+        raise ValueError(f"its {what} differ in name: {sorted(found.keys() ^ expected.keys())}")
+    for name, tensor in expected.items():
+        if (found[name].shape, found[name].dtype) != (tensor.shape, tensor.dtype):
+            shapes = f"{tuple(found[name].shape)} {found[name].dtype}, not {tuple(tensor.shape)} {tensor.dtype}"
+            raise ValueError(f"its {what} differ: {name} is {shapes}")
