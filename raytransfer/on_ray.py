@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import platform
+import re
 import socket
 import tempfile
 import time
@@ -43,7 +44,8 @@ from raytransfer.trial import Site, attempt
 _RETRIES = 3  # of a trial whose process died
 _MOST_PENDING = 10_000
 _LOOK_S = 2.0  # between looks at who has joined and who is leaving
-_CONNECT_S = 3.0
+_CONNECT_S = 5.0
+_HOST_AND_PORT = re.compile(r"[^/]+:\d+")
 _JOIN_S = 300.0
 _LOG = logging.getLogger("raytransfer")
 
@@ -55,21 +57,23 @@ def cluster() -> Iterator[None]:
     Raises:
         UserError: The address leads nowhere, or to a cluster of another version of Ray or Python.
     """
-    named = os.environ.get("RAY_ADDRESS")
-    left_behind = None if named else read_ray_address()
-    if left_behind and not _answers(left_behind):
-        # What was killed leaves its address in a file, and Ray would wait there for a minute and more.
-        _LOG.info("no Ray answers at %s, where there was one: starting one of this machine alone", left_behind)
+    named, found = os.environ.get("RAY_ADDRESS"), read_ray_address()
+    nowhere = UserError(f"RAY_ADDRESS={named} leads to no Ray cluster: start one there, or unset it")
+    if named and _HOST_AND_PORT.fullmatch(named) and not _answers(named):
+        raise nowhere  # Ray itself would try for many minutes
+    if not named and found and not _answers(found):
+        # What was killed leaves its address in a file.
+        _LOG.info("no Ray answers at %s, where there was one: starting one of this machine alone", found)
         named = "local"
     try:
         ray.init(address=named, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        raise UserError(f"RAY_ADDRESS={named} leads to no Ray cluster: start one there, or unset it") from error
+        raise nowhere from error
     except RuntimeError as error:
         if "Version mismatch" not in str(error):
             raise
         raise UserError(
-            f"the Ray cluster at {named or left_behind} cannot be used from here: {' '.join(str(error).split())} "
+            f"the Ray cluster at {named or found} cannot be used from here: {' '.join(str(error).split())} "
             "Install the same versions on all machines (constraints.txt pins them)"
         ) from error
     try:

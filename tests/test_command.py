@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -204,6 +205,14 @@ def test_damaged_files_are_named_and_what_they_held_is_made_anew(undisturbed, co
     expected = read_table(undisturbed[1], "trials").set_index("id").loc[rows["id"]].reset_index()
     assert len(rows) == 2 + 4 + 4
     pd.testing.assert_frame_equal(rows[REPEATABLE], expected[REPEATABLE], check_exact=True)
+
+
+def test_an_address_that_no_ray_answers_at_is_named(command, environment, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    result = run(command(), environment | {"RAY_ADDRESS": address}, code=2)
+    assert result.stderr == f"error: RAY_ADDRESS={address} leads to no Ray cluster: start one there, or unset it\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_lists_every_option_with_default_and_meaning(environment):
