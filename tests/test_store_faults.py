@@ -217,7 +217,7 @@ def test_a_folder_that_is_not_shared_is_told_from_the_drivers(tmp_path):
     Store(driver.root).check_identity(identity)
     elsewhere.create()
     for wrong in (elsewhere, Store(str(tmp_path / "nothing"))):
-        with pytest.raises(StorageError, match="is not the same place on .* as where the sweep was started"):
+        with pytest.raises(StorageError, match=r"is not the same place on .* as where the sweep was started"):
             wrong.check_identity(identity)
 
 

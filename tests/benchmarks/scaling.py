@@ -143,7 +143,8 @@ def sleeps_on_many_slots() -> dict[str, float]:
     os.environ["RAY_TMPDIR"] = ray_dir = mkdtemp()
     from ray.cluster_utils import Cluster
 
-    from raytransfer.on_ray import Slots, ray, run_on_ray
+    from raytransfer.on_ray import Slots, run_on_ray
+    from raytransfer.on_ray.cluster import ray
 
     def sleep(root: str) -> None:
         folder = Path(root) / "sleeps"

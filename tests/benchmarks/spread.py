@@ -83,7 +83,7 @@ def start_ray(work: Callable[[str], None] | None = None, *, with_torch: bool = T
         with_torch: Whether workers import torch, which takes 270 MB of each; without it they can do ``work`` only.
         where: Arguments of ``ray.init``.
     """
-    from raytransfer.on_ray import ray
+    from raytransfer.on_ray.cluster import ray
 
     def is_torch(module: str) -> bool:
         return module.partition(".")[0] in ("torch", "safetensors")
@@ -99,13 +99,13 @@ def start_ray(work: Callable[[str], None] | None = None, *, with_torch: bool = T
         )
         if not with_torch:
             sys.meta_path.insert(0, empty)
-        import raytransfer.on_ray
+        import raytransfer.on_ray.tuning
 
         if not with_torch:
             sys.meta_path.remove(empty)
             for name in filter(is_torch, list(sys.modules)):
                 del sys.modules[name]
-        raytransfer.on_ray.attempt = lambda spec, site, checkpoint_steps, stop: work(site.root)
+        raytransfer.on_ray.tuning.attempt = lambda spec, site, checkpoint_steps, stop: work(site.root)
 
     ray.init(
         **{"address": "local", **where},

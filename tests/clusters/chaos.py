@@ -23,15 +23,8 @@ from pathlib import Path
 from typing import Any
 
 SWEEP = Path(__file__).parents[2] / "sweeps" / "yosinski_grid.py"
-# Trials of a few seconds each that save their state often, so that kills find them with some.
-OPTIONS = [
-    "seeds=1",
-    "splits=2",
-    "n_layers=[1,2,3,4,5,6,7]",
-    "recipe.steps=600",
-    "recipe.evaluations=6",
-    "save_every_s=1",
-]
+# Trials that save their state often, so that kills find them with some.
+OPTIONS = ["seeds=1", "splits=3", "recipe.steps=200", "recipe.evaluations=4", "save_every_s=0.3"]
 KINDS = ("worker", "driver", "raylet", "machine", "notice")
 WEIGHTS = (5, 2, 1, 1, 1)
 MACHINES = 2
