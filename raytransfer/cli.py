@@ -3,7 +3,6 @@
 import importlib
 import logging
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -57,8 +56,6 @@ def main(script: str, description: str, kind: type[SweepConfig]) -> None:
     console = Console(highlight=False, markup=False)
     yaml = _yaml_of(Path(script))
     arguments = sys.argv[1:]
-    # A machine or a pod that is shut down says so by SIGTERM.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     flags = [argument for argument in arguments if argument.startswith("-")]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     logging.getLogger("raytransfer").addHandler(_ConsoleHandler(console))

@@ -1,6 +1,7 @@
 """Run what is missing of a plan: start Ray, hold the store, hand out, merge the rows."""
 
 import json
+import signal
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,8 @@ def _run(console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) 
 
 def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) -> bool:
     """Run on slots of Ray, or in this process; gives whether trials were left over."""
+    # A machine or a pod that is shut down says so by SIGTERM. Ray's own handler aborts the process.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     on_gpu = "GPU" in slots.per_trial if slots else torch.cuda.is_available()
     site = Site(
         sources=plan.sources,

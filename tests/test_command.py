@@ -145,14 +145,35 @@ def test_a_killed_worker_loses_nothing(undisturbed, command, environment, tmp_pa
     pd.testing.assert_frame_equal(rows[REPEATABLE], read_table(undisturbed[1], "trials")[REPEATABLE], check_exact=True)
 
 
-def test_interrupted_it_says_how_to_go_on(command, environment, tmp_path):
+def test_storage_that_fails_on_the_way_ends_the_sweep_with_one_line(undisturbed, command, environment, tmp_path):
+    store = Store(str(tmp_path / "out"))
+    process = subprocess.Popen(command(), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_trials(store, 3, process)
+    (tmp_path / "out").rename(tmp_path / "away")
+    (tmp_path / "out").touch()
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 3, output + error
+    assert re.fullmatch(r"error: .*/out/.*: .*Not a directory.*\n", error), error
+    assert "What finished is in the store" in output
+    assert "Traceback" not in output + error
+    (tmp_path / "out").unlink()
+    (tmp_path / "away").rename(tmp_path / "out")
+    there = len(finished(store))
+    assert 3 <= there < 24
+    assert f"24 trials, {24 - there} to run" in run(command("backend=in-process"), environment).stdout
+    rows = read_table(store, "trials")
+    pd.testing.assert_frame_equal(rows[REPEATABLE], read_table(undisturbed[1], "trials")[REPEATABLE], check_exact=True)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_says_how_to_go_on(command, environment, tmp_path, how):
     process = subprocess.Popen(
         command("recipe.steps=100"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     wait_for_trials(Store(str(tmp_path / "out")), 2, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     output, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, output + error
     assert "the same command goes on from there" in output
     assert "Traceback" not in output + error
 
