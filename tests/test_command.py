@@ -111,7 +111,7 @@ def _workers_below(driver):
         children = {int(pid) for pid, parent, _ in rows if int(parent) in family}
         grown = not children <= family
         family |= children
-    return [int(pid) for pid, _, args in rows if int(pid) in family and args.startswith("ray::_Worker")]
+    return [int(pid) for pid, _, args in rows if int(pid) in family and re.match(r"ray::\w+\.train", args)]
 
 
 def test_a_killed_driver_loses_nothing_and_repeats_nothing(undisturbed, command, environment, tmp_path):

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from raytransfer.errors import StorageError
@@ -43,6 +45,7 @@ def run_on_ray(run: Run, slots: Slots) -> None:
             tune.with_resources(_Worker, {kind.lower(): share for kind, share in slots.per_trial.items()}),
             tune_config=tune.TuneConfig(
                 search_alg=agenda,
+                scheduler=_FirstCome(),
                 num_samples=-1,  # until the searcher says that it is finished
                 reuse_actors=True,
             ),
@@ -175,6 +178,26 @@ class _Agenda(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         raise NotImplementedError("a sweep goes on by running its command again")
+
+
+class _FirstCome(FIFOScheduler):
+    """Lets a trial keep the process that starts for it.
+
+    Tune's own scheduler names the oldest trial that waits: a process that falls free is then given to that one, and the
+    one that was starting for it is killed. Where trials end sooner than a process starts, a new slot would run none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._named: set[str] = set()
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The oldest trial that waits and has not been named before, for which no process is starting yet."""
+        for trial in tune_controller.get_trials():
+            if trial.status == Trial.PENDING and trial.trial_id not in self._named:
+                self._named.add(trial.trial_id)
+                return trial
+        return None
 
 
 class _Starts(tune.Callback):

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -24,10 +25,11 @@ from typing import Any
 
 SWEEP = Path(__file__).parents[2] / "sweeps" / "yosinski_grid.py"
 # Trials that save their state often, so that kills find them with some.
-OPTIONS = ["seeds=1", "splits=3", "recipe.steps=200", "recipe.evaluations=4", "save_every_s=0.3"]
+OPTIONS = ["seeds=1", "splits=3", "recipe.steps=400", "recipe.evaluations=4", "save_every_s=0.5"]
 KINDS = ("worker", "driver", "raylet", "machine", "notice")
 WEIGHTS = (5, 2, 1, 1, 1)
 MACHINES = 2
+IN_A_TRIAL = re.compile(r"ray::\w+\.train")  # what Ray calls a process while it is in a method of Tune's
 NOTICE_S = 4.0
 LIMIT_S = 3600.0
 
@@ -113,9 +115,11 @@ class Chaos:
         """Kill as planned, each time when a trial runs, and wait for the sweep's end."""
         for kind, wait_s in plan:
             time.sleep(wait_s)
-            if not self._wait_for_worker():
+            done = None
+            while done is None and self._wait_for_trial():
+                done = self._kill(kind)
+            if done is None:
                 break
-            done = self._kill(kind)
             self._say(f"{time.monotonic() - self._started:6.0f} s  {kind:8} {done}")
             self.kills[kind] += 1
         code = self._driver.wait(LIMIT_S)
@@ -139,9 +143,10 @@ class Chaos:
             stderr=subprocess.STDOUT,
         )
 
-    def _wait_for_worker(self) -> bool:
+    def _wait_for_trial(self) -> bool:
+        """Whether a trial runs; none does any more when the sweep has ended."""
         deadline = time.monotonic() + 300
-        while not self._workers():
+        while not self._trials():
             if self._driver.poll() is not None:
                 return False
             if time.monotonic() > deadline:
@@ -149,23 +154,25 @@ class Chaos:
             time.sleep(0.2)
         return True
 
-    def _workers(self) -> list[int]:
-        """The processes on the cluster's machines that run trials."""
+    def _trials(self) -> list[int]:
+        """The processes on the cluster's machines that are in a trial at this moment."""
         raylets = {_raylet(node).pid for node in self._cluster.worker_nodes}
         listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
         rows = [line.split(None, 2) for line in listing.splitlines()]
-        return [int(pid) for pid, parent, args in rows if int(parent) in raylets and args.startswith("ray::_Worker")]
+        return [int(pid) for pid, parent, args in rows if int(parent) in raylets and IN_A_TRIAL.match(args)]
 
-    def _kill(self, kind: str) -> str:
+    def _kill(self, kind: str) -> str | None:
+        """Kill something of a kind; None if there is no longer any."""
         if kind == "worker":
             return self._kill_worker()
         return self._kill_driver() if kind == "driver" else self._kill_machine(kind)
 
-    def _kill_worker(self) -> str:
-        workers = self._workers()
-        if workers:
-            os.kill(workers[0], signal.SIGKILL)
-        return "in its trial" if workers else "had just ended"
+    def _kill_worker(self) -> str | None:
+        trials = self._trials()
+        if not trials:
+            return None
+        os.kill(trials[0], signal.SIGKILL)
+        return "in its trial"
 
     def _kill_driver(self) -> str:
         self._driver.kill()

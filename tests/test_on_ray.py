@@ -1,0 +1,139 @@
+"""What is handed to Ray Tune as machines come and go, without a Ray: how many trials, and which again."""
+
+import sys
+
+import pytest
+from conftest import Quiet
+
+from raytransfer.errors import StorageError, UserError
+from raytransfer.experiments.yosinski import make_plan
+from raytransfer.on_ray import Slots, tuning, wait_for_machines
+from raytransfer.store import Store, failures, publish_failure
+from raytransfer.sweep import Run
+from raytransfer.trial import Site
+
+cluster = sys.modules["raytransfer.on_ray.cluster"]  # the package has a function of that name
+
+
+class Watching(Quiet):
+    """An observer that lets trials die and fail, and notes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.dead, self.failures, self.sizes = [], {}, []
+
+    def died(self, trial):
+        self.dead.append(trial)
+
+    def failed(self, trial, reason, skipped):
+        self.failures[trial] = reason
+
+    def resized(self, slots):
+        self.sizes.append(slots)
+
+
+@pytest.fixture
+def machines(monkeypatch):
+    """A cluster that a test makes up."""
+    made_up = {"now": {"CPU": 2.0}, "most": {}, "gone": 0, "leave": False}
+    monkeypatch.setattr(cluster, "_resources", lambda: made_up["now"])
+    monkeypatch.setattr(cluster, "_could_become", lambda: made_up["most"])
+    monkeypatch.setattr(tuning, "machines_gone", lambda: made_up["gone"])
+    monkeypatch.setattr(tuning, "machines_leave", lambda: made_up["leave"])
+    monkeypatch.setattr(tuning, "_LOOK_S", 0.0)
+    return made_up
+
+
+@pytest.fixture
+def agenda(tiny, machines):
+    """What Tune asks for trials, of a sweep of two bases and their transfers; its run and its observer."""
+    config = tiny("treatments=[baseB,AnB]", "n_layers=[2]")
+    plan, store, observer = make_plan(config), Store(config.out), Watching()
+    store.create()
+    run = Run(plan.trials, Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9), observer)
+    made = tuning._Agenda(run, Slots(None, 1.0))
+    made.run, made.observer = run, observer
+    return made
+
+
+def first_of(work):
+    return tuning.from_json(work["trials"][0][0]).id
+
+
+def test_slots_are_cores_where_no_machine_has_or_will_have_a_gpu(machines):
+    slots = Slots(None, 0.25)
+    assert (slots.per_trial, slots.now(), slots.wanted_now()) == ({"CPU": 1.0}, 2, 2)
+    machines["now"] = {"CPU": 8.0, "GPU": 2.0}
+    slots = Slots(None, 0.25)
+    assert (slots.per_trial, slots.now()) == ({"GPU": 0.25}, 8)
+    assert Slots(3, 0.25).now() == 3
+
+
+def test_a_cluster_that_starts_machines_when_they_are_wanted_is_asked_for_all_it_may_have(machines):
+    machines["now"], machines["most"] = {"memory": 1e9}, {"CPU": 32, "GPU": 4}
+    wait_for_machines()
+    slots = Slots(None, 0.5)
+    assert (slots.per_trial, slots.now(), slots.wanted_now()) == ({"GPU": 0.5}, 0, 8)
+    assert Slots(5, 0.5).wanted_now() == 5
+    with pytest.raises(UserError, match=r"slots=9 must not exceed what is there: 8 slots of 0\.5 GPU"):
+        Slots(9, 0.5)
+
+
+def test_a_cluster_that_no_machine_joins_is_not_waited_for_without_end(machines, monkeypatch):
+    machines["now"] = {"memory": 1e9}
+    monkeypatch.setattr(cluster, "_JOIN_S", 0.0)
+    with pytest.raises(UserError, match="no machine with a CPU or GPU for trials joined the Ray cluster within 0 s"):
+        wait_for_machines()
+
+
+def test_as_many_trials_are_handed_out_as_there_are_slots_when_machines_join_and_leave(agenda, machines):
+    machines["now"] = {"CPU": 1.0}
+    assert agenda.suggest("a") is not None
+    assert agenda.suggest("b") is None
+    machines["now"] = {"CPU": 3.0}
+    assert agenda.suggest("b") is not None
+    assert agenda.suggest("c") is None  # the transfers wait for their bases
+    machines["now"] = {}
+    assert agenda.suggest("c") is None
+    assert agenda.observer.sizes == [1, 3, 0]
+
+
+def test_a_trial_has_begun_when_tune_has_found_a_slot(agenda):
+    trial = first_of(agenda.suggest("a"))
+    assert agenda.observer.begun == []
+    agenda.on_trial_start("a")
+    assert agenda.observer.begun == [trial]
+
+
+def test_a_process_may_die_three_times_and_a_machine_as_often_as_it_likes(agenda, machines):
+    trial = first_of(agenda.suggest("0"))
+    for attempt in range(10):  # machines
+        machines["gone"] += 1
+        agenda.on_trial_complete(str(attempt), error=True)
+        assert first_of(agenda.suggest(str(attempt + 1))) == trial
+    machines["leave"] = True
+    agenda.on_trial_complete("10", error=True)
+    machines["leave"] = False
+    for attempt in range(4):  # processes
+        assert agenda.observer.failures == {}
+        assert first_of(agenda.suggest(f"p{attempt}")) == trial
+        agenda.on_trial_complete(f"p{attempt}", error=True)
+    assert len(agenda.observer.dead) == 14
+    assert "its process died 4 times" in agenda.observer.failures[trial]
+    assert "its process died 4 times" in failures(agenda.run.site.store())[trial]
+
+
+def test_what_a_process_wrote_before_it_died_counts(agenda):
+    trial = first_of(agenda.suggest("a"))
+    publish_failure(agenda.run.site.store(), trial, "boom")
+    agenda.on_trial_complete("a", error=True)
+    assert agenda.observer.failures == {trial: "boom"}
+    assert agenda.observer.dead == []
+
+
+def test_a_sweep_whose_storage_is_gone_hands_out_nothing_more(agenda):
+    agenda.suggest("a")
+    agenda.on_trial_complete("a", {"abandon": "out=x: no room (on host)"})
+    with pytest.raises(StorageError, match=r"out=x: no room \(on host\)"):
+        agenda.suggest("b")
+    assert agenda.observer.failures == {}
