@@ -54,9 +54,9 @@ def _run(console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) 
     console.print("Starting Ray ...")
     from raytransfer.on_ray import Slots, cluster, wait_for_machines
 
-    with cluster():
+    with cluster() as may_grow:
         wait_for_machines()
-        slots = Slots(config.slots, _gpus_per_trial(console, plan, store, config))
+        slots = Slots(config.slots, _gpus_per_trial(console, plan, store, config), may_grow=may_grow)
         return _run_on(slots, console, plan, store, config)
 
 

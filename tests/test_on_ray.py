@@ -1,6 +1,7 @@
 """What is handed to Ray Tune as machines come and go, without a Ray: how many trials, and which again."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import Quiet
@@ -72,18 +73,32 @@ def test_slots_are_cores_where_no_machine_has_or_will_have_a_gpu(machines):
 def test_a_cluster_that_starts_machines_when_they_are_wanted_is_asked_for_all_it_may_have(machines):
     machines["now"], machines["most"] = {"memory": 1e9}, {"CPU": 32, "GPU": 4}
     wait_for_machines()
-    slots = Slots(None, 0.5)
+    slots = Slots(None, 0.5, may_grow=True)
     assert (slots.per_trial, slots.now(), slots.wanted_now()) == ({"GPU": 0.5}, 0, 8)
-    assert Slots(5, 0.5).wanted_now() == 5
-    with pytest.raises(UserError, match=r"slots=9 must not exceed what is there: 8 slots of 0\.5 GPU"):
-        Slots(9, 0.5)
+    assert Slots(5, 0.5, may_grow=True).wanted_now() == 5
 
 
-def test_a_cluster_that_no_machine_joins_is_not_waited_for_without_end(machines, monkeypatch):
-    machines["now"] = {"memory": 1e9}
+def test_more_slots_than_there_are_can_be_wanted_of_a_cluster_that_may_grow_alone(machines):
+    slots = Slots(9, 1.0, may_grow=True)
+    assert (slots.now(), slots.wanted_now()) == (2, 9)
+    with pytest.raises(UserError, match=r"slots=9 must not exceed what is there: 2 slots of 1 CPU"):
+        Slots(9, 1.0)
+
+
+def test_the_cluster_file_of_a_head_says_what_its_cluster_could_become(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_BOOTSTRAP", tmp_path / "none.yaml")
+    assert cluster._could_become() == {}
+    monkeypatch.setattr(cluster, "_BOOTSTRAP", Path(__file__).parent.parent / "cluster.yaml")
+    assert cluster._could_become() == {"CPU": 32, "GPU": 4}  # four machines of two kinds together
+
+
+def test_a_cluster_that_no_machine_joins_is_asked_for_one_and_not_waited_for_without_end(machines, monkeypatch):
+    machines["now"], asked = {"memory": 1e9}, []
     monkeypatch.setattr(cluster, "_JOIN_S", 0.0)
+    monkeypatch.setattr(cluster, "request_resources", lambda bundles: asked.append(bundles))
     with pytest.raises(UserError, match="no machine with a CPU or GPU for trials joined the Ray cluster within 0 s"):
         wait_for_machines()
+    assert asked == [[{"CPU": 1}]]
 
 
 def test_as_many_trials_are_handed_out_as_there_are_slots_when_machines_join_and_leave(agenda, machines):

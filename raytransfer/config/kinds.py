@@ -25,7 +25,8 @@ class SweepConfig:
         mode: cached (run what is missing, report what failed), retry (run what failed, too), force (run everything
             again) or read-only (run nothing, report what is there).
         backend: ray (many trials at once) or in-process (one after the other in this process, for debugging).
-        slots: Trials at once; null for as many as the machine or cluster holds.
+        slots: Trials at once; null for as many as the machine or cluster holds. On a cluster that starts machines when
+            they are wanted it says for how many trials.
         gpus_per_trial: GPU share of a slot where there are GPUs, or auto to measure first how many trials are best run
             side by side on one; without a GPU a slot is a CPU core.
         memory_gb: Memory of a slot, in 10^9 bytes, for its images on a GPU, which are streamed if they do not fit, and

@@ -5,15 +5,19 @@ import os
 import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
+import yaml
 
-# Ray has no public way to ask for these: which machines are being taken away, what the autoscaler may start, and the
-# address that the last cluster on this machine left.
+# Ray has no public way to ask for these: which machines are being taken away, and the address that the last cluster on
+# this machine left.
 from ray._private.state import state
 from ray._private.utils import read_ray_address
+from ray.autoscaler.sdk import request_resources
 
 from raytransfer.errors import UserError
 from raytransfer.packing import Packing, measure
@@ -23,14 +27,18 @@ from raytransfer.tasks import DataSource
 
 _CONNECT_S = 5.0
 _HOST_AND_PORT = re.compile(r"[^/]+:\d+")
-_JOIN_S = 300.0
+_JOIN_S = 1200.0  # a cloud may take minutes to give a machine, and that to install
+_BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves its cluster file on the head
 _LOOK_S = 2.0  # between looks at who is leaving
 _LOG = logging.getLogger("raytransfer")
 
 
 @contextmanager
-def cluster() -> Iterator[None]:
+def cluster() -> Iterator[bool]:
     """The Ray cluster this machine is part of (or ``RAY_ADDRESS`` names), else one of this machine alone.
+
+    Yields:
+        Whether it was there before, and so may grow.
 
     Raises:
         UserError: The address leads nowhere, or to a cluster of another version of Ray or Python.
@@ -55,7 +63,7 @@ def cluster() -> Iterator[None]:
             "Install the same versions on all machines (constraints.txt pins them)"
         ) from error
     try:
-        yield
+        yield (named or found) is not None and named != "local"
     finally:
         ray.shutdown()
 
@@ -75,30 +83,31 @@ class Slots:
     Args:
         wanted: As many as this at most, or None for all there are.
         gpus_per_trial: Share of a GPU that a trial takes; where there is no GPU it takes a CPU core.
+        may_grow: Whether more machines may join, so that more slots can be wanted than are there.
 
     Attributes:
         per_trial: What a trial takes.
 
     Raises:
-        UserError: More are wanted than the cluster can have, or no machine joined it in time.
+        UserError: More are wanted than there can be.
     """
 
-    def __init__(self, wanted: int | None, gpus_per_trial: float) -> None:
-        self._wanted = wanted
+    def __init__(self, wanted: int | None, gpus_per_trial: float, *, may_grow: bool = False) -> None:
+        self._wanted, self._may_grow = wanted, may_grow
         self._kind = "GPU" if has_gpus() else "CPU"
         self.per_trial = {self._kind: gpus_per_trial if self._kind == "GPU" else 1.0}
-        check_slots(wanted, int(self._most()), self.per_trial[self._kind], self._kind)
+        if not may_grow:
+            check_slots(wanted, int(_resources().get(self._kind, 0)), self.per_trial[self._kind], self._kind)
 
     def now(self) -> int:
         """How many run at once on the machines that are there."""
         return self._slots(_resources())
 
     def wanted_now(self) -> int:
-        """How many to ask for: a cluster that can grow does so where trials wait for a slot."""
+        """How many to ask for: a cluster that starts machines does so where trials wait for a slot."""
+        if self._may_grow and self._wanted is not None:
+            return self._wanted
         return max(self.now(), self._slots(_could_become()))
-
-    def _most(self) -> float:
-        return max(_resources().get(self._kind, 0), _could_become().get(self._kind, 0))
 
     def _slots(self, resources: Mapping[str, float]) -> int:
         there = slot_count(int(resources.get(self._kind, 0)), self.per_trial[self._kind])
@@ -106,19 +115,25 @@ class Slots:
 
 
 def wait_for_machines() -> None:
-    """Wait until the cluster has a machine that can run trials, or is one that starts them when they are wanted.
+    """Wait until the cluster has a machine that can run trials, or is known to start some when they are wanted.
 
     Raises:
-        UserError: None came within five minutes.
+        UserError: None came within 20 minutes.
     """
-    started, said = time.monotonic(), False
-    while not any({**_resources(), **_could_become()}.get(kind) for kind in ("CPU", "GPU")):
-        if time.monotonic() - started > _JOIN_S:
+    if _has_room():
+        return
+    _LOG.info("waiting for a machine to join the Ray cluster ...")
+    request_resources(bundles=[{"CPU": 1}])  # an autoscaler starts nothing that nobody wants
+    deadline = time.monotonic() + _JOIN_S
+    while not _has_room():
+        if time.monotonic() > deadline:
             raise UserError(f"no machine with a CPU or GPU for trials joined the Ray cluster within {_JOIN_S:.0f} s")
-        if not said:
-            _LOG.info("waiting for a machine to join the Ray cluster ...")
-            said = True
         time.sleep(1)
+    request_resources(bundles=[])
+
+
+def _has_room() -> bool:
+    return any(found.get(kind) for found in (_resources(), _could_become()) for kind in ("CPU", "GPU"))
 
 
 def has_gpus() -> bool:
@@ -152,8 +167,23 @@ def _resources() -> dict[str, float]:
 
 
 def _could_become() -> Mapping[str, float]:
-    """What they have when the cluster's autoscaler has started all it may; nothing where there is none."""
-    return state.get_max_resources_from_cluster_config() or {}
+    """What they have when all machines have been started that the cluster file of this head allows, as far as it says.
+
+    Ray itself does not tell. Where the file is not here, as on Kubernetes, the slots that are wanted say how many.
+    """
+    path = _BOOTSTRAP.expanduser()
+    if not path.exists():
+        return {}
+    config = yaml.safe_load(path.read_text())
+    workers = [kind for name, kind in config["available_node_types"].items() if name != config["head_node_type"]]
+    most: Counter[str] = Counter()
+    for resource in ("CPU", "GPU"):
+        left = config["max_workers"]
+        for kind in sorted(workers, key=lambda kind: -kind.get("resources", {}).get(resource, 0)):
+            count = min(left, kind.get("max_workers", 0))
+            most[resource] += count * kind.get("resources", {}).get(resource, 0)
+            left -= count
+    return most
 
 
 def machines_gone() -> int:

@@ -3,6 +3,11 @@
     python tests/clusters/s3_faults.py [--moto-python PATH]
 
 moto plays S3. It needs an environment of its own (``pip install 'moto[server]'``): --moto-python names its Python.
+
+It took 22 minutes on two cores that had other work, too. 74 trials: 166 s on a local folder; 321 s where 5% of 1340
+requests failed (17 cut after, 14 cut inside, 11 error, 11 slow down, 10 silence, 10 cut before) and S3 was away for
+60 s; where it stayed away the command ended 60 s later with exit code 3 and a line (patience_s=30), and went on when S3
+was back. A second driver was refused after 27 s; a killed one's store was taken over.
 """
 
 import argparse
@@ -151,7 +156,8 @@ def two_drivers(lab: Lab, reference: Store) -> None:
     first.process.wait()
     left = len(read_table(reference, "trials")) - finished_now(lab, "drivers")
     lab.check(left > 0, f"the first is killed, and {left} trials are left")
-    lab.check(wait_for(lambda: not processes_of(first.folder), 60), "none of its processes stays behind")
+    # Ray's workers end at once; two agents of its own look for them for a minute.
+    lab.check(wait_for(lambda: not processes_of(first.folder), 120), "none of its processes stays behind")
     lab.check_end(lab.start(out), 0)
     lab.check_complete(reference, "drivers")
 
