@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from pyarrow import fs
+from pyarrow import ArrowException, BufferReader, fs
 
 from raytransfer.errors import StorageError, UnreadableError, UserError
 from raytransfer.store import (
@@ -136,6 +136,28 @@ def test_a_third_of_requests_failing_before_or_after_they_are_done_changes_nothi
     assert trials["top1"].tolist() == [0.9] + 7 * [0.5]
     assert len(read_table(calm, "curves")) == 24
     assert torch.equal(load_checkpoint(store, "c", 3)["w"], weights["w"])
+
+
+def test_a_file_that_comes_back_empty_is_read_again(remote):
+    store, empty = remote(), []
+    store.write("x/y", b"content")
+    original = store.handler.open_input_file
+
+    def sometimes_nothing(path):
+        empty.append(1)
+        return BufferReader(b"") if len(empty) <= 3 else original(path)
+
+    store.handler.open_input_file = sometimes_nothing
+    assert store.read("x/y") == b"content"
+    assert len(empty) == 4
+
+
+def test_an_error_of_arrow_s_own_is_no_traceback(remote):
+    def refuse(moment):
+        raise ArrowException("DefaultAzureCredential failed")
+
+    with pytest.raises(StorageError, match="x/y: DefaultAzureCredential failed"):
+        remote(refuse).read("x/y")
 
 
 def test_an_outage_is_waited_for_and_said(remote, monkeypatch, caplog):

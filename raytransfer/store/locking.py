@@ -17,6 +17,7 @@ from raytransfer.store.root import Store
 
 _NAME = "lock.json"
 _BEAT_S = 15.0
+_BEAT_PATIENCE_S = 4.0  # a beat that is late is not worth a line
 _LOOK_S = 2.0
 _DEAD_AFTER_S = 120.0  # without a beat, of which the storage may have swallowed some
 _SETTLE_S = 2.0  # until the write of another driver that saw no lock either has arrived
@@ -80,7 +81,7 @@ class _Lease:
         """Let the next one in."""
         self._released.set()
         self._thread.join()
-        store = Store(self._store.root, patience_s=_BEAT_S)
+        store = Store(self._store.root, patience_s=_BEAT_PATIENCE_S)
         try:
             if self._owner_of(self._read(store)) == self._owner:
                 store.delete(_NAME)
@@ -101,7 +102,7 @@ class _Lease:
 
     def _renew(self) -> None:
         # A storage that does not answer is not waited for here: whoever needs it for a result does that.
-        store = Store(self._store.root, patience_s=_BEAT_S)
+        store = Store(self._store.root, patience_s=_BEAT_PATIENCE_S)
         while not self._released.wait(_BEAT_S):
             try:
                 found = self._read(store)

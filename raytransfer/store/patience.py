@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from pyarrow import ArrowException
+
 from raytransfer.errors import StorageError
 
 PATIENCE_S = 600.0
@@ -61,6 +63,8 @@ def patiently(do: Callable[[], Result], place: str, patience_s: float) -> Result
         except FileNotFoundError as error:
             if not _REFUSED.search(str(error)):  # a bucket that is not there
                 raise
+            raise StorageError(f"{place}: {first_line(error)}") from error
+        except ArrowException as error:  # as Azure's are that speak of credentials
             raise StorageError(f"{place}: {first_line(error)}") from error
         except OSError as error:
             waited_s = time.monotonic() - started

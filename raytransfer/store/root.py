@@ -20,6 +20,9 @@ from raytransfer.store.patience import PATIENCE_S, Result, first_line, patiently
 _VERSIONS = {"schema_version": SCHEMA_VERSION, "hash_version": HASH_VERSION}
 _MARK = "store.json"
 _CHECK_PATIENCE_S = 15.0  # at the start somebody is waiting, and the address may be wrong
+# Where a connection breaks off in the middle of S3's answer on a file's size, pyarrow takes the size for 0. No file of a
+# store is empty.
+_LOOKS = 6
 _BESIDE = re.compile(r"\..+\.[0-9a-f]{32}")  # what a file is called until it is whole
 
 
@@ -166,8 +169,12 @@ class Store:
         """
 
         def read() -> bytes:
-            with self._fs.open_input_file(f"{self._path}/{name}") as stream:
-                content: bytes = stream.read()
+            content = b""
+            for _ in range(1 if self.is_local else _LOOKS):
+                with self._fs.open_input_file(f"{self._path}/{name}") as stream:
+                    content = stream.read()
+                if content:
+                    break
             return content
 
         return self._patiently(name, read)
