@@ -29,7 +29,7 @@ _CONNECT_S = 5.0
 _HOST_AND_PORT = re.compile(r"[^/]+:\d+")
 _JOIN_S = 1200.0  # a cloud may take minutes to give a machine, and that to install
 _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves its cluster file on the head
-_LOOK_S = 2.0  # between looks at who is leaving
+_LOOK_S = 5.0  # between a worker's looks at whether its machine is to leave
 _LOG = logging.getLogger("raytransfer")
 
 
@@ -204,7 +204,7 @@ class Leaving:
         self._next_look_s, self._answer = 0.0, False
 
     def __call__(self) -> bool:
-        """Look, every two seconds at most."""
+        """Look, every five seconds at most."""
         now = time.monotonic()
         if now >= self._next_look_s:
             self._answer = self._node in state.get_draining_nodes()

@@ -111,7 +111,7 @@ class _Agenda(Searcher):
         self._deaths: Counter[str] = Counter()
         self._store = run.site.store()
         self._finished_before = finished(self._store)
-        self._most, self._next_look_s = 0, 0.0
+        self._most, self._gone, self._next_look_s = 0, 0, 0.0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         if self._run.abandoned is not None:
@@ -127,7 +127,7 @@ class _Agenda(Searcher):
                 raise RuntimeError(f"{self._run.unfinished} trials wait for bases that nothing trains")
             return None
         self._running[trial_id] = trials
-        self._machines_gone[trial_id] = machines_gone()
+        self._machines_gone[trial_id] = self._gone
         work = [(to_json(self._run.specs[trial]), self._run.steps_to_keep(trial)) for trial in trials]
         return {"trials": work, "site": self._run.site}
 
@@ -136,6 +136,7 @@ class _Agenda(Searcher):
         if time.monotonic() >= self._next_look_s:
             self._run.resize(self._slots.now())
             self._most = min(self._slots.wanted_now(), _MOST_PENDING)
+            self._gone = machines_gone()
             self._next_look_s = time.monotonic() + _LOOK_S
 
     def on_trial_start(self, trial_id: str) -> None:

@@ -20,8 +20,8 @@ from raytransfer.store.patience import PATIENCE_S, Result, first_line, patiently
 _VERSIONS = {"schema_version": SCHEMA_VERSION, "hash_version": HASH_VERSION}
 _MARK = "store.json"
 _CHECK_PATIENCE_S = 15.0  # at the start somebody is waiting, and the address may be wrong
-# Where a connection breaks off in the middle of S3's answer on a file's size, pyarrow takes the size for 0. No file of a
-# store is empty.
+# Where a connection breaks off in the middle of S3's answer on a file's size, pyarrow takes the size for 0. But no file
+# of a store is empty.
 _LOOKS = 6
 _BESIDE = re.compile(r"\..+\.[0-9a-f]{32}")  # what a file is called until it is whole
 
