@@ -44,9 +44,8 @@ def cluster() -> Iterator[bool]:
         UserError: The address leads nowhere, or to a cluster of another version of Ray or Python.
     """
     named, found = os.environ.get("RAY_ADDRESS"), read_ray_address()
-    nowhere = UserError(f"RAY_ADDRESS={named} leads to no Ray cluster: start one there, or unset it")
-    if named and _HOST_AND_PORT.fullmatch(named) and not _answers(named):
-        raise nowhere  # Ray itself would try for many minutes
+    if named and _HOST_AND_PORT.fullmatch(named) and not _answers(named):  # Ray itself would try for many minutes
+        raise UserError(f"RAY_ADDRESS={named} leads to no Ray cluster: start one there, or unset it")
     if not named and found and not _answers(found):
         # What was killed leaves its address in a file.
         _LOG.info("no Ray answers at %s, where there was one: starting one of this machine alone", found)
@@ -54,7 +53,10 @@ def cluster() -> Iterator[bool]:
     try:
         ray.init(address=named, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
-        raise nowhere from error
+        raise UserError(
+            f"the Ray cluster at {named or found} does not let this machine in: start one there, or unset RAY_ADDRESS; "
+            "if it wants a token, set RAY_AUTH_MODE=token and copy its ~/.ray/auth_token here"
+        ) from error
     except RuntimeError as error:
         if "Version mismatch" not in str(error):
             raise
@@ -105,9 +107,9 @@ class Slots:
 
     def wanted_now(self) -> int:
         """How many to ask for: a cluster that starts machines does so where trials wait for a slot."""
-        if self._may_grow and self._wanted is not None:
-            return self._wanted
-        return max(self.now(), self._slots(_could_become()))
+        if not self._may_grow:
+            return self.now()
+        return self._wanted or max(self.now(), self._slots(_could_become()))
 
     def _slots(self, resources: Mapping[str, float]) -> int:
         there = slot_count(int(resources.get(self._kind, 0)), self.per_trial[self._kind])
