@@ -94,26 +94,6 @@ def wait_for_trials(store, count, process):
         time.sleep(0.02)
 
 
-def worker_of(driver):
-    """A process of Ray's below a driver that runs trials."""
-    deadline = time.monotonic() + 60
-    while not (workers := _workers_below(driver)):
-        assert time.monotonic() < deadline, "no worker runs"
-        time.sleep(0.1)
-    return workers[0]
-
-
-def _workers_below(driver):
-    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listing.splitlines()]
-    family, grown = {driver}, True
-    while grown:
-        children = {int(pid) for pid, parent, _ in rows if int(parent) in family}
-        grown = not children <= family
-        family |= children
-    return [int(pid) for pid, _, args in rows if int(pid) in family and re.match(r"ray::\w+\.train", args)]
-
-
 def test_a_killed_driver_loses_nothing_and_repeats_nothing(undisturbed, command, environment, tmp_path):
     store = Store(str(tmp_path / "out"))
     for count in (1, 9):
@@ -131,18 +111,6 @@ def test_a_killed_driver_loses_nothing_and_repeats_nothing(undisturbed, command,
     pd.testing.assert_frame_equal(rows[REPEATABLE], read_table(undisturbed[1], "trials")[REPEATABLE], check_exact=True)
     last = pd.Timestamp(max(before.values()), tz="UTC")
     assert (rows["finished_at"] <= last).sum() >= len(before)  # their rows are the first ones, not later repeats
-
-
-def test_a_killed_worker_loses_nothing(undisturbed, command, environment, tmp_path):
-    store = Store(str(tmp_path / "out"))
-    process = subprocess.Popen(command(), env=environment, stdout=subprocess.PIPE, text=True)
-    for count in (2, 7):
-        wait_for_trials(store, count, process)
-        os.kill(worker_of(process.pid), signal.SIGKILL)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
-    rows = read_table(store, "trials")
-    pd.testing.assert_frame_equal(rows[REPEATABLE], read_table(undisturbed[1], "trials")[REPEATABLE], check_exact=True)
 
 
 def test_storage_that_fails_on_the_way_ends_the_sweep_with_one_line(undisturbed, command, environment, tmp_path):

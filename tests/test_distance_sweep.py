@@ -307,7 +307,8 @@ def test_the_time_left_counts_measurements_of_a_batch_once(tiny, monkeypatch):
     scores = {trial: spec for trial, spec in plan.trials.items() if isinstance(spec, ScoreSpec) and spec.n_layers == 2}
     clock = iter([0.0, 10.0, 10.0, *[30.0] * 100])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    bar = progress.ProgressBar(Console(quiet=True), plan.cells, scores, slots=1)
+    bar = progress.ProgressBar(Console(quiet=True), plan.cells, scores)
+    bar.resized(1)
     one, other, *rest = scores
     bar.started([one, other])
     bar.finished(one)

@@ -61,10 +61,10 @@ def run_training(
     task = load_task(site.dataset(spec.task.fingerprint), spec.task)
     data = DeviceData(task, spec.recipe, device, site.memory_bytes)
     network = prepare(spec, store, data)
-    state = _left_state(spec, store, network, data, checkpoint_steps)
+    left = load_state(store, spec.id)
+    state = None if left is None else _state_of(left, spec, store, network, data, checkpoint_steps)
     before = state.wall_time_s if state is not None else 0.0
-
-    saved = state is not None
+    saved = left is not None
 
     def elapsed() -> float:
         return before + time.perf_counter() - started
@@ -93,13 +93,15 @@ def run_training(
         delete_state(store, spec.id)  # after the row: killed in between, it leaves a state that nobody reads
 
 
-def _left_state(
-    spec: TrainingSpec, store: Store, network: Network, data: DeviceData, checkpoint_steps: frozenset[int]
+def _state_of(
+    content: bytes,
+    spec: TrainingSpec,
+    store: Store,
+    network: Network,
+    data: DeviceData,
+    checkpoint_steps: frozenset[int],
 ) -> TrainingState | None:
-    """The state that an earlier attempt left; None if there is none to go on from, said aloud where there was one."""
-    content = load_state(store, spec.id)
-    if content is None:
-        return None
+    """The state that an earlier attempt left; None, and said aloud, if one cannot go on from it."""
     stored = stored_steps(store, spec.id)
     try:
         state = TrainingState.from_bytes(content)
