@@ -25,8 +25,6 @@ from raytransfer.store.states import delete_state, load_state, save_state
 from raytransfer.training import DeviceData, Evaluation, Interrupted, TrainingState, train
 from raytransfer.trial import Site, attempt, run, training
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TOLD = "told to stop after step"
 DAMAGED = "no state of a training, or a damaged one"
 
