@@ -1,6 +1,6 @@
 """A sweep on a real Ray cluster of three hosts, of which one loses its power and another takes its place.
 
-    python tests/clusters/three_hosts.py           as root, on Linux; 19 minutes on two busy cores
+    python tests/clusters/three_hosts.py           as root, on Linux; 10 minutes on two busy cores
     python tests/clusters/three_hosts.py --keep    leaves logs, homes and both stores in a temporary folder
 
 The hosts are namespaces of this machine (hosts.py). The cluster is the one of sweeps/clusters/on_premise.yaml, brought
@@ -11,24 +11,24 @@ has one core. Then the same sweep runs undisturbed on one machine, and both stor
 Exits with 0 only if all checks hold. On two cores that had other work to do as well it printed:
 
         0 s  three hosts are up: head, one and two
-        9 s  ray up has started the head
-       27 s  one and two have joined, with a core each; the head trains nothing
-       29 s  without the token Ray answers nobody
-       63 s  ray submit runs a sweep of 74 trials; the first is done
-      144 s  two loses its power, with 20 trials done: one 10, two 10
-      207 s  the sweep notices: again a5c006fb4010f23f
-      217 s  three is up and has joined by ray start; 33 trials done
-      242 s  three has finished its first trial; 37 done
-      397 s  the sweep ends with exit code 0: one 44, three 20, two 10
-      413 s  ray down
-      525 s  no process of Ray is left on any host
-     1128 s  the same sweep has run on one machine, undisturbed
-     1128 s  yes  all 74 trials are done, with one row each
-     1128 s  yes  one, two and three have all finished trials
-     1128 s  yes  what was handed out again (1) was finished by others
-     1128 s  yes  rows equal those of the undisturbed sweep
-     1128 s  yes  learning curves equal
-     1128 s  yes  4 checkpoint files equal
+       11 s  ray up has started the head
+       28 s  one and two have joined, with a core each; the head trains nothing
+       28 s  without the token Ray answers nobody
+       57 s  ray submit runs a sweep of 74 trials; the first is done
+      142 s  two loses its power, with 20 trials done: one 10, two 10
+      204 s  the sweep notices: again a5c006fb4010f23f
+      216 s  three is up and has joined by ray start; 39 trials done
+      237 s  three has finished its first trial; 43 done
+      282 s  the sweep ends with exit code 0: one 48, three 16, two 10
+      295 s  ray down
+      406 s  no process of Ray is left on any host
+      597 s  the same sweep has run on one machine, undisturbed
+      597 s  yes  all 74 trials are done, with one row each
+      597 s  yes  one, two and three have all finished trials
+      597 s  yes  what was handed out again (1) was finished by others
+      597 s  yes  rows equal those of the undisturbed sweep
+      597 s  yes  learning curves equal
+      597 s  yes  4 checkpoint files equal
 """
 
 import os
