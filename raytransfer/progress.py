@@ -69,8 +69,9 @@ class ProgressBar:
 
     def finished(self, trial: str) -> None:
         """A trial finished."""
-        started, together = self._started.pop(trial)
-        self._seconds.setdefault(_kind(self._specs[trial]), []).append((time.monotonic() - started) / together)
+        if trial in self._started:  # else what a killed driver left running was quicker
+            started, together = self._started.pop(trial)
+            self._seconds.setdefault(_kind(self._specs[trial]), []).append((time.monotonic() - started) / together)
         self._drop(trial)
         for treatment, missing in list(self._missing.items()):
             missing.discard(trial)

@@ -5,11 +5,12 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_command import run, wait_for_trials, worker_of
+from test_command import run, wait_for_trials
 
 from raytransfer import schema
 from raytransfer.store import Store, read_table
@@ -41,6 +42,26 @@ def command(tmp_path, cache_dir):
 def environment():
     alone = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return alone | {"COLUMNS": "80"}
+
+
+def worker_of(driver):
+    """A process of Ray's below a driver that is in a trial."""
+    deadline = time.monotonic() + 60
+    while not (workers := _workers_below(driver)):
+        assert time.monotonic() < deadline, "no worker runs"
+        time.sleep(0.1)
+    return workers[0]
+
+
+def _workers_below(driver):
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines()]
+    family, grown = {driver}, True
+    while grown:
+        children = {int(pid) for pid, parent, _ in rows if int(parent) in family}
+        grown = not children <= family
+        family |= children
+    return [int(pid) for pid, _, args in rows if int(pid) in family and re.match(r"ray::\w+\.train", args)]
 
 
 def test_a_sweep_whose_worker_is_killed_gives_what_an_undisturbed_one_gives(command, environment, tmp_path):
