@@ -1,7 +1,7 @@
 """Errors that a user can mend."""
 
 
-class UserError(ValueError):
+class UserError(Exception):
     """What the user asked for cannot be done; the message names the value, the rule and the choices.
 
     A command prints it as one line and exits with code 2, before any training starts.

@@ -15,9 +15,11 @@ import torch
 from pyarrow import ArrowException, BufferReader, fs
 
 from raytransfer.errors import StorageError, UnreadableError, UserError
+from raytransfer.running import _kept_packing
 from raytransfer.store import (
     Store,
     compact,
+    failure,
     failures,
     finished,
     load_checkpoint,
@@ -26,6 +28,7 @@ from raytransfer.store import (
     mend,
     patience,
     publish,
+    publish_failure,
     read_table,
     save_checkpoint,
 )
@@ -401,3 +404,15 @@ def test_an_outage_does_not_cost_a_driver_its_lock(remote, quick, monkeypatch):
 
 def test_rows_can_be_read_with_pandas_while_a_sweep_runs(full):
     assert len(pd.read_parquet(full.place("trials"))) == 3
+
+
+def test_storage_that_does_not_answer_is_never_taken_for_damage_or_for_nothing(remote):
+    down = []
+    store = remote(lambda moment: AWS.format("NETWORK_CONNECTION") if down else None, patience_s=0.05)
+    store.create()
+    publish_failure(store, "x", "boom")
+    store.handler.open_input_file = lambda path: store.handler._maybe("before")
+    down.append(1)
+    for ask in (store._mark, lambda: failure(store, "x"), lambda: _kept_packing(store)):
+        with pytest.raises(StorageError, match="has not answered for"):
+            ask()

@@ -57,7 +57,7 @@ class Store:
         try:
             # Opening can ask the storage for its region.
             self._fs, self._path = patiently(lambda: _opened(self.root), f"out={root}", _CHECK_PATIENCE_S)
-        except (ArrowException, OSError, ValueError) as error:
+        except (StorageError, ArrowException, OSError, ValueError) as error:
             raise UserError(f"out={root} is no place for a store: {first_line(error)}") from error
 
     @property
