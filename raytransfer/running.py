@@ -9,8 +9,9 @@ import torch
 from rich.console import Console
 
 from raytransfer.config import SweepConfig, TrainingConfig
-from raytransfer.plan import Backlog, Cell, Plan, backlog
+from raytransfer.plan import Cell, Plan, backlog
 from raytransfer.progress import ProgressBar
+from raytransfer.specs import TrialSpec
 from raytransfer.store import Store, clear_failures, compact, delete_state, lock
 from raytransfer.sweep import Run, run_in_process
 from raytransfer.trial import Site
@@ -39,16 +40,17 @@ def run_missing(console: Console, plan: Plan[Cell], store: Store, config: SweepC
         StorageError: The storage failed on the way.
     """
     for _ in range(_PASSES):
-        if _run(console, plan, store, config):
+        run = _run(console, plan, store, config)
+        if run.unfinished:
             return True
         config = replace(config, mode="cached")
-        if not (left := backlog(plan, store, config.mode).to_run):
+        if not run.failures or not (left := backlog(plan, store, config.mode).to_run):
             break
         console.print(f"{len(left)} trials are still to run: weights that they read are trained anew")
     return False
 
 
-def _run(console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) -> bool:
+def _run(console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) -> Run:
     if config.backend == "in-process":
         return _run_on(None, console, plan, store, config)
     console.print("Starting Ray ...")
@@ -60,8 +62,8 @@ def _run(console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) 
         return _run_on(slots, console, plan, store, config)
 
 
-def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) -> bool:
-    """Run on slots of Ray, or in this process; gives whether trials were left over."""
+def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) -> Run:
+    """Run on slots of Ray, or in this process."""
     # A machine or a pod that is shut down says so by SIGTERM. Ray's own handler aborts the process.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     on_gpu = "GPU" in slots.per_trial if slots else torch.cuda.is_available()
@@ -76,14 +78,14 @@ def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell], store: St
     )
     with lock(store) as lost:
         todo = _cleared(plan, store, config.mode)
-        console.print(f"Running {len(todo.to_run)} trials, {slots.now() if slots else 1} at once, on {site.device}")
+        console.print(f"Running {len(todo)} trials, {slots.now() if slots else 1} at once, on {site.device}")
         if on_gpu:
             _print_streaming(console, plan, config)
         elif isinstance(config, TrainingConfig):
             print_slow_arithmetic(console, config)
-        with ProgressBar(console, plan.cells, todo.to_run) as progress:
+        with ProgressBar(console, plan.cells, todo) as progress:
             keep = isinstance(config, TrainingConfig) and config.checkpoints == "all"
-            run = Run(todo.to_run, site, progress, keep_checkpoints=keep, lost=lost)
+            run = Run(todo, site, progress, keep_checkpoints=keep, lost=lost)
             if slots:
                 from raytransfer.on_ray import run_on_ray
 
@@ -91,15 +93,15 @@ def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell], store: St
             else:
                 run_in_process(run)
         compact(store)
-    return run.unfinished > 0
+    return run
 
 
-def _cleared(plan: Plan[Cell], store: Store, mode: str) -> Backlog:
+def _cleared(plan: Plan[Cell], store: Store, mode: str) -> dict[str, TrialSpec]:
     """What is to run, looked up again, for another driver may have been at work until now; its traces are removed."""
     store.delete_unfinished()
-    todo = backlog(plan, store, mode)
-    clear_failures(store, todo.to_run)
-    for trial in todo.to_run if mode in ("force", "retry") else ():
+    todo = backlog(plan, store, mode).to_run
+    clear_failures(store, todo)
+    for trial in todo if mode in ("force", "retry") else ():
         delete_state(store, trial)  # what failed may have failed for it
         if mode == "force":  # else trials would start from the checkpoints of the time before
             store.delete_folder(f"checkpoints/{trial}")

@@ -49,6 +49,9 @@ class Run:
         observer: Who is told.
         keep_checkpoints: Whether every training keeps its last weights, and no checkpoint is deleted.
         lost: Tells why the store is this sweep's no longer, and None as long as it is.
+
+    Attributes:
+        failures: How many trials have failed.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class Run:
         self._readers = Counter((training.id, step) for spec in specs.values() for training, step in needs(spec))
         self._under_way: set[str] = set()
         self._died: set[str] = set()
-        self._looked, self._slots = 0.0, 0
+        self._looked, self._slots, self.failures = 0.0, 0, 0
         self._abandoned, self._lost = "", lost
 
     @property
@@ -148,6 +151,7 @@ class Run:
             self._drop_read(self.specs[trial])
             self._drop_read_already(trial)
         else:
+            self.failures += 1
             self._observer.failed(trial, reason, self._agenda.fail(trial))
 
     def _drop_read(self, spec: TrialSpec) -> None:

@@ -98,6 +98,7 @@ class Slots:
         self._wanted, self._may_grow = wanted, may_grow
         self._kind = "GPU" if has_gpus() else "CPU"
         self.per_trial = {self._kind: gpus_per_trial if self._kind == "GPU" else 1.0}
+        self._most = self._slots(_could_become()) if may_grow else 0
         if not may_grow:
             check_slots(wanted, int(_resources().get(self._kind, 0)), self.per_trial[self._kind], self._kind)
 
@@ -107,9 +108,9 @@ class Slots:
 
     def wanted_now(self) -> int:
         """How many to ask for: a cluster that starts machines does so where trials wait for a slot."""
-        if not self._may_grow:
-            return self.now()
-        return self._wanted or max(self.now(), self._slots(_could_become()))
+        if self._may_grow and self._wanted is not None:
+            return self._wanted
+        return max(self.now(), self._most)
 
     def _slots(self, resources: Mapping[str, float]) -> int:
         there = slot_count(int(resources.get(self._kind, 0)), self.per_trial[self._kind])
@@ -126,12 +127,16 @@ def wait_for_machines() -> None:
         return
     _LOG.info("waiting for a machine to join the Ray cluster ...")
     request_resources(bundles=[{"CPU": 1}])  # an autoscaler starts nothing that nobody wants
-    deadline = time.monotonic() + _JOIN_S
-    while not _has_room():
-        if time.monotonic() > deadline:
-            raise UserError(f"no machine with a CPU or GPU for trials joined the Ray cluster within {_JOIN_S:.0f} s")
-        time.sleep(1)
-    request_resources(bundles=[])
+    try:
+        deadline = time.monotonic() + _JOIN_S
+        while not _has_room():
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"no machine with a CPU or GPU for trials joined the Ray cluster within {_JOIN_S:.0f} s"
+                )
+            time.sleep(1)
+    finally:
+        request_resources(bundles=[])  # Ray remembers the wish, and would keep a machine for nobody
 
 
 def _has_room() -> bool:

@@ -24,7 +24,6 @@ from raytransfer.training import Interrupted
 from raytransfer.trial import Site, attempt
 
 _RETRIES = 3  # of a trial whose process died
-_MOST_PENDING = 10_000
 _LOOK_S = 2.0  # between looks at the cluster's size
 
 
@@ -39,7 +38,7 @@ def run_on_ray(run: Run, slots: Slots) -> None:
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is told by the observer
     agenda = _Agenda(run, slots)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_MOST_PENDING)  # the agenda hands out no more than it wants to
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "10000"  # none that matters: the agenda hands out what it wants to run
     with tempfile.TemporaryDirectory(prefix="raytransfer-tune-") as unread:  # Tune's own state
         tuner = tune.Tuner(
             tune.with_resources(_Worker, {kind.lower(): share for kind, share in slots.per_trial.items()}),
@@ -135,7 +134,7 @@ class _Agenda(Searcher):
         """See whether machines joined or left."""
         if time.monotonic() >= self._next_look_s:
             self._run.resize(self._slots.now())
-            self._most = min(self._slots.wanted_now(), _MOST_PENDING)
+            self._most = self._slots.wanted_now()
             self._gone = machines_gone()
             self._next_look_s = time.monotonic() + _LOOK_S
 

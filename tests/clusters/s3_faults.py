@@ -4,7 +4,7 @@
 
 moto plays S3. It needs an environment of its own (``pip install 'moto[server]'``): --moto-python names its Python.
 
-It took 15 minutes on two cores that had other work, too. 74 trials: 93 s on a local folder; 205 s where 5% of 1,321
+Some 15 minutes on two cores that had other work, too. 74 trials: 93 s on a local folder; 205 s where 5% of 1,321
 requests failed (17 cut after, 13 cut inside, 11 error, 11 slow down, 10 silence, 10 cut before) and S3 was away for
 60 s; where it stayed away the command ended 42 s later with exit code 3 and a line (patience_s=30), and went on when S3
 was back. A second driver was refused after 26 s; a killed one's store was taken over.

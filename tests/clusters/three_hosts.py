@@ -42,12 +42,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 from hosts import CHECKOUT, SHARED, at_the_desk, furnish, start
+from stores import differences, rows_twice
 
-from raytransfer.schema import CURVES, TRIALS, Column
 from raytransfer.store import Store, read_table
 
 _HEAD, _ONE, _TWO, _THREE = (f"10.77.0.{last}" for last in (10, 11, 12, 13))
@@ -127,17 +125,23 @@ def _story() -> bool:
 
 
 def _check(code: int, disturbed: Path, undisturbed: Path) -> bool:
-    hosts, again = _hosts(disturbed), _again()
-    rows = [row for file in (disturbed / "trials").glob("*.parquet") for row in pq.read_table(file)["id"]]
+    hosts, again, store, reference = _hosts(disturbed), _again(), Store(str(disturbed)), Store(str(undisturbed))
+    checkpoints = [name for trial in reference.names("checkpoints") for name in reference.names(f"checkpoints/{trial}")]
+    found = differences(reference, store)
+
+    def same(what: str) -> bool:
+        return not any(line.startswith(what) for line in found)
+
     checks = {
-        f"all {_TRIALS} trials are done, with one row each": code == 0 and len(rows) == len(hosts) == _TRIALS,
+        f"all {_TRIALS} trials are done, with one row each": code == 0
+        and len(hosts) == _TRIALS
+        and not rows_twice(store),
         "one, two and three have all finished trials": set(hosts.values()) == {"one", "two", "three"},
         f"what was handed out again ({len(again)}) was finished by others": bool(again)
         and all(hosts[trial] != "two" for trial in again),
-        "rows equal those of the undisturbed sweep": _table(disturbed, TRIALS) == _table(undisturbed, TRIALS),
-        "learning curves equal": _table(disturbed, CURVES) == _table(undisturbed, CURVES),
-        f"{len(_checkpoints(undisturbed))} checkpoint files equal": bool(_checkpoints(undisturbed))
-        and _checkpoints(disturbed) == _checkpoints(undisturbed),
+        "rows equal those of the undisturbed sweep": same("row"),
+        "learning curves equal": same("curve"),
+        f"{len(checkpoints)} checkpoint files equal": bool(checkpoints) and same("checkpoints"),
     }
     for claim, holds in checks.items():
         _say(f"{'yes' if holds else 'NO '}  {claim}")
@@ -207,17 +211,6 @@ def _hosts(store: Path) -> dict[str, str]:
 
 def _by_host(store: Path) -> str:
     return ", ".join(f"{host} {count}" for host, count in sorted(Counter(_hosts(store).values()).items()))
-
-
-def _table(store: Path, columns: tuple[Column, ...]) -> pa.Table:
-    """What has to be the same whenever a sweep is run."""
-    rows = read_table(Store(str(store)), "trials" if columns is TRIALS else "curves")
-    return pa.Table.from_pandas(rows[[column.name for column in columns if column.repeatable]])
-
-
-def _checkpoints(store: Path) -> dict[str, bytes]:
-    folder = store / "checkpoints"
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.glob("*/*.safetensors")}
 
 
 def _start(name: str, command: list[str], environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
