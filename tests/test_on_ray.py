@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import Quiet
@@ -53,12 +54,13 @@ def agenda(tiny, machines):
     store.create()
     run = Run(plan.trials, Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9), observer)
     made = tuning._Agenda(run, Slots(None, 1.0))
+    made.add_configurations([SimpleNamespace(storage=None)])
     made.run, made.observer = run, observer
     return made
 
 
-def first_of(work):
-    return tuning.from_json(work["trials"][0][0]).id
+def first_of(handed):
+    return tuning.from_json(handed.config["trials"][0][0]).id
 
 
 def test_slots_are_cores_where_no_machine_has_or_will_have_a_gpu(machines):
@@ -103,52 +105,56 @@ def test_a_cluster_that_no_machine_joins_is_asked_for_one_and_not_waited_for_wit
 
 def test_as_many_trials_are_handed_out_as_there_are_slots_when_machines_join_and_leave(agenda, machines):
     machines["now"] = {"CPU": 1.0}
-    assert agenda.suggest("a") is not None
-    assert agenda.suggest("b") is None
+    assert agenda.next_trial() is not None
+    assert agenda.next_trial() is None
     machines["now"] = {"CPU": 3.0}
-    assert agenda.suggest("b") is not None
-    assert agenda.suggest("c") is None  # the transfers wait for their bases
+    assert agenda.next_trial() is not None
+    assert agenda.next_trial() is None  # the transfers wait for their bases
     machines["now"] = {}
-    assert agenda.suggest("c") is None
+    assert agenda.next_trial() is None
     assert agenda.observer.sizes == [1, 3, 0]
 
 
 def test_a_trial_has_begun_when_tune_has_found_a_slot(agenda):
-    trial = first_of(agenda.suggest("a"))
+    handed = agenda.next_trial()
     assert agenda.observer.begun == []
-    agenda.on_trial_start("a")
-    assert agenda.observer.begun == [trial]
+    agenda.on_trial_start(handed.trial_id)
+    assert agenda.observer.begun == [first_of(handed)]
 
 
 def test_a_process_may_die_three_times_and_a_machine_as_often_as_it_likes(agenda, machines):
-    trial = first_of(agenda.suggest("0"))
-    for attempt in range(10):  # machines
+    handed = agenda.next_trial()
+    trial = first_of(handed)
+    for _ in range(10):  # machines
         machines["gone"] += 1
-        agenda.on_trial_complete(str(attempt), error=True)
-        assert first_of(agenda.suggest(str(attempt + 1))) == trial
+        agenda.on_trial_complete(handed.trial_id, error=True)
+        handed = agenda.next_trial()
+        assert first_of(handed) == trial
     machines["leave"] = True
-    agenda.on_trial_complete("10", error=True)
+    agenda.on_trial_complete(handed.trial_id, error=True)
     machines["leave"] = False
-    for attempt in range(4):  # processes
+    for _ in range(4):  # processes
         assert agenda.observer.failures == {}
-        assert first_of(agenda.suggest(f"p{attempt}")) == trial
-        agenda.on_trial_complete(f"p{attempt}", error=True)
+        handed = agenda.next_trial()
+        assert first_of(handed) == trial
+        agenda.on_trial_complete(handed.trial_id, error=True)
     assert len(agenda.observer.dead) == 14
     assert "its process died 4 times" in agenda.observer.failures[trial]
     assert "its process died 4 times" in failures(agenda.run.site.store())[trial]
 
 
 def test_what_a_process_wrote_before_it_died_counts(agenda):
-    trial = first_of(agenda.suggest("a"))
+    handed = agenda.next_trial()
+    trial = first_of(handed)
     publish_failure(agenda.run.site.store(), trial, "boom")
-    agenda.on_trial_complete("a", error=True)
+    agenda.on_trial_complete(handed.trial_id, error=True)
     assert agenda.observer.failures == {trial: "boom"}
     assert agenda.observer.dead == []
 
 
 def test_a_sweep_whose_storage_is_gone_hands_out_nothing_more(agenda):
-    agenda.suggest("a")
-    agenda.on_trial_complete("a", {"abandon": "out=x: no room (on host)"})
+    handed = agenda.next_trial()
+    agenda.on_trial_complete(handed.trial_id, {"abandon": "out=x: no room (on host)"})
     with pytest.raises(StorageError, match=r"out=x: no room \(on host\)"):
-        agenda.suggest("b")
+        agenda.next_trial()
     assert agenda.observer.failures == {}

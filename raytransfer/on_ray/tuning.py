@@ -6,14 +6,14 @@ import os
 import platform
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import torch
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
-from ray.tune.search import Searcher
+from ray.tune.search import SearchAlgorithm
 
 from raytransfer.errors import StorageError
 from raytransfer.on_ray.cluster import Leaving, Slots, machines_gone, machines_leave
@@ -41,7 +41,7 @@ def run_on_ray(run: Run, slots: Slots) -> None:
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "10000"  # none that matters: the agenda hands out what it wants to run
     with tempfile.TemporaryDirectory(prefix="raytransfer-tune-") as unread:  # Tune's own state
         tuner = tune.Tuner(
-            tune.with_resources(_Worker, {kind.lower(): share for kind, share in slots.per_trial.items()}),
+            _Worker,
             tune_config=tune.TuneConfig(
                 search_alg=agenda,
                 scheduler=_FirstCome(),
@@ -50,7 +50,6 @@ def run_on_ray(run: Run, slots: Slots) -> None:
             ),
             run_config=tune.RunConfig(
                 storage_path=unread,
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 callbacks=[_Starts(agenda)],
                 verbose=0,
             ),
@@ -68,11 +67,12 @@ class _Worker(tune.Trainable):
     """A process on a slot that runs one trial after the other; measurements come several at once."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._work = config
+        self.reset_config(config)
         self._leaving = Leaving()
+        gc.freeze()  # imports stay: to look through them after each trial would take 0.1 s
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._work = new_config
+        self._work, self.config = new_config, {}  # Tune sends its config back with every result
         return True
 
     def step(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class _Worker(tune.Trainable):
             os._exit(0)  # else Tune would give this process the next trial
         finally:  # the process goes on with other trials
             gc.collect()
-            gc.freeze()  # what is left, mostly of imports, stays: looking through it each time would take 0.1 s
+            gc.freeze()  # so does what is left
         if site.device == "cuda":
             if any(
                 reason is not None for reason in reasons
@@ -99,11 +99,14 @@ class _Worker(tune.Trainable):
         return {"reasons": reasons, "done": True}
 
 
-class _Agenda(Searcher):
-    """Hands Tune the trials in the order of the run: a trial whose base is still training has to wait."""
+class _Agenda(SearchAlgorithm):
+    """Hands Tune the trials in the order of the run: a trial whose base is still training has to wait.
+
+    It makes them itself. From what a ``Searcher`` suggests Tune parses each trial out of a command line, which doubled
+    the driver's work.
+    """
 
     def __init__(self, run: Run, slots: Slots) -> None:
-        super().__init__()
         self._run, self._slots = run, slots
         self._running: dict[str, list[str]] = {}  # Tune's name of a trial -> ours
         self._machines_gone: dict[str, int] = {}  # Tune's name of a trial -> how many had left when it was handed out
@@ -111,12 +114,21 @@ class _Agenda(Searcher):
         self._store = run.site.store()
         self._finished_before = finished(self._store)
         self._most, self._gone, self._next_look_s = 0, 0, 0.0
+        self._storage: Any = None  # where Tune's trials keep what nobody reads
+        self._slot = tune.PlacementGroupFactory([dict(slots.per_trial)])
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+    def add_configurations(self, experiments: Any) -> None:
+        """Note where Tune wants its trials."""
+        (experiment,) = experiments
+        self._storage = experiment.storage
+
+    def next_trial(self) -> Trial | None:
+        """What a slot is to run next."""
         if self._run.abandoned is not None:
             raise StorageError(self._run.abandoned)  # ends Tune at once: results could not be stored
         if not self._run.unfinished:
-            return Searcher.FINISHED
+            self.set_finished()  # type: ignore[no-untyped-call]
+            return None
         self._look_at_cluster()
         if len(self._running) >= self._most:
             return None
@@ -125,10 +137,11 @@ class _Agenda(Searcher):
             if not self._running:  # Tune would poll for ever
                 raise RuntimeError(f"{self._run.unfinished} trials wait for bases that nothing trains")
             return None
-        self._running[trial_id] = trials
-        self._machines_gone[trial_id] = self._gone
         work = [(to_json(self._run.specs[trial]), self._run.steps_to_keep(trial)) for trial in trials]
-        return {"trials": work, "site": self._run.site}
+        handed = _Trial({"trials": work, "site": self._run.site}, self._slot, self._storage)
+        self._running[handed.trial_id] = trials
+        self._machines_gone[handed.trial_id] = self._gone
+        return handed
 
     def _look_at_cluster(self) -> None:
         """See whether machines joined or left."""
@@ -173,11 +186,29 @@ class _Agenda(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher, which it must never go on from
 
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: what is done stands in the store."""
 
-    def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError("a sweep goes on by running its command again")
+class _Trial(Trial):
+    """A trial of Tune's without what nobody reads here: statistics of its results, and its state for a restart.
+
+    With them, and with the class it runs looked up in Ray's own store three times, 10,000 trials took half a gigabyte
+    of the driver.
+    """
+
+    def __init__(self, work: dict[str, Any], slot: tune.PlacementGroupFactory, storage: Any) -> None:
+        # A stub does not look its class up.
+        super().__init__(_Worker.__name__, config=work, placement_group_factory=slot, storage=storage, stub=True)
+
+    def get_trainable_cls(self) -> type[_Worker]:
+        """What it runs."""
+        return _Worker
+
+    def update_last_result(self, result: dict[str, Any]) -> None:
+        """Keep the result, which ``on_trial_complete`` gets."""
+        self.run_metadata.last_result = result
+
+    def get_json_state(self) -> tuple[str, str]:
+        """Nothing: a sweep goes on from the store."""
+        return "{}", "{}"
 
 
 class _FirstCome(FIFOScheduler):
@@ -189,13 +220,17 @@ class _FirstCome(FIFOScheduler):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._named: set[str] = set()
+        self._unnamed: deque[Trial] = deque()
 
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Note a trial that waits."""
+        self._unnamed.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The oldest trial that waits and has not been named before, for which no process is starting yet."""
-        for trial in tune_controller.get_trials():
-            if trial.status == Trial.PENDING and trial.trial_id not in self._named:
-                self._named.add(trial.trial_id)
+        while self._unnamed:
+            trial = self._unnamed.popleft()
+            if trial.status == Trial.PENDING:
                 return trial
         return None
 
