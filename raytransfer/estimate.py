@@ -22,6 +22,7 @@ from raytransfer.training import (
     evaluation_steps,
     fastest,
     reusable_stages,
+    use_one_core,
 )
 from raytransfer.trial import Site, run, untrained
 
@@ -54,7 +55,7 @@ def trial_seconds(specs: Iterable[TrialSpec], plan: Plan[Cell], device: str, mem
     Returns:
         Seconds by trial identity.
     """
-    torch.set_num_threads(1)
+    use_one_core()
     costs: dict[tuple[int, int, int], _Cost] = {}
     tasks: dict[TaskSpec, TaskData] = {}
     measurements: dict[tuple[str, str, int], list[MeasureSpec]] = {}

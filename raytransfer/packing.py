@@ -15,7 +15,7 @@ import torch
 from raytransfer.networks import train_mode
 from raytransfer.specs import PretrainSpec, from_json, to_json
 from raytransfer.tasks import DataSource, load_task, open_fingerprint
-from raytransfer.training import DeviceData, Step, evaluate, evaluation_inputs, fastest
+from raytransfer.training import DeviceData, Step, evaluate, evaluation_inputs, fastest, use_one_core
 from raytransfer.trial import device_name, untrained
 
 _MOST = 8
@@ -184,7 +184,7 @@ def _main(asked: IO[str], answer: IO[str]) -> None:
     request = json.loads(asked.readline())
     spec, device = from_json(request["spec"]), torch.device(request["device"])
     assert isinstance(spec, PretrainSpec)
-    torch.set_num_threads(1)
+    use_one_core()
     task = load_task(open_fingerprint(DataSource(**request["source"]), spec.task.fingerprint), spec.task)
     data = DeviceData(task, spec.recipe, device, request["memory_bytes"])
     network = untrained(spec, data)

@@ -1,4 +1,8 @@
+import platform
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -339,3 +343,35 @@ def test_a_gpu_trains_as_a_cpu_does(memory_bytes, frozen):
         weights.append({name: tensor.cpu() for name, tensor in states(network).items()})
     for name, tensor in weights[0].items():
         torch.testing.assert_close(weights[1][name], tensor, rtol=1e-2, atol=1e-3)  # 20 recorded or eager steps alike
+
+
+def in_a_new_process(code):
+    """The words that a Python of its own prints, which has this file's names."""
+    start = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_training import *\n"
+    return subprocess.run(
+        [sys.executable, "-c", start + code], check=True, capture_output=True, text=True
+    ).stdout.split()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator than glibc's")
+def test_memory_that_was_freed_is_there_for_the_next_batch():
+    (faults,) = in_a_new_process("""
+import resource
+from raytransfer.training import use_one_core
+
+use_one_core()
+network, data = net(channels=3, side=32), device_data(task(count=500, channels=3, side=32), RECIPE)
+faults = []
+for _ in range(6):  # each with outputs of 65 MB, which are 16,000 pages
+    evaluate(network, data, EvaluationInputs(network, data, data.train, 0, keep=False), 0)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[-1] - faults[-3])
+""")
+    assert int(faults) < 1000
+
+
+def test_a_process_that_trains_does_without_pytorch_s_compiler():
+    steps, compiler = in_a_new_process("""
+print(train(net(), device_data(task(), RECIPE), frozen=0, seed=0).curve[-1].step, "torch._dynamo" in sys.modules)
+""")
+    assert (steps, compiler) == (str(RECIPE.steps), "False")

@@ -1,5 +1,6 @@
 """The training loop and what makes it fast: plain PyTorch that knows neither Ray nor disks."""
 
+from raytransfer.training.core import use_one_core
 from raytransfer.training.frozen import EvaluationInputs, FrozenOutputs, evaluation_inputs, reusable_stages
 from raytransfer.training.images import DeviceData, image_bytes
 from raytransfer.training.loop import SAVE_EVERY_S, Outcome, evaluate, stream_seed, train
@@ -27,4 +28,5 @@ __all__ = [
     "reusable_stages",
     "stream_seed",
     "train",
+    "use_one_core",
 ]

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import nn
 from torch.nn import functional
+from torch.optim.sgd import sgd
 
 from raytransfer.networks import Network, trainable
 from raytransfer.training.frozen import BatchSource
@@ -26,68 +28,101 @@ class Step:
 
     def __init__(self, network: Network, data: DeviceData, source: BatchSource) -> None:
         self._network, self._data, self._source = network, data, source
-        self._on_gpu = data.device.type == "cuda"
-        self._optimizer = self._sgd()
-        self.loss_sum = torch.zeros((), device=data.device)
-
-    def _sgd(self) -> torch.optim.Optimizer:
-        recipe = self._data.recipe
-        groups: dict[bool, list[torch.nn.Parameter]] = {False: [], True: []}
-        for name, parameter in trainable(self._network):
-            groups[name.endswith(".bias")].append(parameter)
-        decays = {False: recipe.weight_decay, True: recipe.weight_decay * recipe.bias_decay_multiplier}
-        return torch.optim.SGD(
-            [
-                # On a GPU the rate is a tensor there: a recorded step reads it each time.
-                {
-                    "params": groups[bias],
-                    "weight_decay": decays[bias],
-                    "lr": torch.zeros(()).cuda() if self._on_gpu else 0.0,
-                }
-                for bias in (False, True)
-            ],
-            momentum=recipe.momentum,
-            fused=True,
+        recipe, named = data.recipe, trainable(network)
+        weights = [(name, parameter) for name, parameter in named if not name.endswith(".bias")]
+        biases = [(name, parameter) for name, parameter in named if name.endswith(".bias")]
+        self._groups = (
+            _Group(weights, data, rate_multiplier=1.0, decay=recipe.weight_decay),
+            _Group(
+                biases,
+                data,
+                rate_multiplier=recipe.bias_lr_multiplier,
+                decay=recipe.weight_decay * recipe.bias_decay_multiplier,
+            ),
         )
+        self.loss_sum = torch.zeros((), device=data.device)
 
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of the coming steps."""
-        for group, multiplier in zip(
-            self._optimizer.param_groups, (1.0, self._data.recipe.bias_lr_multiplier), strict=True
-        ):
-            if self._on_gpu:
-                group["lr"].fill_(rate * multiplier)
-            else:
-                group["lr"] = rate * multiplier
+        for group in self._groups:
+            group.set_rate(rate)
 
     def momentum(self) -> dict[str, torch.Tensor]:
         """The momentum buffers by the name of their parameter: none before the first step."""
-        buffers = {
-            name: self._optimizer.state.get(parameter, {}).get("momentum_buffer")
-            for name, parameter in trainable(self._network)
+        return {
+            name: buffer
+            for group in self._groups
+            for name, buffer in zip(group.names, group.momentum, strict=True)
+            if buffer is not None
         }
-        return {name: buffer for name, buffer in buffers.items() if buffer is not None}
 
     def set_momentum(self, buffers: Mapping[str, torch.Tensor]) -> None:
         """Copy momentum buffers, by the name of their parameter, in before the first step.
 
-        Each gets the memory layout of its parameter: the fused optimiser goes through both as they lie in memory.
+        Each gets the memory layout of its parameter: the fused kernel goes through both as they lie in memory.
         """
-        parameters = dict(trainable(self._network))
-        for name, buffer in buffers.items():
-            parameter = parameters[name]
-            self._optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+        for group in self._groups:
+            group.momentum = [
+                torch.empty_like(parameter).copy_(buffers[name]) if name in buffers else None
+                for name, parameter in zip(group.names, group.parameters, strict=True)
+            ]
 
     def __call__(self, sent: tuple[torch.Tensor, ...]) -> None:
         """Train on what the source's ``fetch`` sent."""
         inputs, labels = self._source.inputs(sent)
-        self._optimizer.zero_grad(set_to_none=True)
+        for group in self._groups:
+            group.forget_gradients()
         with self._data.autocast():
             logits = self._network.through(inputs, start=self._source.stages_done)
         loss = functional.cross_entropy(logits.float(), labels)
         loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        for group in self._groups:
+            group.step()
         self.loss_sum += loss.detach()
+
+
+class _Group:
+    """Parameters of one learning rate and one decay.
+
+    PyTorch's ``SGD`` as a function: the class of that name imports PyTorch's compiler, a second and 80 MB of every
+    process.
+    """
+
+    def __init__(
+        self, named: list[tuple[str, nn.Parameter]], data: DeviceData, *, rate_multiplier: float, decay: float
+    ) -> None:
+        self.names = [name for name, _ in named]
+        self.parameters: list[torch.Tensor] = [parameter for _, parameter in named]
+        self.momentum: list[torch.Tensor | None] = [None] * len(named)
+        self._rate_multiplier, self._decay, self._momentum_factor = rate_multiplier, decay, data.recipe.momentum
+        # On a GPU the rate is a tensor there: a recorded step reads it each time.
+        self._rate: float | torch.Tensor = torch.zeros((), device=data.device) if data.device.type == "cuda" else 0.0
+
+    def set_rate(self, rate: float) -> None:
+        if isinstance(self._rate, torch.Tensor):
+            self._rate.fill_(rate * self._rate_multiplier)
+        else:
+            self._rate = rate * self._rate_multiplier
+
+    def forget_gradients(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        sgd(
+            self.parameters,
+            [parameter.grad for parameter in self.parameters if parameter.grad is not None],  # every one has one
+            self.momentum,
+            fused=True,
+            foreach=False,
+            lr=self._rate,
+            weight_decay=self._decay,
+            momentum=self._momentum_factor,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
 
 
 def fastest(step: Step, data: DeviceData) -> Callable[[tuple[torch.Tensor, ...]], None]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from raytransfer.errors import StorageError, UnreadableError
 from raytransfer.specs import DistanceSpec, MeasureSpec, ProbeSpec, SimulationSpec, TrialSpec
 from raytransfer.store import publish_failure
-from raytransfer.training import Interrupted, never
+from raytransfer.training import Interrupted, never, use_one_core
 from raytransfer.trial.site import Site, device_name
 from raytransfer.trial.training import prepare, run_training, training_seed, untrained
 
@@ -20,7 +20,7 @@ def run(
     checkpoint_steps: frozenset[int] = frozenset(),
     stop: Callable[[], bool] = never,
 ) -> None:
-    """Do what a spec says and publish what came out.
+    """Do what a spec says, on one core, and publish what came out.
 
     Args:
         spec: What to run.
@@ -31,6 +31,7 @@ def run(
     Raises:
         Interrupted: ``stop`` said so, and the training's state is saved.
     """
+    use_one_core()
     if not isinstance(spec, MeasureSpec):
         run_training(spec, site, checkpoint_steps, stop)
         return

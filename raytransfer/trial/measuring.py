@@ -34,7 +34,6 @@ _KEPT = 4  # images or outputs that a process keeps for the next trial
 def run_distance(spec: DistanceSpec, site: Site) -> None:
     """Measure how far apart two tasks are, and publish the row."""
     started = time.perf_counter()
-    torch.set_num_threads(1)
     source, target = (
         _sample(site, task, spec.probe, spec.n_layers, spec.images, spec.seed, spec.tree)
         for task in (spec.source, spec.target)
@@ -54,7 +53,6 @@ def run_distance(spec: DistanceSpec, site: Site) -> None:
 def run_score(spec: ScoreSpec, site: Site) -> None:
     """Score a network's outputs on a target task's training images, and publish the row."""
     started = time.perf_counter()
-    torch.set_num_threads(1)
     reads = SCORES[spec.measure].reads
     drawn = _draw(site, spec.task, spec.images, spec.seed)
     below_head = None if reads == "head" else spec.n_layers

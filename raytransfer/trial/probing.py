@@ -20,7 +20,6 @@ from raytransfer.trial.training import stored_network
 def run_probe(spec: ProbeSpec, site: Site) -> None:
     """Look at a network, in eval mode and in fp32 whatever the recipe's precision, and publish what was seen."""
     started = time.perf_counter()
-    torch.set_num_threads(1)
     readings = PROBES[spec.probe].function(_subject(spec, site))
     _publish(spec, site, readings, started)
 

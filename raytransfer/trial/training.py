@@ -40,8 +40,6 @@ def run_training(
 
     It goes on from the state that it left when it was stopped or killed, if it left one, to the same bits.
 
-    On a CPU it computes in one thread: slots are cores, and the same spec gives the same bits on any number of them.
-
     Args:
         spec: What to run.
         site: Where.
@@ -55,7 +53,6 @@ def run_training(
     started = time.perf_counter()
     if isinstance(spec, PretrainSpec):
         checkpoint_steps |= {spec.recipe.steps}
-    torch.set_num_threads(1)
     device = torch.device(site.device)
     store = site.store()
     task = load_task(site.dataset(spec.task.fingerprint), spec.task)

@@ -25,7 +25,7 @@ from raytransfer.experiments.yosinski import make_plan
 from raytransfer.networks import freeze_first, train_mode
 from raytransfer.specs import PretrainSpec, Recipe
 from raytransfer.tasks import TaskData, load_task
-from raytransfer.training import DeviceData, FrozenOutputs, Step, fastest
+from raytransfer.training import DeviceData, FrozenOutputs, Step, fastest, use_one_core
 from raytransfer.trial import untrained
 
 STEPS = 20
@@ -115,7 +115,7 @@ def kind(operation: str) -> str:
 
 def main() -> None:
     """Measure and print."""
-    torch.set_num_threads(1)
+    use_one_core()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     plan = make_plan(load_config(GridConfig, SWEEP.with_suffix(".yaml"), ["seeds=1", "splits=1", *sys.argv[1:]]))
     spec = plan.longest_base

@@ -31,7 +31,7 @@ from raytransfer.specs import PretrainSpec, TransferSpec, TrialSpec
 from raytransfer.store import Store, read_table
 from raytransfer.sweep import Run
 from raytransfer.tasks import DataSource, load_task, open_fingerprint
-from raytransfer.training import DeviceData, train
+from raytransfer.training import DeviceData, train, use_one_core
 from raytransfer.trial import Site, training_seed, untrained
 
 MEMORY_BYTES = 10**9
@@ -78,7 +78,7 @@ def _floor(
 def _bare(job: tuple[TrialSpec, DataSource, str, Weights | None]) -> Weights:
     """Train one network; gives a base's weights."""
     spec, source, device, base = job
-    torch.set_num_threads(1)
+    use_one_core()
     task = load_task(open_fingerprint(source, spec.task.fingerprint), spec.task)
     data = DeviceData(task, spec.recipe, torch.device(device), MEMORY_BYTES)
     network = untrained(spec, data)
