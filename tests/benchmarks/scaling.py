@@ -4,9 +4,9 @@
 
 On two cores, in ten minutes: 1.89 times the trials a second on two slots (1.17 to 1.93 of 3 runs; two plain loops at
 once do 1.87 times the steps of one, 0.64 to 2.01); 64 slots, in workers without torch, were asleep 99.1% of the time
-from when all workers were up, which took 63 s, until the last trial was handed out, in both of two runs; the driver then
-used a fifth of a core. Before trials were made for Tune by hand, and imports frozen before the first trial, it was 86 to
-91% in three runs: 64 workers looked through all their imports for garbage at once, after their first trial.
+from when all workers were up, which took 63 s, until the last trial was handed out, in both of two runs; the driver
+then used a fifth of a core. Before trials were made for Tune by hand, and imports frozen before the first trial, it
+was 86 to 91% in three runs: 64 workers looked through all their imports for garbage at once, after their first trial.
 """
 
 import argparse
