@@ -125,6 +125,12 @@ def _gpus_per_trial(console: Console, plan: Plan[Cell], store: Store, config: Sw
         kept = asdict(measure_packing(base, dict(plan.sources)[base.task.fingerprint], config.memory_bytes))
         store.write(_PACKING, json.dumps(kept).encode())
     console.print(f"gpus_per_trial=auto: {kept['reason']} ({kept['device']}{', MPS' if kept['mps'] else ''})")
+    if not kept["mps"]:
+        console.print(
+            "gpus_per_trial=auto: without NVIDIA's Multi-Process Service trials side by side take turns on the GPU. "
+            f"With it (nvidia-cuda-mps-control -d, before Ray starts) remove {_PACKING} of the store to measure again",
+            soft_wrap=True,
+        )
     return 1 / int(kept["trials_per_gpu"])
 
 

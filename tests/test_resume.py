@@ -130,11 +130,21 @@ def test_a_network_with_batch_norm_goes_on_to_the_bit(frozen):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("stops", [(2,), (8,)])  # before a step is recorded, and after
-@pytest.mark.parametrize("name", ["convnet8", "dropping"])
-def test_a_gpu_goes_on(name, stops):
-    setup = Setup(name, device="cuda", mirror=True, channels_last=True)
-    (_, expected), (_, found) = setup.train(setup.network()), setup.with_stops(stops)
-    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3)
+@pytest.mark.parametrize(
+    "setup",
+    [
+        Setup(device="cuda", mirror=True, channels_last=True),
+        Setup(device="cuda", mirror=True, channels_last=True, precision="bf16"),
+        Setup(device="cuda", mirror=True, channels_last=True, frozen=3),
+        Setup(device="cuda", pad_px=1, streamed=True),
+        Setup("dropping", device="cuda", mirror=True, channels_last=True),
+        Setup("resnet18", device="cuda", side=32, batch_size=4, channels_last=True),
+    ],
+    ids=lambda setup: f"{setup.name}-{setup.frozen}" if isinstance(setup, Setup) else None,
+)
+def test_a_gpu_goes_on_to_the_bit(monkeypatch, setup, stops):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # as in every trial
+    assert same(setup.with_stops(stops), setup.train(setup.network()))
 
 
 def test_checkpoints_are_not_taken_again():

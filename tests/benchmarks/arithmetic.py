@@ -11,12 +11,13 @@ recipe's precision, on one thread (or the GPU). The profile says what a base's s
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
 import torch
 from spread import SWEEP, spread
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,6 +30,25 @@ from raytransfer.training import DeviceData, FrozenOutputs, Step, fastest, use_o
 from raytransfer.trial import untrained
 
 STEPS = 20
+CPU_KINDS = {
+    "convolution": ("conv",),
+    "matrix products": ("mm", "linear"),
+    "pooling": ("pool",),
+    "ReLU": ("relu", "threshold", "clamp_min"),
+    "optimiser": ("sgd", "optimizer"),
+    "images": ("index", "pad", "unfold", "where", "flip", "constant"),
+    "conversions and copies": ("copy", "to", "clone"),
+}
+GPU_KINDS = {
+    "conversions and copies": ("copy", "memcpy", "memset", "nchwtonhwc", "nhwctonchw", "fill"),
+    "convolution": ("fprop", "dgrad", "wgrad", "conv", "cudnn"),
+    "matrix products": ("gemm", "gemv", "nvjet", "splitk"),
+    "pooling": ("pool",),
+    "ReLU": ("relu", "threshold", "clamp_min"),
+    "optimiser": ("sgd", "multi_tensor"),
+    "images": ("index", "gather", "where", "flip", "pad"),
+    "sums over a batch": ("reduce", "softmax", "nll_loss"),
+}
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
@@ -76,40 +96,34 @@ def measured_step(
     take = fastest(step, data)
     for _ in range(5):
         take(next(batches))
-    return counter.get_total_flops(), seconds(lambda: take(next(batches)), device, STEPS), lambda: step(next(batches))
+    return counter.get_total_flops(), seconds(lambda: take(next(batches)), device, STEPS), lambda: take(next(batches))
 
 
-def print_profile(step: Callable[[], None], device: torch.device) -> None:
-    """Shares of a step's time by the kind of operation; what no operation accounts for is Python and launching."""
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
-    started = time.perf_counter()
-    with profile(activities=activities) as recorded:
-        for _ in range(STEPS):
-            step()
-    whole = (time.perf_counter() - started) * 1e6
+def print_profile(step: Callable[[], object], device: torch.device, step_s: float) -> None:
+    """Shares of a step's time by the kind of operation, or on a GPU of kernel; what is left is named for its cause."""
+    on_gpu = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as recorded:
+        whole_us = sum(seconds(step, device, STEPS)) * 1e6
+    if on_gpu:
+        whole_us = STEPS * step_s * 1e6  # the profiler slows launches down, but no kernel
     shares: dict[str, float] = {}
     for event in recorded.key_averages():
-        spent = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
-        shares[kind(event.key)] = shares.get(kind(event.key), 0.0) + spent
-    shares["Python and the profiler"] = whole - sum(shares.values())
+        if on_gpu == (event.device_type == DeviceType.CUDA):
+            spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            name = kind(event.key, GPU_KINDS if on_gpu else CPU_KINDS)
+            shares[name] = shares.get(name, 0.0) + spent
+    left = "no kernel runs" if on_gpu else "Python and the profiler"
+    shares[left] = whole_us - sum(shares.values())
     ordered = sorted(shares.items(), key=lambda item: -item[1])
     print(
-        "a base's step: " + ", ".join(f"{name} {share / whole:.0%}" for name, share in ordered if share > 0.01 * whole)
+        "a base's step: "
+        + ", ".join(f"{name} {share / whole_us:.0%}" for name, share in ordered if share > 0.01 * whole_us)
     )
 
 
-def kind(operation: str) -> str:
-    """The kind of an operation of torch's."""
+def kind(operation: str, kinds: Mapping[str, Sequence[str]]) -> str:
+    """The kind of an operation of torch's or of a kernel: the first of which the name has a part."""
     name = operation.lower()
-    kinds = {
-        "convolution": ("conv",),
-        "matrix products": ("mm", "linear"),
-        "pooling": ("pool",),
-        "ReLU": ("relu", "threshold", "clamp_min"),
-        "optimiser": ("sgd", "optimizer"),
-        "images": ("index", "pad", "unfold", "where", "flip", "constant"),
-        "conversions and copies": ("copy", "to", "clone"),
-    }
     return next((group for group, parts in kinds.items() if any(part in name for part in parts)), "other operations")
 
 
@@ -129,14 +143,14 @@ def main() -> None:
         for frozen in (0, 1, 3, 5, 7):
             flops, times, step = measured_step(spec, task, recipe, device, frozen, reuse=False)
             if frozen == 0:
-                base_step = step
+                base_step, base_step_s = step, median(times)
             line = f"  {frozen:13}   {flops / 1e9:5.2f}   {flops / rate * 1e3:9.2f} ms"
             line += f"   {spread([t * 1e3 for t in times], 2):18} {flops / rate / median(times):6.0%}"
             if frozen:
                 _, times, _ = measured_step(spec, task, few_views, device, frozen, reuse=True)
                 line += f"   {spread([t * 1e3 for t in times], 2)}"
             print(line, flush=True)
-        print_profile(base_step, device)
+        print_profile(base_step, device, base_step_s)
 
 
 if __name__ == "__main__":
