@@ -367,7 +367,7 @@ for _ in range(6):  # each with outputs of 65 MB, which are 16,000 pages
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 print(faults[-1] - faults[-3])
 """)
-    assert int(faults) < 1000
+    assert int(faults) < 8000  # 0 or 1,500 were seen, and 102,000 without use_one_core
 
 
 def test_a_process_that_trains_does_without_pytorch_s_compiler():
