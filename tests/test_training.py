@@ -357,17 +357,18 @@ def in_a_new_process(code):
 def test_memory_that_was_freed_is_there_for_the_next_batch():
     (faults,) = in_a_new_process("""
 import resource
+from statistics import median
 from raytransfer.training import use_one_core
 
 use_one_core()
 network, data = net(channels=3, side=32), device_data(task(count=500, channels=3, side=32), RECIPE)
 faults = []
-for _ in range(6):  # each with outputs of 65 MB, which are 16,000 pages
+for _ in range(10):  # each with outputs of 65 MB, which are 16,000 pages
     evaluate(network, data, EvaluationInputs(network, data, data.train, 0, keep=False), 0)
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(faults[-1] - faults[-3])
+print(median(after - before for before, after in zip(faults, faults[1:])))
 """)
-    assert int(faults) < 8000  # 0 or 1,500 were seen, and 102,000 without use_one_core
+    assert int(faults) < 1000  # now and then one takes more, where freed pieces lie otherwise
 
 
 def test_a_process_that_trains_does_without_pytorch_s_compiler():
