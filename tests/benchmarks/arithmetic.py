@@ -39,12 +39,12 @@ CPU_KINDS = {
     "images": ("index", "pad", "unfold", "where", "flip", "constant"),
     "conversions and copies": ("copy", "to", "clone"),
 }
-GPU_KINDS = {
-    "conversions and copies": ("copy", "memcpy", "memset", "nchwtonhwc", "nhwctonchw", "fill"),
+GPU_KINDS = {  # conversions come first: some are cuDNN's
+    "conversions and copies": ("copy", "memcpy", "memset", "nchwtonhwc", "nhwctonchw", "converttensor", "fill"),
     "convolution": ("fprop", "dgrad", "wgrad", "conv", "cudnn"),
     "matrix products": ("gemm", "gemv", "nvjet", "splitk"),
     "pooling": ("pool",),
-    "ReLU": ("relu", "threshold", "clamp_min"),
+    "ReLU": ("relu", "threshold", "clamp"),
     "optimiser": ("sgd", "multi_tensor"),
     "images": ("index", "gather", "where", "flip", "pad"),
     "sums over a batch": ("reduce", "softmax", "nll_loss"),
@@ -103,22 +103,19 @@ def print_profile(step: Callable[[], object], device: torch.device, step_s: floa
     """Shares of a step's time by the kind of operation, or on a GPU of kernel; what is left is named for its cause."""
     on_gpu = device.type == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as recorded:
-        whole_us = sum(seconds(step, device, STEPS)) * 1e6
+        whole_s = sum(seconds(step, device, STEPS))
     if on_gpu:
-        whole_us = STEPS * step_s * 1e6  # the profiler slows launches down, but no kernel
+        whole_s = STEPS * step_s  # the profiler slows launches down, but no kernel
     shares: dict[str, float] = {}
     for event in recorded.key_averages():
         if on_gpu == (event.device_type == DeviceType.CUDA):
-            spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            spent_us = event.self_device_time_total if on_gpu else event.self_cpu_time_total
             name = kind(event.key, GPU_KINDS if on_gpu else CPU_KINDS)
-            shares[name] = shares.get(name, 0.0) + spent
+            shares[name] = shares.get(name, 0.0) + spent_us / 1e6 / whole_s
     left = "no kernel runs" if on_gpu else "Python and the profiler"
-    shares[left] = whole_us - sum(shares.values())
+    shares[left] = 1 - sum(shares.values())
     ordered = sorted(shares.items(), key=lambda item: -item[1])
-    print(
-        "a base's step: "
-        + ", ".join(f"{name} {share / whole_us:.0%}" for name, share in ordered if share > 0.01 * whole_us)
-    )
+    print("a base's step: " + ", ".join(f"{name} {share:.0%}" for name, share in ordered if share > 0.01))
 
 
 def kind(operation: str, kinds: Mapping[str, Sequence[str]]) -> str:

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/overhead.py [--repeats 3]
 
-On two cores: 3.0 ms a trial through Tune on two slots (2.9 to 3.1 of 4 runs), 2.8 to 3.2 ms in the last thousand of
-10,000, which add 0.13 GB to the driver; 1.3 s to plan 10,146 trials, 1.4 s to find that all
-have finished, 0.66 GB.
+On two cores: 3.0 to 4.0 ms a trial through Tune on two slots (2.9 to 5.2 of 7 runs on two days), 3.9 ms in the last
+thousand of 10,000, at which the driver has 0.92 GB, and 0.81 GB after 1,000; 1.1 s to plan 10,146 trials, 1.1 s to find
+that all have finished, 0.72 GB.
 """
 
 import argparse

@@ -12,11 +12,11 @@ for that.
 ``repeats=1 data=digits splits=1 seeds=1 halves=[random] directions=[A->B] n_layers=[4]``, twice on two cores without a
 GPU, one minute each (7 cells: raytransfer trains 8 networks, plain 11):
 
-    raytransfer 16.0 s, plain 33.7 s, 2.10 times; top-1 over all cells 0.925 and 0.920
-    raytransfer 13.8 s, plain 32.8 s, 2.38 times
+    raytransfer 15.9 s, plain 42.8 s, 2.70 times; top-1 over all cells 0.925 and 0.920
+    raytransfer 14.6 s, plain 45.5 s, 3.12 times
 
-Of the plain sweep's time 41% went into starts of processes and their imports, 41% into Ray, the driver and waiting, 6%
-into training, 5% into loading for it, 5% into evaluation. So few cells hide part of the difference: both commands
+Of the plain sweep's time 37% went into starts of processes and their imports, 38% into Ray, the driver and waiting, 8%
+into training, 7% into loading for it, 8% into evaluation. So few cells hide part of the difference: both commands
 start Python, torch and Ray.
 """
 
