@@ -26,6 +26,7 @@ from raytransfer.config import (
     options,
 )
 from raytransfer.errors import StorageError, UnreadableError, UserError
+from raytransfer.garbage import lasting
 
 if TYPE_CHECKING:
     from raytransfer.plan import Backlog, Cell, Plan
@@ -110,11 +111,13 @@ def _mended_sweep(console: Console, name: str, config: SweepConfig, *, plan_only
 
 
 def _sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool) -> int:
-    # Imported here so that --help and a mistyped option need not wait for torch.
-    from raytransfer.plan import backlog
-    from raytransfer.store import Store
+    with lasting():
+        # Imported here so that --help and a mistyped option need not wait for torch.
+        from raytransfer.plan import backlog
+        from raytransfer.store import Store
 
-    experiment: Any = importlib.import_module(f"raytransfer.experiments.{_EXPERIMENTS[type(config)]}")
+        experiment: Any = importlib.import_module(f"raytransfer.experiments.{_EXPERIMENTS[type(config)]}")
+
     store = Store(config.out, config.patience_s)
     store.check()
     plan = experiment.make_plan(config)

@@ -2,6 +2,8 @@
 
 import os
 
+from raytransfer.garbage import lasting
+
 # Read by Ray when it is imported, or by its workers when they start.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the store keeps what these would write
@@ -10,7 +12,8 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")  # its snapshots are never restored: the store is the truth
 
-from raytransfer.on_ray.cluster import Slots, cluster, has_gpus, measure_packing, wait_for_machines
-from raytransfer.on_ray.tuning import run_on_ray
+with lasting():
+    from raytransfer.on_ray.cluster import Slots, cluster, has_gpus, measure_packing, wait_for_machines
+    from raytransfer.on_ray.tuning import run_on_ray
 
 __all__ = ["Slots", "cluster", "has_gpus", "measure_packing", "run_on_ray", "wait_for_machines"]
