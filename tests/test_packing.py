@@ -1,9 +1,14 @@
-from dataclasses import replace
+import json
+import sys
+from dataclasses import asdict, replace
 
 import pytest
+from rich.console import Console
 
+from raytransfer import on_ray, running
 from raytransfer.experiments.yosinski import make_plan
 from raytransfer.packing import SideBySide, _choice, _why_stop, measure
+from raytransfer.store import Store
 
 
 def groups(*speeds, used=1.0, total=80.0):
@@ -58,3 +63,18 @@ def test_what_cannot_run_says_why(tiny):
     elsewhere = replace(plan.longest_base, task=replace(plan.longest_base.task, fingerprint="f" * 16))
     with pytest.raises(RuntimeError, match="fingerprint"):
         measure(elsewhere, plan.sources[0][1], "cpu", 10**9, seconds=0.2)
+
+
+@pytest.mark.parametrize("mps", [False, True])
+def test_a_kept_choice_is_taken_and_says_where_trials_take_turns(tiny, monkeypatch, mps, capsys):
+    monkeypatch.setattr(sys.modules[f"{on_ray.__name__}.cluster"], "_resources", lambda: {"CPU": 8.0, "GPU": 1.0})
+    config = replace(tiny(), gpus_per_trial="auto")
+    plan, store = make_plan(config), Store(config.out)
+    store.create()
+    kept = replace(_choice(plan.longest_base, "cpu", groups(100, 190, 380), "4 at most"), mps=mps)
+    store.write("packing.json", json.dumps(asdict(kept)).encode())
+    assert running._gpus_per_trial(Console(width=200), plan, store, config) == 1 / 4
+    said = capsys.readouterr().out
+    assert kept.reason in said
+    assert ("remove packing.json" in said) is not mps
+    assert (", MPS)" in said) is mps

@@ -24,6 +24,8 @@ from raytransfer.store import (
 )
 from raytransfer.sweep import Run, run_in_process
 from raytransfer.trial import Site
+from raytransfer.trial.probing import run_probe
+from raytransfer.trial.training import run_training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,6 +92,23 @@ def test_probes_of_kept_checkpoints_train_nothing(tiny):
     _, _, ran = run(tiny(*SMALL, "probes=[flatness,gradient-scale]", *FEW))
     assert {type(spec) for spec in ran} == {ProbeSpec}
     assert len(ran) == 2 * 3
+
+
+def test_what_is_measured_is_measured_in_fp32_whatever_trainings_round_to(tiny, monkeypatch):
+    allowed = {}  # by kind of trial, whether a GPU's convolutions may compute in TF32
+
+    def noting(kind, work):
+        def run_it(*arguments):
+            allowed.setdefault(kind, set()).add(torch.backends.cudnn.allow_tf32)
+            return work(*arguments)
+
+        return run_it
+
+    monkeypatch.setattr("raytransfer.trial.run_training", noting("training", run_training))
+    monkeypatch.setattr("raytransfer.trial.probing.run_probe", noting("probe", run_probe))
+    _, _, ran = run(tiny(*SMALL, "probes=[generalisation]"))
+    assert {type(spec) for spec in ran} == {PretrainSpec, TransferSpec, ProbeSpec}
+    assert allowed == {"training": {True}, "probe": {False}}
 
 
 def test_a_checkpoint_goes_once_everything_has_read_it(tiny):

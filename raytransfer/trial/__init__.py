@@ -4,6 +4,8 @@ import platform
 import traceback
 from collections.abc import Callable
 
+import torch
+
 from raytransfer.errors import StorageError, UnreadableError
 from raytransfer.specs import DistanceSpec, MeasureSpec, ProbeSpec, SimulationSpec, TrialSpec
 from raytransfer.store import publish_failure
@@ -32,6 +34,8 @@ def run(
         Interrupted: ``stop`` said so, and the training's state is saved.
     """
     use_one_core()
+    # A GPU's convolutions round fp32 to the 10 bits of TF32 where they may: trainings let them, measurements do not.
+    torch.backends.cudnn.allow_tf32 = not isinstance(spec, MeasureSpec)
     if not isinstance(spec, MeasureSpec):
         run_training(spec, site, checkpoint_steps, stop)
         return
