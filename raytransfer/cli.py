@@ -91,14 +91,14 @@ def _yaml_of(script: Path) -> Path:
 
 def _mended_sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool) -> int:
     """Run a sweep; where a file of rows turns out to be damaged, set it aside and run what it held again."""
-    from raytransfer.store import Store, lock, mend
-
     while True:
         try:
             return _sweep(console, name, config, plan_only=plan_only)
         except UnreadableError as error:
             if plan_only or config.mode == "read-only":
                 raise UserError(f"{error}; run the sweep, and it is set aside and its trials run again") from error
+            from raytransfer.store import Store, lock, mend
+
             store = Store(config.out, config.patience_s)
             with lock(store):
                 damaged = mend(store)

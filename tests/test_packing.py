@@ -1,11 +1,10 @@
 import json
-import sys
 from dataclasses import asdict, replace
 
 import pytest
 from rich.console import Console
 
-from raytransfer import on_ray, running
+from raytransfer import running
 from raytransfer.experiments.yosinski import make_plan
 from raytransfer.packing import SideBySide, _choice, _why_stop, measure
 from raytransfer.store import Store
@@ -67,7 +66,7 @@ def test_what_cannot_run_says_why(tiny):
 
 @pytest.mark.parametrize("mps", [False, True])
 def test_a_kept_choice_is_taken_and_says_where_trials_take_turns(tiny, monkeypatch, mps, capsys):
-    monkeypatch.setattr(sys.modules[f"{on_ray.__name__}.cluster"], "_resources", lambda: {"CPU": 8.0, "GPU": 1.0})
+    monkeypatch.setattr("raytransfer.on_ray.has_gpus", lambda: True)
     config = replace(tiny(), gpus_per_trial="auto")
     plan, store = make_plan(config), Store(config.out)
     store.create()

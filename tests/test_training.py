@@ -372,10 +372,11 @@ print(median(after - before for before, after in zip(faults, faults[1:])))
 
 
 def test_a_process_that_trains_does_without_pytorch_s_compiler_and_symbolic_mathematics():
-    reused, *slow = in_a_new_process("""
+    steps, reused, *slow = in_a_new_process("""
 network = net()
 freeze_first(network, 2)
-print(train(network, device_data(task(), replace(RECIPE, mirror=True)), frozen=2, seed=0).reused_layers)
+outcome = train(network, device_data(task(), replace(RECIPE, mirror=True)), frozen=2, seed=0)
+print(outcome.curve[-1].step, outcome.reused_layers)
 print(*{"torch._dynamo", "sympy"} & {*sys.modules})
 """)
-    assert (reused, slow) == ("2", [])
+    assert (steps, reused, slow) == (str(RECIPE.steps), "2", [])

@@ -69,7 +69,6 @@ class _Worker(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         self.reset_config(config)
         self._leaving = Leaving()
-        gc.freeze()  # imports stay: to look through them after each trial would take 0.1 s
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._work, self.config = new_config, {}  # Tune sends its config back with every result
@@ -87,9 +86,9 @@ class _Worker(tune.Trainable):
             return {"abandon": f"{error} (on {platform.node()})", "done": True}
         except Interrupted:
             os._exit(0)  # else Tune would give this process the next trial
-        finally:  # the process goes on with other trials
+        finally:  # the process goes on with other trials, and what is left stays, as its imports do
             gc.collect()
-            gc.freeze()  # so does what is left
+            gc.freeze()
         if site.device == "cuda":
             if any(
                 reason is not None for reason in reasons

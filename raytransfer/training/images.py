@@ -141,7 +141,7 @@ class DeviceData:
     def numbered_views(self, numbers: torch.Tensor) -> torch.Tensor:
         """The views (4, B) that have these numbers (B,)."""
         shape = (len(self.train), self._offsets, self._offsets, self._mirrors)
-        # torch's own function of this name imports a library for symbolic mathematics: 0.7 s of every process.
+        # torch's own function of this name imports a library for symbolic mathematics: half a second.
         return torch.from_numpy(np.stack(np.unravel_index(numbers.numpy(), shape)))
 
     def central(self, images: DeviceImages, rows: torch.Tensor) -> torch.Tensor:
