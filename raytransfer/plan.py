@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError
 from raytransfer.lineage import checkpoint_steps, in_order, needs
-from raytransfer.networks import architecture, check_network
+from raytransfer.networks import Shape, architecture, check_network
 from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TrainingSpec, TransferSpec, TrialSpec
 from raytransfer.store import Store, failures, finished
 from raytransfer.store import checkpoint_steps as stored_steps
@@ -159,9 +159,7 @@ def layer_numbers(config: TrainingConfig) -> list[int]:
     return chosen
 
 
-def checked_recipe(
-    config: TrainingConfig, network: NetworkSpec, shape: tuple[int, int, int], label_counts: Collection[int]
-) -> Recipe:
+def checked_recipe(config: TrainingConfig, network: NetworkSpec, shape: Shape, label_counts: Collection[int]) -> Recipe:
     """The recipe, once the network has been seen to take its images.
 
     Args:
@@ -174,19 +172,25 @@ def checked_recipe(
         UserError: The images are too small for the recipe, or the network does not take them.
     """
     recipe: Recipe = config.recipe
-    channels, side = shape[0], shape[-1]
+    _, height, width = shape
+    side = min(height, width)
     if recipe.crop_px is not None and recipe.crop_px > side:
-        raise UserError(f"recipe.crop_px={recipe.crop_px} must not exceed the images' side of {side} pixels")
+        raise UserError(f"recipe.crop_px={recipe.crop_px} must not exceed the images' side: {height} x {width} pixels")
     if recipe.pad_px > side:
-        raise UserError(f"recipe.pad_px={recipe.pad_px} must not exceed the images' side of {side} pixels")
+        raise UserError(f"recipe.pad_px={recipe.pad_px} must not exceed the images' side: {height} x {width} pixels")
     if network.name == "caffenet" and network.init == "network" and recipe.normalization != "mean":
         raise UserError(
             f"recipe.normalization={recipe.normalization} starves caffenet, whose small initial weights are made for "
             "pixels on 0..255: choose recipe.normalization=mean, or init=kaiming"
         )
     for labels in sorted(set(label_counts)):
-        check_network(network, in_channels=channels, image_size_px=recipe.crop_px or side, classes=labels)
-    return replace(recipe, crop_px=None) if recipe.crop_px == side else recipe
+        check_network(network, image=seen_shape(recipe, shape), classes=labels)
+    return replace(recipe, crop_px=None) if recipe.crop_px == height == width else recipe
+
+
+def seen_shape(recipe: Recipe, shape: Shape) -> Shape:
+    """The shape of what a network sees of images: the crop's, or the images' own."""
+    return shape if recipe.crop_px is None else (shape[0], recipe.crop_px, recipe.crop_px)
 
 
 def data_source(config: SweepConfig, data: str) -> DataSource:

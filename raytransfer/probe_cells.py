@@ -9,8 +9,8 @@ import torch
 from raytransfer.config import TrainingConfig
 from raytransfer.errors import UserError
 from raytransfer.lineage import frozen_layers
-from raytransfer.networks import Network, build, freeze_first, trainable
-from raytransfer.plan import Cell
+from raytransfer.networks import Network, Shape, build, freeze_first, trainable
+from raytransfer.plan import Cell, seen_shape
 from raytransfer.probes import PROBES, Subject
 from raytransfer.probes.flatness import hessian_product
 from raytransfer.specs import PretrainSpec, ProbeSpec, TrainingSpec, TransferSpec
@@ -22,7 +22,7 @@ Placed = TypeVar("Placed", bound=Cell)
 _IMAGES = 4  # blank ones, on which it is tried whether a network supports a probe
 
 
-def with_probes(cells: Sequence[Placed], config: TrainingConfig, image_shape: tuple[int, int, int]) -> list[Placed]:
+def with_probes(cells: Sequence[Placed], config: TrainingConfig, image_shape: Shape) -> list[Placed]:
     """The cells, and one for each look at each of their trainings; its treatment is ``probe`` and the probe's name.
 
     Args:
@@ -115,17 +115,17 @@ def _others(kinds: Sequence[str], trained: TrainingSpec) -> list[tuple[Any, Trai
     return [other for other in found if other[0] in kinds]
 
 
-def _try(spec: TrainingSpec, config: TrainingConfig, image_shape: tuple[int, int, int]) -> None:
+def _try(spec: TrainingSpec, config: TrainingConfig, image_shape: Shape) -> None:
     """Run every probe once, as small as it can be, on an untrained network and blank images."""
-    channels, side = image_shape[0], spec.recipe.crop_px or image_shape[-1]
-    first, second = (_untrained(spec, channels, side, seed) for seed in range(2))
+    image = seen_shape(spec.recipe, image_shape)
+    first, second = (_untrained(spec, image, seed) for seed in range(2))
     parameters = sum(parameter.numel() for _, parameter in trainable(first))
     if "flatness" in config.probes and config.eigenvalues > parameters:
         raise UserError(
             f"eigenvalues={config.eigenvalues} must not exceed the parameters that train: {spec.network.name} has "
             f"{parameters} with {frozen_layers(spec)} layers frozen"
         )
-    images = torch.rand((_IMAGES, channels, side, side), generator=torch.Generator().manual_seed(0))
+    images = torch.rand((_IMAGES, *image), generator=torch.Generator().manual_seed(0))
     labels = torch.arange(_IMAGES) % spec.task.label_count
     for name in config.probes:
         subject = Subject(
@@ -151,9 +151,9 @@ def _try(spec: TrainingSpec, config: TrainingConfig, image_shape: tuple[int, int
             raise UserError(f"probes={name} does not work on network={spec.network.name}: {reason}") from error
 
 
-def _untrained(spec: TrainingSpec, channels: int, side: int, seed: int) -> Network:
+def _untrained(spec: TrainingSpec, image: Shape, seed: int) -> Network:
     labels = spec.task.label_count
-    network = build(spec.network, in_channels=channels, image_size_px=side, classes=labels, seed=seed)
+    network = build(spec.network, image=image, classes=labels, seed=seed)
     freeze_first(network, frozen_layers(spec))
     network.module.eval()
     return network

@@ -29,7 +29,7 @@ from raytransfer.errors import UserError
 from raytransfer.networks import Network, Stage, build
 from raytransfer.specs import NetworkSpec
 
-PROBE = build(NetworkSpec(name="convnet8"), in_channels=1, image_size_px=8, classes=5, seed=0)
+PROBE = build(NetworkSpec(name="convnet8"), image=(1, 8, 8), classes=5, seed=0)
 TREE = parse_tree({"low": list("01234"), "high": {"less": ["5", "6"], "more": ["7", "8", "9"]}})
 MEASURES = sorted(DISTANCES)
 ON_FEATURES = [name for name in MEASURES if DISTANCES[name].reads in ("features", "pixels")]
@@ -485,7 +485,7 @@ def test_task2vec_uses_a_fixed_number_of_images():
 
 
 def test_task2vec_says_what_it_lacks(some):
-    other = build(NetworkSpec(name="convnet8"), in_channels=1, image_size_px=8, classes=5, seed=1)
+    other = build(NetworkSpec(name="convnet8"), image=(1, 8, 8), classes=5, seed=1)
     for lacking in ({"probe": None}, {"inputs": None}):
         with pytest.raises(UserError, match="digits: Task2Vec needs a probe network and the images as it takes them"):
             task2vec(some, replace(some, **lacking))

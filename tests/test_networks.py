@@ -15,7 +15,7 @@ SHAPES = {"convnet8": (1, 8), "alexnet": (3, 64), "resnet18": (3, 32), "caffenet
 def make(name, seed=0, classes=5, init="network"):
     channels, side = SHAPES[name]
     spec = NetworkSpec(name=name, init=init)
-    return build(spec, in_channels=channels, image_size_px=side, classes=classes, seed=seed)
+    return build(spec, image=(channels, side, side), classes=classes, seed=seed)
 
 
 def images(name, count=2):
@@ -51,7 +51,7 @@ def test_stages_one_after_the_other_are_the_network(name):
 
 @pytest.mark.parametrize("side", [8, 28, 32])
 def test_convnet8_takes_the_images_it_is_laid_out_for(side):
-    network = build(NetworkSpec(name="convnet8"), in_channels=3, image_size_px=side, classes=7, seed=0)
+    network = build(NetworkSpec(name="convnet8"), image=(3, side, side), classes=7, seed=0)
     assert network.module(torch.zeros(2, 3, side, side)).shape == (2, 7)
     assert [stage.name for stage in network.stages] == [*(f"conv{i}" for i in range(1, 6)), "fc6", "fc7", "fc8"]
 
@@ -80,7 +80,7 @@ def test_caffenet_is_the_network_of_2014():
 
 def test_kaiming_and_gaussian_init():
     for init, expected in (("gaussian", 0.01), ("kaiming", (2 / (64 * 9)) ** 0.5)):
-        network = build(NetworkSpec(name="convnet8", init=init), in_channels=3, image_size_px=32, classes=5, seed=0)
+        network = build(NetworkSpec(name="convnet8", init=init), image=(3, 32, 32), classes=5, seed=0)
         weight = network.module.get_submodule("conv3.0").weight
         assert weight.std().item() == pytest.approx(expected, rel=0.03)
         assert not network.module.get_submodule("conv3.0").bias.any()
@@ -112,7 +112,7 @@ def test_copy_takes_parameters_and_buffers_of_the_first_n_and_no_more(n):
 
 
 def test_copy_refuses_another_shape():
-    base = build(NetworkSpec(name="convnet8"), in_channels=3, image_size_px=8, classes=5, seed=0)
+    base = build(NetworkSpec(name="convnet8"), image=(3, 8, 8), classes=5, seed=0)
     with pytest.raises(
         ValueError, match=r"conv1\.0\.weight cannot be copied: its shape is \(16, 3, 3, 3\) in the base"
     ):
@@ -169,11 +169,16 @@ def test_stages_must_partition():
     ("name", "channels", "side", "message"),
     [
         ("convnet9", 3, 32, "network=convnet9 is not in the zoo; choose one of convnet8, caffenet"),
-        ("caffenet", 3, 32, "does not take images of 3x32x32: it takes 227-pixel images, not 32: set recipe.crop_px"),
+        (
+            "caffenet",
+            3,
+            32,
+            "does not take images of 3x32x32: it takes images of 227 x 227 pixels, not 32 x 32: set recipe.crop_px",
+        ),
         ("alexnet", 3, 32, "does not take images of 3x32x32: .*too small"),
         ("resnet18", 1, 32, "does not take images of 1x32x32: it takes colour images of 3 channels"),
     ],
 )
 def test_unfit_networks_are_named(name, channels, side, message):
     with pytest.raises(UserError, match=message):
-        check_network(NetworkSpec(name=name), in_channels=channels, image_size_px=side, classes=5)
+        check_network(NetworkSpec(name=name), image=(channels, side, side), classes=5)

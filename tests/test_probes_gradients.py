@@ -128,7 +128,7 @@ def residual():
 
 
 def convnet8():
-    return build(NetworkSpec(name="convnet8"), in_channels=1, image_size_px=8, classes=3, seed=0)
+    return build(NetworkSpec(name="convnet8"), image=(1, 8, 8), classes=3, seed=0)
 
 
 @pytest.mark.parametrize(("make_network", "side"), [(convnet8, 8), (residual, 6)])

@@ -42,7 +42,11 @@ def task(count=40, channels=1, side=8, classes=4, seed=0):
     labels = np.arange(count) % classes
     images = rng.integers(0, 256, (count, channels, side, side), dtype=np.uint8)
     images[:, 0, 0, 0] = labels * 60  # something to learn
-    rows = np.arange(count)
+    return task_of(images, labels)
+
+
+def task_of(images, labels):
+    rows = np.arange(len(labels))
     return TaskData(
         train=Part(images=images, rows=rows, labels=labels),
         test=Part(images=images, rows=rows[::2], labels=labels[::2]),
@@ -60,7 +64,7 @@ def pixels(part):
 
 
 def net(name="convnet8", channels=1, side=8, seed=0):
-    return build(NetworkSpec(name=name), in_channels=channels, image_size_px=side, classes=4, seed=seed)
+    return build(NetworkSpec(name=name), image=(channels, side, side), classes=4, seed=seed)
 
 
 def states(network):
@@ -254,7 +258,7 @@ def test_precision_and_layout_change_little(change):
 
 def trained(name, channels, side, recipe, frozen, *, memory_bytes=10**9, streamed=False):
     data = device_data(task(channels=channels, side=side), recipe, memory_bytes)
-    network = net(name, channels, data.image_size_px)
+    network = net(name, channels, data.shape[-1])
     data.streamed = streamed
     freeze_first(network, frozen)
     outcome = train(network, data, frozen=frozen, seed=3)
@@ -380,3 +384,42 @@ print(outcome.curve[-1].step, outcome.reused_layers)
 print(*{"torch._dynamo", "sympy"} & {*sys.modules})
 """)
     assert (steps, reused, slow) == (str(RECIPE.steps), "2", [])
+
+
+def colour_at_one_end(height, width, end, count=64):
+    """Grey noise, but for a stripe at one end whose colour is the class."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(100, 156, (count, 3, height, width), dtype=np.uint8), np.arange(count) % 3
+    stripe = {"top": np.s_[:10, :], "bottom": np.s_[-10:, :], "left": np.s_[:, :10], "right": np.s_[:, -10:]}[end]
+    for image, label in zip(images, labels, strict=True):
+        image[:, *stripe] = 0
+        image[label, *stripe] = 255
+    return task_of(images, labels)
+
+
+@pytest.mark.parametrize(("height", "width", "end"), [(48, 32, "top"), (48, 32, "bottom"), (32, 48, "right")])
+@pytest.mark.parametrize("augmentation", [{}, {"pad_px": 2, "mirror": True}])
+def test_images_that_are_not_square_are_evaluated_as_a_whole(height, width, end, augmentation):
+    recipe = replace(RECIPE, steps=40, learning_rate=0.01, warmup_steps=5, evaluations=1, **augmentation)
+    if augmentation and end == "right":  # mirrored, the stripe is on the left as often
+        recipe = replace(recipe, mirror=False)
+    data = device_data(colour_at_one_end(height, width, end), recipe)
+    assert data.shape == (3, height, width)
+    network = build(NetworkSpec(name="convnet8"), image=data.shape, classes=4, seed=0)
+    outcome = train(network, data, frozen=0, seed=0)
+    assert outcome.curve[-1].top1 == 1.0
+    assert data.central(data.test, torch.arange(5)).shape == (5, 3, height, width)
+
+
+def test_views_of_images_that_are_not_square_are_numbered_once():
+    images = np.arange(2 * 5 * 9, dtype=np.uint8).reshape(2, 1, 5, 9)
+    data = device_data(task_of(images, np.arange(2)), replace(RECIPE, crop_px=4, pad_px=1, mirror=True))
+    assert data.views_per_image == (5 + 2 - 4 + 1) * (9 + 2 - 4 + 1) * 2
+    numbers = torch.arange(data.view_count)
+    views = data.numbered_views(numbers)
+    assert data.view_numbers(views).tolist() == numbers.tolist()
+    seen, _ = data.inputs(data.fetch(views))
+    assert seen.shape == (data.view_count, 1, 4, 4)
+    drawn = torch.cat([next(data.draw(torch.Generator().manual_seed(seed))) for seed in range(200)], dim=1)
+    assert drawn[1].max() == 3
+    assert drawn[2].max() == 7

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+Shape = tuple[int, int, int]
+"""Channels, height and width of an image."""
+
 
 @dataclass(frozen=True)
 class Stage:

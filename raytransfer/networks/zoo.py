@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from raytransfer.errors import UserError
-from raytransfer.networks.stages import Network, Stage
+from raytransfer.networks.stages import Network, Shape, Stage
 from raytransfer.specs import NetworkSpec
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -20,35 +20,37 @@ class Architecture:
     """A way to build a network.
 
     Attributes:
-        build: From input channels, image side in pixels and number of classes to the module with its own init.
+        build: From the shape of the images and the number of classes to the module with its own init.
         stages: The table of stages.
         meaning: One line for people.
     """
 
-    build: Callable[[int, int, int], nn.Module]
+    build: Callable[[Shape, int], nn.Module]
     stages: tuple[Stage, ...]
     meaning: str
 
 
-def _convnet8(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
+def _convnet8(image: Shape, classes: int) -> nn.Module:
     """Five 3x3 convolutions and three fully connected layers: the shape of the 2014 network for small images.
 
-    Images under 16 pixels get half the width and no pooling after conv1, so that conv5 still has a 2x2 map to pool
-    from 8x8. Weights start Kaiming-normal: without normalisation layers, eight layers do not train from smaller ones.
+    Images with a side under 16 pixels get half the width and no pooling after conv1, so that conv5 still has a 2x2 map
+    to pool from 8x8. Weights start Kaiming-normal: without normalisation layers, eight layers do not train from smaller
+    ones.
     """
-    small = image_size_px < 16
+    in_channels, height, width_px = image
+    small = min(height, width_px) < 16
     width, hidden = (16, 64) if small else (32, 256)
     pooled = {2, 5} if small else {1, 2, 5}
     channels = [in_channels, width, *[2 * width] * 4]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    side = image_size_px
     for i in range(1, 6):
         parts: list[nn.Module] = [nn.Conv2d(channels[i - 1], channels[i], 3, padding=1)]
         if i in pooled:  # before the ReLU: the same numbers, and a quarter of them to rectify
             parts.append(nn.MaxPool2d(2))
-            side //= 2
+            height, width_px = height // 2, width_px // 2
         layers[f"conv{i}"] = nn.Sequential(*parts, nn.ReLU(inplace=True))
-    layers["fc6"] = nn.Sequential(nn.Flatten(), nn.Linear(channels[5] * side * side, hidden), nn.ReLU(inplace=True))
+    features = channels[5] * height * width_px
+    layers["fc6"] = nn.Sequential(nn.Flatten(), nn.Linear(features, hidden), nn.ReLU(inplace=True))
     layers["fc7"] = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(inplace=True))
     layers["fc8"] = nn.Sequential(nn.Linear(hidden, classes))
     module = nn.Sequential(layers)
@@ -56,15 +58,15 @@ def _convnet8(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
     return module
 
 
-def _caffenet(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
+def _caffenet(image: Shape, classes: int) -> nn.Module:
     """The network of Yosinski et al. 2014: CaffeNet for 227-pixel crops.
 
     Pooling comes before response normalisation; conv2, conv4 and conv5 have two groups; weights start Gaussian with
     standard deviation 0.01 (fc6 and fc7: 0.005), biases at 1 in conv2, conv4, conv5, fc6 and fc7, else at 0.
     It expects pixels on 0..255 with the mean subtracted: ``recipe.normalization=mean``.
     """
-    if image_size_px != 227:
-        raise ValueError(f"it takes 227-pixel images, not {image_size_px}: set recipe.crop_px=227")
+    if image[1:] != (227, 227):
+        raise ValueError(f"it takes images of 227 x 227 pixels, not {image[1]} x {image[2]}: set recipe.crop_px=227")
 
     def conv(i: int, o: int, k: int, *, stride: int = 1, padding: int = 0, groups: int = 1, bias: float) -> nn.Conv2d:
         return _gaussian(nn.Conv2d(i, o, k, stride=stride, padding=padding, groups=groups), 0.01, bias)
@@ -77,7 +79,7 @@ def _caffenet(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
 
     return nn.Sequential(
         OrderedDict(
-            conv1=nn.Sequential(conv(in_channels, 96, 11, stride=4, bias=0.0), nn.ReLU(), pool(), norm()),
+            conv1=nn.Sequential(conv(image[0], 96, 11, stride=4, bias=0.0), nn.ReLU(), pool(), norm()),
             conv2=nn.Sequential(conv(96, 256, 5, padding=2, groups=2, bias=1.0), nn.ReLU(), pool(), norm()),
             conv3=nn.Sequential(conv(256, 384, 3, padding=1, bias=0.0), nn.ReLU()),
             conv4=nn.Sequential(conv(384, 384, 3, padding=1, groups=2, bias=1.0), nn.ReLU()),
@@ -91,20 +93,23 @@ def _caffenet(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
     )
 
 
-def _alexnet(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
-    if in_channels != 3:
-        raise ValueError(f"it takes colour images of 3 channels, not {in_channels}")
+def _alexnet(image: Shape, classes: int) -> nn.Module:
+    _check_colour(image)
     from torchvision.models import alexnet  # slow to import, and most sweeps do without
 
     return _with_flatten(alexnet(num_classes=classes))
 
 
-def _resnet18(in_channels: int, image_size_px: int, classes: int) -> nn.Module:
-    if in_channels != 3:
-        raise ValueError(f"it takes colour images of 3 channels, not {in_channels}")
+def _resnet18(image: Shape, classes: int) -> nn.Module:
+    _check_colour(image)
     from torchvision.models import resnet18  # slow to import, and most sweeps do without
 
     return _with_flatten(resnet18(num_classes=classes))
+
+
+def _check_colour(image: Shape) -> None:
+    if image[0] != 3:
+        raise ValueError(f"it takes colour images of 3 channels, not {image[0]}")
 
 
 def _with_flatten(module: nn.Module) -> nn.Module:
@@ -154,13 +159,12 @@ def architecture(name: str) -> Architecture:
     return ZOO[name]
 
 
-def build(spec: NetworkSpec, *, in_channels: int, image_size_px: int, classes: int, seed: int) -> Network:
+def build(spec: NetworkSpec, *, image: Shape, classes: int, seed: int) -> Network:
     """A network of the zoo with freshly drawn weights.
 
     Args:
         spec: Name and initialisation.
-        in_channels: Channels of the images.
-        image_size_px: Side of the images the network sees, after cropping.
+        image: Channels, height and width of the images the network sees, after cropping.
         classes: Outputs of the head.
         seed: Seed of the weights; torch's global generator is left as it was.
 
@@ -170,7 +174,7 @@ def build(spec: NetworkSpec, *, in_channels: int, image_size_px: int, classes: i
     entry = architecture(spec.name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        module = entry.build(in_channels, image_size_px, classes)
+        module = entry.build(image, classes)
         if spec.init != "network":
             for layer in module.modules():
                 if spec.init == "kaiming":
@@ -180,7 +184,7 @@ def build(spec: NetworkSpec, *, in_channels: int, image_size_px: int, classes: i
     return Network(module, entry.stages)
 
 
-def check_network(spec: NetworkSpec, *, in_channels: int, image_size_px: int, classes: int) -> None:
+def check_network(spec: NetworkSpec, *, image: Shape, classes: int) -> None:
     """Push two blank images through the network.
 
     Raises:
@@ -188,11 +192,11 @@ def check_network(spec: NetworkSpec, *, in_channels: int, image_size_px: int, cl
     """
     architecture(spec.name)  # a UserError of its own, not one about the images
     try:
-        network = build(spec, in_channels=in_channels, image_size_px=image_size_px, classes=classes, seed=0)
+        network = build(spec, image=image, classes=classes, seed=0)
         with torch.no_grad():
-            network.module.eval()(torch.zeros(2, in_channels, image_size_px, image_size_px))
+            network.module.eval()(torch.zeros(2, *image))
     except (ValueError, RuntimeError) as error:
-        size = f"{in_channels}x{image_size_px}x{image_size_px}"
+        size = "x".join(map(str, image))
         reason = str(error).splitlines()[0]
         raise UserError(f"network={spec.name} does not take images of {size}: {reason}") from error
 

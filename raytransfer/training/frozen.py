@@ -155,7 +155,7 @@ def _stages_without_dropout(network: Network, frozen: int) -> int:
 
 def _bytes_per_image(network: Network, data: DeviceData, stages: int) -> int:
     """Size of what the first stages make of one image."""
-    blank = torch.zeros((2, data.train.shape[0], data.image_size_px, data.image_size_px), device=data.device)
+    blank = torch.zeros((2, *data.shape), device=data.device)
     output = _outputs(network, data, blank, stages)[0]
     return output.numel() * output.element_size()
 

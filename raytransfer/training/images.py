@@ -1,5 +1,6 @@
 """A task's images on the device, and the views of them that training draws."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -61,7 +62,7 @@ class DeviceData:
         test: The test images.
         streamed: Whether the images do not fit ``memory_bytes`` of a GPU and so are sent there batch by batch.
         memory_left: Bytes that the images leave.
-        image_size_px: Side of the images the network sees.
+        shape: Channels, height and width of the images the network sees: the crop's, or the images' own.
         views_per_image: How many views a training image has.
     """
 
@@ -79,12 +80,20 @@ class DeviceData:
         self.mean = torch.tensor(task.channel_mean, device=device).view(1, -1, 1, 1)
         std = torch.tensor(task.channel_std, device=device).view(1, -1, 1, 1)
         self.scale = 1 / std.clamp_min(1e-6) if recipe.normalization == "standard" else torch.ones_like(std)
-        side = self.train.shape[-1]
-        self.image_size_px = recipe.crop_px or side
-        self._offsets = side + 2 * recipe.pad_px - self.image_size_px + 1  # of a crop, in each direction
-        self._centre = (side - self.image_size_px) // 2
+        channels, height, width = self.train.shape
+        crop = recipe.crop_px
+        self.shape = (channels, height, width) if crop is None else (channels, crop, crop)
+        # Of a crop, downwards and to the right.
+        self._offsets = tuple(
+            side + 2 * recipe.pad_px - seen + 1 for side, seen in zip((height, width), self.shape[1:], strict=True)
+        )
         self._mirrors = 2 if recipe.mirror else 1
-        self.views_per_image = self._offsets**2 * self._mirrors
+        self.views_per_image = math.prod(self._offsets) * self._mirrors
+
+    @property
+    def _crops(self) -> bool:
+        """Whether there is more than one place to crop."""
+        return max(self._offsets) > 1
 
     @property
     def view_count(self) -> int:
@@ -109,8 +118,13 @@ class DeviceData:
                 order = torch.cat([order, torch.randperm(count, generator=generator)])
             views = torch.zeros((4, size), dtype=torch.long)
             views[0], order = order[:size], order[size:]
-            if self._offsets > 1:
-                views[1:3] = torch.randint(0, self._offsets, (2, size), generator=generator)
+            if self._crops:
+                down, across = self._offsets
+                if down == across:  # one draw, in the order in which stores made before have it
+                    views[1:3] = torch.randint(0, down, (2, size), generator=generator)
+                else:
+                    views[1] = torch.randint(0, down, (size,), generator=generator)
+                    views[2] = torch.randint(0, across, (size,), generator=generator)
             if self.recipe.mirror:
                 views[3] = torch.randint(0, 2, (size,), generator=generator, dtype=torch.bool)
             yield views
@@ -126,8 +140,8 @@ class DeviceData:
         seen = sent[1] if self.streamed else self.train.take(rows)
         if self.recipe.pad_px:
             seen = functional.pad(seen, [self.recipe.pad_px] * 4)
-        if self._offsets > 1:
-            crops = seen.unfold(2, self.image_size_px, 1).unfold(3, self.image_size_px, 1)
+        if self._crops:
+            crops = seen.unfold(2, self.shape[1], 1).unfold(3, self.shape[2], 1)
             seen = crops[torch.arange(len(seen), device=seen.device), :, top, left]
         if self.recipe.mirror:
             seen = torch.where(mirrored.bool()[:, None, None, None], seen.flip(-1), seen)
@@ -136,18 +150,20 @@ class DeviceData:
     def view_numbers(self, views: torch.Tensor) -> torch.Tensor:
         """The number (B,) of each view, 0..n * views_per_image - 1."""
         rows, top, left, mirrored = views.unbind()
-        return ((rows * self._offsets + top) * self._offsets + left) * self._mirrors + mirrored
+        down, across = self._offsets
+        return ((rows * down + top) * across + left) * self._mirrors + mirrored
 
     def numbered_views(self, numbers: torch.Tensor) -> torch.Tensor:
         """The views (4, B) that have these numbers (B,)."""
-        shape = (len(self.train), self._offsets, self._offsets, self._mirrors)
+        shape = (len(self.train), *self._offsets, self._mirrors)
         # torch's own function of this name imports a library for symbolic mathematics: half a second.
         return torch.from_numpy(np.stack(np.unravel_index(numbers.numpy(), shape)))
 
     def central(self, images: DeviceImages, rows: torch.Tensor) -> torch.Tensor:
         """The network's inputs (B, C, H, W) for evaluation: central crops of these images (B,), not mirrored."""
-        inner = slice(self._centre, self._centre + self.image_size_px)
-        return self.normalize(images.take(rows)[:, :, inner, inner])
+        top, left = ((side - seen) // 2 for side, seen in zip(images.shape[1:], self.shape[1:], strict=True))
+        _, height, width = self.shape
+        return self.normalize(images.take(rows)[:, :, top : top + height, left : left + width])
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context in which the network computes, for the recipe's precision."""

@@ -131,8 +131,7 @@ def untrained(spec: TrainingSpec, data: DeviceData) -> Network:
     """
     network = build(
         spec.network,
-        in_channels=data.train.shape[0],
-        image_size_px=data.image_size_px,
+        image=data.shape,
         classes=spec.task.label_count,
         seed=stream_seed(spec.seed, _phase(spec), "init"),
     )

@@ -45,7 +45,7 @@ from raytransfer.experiments.yosinski import make_plan
 from raytransfer.grid import Cell
 from raytransfer.lineage import frozen_layers, needs
 from raytransfer.networks import Network, build, copy_first, freeze_first, train_mode, trainable
-from raytransfer.plan import check_slots
+from raytransfer.plan import check_slots, seen_shape
 from raytransfer.specs import PretrainSpec, Recipe, TransferSpec, TrialSpec
 from raytransfer.tasks import Dataset as ImageSet
 from raytransfer.tasks import DataSource, Part, TaskData, load_task, open_fingerprint
@@ -190,8 +190,7 @@ def fresh(spec: TrialSpec, task: TaskData, phase: str) -> Network:
     """A network with fresh weights on the device; a base and a transfer of one seed start from different ones."""
     network = build(
         spec.network,
-        in_channels=task.train.images.shape[1],
-        image_size_px=spec.recipe.crop_px or task.train.images.shape[-1],
+        image=seen_shape(spec.recipe, task.train.images.shape[1:]),
         # not len(spec.task.classes): in a function that uses torch, cloudpickle takes that name for torch.classes
         classes=int(task.train.labels.max()) + 1,
         seed=stream_seed(spec.seed, phase, "init"),

@@ -120,7 +120,7 @@ def _loop(seconds: float) -> float:
     from raytransfer.specs import NetworkSpec
 
     torch.set_num_threads(1)
-    network = build(NetworkSpec(name="convnet8"), in_channels=1, image_size_px=8, classes=5, seed=0).module
+    network = build(NetworkSpec(name="convnet8"), image=(1, 8, 8), classes=5, seed=0).module
     network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     images = torch.rand(16, 1, 8, 8).contiguous(memory_format=torch.channels_last)
