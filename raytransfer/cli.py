@@ -31,6 +31,7 @@ from raytransfer.garbage import lasting
 if TYPE_CHECKING:
     from raytransfer.plan import Backlog, Cell, Plan
     from raytransfer.store import Store
+    from raytransfer.tasks import Dataset
 
 _HELP_FLAGS = ("--help", "-h")
 _NOT_IN_A_CELL = "only read by others"
@@ -175,8 +176,23 @@ def _print_plan(console: Console, plan: "Plan[Cell]", todo: "Backlog", store: "S
         table.add_column(state, justify="right")
     for treatment, count in counts.items():
         table.add_row(treatment, str(count.total()), *(str(count[state]) for state in states))
+    for dataset in plan.datasets.values():
+        _print_dataset(console, dataset)
     console.print(table)
     console.print(f"{len(plan.trials)} trials, {len(todo.to_run)} to run, in {store.root}", soft_wrap=True)
+
+
+def _print_dataset(console: Console, dataset: "Dataset") -> None:
+    """Say what a data set holds, which of its files are for what, and what was left out."""
+    train, test = len(dataset.train_labels), len(dataset.test_labels)
+    _, channels, height, width = dataset.train_images.shape
+    kind = "grey" if channels == 1 else "colour"
+    held = f"{train} training and {test} test images of {len(dataset.class_names)} classes"
+    console.print(f"{dataset.name}: {held}, {height} x {width} pixels, {kind}", soft_wrap=True)
+    if dataset.contents is not None:
+        console.print(f"  training: {dataset.contents.train}; test: {dataset.contents.test}", soft_wrap=True)
+        for entry in dataset.contents.left_out:
+            console.print(f"  left out: {entry}", soft_wrap=True)
 
 
 def _print_estimate(console: Console, plan: "Plan[Cell]", todo: "Backlog", config: SweepConfig) -> None:

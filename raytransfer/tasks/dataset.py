@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from filelock import FileLock
 from raytransfer.errors import UserError
 from raytransfer.tasks.decode import Images, Labels, Raw, decode_images
 from raytransfer.tasks.draws import stratified_half
+from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.sources import DataSource, Source, find_source
 
 DECODE_VERSION = 1
@@ -39,6 +40,7 @@ class Dataset:
         test_labels: (M,).
         channel_mean: (C,) mean over the training images' pixels, in 0..255 units.
         channel_std: (C,) standard deviation likewise; 1 for a channel that never varies, so that one can divide by it.
+        contents: What of the source is used for what; None where the cache was opened without a look at the source.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Dataset:
     test_labels: Labels
     channel_mean: npt.NDArray[np.float32]
     channel_std: npt.NDArray[np.float32]
+    contents: Contents | None = None
 
 
 def open_dataset(source: DataSource) -> Dataset:
@@ -67,6 +70,10 @@ def open_dataset(source: DataSource) -> Dataset:
         UserError: The data are not found, not readable or not a classification set, or the cache cannot be written.
     """
     found = find_source(source)
+    return replace(_opened(found, source), contents=found.contents())
+
+
+def _opened(found: Source, source: DataSource) -> Dataset:
     try:
         wanted = {"image_size_px": source.image_size_px, "channels": source.channels}
         identity = {**found.identity(), **wanted, "decode_version": DECODE_VERSION}

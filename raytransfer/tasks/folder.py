@@ -10,21 +10,30 @@ import numpy as np
 
 from raytransfer.errors import UserError
 from raytransfer.tasks.decode import Encoded, Raw
+from raytransfer.tasks.parts import HALVED, Contents, Parts, choices, part_of, placed
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
-TEST_NAMES = ("test", "val", "valid", "validation")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp", ".avif")
+
+# Made by tools and file systems beside a user's own files.
+_OF_TOOLS = ("@eadir", "__macosx", "__pycache__", "lost+found", "$recycle.bin", "system volume information")
+_OF_STORES = "store.json"  # in every store of this project's
+_SHOWN = 5  # names listed at most
 
 
 def holds_classes(path: Path) -> bool:
-    """Whether the folder looks like one of image classes: a ``train`` folder, or two folders directly of images."""
-    if (path / "train").is_dir():
+    """Whether the folder looks like one of image classes: it has a training part, or two folders directly of images."""
+    folders = _Walk(path).folders(path)
+    if any(part_of(folder.name) == "train" and _is_part(folder) for folder in folders):
         return True
-    holding = (folder for folder in _class_folders(path) if any(_is_image(file.name) for file in folder.iterdir()))
+    holding = (folder for folder in folders if any(_is_image(file.name) for file in folder.iterdir()))
     return len(list(islice(holding, 2))) == 2
 
 
 class FolderSource:
     """Reads a folder of image classes; each class is a folder, whose images may lie in folders below it.
+
+    Folders with a dot in front, those of tools and stores of this project's are passed over, at every depth. Every real
+    folder is read once: links back to what was or will be read are passed over. Only regular files are images.
 
     Attributes:
         files: (class name, path) of each image, the training part first, classes and files in alphabetical order.
@@ -38,20 +47,59 @@ class FolderSource:
             path: The folder.
 
         Raises:
-            UserError: It holds no classes, a class holds no images, or train and test differ in classes.
+            UserError: It holds no classes, a class holds no images, a folder is of no part, or train and test differ in
+                classes.
         """
         self.path = path
-        if not (path / "train").is_dir():
-            self.files = _images(path)
-            self.n_train = None
+        self._walk = _Walk(path)
+        self._parts = self._sorted()
+        self.n_train: int | None = None
+        if self._parts is None:
+            self.files = self._walk.images(path)
             return
-        self.files = _images(path / "train")
-        test = next((path / name for name in TEST_NAMES if (path / name).is_dir()), None)
-        self.n_train = None if test is None else len(self.files)
-        if test is not None:
-            test_files = _images(test)
-            _check_same_classes(path / "train", _names(self.files), test, _names(test_files))
+        (train,) = self._parts.train
+        self.files = self._walk.images(train)
+        for test in self._parts.test:
+            self.n_train = len(self.files)
+            test_files = self._walk.images(test)
+            _check_same_classes(train, _names(self.files), test, _names(test_files))
             self.files += test_files
+
+    def _sorted(self) -> Parts | None:
+        """The folders by part; None where they are classes themselves.
+
+        A folder that is named like a part is one if its images lie in at least two folders below it: ``train`` beside
+        ``car`` may be a class of its own.
+        """
+        folders = self._walk.folders(self.path)
+        named = [folder for folder in folders if part_of(folder.name) is not None]
+        parts = [folder for folder in named if _is_part(folder)]
+        if not parts:
+            if named and len(named) == len(folders):
+                raise UserError(
+                    f"{self.path} holds {', '.join(folder.name for folder in named)}, which may be parts of a data set "
+                    f"or classes: a part holds a folder for each class; {choices()}"
+                )
+            return None
+        for folder in list(folders):
+            if folder not in parts and not _holds_images(folder):
+                self._walk.pass_over(folder, "no images")
+                folders.remove(folder)
+        found = placed(folders, self.path)
+        for same in (found.train, found.test) if found else ():
+            if len(same) > 1:
+                names = ", ".join(folder.name for folder in same)
+                raise UserError(f"{self.path} has several folders for one part, {names}: remove or rename all but one")
+        return found
+
+    def contents(self) -> Contents:
+        """What is used for what."""
+        left_out = self._walk.passed_over()
+        if self._parts is None:
+            return Contents(train="all class folders", test=HALVED, left_out=left_out)
+        aside = tuple(f"{folder.name}/ (a held-out part beside the test part)" for folder in self._parts.set_aside)
+        test = f"{self._parts.test[0].name}/" if self._parts.test else HALVED
+        return Contents(train=f"{self._parts.train[0].name}/", test=test, left_out=aside + left_out)
 
     def identity(self) -> dict[str, Any]:
         """Kind, path, and each file's path, size and time."""
@@ -77,37 +125,115 @@ class FolderSource:
         return ((str(file), file) for _, file in self.files)
 
 
+class _Walk:
+    """The way through a folder, which notes what it passes over."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._visited: set[tuple[int, int]] = set()
+        self._passed: dict[str, list[str]] = {}
+
+    def pass_over(self, path: Path, why: str) -> None:
+        """Note that a folder or file is not used."""
+        names, name = self._passed.setdefault(why, []), str(path.relative_to(self._root))
+        if name not in names:
+            names.append(name)
+
+    def passed_over(self) -> tuple[str, ...]:
+        """An entry for each reason to pass something over."""
+        return tuple(f"{_shown(names)} ({why})" for why, names in self._passed.items())
+
+    def folders(self, path: Path) -> list[Path]:
+        """The folders in a folder that may hold images, in alphabetical order."""
+        found = []
+        for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
+            if why := _why_not(folder):
+                self.pass_over(folder, why)
+            else:
+                found.append(folder)
+        return found
+
+    def images(self, path: Path) -> list[tuple[str, Path]]:
+        """Class and path of every image below the class folders in a folder.
+
+        Raises:
+            UserError: There are fewer than 2 class folders, one holds no image, or two are one and the same.
+        """
+        folders = self.folders(path)
+        if len(folders) < 2:
+            raise UserError(
+                f"{path} holds {len(folders)} class folders and no Parquet files: "
+                "a data set is Parquet files or a folder of at least 2 classes, each a folder of images"
+            )
+        for entry in sorted(path.iterdir()):
+            if _is_image(entry.name) and not entry.is_dir():
+                self.pass_over(entry, "images beside the class folders")
+        # Classes first, so that no link in one leads into another, or to a folder above.
+        self._visited |= {_key(folder) for folder in (self._root, path)}
+        for folder in folders:
+            if _key(folder) in self._visited:
+                raise UserError(f"class folder {folder} is a link to a folder that is read already: remove one of them")
+            self._visited.add(_key(folder))
+        return [(folder.name, file) for folder in folders for file in self._of_class(folder)]
+
+    def _of_class(self, folder: Path) -> list[Path]:
+        found = sorted(self._below(folder))
+        if not found:
+            raise UserError(f"class folder {folder} holds no images ({' '.join(_SUFFIXES)})")
+        return found
+
+    def _below(self, folder: Path) -> Iterator[Path]:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = Path(entry.path)
+                if entry.is_dir():
+                    if why := _why_not(path):
+                        self.pass_over(path, why)
+                    elif _key(path) in self._visited:
+                        self.pass_over(path, "links to what is read elsewhere")
+                    else:
+                        self._visited.add(_key(path))
+                        yield from self._below(path)
+                elif _is_image(entry.name):
+                    if entry.is_file():
+                        yield path
+                    else:
+                        self.pass_over(path, "no regular files")
+
+
+def _why_not(folder: Path) -> str:
+    """Why a folder is passed over; empty where it is not."""
+    if folder.name.startswith("."):
+        return "hidden"
+    if folder.name.lower() in _OF_TOOLS:
+        return "made by tools"
+    return "results of sweeps" if (folder / _OF_STORES).is_file() else ""
+
+
+def _key(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
 
 
-def _class_folders(path: Path) -> list[Path]:
-    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+def _is_part(folder: Path) -> bool:
+    """Whether a folder holds a folder for each class: images in at least two folders, and none beside them."""
+    if any(_is_image(entry.name) and entry.is_file() for entry in folder.iterdir()):
+        return False
+    return len(list(islice((inner for inner in _Walk(folder).folders(folder) if _holds_images(inner)), 2))) == 2
 
 
-def _images(path: Path) -> list[tuple[str, Path]]:
-    folders = _class_folders(path)
-    if len(folders) < 2:
-        raise UserError(
-            f"{path} holds {len(folders)} class folders and no Parquet files: "
-            "a data set is Parquet files or a folder of at least 2 classes, each a folder of images"
-        )
-    return [(folder.name, file) for folder in folders for file in _class_images(folder)]
+def _holds_images(folder: Path) -> bool:
+    walk = _Walk(folder)
+    walk._visited.add(_key(folder))
+    return next(walk._below(folder), None) is not None
 
 
-def _class_images(folder: Path) -> list[Path]:
-    def unreadable(error: OSError) -> None:  # os.walk would take the folder for an empty one
-        raise error
-
-    found = [
-        Path(base, name)
-        for base, _, names in os.walk(folder, onerror=unreadable, followlinks=True)
-        for name in names
-        if _is_image(name)
-    ]
-    if not found:
-        raise UserError(f"class folder {folder} holds no images ({' '.join(SUFFIXES)})")
-    return sorted(found)
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _names(files: list[tuple[str, Path]]) -> tuple[str, ...]:
@@ -121,5 +247,6 @@ def _check_same_classes(train: Path, train_names: tuple[str, ...], test: Path, t
     ):
         missing = sorted(set(one_names) - set(other_names))
         if missing:
-            shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-            raise UserError(f"{other} lacks class folders that {one} has: {shown}; both need the same classes")
+            raise UserError(
+                f"{other} lacks class folders that {one} has: {_shown(missing)}; both need the same classes"
+            )

@@ -12,30 +12,38 @@ import pyarrow.parquet as pq
 
 from raytransfer.errors import UserError
 from raytransfer.tasks.decode import Encoded, Labels, Raw, one_line
+from raytransfer.tasks.parts import HALVED, Contents, Parts, part_of, placed
 
-_SPLIT = re.compile(r"(?<![a-z])(train|training|test|validation|valid|val)(?![a-z])")
-_SHARDS = re.compile(r"-\d+-of-(\d+)$")
+_SHARDS = re.compile(r"-\d+-of-(\d+)(-[0-9a-f]+)?$")  # older names end in a hash
 
 
 def parquet_files(path: Path) -> list[Path]:
-    """List a data set's Parquet files: the path itself, those in the folder, or else those in its folder ``data``."""
+    """List a data set's Parquet files, without looking at whether they are whole.
+
+    They are the path itself; those in the folder; else those in its folder ``data``; else those in folders that are
+    named like parts, as ``train/0000.parquet``.
+    """
     if path.is_file():
         return [path]
     for folder in (path, path / "data"):
-        found = sorted(file for file in folder.glob("*.parquet") if not file.name.startswith("."))
-        if found:
-            _check_shards(found)
+        if found := _in(folder):
             return found
-    return []
+    if not path.is_dir():
+        return []
+    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    return [file for folder in folders if part_of(folder.name) for file in _in(folder)]
+
+
+def _in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*.parquet") if not file.name.startswith(".") and file.is_file())
 
 
 def _check_shards(files: list[Path]) -> None:
     """Shards are numbered ``train-00000-of-00004``; one that was not downloaded would pass unnoticed."""
     for file in files:
         shards = _SHARDS.search(file.stem)
-        if shards and sum(_SHARDS.sub("", other.stem) == _SHARDS.sub("", file.stem) for other in files) < int(
-            shards[1]
-        ):
+        alike = sum(_SHARDS.sub("", other.stem) == _SHARDS.sub("", file.stem) for other in files)
+        if shards and alike < int(shards[1]):
             raise UserError(f"{file} is one of {int(shards[1])} shards, and some of them are missing in {file.parent}")
 
 
@@ -45,18 +53,38 @@ class ParquetSource:
     Attributes:
         train: Files of the training part, or of the only part.
         test: Files of the test part; empty where there is none.
+        set_aside: Files of held-out parts that are not used.
     """
 
     def __init__(self, path: Path, label_column: str | None) -> None:
-        """Sort the files into parts by name; nothing is opened yet.
+        """Sort the files into parts by name (``raytransfer.tasks.parts``); nothing is opened yet.
 
         Args:
-            path: A file, or a folder for which ``parquet_files`` finds some.
+            path: A file, which is one part whatever its name, or a folder for which ``parquet_files`` finds some.
             label_column: Name of the label column, or None to find it.
+
+        Raises:
+            UserError: A file is of no part, or a shard is missing.
         """
         self.path = path
         self.label_column = label_column
-        self.train, self.test = _parts(parquet_files(path))
+        files = parquet_files(path)
+        _check_shards(files)
+        parts = None if path.is_file() else _parts(files, path)
+        self.train = list(parts.train) if parts else files
+        self.test = list(parts.test) if parts else []
+        self.set_aside = list(parts.set_aside) if parts else []
+
+    def contents(self) -> Contents:
+        """What is used for what."""
+        base = self.path.parent if self.path.is_file() else self.path
+
+        def shown(files: Sequence[Path]) -> str:
+            first, more = files[0].relative_to(base), len(files) - 1
+            return f"{first} and {more} more" if more else str(first)
+
+        aside = (f"{shown(self.set_aside)} (a held-out part beside the test part)",) if self.set_aside else ()
+        return Contents(train=shown(self.train), test=shown(self.test) if self.test else HALVED, left_out=aside)
 
     def identity(self) -> dict[str, Any]:
         """Kind, label column, and each file's path, size and time."""
@@ -97,16 +125,18 @@ class ParquetSource:
         )
 
 
-def _parts(files: list[Path]) -> tuple[list[Path], list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for file in files:
-        match = _SPLIT.search(file.stem.lower())
-        found.setdefault(match[1] if match else "", []).append(file)
-    train = found.get("train", []) + found.get("training", [])
-    test = next((found[name] for name in ("test", "validation", "valid", "val") if name in found), [])
-    if train and test:
-        return train, test
-    return train or test or files, []
+def _parts(files: list[Path], place: Path) -> Parts | None:
+    """The files by part, by their own names or by their folders'; None where all are one."""
+    folders = sorted({file.parent for file in files} - {place, place / "data"})
+    if not folders:
+        return placed(files, place)
+    by_folder = placed(folders, place)
+    assert by_folder is not None  # that is why these folders were looked into
+
+    def of(part: Sequence[Path]) -> tuple[Path, ...]:
+        return tuple(file for file in files if file.parent in part)
+
+    return Parts(train=of(by_folder.train), test=of(by_folder.test), set_aside=of(by_folder.set_aside))
 
 
 def _opened(file: Path) -> pq.ParquetFile:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from raytransfer.errors import UserError
 from raytransfer.tasks.decode import Encoded, Raw, one_line
+from raytransfer.tasks.parts import HALVED, Contents
 
 _TRAIN_SPLITS = ("train", "trainval", "train-standard")
 _TEST_SPLITS = ("test", "val", "valid")
@@ -27,6 +28,10 @@ class DigitsSource:
     def identity(self) -> dict[str, Any]:
         """Kind and version."""
         return {"kind": "digits", "version": version("scikit-learn")}
+
+    def contents(self) -> Contents:
+        """What is used for what."""
+        return Contents(train="scikit-learn's digits", test=HALVED)
 
     def read(self) -> Raw:
         """Give the images, their 17 grey values spread over 0..255."""
@@ -62,6 +67,10 @@ class TorchvisionSource:
     def identity(self) -> dict[str, Any]:
         """Kind, name, folder and version: what was published under the name does not change."""
         return {"kind": "torchvision", "name": self.name, "root": str(self.data_dir), "version": version("torchvision")}
+
+    def contents(self) -> Contents:
+        """What is used for what."""
+        return Contents(train="torchvision's training part", test="torchvision's test part, or half where it has none")
 
     def read(self) -> Raw:
         """Read the labels; give the images still encoded.

@@ -9,6 +9,7 @@ from raytransfer.errors import UserError
 from raytransfer.tasks.decode import Raw
 from raytransfer.tasks.folder import FolderSource, holds_classes
 from raytransfer.tasks.parquet import ParquetSource, parquet_files
+from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.published import DigitsSource, TorchvisionSource
 
 
@@ -47,6 +48,9 @@ class Source(Protocol):
 
     def identity(self) -> dict[str, Any]:
         """Tell, without reading them, whether the images are those read before; JSON types."""
+
+    def contents(self) -> Contents:
+        """What of it is used for what."""
 
     def read(self) -> Raw:
         """Read the labels; give the images still encoded."""

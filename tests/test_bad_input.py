@@ -1,0 +1,220 @@
+"""Awkward inputs: each gives the right value or one line that names it, in bounded time, with nothing written."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from raytransfer.errors import UserError
+from raytransfer.tasks import DataSource, open_dataset
+
+CLASSES = "ab"
+
+
+def image(path, seed=0, size=(6, 6)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)).save(path)
+
+
+def folders(root, *names, classes=CLASSES, count=2):
+    """Folders of class folders of images."""
+    for part, name in enumerate(names):
+        for k, c in enumerate(classes):
+            for i in range(count):
+                image(root / name / c / f"{i}.png", seed=100 * part + 10 * k + i)
+
+
+def table(root, *names, rows=8):
+    """Parquet files of images of two classes."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        images = []
+        for i in range(rows):
+            buffer = io.BytesIO()
+            Image.fromarray(np.full((4, 4), (len(name) + 16 * i) % 256, dtype=np.uint8)).save(buffer, "PNG")
+            images.append(buffer.getvalue())
+        columns = {"image": pa.array(images, pa.binary()), "label": pa.array([i % 2 for i in range(rows)])}
+        pq.write_table(pa.table(columns), root / name)
+
+
+def opened(root):
+    return open_dataset(DataSource(data=str(root), data_dir=str(root / "none"), cache_dir=str(root.parent / "cache")))
+
+
+PARTS = [
+    # names of folders, or of Parquet files; which is the training and which the test part; what is set aside
+    (("train", "test"), "train", "test", None),
+    (("Train", "Test"), "Train", "Test", None),
+    (("TRAIN", "VAL"), "TRAIN", "VAL", None),
+    (("training", "testing"), "training", "testing", None),
+    (("training_set", "test_set"), "training_set", "test_set", None),
+    (("trainval", "test"), "trainval", "test", None),
+    (("train", "dev"), "train", "dev", None),
+    (("train", "eval"), "train", "eval", None),
+    (("train", "holdout"), "train", "holdout", None),
+    (("train2017", "val2017"), "train2017", "val2017", None),
+    (("cats-train", "cats-test"), "cats-train", "cats-test", None),
+    (("train", "valid", "test"), "train", "test", "valid"),
+    (("train", "validation", "test"), "train", "test", "validation"),
+]
+
+
+@pytest.mark.parametrize(("names", "train", "test", "aside"), PARTS, ids=lambda value: str(value))
+@pytest.mark.parametrize("kind", ["folders", "Parquet", "Parquet in folders"])
+def test_parts_are_known_by_their_usual_names(tmp_path, kind, names, train, test, aside):
+    root = tmp_path / "data"
+    if kind == "folders":
+        folders(root, *names)
+    else:
+        table(root, *(f"{name}.parquet" if kind == "Parquet" else f"{name}/0000.parquet" for name in names))
+    found = opened(root)
+    assert found.contents.train.startswith(train)
+    assert found.contents.test.startswith(test)
+    assert bool(found.contents.left_out) == (aside is not None)
+    assert all(entry.startswith(aside) for entry in found.contents.left_out)
+    assert len(found.train_labels) == len(found.test_labels) == (4 if kind == "folders" else 8)
+
+
+REFUSED = [
+    (lambda root: folders(root, "test"), "test, which may be parts|test and no training part"),
+    (lambda root: folders(root, "train", "extra"), "data/extra is of no part of the data set, though train beside it"),
+    (lambda root: folders(root, "Train", "training"), r"several parts that could be meant \(train, training\)"),
+    (lambda root: folders(root, "train", "Train"), "several folders for one part, Train, train"),
+    (lambda root: folders(root, "train", "dev", "val"), r"several parts that could be meant \(dev, val\)"),
+    (lambda root: folders(root, "train_test", "b"), "train_test is named like several parts"),
+    (lambda root: folders(root, ".", classes=["train", "test"]), "train, which may be parts of a data set or classes"),
+    (lambda root: table(root, "test.parquet"), "has test.parquet and no training part"),
+    (lambda root: table(root, "mytrain.parquet", "mytest.parquet"), "mytest.parquet has a name that may or may not"),
+    (lambda root: table(root, "train.parquet", "extra.parquet"), "extra.parquet is of no part .* train.parquet beside"),
+    (lambda root: table(root, "train.parquet", "trainval.parquet"), "several parts that could be meant"),
+    (lambda root: table(root, "train-00000-of-00003-3a1b2c3d.parquet"), "is one of 3 shards, and some of them are"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED)
+def test_what_cannot_be_placed_is_refused_by_its_name(tmp_path, make, message):
+    make(tmp_path / "data")
+    with pytest.raises(UserError, match=message) as error:
+        opened(tmp_path / "data")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_class_may_have_the_name_of_a_part(tmp_path):
+    folders(tmp_path / "data", ".", classes=["car", "train"])
+    assert opened(tmp_path / "data").class_names == ("car", "train")
+
+
+def test_files_without_a_part_in_their_names_are_one_part(tmp_path):
+    table(tmp_path / "data", "0000.parquet", "0001.parquet")
+    found = opened(tmp_path / "data")
+    assert found.contents.train == "0000.parquet and 1 more"
+    assert found.contents.test.startswith("a fixed half")
+    assert len(found.train_labels) == len(found.test_labels) == 8
+
+
+def link(path, to):
+    path.symlink_to(to, target_is_directory=True)
+
+
+def store(path):
+    path.mkdir(parents=True)
+    (path / "store.json").write_text("{}")
+    image(path / "sweeps" / "lines.png")
+
+
+SWALLOWED = {
+    "a checkpoint of Jupyter": (lambda a: image(a / ".ipynb_checkpoints" / "0-checkpoint.png"), "hidden"),
+    "thumbnails": (lambda a: image(a / "@eaDir" / "0.png" / "SYNOPHOTO_THUMB_M.jpg"), "made by tools"),
+    "a resource fork": (lambda a: image(a / "__MACOSX" / "0.png"), "made by tools"),
+    "a store": (lambda a: store(a / "results"), "results of sweeps"),
+    "a link to itself": (lambda a: link(a / "loop", a.resolve()), "links to what is read elsewhere"),
+    "a link upwards": (lambda a: link(a / "up", ".."), "links to what is read elsewhere"),
+    "a link to another class": (
+        lambda a: link(a / "more", a.parent.resolve() / "b"),
+        "links to what is read elsewhere",
+    ),
+    "a pipe": (lambda a: os.mkfifo(a / "pipe.png"), "no regular files"),
+    "a link to nothing": (lambda a: (a / "gone.png").symlink_to("nowhere.png"), "no regular files"),
+}
+
+
+@pytest.mark.parametrize("part", ["train", "."])
+@pytest.mark.parametrize("case", SWALLOWED)
+def test_what_lies_in_a_class_and_is_no_image_of_it_is_passed_over_and_said(tmp_path, case, part):
+    root = tmp_path / "data"
+    folders(root, *(["train", "test"] if part == "train" else ["."]), count=4)
+    make, why = SWALLOWED[case]
+    make(root / part / "a")
+    found = opened(root)
+    assert len(found.train_labels) + len(found.test_labels) == (16 if part == "train" else 8)
+    (entry,) = found.contents.left_out
+    assert f"({why})" in entry
+
+
+@pytest.mark.parametrize("name", [".git", "@eaDir", "lost+found", "results"])
+def test_what_lies_beside_the_classes_is_no_class(tmp_path, name):
+    root = tmp_path / "data"
+    folders(root, ".")
+    if name == "results":
+        store(root / name)
+    else:
+        image(root / name / "x.png")
+    found = opened(root)
+    assert found.class_names == ("a", "b")
+    assert found.contents.left_out[0].startswith(name)
+
+
+def test_a_link_to_images_elsewhere_is_followed(tmp_path):
+    folders(tmp_path / "data", ".")
+    image(tmp_path / "elsewhere" / "9.png", seed=7)
+    link(tmp_path / "data" / "a" / "more", tmp_path / "elsewhere")
+    found = opened(tmp_path / "data")
+    assert np.bincount(np.concatenate([found.train_labels, found.test_labels])).tolist() == [3, 2]
+    assert found.contents.left_out == ()
+
+
+def test_two_class_folders_that_are_one_are_refused(tmp_path):
+    folders(tmp_path / "data", ".")
+    link(tmp_path / "data" / "c", "a")
+    with pytest.raises(UserError, match=r"class folder .*/c is a link to a folder that is read already"):
+        opened(tmp_path / "data")
+
+
+def test_folders_of_notes_beside_the_parts_are_said(tmp_path):
+    root = tmp_path / "data"
+    folders(root, "train", "test")
+    (root / "annotations").mkdir()
+    (root / "annotations" / "readme.txt").write_text("none of ours")
+    assert opened(root).contents.left_out == ("annotations (no images)",)
+
+
+def test_the_plan_says_what_is_used_for_what(tmp_path):
+    root = tmp_path / "data"
+    folders(root, "Train", "val", "test", classes="abcd", count=3)
+    image(root / "Train" / "a" / ".thumbs" / "0.png")
+    script = "sweeps/yosinski_grid.py"
+    options = [
+        f"data={root}",
+        "--plan",
+        "recipe.steps=2",
+        "recipe.warmup_steps=0",
+        "n_layers=[7]",
+        "seeds=1",
+        "splits=1",
+    ]
+    places = [f"out={tmp_path / 'out'}", f"cache_dir={tmp_path / 'cache'}", "backend=in-process", "image_size_px=8"]
+    command = [sys.executable, Path(__file__).parents[1] / script, *options, *places]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "data: 12 training and 12 test images of 4 classes, 8 x 8 pixels, grey" in result.stdout
+    assert "training: Train/; test: test/" in result.stdout
+    assert "left out: val/ (a held-out part beside the test part)" in result.stdout
+    assert "left out: Train/a/.thumbs (hidden)" in result.stdout
