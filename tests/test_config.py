@@ -1,7 +1,10 @@
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from raytransfer.config import DistanceConfig, GridConfig, load_config, options, to_yaml
@@ -94,11 +97,20 @@ def test_every_option_has_a_meaning(yaml):
         ("recipe.milestones=[0.7,0.3]", "must be fractions of the steps between 0 and 1, ascending"),
         ("gpus_per_trial=1.5", "gpus_per_trial=1.5 must lie above 0 and up to 1, or be whole"),
         ("halves={A: [1", "cannot be read"),
+        ("lr=0.1", "lr in the command line is no option: --help lists them"),
+        ("out='results'", "out='results' is in quotes of its own: give text as it is, without them"),
+        ("out=/x/${USER}", "out=/x/${USER} holds ${...}, which nothing fills in"),
+        ("halves=${data}", "halves=${data} holds ${...}, which nothing fills in"),
+        ("halves={A: [1, 2], A: [3, 4]}", "A is there twice"),
+        ("recipe.gamma=0.5", "recipe.gamma is given and would change nothing: it takes recipe.schedule=step"),
+        ("fixed_treatments=[AnB]", "fixed_treatments is given and would change nothing: it takes halves other than"),
+        ("probe_steps=[0]", "probe_steps is given and would change nothing: it takes probes"),
     ],
 )
 def test_bad_options_are_named(yaml, override, message):
+    arguments = [override, *(["recipe.schedule=cosine"] if "gamma" in override else [])]
     with pytest.raises(UserError, match=re.escape(message)) as error:
-        load_config(GridConfig, yaml, [override])
+        load_config(GridConfig, yaml, arguments)
     assert "\n" not in str(error.value)
 
 
@@ -131,3 +143,98 @@ def test_the_sweep_s_own_file_is_sound(request, name, kind):
         assert load_config(kind, path, [f"data={data}"]).data == data
     for preset, values in content.get("presets", {}).items():
         assert load_config(kind, path, [f"preset={preset}"]).seeds == values.seeds
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024_11_26", "0123", "/x/a #b", "1e3", "yes", "1:30", "2024-11-26", "[a]", "{a: 1}", "a: b", "~", "null", "-"],
+)
+def test_text_is_taken_as_it_stands(yaml, text):
+    config = load_config(GridConfig, yaml, [f"out={text}", f"data={text}", f"data_dir={text}"])
+    assert (config.out, config.data, config.data_dir) == (text, text, text)
+    assert load_config(GridConfig, yaml, [f"label_column={text}"]).label_column == (None if text == "null" else text)
+
+
+def test_text_in_a_file_is_text(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "out: 2024_11_26\ndata: 0123\ndata_dir: 1.50\nrecipe: {steps: 10, batch_size: 2, learning_rate: 1e-3}\n"
+        "presets: {a: {data: 007, label_column: null}}\n"
+    )
+    config = load_config(GridConfig, path, [])
+    assert (config.out, config.data, config.data_dir) == ("2024_11_26", "0123", "1.50")
+    assert config.recipe.learning_rate == 0.001
+    assert load_config(GridConfig, path, ["preset=a"]).data == "007"
+
+
+def test_what_is_no_plain_number_is_a_word(yaml):
+    given = "halves={A: [007, 1_000, 1:30, no, 2024-11-26], B: [1e1, 0x1f, -3, .5, true, null]}"
+    (halves,) = load_config(GridConfig, yaml, [given]).halves
+    assert halves["A"] == ["007", "1_000", "1:30", "no", "2024-11-26"]
+    assert halves["B"] == [10.0, "0x1f", -3, 0.5, True, None]
+    assert (
+        load_config(GridConfig, yaml, ["treatments=[baseB]", "recipe.learning_rate=1e-3"]).recipe.learning_rate == 1e-3
+    )
+
+
+def test_the_command_line_wins_over_what_the_file_narrows(request):
+    path = request.config.rootpath / "sweeps" / "yosinski_grid.yaml"
+    halves = "halves={A: [0,1,2,3,4], B: [5,6,7,8,9]}"
+    config = load_config(GridConfig, path, [halves, "treatments=[baseB,AnB,AnB+]"])
+    assert config.treatments == ["baseB", "AnB", "AnB+"]
+    assert config.fixed_treatments is None
+    both = load_config(GridConfig, path, [halves, "treatments=[baseB,AnB]", "fixed_treatments=[baseB]"])
+    assert both.fixed_treatments == ["baseB"]
+    assert load_config(GridConfig, path, []).fixed_treatments == ["baseB", "AnB", "RnB"]
+    path = request.config.rootpath / "sweeps" / "transfer_vs_distance.yaml"
+    config = load_config(DistanceConfig, path, ["tasks={cats: {classes: A}, dogs: {classes: B}}"])
+    assert (config.targets, config.bases) == ("all", "all")
+    assert load_config(DistanceConfig, path, ["tasks={a: {}, b: {}}", "bases=[b]"]).bases == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["seeds=2", "seeds=3"], "seeds=2 and seeds=3 are both given: choose one"),
+        (["out=a", "out=b"], "out=a and out=b are both given: choose one"),
+        (["preset=a", "preset=b"], "preset=a and preset=b are both given: choose one"),
+        (["preset=a", "data=digits"], "preset=a is of data=cifar10, and data=digits is given"),
+        (["halves=[animals/vehicles]", "splits=3"], "splits is given and would change nothing: it takes halves that"),
+        (["recipe.schedule=cosine", "recipe.milestones=[0.5]"], "recipe.milestones is given and would change nothing"),
+    ],
+)
+def test_arguments_that_contradict_each_other_are_refused(yaml, arguments, message):
+    yaml.write_text(YAML + "presets: {a: {data: cifar10}, b: {seeds: 1}}\n")
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_config(GridConfig, yaml, arguments)
+
+
+def test_the_same_argument_twice_is_no_contradiction(yaml):
+    assert load_config(GridConfig, yaml, ["seeds=2", "seeds=2"]).seeds == 2
+
+
+ODD = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        ["", "null", "[]", "{}", "[[", "a: b", "'", "1e999", "-1", "0", "[1,1]", "[null]", "{A: 1, B: 2}", "&a *a"]
+    ),
+    st.integers().map(str),
+    st.floats().map(str),
+)
+
+
+@given(data=st.data())
+@settings(max_examples=100)
+def test_odd_values_give_a_configuration_or_one_line(data):
+    kind, name = data.draw(st.sampled_from([(GridConfig, "yosinski_grid"), (DistanceConfig, "transfer_vs_distance")]))
+    path = Path(__file__).parent.parent / "sweeps" / f"{name}.yaml"
+    names = [field.name for field in dataclasses.fields(kind)] + [
+        f"recipe.{f.name}" for f in dataclasses.fields(Recipe)
+    ]
+    arguments = [f"{data.draw(st.sampled_from(names))}={data.draw(ODD)}" for _ in range(data.draw(st.integers(1, 3)))]
+    refusal = ""
+    try:
+        assert isinstance(load_config(kind, path, arguments), kind)
+    except UserError as error:
+        refusal = str(error)
+    assert "\n" not in refusal or any("\n" in argument for argument in arguments)

@@ -135,3 +135,18 @@ def test_wrong_halves(wanted, message):
     with pytest.raises(UserError, match=message) as error:
         halves(named(CIFAR10, "cifar10"), wanted)
     assert "\n" not in str(error.value)
+
+
+def test_a_class_that_is_named_so_comes_before_an_index():
+    numbered = named(sorted(map(str, range(12))))  # 0, 1, 10, 11, 2, ...
+    assert halves(numbered, {"A": ["2", "3"], "B": [0, 1]}) == ((4, 5), (0, 1))
+    assert halves(numbered, {"A": [0, "10"], "B": ["4", "5"]}) == ((0, 2), (6, 7))
+    assert halves(named(["7", "8", "9", "10"]), {"A": [7, 8], "B": [9, 10]}) == ((0, 1), (2, 3))
+    assert halves(named(DIGITS), {"A": [0, 1, 2], "B": [7, 8]}) == ((0, 1, 2), (7, 8))
+
+
+def test_a_number_that_may_be_a_name_or_an_index_is_refused():
+    numbered = named(sorted(map(str, range(12))))
+    message = "half A holds 2, which is the name of one class of some set and the index of another, '10': write '2' in"
+    with pytest.raises(UserError, match=re.escape(message)):
+        halves(numbered, {"A": [2, 3], "B": ["5", "6"]})

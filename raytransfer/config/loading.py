@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from raytransfer.config import plain_yaml
 from raytransfer.config.kinds import GridConfig, SweepConfig, TrainingConfig
-from raytransfer.config.rules import check_values
+from raytransfer.config.rules import FOLLOWERS, check_effects, check_values
 from raytransfer.errors import UserError
 from raytransfer.specs import Recipe
 
@@ -63,6 +65,14 @@ def _recipe_schema() -> type:
 def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Config:
     """Defaults, then the YAML file, then its values for the chosen data set or preset, then ``key=value`` arguments.
 
+    What the command line says wins, always. So what the file says of an option that only narrows another one gives way
+    where that other one is given: ``fixed_treatments`` to ``treatments``, ``targets`` and ``bases`` to ``tasks``. Where
+    two arguments contradict each other, or one could change nothing of this sweep, it is refused. The values of a
+    preset stand in for those of the data set.
+
+    Text is taken as it stands. Other values are YAML, whose words are numbers only where they plainly are
+    (``raytransfer.config.plain_yaml``).
+
     Args:
         cls: The sweep's kind of configuration.
         yaml: The sweep's own file.
@@ -70,12 +80,15 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
             set of values that the file has under that name.
 
     Raises:
-        UserError: A key does not exist, or a value has the wrong type or lies outside its range.
+        UserError: A key does not exist, a value has the wrong type or lies outside its range, or arguments contradict
+            each other or change nothing.
     """
     schema = _schema(cls)
-    wanted = [argument.removeprefix(_PRESET) for argument in arguments if argument.startswith(_PRESET)]
-    given = _parse_arguments([argument for argument in arguments if not argument.startswith(_PRESET)], schema)
-    file = _read_yaml(yaml)
+    wanted = sorted({argument.removeprefix(_PRESET) for argument in arguments if argument.startswith(_PRESET)})
+    if len(wanted) > 1:
+        raise UserError(f"preset={wanted[0]} and preset={wanted[1]} are both given: choose one")
+    given = _parse_arguments([argument for argument in arguments if not argument.startswith(_PRESET)], cls, schema)
+    file = _read_yaml(yaml, cls)
     per_data, presets = file.pop(_PER_DATA, {}), file.pop(_PRESETS, {})
     _check_keys(file, schema, yaml.name)
     data = Path(str(given.get("data", file.get("data", cls.data)))).name.lower().removesuffix(".parquet")
@@ -85,17 +98,21 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
             there = f"choose from {', '.join(presets)}" if presets else "it has none"
             raise UserError(f"preset={wanted[-1]} is not in {yaml.name}: {there}")
         chosen, place = presets[wanted[-1]], f"{_PRESETS}.{wanted[-1]}"
+        if given.get("data", chosen.get("data")) != chosen.get("data") and "data" in chosen:
+            raise UserError(f"preset={wanted[-1]} is of data={chosen['data']}, and data={given['data']} is given")
     _check_keys(chosen, schema, f"{yaml.name}, {place}")
-    for layer in (file, chosen, given):
+    narrowing = {name: value for option in given for name, value in FOLLOWERS.get(option, {}).items()}
+    for layer in (file, chosen, {name: value for name, value in narrowing.items() if name in schema}, given):
         schema = _merge(schema, layer, cls)
     for name in sorted(OmegaConf.missing_keys(schema)):
         raise UserError(f"{name} has no value: give {name}=...")
     config: Any = OmegaConf.to_object(schema)
     check_values(config)
-    if hasattr(config, "recipe"):
-        config.recipe = _recipe(config.recipe)
     if isinstance(config, GridConfig):
         config.halves = config.halves if isinstance(config.halves, list) else [config.halves]
+    check_effects(config, given)
+    if hasattr(config, "recipe"):
+        config.recipe = _recipe(config.recipe)
     checked: Config = config
     return checked
 
@@ -140,30 +157,73 @@ def _schema(cls: type[SweepConfig]) -> DictConfig:
     return schema
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, cls: type[SweepConfig]) -> dict[str, Any]:
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, OmegaConfBaseException) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    return typing.cast(dict[str, Any], content)
+        text = path.read_text(encoding="utf-8")
+        content, texts = plain_yaml.load(text) or {}, plain_yaml.load_texts(text) or {}
+    except (OSError, ValueError, YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {_one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} cannot be read: it must be a mapping of options to values")
+    return {key: _typed(cls, key, value, texts[str(key)]) for key, value in content.items()}
 
 
-def _parse_arguments(arguments: Sequence[str], schema: DictConfig) -> dict[str, Any]:
-    """Values by dotted name; of an option given twice the last counts."""
-    values = {}
+def _typed(cls: type[SweepConfig], key: str, value: Any, text: Any) -> Any:
+    """A value of the file; text stays as it was written, also where it looks like a number."""
+    if key in (_PER_DATA, _PRESETS) and isinstance(value, dict):
+        return {
+            name: {k: _typed(cls, k, v, text[str(name)][str(k)]) for k, v in (section or {}).items()}
+            for name, section in value.items()
+        }
+    if key == "recipe" and isinstance(value, dict):
+        return {k: _typed(cls, f"recipe.{k}", v, text[str(k)]) for k, v in value.items()}
+    return text if value is not None and _is_text(_hint(cls, key)) else value
+
+
+def _parse_arguments(arguments: Sequence[str], cls: type[SweepConfig], schema: DictConfig) -> dict[str, Any]:
+    """Values by dotted name."""
+    values: dict[str, Any] = {}
     for argument in arguments:
-        key, equals, _ = argument.partition("=")
+        key, equals, text = argument.partition("=")
         if not equals:
             raise UserError(f"{argument} is no option: options are given as name=value; --help lists them")
         _check_key(key, schema, "the command line")
-        try:
-            values[key] = OmegaConf.to_container(OmegaConf.from_dotlist([argument]))
-        except Exception as error:  # PyYAML's and ANTLR's errors have no common base
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{argument} cannot be read: {reason} (YAML wants a space after each colon)") from error
-        for part in key.split("."):
-            values[key] = typing.cast(dict[str, Any], values[key])[part]
+        value = _parsed(argument, _hint(cls, key), text)
+        if key in values and values[key] != value:
+            raise UserError(f"{key}={values[key]} and {key}={value} are both given: choose one")
+        values[key] = value
     return values
+
+
+def _parsed(argument: str, hint: Any, text: str) -> Any:
+    if "${" in text:
+        raise UserError(f"{argument} holds ${{...}}, which nothing fills in: write out what it stands for")
+    if _is_text(hint):
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+            raise UserError(f"{argument} is in quotes of its own: give text as it is, without them")
+        return None if text == "null" and types.NoneType in typing.get_args(hint) else text
+    of_texts = list[str] in (hint, *typing.get_args(hint))
+    try:
+        return plain_yaml.load_texts(text) if of_texts and text != "null" else plain_yaml.load(text)
+    except (YAMLError, ValueError) as error:
+        reason = _one_line(error)
+        raise UserError(f"{argument} cannot be read: {reason} (YAML wants a space after each colon)") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _hint(cls: type[SweepConfig], key: str) -> Any:
+    """The declared type of an option; None for a key that is none."""
+    if key.startswith("recipe."):
+        return typing.get_type_hints(Recipe).get(key.removeprefix("recipe."))
+    return typing.get_type_hints(cls).get(key)
+
+
+def _is_text(hint: Any) -> bool:
+    """Whether an option takes text: a word of one's own, or one of several."""
+    return hint in (str, str | None) or typing.get_origin(hint) is typing.Literal
 
 
 def _check_keys(content: Mapping[str, Any], schema: DictConfig, place: str) -> None:
@@ -179,7 +239,9 @@ def _check_key(key: str, schema: DictConfig, place: str) -> None:
     known = [str(name) for name in schema if name != "recipe"] + [f"recipe.{name}" for name in recipe]
     if key in known or (key == "recipe" and place != "the command line"):
         return
-    near = [name for name in known if name.endswith(f".{key}")] or difflib.get_close_matches(key, known, n=1)
+    near = [name for name in known if name.endswith(f".{key}")] or difflib.get_close_matches(
+        key, known, n=1, cutoff=0.7
+    )
     hint = f"did you mean {near[0]}? " if near else ""
     raise UserError(f"{key} in {place} is no option: {hint}--help lists them")
 

@@ -1,7 +1,7 @@
 """What values options can take, whatever the data."""
 
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from raytransfer.config.kinds import DISTANCE_FEATURES
@@ -82,6 +82,49 @@ _CHOICES: dict[str, Sequence[str]] = {
         if typing.get_origin(hint) is typing.Literal
     },
 }
+
+
+FOLLOWERS: dict[str, dict[str, Any]] = {
+    "treatments": {"fixed_treatments": None},
+    "tasks": {"targets": "all", "bases": "all"},
+}
+"""Options that narrow another one, and what they are where that other one is given and they are not."""
+
+
+def _probed(*names: str) -> Callable[[Any], bool]:
+    return lambda config: any(name in config.probes for name in names)
+
+
+def _recipe_steps(config: Any) -> bool:
+    return bool(config.recipe.schedule == "step")
+
+
+_EFFECTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "splits": (lambda c: "random" in c.halves, "halves that are random"),
+    "fixed_treatments": (lambda c: any(h != "random" for h in c.halves), "halves other than random"),
+    "recipe.milestones": (_recipe_steps, "recipe.schedule=step"),
+    "recipe.gamma": (_recipe_steps, "recipe.schedule=step"),
+    "base_milestones": (lambda c: "step" in c.schedules, "step among the schedules"),
+    "probe_steps": (lambda c: bool(c.probes), "probes"),
+    "probe_images": (lambda c: bool(c.probes), "probes"),
+    "eigenvalues": (_probed("flatness"), "flatness among the probes"),
+    "landscape_points": (_probed("landscape", "initial-landscape"), "a landscape among the probes"),
+    "images": (lambda c: bool(getattr(c, "widths", ()) or c.distances or c.scores), "distances or scores"),
+    "distance_features": (lambda c: bool(c.distances), "distances"),
+    "tree": (lambda c: c.tree is None or "tree" in c.distances, "tree among the distances"),
+}
+
+
+def check_effects(config: Any, given: Iterable[str]) -> None:
+    """Check that every option of the command line can change something of this sweep.
+
+    Raises:
+        UserError: One cannot.
+    """
+    for name in given:
+        has_effect, needed = _EFFECTS.get(name, (lambda _: True, ""))
+        if not has_effect(config):
+            raise UserError(f"{name} is given and would change nothing: it takes {needed}")
 
 
 def check_values(config: Any) -> None:

@@ -126,18 +126,21 @@ def _named(dataset: Dataset, name: str) -> Halves:
 def class_indices(dataset: Dataset, what: str, classes: Sequence[str | int]) -> tuple[int, ...]:
     """Find classes that a user listed.
 
+    A class that is named so comes before an index. Where a number is the name of one class and the index of another,
+    it is refused: in quotes it is a name.
+
     Args:
         dataset: The data set.
         what: What errors call the list, such as "half A".
-        classes: Class names (text) and class indices (numbers).
+        classes: Class names (text, or numbers that are names) and class indices (numbers).
 
     Returns:
         Their indices, ascending.
 
     Raises:
-        UserError: A class is unknown or there twice, or there are fewer than 2.
+        UserError: A class is unknown, there twice or not to be told from another, or there are fewer than 2.
     """
-    if isinstance(classes, str):
+    if not isinstance(classes, Sequence) or isinstance(classes, str):
         raise UserError(f"{what} is {classes!r}: it must be a list of class names or indices")
     indices = [_class_index(dataset, what, wanted) for wanted in classes]
     twice = [dataset.class_names[index] for index in sorted(set(indices)) if indices.count(index) > 1]
@@ -156,11 +159,20 @@ def _class_index(dataset: Dataset, what: str, wanted: str | int) -> int:
         close = difflib.get_close_matches(wanted, names, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"its classes are {_shown(names)}"
         raise UserError(f"{what} names class {wanted!r}, which {dataset.name} does not have: {hint}")
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or not 0 <= wanted < len(names):
+    is_index = isinstance(wanted, int) and not isinstance(wanted, bool) and 0 <= wanted < len(names)
+    if isinstance(wanted, int) and not isinstance(wanted, bool) and str(wanted) in names:
+        named = names.index(str(wanted))
+        if is_index and wanted != named:
+            raise UserError(
+                f"{what} holds {wanted}, which is the name of one class of {dataset.name} and the index of another, "
+                f"{names[wanted]!r}: write '{wanted}' in quotes for the first, and name the other by its own name"
+            )
+        return named
+    if not is_index:
         raise UserError(
             f"{what} holds class index {wanted}: {dataset.name} has {len(names)} classes, 0..{len(names) - 1}"
         )
-    return wanted
+    return int(wanted)
 
 
 def _shown(names: Sequence[str]) -> str:
