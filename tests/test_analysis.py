@@ -11,6 +11,8 @@ from scipy import stats
 
 from raytransfer.analysis import BASES, READINGS, boost, boosts, readings, treatment_means
 from raytransfer.analysis.intervals import clustered_t, student_t, welch_t
+from raytransfer.analysis.transfer import DISSIMILAR
+from raytransfer.tasks.halves import named_pairs
 
 COPIES = ("BnB", "BnB+", "AnB", "AnB+", "RnB")
 SPLITS = {"random0": "random", "random1": "random", "animals/vehicles": "animals/vehicles"}
@@ -241,7 +243,7 @@ def test_the_unpaired_boost_is_the_difference_of_two_means_over_runs_of_random_h
     assert gain.runs == 16
 
 
-values = st.lists(st.floats(-1, 1), min_size=2, max_size=6)
+values = st.lists(st.integers(-1000, 1000).map(lambda n: n / 1000), min_size=3, max_size=6, unique=True)
 
 
 @given(values)
@@ -260,11 +262,54 @@ def test_welchs_interval_contains_the_estimate_and_mirrors_when_the_groups_swap(
     assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low), abs=1e-12)
 
 
-def test_two_groups_without_spread_have_a_point_for_an_interval_and_one_value_has_none():
-    assert (welch_t(np.array([0.5, 0.5]), np.array([0.25, 0.25]))).high == 0.25
-    lone = welch_t(np.array([0.5]), np.array([0.25, 0.75]))
-    assert lone.estimate == 0.0
-    assert math.isnan(lone.low)
+@pytest.mark.parametrize(
+    ("interval", "estimate"),
+    [
+        (student_t(np.array([0.25, 0.75])), 0.5),
+        (student_t(np.array([0.5, 0.5, 0.5])), 0.5),
+        (student_t(np.array([0.1, 0.1, 0.1, 0.1])), 0.1),
+        (welch_t(np.array([0.5, 0.6]), np.array([0.25, 0.35, 0.15])), 0.3),
+        (welch_t(np.array([0.5, 0.4, 0.6]), np.array([0.2, 0.2, 0.2])), 0.3),
+        (clustered_t(np.array([0.1, 0.3, 0.5, 0.7]), np.array([0, 0, 1, 1])), 0.4),
+        (clustered_t(np.array([0.2, 0.6, 0.4, 0.4, 0.3, 0.5]), np.array([0, 0, 1, 1, 2, 2])), 0.4),
+    ],
+)
+def test_few_units_and_equal_units_have_no_interval(interval, estimate):
+    assert interval.estimate == pytest.approx(estimate)
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.high)
+
+
+def test_an_average_names_the_n_it_averages():
+    rows = [
+        {"treatment": name, "halves": "random", "split": f"random{unit}", "direction": "A->B", "seed": 0, "n_layers": n}
+        | {"top1": 0.1 * unit + 0.01 * n}
+        for unit in range(3)
+        for name, numbers in (("baseB", [0]), ("AnB+", [2, 5]), ("BnB+", [2, 3, 4, 5]))
+        for n in numbers
+    ]
+    found = boosts(pd.DataFrame(rows), [(1, 7)]).set_index(["of", "over", "method"])["averaged"]
+    assert found["AnB+", "baseB", "unpaired"] == "2, 5"
+    assert found["BnB+", "baseB", "paired, t over units"] == "2-5"
+    assert found["AnB+", "BnB+", "paired, t over units"] == "2, 5"
+
+
+def test_only_pairs_that_are_unlike_each_other_tell_of_distance():
+    rows = [
+        {"treatment": name, "halves": halves, "split": f"{halves}{unit}", "direction": "A->B", "seed": 0}
+        | {"n_layers": 0 if name == "baseB" else 2, "top1": value + 0.01 * unit**2}
+        for halves in ("random", "loops/no-loops", "0 1 2/3 4 5")
+        for unit in range(3)
+        for name, value in (("baseB", 0.9), ("AnB", 0.8), ("RnB", 0.5))
+    ]
+    found = readings(pd.DataFrame(rows))
+    distant = found[found["reading"].isin(["distance effect", "value of distant features"])]
+    assert set(distant["halves"]) == {"loops/no-loops"}
+    assert len(distant) == 2
+
+
+def test_the_pairs_that_are_unlike_each_other_are_those_that_have_a_name():
+    assert set(DISSIMILAR) == set(named_pairs())
 
 
 def test_clustered_intervals_cover_what_they_should_where_runs_share_a_unit():

@@ -89,14 +89,14 @@ def test_named_pairs():
 
 
 def test_natural_man_made_of_cifar100_and_ilsvrc12():
-    from raytransfer.tasks.halves import _CIFAR100_MAN_MADE, _CIFAR100_NATURAL, _pairs
+    from raytransfer.tasks.halves import _CIFAR100_MAN_MADE, _CIFAR100_NATURAL, named_pairs
 
     cifar100 = sorted({*_CIFAR100_NATURAL.split(), *_CIFAR100_MAN_MADE.split()} - {"cra"})
     assert len(cifar100) == 100
     natural, man_made = halves(named(cifar100), "natural/man-made")
     assert (len(natural), len(man_made)) == (70, 30)
     assert {cifar100[i] for i in man_made} >= {"bottle", "clock", "bed", "castle", "train", "tractor"}
-    wnids = sorted(name for half in _pairs()["natural/man-made"] for name in half if re.fullmatch(r"n\d{8}", name))
+    wnids = sorted(name for half in named_pairs()["natural/man-made"] for name in half if re.fullmatch(r"n\d{8}", name))
     natural, man_made = halves(named(wnids), "natural/man-made")
     assert (len(natural), len(man_made)) == (449, 551)
     assert wnids[natural[0]] == "n01440764"  # tench

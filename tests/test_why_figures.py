@@ -91,7 +91,7 @@ def test_training_shows_scratch_against_each_base_at_every_step(readings):
         "top",
         "loss",
     ]
-    assert legend(figure) == ["scratch (baseB)", "base far", "base near", "bands:\n95% intervals"]
+    assert legend(figure) == ["scratch (baseB)", "base far", "base near"]  # two units
     losses = profiles(readings, "train loss")
     expected = losses[losses["treatment"] == "baseB"].sort_values("step")
     drawn = line(figure, 0, BLACK)
@@ -290,7 +290,7 @@ def test_nearness_is_a_row_for_each_test_and_n(readings):
     assert lines[0] == "Claim: nearer when the target is similar"
     first, second, *_ = [" ".join(line.split()) for line in lines if "eigenvalue at the last step" in line]
     assert second.startswith("top eigenvalue at the last step 4 ")
-    assert first == "top eigenvalue at the last step 3 +1.00 [+1.00, +1.00] 4 3 supported"
+    assert first == "top eigenvalue at the last step 3 +1.00 4 3 undecided"  # all units equal
     assert rendered(nearness_table(nearness(readings, DISTANCES)))[0].startswith("ρ: Spearman")  # two bases
 
 
@@ -311,6 +311,6 @@ def test_without_its_primary_test_a_claim_shows_another():
     rows = two_networks({5: (0.1, 3.0)}, {5: (0.1, 1.0)}, seed=0)
     traces = frame(rows).query("probe == 'flatness'")
     markdown = verdicts_markdown(comparisons(traces, STAGES), nearness(traces, DISTANCES))
-    assert "trace at the last step, ratio, n = 4<br>near 3.00 | **undecided** (0 of 1 for, 0 against) |" in markdown
+    assert "trace at the last step, ratio, n = 4<br>near 3.00 | **too few units** (0 of 1 for, 0 against) |" in markdown
     nothing = verdicts_markdown(comparisons(traces.iloc[:0], STAGES), nearness(traces.iloc[:0], DISTANCES))
     assert len(nothing.split("\n")) == 2

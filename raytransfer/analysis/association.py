@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from raytransfer.analysis.intervals import MIN_UNITS
 from raytransfer.analysis.pairs import (
     OUTCOMES,
     Counts,
@@ -30,7 +31,7 @@ COEFFICIENTS = ("Spearman", "Kendall", "weighted Kendall")
 """Spearman's ρ, Kendall's τ-b, and Kendall's τ with hyperbolic weights on the pairs that transferred best."""
 
 MIN_BASES = 4
-"""A target with fewer bases has no correlation of its own: 3 points are in perfect order by chance 1 time in 3."""
+"""With fewer bases of a target, or pairs in all, there is no correlation: 3 points are in perfect order 1 time in 3."""
 
 _COLUMNS = [
     *("measure", "kind", "outcome", "n_layers", "scope", "coefficient"),
@@ -158,7 +159,7 @@ def _groups(x: Floats, y: Floats, scope: str) -> list[tuple[Counts, Counts]]:
     """Positions (targets, bases) of the pairs that are correlated with each other; each group is one coefficient."""
     targets, bases = np.nonzero(np.isfinite(x) & np.isfinite(y))
     if scope == "pooled":
-        return [(targets, bases)]
+        return [(targets, bases)] if len(bases) >= MIN_BASES else []
     groups = [(targets[targets == target], bases[targets == target]) for target in np.unique(targets)]
     return [group for group in groups if len(group[0]) >= MIN_BASES]
 
@@ -186,6 +187,8 @@ def _estimates(
     if used:
         estimates = _weighted_mean(np.stack(whole)[:, None, :], np.ones((len(whole), 1)))[0]
         low, high = percentiles(_weighted_mean(np.stack(drawn), np.stack(weights)))
+        if len({base for _, bases in used for base in bases}) < MIN_UNITS:  # what is resampled
+            low = high = np.full(len(COEFFICIENTS), math.nan)
     else:
         estimates = low = high = np.full(len(COEFFICIENTS), math.nan)
     return [

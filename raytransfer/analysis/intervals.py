@@ -6,6 +6,10 @@ Student's t and not the bootstrap, because runs are few: on samples of 3, 5 and 
     draws                  3      5      8
     percentile bootstrap   0.79   0.86   0.89   (BCa the same)
     Student t              0.96   0.98   0.95
+
+Under ``MIN_UNITS`` units there is no interval, and no verdict. There is none either where all units are equal:
+accuracies come in steps of one image, so a few units may agree by accident, and their spread is then not zero but
+unknown.
 """
 
 import dataclasses
@@ -17,6 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+MIN_UNITS = 3
+"""Fewest independent units of which an interval or a verdict is given.
+
+Of two, t(0.975, 1) = 12.7 times their standard error covers the mean in 95% of all pairs, but the width of one such
+interval says next to nothing: of two normal draws it is under a fifth of its usual width in one pair of eight.
+"""
+
+TOO_FEW = "too few units"
+"""The verdict where no verdict can be given."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
@@ -24,7 +38,7 @@ class Interval:
 
     Attributes:
         estimate: The estimate, in the unit of the values; NaN where there are none or one of them is not finite.
-        low: Lower end; NaN where the spread cannot be estimated (one unit).
+        low: Lower end; NaN where the spread is not known: under ``MIN_UNITS`` units, or where all are equal.
         high: Upper end, likewise.
     """
 
@@ -45,14 +59,16 @@ def welch_t(group: NDArray[np.float64], reference: NDArray[np.float64]) -> Inter
     """Mean of one group minus the mean of an independent other, whose variances may differ.
 
     With v = s² / k of each group and c = v₁ / (v₁ + v₂): difference ± t(0.975, ν) · √(v₁ + v₂), where Welch and
-    Satterthwaite's degrees of freedom ν are 1 / (c² / (k₁ − 1) + (1 − c)² / (k₂ − 1)). A group of one value gives NaN
-    ends.
+    Satterthwaite's degrees of freedom ν are 1 / (c² / (k₁ − 1) + (1 − c)² / (k₂ − 1)). A group under ``MIN_UNITS``, or
+    of equal values, gives NaN ends.
     """
     v1, v2 = _variance_of_mean(group), _variance_of_mean(reference)
-    # Without any spread c is 0/0, and the interval is a point whatever it is.
-    c = v1 / (v1 + v2) if v1 + v2 > 0 else 0.5
-    degrees = 1 / (c**2 / max(len(group) - 1, 1) + (1 - c) ** 2 / max(len(reference) - 1, 1))
-    return _interval(_mean(group) - _mean(reference), v1 + v2, degrees)
+    difference = _mean(group) - _mean(reference)
+    if math.isnan(v1 + v2):
+        return Interval(estimate=difference, low=math.nan, high=math.nan)
+    c = v1 / (v1 + v2)
+    degrees = 1 / (c**2 / (len(group) - 1) + (1 - c) ** 2 / (len(reference) - 1))
+    return _interval(difference, v1 + v2, degrees)
 
 
 def clustered_t(values: NDArray[np.float64], clusters: NDArray[np.integer[Any]]) -> Interval:
@@ -68,7 +84,7 @@ def clustered_t(values: NDArray[np.float64], clusters: NDArray[np.integer[Any]])
         clusters: The cluster of each, numbered from 0.
     """
     count = len(np.unique(clusters))
-    if count < 2:
+    if count < MIN_UNITS:
         return Interval(estimate=_mean(values), low=math.nan, high=math.nan)
     residuals = np.bincount(clusters, weights=values - _mean(values))
     variance = count / (count - 1) * float((residuals**2).sum()) / len(values) ** 2
@@ -86,11 +102,14 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def _variance_of_mean(values: NDArray[np.float64]) -> float:
-    if len(values) < 2 or not np.isfinite(values).all():
+    if len(values) < MIN_UNITS or not np.isfinite(values).all():
+        return math.nan
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():  # equal but for rounding: the spread is not known
         return math.nan
     return float(np.var(values, ddof=1)) / len(values)
 
 
 def _interval(estimate: float, variance: float, degrees: float) -> Interval:
-    half = float(stdtrit(degrees, 0.975)) * math.sqrt(variance) if variance >= 0 else math.nan
+    known = variance > (1e-12 * estimate) ** 2  # below this, the spread is that of rounding
+    half = float(stdtrit(degrees, 0.975)) * math.sqrt(variance) if known else math.nan
     return Interval(estimate=estimate, low=estimate - half, high=estimate + half)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.polynomial import polynomial
 
+from raytransfer.analysis.intervals import MIN_UNITS
 from raytransfer.analysis.pairs import (
     OUTCOMES,
     Counts,
@@ -120,6 +121,8 @@ def curves(
             level = y - intercepts[0] + intercepts[0].mean()
             counts = of_targets[:, targets] * of_bases[:, bases]
             low, high = percentiles(_fits(x, level, targets, counts, degree, grid)[0])
+            if len(np.unique(bases)) < MIN_UNITS:
+                low = high = np.full(len(grid), np.nan)
             at = {"n_layers": n_layers, "x": grid, "y": whole[0], "low": low, "high": high, "pairs": len(x)}
             tables.append(pd.DataFrame({"measure": measure, "outcome": outcome} | at))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=_CURVES_COLUMNS)

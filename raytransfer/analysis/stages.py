@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import refuse_repeats, require
-from raytransfer.analysis.intervals import Interval, student_t
+from raytransfer.analysis.intervals import MIN_UNITS, TOO_FEW, Interval, student_t
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ def stage_curves(outcomes: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each schedule, treatment, n_layers and pretrain_step with a value: mean, low, high (fractions; NaN
-        ends where there is one unit) and units.
+        ends under 3 units) and units.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -55,7 +55,7 @@ def base_curves(bases: pd.DataFrame) -> pd.DataFrame:
         bases: A row for each schedule, target, base, seed and step: top1, a fraction.
 
     Returns:
-        A row for each schedule and step: mean, low, high (fractions; NaN ends where there is one base) and units.
+        A row for each schedule and step: mean, low, high (fractions; NaN ends under 3 bases) and units.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -76,7 +76,7 @@ def stage_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 2000) ->
     units. They may come out below 0. Intervals are 95%, of Student's t over units.
 
     The verdict on "rises, then declines" is ``supported`` where rise_low and decline_low are above 0, ``not supported``
-    where rise_high or decline_high is not, else ``undecided``.
+    where rise_high or decline_high is not, else ``undecided``; under 3 units ``too few units``.
 
     Of 4,000 simulated studies each, of 12 checkpoints with independent noise of 1 point, this share was called
     supported; *uncrossed* is the same rule with every unit read off at the peak of the mean of all:
@@ -99,7 +99,7 @@ def stage_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 2000) ->
     Returns:
         A row for each schedule, treatment and n_layers that has a whole unit: peak_step, low, high (in steps), rise,
         rise_low, rise_high, decline, decline_low, decline_high, decline_naive (of the means, at their own peak; all
-        fractions), units and verdict. With one unit, all but peak_step and decline_naive is NaN or ``undecided``.
+        fractions), units and verdict. Under 3 units there is no interval; of one, no rise or decline either.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -119,7 +119,8 @@ def stage_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 2000) ->
             | {"peak_step": steps[peak], "low": low, "high": high}
             | {"rise": rise.estimate, "rise_low": rise.low, "rise_high": rise.high}
             | {"decline": decline.estimate, "decline_low": decline.low, "decline_high": decline.high}
-            | {"decline_naive": mean[peak] - mean[-1], "units": len(whole), "verdict": _verdict(rise, decline)}
+            | {"decline_naive": mean[peak] - mean[-1], "units": len(whole)}
+            | {"verdict": _verdict(rise, decline) if len(whole) >= MIN_UNITS else TOO_FEW}
         )
     return pd.DataFrame(rows, columns=_PEAKS_COLUMNS)
 
@@ -137,7 +138,7 @@ def drop_effects(outcomes: pd.DataFrame, drops: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each schedule, treatment, n_layers and drop that a unit has all four values of: drop_step,
-        before_step, after_step, estimate, low, high (fractions; NaN ends where there is one unit) and units. Empty
+        before_step, after_step, estimate, low, high (fractions; NaN ends under 3 units) and units. Empty
         without a constant arm.
 
     Raises:
@@ -187,7 +188,7 @@ def _curves(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFr
 
 def _peak_interval(values: Floats, steps: NDArray[Any], seed: int, resamples: int) -> tuple[float, float]:
     units = len(values)
-    if units < 2:
+    if units < MIN_UNITS:
         return math.nan, math.nan
     counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
     peaks = np.sort(steps[(counts @ values).argmax(axis=1)])
@@ -197,7 +198,7 @@ def _peak_interval(values: Floats, steps: NDArray[Any], seed: int, resamples: in
 
 def _crossed(values: Floats) -> tuple[Interval, Interval]:
     """Rise and decline, each unit read off at the peak of the mean of the others."""
-    if len(values) < 2:
+    if len(values) < 2:  # there are no others
         unknown = Interval(estimate=math.nan, low=math.nan, high=math.nan)
         return unknown, unknown
     of_others = values.sum(axis=0) - values
@@ -208,4 +209,9 @@ def _crossed(values: Floats) -> tuple[Interval, Interval]:
 def _verdict(rise: Interval, decline: Interval) -> str:
     if rise.low > 0 and decline.low > 0:
         return "supported"
-    return "not supported" if rise.high <= 0 or decline.high <= 0 else "undecided"
+    return "not supported" if _is_none(rise) or _is_none(decline) else "undecided"
+
+
+def _is_none(change: Interval) -> bool:
+    """Whether a change is none: by its interval, or because every unit has the same, as where the last step is best."""
+    return change.high <= 0 or (math.isnan(change.high) and change.estimate <= 0)

@@ -42,8 +42,12 @@ READINGS = {
 """Each reading is its first treatment minus its second; the last two are controls.
 
 The distance effect is that difference for dissimilar halves minus the same for random halves, and the value of distant
-features is asked of dissimilar halves only.
+features is asked of dissimilar halves only (``DISSIMILAR``).
 """
+
+DISSIMILAR = ("animals/vehicles", "natural/man-made", "loops/no-loops")
+"""Pairs of halves that were chosen to be unlike each other. Lists of a user's own may or may not be: of them neither
+reading is given."""
 
 _UNIT = ["split", "direction", "seed"]
 _MEANS_COLUMNS = ["treatment", "halves", "n_layers", "mean", "low", "high", "units"]
@@ -62,7 +66,7 @@ def treatment_means(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame
 
     Returns:
         One row for each treatment, halves and n_layers that has a run: mean, low and high (in the metric's unit, for
-        top-1 a fraction; NaN low and high where there is one unit) and units. Bases come first, random halves before
+        top-1 a fraction; NaN low and high under 3 units) and units. Bases come first, random halves before
         dissimilar ones.
 
     Raises:
@@ -111,7 +115,7 @@ def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
 
     Returns:
         One row for each reading, halves and n_layers that has a unit: estimate, low and high (in the metric's unit,
-        for top-1 fractions in −1..1; NaN low and high where there is one unit), units, random_units (the units on
+        for top-1 fractions in −1..1; NaN low and high under 3 units), units, random_units (the units on
         random halves that a distance effect is measured against, else missing) and method (``paired t`` or
         ``Welch t``).
 
@@ -128,7 +132,7 @@ def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
         for halves, n_layers in sorted(groups, key=lambda key: (_halves_rank(key[0]), key[1])):
             values = groups[halves, n_layers]
             reference = groups.get(("random", n_layers))
-            if reading in ("distance effect", "value of distant features") and halves == "random":
+            if reading in ("distance effect", "value of distant features") and halves not in DISSIMILAR:
                 continue
             if reading == "distance effect":
                 if reference is not None:
@@ -147,11 +151,12 @@ class Boost:
     Attributes:
         of: The treatment that gains.
         over: The treatment it gains over.
-        first: Smallest n.
-        last: Largest n.
+        first: Smallest n that was asked for.
+        last: Largest n, likewise.
+        averaged: The n whose runs entered, such as ``3-7`` or ``2, 5``.
         method: ``unpaired`` or ``paired, t over units``.
         estimate: The gain, in the metric's unit; NaN without runs.
-        low: Lower end of the 95% interval; NaN where unpaired or with one unit.
+        low: Lower end of the 95% interval; NaN where unpaired or under 3 units.
         high: Upper end, likewise.
         runs: Runs of ``of`` that entered.
         units: Units they belong to.
@@ -161,6 +166,7 @@ class Boost:
     over: str
     first: int
     last: int
+    averaged: str
     method: str
     estimate: float
     low: float
@@ -216,6 +222,7 @@ def boost(
         over=over,
         first=first,
         last=last,
+        averaged=_listed(runs["n_layers"]),
         method="paired, t over units" if paired else "unpaired",
         estimate=interval.estimate,
         low=interval.low,
@@ -286,6 +293,14 @@ def _differences(results: pd.DataFrame, first: str, second: str, metric: str) ->
     both = left.merge(right, on=shared, suffixes=("_first", "_second"))
     both["difference"] = both[f"{metric}_first"] - both[f"{metric}_second"]
     return both
+
+
+def _listed(numbers: pd.Series) -> str:
+    """Whole numbers in words: ``3-7`` where they run without a hole, ``2, 5`` where they do not."""
+    every = sorted({int(number) for number in numbers})
+    if len(every) > 2 and every[-1] - every[0] == len(every) - 1:
+        return f"{every[0]}-{every[-1]}"
+    return ", ".join(map(str, every))
 
 
 def _runs(results: pd.DataFrame, treatment: str, metric: str) -> pd.DataFrame:

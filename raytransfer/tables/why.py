@@ -34,7 +34,7 @@ _TESTED = {  # for the reader of the Markdown table
 def comparisons_table(comparisons: pd.DataFrame) -> Group:
     """Tabulate fine-tuned against scratch: a table for each claim, with a row for each test, base and n.
 
-    The effect is a ratio, or a difference with its sign, and its 95% interval; alone where there is one unit. A claim
+    The effect is a ratio, or a difference with its sign, and its 95% interval; alone under 3 units. A claim
     without rows has no table; without any, the note alone is left.
 
     Args:
