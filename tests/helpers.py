@@ -11,6 +11,7 @@ from matplotlib.text import Text
 from rich.console import Console, RenderableType
 
 from raytransfer.store import finished
+from raytransfer.store.schema import TRIALS
 
 ROOT = Path(__file__).parents[1]
 """The checkout."""
