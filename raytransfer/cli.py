@@ -1,76 +1,97 @@
-"""The command of a sweep: read what is asked, show the plan, run what is missing, show what came out."""
+"""The command: read what is asked, show the plan, run what is missing, show what came out."""
 
-import importlib
+import importlib.metadata
 import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from raytransfer.config import (
-    DistanceConfig,
-    GridConfig,
-    StageConfig,
-    SweepConfig,
-    TheoryConfig,
-    TrainingConfig,
-    WhyConfig,
-    load_config,
-    options,
-)
+from raytransfer.config import SweepConfig, TrainingConfig, load_config, options
 from raytransfer.errors import StorageError, UnreadableError, UserError
+from raytransfer.experiments import EXPERIMENTS, Experiment
 from raytransfer.sweep.garbage import lasting
 
 if TYPE_CHECKING:
     from raytransfer.store import Store
-    from raytransfer.sweep.plan import Backlog, Cell, Plan
+    from raytransfer.sweep.backlog import Backlog
+    from raytransfer.sweep.plan import Cell, Plan
     from raytransfer.tasks import Dataset
 
 _HELP_FLAGS = ("--help", "-h")
 _NOT_IN_A_CELL = "only read by others"
-_EXPERIMENTS: dict[type[SweepConfig], str] = {
-    GridConfig: "yosinski",
-    DistanceConfig: "distance",
-    StageConfig: "stages",
-    WhyConfig: "why",
-    TheoryConfig: "theory",
-}
+_USAGE = """raytransfer: how transferable are a network's features, layer by layer, and why?
+
+Usage: raytransfer run EXPERIMENT [name=value ...]      run what is missing of a sweep, then report
+       raytransfer plan EXPERIMENT [name=value ...]     what would run, and about how long
+       raytransfer report EXPERIMENT [name=value ...]   report what has finished, and run nothing
+       raytransfer list [WHAT]                          experiments, treatments, networks, distances, scores, probes
+                                                        or columns
+       raytransfer run EXPERIMENT --help                every option of an experiment
+       raytransfer --version
+
+Experiments:"""
 
 
-def main(script: str, description: str, kind: type[SweepConfig]) -> None:
-    """Run the sweep whose script this is, with the YAML file beside it and the command line's overrides.
+def main() -> None:
+    """The command ``raytransfer``. Exit codes are those of ``run_script``."""
+    arguments = sys.argv[1:]
+    console = Console(highlight=False, markup=False)
+    if not arguments or arguments[0] in _HELP_FLAGS:
+        console.print(_USAGE, soft_wrap=True)
+        _print_experiments(console)
+        return
+    command, *rest = arguments
+    if command == "--version":
+        console.print(f"raytransfer {importlib.metadata.version('raytransfer')}")
+        return
+    _exit(console, lambda: _command(console, command, rest))
+
+
+def run_script(name: str, description: str) -> None:
+    """Run an experiment as its script below ``sweeps/`` does, with the command line's options.
 
     Exit codes: 0 all trials are there; 1 some failed; 2 what was asked cannot be done; 3 the storage failed on the way;
     130 interrupted. Unless it is 0 or 2, the same command goes on from what is there.
 
     Args:
-        script: Path of the script.
+        name: Key of ``EXPERIMENTS``.
         description: What ``--help`` says first.
-        kind: The kind of sweep, by its configuration.
     """
     console = Console(highlight=False, markup=False)
-    yaml = _yaml_of(Path(script))
-    arguments = sys.argv[1:]
-    flags = [argument for argument in arguments if argument.startswith("-")]
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
-    logging.getLogger("raytransfer").addHandler(_ConsoleHandler(console))
+    experiment = EXPERIMENTS[name]
+    usage = f"python sweeps/{experiment.script}.py"
+    _exit(console, lambda: _run(console, experiment, sys.argv[1:], usage, description))
+
+
+def _command(console: Console, command: str, arguments: Sequence[str]) -> int:
+    """One command of ``raytransfer``; gives the exit code."""
+    if command == "list":
+        _print_list(console, arguments[0] if arguments else "experiments")
+        return 0
+    if command not in ("run", "plan", "report"):
+        raise UserError(f"{command} is no command; there are run, plan, report and list (raytransfer --help)")
+    name, *rest = arguments or [""]
+    if name not in EXPERIMENTS:
+        raise UserError(f"raytransfer {command} {name}: name an experiment, one of {', '.join(EXPERIMENTS)}")
+    added = {"run": [], "plan": ["--plan"], "report": ["mode=read-only"]}[command]
+    experiment = EXPERIMENTS[name]
+    return _run(console, experiment, [*rest, *added], f"raytransfer {command} {name}", experiment.question)
+
+
+def _exit(console: Console, do: Callable[[], int]) -> None:
+    """Do something and exit with its code, or with an error's in one line."""
+    handler = _ConsoleHandler(console)
+    logging.getLogger("raytransfer").addHandler(handler)
     logging.getLogger("raytransfer").setLevel(logging.INFO)
     try:
-        for flag in flags:
-            if flag not in ("--plan", *_HELP_FLAGS):
-                raise UserError(f"{flag} is no flag; there are --plan and --help, and options as name=value")
-        if any(flag in _HELP_FLAGS for flag in flags):
-            _print_help(console, Path(script).name, description, kind, yaml, overrides)
-            return
-        config = load_config(kind, yaml, overrides)
-        code = _mended_sweep(console, Path(script).stem, config, plan_only="--plan" in flags)
+        code = do()
     except UserError as error:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"error: {error}")
         if not isinstance(error, StorageError):
@@ -84,25 +105,33 @@ def main(script: str, description: str, kind: type[SweepConfig]) -> None:
     sys.exit(code)
 
 
-def _yaml_of(script: Path) -> Path:
-    """The YAML file beside a script, or beside its original: ``ray submit`` copies the script alone to a cluster."""
-    beside = script.with_suffix(".yaml")
-    return beside if beside.exists() else Path(__file__).parents[1] / "sweeps" / beside.name
+def _run(console: Console, experiment: Experiment[Any], arguments: Sequence[str], usage: str, description: str) -> int:
+    """Run an experiment with the arguments of a command line; gives the exit code."""
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    for flag in flags:
+        if flag not in ("--plan", *_HELP_FLAGS):
+            raise UserError(f"{flag} is no flag; there are --plan and --help, and options as name=value")
+    if any(flag in _HELP_FLAGS for flag in flags):
+        _print_help(console, experiment, overrides, usage, description)
+        return 0
+    config = load_config(experiment.config, experiment.defaults, overrides)
+    return _repaired_sweep(console, experiment, config, plan_only="--plan" in flags)
 
 
-def _mended_sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool) -> int:
+def _repaired_sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *, plan_only: bool) -> int:
     """Run a sweep; where a file of rows turns out to be damaged, set it aside and run what it held again."""
     while True:
         try:
-            return _sweep(console, name, config, plan_only=plan_only)
+            return _sweep(console, experiment, config, plan_only=plan_only)
         except UnreadableError as error:
             if plan_only or config.mode == "read-only":
                 raise UserError(f"{error}; run the sweep, and it is set aside and its trials run again") from error
-            from raytransfer.store import Store, lock, mend
+            from raytransfer.store import Store, lock, repair
 
-            store = Store(config.out, config.patience_s)
+            store = Store(config.out, config.retry_s)
             with lock(store):
-                damaged = mend(store)
+                damaged = repair(store)
             if not damaged:
                 raise
             if config.mode == "force":  # everything has run: damage shows when it is read at the end
@@ -111,17 +140,18 @@ def _mended_sweep(console: Console, name: str, config: SweepConfig, *, plan_only
                 console.print(f"{file} was damaged; it lies in damaged/ now, and its trials run again", soft_wrap=True)
 
 
-def _sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool) -> int:
+def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *, plan_only: bool) -> int:
     with lasting():
         # Imported here so that --help and a mistyped option need not wait for torch.
+        from raytransfer.config import to_yaml
+        from raytransfer.report.console import show
+        from raytransfer.report.files import write_files
         from raytransfer.store import Store
-        from raytransfer.sweep.plan import backlog
+        from raytransfer.sweep.backlog import backlog
 
-        experiment: Any = importlib.import_module(f"raytransfer.experiments.{_EXPERIMENTS[type(config)]}")
-
-    store = Store(config.out, config.patience_s)
+    store = Store(config.out, config.retry_s)
     store.check()
-    plan = experiment.make_plan(config)
+    plan = experiment.plan(config)
     todo = backlog(plan, store, config.mode)
     _print_plan(console, plan, todo, store)
     if plan_only:
@@ -134,15 +164,20 @@ def _sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool)
         interrupted = run_missing(console, plan, store, config)
     elif not store.exists("store.json"):
         raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
-    experiment.report(console, name, plan, store, config)
+    report = experiment.report(plan, store, config)
+    files: dict[str, str] = {}
+    if report.frames:
+        name = f"{experiment.script}-{plan.data.replace(', ', '-')}"
+        files = write_files(report, store, name=name, cells=plan.cells, config=to_yaml(config))
+    show(console, report, store, files)
     if interrupted:
         return 130
     return _print_left(console, plan, store, config.mode)
 
 
-def _print_left(console: Console, plan: "Plan[Cell]", store: "Store", mode: str) -> int:
+def _print_left(console: Console, plan: "Plan[Cell, Any]", store: "Store", mode: str) -> int:
     """Say what is still missing, and which trials failed, each reason once with its traceback; gives the exit code."""
-    from raytransfer.sweep.plan import backlog
+    from raytransfer.sweep.backlog import backlog
 
     left = backlog(plan, store, "cached")
     trials_by_reason: dict[str, list[str]] = {}
@@ -159,7 +194,7 @@ def _print_left(console: Console, plan: "Plan[Cell]", store: "Store", mode: str)
     return 1 if left.failed or missing else 0
 
 
-def _print_plan(console: Console, plan: "Plan[Cell]", todo: "Backlog", store: "Store") -> None:
+def _print_plan(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", store: "Store") -> None:
     counts: dict[str, Counter[str]] = {}
     asked = {cell.spec.id for cell in plan.cells}
     places = [(cell.treatment, cell.spec.id) for cell in plan.cells]
@@ -195,13 +230,13 @@ def _print_dataset(console: Console, dataset: "Dataset") -> None:
             console.print(f"  left out: {entry}", soft_wrap=True)
 
 
-def _print_estimate(console: Console, plan: "Plan[Cell]", todo: "Backlog", config: SweepConfig) -> None:
+def _print_estimate(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", config: SweepConfig) -> None:
     import torch
 
     from raytransfer.sweep.driver import print_slow_arithmetic
     from raytransfer.sweep.estimate import trial_seconds
-    from raytransfer.sweep.plan import check_slots
     from raytransfer.sweep.progress import duration
+    from raytransfer.sweep.slots import check_slots
 
     if not todo.to_run:
         return
@@ -235,7 +270,7 @@ def _print_estimate(console: Console, plan: "Plan[Cell]", todo: "Backlog", confi
         )
 
 
-def _costs(plan: "Plan[Cell]", seconds: Mapping[str, float]) -> Table:
+def _costs(plan: "Plan[Cell, Any]", seconds: Mapping[str, float]) -> Table:
     """What each treatment takes; a trial with several places counts for the first."""
     from raytransfer.sweep.progress import duration
 
@@ -252,17 +287,87 @@ def _costs(plan: "Plan[Cell]", seconds: Mapping[str, float]) -> Table:
     return table
 
 
+def _print_experiments(console: Console) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for experiment in EXPERIMENTS.values():
+        table.add_row(experiment.name, experiment.question)
+    console.print(table)
+
+
+def _print_list(console: Console, what: str) -> None:
+    """Print one of the project's tables, a line an entry."""
+    if what == "experiments":
+        _print_experiments(console)
+        return
+    lists: dict[str, Callable[[], Mapping[str, str]]] = {
+        "treatments": _treatments,
+        "networks": _networks,
+        "distances": _distances,
+        "scores": _scores,
+        "probes": _probes,
+        "columns": _columns,
+    }
+    if what not in lists:
+        raise UserError(f"list {what} is not known; choose from experiments, {', '.join(lists)}")
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, meaning in lists[what]().items():
+        table.add_row(Text(name), Text(meaning))
+    console.print(table)
+
+
+def _treatments() -> dict[str, str]:
+    from raytransfer.specs.treatments import TREATMENTS
+
+    return {name: treatment.meaning for name, treatment in TREATMENTS.items()}
+
+
+def _networks() -> dict[str, str]:
+    from raytransfer.networks import ZOO
+
+    return {name: architecture.meaning for name, architecture in ZOO.items()}
+
+
+def _distances() -> dict[str, str]:
+    from raytransfer.distances import DISTANCES
+
+    return {name: distance.meaning for name, distance in DISTANCES.items()}
+
+
+def _scores() -> dict[str, str]:
+    from raytransfer.scores import SCORES
+
+    return {name: score.meaning for name, score in SCORES.items()}
+
+
+def _probes() -> dict[str, str]:
+    from raytransfer.probes import PROBES
+
+    return {name: probe.meaning for name, probe in PROBES.items()}
+
+
+def _columns() -> dict[str, str]:
+    from raytransfer.store.schema import TABLES
+
+    return {
+        f"{table}.{column.name}": f"{column.type}: {column.meaning}"
+        for table, columns in TABLES.items()
+        for column in columns
+    }
+
+
 def _print_help(
-    console: Console, script: str, description: str, kind: type[SweepConfig], yaml: Path, overrides: list[str]
+    console: Console, experiment: Experiment[Any], overrides: Sequence[str], usage: str, description: str
 ) -> None:
     console.print(description.strip())
     console.print(
-        f"\nUsage: python sweeps/{script} [name=value ...] [--plan] [--help]\n\n"
+        f"\nUsage: {usage} [name=value ...] [--plan] [--help]\n\n"
         "  --plan   show what would run and about how long, and stop\n"
         "  --help   show this; with data=... or preset=..., the defaults for that data set or preset\n"
     )
     table = Table("option", "default", "meaning", box=None, padding=(0, 2, 0, 0))
-    for option in options(kind, yaml, overrides):
+    for option in options(experiment.config, experiment.defaults, overrides):
         default = "null" if option.default is None else option.default
         if isinstance(default, bool):
             default = str(default).lower()

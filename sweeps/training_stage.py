@@ -12,8 +12,7 @@ On digits (6 units, cosine) expect frozen transfer to rise by 4.5 points at n = 
 to 19.5), fine-tuned transfer not to change measurably, and no decline worth the name.
 """
 
-from raytransfer.cli import main
-from raytransfer.config import StageConfig
+from raytransfer.cli import run_script
 
 if __name__ == "__main__":
-    main(__file__, __doc__, StageConfig)
+    run_script("checkpoints", __doc__)

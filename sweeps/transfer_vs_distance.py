@@ -14,8 +14,7 @@ Spearman's rho between it and LogME of 0.62 (0.33 to 0.81), 0.92 (0.81 to 0.95) 
 between it and minus the OTDD of pixels 0.47 (0.15 to 0.71), 0.79 (0.57 to 0.91) and 0.73 (0.48 to 0.87).
 """
 
-from raytransfer.cli import main
-from raytransfer.config import DistanceConfig
+from raytransfer.cli import run_script
 
 if __name__ == "__main__":
-    main(__file__, __doc__, DistanceConfig)
+    run_script("distance", __doc__)

@@ -10,8 +10,7 @@ them, against what the Gram matrices of the infinitely wide network say.
 On digits (20 images, 3 seeds) expect a distance of 0.92 to 1.03 of the bound at width 10,000, and up to 1.13 at 100.
 """
 
-from raytransfer.cli import main
-from raytransfer.config import TheoryConfig
+from raytransfer.cli import run_script
 
 if __name__ == "__main__":
-    main(__file__, __doc__, TheoryConfig)
+    run_script("theory", __doc__)

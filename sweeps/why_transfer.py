@@ -14,8 +14,7 @@ On digits (4 units) expect weights to stay nearer to where they started (relativ
 alike across layers, and the other claims undecided or mixed. sweeps/liu2019.md has the verdicts.
 """
 
-from raytransfer.cli import main
-from raytransfer.config import WhyConfig
+from raytransfer.cli import run_script
 
 if __name__ == "__main__":
-    main(__file__, __doc__, WhyConfig)
+    run_script("mechanisms", __doc__)

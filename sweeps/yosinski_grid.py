@@ -12,8 +12,7 @@ On digits (8 units on random halves, 95% intervals) expect a base of 92.7% (89.1
 n = 1 to 69.2% at n = 7 (64.5 to 74.0); RnB to fall to 59.1% (51 to 67); AnB+ 0.8 points above baseB (-1.4 to 2.9).
 """
 
-from raytransfer.cli import main
-from raytransfer.config import GridConfig
+from raytransfer.cli import run_script
 
 if __name__ == "__main__":
-    main(__file__, __doc__, GridConfig)
+    run_script("yosinski", __doc__)

@@ -7,7 +7,8 @@ import hypothesis
 import pytest
 import torch
 
-from raytransfer.config import GridConfig, load_config
+from raytransfer.config import load_config
+from raytransfer.experiments.yosinski.config import GridConfig
 
 # Timings belong in benchmarks: a busy machine is no failure.
 hypothesis.settings.register_profile("raytransfer", deadline=None)

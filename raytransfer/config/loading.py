@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from raytransfer.config import plain_yaml
-from raytransfer.config.kinds import GridConfig, SweepConfig, TrainingConfig
-from raytransfer.config.rules import FOLLOWERS, check_effects, check_values
+from raytransfer.config.rules import check_effects, check_values, declared
+from raytransfer.config.shared import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError
 from raytransfer.specs import Recipe
 
@@ -101,15 +101,14 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
         if given.get("data", chosen.get("data")) != chosen.get("data") and "data" in chosen:
             raise UserError(f"preset={wanted[-1]} is of data={chosen['data']}, and data={given['data']} is given")
     _check_keys(chosen, schema, f"{yaml.name}, {place}")
-    narrowing = {name: value for option in given for name, value in FOLLOWERS.get(option, {}).items()}
-    for layer in (file, chosen, {name: value for name, value in narrowing.items() if name in schema}, given):
+    followers = declared(cls, "FOLLOWERS")
+    narrowing = {name: value for option in given for name, value in followers.get(option, {}).items()}
+    for layer in (file, chosen, narrowing, given):
         schema = _merge(schema, layer, cls)
     for name in sorted(OmegaConf.missing_keys(schema)):
         raise UserError(f"{name} has no value: give {name}=...")
     config: Any = OmegaConf.to_object(schema)
     check_values(config)
-    if isinstance(config, GridConfig):
-        config.halves = config.halves if isinstance(config.halves, list) else [config.halves]
     check_effects(config, given)
     if hasattr(config, "recipe"):
         config.recipe = _recipe(config.recipe)

@@ -1,118 +1,57 @@
-"""What values options can take, whatever the data."""
+"""What values options can take, whatever the data.
+
+Each class of a configuration says so of the options it adds:
+
+- ``RULES``: by option, what a value must hold, and the rule in words;
+- ``CHOICES``: by option, the words it takes; a list must name at least one, each once;
+- ``EFFECTS``: by option, what the configuration must hold for it to change anything, and that in words;
+- ``FOLLOWERS``: by option, options that narrow it, and what they are where it is given and they are not.
+"""
 
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from raytransfer.config.kinds import DISTANCE_FEATURES
 from raytransfer.errors import UserError
-from raytransfer.experiments.yosinski.cells import DIRECTIONS, TREATMENTS
-from raytransfer.specs import NetworkSpec, Recipe
 
-MODES = ("cached", "retry", "force", "read-only")
-BACKENDS = ("ray", "in-process")
+Rule = tuple[Callable[[Any], bool], str]
+Effect = tuple[Callable[[Any], bool], str]
 
 _MOST = 2**31 - 1
 
 
-def _at_least(low: int) -> tuple[Callable[[Any], bool], str]:
+def at_least(low: int) -> Rule:
+    """A whole number from ``low`` on."""
     return lambda value: low <= value <= _MOST, f"lie in {low}..{_MOST}"
-
-
-def _is_share(value: Any) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return 0 < value <= 1 or (1 < value <= 64 and value == int(value))
 
 
 def _are_fractions(value: Any) -> bool:
     return all(0 < entry < 1 for entry in value) and list(value) == sorted(value)
 
 
-_FRACTIONS = "be fractions of the steps between 0 and 1, ascending"
-
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "image_size_px": _at_least(1),
-    "channels": (lambda v: v in (1, 3), "be 1, 3 or null"),
-    "base_per_class": _at_least(1),
-    "images": _at_least(2),
-    "train_per_class": _at_least(1),
-    "splits": _at_least(1),
-    "seeds": _at_least(1),
-    "slots": _at_least(1),
-    "gpus_per_trial": (lambda v: v == "auto" or _is_share(v), "lie above 0 and up to 1, or be whole, or be auto"),
-    "memory_gb": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
-    "price_per_hour": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
-    "patience_s": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
-    "save_every_s": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
-    "probe_images": _at_least(4),
-    "eigenvalues": _at_least(1),
-    "landscape_points": (lambda v: v >= 3 and v % 2 == 1, "be odd and at least 3: its centre is the network itself"),
-    "base_steps": _at_least(1),
-    "base_milestones": (_are_fractions, _FRACTIONS),
-    "widths": (lambda v: v and all(w >= 2 and w % 2 == 0 for w in v), "be even numbers of at least 2"),
-    "recipe.steps": _at_least(1),
-    "recipe.batch_size": _at_least(1),
-    "recipe.learning_rate": (lambda v: 0 < v < float("inf"), "be positive and finite"),
-    "recipe.momentum": (lambda v: 0 <= v < 1, "lie in 0..1, 1 left out"),
-    "recipe.weight_decay": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
-    "recipe.milestones": (_are_fractions, _FRACTIONS),
-    "recipe.gamma": (lambda v: 0 < v < float("inf"), "be positive and finite"),
-    "recipe.warmup_steps": _at_least(0),
-    "recipe.bias_lr_multiplier": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
-    "recipe.bias_decay_multiplier": (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite"),
-    "recipe.pad_px": _at_least(0),
-    "recipe.crop_px": _at_least(1),
-    "recipe.evaluations": _at_least(1),
-}
-
-_CHOICES: dict[str, Sequence[str]] = {
-    "mode": MODES,
-    "backend": BACKENDS,
-    "treatments": TREATMENTS,
-    "fixed_treatments": TREATMENTS,
-    "directions": DIRECTIONS,
-    "distance_features": DISTANCE_FEATURES,
-    "checkpoints": ("needed", "all"),
-    "schedules": typing.get_args(typing.get_type_hints(Recipe)["schedule"]),
-    "init": typing.get_args(typing.get_type_hints(NetworkSpec)["init"]),
-    **{
-        f"recipe.{name}": typing.get_args(hint)
-        for name, hint in typing.get_type_hints(Recipe).items()
-        if typing.get_origin(hint) is typing.Literal
-    },
-}
+AT_LEAST_ONE: Rule = at_least(1)
+NOT_NEGATIVE: Rule = (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite")
+POSITIVE: Rule = (lambda v: 0 < v < float("inf"), "be positive and finite")
+FRACTIONS: Rule = (_are_fractions, "be fractions of the steps between 0 and 1, ascending")
 
 
-FOLLOWERS: dict[str, dict[str, Any]] = {
-    "treatments": {"fixed_treatments": None},
-    "tasks": {"targets": "all", "bases": "all"},
-}
-"""Options that narrow another one, and what they are where that other one is given and they are not."""
-
-
-def _probed(*names: str) -> Callable[[Any], bool]:
+def probed(*names: str) -> Callable[[Any], bool]:
+    """Whether one of these probes is asked for."""
     return lambda config: any(name in config.probes for name in names)
 
 
-def _recipe_steps(config: Any) -> bool:
-    return bool(config.recipe.schedule == "step")
+def choices_of(cls: type) -> dict[str, Sequence[str]]:
+    """The words that each field of a dataclass takes that takes only some."""
+    hints = typing.get_type_hints(cls).items()
+    return {name: typing.get_args(hint) for name, hint in hints if typing.get_origin(hint) is typing.Literal}
 
 
-_EFFECTS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "splits": (lambda c: "random" in c.halves, "halves that are random"),
-    "fixed_treatments": (lambda c: any(h != "random" for h in c.halves), "halves other than random"),
-    "recipe.milestones": (_recipe_steps, "recipe.schedule=step"),
-    "recipe.gamma": (_recipe_steps, "recipe.schedule=step"),
-    "base_milestones": (lambda c: "step" in c.schedules, "step among the schedules"),
-    "probe_steps": (lambda c: bool(c.probes), "probes"),
-    "probe_images": (lambda c: bool(c.probes), "probes"),
-    "eigenvalues": (_probed("flatness"), "flatness among the probes"),
-    "landscape_points": (_probed("landscape", "initial-landscape"), "a landscape among the probes"),
-    "images": (lambda c: bool(getattr(c, "widths", ()) or c.distances or c.scores), "distances or scores"),
-    "distance_features": (lambda c: bool(c.distances), "distances"),
-    "tree": (lambda c: c.tree is None or "tree" in c.distances, "tree among the distances"),
-}
+def declared(cls: type, table: str) -> dict[str, Any]:
+    """A table of a class and of those that it extends."""
+    found: dict[str, Any] = {}
+    for part in reversed(cls.__mro__):
+        found |= vars(part).get(table, {})
+    return found
 
 
 def check_effects(config: Any, given: Iterable[str]) -> None:
@@ -121,8 +60,9 @@ def check_effects(config: Any, given: Iterable[str]) -> None:
     Raises:
         UserError: One cannot.
     """
+    effects: dict[str, Effect] = declared(type(config), "EFFECTS")
     for name in given:
-        has_effect, needed = _EFFECTS.get(name, (lambda _: True, ""))
+        has_effect, needed = effects.get(name, (lambda _: True, ""))
         if not has_effect(config):
             raise UserError(f"{name} is given and would change nothing: it takes {needed}")
 
@@ -139,7 +79,7 @@ def check_values(config: Any) -> None:
             return getattr(getattr(config, "recipe", None), name.removeprefix("recipe."), None)
         return getattr(config, name, None)
 
-    for name, (holds, rule) in _RULES.items():
+    for name, (holds, rule) in declared(type(config), "RULES").items():
         value = value_of(name)
         if value is not None and not holds(value):
             raise UserError(f"{name}={value} must {rule}")
@@ -150,7 +90,7 @@ def check_values(config: Any) -> None:
         raise UserError(
             f"slots={config.slots} must be 1 or null with backend=in-process, which runs one trial at a time"
         )
-    for name, choices in _CHOICES.items():
+    for name, choices in declared(type(config), "CHOICES").items():
         values = value_of(name)
         if values is None:
             continue

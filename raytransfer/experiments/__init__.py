@@ -1,1 +1,20 @@
-"""What each sweep runs and what it tells: from a configuration to a plan, from results to a report."""
+"""The experiments: a folder each, and a line here."""
+
+from typing import Any
+
+from raytransfer.experiments import checkpoints, distance, mechanisms, theory, yosinski
+from raytransfer.experiments.base import Experiment
+
+__all__ = ["EXPERIMENTS", "Experiment"]
+
+EXPERIMENTS: dict[str, Experiment[Any]] = {
+    experiment.name: experiment
+    for experiment in (
+        yosinski.EXPERIMENT,
+        distance.EXPERIMENT,
+        checkpoints.EXPERIMENT,
+        mechanisms.EXPERIMENT,
+        theory.EXPERIMENT,
+    )
+}
+"""Every experiment by its name."""

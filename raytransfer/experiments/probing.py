@@ -8,12 +8,13 @@ import torch
 
 from raytransfer.config import TrainingConfig
 from raytransfer.errors import UserError
+from raytransfer.experiments.checks import seen_shape
 from raytransfer.networks import Network, Shape, build, freeze_first, trainable
 from raytransfer.probes import PROBES, Subject
 from raytransfer.probes.flatness import hessian_product
-from raytransfer.specs import PretrainSpec, ProbeSpec, TrainingSpec, TransferSpec
-from raytransfer.specs.dependencies import frozen_layers
-from raytransfer.sweep.plan import Cell, seen_shape
+from raytransfer.specs import PretrainSpec, ProbeSpec, Trained, TrainingSpec, Weights
+from raytransfer.specs.dependencies import as_training, as_transfer
+from raytransfer.sweep.plan import Cell
 
 TWIN = 1_000_000
 """What is added to a training's seed for its twin: the same task and base, but other fresh weights and batches."""
@@ -42,10 +43,10 @@ def with_probes(cells: Sequence[Placed], config: TrainingConfig, image_shape: Sh
     looks: list[Placed] = []
     tried: set[tuple[Any, ...]] = set()
     for cell in cells:
-        spec = cell.spec
-        if not isinstance(spec, TrainingSpec):
+        spec = as_training(cell.spec)
+        if spec is None:
             continue
-        kind = spec.network, spec.task.label_count, frozen_layers(spec)
+        kind = spec.network, spec.task.label_count, spec.frozen_layers
         if config.probes and kind not in tried:
             _try(spec, config, image_shape)
             tried.add(kind)
@@ -72,14 +73,13 @@ def probe_specs(name: str, trained: TrainingSpec, config: TrainingConfig) -> lis
             since=0 if probe.reads_initial else None,
             against=against,
             other=other,
-            other_step=other_step,
             images=config.probe_images if probe.reads == "images" else None,
             eigenvalues=config.eigenvalues if name == "flatness" else None,
             points=config.landscape_points if name.endswith("landscape") else None,
             seed=trained.seed,
         )
         for step in _steps(name, trained, config.probe_steps)
-        for against, other, other_step in _others(probe.against, trained)
+        for against, other in _others(probe.against, trained)
     ]
 
 
@@ -103,15 +103,17 @@ def _steps(name: str, trained: TrainingSpec, wanted: Any) -> list[int]:
     return steps[-1:] if kind == "solution" else steps
 
 
-def _others(kinds: Sequence[str], trained: TrainingSpec) -> list[tuple[Any, TrainingSpec | None, int | None]]:
-    """The networks that a training's is compared with: what each is, its training, and the step."""
+def _others(kinds: Sequence[str], trained: TrainingSpec) -> list[tuple[Any, Weights | None]]:
+    """The weights that a training's are compared with, and what they are to it."""
     if not kinds:
-        return [(None, None, None)]
-    found: list[tuple[Any, TrainingSpec | None, int | None]] = []
-    if isinstance(trained, TransferSpec) and trained.base is not None:
+        return [(None, None)]
+    found: list[tuple[Any, Weights | None]] = []
+    transfer = as_transfer(trained)
+    if transfer is not None and transfer.weights is not None:
         scratch = PretrainSpec(task=trained.task, network=trained.network, recipe=trained.recipe, seed=trained.seed)
-        found += [("base", trained.base, trained.pretrain_step), ("scratch", scratch, scratch.recipe.steps)]
-    found.append(("twin", replace(trained, seed=trained.seed + TWIN), trained.recipe.steps))
+        found += [("base", transfer.weights), ("scratch", scratch.weights)]
+    twin = replace(trained, seed=trained.seed + TWIN)
+    found.append(("twin", Trained(training=twin, step=trained.recipe.steps)))
     return [other for other in found if other[0] in kinds]
 
 
@@ -123,7 +125,7 @@ def _try(spec: TrainingSpec, config: TrainingConfig, image_shape: Shape) -> None
     if "flatness" in config.probes and config.eigenvalues > parameters:
         raise UserError(
             f"eigenvalues={config.eigenvalues} must not exceed the parameters that train: {spec.network.name} has "
-            f"{parameters} with {frozen_layers(spec)} layers frozen"
+            f"{parameters} with {spec.frozen_layers} layers frozen"
         )
     images = torch.rand((_IMAGES, *image), generator=torch.Generator().manual_seed(0))
     labels = torch.arange(_IMAGES) % spec.task.label_count
@@ -154,6 +156,6 @@ def _try(spec: TrainingSpec, config: TrainingConfig, image_shape: Shape) -> None
 def _untrained(spec: TrainingSpec, image: Shape, seed: int) -> Network:
     labels = spec.task.label_count
     network = build(spec.network, image=image, classes=labels, seed=seed)
-    freeze_first(network, frozen_layers(spec))
+    freeze_first(network, spec.frozen_layers)
     network.module.eval()
     return network

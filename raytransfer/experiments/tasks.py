@@ -9,9 +9,9 @@ from typing import Any
 
 from raytransfer.config import PairsConfig
 from raytransfer.errors import UserError
+from raytransfer.experiments.checks import data_source
 from raytransfer.experiments.distance.cells import NamedTask, Pair
 from raytransfer.specs import TaskSpec
-from raytransfer.sweep.plan import data_source
 from raytransfer.tasks import (
     INPUT_DIALS,
     LABEL_DIALS,

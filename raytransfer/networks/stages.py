@@ -24,18 +24,20 @@ class Stage:
     modules: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Network:
-    """A module and its stages, from the input to the head.
+    """A module and its stages, from the input to the head, and which of them stay as they are while it trains.
 
     Attributes:
         module: Takes images (B, C, H, W), float, and gives logits (B, classes).
         stages: Its N stages; the last is the head, so n copied layers run from 1 to N-1. Run one after the other they
             compute what the module computes.
+        frozen: How many stages, from the input on, do not train; ``raytransfer.networks.freeze_first`` sets it.
     """
 
     module: nn.Module
     stages: tuple[Stage, ...]
+    frozen: int = 0
 
     def __post_init__(self) -> None:
         tensors = [*dict(self.module.named_parameters()), *dict(self.module.named_buffers())]

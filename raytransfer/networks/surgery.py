@@ -31,20 +31,21 @@ def copy_first(base: Mapping[str, torch.Tensor], network: Network, n: int) -> No
 
 
 def freeze_first(network: Network, n: int) -> None:
-    """Take the parameters of the first n stages out of training; ``train_mode`` keeps their statistics still."""
+    """Take the first n stages out of training; ``train_mode`` keeps their statistics still."""
+    network.frozen = n
     for module in network.first(n):
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(False)
 
 
-def train_mode(network: Network, frozen: int) -> None:
-    """Set the network to training mode, all but the normalisation layers of its first ``frozen`` stages.
+def train_mode(network: Network) -> None:
+    """Set the network to training mode, all but the normalisation layers of its frozen stages.
 
     Without this, batch statistics of frozen layers would go on moving although their parameters do not train. Dropout
     of frozen stages stays on, as in the 2014 experiments.
     """
     network.module.train()
-    for module in network.first(frozen):
+    for module in network.first(network.frozen):
         if isinstance(module, _NormBase):
             module.eval()
 

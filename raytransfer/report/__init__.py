@@ -1,1 +1,31 @@
-"""What a sweep leaves for people."""
+"""What a sweep tells: a value, which the console and files render."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import RenderableType
+
+__all__ = ["Report"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What came out of a sweep.
+
+    Attributes:
+        frames: The numbers by name: every table that figures and printed tables are made of.
+        main: Name of the frame that a reader starts with, and what it holds in a sentence.
+        tables: What a console shows of them, in order.
+        figures: Pictures by name.
+        texts: Further texts by the name of their file.
+        notes: Sentences that stand at the end.
+    """
+
+    frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    main: tuple[str, str] = ("", "")
+    tables: Sequence[RenderableType] = ()
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()

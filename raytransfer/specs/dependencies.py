@@ -1,38 +1,79 @@
-"""What a trial needs of others, and in which order trials can run."""
+"""What a trial needs of others, and in which order trials can run.
+
+Here, and in the kinds of trials, one kind of spec is told from another; elsewhere none is.
+"""
 
 from collections.abc import Iterable
 
 from raytransfer.specs import (
     DistanceSpec,
+    Imported,
     MeasureSpec,
+    PretrainSpec,
     ProbeSpec,
     ScoreSpec,
-    SimulationSpec,
+    Trained,
     TrainingSpec,
     TransferSpec,
     TrialSpec,
+    Weights,
 )
 
 
-def needs(spec: TrialSpec) -> list[tuple[TrainingSpec, int]]:
-    """The trainings whose weights a trial reads, each with the training step of its checkpoint."""
+def as_training(spec: TrialSpec) -> TrainingSpec | None:
+    """The spec if it is of a training, else None."""
+    return spec if isinstance(spec, TrainingSpec) else None
+
+
+def as_measurement(spec: TrialSpec) -> MeasureSpec | None:
+    """The spec if it is of a measurement, else None."""
+    return spec if isinstance(spec, MeasureSpec) else None
+
+
+def as_probe(spec: TrialSpec) -> ProbeSpec | None:
+    """The spec if it is of a probe, else None."""
+    return spec if isinstance(spec, ProbeSpec) else None
+
+
+def as_base(spec: TrialSpec) -> PretrainSpec | None:
+    """The spec if it is of a base, else None."""
+    return spec if isinstance(spec, PretrainSpec) else None
+
+
+def as_transfer(spec: TrialSpec) -> TransferSpec | None:
+    """The spec if it is of a transfer, else None."""
+    return spec if isinstance(spec, TransferSpec) else None
+
+
+def reads(spec: TrialSpec) -> list[Weights]:
+    """The weights that a trial reads, whoever made them."""
+    found: list[Weights | None] = []
     if isinstance(spec, TransferSpec):
-        return [(spec.base, spec.pretrain_step)] if spec.base is not None and spec.pretrain_step is not None else []
-    if isinstance(spec, ScoreSpec):
-        reference = [(spec.reference, spec.reference.recipe.steps)] if spec.reference else []
-        return [(spec.base, spec.pretrain_step), *reference]
-    if isinstance(spec, DistanceSpec):
-        return [(spec.probe, spec.probe.recipe.steps)] if spec.probe else []
-    if isinstance(spec, ProbeSpec):
-        found = [(spec.trained, spec.step)]
-        found += [(spec.trained, spec.since)] if spec.since is not None else []
-        return found + ([(spec.other, spec.other_step)] if spec.other and spec.other_step is not None else [])
-    return []
+        found = [spec.weights]
+    elif isinstance(spec, ScoreSpec):
+        found = [spec.weights, spec.reference]
+    elif isinstance(spec, DistanceSpec):
+        found = [spec.reference]
+    elif isinstance(spec, ProbeSpec):
+        found = [Trained(training=spec.trained, step=spec.step), spec.other]
+        if spec.since is not None:
+            found.append(Trained(training=spec.trained, step=spec.since))
+    return [weights for weights in found if weights is not None]
+
+
+def needs(spec: TrialSpec) -> list[Trained]:
+    """Those of them that a training has to leave first."""
+    return [weights for weights in reads(spec) if isinstance(weights, Trained)]
+
+
+def imports(specs: Iterable[TrialSpec]) -> dict[str, Imported]:
+    """The imported weights that some of these trials read, by digest: they have to be in the store before."""
+    return {weights.digest: weights for spec in specs for weights in reads(spec) if isinstance(weights, Imported)}
 
 
 def frozen_layers(spec: TrialSpec) -> int:
-    """How many layers of a trial stay as they are: n for a frozen transfer, else none."""
-    return spec.n_layers if isinstance(spec, TransferSpec) and spec.frozen else 0
+    """How many layers of a trial, from the input on, stay as they are."""
+    return spec.frozen_layers if isinstance(spec, TrainingSpec) else 0
 
 
 _LONG = ("flatness", "landscape", "initial-landscape")  # probes that take too long to wait for each other
@@ -44,7 +85,8 @@ def batch_of(spec: TrialSpec) -> str | None:
     They read the same images and networks, which it then reads and runs once.
     """
     if isinstance(spec, ScoreSpec):
-        return f"{spec.base.id} {spec.pretrain_step} {spec.task.fingerprint} {spec.task.label} {spec.seed}"
+        step = spec.weights.step
+        return f"{spec.weights.source_id} {step} {spec.task.fingerprint} {spec.task.label} {spec.seed}"
     if isinstance(spec, DistanceSpec):
         return (
             f"{spec.source.fingerprint} {spec.source.label} {spec.target.fingerprint} {spec.target.label} {spec.seed}"
@@ -67,7 +109,7 @@ def in_order(specs: Iterable[TrialSpec]) -> dict[str, TrialSpec]:
         spec = left.pop()
         if spec.id not in found:
             found[spec.id] = spec
-            trainings = [training for training, _ in needs(spec)]
+            trainings = [weights.training for weights in needs(spec)]
             needed.update(training.id for training in trainings)
             left += trainings
     return dict(sorted(found.items(), key=lambda item: (item[0] not in needed, *_rank(item[1]), item[0])))
@@ -87,15 +129,22 @@ def checkpoint_steps(specs: Iterable[TrialSpec]) -> dict[str, frozenset[int]]:
     """For each training, the steps at which some of these trials read its weights."""
     steps: dict[str, frozenset[int]] = {}
     for spec in specs:
-        for training, step in needs(spec):
-            steps[training.id] = steps.get(training.id, frozenset()) | {step}
+        for weights in needs(spec):
+            training = weights.training.id
+            steps[training] = steps.get(training, frozenset()) | {weights.step}
     return steps
 
 
-def kind_of(spec: MeasureSpec) -> tuple[str, str, int]:
-    """Measurements of one kind take about the same time: what is measured, of what, and how deep or wide."""
+def alike(spec: TrialSpec) -> tuple[str | int, ...]:
+    """Trials with the same answer take about the same time.
+
+    For a training: its steps, labels and frozen layers. For a measurement: its kind, what is measured, and how deep or
+    wide.
+    """
+    if isinstance(spec, TrainingSpec):
+        return spec.recipe.steps, spec.task.label_count, frozen_layers(spec)
     if isinstance(spec, ProbeSpec):
-        return "probe", spec.probe, frozen_layers(spec.trained)
-    if isinstance(spec, SimulationSpec):
-        return "simulation", "", spec.width
-    return type(spec).__name__, spec.measure, spec.n_layers or 0
+        return spec.kind, spec.probe, frozen_layers(spec.trained)
+    if isinstance(spec, DistanceSpec | ScoreSpec):
+        return spec.kind, spec.measure, spec.n_layers or 0
+    return spec.kind, "", spec.width

@@ -1,6 +1,14 @@
 """The only truth about what has been done: checkpoints and results under one root, a local folder or s3://, gs://."""
 
-from raytransfer.store.checkpoints import checkpoint_steps, delete_checkpoint, load_checkpoint, save_checkpoint
+from raytransfer.store.checkpoints import (
+    all_checkpoint_steps,
+    checkpoint_steps,
+    delete_checkpoint,
+    import_weights,
+    imported,
+    load_weights,
+    save_checkpoint,
+)
 from raytransfer.store.locking import lock
 from raytransfer.store.results import (
     clear_failures,
@@ -9,10 +17,10 @@ from raytransfer.store.results import (
     failures,
     finished,
     is_finished,
-    mend,
     publish,
     publish_failure,
     read_table,
+    repair,
 )
 from raytransfer.store.retries import PATIENCE_S
 from raytransfer.store.root import Store
@@ -21,6 +29,7 @@ from raytransfer.store.states import delete_state, load_state, save_state
 __all__ = [
     "PATIENCE_S",
     "Store",
+    "all_checkpoint_steps",
     "checkpoint_steps",
     "clear_failures",
     "compact",
@@ -29,14 +38,16 @@ __all__ = [
     "failure",
     "failures",
     "finished",
+    "import_weights",
+    "imported",
     "is_finished",
-    "load_checkpoint",
     "load_state",
+    "load_weights",
     "lock",
-    "mend",
     "publish",
     "publish_failure",
     "read_table",
+    "repair",
     "save_checkpoint",
     "save_state",
 ]

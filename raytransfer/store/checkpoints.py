@@ -1,5 +1,6 @@
 """Weights of trained networks, as safetensors: nothing is ever unpickled from a store."""
 
+import hashlib
 from collections.abc import Mapping
 
 import torch
@@ -7,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from raytransfer.errors import UnreadableError
+from raytransfer.specs import Weights
 from raytransfer.store.retries import first_line
 from raytransfer.store.root import Store
 
@@ -17,13 +19,13 @@ def save_checkpoint(store: Store, trial: str, step: int, state: Mapping[str, tor
     store.write(_name(trial, step), save(tensors))
 
 
-def load_checkpoint(store: Store, trial: str, step: int) -> dict[str, torch.Tensor]:
-    """The state dict of a trial at a training step, on the CPU.
+def load_weights(store: Store, weights: Weights) -> dict[str, torch.Tensor]:
+    """A state dict, on the CPU, whoever made it.
 
     Raises:
         UnreadableError: It is gone or damaged, or holds anything but tensors.
     """
-    name = _name(trial, step)
+    name = weights.place
     try:
         tensors: dict[str, torch.Tensor] = load(store.read(name))
     except FileNotFoundError as error:
@@ -33,9 +35,42 @@ def load_checkpoint(store: Store, trial: str, step: int) -> dict[str, torch.Tens
     return tensors
 
 
+def import_weights(store: Store, state: Mapping[str, torch.Tensor]) -> str:
+    """Store a state dict that was made elsewhere, once for the same content.
+
+    Returns:
+        The hash of its names, types, shapes and numbers: ``Imported.digest``.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
+    identity = digest.hexdigest()[:16]
+    name = f"imported/{identity}.safetensors"
+    if not store.exists(name):
+        store.write(name, save(tensors))
+    return identity
+
+
+def imported(store: Store) -> set[str]:
+    """The digests of all weights that were made elsewhere."""
+    return {name.removesuffix(".safetensors") for name in store.names("imported")}
+
+
 def checkpoint_steps(store: Store, trial: str) -> set[int]:
     """The training steps at which a trial left checkpoints."""
     return {int(name.removesuffix(".safetensors")) for name in store.names(f"checkpoints/{trial}")}
+
+
+def all_checkpoint_steps(store: Store) -> dict[str, set[int]]:
+    """The same of every trial that left some, by one look at the store."""
+    steps: dict[str, set[int]] = {}
+    for name in store.names_below("checkpoints"):
+        trial, _, step = name.removesuffix(".safetensors").partition("/")
+        if step.isdigit():
+            steps.setdefault(trial, set()).add(int(step))
+    return steps
 
 
 def delete_checkpoint(store: Store, trial: str, step: int) -> None:

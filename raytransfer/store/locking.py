@@ -81,7 +81,7 @@ class _Lease:
         """Let the next one in."""
         self._released.set()
         self._thread.join()
-        store = Store(self._store.root, patience_s=_BEAT_PATIENCE_S)
+        store = Store(self._store.root, retry_s=_BEAT_PATIENCE_S)
         try:
             if self._owner_of(self._read(store)) == self._owner:
                 store.delete(_NAME)
@@ -102,7 +102,7 @@ class _Lease:
 
     def _renew(self) -> None:
         # A storage that does not answer is not waited for here: whoever needs it for a result does that.
-        store = Store(self._store.root, patience_s=_BEAT_PATIENCE_S)
+        store = Store(self._store.root, retry_s=_BEAT_PATIENCE_S)
         while not self._released.wait(_BEAT_S):
             try:
                 found = self._read(store)

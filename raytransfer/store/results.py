@@ -125,7 +125,7 @@ def compact(store: Store) -> None:
                 store.delete(f"{table}/{name}")
 
 
-def mend(store: Store) -> list[str]:
+def repair(store: Store) -> list[str]:
     """Set every damaged file of rows aside, so that the trials it held count as missing.
 
     A trial whose curve or readings are lost loses its row, too: it has to run again.

@@ -44,17 +44,17 @@ _LOG = logging.getLogger("raytransfer")
 Result = TypeVar("Result")
 
 
-def patiently(do: Callable[[], Result], place: str, patience_s: float) -> Result:
+def patiently(do: Callable[[], Result], place: str, retry_s: float) -> Result:
     """Do something with a storage; where it fails for a reason that passes, again after growing waits.
 
     Args:
         do: What to do; done twice it must leave what it leaves done once.
         place: Where, for people.
-        patience_s: How long to go on trying.
+        retry_s: How long to go on trying.
 
     Raises:
         FileNotFoundError: What ``do`` wants is not there.
-        StorageError: It fails for good, or for longer than ``patience_s``.
+        StorageError: It fails for good, or for longer than ``retry_s``.
     """
     started, wait_s, said = time.monotonic(), _FIRST_WAIT_S, False
     while True:
@@ -70,13 +70,13 @@ def patiently(do: Callable[[], Result], place: str, patience_s: float) -> Result
             waited_s = time.monotonic() - started
             if not passes(error):
                 raise StorageError(f"{place}: {first_line(error)}") from error
-            if waited_s >= patience_s:
+            if waited_s >= retry_s:
                 raise StorageError(f"{place} has not answered for {waited_s:.0f} s: {first_line(error)}") from error
             if not said and waited_s >= _SAY_AFTER_S:
-                _LOG.warning("%s does not answer, trying on for %.0f s: %s", place, patience_s, first_line(error))
+                _LOG.warning("%s does not answer, trying on for %.0f s: %s", place, retry_s, first_line(error))
                 said = True
         # Drawn, so that many who wait do not come back at one moment.
-        time.sleep(min(random.uniform(wait_s / 2, wait_s), max(0.0, started + patience_s - time.monotonic())))
+        time.sleep(min(random.uniform(wait_s / 2, wait_s), max(0.0, started + retry_s - time.monotonic())))
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
 

@@ -35,14 +35,14 @@ class Store:
     Args:
         root: A folder, or a URI that ``pyarrow.fs`` understands (``s3://bucket/path``, ``gs://bucket/path``,
             ``abfs://container@account.dfs.core.windows.net/path``).
-        patience_s: How long to wait for a storage that does not answer.
+        retry_s: How long to wait for a storage that does not answer.
 
     Raises:
         UserError: The URI cannot be understood, or holds a password.
     """
 
-    def __init__(self, root: str, patience_s: float = PATIENCE_S) -> None:
-        self.patience_s = patience_s
+    def __init__(self, root: str, retry_s: float = PATIENCE_S) -> None:
+        self.retry_s = retry_s
         self.root = root if "://" in root else absolute("out", root)
         if "://" in root and urlsplit(root).password is not None:
             raise UserError(
@@ -71,7 +71,7 @@ class Store:
         Raises:
             UserError: It holds something else, or a store of another version.
         """
-        patient, self.patience_s = self.patience_s, min(self.patience_s, _CHECK_PATIENCE_S)
+        patient, self.retry_s = self.retry_s, min(self.retry_s, _CHECK_PATIENCE_S)
         try:
             if self.exists(_MARK):
                 self._mark()
@@ -85,7 +85,7 @@ class Store:
         except StorageError as error:
             raise UserError(f"out={self.root} cannot be read: {error}") from error
         finally:
-            self.patience_s = patient
+            self.retry_s = patient
 
     def _mark(self) -> dict[str, object]:
         """What the store says of itself: its versions, and which store it is."""
@@ -191,6 +191,14 @@ class Store:
         found = self._patiently(folder, lambda: self._fs.get_file_info(selector))
         return sorted(info.base_name for info in found if info.base_name[0] != ".")
 
+    def names_below(self, folder: str) -> list[str]:
+        """Names of all files below a folder, from there on, sorted; none where there is no such folder."""
+        top = f"{self._path}/{folder}"
+        selector = fs.FileSelector(top, allow_not_found=True, recursive=True)
+        found = self._patiently(folder, lambda: self._fs.get_file_info(selector))
+        files = (info for info in found if info.type == fs.FileType.File and info.base_name[0] != ".")
+        return sorted(info.path.removeprefix(top).lstrip("/") for info in files)
+
     def delete(self, name: str) -> None:
         """Remove a file, which may already be gone."""
         with suppress(FileNotFoundError):
@@ -218,7 +226,7 @@ class Store:
                 Path(folder, name).unlink(missing_ok=True)
 
     def _patiently(self, name: str, do: Callable[[], Result]) -> Result:
-        return patiently(do, self.place(name), self.patience_s)
+        return patiently(do, self.place(name), self.retry_s)
 
     def place(self, name: str) -> str:
         """Where a person finds a file or folder."""

@@ -1,10 +1,10 @@
-"""Every table's columns, once: name, type, unit and meaning. README's table is made from this."""
+"""Every table's columns, once: name, type, unit and meaning. ``raytransfer list columns`` prints them."""
 
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a store written before can no longer be read or continued."""
 
 
@@ -32,7 +32,7 @@ def _columns(*rows: tuple[str, pa.DataType, str], repeatable: bool = True) -> tu
 
 CELLS = _columns(
     ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
-    ("treatment", pa.string(), "baseB, BnB, BnB+, AnB, AnB+, RnB, or baseB-2x (a base trained for twice the steps)."),
+    ("treatment", pa.string(), "Name of the treatment, as raytransfer list treatments has it."),
     ("halves", pa.string(), "How the classes were halved: random, or the name of a fixed pair."),
     ("split", pa.string(), "Which halving: random0, random1, ..., or the name of the fixed pair."),
     ("direction", pa.string(), "A->B where the target is the second half, B->A where it is the first."),
@@ -57,15 +57,24 @@ TRIALS = (
     *_columns(
         ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
         ("dataset", pa.string(), "Data set of the target task."),
-        ("base_task", pa.string(), "Task the copied layers were trained on; null for bases and for RnB."),
+        ("base_task", pa.string(), "Task of the copied weights, or their label; null for bases and for RnB."),
         ("target_task", pa.string(), "Task trained and evaluated on."),
         ("network", pa.string(), "Name of the network."),
         ("stages", pa.list_(pa.string()), "Names of the network's layers, from input to head."),
         ("n_layers", pa.int64(), "Layers copied (for RnB: left random), counted from the input; 0 for a base."),
         ("cut", pa.string(), "Name of the last copied layer; null for a base."),
         ("frozen", pa.bool_(), "Whether the first n layers stayed as they were; null for a base."),
-        ("pretrain_id", pa.string(), "Identity of the base copied from; null for bases and RnB."),
-        ("pretrain_step", pa.int64(), "Training step of the base's checkpoint; null for bases and RnB."),
+        ("preserved_layers", pa.int64(), "Layers above n that were copied too, and trained; null for a base."),
+        (
+            "pretrain_id",
+            pa.string(),
+            "Identity of the training, or imported weights, copied from; null for bases, RnB.",
+        ),
+        (
+            "pretrain_step",
+            pa.int64(),
+            "Training step of the base's checkpoint; null for bases, RnB, imported weights.",
+        ),
         ("seed", pa.int64(), "Seed of weights, batches and augmentation."),
         ("steps", pa.int64(), "Optimiser steps."),
         ("train_images", pa.int64(), "Training images of the target task."),
@@ -98,10 +107,18 @@ DISTANCES = (
     *_columns(
         ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
         ("measure", pa.string(), "Name of the measure, as in raytransfer.distances.DISTANCES."),
-        ("features", pa.string(), "What was compared: pixels, or a layer of the probe network; null for class names."),
+        (
+            "features",
+            pa.string(),
+            "What was compared: pixels, a layer or the weights of the target's network; null for class names.",
+        ),
         ("source_task", pa.string(), "Task to come from; a symmetric measure may have the two swapped."),
         ("target_task", pa.string(), "Task to go to."),
-        ("probe_id", pa.string(), "Identity of the trial that trained the probe network; null without one."),
+        (
+            "reference_id",
+            pa.string(),
+            "Identity of the trial that trained the network whose outputs or weights were compared; null without one.",
+        ),
         ("seed", pa.int64(), "Seed of the draw of images."),
         ("source_images", pa.int64(), "Training images of the source that were looked at."),
         ("target_images", pa.int64(), "Training images of the target that were looked at."),
@@ -119,8 +136,8 @@ SCORES = (
         ("measure", pa.string(), "Name of the measure, as in raytransfer.scores.SCORES."),
         ("base_task", pa.string(), "Task the network was trained on."),
         ("target_task", pa.string(), "Task whose training images it was shown."),
-        ("pretrain_id", pa.string(), "Identity of the trial that trained the network."),
-        ("pretrain_step", pa.int64(), "Training step of its checkpoint."),
+        ("pretrain_id", pa.string(), "Identity of the trial that trained the network, or of the imported weights."),
+        ("pretrain_step", pa.int64(), "Training step of its checkpoint; null for imported weights."),
         ("n_layers", pa.int64(), "Layers the images passed; all N, with the head, for a score of the head."),
         ("cut", pa.string(), "Name of the last of them."),
         ("reference_id", pa.string(), "Identity of the target's own network, for a similarity; else null."),
@@ -219,12 +236,25 @@ CURVES = _columns(
 """One row an evaluation: the learning curves."""
 
 
+TABLES = {
+    "cells": CELLS,
+    "trials": TRIALS,
+    "curves": CURVES,
+    "distances": DISTANCES,
+    "scores": SCORES,
+    "probes": PROBES,
+    "readings": READINGS,
+    "simulations": SIMULATIONS,
+}
+"""Every table by its name; cells are of a sweep's report, the others lie in the store."""
+
+
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
     """The Arrow schema of a table."""
     return pa.schema([(column.name, column.type) for column in columns])
 
 
 def markdown(columns: tuple[Column, ...]) -> str:
-    """The table of columns that README shows."""
+    """The columns as a table in Markdown."""
     rows = [f"| `{column.name}` | {column.type} | {column.meaning} |" for column in columns]
     return "\n".join(["| column | type | meaning |", "| --- | --- | --- |", *rows])

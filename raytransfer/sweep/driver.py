@@ -11,7 +11,8 @@ from rich.console import Console
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.specs import TrialSpec
 from raytransfer.store import Store, clear_failures, compact, delete_state, lock
-from raytransfer.sweep.plan import Cell, Plan, backlog
+from raytransfer.sweep.backlog import backlog
+from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressBar
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site
@@ -23,7 +24,7 @@ _PACKING = "packing.json"  # in the store: what gpus_per_trial=auto measured las
 _PASSES = 3
 
 
-def run_missing(console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) -> bool:
+def run_missing(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> bool:
     """Run what is missing, and once more what turned out to need weights that were damaged or gone.
 
     Args:
@@ -50,7 +51,7 @@ def run_missing(console: Console, plan: Plan[Cell], store: Store, config: SweepC
     return False
 
 
-def _run(console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) -> Run:
+def _run(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Run:
     if config.backend == "in-process":
         return _run_on(None, console, plan, store, config)
     console.print("Starting Ray ...")
@@ -62,7 +63,7 @@ def _run(console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) 
         return _run_on(slots, console, plan, store, config)
 
 
-def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) -> Run:
+def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Run:
     """Run on slots of Ray, or in this process."""
     # A machine or a pod that is shut down says so by SIGTERM. Ray's own handler aborts the process.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -73,7 +74,7 @@ def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell], store: St
         device="cuda" if on_gpu else "cpu",
         memory_bytes=config.memory_bytes,
         store_id=store.create(),
-        patience_s=config.patience_s,
+        retry_s=config.retry_s,
         save_every_s=config.save_every_s,
     )
     with lock(store) as lost:
@@ -96,7 +97,7 @@ def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell], store: St
     return run
 
 
-def _cleared(plan: Plan[Cell], store: Store, mode: str) -> dict[str, TrialSpec]:
+def _cleared(plan: Plan[Cell, Any], store: Store, mode: str) -> dict[str, TrialSpec]:
     """What is to run, looked up again, for another driver may have been at work until now; its traces are removed."""
     store.delete_unfinished()
     todo = backlog(plan, store, mode).to_run
@@ -108,7 +109,7 @@ def _cleared(plan: Plan[Cell], store: Store, mode: str) -> dict[str, TrialSpec]:
     return todo
 
 
-def _gpus_per_trial(console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) -> float:
+def _gpus_per_trial(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> float:
     """The GPU share of a slot: as configured, or measured; a measurement is kept in the store for the next time."""
     from raytransfer.sweep.ray import has_gpus, measure_packing
 
@@ -141,7 +142,7 @@ def _kept_packing(store: Store) -> dict[str, Any]:
         return {}
 
 
-def _print_streaming(console: Console, plan: Plan[Cell], config: SweepConfig) -> None:
+def _print_streaming(console: Console, plan: Plan[Cell, Any], config: SweepConfig) -> None:
     """Say so if the images of a task are too many to lie on the GPU."""
     from raytransfer.tasks import load_task
     from raytransfer.training import image_bytes

@@ -4,12 +4,13 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from raytransfer.networks import Network, freeze_first, train_mode
-from raytransfer.specs import DistanceSpec, MeasureSpec, TaskSpec, TrainingSpec, TrialSpec
-from raytransfer.specs.dependencies import frozen_layers, kind_of, needs
+from raytransfer.specs import TaskSpec, TrainingSpec, TrialSpec
+from raytransfer.specs.dependencies import alike, as_training, needs
 from raytransfer.store import Store, save_checkpoint
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.tasks import Part, TaskData, load_task, sample_task
@@ -40,7 +41,9 @@ class _Cost:
     views_reused: int
 
 
-def trial_seconds(specs: Iterable[TrialSpec], plan: Plan[Cell], device: str, memory_bytes: int) -> dict[str, float]:
+def trial_seconds(
+    specs: Iterable[TrialSpec], plan: Plan[Cell, Any], device: str, memory_bytes: int
+) -> dict[str, float]:
     """Estimate the time of trials, each by itself on an idle processor.
 
     Measures a few steps and one evaluation for each number of frozen layers and each size of task that occurs, and
@@ -56,32 +59,33 @@ def trial_seconds(specs: Iterable[TrialSpec], plan: Plan[Cell], device: str, mem
         Seconds by trial identity.
     """
     use_one_core()
-    costs: dict[tuple[int, int, int], _Cost] = {}
+    costs: dict[tuple[str | int, ...], _Cost] = {}
     tasks: dict[TaskSpec, TaskData] = {}
-    measurements: dict[tuple[str, str, int], list[MeasureSpec]] = {}
+    measurements: dict[tuple[str | int, ...], list[TrialSpec]] = {}
     seconds = {}
-    for spec in specs:
-        if isinstance(spec, MeasureSpec):
-            measurements.setdefault(kind_of(spec), []).append(spec)
+    for trial in specs:
+        spec = as_training(trial)
+        if spec is None:
+            measurements.setdefault(alike(trial), []).append(trial)
             continue
         dataset = plan.datasets[spec.task.fingerprint]
         plain = replace(spec.task, dials=None)  # as many images, and dials take time
         if plain not in tasks:
             tasks[plain] = load_task(dataset, plain)
-        kind = frozen_layers(spec), spec.task.label_count, spec.recipe.steps
+        kind = alike(spec)
         if kind not in costs:
             costs[kind] = _measure(spec, load_task(dataset, spec.task), torch.device(device), memory_bytes)
         seconds[spec.id] = _seconds(spec, tasks[plain], costs[kind])
-    for alike in measurements.values():
+    for same in measurements.values():
         # Scores of one network share its outputs, which one of them computes; a distance has a task of its own.
-        other = alike[-1] if isinstance(alike[0], DistanceSpec) else alike[0]
-        cost = _measurement_seconds(alike[0], other, plan, device, memory_bytes)
-        seconds |= dict.fromkeys((spec.id for spec in alike), cost)
+        other = same[-1] if same[0].kind == "distance" else same[0]
+        cost = _measurement_seconds(same[0], other, plan, device, memory_bytes)
+        seconds |= dict.fromkeys((trial.id for trial in same), cost)
     return seconds
 
 
 def _measurement_seconds(
-    spec: MeasureSpec, other: MeasureSpec, plan: Plan[Cell], device: str, memory_bytes: int
+    spec: TrialSpec, other: TrialSpec, plan: Plan[Cell, Any], device: str, memory_bytes: int
 ) -> float:
     """Take a measurement, then another of its kind, in a store of their own, with untrained networks.
 
@@ -90,10 +94,11 @@ def _measurement_seconds(
     with tempfile.TemporaryDirectory() as root:
         store = Store(root)
         site = Site(sources=plan.sources, root=root, device=device, memory_bytes=memory_bytes)
-        for base, step in (*needs(spec), *needs(other)):
+        for weights in (*needs(spec), *needs(other)):
+            base = weights.training
             task = sample_task(plan.datasets[base.task.fingerprint], base.task, images=1, seed=0)  # for their shape
             network = untrained(base, DeviceData(task, base.recipe, torch.device(device), memory_bytes))
-            save_checkpoint(store, base.id, step, network.module.state_dict())
+            save_checkpoint(store, base.id, weights.step, network.module.state_dict())
         run(spec, site)
         started = time.perf_counter()
         run(other, site)
@@ -108,12 +113,12 @@ def _seconds(spec: TrainingSpec, task: TaskData, cost: _Cost) -> float:
 
 
 def _measure(spec: TrainingSpec, task: TaskData, device: torch.device, memory_bytes: int) -> _Cost:
-    frozen = frozen_layers(spec)
+    frozen = spec.frozen_layers
     few = DeviceData(replace(task, train=_first(task.train), test=_first(task.test)), spec.recipe, device, memory_bytes)
     network = untrained(spec, few)
     freeze_first(network, frozen)
-    train_mode(network, frozen)
-    stages = reusable_stages(network, DeviceData(task, spec.recipe, device, memory_bytes), frozen)
+    train_mode(network)
+    stages = reusable_stages(network, DeviceData(task, spec.recipe, device, memory_bytes))
     source = FrozenOutputs(network, few, stages) if stages else few
     step = Step(network, few, source)
     take = fastest(step, few)
@@ -129,7 +134,7 @@ def _measure(spec: TrainingSpec, task: TaskData, device: torch.device, memory_by
     steps(_STEPS)  # the first are slower
     per_step = steps(_STEPS)
     test = EvaluationInputs(network, few, few.test, frozen, keep=True)
-    first, again = (_timed_evaluation(network, few, test, frozen) for _ in range(2))
+    first, again = (_timed_evaluation(network, few, test) for _ in range(2))
     return _Cost(
         step=per_step,
         image_frozen=max(first - again, 0.0) / len(few.test),
@@ -142,7 +147,7 @@ def _first(part: Part) -> Part:
     return replace(part, rows=part.rows[:_IMAGES], labels=part.labels[:_IMAGES])
 
 
-def _timed_evaluation(network: Network, data: DeviceData, batches: EvaluationInputs, frozen: int) -> float:
+def _timed_evaluation(network: Network, data: DeviceData, batches: EvaluationInputs) -> float:
     started = time.perf_counter()
-    evaluate(network, data, batches, frozen)
+    evaluate(network, data, batches)
     return time.perf_counter() - started

@@ -191,8 +191,8 @@ def _main(asked: IO[str], answer: IO[str]) -> None:
     task = load_task(open_fingerprint(DataSource(**request["source"]), spec.task.fingerprint), spec.task)
     data = DeviceData(task, spec.recipe, device, request["memory_bytes"])
     network = untrained(spec, data)
-    evaluate(network, data, evaluation_inputs(network, data, 0), 0)  # for the memory that it takes
-    train_mode(network, 0)
+    evaluate(network, data, evaluation_inputs(network, data))  # for the memory that it takes
+    train_mode(network)
     step = Step(network, data, data)
     do = fastest(step, data)
     batches = map(data.fetch, data.draw(torch.Generator()))

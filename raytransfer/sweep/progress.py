@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from raytransfer.specs import MeasureSpec, TrialSpec
-from raytransfer.specs.dependencies import frozen_layers, kind_of
+from raytransfer.specs import TrialSpec
+from raytransfer.specs.dependencies import alike, as_training
 from raytransfer.sweep.plan import Cell
-
-_Kind = tuple[int, int | str, int | str] | tuple[int, str, str, int]
 
 _LINE_EVERY_S = 15.0  # where no terminal can redraw a bar
 
@@ -29,7 +27,8 @@ class ProgressBar:
         self._console, self._specs = console, specs
         self._slots = 0  # how many run at once
         self._left = set(specs)
-        self._kinds_left = Counter(_kind(spec) for spec in specs.values())
+        self._alike_left = Counter(map(alike, specs.values()))
+        self._steps = {alike(spec): _steps(spec) for spec in specs.values()}
         self._missing: dict[str, set[str]] = {}
         for cell in cells:
             if cell.spec.id in specs:
@@ -37,7 +36,7 @@ class ProgressBar:
         self._total = {treatment: len(trials) for treatment, trials in self._missing.items()}
         self._start = self._last_line = time.monotonic()
         self._started: dict[str, tuple[float, int]] = {}
-        self._seconds: dict[_Kind, list[float]] = {}
+        self._seconds: dict[tuple[str | int, ...], list[float]] = {}
         self._failures = 0
         self._bar = Progress(
             TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console
@@ -71,7 +70,7 @@ class ProgressBar:
         """A trial finished."""
         if trial in self._started:  # else what a killed driver left running was quicker
             started, together = self._started.pop(trial)
-            self._seconds.setdefault(_kind(self._specs[trial]), []).append((time.monotonic() - started) / together)
+            self._seconds.setdefault(alike(self._specs[trial]), []).append((time.monotonic() - started) / together)
         self._drop(trial)
         for treatment, missing in list(self._missing.items()):
             missing.discard(trial)
@@ -94,7 +93,7 @@ class ProgressBar:
     def _drop(self, trial: str) -> None:
         if trial in self._left:
             self._left.remove(trial)
-            self._kinds_left[_kind(self._specs[trial])] -= 1
+            self._alike_left[alike(self._specs[trial])] -= 1
         text = f"{self._failures} failed, " if self._failures else ""
         text += f"{duration(self._seconds_left())} left" if self._seconds else ""
         done = len(self._specs) - len(self._left)
@@ -107,22 +106,18 @@ class ProgressBar:
     def _seconds_left(self) -> float:
         """From the mean time of finished trials of the same kind; for a new kind of all, in proportion to steps."""
         every = sum(sum(times) for times in self._seconds.values())
-        steps = sum(kind[0] * len(times) for kind, times in self._seconds.items())
+        steps = sum(self._steps[kind] * len(times) for kind, times in self._seconds.items())
         left = 0.0
-        for kind, count in self._kinds_left.items():
+        for kind, count in self._alike_left.items():
             times = self._seconds.get(kind)
-            left += count * (sum(times) / len(times) if times else kind[0] * every / steps)
+            left += count * (sum(times) / len(times) if times else self._steps[kind] * every / steps)
         return left / max(self._slots, 1)
 
 
-def _kind(spec: TrialSpec) -> _Kind:
-    """Trials of one kind take about the same time: steps, labels and frozen layers, or what a measurement's kind is.
-
-    A measurement counts as one step where its time is not known yet.
-    """
-    if isinstance(spec, MeasureSpec):
-        return 1, *kind_of(spec)
-    return spec.recipe.steps, spec.task.label_count, frozen_layers(spec)
+def _steps(spec: TrialSpec) -> int:
+    """Steps of a training; a measurement counts as one where its time is not known yet."""
+    training = as_training(spec)
+    return training.recipe.steps if training else 1
 
 
 def duration(seconds: float) -> str:

@@ -22,7 +22,9 @@ class Agenda:
         self._ready: list[tuple[int, str]] = []
         self.unfinished = set(specs)
         for trial, spec in specs.items():
-            self._missing[trial] = {(training.id, step) for training, step in needs(spec) if training.id in specs}
+            self._missing[trial] = {
+                (weights.training.id, weights.step) for weights in needs(spec) if weights.training.id in specs
+            }
             for training, step in self._missing[trial]:
                 self._waiting.setdefault(training, {}).setdefault(step, []).append(trial)
             if not self._missing[trial]:

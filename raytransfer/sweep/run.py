@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from raytransfer.errors import StorageError
-from raytransfer.specs import PretrainSpec, TrainingSpec, TrialSpec
-from raytransfer.specs.dependencies import batch_of, checkpoint_steps, needs
+from raytransfer.specs import Trained, TrialSpec
+from raytransfer.specs.dependencies import as_base, as_training, batch_of, checkpoint_steps, needs
 from raytransfer.store import checkpoint_steps as stored_steps
 from raytransfer.store import delete_checkpoint
 from raytransfer.sweep.queue import Agenda
@@ -67,12 +67,12 @@ class Run:
         self.checkpoint_steps = checkpoint_steps(specs.values())
         if keep_checkpoints:
             for trial, spec in specs.items():
-                if isinstance(spec, TrainingSpec):
+                if (training := as_training(spec)) is not None:
                     steps = self.checkpoint_steps.get(trial, frozenset())
-                    self.checkpoint_steps[trial] = steps | {spec.recipe.steps}
+                    self.checkpoint_steps[trial] = steps | {training.recipe.steps}
         self._agenda, self._observer = Agenda(specs), observer
         self._keep = keep_checkpoints
-        self._readers = Counter((training.id, step) for spec in specs.values() for training, step in needs(spec))
+        self._readers = Counter(_key(weights) for spec in specs.values() for weights in needs(spec))
         self._under_way: set[str] = set()
         self._died: set[str] = set()
         self._looked, self._slots, self.failures = 0.0, 0, 0
@@ -103,7 +103,9 @@ class Run:
     def steps_to_keep(self, trial: str) -> frozenset[int]:
         """The steps of a training whose weights some trial is still to read."""
         every = self.checkpoint_steps.get(trial, frozenset())
-        return frozenset(step for step in every if self._keep or self._readers[trial, step] > 0)
+        if self._keep:
+            return every
+        return frozenset(step for step in every if self._readers[trial, step] > 0)
 
     def started(self, trials: Sequence[str]) -> None:
         """Note that trials which were handed out together have begun."""
@@ -156,21 +158,26 @@ class Run:
 
     def _drop_read(self, spec: TrialSpec) -> None:
         """Delete the checkpoints that a finished trial was the last to read."""
-        for training, step in needs(spec):
-            self._readers[training.id, step] -= 1
-            self._drop_unless_needed(training, step)
+        for weights in needs(spec):
+            self._readers[_key(weights)] -= 1
+            self._drop_unless_needed(weights)
 
     def _drop_read_already(self, trial: str) -> None:
         """Delete what a training whose process had died wrote anew after everyone had read it."""
-        spec = self.specs[trial]
-        if trial in self._died and isinstance(spec, TrainingSpec):
+        training = as_training(self.specs[trial])
+        if trial in self._died and training is not None:
             for step in self.checkpoint_steps.get(trial, frozenset()):
-                self._drop_unless_needed(spec, step)
+                self._drop_unless_needed(Trained(training=training, step=step))
 
-    def _drop_unless_needed(self, training: TrainingSpec, step: int) -> None:
-        is_result = isinstance(training, PretrainSpec) and step == training.recipe.steps
-        if self._readers[training.id, step] <= 0 and not self._keep and not is_result:
-            delete_checkpoint(self.site.store(), training.id, step)
+    def _drop_unless_needed(self, weights: Trained) -> None:
+        is_result = as_base(weights.training) is not None and weights.step == weights.training.recipe.steps
+        if self._readers[_key(weights)] <= 0 and not self._keep and not is_result:
+            delete_checkpoint(self.site.store(), weights.training.id, weights.step)
+
+
+def _key(weights: Trained) -> tuple[str, int]:
+    """What tells weights apart; their hash as specs would take their names for people into account."""
+    return weights.training.id, weights.step
 
 
 def run_in_process(run: Run) -> None:

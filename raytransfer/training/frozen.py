@@ -84,15 +84,18 @@ class EvaluationInputs:
     """Batches for evaluation: central crops taken through the frozen stages; kept after the first time if they fit.
 
     Args:
-        network: Its first ``frozen`` stages do not train.
+        network: The network.
         data: The task.
         images: Its training or test images.
-        frozen: Number of frozen stages.
+        stages: How many stages the images are taken through: those that are frozen, or none.
         keep: Whether to keep the batches.
+
+    Attributes:
+        stages_done: The same number.
     """
 
-    def __init__(self, network: Network, data: DeviceData, images: DeviceImages, frozen: int, *, keep: bool) -> None:
-        self._network, self._data, self._images, self._frozen = network, data, images, frozen
+    def __init__(self, network: Network, data: DeviceData, images: DeviceImages, stages: int, *, keep: bool) -> None:
+        self._network, self._data, self._images, self.stages_done = network, data, images, stages
         self._keep = keep
         self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -102,22 +105,21 @@ class EvaluationInputs:
             return
         for rows in torch.split(torch.arange(len(self._images)), _BATCH):
             inputs = self._data.central(self._images, rows)
-            outputs = _outputs(self._network, self._data, inputs, self._frozen)
+            outputs = _outputs(self._network, self._data, inputs, self.stages_done)
             batch = outputs, self._images.labels[rows[0] : rows[-1] + 1]
             if self._keep:
                 self._kept.append(batch)
             yield batch
 
 
-def batch_source(network: Network, data: DeviceData, frozen: int) -> BatchSource:
+def batch_source(network: Network, data: DeviceData) -> BatchSource:
     """Where training takes its batches from: reused outputs of frozen stages where that is worth it, else images.
 
     Args:
-        network: In the mode of training; its first ``frozen`` stages do not train.
+        network: In the mode of training.
         data: The task; what reused outputs take is taken off its ``memory_left``.
-        frozen: Number of frozen stages.
     """
-    stages = reusable_stages(network, data, frozen)
+    stages = reusable_stages(network, data)
     if not stages:
         return data
     reused = FrozenOutputs(network, data, stages)
@@ -125,32 +127,33 @@ def batch_source(network: Network, data: DeviceData, frozen: int) -> BatchSource
     return reused
 
 
-def reusable_stages(network: Network, data: DeviceData, frozen: int) -> int:
-    """How many stages to compute once: none unless training draws more views than there are and their outputs fit.
+def reusable_stages(network: Network, data: DeviceData) -> int:
+    """How many frozen stages to compute once.
 
-    Stages from the first with dropout on are not reused: frozen or not, it draws anew at every step.
+    None unless training draws more views than there are, and their outputs fit. Stages from the first with dropout on
+    are not reused: frozen or not, it draws anew at every step.
     """
-    stages = _stages_without_dropout(network, frozen)
+    stages = _stages_without_dropout(network)
     if stages == 0 or data.view_count > data.recipe.steps * data.batch_size:
         return 0
     return stages if data.view_count * _bytes_per_image(network, data, stages) <= data.memory_left else 0
 
 
-def evaluation_inputs(network: Network, data: DeviceData, frozen: int) -> EvaluationInputs:
-    """Batches of the test images, kept where they fit the memory that is left, which they are taken off."""
-    needed = len(data.test) * _bytes_per_image(network, data, frozen)
+def evaluation_inputs(network: Network, data: DeviceData) -> EvaluationInputs:
+    """Batches of the test images past the frozen stages, kept where they fit the memory left; they are taken off it."""
+    needed = len(data.test) * _bytes_per_image(network, data, network.frozen)
     keep = needed <= data.memory_left
     if keep:
         data.memory_left -= needed
-    return EvaluationInputs(network, data, data.test, frozen, keep=keep)
+    return EvaluationInputs(network, data, data.test, network.frozen, keep=keep)
 
 
-def _stages_without_dropout(network: Network, frozen: int) -> int:
+def _stages_without_dropout(network: Network) -> int:
     """How many of the frozen stages come before the first with dropout."""
-    for n in range(frozen):
+    for n in range(network.frozen):
         if any(isinstance(module, _DropoutNd) and module.p > 0 for module in network.first(n + 1)):
             return n
-    return frozen
+    return network.frozen
 
 
 def _bytes_per_image(network: Network, data: DeviceData, stages: int) -> int:

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -55,7 +55,6 @@ def train(
     network: Network,
     data: DeviceData,
     *,
-    frozen: int,
     seed: int,
     checkpoint_steps: frozenset[int] = frozenset(),
     on_checkpoint: Callable[[int, nn.Module], None] = lambda step, module: None,
@@ -69,9 +68,8 @@ def train(
     From a state on, a training of the same network and data ends with the same bits as if it had not been stopped.
 
     Args:
-        network: On the device of the data; the first ``frozen`` stages hold no trainable parameters.
+        network: On the device of the data.
         data: The task and the recipe.
-        frozen: Stages whose normalisation layers stay in eval mode.
         seed: Seed of batches, augmentation and dropout.
         checkpoint_steps: Steps, 0..recipe.steps, after which ``on_checkpoint`` gets the step and the module.
         on_checkpoint: Called at those steps.
@@ -96,10 +94,10 @@ def train(
         network.module.load_state_dict(state.weights)
     elif 0 in checkpoint_steps:
         on_checkpoint(0, network.module)
-    train_mode(network, frozen)
+    train_mode(network)
     started = saved = time.perf_counter()
-    source = batch_source(network, data, frozen)
-    tested = evaluation_inputs(network, data, frozen)
+    source = batch_source(network, data)
+    tested = evaluation_inputs(network, data)
     one_step = Step(network, data, source)
     do = fastest(one_step, data)
     due, done, since, seconds = set(evaluation_steps(recipe)), 0, 0, 0.0
@@ -118,8 +116,8 @@ def train(
         if step in due:
             train_loss = one_step.loss_sum.item() / since  # waits for the device, so the clock below is right
             seconds += time.perf_counter() - started
-            outcome.curve.append(_evaluation(network, data, tested, frozen, step, train_loss))
-            train_mode(network, frozen)
+            outcome.curve.append(_evaluation(network, data, tested, step, train_loss))
+            train_mode(network)
             one_step.loss_sum.zero_()
             since, started = 0, time.perf_counter()
         if step in checkpoint_steps:
@@ -136,39 +134,36 @@ def train(
             raise Interrupted(f"told to stop after step {step} of {recipe.steps}")
     outcome.images_per_s = recipe.steps * data.batch_size / seconds
     outcome.reused_layers = source.stages_done
-    trained_on = EvaluationInputs(network, data, data.train, frozen, keep=False)
-    outcome.train_top1, outcome.train_loss_nats = evaluate(network, data, trained_on, frozen)
+    trained_on = EvaluationInputs(network, data, data.train, network.frozen, keep=False)
+    outcome.train_top1, outcome.train_loss_nats = evaluate(network, data, trained_on)
     return outcome
 
 
 def _evaluation(
-    network: Network, data: DeviceData, tested: EvaluationInputs, frozen: int, step: int, train_loss: float
+    network: Network, data: DeviceData, tested: EvaluationInputs, step: int, train_loss: float
 ) -> Evaluation:
     """The point of the learning curve after a step."""
     if not math.isfinite(train_loss):
         raise FloatingPointError(f"training diverged: its loss is {train_loss} by step {step}")
-    top1, loss = evaluate(network, data, tested, frozen)
+    top1, loss = evaluate(network, data, tested)
     rate = learning_rate(data.recipe, step - 1)
     return Evaluation(step=step, learning_rate=rate, train_loss_nats=train_loss, top1=top1, loss_nats=loss)
 
 
 @torch.no_grad()
-def evaluate(
-    network: Network, data: DeviceData, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], start: int
-) -> tuple[float, float]:
+def evaluate(network: Network, data: DeviceData, batches: EvaluationInputs) -> tuple[float, float]:
     """Accuracy (0..1) and mean cross-entropy (nats), in eval mode.
 
     Args:
         network: The network.
         data: The task.
-        batches: Outputs (B, ...) of the stages before ``start``, and labels (B,).
-        start: The first stage to run, counted from 0.
+        batches: Its images, taken through some of its stages.
     """
     network.module.eval()
     correct, loss, count = torch.zeros((), device=data.device), torch.zeros((), device=data.device), 0
     for inputs, labels in batches:
         with data.autocast():
-            logits = network.through(inputs, start=start).float()
+            logits = network.through(inputs, start=batches.stages_done).float()
         correct += (logits.argmax(1) == labels).sum()
         loss += functional.cross_entropy(logits, labels, reduction="sum")
         count += len(labels)

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import torch
 
 from raytransfer.errors import StorageError, UnreadableError
-from raytransfer.specs import DistanceSpec, MeasureSpec, ProbeSpec, SimulationSpec, TrialSpec
+from raytransfer.specs import TrialSpec
 from raytransfer.store import publish_failure
 from raytransfer.training import Interrupted, never, use_one_core
+from raytransfer.trials.kinds import KINDS, Kind, Orders, kind_of
 from raytransfer.trials.site import Site, device_name
-from raytransfer.trials.training import prepare, run_training, training_seed, untrained
+from raytransfer.trials.training import prepare, training_seed, untrained
 
-__all__ = ["Site", "attempt", "device_name", "prepare", "run", "training_seed", "untrained"]
+__all__ = ["KINDS", "Kind", "Site", "attempt", "device_name", "prepare", "run", "training_seed", "untrained"]
 
 
 def run(
@@ -34,30 +35,16 @@ def run(
         Interrupted: ``stop`` said so, and the training's state is saved.
     """
     use_one_core()
+    kind, orders = kind_of(spec), Orders(checkpoint_steps=checkpoint_steps, stop=stop)
     # A GPU's convolutions round fp32 to the 10 bits of TF32 where they may: trainings let them, measurements do not.
-    torch.backends.cudnn.allow_tf32 = not isinstance(spec, MeasureSpec)
-    if not isinstance(spec, MeasureSpec):
-        run_training(spec, site, checkpoint_steps, stop)
+    torch.backends.cudnn.allow_tf32 = kind.trains
+    if kind.trains:
+        kind.run(spec, site, orders)
         return
-    # scikit-learn and SciPy take a second to import, and many workers only train
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):  # sums over more threads round in another way, and a slot is one core
-        if isinstance(spec, ProbeSpec):
-            from raytransfer.trials.probing import run_probe
-
-            run_probe(spec, site)
-        elif isinstance(spec, SimulationSpec):
-            from raytransfer.trials.simulating import run_simulation
-
-            run_simulation(spec, site)
-        else:
-            from raytransfer.trials.measuring import run_distance, run_score
-
-            if isinstance(spec, DistanceSpec):
-                run_distance(spec, site)
-            else:
-                run_score(spec, site)
+        kind.run(spec, site, orders)
 
 
 def attempt(

@@ -18,10 +18,11 @@ from raytransfer.distances.tree import parse_tree
 from raytransfer.networks import Network
 from raytransfer.scores import SCORES
 from raytransfer.scores.representation import Representation, pooled
-from raytransfer.specs import DistanceSpec, PretrainSpec, ScoreSpec, TaskSpec, to_json
+from raytransfer.specs import DistanceSpec, ScoreSpec, TaskSpec, Weights, to_json
 from raytransfer.store import publish
 from raytransfer.tasks import TaskData, label_names, sample_task
 from raytransfer.training import DeviceData
+from raytransfer.trials.kinds import kind_of
 from raytransfer.trials.site import Site, occasion
 from raytransfer.trials.training import stored_network
 
@@ -35,7 +36,7 @@ def run_distance(spec: DistanceSpec, site: Site) -> None:
     """Measure how far apart two tasks are, and publish the row."""
     started = time.perf_counter()
     source, target = (
-        _sample(site, task, spec.probe, spec.n_layers, spec.images, spec.seed, spec.tree)
+        _sample(site, task, spec.reference, spec.n_layers, spec.images, spec.seed, spec.tree)
         for task in (spec.source, spec.target)
     )
     value = DISTANCES[spec.measure].function(source, target)
@@ -43,11 +44,11 @@ def run_distance(spec: DistanceSpec, site: Site) -> None:
         "features": _features_name(spec),
         "source_task": spec.source.label,
         "target_task": spec.target.label,
-        "probe_id": spec.probe.id if spec.probe else None,
+        "reference_id": spec.reference.source_id if spec.reference else None,
         "source_images": len(source.labels),
         "target_images": len(target.labels),
     }
-    _publish(site, "distances", spec, value, started, columns)
+    _publish(site, spec, value, started, columns)
 
 
 def run_score(spec: ScoreSpec, site: Site) -> None:
@@ -56,14 +57,13 @@ def run_score(spec: ScoreSpec, site: Site) -> None:
     reads = SCORES[spec.measure].reads
     drawn = _draw(site, spec.task, spec.images, spec.seed)
     below_head = None if reads == "head" else spec.n_layers
-    outputs = _outputs(site, spec.base, spec.pretrain_step, spec.task, below_head, spec.images, spec.seed)
+    outputs = _outputs(site, spec.weights, spec.task, below_head, spec.images, spec.seed)
     reference = None
     if spec.reference is not None:
-        steps = spec.reference.recipe.steps
-        reference = _outputs(site, spec.reference, steps, spec.task, below_head, spec.images, spec.seed)
+        reference = _outputs(site, spec.reference, spec.task, below_head, spec.images, spec.seed)
     value = SCORES[spec.measure].function(
         Representation(
-            name=f"{spec.measure} of {spec.base.task.label} on {spec.task.label}",
+            name=f"{spec.measure} of {spec.weights.label} on {spec.task.label}",
             features=outputs.features,
             labels=drawn.labels,
             head=outputs.features if reads == "head" else None,
@@ -71,28 +71,28 @@ def run_score(spec: ScoreSpec, site: Site) -> None:
         )
     )
     columns = {
-        "base_task": spec.base.task.label,
+        "base_task": spec.weights.label,
         "target_task": spec.task.label,
-        "pretrain_id": spec.base.id,
-        "pretrain_step": spec.pretrain_step,
+        "pretrain_id": spec.weights.source_id,
+        "pretrain_step": spec.weights.step,
         "n_layers": spec.n_layers,
         "cut": outputs.cut,
-        "reference_id": spec.reference.id if spec.reference else None,
+        "reference_id": spec.reference.source_id if spec.reference else None,
         "images": len(drawn.labels),
         "features": outputs.features.shape[1],
     }
-    _publish(site, "scores", spec, value, started, columns)
+    _publish(site, spec, value, started, columns)
 
 
 def _features_name(spec: DistanceSpec) -> str | None:
-    """What a distance compares: ``pixels``, the probe's layers or weights; None where it reads names of classes."""
-    if spec.probe is None:
+    """What a distance compares: ``pixels``, a network's layer or weights; None where it reads names of classes."""
+    if spec.reference is None:
         return None if DISTANCES[spec.measure].reads == "classes" else "pixels"
     return "weights" if spec.n_layers is None else f"layer {spec.n_layers}"
 
 
 def _publish(
-    site: Site, table: str, spec: DistanceSpec | ScoreSpec, value: float, started: float, columns: Mapping[str, Any]
+    site: Site, spec: DistanceSpec | ScoreSpec, value: float, started: float, columns: Mapping[str, Any]
 ) -> None:
     """Publish a measurement's row: the columns of its own table, and those of both."""
     if not math.isfinite(value):
@@ -107,7 +107,7 @@ def _publish(
         "wall_time_s": time.perf_counter() - started,
         **occasion(torch.device(site.device)),
     }
-    publish(site.store(), table, row)
+    publish(site.store(), kind_of(spec).table, row)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,11 +146,11 @@ def _draw(site: Site, task: TaskSpec, images: int, seed: int) -> _Drawn:
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def _trained(site: Site, base: PretrainSpec, step: int) -> Network:
-    """A base with the weights of one of its checkpoints, in eval mode."""
-    task = sample_task(site.dataset(base.task.fingerprint), base.task, images=1, seed=0)  # for the images' shape
-    data = DeviceData(task, base.recipe, torch.device(site.device), memory_bytes=0)
-    return stored_network(base, step, site.store(), data)
+def _network(site: Site, weights: Weights, task: TaskSpec) -> Network:
+    """A network with stored weights, in eval mode, for images of this task's shape."""
+    one = sample_task(site.dataset(task.fingerprint), replace(task, dials=None), images=1, seed=0)
+    data = DeviceData(one, weights.recipe, torch.device(site.device), memory_bytes=0)
+    return stored_network(weights, site.store(), data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,12 +162,10 @@ class _Outputs:
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def _outputs(
-    site: Site, base: PretrainSpec, step: int, task: TaskSpec, n_layers: int | None, images: int, seed: int
-) -> _Outputs:
-    """Outputs of a base's first layers for a task's images; of the whole, as probabilities, where n is None."""
-    drawn, network = _draw(site, task, images, seed), _trained(site, base, step)
-    data = _device_data(site, base, drawn)
+def _outputs(site: Site, weights: Weights, task: TaskSpec, n_layers: int | None, images: int, seed: int) -> _Outputs:
+    """Outputs of a network's first layers for a task's images; of the whole, as probabilities, where n is None."""
+    drawn, network = _draw(site, task, images, seed), _network(site, weights, task)
+    data = _device_data(site, weights, drawn)
     parts = []
     with torch.no_grad():
         for rows in torch.split(torch.arange(len(drawn.labels)), _BATCH):
@@ -177,16 +175,16 @@ def _outputs(
     return _Outputs(features=features, cut=network.stages[(n_layers or 0) - 1].name)
 
 
-def _device_data(site: Site, base: PretrainSpec, drawn: _Drawn) -> DeviceData:
-    """Drawn images as a base's recipe normalises and crops them; on a GPU they are sent as they are wanted."""
-    return DeviceData(drawn.task, base.recipe, torch.device(site.device), memory_bytes=0)
+def _device_data(site: Site, weights: Weights, drawn: _Drawn) -> DeviceData:
+    """Drawn images as the network takes them; on a GPU they are sent as they are wanted."""
+    return DeviceData(drawn.task, weights.recipe, torch.device(site.device), memory_bytes=0)
 
 
 @functools.lru_cache(maxsize=2 * _KEPT)
 def _sample(
     site: Site,
     task: TaskSpec,
-    probe: PretrainSpec | None,
+    reference: Weights | None,
     n_layers: int | None,
     images: int,
     seed: int,
@@ -197,13 +195,13 @@ def _sample(
     pixels = drawn.task.train.images[drawn.task.train.rows]
     network: Network | None = None
     inputs: torch.Tensor | None = None
-    if probe is not None and n_layers is not None:
-        features = _outputs(site, probe, probe.recipe.steps, task, n_layers, images, seed).features
+    if reference is not None and n_layers is not None:
+        features = _outputs(site, reference, task, n_layers, images, seed).features
     else:
         features = (pixels / 255.0).reshape(len(pixels), -1)
-        if probe is not None:
-            network = _trained(site, probe, probe.recipe.steps)
-            data = _device_data(site, probe, drawn)
+        if reference is not None:
+            network = _network(site, reference, task)
+            data = _device_data(site, reference, drawn)
             inputs = data.central(data.train, torch.arange(len(pixels)))
     return Sample(
         name=task.label,

@@ -7,10 +7,10 @@ from dataclasses import asdict, replace
 
 import torch
 
-from raytransfer.networks import Network
 from raytransfer.probes import PROBES, Reading, Subject
-from raytransfer.specs import ProbeSpec, TaskSpec, TrainingSpec, TransferSpec, to_json
-from raytransfer.store import Store, publish
+from raytransfer.specs import ProbeSpec, TaskSpec, Trained, TrainingSpec, to_json
+from raytransfer.specs.dependencies import as_transfer
+from raytransfer.store import publish
 from raytransfer.tasks import TaskData, load_task, sample_task
 from raytransfer.training import DeviceData, EvaluationInputs
 from raytransfer.trials.site import Site, occasion
@@ -29,7 +29,7 @@ def _subject(spec: ProbeSpec, site: Site) -> Subject:
     trained = spec.trained
     data = _device_data(site, trained, _drawn(site, trained.task, spec.images or 1, spec.seed))
     store = site.store()
-    network = stored_network(trained, spec.step, store, data)
+    network = stored_network(Trained(training=trained, step=spec.step), store, data)
     subject = Subject(
         name=f"{spec.probe} of {trained.id} at step {spec.step}",
         network=network,
@@ -37,8 +37,8 @@ def _subject(spec: ProbeSpec, site: Site) -> Subject:
         labels=data.train.labels,
         seed=spec.seed,
         learning_rate=trained.recipe.learning_rate,
-        initial=None if spec.since is None else stored_network(trained, spec.since, store, data),
-        other=_other(spec, store, data),
+        initial=None if spec.since is None else stored_network(Trained(training=trained, step=spec.since), store, data),
+        other=None if spec.other is None else stored_network(spec.other, store, data),
         eigenvalues=spec.eigenvalues,
         points=spec.points,
     )
@@ -47,12 +47,6 @@ def _subject(spec: ProbeSpec, site: Site) -> Subject:
     every = _device_data(site, trained, load_task(site.dataset(trained.task.fingerprint), trained.task))
     train, test = (EvaluationInputs(network, every, images, 0, keep=False) for images in (every.train, every.test))
     return replace(subject, train=train, test=test)
-
-
-def _other(spec: ProbeSpec, store: Store, data: DeviceData) -> Network | None:
-    if spec.other is None or spec.other_step is None:
-        return None
-    return stored_network(spec.other, spec.other_step, store, data)
 
 
 @functools.lru_cache(maxsize=4)
@@ -66,18 +60,18 @@ def _device_data(site: Site, trained: TrainingSpec, task: TaskData) -> DeviceDat
 
 
 def _publish(spec: ProbeSpec, site: Site, readings: Sequence[Reading], started: float) -> None:
-    transfer = spec.trained if isinstance(spec.trained, TransferSpec) else None
+    transfer = as_transfer(spec.trained)
     row = {
         "id": spec.id,
         "probe": spec.probe,
         "trained_id": spec.trained.id,
         "step": spec.step,
-        "base_task": transfer.base.task.label if transfer and transfer.base else None,
+        "base_task": transfer.weights.label if transfer and transfer.weights else None,
         "target_task": spec.trained.task.label,
-        "n_layers": transfer.n_layers if transfer else 0,
-        "frozen": transfer.frozen if transfer else None,
+        "n_layers": transfer.surgery.n_layers if transfer else 0,
+        "frozen": transfer.surgery.frozen if transfer else None,
         "against": spec.against,
-        "other_id": spec.other.id if spec.other else None,
+        "other_id": spec.other.source_id if spec.other else None,
         "seed": spec.seed,
         "images": spec.images,
         "config": to_json(spec),

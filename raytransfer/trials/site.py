@@ -27,7 +27,7 @@ class Site:
         device: ``cpu`` or ``cuda``.
         memory_bytes: What a trial may use for images on a GPU and for outputs of frozen layers.
         store_id: Which store the driver sees there; None for a driver that trains by itself.
-        patience_s: How long to wait for a storage that does not answer.
+        retry_s: How long to wait for a storage that does not answer.
         save_every_s: How often a training saves its state, to go on from there if its process dies.
     """
 
@@ -36,7 +36,7 @@ class Site:
     device: str
     memory_bytes: int
     store_id: str | None = None
-    patience_s: float = PATIENCE_S
+    retry_s: float = PATIENCE_S
     save_every_s: float = SAVE_EVERY_S
 
     def store(self) -> Store:
@@ -45,7 +45,7 @@ class Site:
         Raises:
             UserError: On this machine another one lies there, or none.
         """
-        return _store(self.root, self.store_id, self.patience_s)
+        return _store(self.root, self.store_id, self.retry_s)
 
     def dataset(self, fingerprint: str) -> Dataset:
         """Open a data set; a process opens each once."""
@@ -53,9 +53,9 @@ class Site:
 
 
 @functools.lru_cache(maxsize=4)
-def _store(root: str, identity: str | None, patience_s: float) -> Store:
+def _store(root: str, identity: str | None, retry_s: float) -> Store:
     """A process looks once whether its machine sees the driver's store."""
-    store = Store(root, patience_s)
+    store = Store(root, retry_s)
     if identity is not None:
         store.check_identity(identity)
     return store

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from raytransfer.networks import Network, build, copy_first, freeze_first
-from raytransfer.specs import PretrainSpec, TrainingSpec, TransferSpec, to_json
-from raytransfer.specs.dependencies import frozen_layers
-from raytransfer.store import Store, delete_state, load_checkpoint, load_state, publish, save_checkpoint, save_state
+from raytransfer.specs import TrainingSpec, Weights, to_json
+from raytransfer.specs.dependencies import as_base, as_transfer
+from raytransfer.store import Store, delete_state, load_state, load_weights, publish, save_checkpoint, save_state
 from raytransfer.store import checkpoint_steps as stored_steps
 from raytransfer.tasks import load_task
 from raytransfer.training import DeviceData, Outcome, TrainingState, never, stream_seed, train
@@ -43,7 +43,7 @@ def run_training(
         Interrupted: ``stop`` said so, and the training's state is saved.
     """
     started = time.perf_counter()
-    if isinstance(spec, PretrainSpec):
+    if as_base(spec) is not None:
         checkpoint_steps |= {spec.recipe.steps}
     device = torch.device(site.device)
     store = site.store()
@@ -66,7 +66,6 @@ def run_training(
     outcome = train(
         network,
         data,
-        frozen=frozen_layers(spec),
         seed=training_seed(spec),
         checkpoint_steps=checkpoint_steps,
         on_checkpoint=lambda step, module: save_checkpoint(store, spec.id, step, module.state_dict()),
@@ -107,11 +106,10 @@ def _state_of(
 def prepare(spec: TrainingSpec, store: Store, data: DeviceData) -> Network:
     """The network before its first step: fresh weights, then, for a transfer, the copied and frozen layers."""
     network = untrained(spec, data)
-    if isinstance(spec, TransferSpec):
-        if spec.base is not None and spec.pretrain_step is not None:
-            copy_first(load_checkpoint(store, spec.base.id, spec.pretrain_step), network, spec.n_layers)
-        if spec.frozen:
-            freeze_first(network, spec.n_layers)
+    transfer = as_transfer(spec)
+    if transfer is not None and transfer.weights is not None:
+        copy_first(load_weights(store, transfer.weights), network, transfer.surgery.copied)
+    freeze_first(network, spec.frozen_layers)
     return network
 
 
@@ -125,36 +123,38 @@ def untrained(spec: TrainingSpec, data: DeviceData) -> Network:
         spec.network,
         image=data.shape,
         classes=spec.task.label_count,
-        seed=stream_seed(spec.seed, _phase(spec), "init"),
+        seed=stream_seed(spec.seed, spec.kind, "init"),
     )
-    network.module.to(data.device)
-    if spec.recipe.channels_last:
-        network.module.to(memory_format=torch.channels_last)
+    return _placed(network, data)
+
+
+def stored_network(weights: Weights, store: Store, data: DeviceData) -> Network:
+    """The network with stored weights, in eval mode; what trained requires gradients."""
+    network = build(weights.network, image=data.shape, classes=weights.outputs, seed=0)
+    _placed(network, data)
+    network.module.load_state_dict(load_weights(store, weights))
+    freeze_first(network, weights.frozen_layers)
+    network.module.eval()
     return network
 
 
-def stored_network(spec: TrainingSpec, step: int, store: Store, data: DeviceData) -> Network:
-    """The network of a training at one of its checkpoints, in eval mode; what trained requires gradients."""
-    network = untrained(spec, data)
-    network.module.load_state_dict(load_checkpoint(store, spec.id, step))
-    freeze_first(network, frozen_layers(spec))
-    network.module.eval()
+def _placed(network: Network, data: DeviceData) -> Network:
+    """Bring a network to the device of the data, laid out in memory as the recipe says."""
+    network.module.to(data.device)
+    if data.recipe.channels_last:
+        network.module.to(memory_format=torch.channels_last)
     return network
 
 
 def training_seed(spec: TrainingSpec) -> int:
     """The seed of a trial's batches, augmentation and dropout."""
-    return stream_seed(spec.seed, _phase(spec))
-
-
-def _phase(spec: TrainingSpec) -> str:
-    return "pretrain" if isinstance(spec, PretrainSpec) else "transfer"
+    return stream_seed(spec.seed, spec.kind)
 
 
 def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcome) -> dict[str, Any]:
     """The trial's row of the table ``trials``, but for its wall time."""
-    transfer = spec if isinstance(spec, TransferSpec) else None
-    base = transfer.base if transfer else None
+    transfer = as_transfer(spec)
+    surgery, weights = (transfer.surgery, transfer.weights) if transfer else (None, None)
     names = [stage.name for stage in network.stages]
     best = sorted((evaluation.top1 for evaluation in outcome.curve), reverse=True)[:_BEST]
     enough = len(outcome.curve) >= 2 * _BEST  # the best of fewer would be most of the curve, its beginning included
@@ -162,15 +162,16 @@ def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcom
     return {
         "id": spec.id,
         "dataset": spec.task.dataset,
-        "base_task": base.task.label if base else None,
+        "base_task": weights.label if weights else None,
         "target_task": spec.task.label,
         "network": spec.network.name,
         "stages": names,
-        "n_layers": transfer.n_layers if transfer else 0,
-        "cut": names[transfer.n_layers - 1] if transfer else None,
-        "frozen": transfer.frozen if transfer else None,
-        "pretrain_id": base.id if base else None,
-        "pretrain_step": transfer.pretrain_step if transfer else None,
+        "n_layers": surgery.n_layers if surgery else 0,
+        "cut": names[surgery.n_layers - 1] if surgery else None,
+        "frozen": surgery.frozen if surgery else None,
+        "preserved_layers": surgery.preserved if surgery else None,
+        "pretrain_id": weights.source_id if weights else None,
+        "pretrain_step": weights.step if weights else None,
         "seed": spec.seed,
         "steps": spec.recipe.steps,
         "train_images": len(data.train),

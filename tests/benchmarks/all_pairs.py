@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 
 from spread import SWEEP, Finishes, spread
 
-from raytransfer.config import DistanceConfig, load_config
+from raytransfer.config import load_config
+from raytransfer.experiments.distance.config import DistanceConfig
 from raytransfer.experiments.distance.sweep import make_plan
 from raytransfer.specs import DistanceSpec
 from raytransfer.store import Store, failures, read_table

@@ -16,13 +16,14 @@ from dataclasses import replace
 from statistics import median
 
 import torch
+from raytransfer.experiments.yosinski.sweep import make_plan
 from spread import SWEEP, spread
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from raytransfer.config import GridConfig, load_config
-from raytransfer.experiments.yosinski.sweep import make_plan
+from raytransfer.config import load_config
+from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.networks import freeze_first, train_mode
 from raytransfer.specs import PretrainSpec, Recipe
 from raytransfer.tasks import TaskData, load_task
@@ -86,7 +87,7 @@ def measured_step(
     data = DeviceData(task, recipe, device, 10**10)
     network = untrained(spec, data)
     freeze_first(network, frozen)
-    train_mode(network, frozen)
+    train_mode(network)
     source = FrozenOutputs(network, data, frozen) if reuse else data
     step = Step(network, data, source)
     step.set_rate(1e-3)

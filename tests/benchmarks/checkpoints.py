@@ -13,8 +13,9 @@ from tempfile import TemporaryDirectory
 
 from spread import SWEEP, spread
 
-from raytransfer.config import StageConfig, load_config
+from raytransfer.config import load_config
 from raytransfer.experiments.checkpoints.cells import spaced_steps
+from raytransfer.experiments.checkpoints.config import StageConfig
 from raytransfer.experiments.checkpoints.sweep import make_plan
 from raytransfer.specs import PretrainSpec
 from raytransfer.store import Store, load_checkpoint, save_checkpoint

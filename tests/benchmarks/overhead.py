@@ -105,7 +105,7 @@ def plan_and_look(root: str | None) -> dict[str, Any]:
     """
     from raytransfer.experiments.yosinski.sweep import make_plan
     from raytransfer.store import Store
-    from raytransfer.sweep.plan import backlog
+    from raytransfer.sweep.backlog import backlog
 
     config = _config()
     started = time.perf_counter()

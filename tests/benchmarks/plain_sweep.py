@@ -36,17 +36,19 @@ import numpy as np
 import torch
 from PIL import Image
 from ray import tune
+from raytransfer.experiments.yosinski.sweep import make_plan
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from raytransfer.config import GridConfig, load_config
+from raytransfer.config import load_config
+from raytransfer.experiments.checks import seen_shape
 from raytransfer.experiments.yosinski.cells import Cell
-from raytransfer.experiments.yosinski.sweep import make_plan
+from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.networks import Network, build, copy_first, freeze_first, train_mode, trainable
 from raytransfer.specs import PretrainSpec, Recipe, TransferSpec, TrialSpec
 from raytransfer.specs.dependencies import frozen_layers, needs
-from raytransfer.sweep.plan import check_slots, seen_shape
+from raytransfer.sweep.slots import check_slots
 from raytransfer.tasks import Dataset as ImageSet
 from raytransfer.tasks import DataSource, Part, TaskData, load_task, open_fingerprint
 from raytransfer.training import evaluation_steps, learning_rate, stream_seed
@@ -150,7 +152,7 @@ def train(
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(recipe, step) / rate)
     due, since, loss_sum = set(evaluation_steps(recipe)), 0, torch.zeros((), device=DEVICE)
-    train_mode(network, frozen)
+    train_mode(network)
     epochs = chain.from_iterable(repeat(batches))  # without end
     for step, batch in zip(range(1, recipe.steps + 1), clock.loading(epochs), strict=False):
         images, labels = on_device(batch, recipe)
@@ -165,7 +167,7 @@ def train(
         since += 1
         if step in due:
             yield step, loss_sum.item() / since
-            train_mode(network, frozen)
+            train_mode(network)
             loss_sum.zero_()
             since = 0
 

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from spread import SWEEP, Finishes, spread
 
-from raytransfer.config import GridConfig, load_config
+from raytransfer.config import load_config
+from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.sweep import make_plan
 from raytransfer.networks import copy_first, freeze_first
 from raytransfer.specs import PretrainSpec, TransferSpec, TrialSpec

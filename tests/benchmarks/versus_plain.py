@@ -32,8 +32,9 @@ import pandas as pd
 import torch
 from spread import SWEEP
 
-from raytransfer.config import GridConfig, load_config
+from raytransfer.config import load_config
 from raytransfer.experiments.yosinski.cells import TREATMENTS
+from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.sweep import make_plan
 from raytransfer.specs.dependencies import needs
 from raytransfer.trials import device_name

@@ -6,7 +6,7 @@ moto plays S3. It needs an environment of its own (``pip install 'moto[server]'`
 
 Some 15 minutes on two cores that had other work, too. 74 trials: 93 s on a local folder; 205 s where 5% of 1,321
 requests failed (17 cut after, 13 cut inside, 11 error, 11 slow down, 10 silence, 10 cut before) and S3 was away for
-60 s; where it stayed away the command ended 42 s later with exit code 3 and a line (patience_s=30), and went on when S3
+60 s; where it stayed away the command ended 42 s later with exit code 3 and a line (retry_s=30), and went on when S3
 was back. A second driver was refused after 26 s; a killed one's store was taken over.
 """
 
@@ -123,9 +123,9 @@ def lost_requests(lab: Lab, reference: Store) -> None:
 
 def storage_that_stays_away(lab: Lab, reference: Store) -> None:
     """S3 goes away in the middle and does not come back until the command has ended."""
-    print(f"\nS3, {RATE:.0%} of the requests fail, and in the middle S3 goes away; patience_s={PATIENCE_S}", flush=True)
+    print(f"\nS3, {RATE:.0%} of the requests fail, and in the middle S3 goes away; retry_s={PATIENCE_S}", flush=True)
     with FaultyProxy(lab.s3_port, rate=RATE, seed=1) as proxy:
-        command = lab.start(lab.out("away", proxy.port), f"patience_s={PATIENCE_S}")
+        command = lab.start(lab.out("away", proxy.port), f"retry_s={PATIENCE_S}")
         lab.check(some_finished(lab, "away"), "trials finish")
         proxy.go_away()
         gone = time.monotonic()

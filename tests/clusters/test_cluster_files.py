@@ -19,8 +19,9 @@ from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.autoscaler_pb2 import ResourceRequestByCount
 from ray.scripts.scripts import cli
 
-from raytransfer.config import GridConfig, load_config
+from raytransfer.config import load_config
 from raytransfer.errors import UserError
+from raytransfer.experiments.yosinski.config import GridConfig
 from tests.helpers import ROOT
 
 AWS = ROOT / "cluster.yaml"

@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from raytransfer.config import DistanceConfig, GridConfig, load_config, options, to_yaml
+from raytransfer.config import load_config, options, to_yaml
 from raytransfer.errors import UserError
+from raytransfer.experiments.distance.config import DistanceConfig
+from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.specs import Recipe
 from tests.helpers import ROOT
 

@@ -7,15 +7,18 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from raytransfer.config import StageConfig, TheoryConfig, WhyConfig, load_config
+from raytransfer.config import load_config
 from raytransfer.errors import UserError
 from raytransfer.experiments.checkpoints import sweep as stages
 from raytransfer.experiments.checkpoints.cells import spaced_steps, with_drops
+from raytransfer.experiments.checkpoints.config import StageConfig
 from raytransfer.experiments.mechanisms import sweep as why
+from raytransfer.experiments.mechanisms.config import WhyConfig
 from raytransfer.experiments.theory import sweep as theory
+from raytransfer.experiments.theory.config import TheoryConfig
 from raytransfer.specs import DistanceSpec, PretrainSpec, ProbeSpec, SimulationSpec, TransferSpec
 from raytransfer.store import Store
-from raytransfer.sweep.plan import backlog
+from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site, simulating
 from tests.helpers import Quiet

@@ -11,7 +11,7 @@ from raytransfer.report.files import probe_readings, write_report
 from raytransfer.specs import PretrainSpec, ProbeSpec, TransferSpec, from_json
 from raytransfer.specs.dependencies import in_order, needs
 from raytransfer.store import Store, checkpoint_steps, load_checkpoint, publish_failure, read_table, save_checkpoint
-from raytransfer.sweep.plan import backlog
+from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.queue import Agenda
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site

@@ -126,7 +126,7 @@ def test_frozen_layers_keep_parameters_and_statistics():
     before = {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
     optimizer = torch.optim.SGD([p for _, p in trainable(network)], lr=0.1, momentum=0.9, weight_decay=0.1)
     for _ in range(3):
-        train_mode(network, frozen=4)
+        train_mode(network)
         optimizer.zero_grad()
         network.module(images("resnet18", 8)).square().sum().backward()
         optimizer.step()
@@ -139,7 +139,7 @@ def test_frozen_layers_keep_parameters_and_statistics():
 def test_dropout_of_frozen_layers_stays_on():
     network = make("alexnet")
     freeze_first(network, 7)
-    train_mode(network, frozen=7)
+    train_mode(network)
     dropouts = [layer for layer in network.first(7) if isinstance(layer, nn.Dropout)]
     assert len(dropouts) == 2
     assert all(layer.training for layer in dropouts)

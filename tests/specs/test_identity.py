@@ -9,13 +9,16 @@ from raytransfer.errors import UserError
 from raytransfer.specs import (
     Dials,
     DistanceSpec,
+    Imported,
     NetworkSpec,
     PretrainSpec,
     ProbeSpec,
     Recipe,
     ScoreSpec,
     SimulationSpec,
+    Surgery,
     TaskSpec,
+    Trained,
     TransferSpec,
     from_json,
     to_json,
@@ -26,20 +29,22 @@ OTHER = dataclasses.replace(TASK, classes=(1, 2, 4))
 RECIPE = Recipe(steps=100, batch_size=16, learning_rate=0.01, schedule="step", milestones=(0.5, 0.75), crop_px=7)
 BASE = PretrainSpec(task=TASK, network=NetworkSpec(name="convnet8"), recipe=RECIPE, seed=3)
 TRANSFER = TransferSpec(
-    base=BASE,
-    pretrain_step=100,
+    weights=BASE.weights,
+    surgery=Surgery(n_layers=4, frozen=True),
     task=OTHER,
     network=BASE.network,
     recipe=RECIPE,
-    n_layers=4,
-    frozen=True,
     seed=3,
 )
 
 
+IMPORTED = Imported(digest="0123456789abcdef", network=BASE.network, outputs=10, label="a file")
+
+
 def test_identities_are_golden():
     # If this fails, stores written before no longer match: raise HASH_VERSION, or undo what changed the identity.
-    assert (BASE.id, TRANSFER.id) == ("03d9fae64ab876e0", "c7177d8b238a282b")
+    assert dataclasses.replace(TRANSFER, weights=IMPORTED).id == "4bb4205fda5f3231"
+    assert (BASE.id, TRANSFER.id) == ("29eec480b6dd95ac", "d0a5f75f34bf1618")
 
 
 def other_value(value):
@@ -81,11 +86,23 @@ def test_identity_feels_every_field():
 
 def test_identity_feels_the_network():
     network = NetworkSpec(name="caffenet")
-    transfer = dataclasses.replace(TRANSFER, base=dataclasses.replace(BASE, network=network), network=network)
+    transfer = dataclasses.replace(
+        TRANSFER, weights=dataclasses.replace(BASE, network=network).weights, network=network
+    )
     assert transfer.id != TRANSFER.id
 
 
-@pytest.mark.parametrize("spec", [BASE, TRANSFER, dataclasses.replace(TRANSFER, base=None, pretrain_step=None)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        BASE,
+        TRANSFER,
+        dataclasses.replace(TRANSFER, weights=None),
+        dataclasses.replace(TRANSFER, weights=IMPORTED),
+        dataclasses.replace(TRANSFER, weights=Trained(training=TRANSFER, step=5)),
+        dataclasses.replace(TRANSFER, surgery=Surgery(n_layers=2, frozen=True, preserved=2)),
+    ],
+)
 def test_json_round_trip(spec):
     assert from_json(to_json(spec)) == spec
     shuffled = json.dumps(dict(reversed(json.loads(to_json(spec)).items())))
@@ -115,9 +132,9 @@ def test_numbers_must_be_finite(value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"base": None}, "a base and a pretrain step, or neither"),
         ({"network": NetworkSpec(name="alexnet")}, "must be the same network"),
-        ({"base": None, "pretrain_step": None, "frozen": False}, "frozen random control"),
+        ({"weights": None, "surgery": Surgery(n_layers=4, frozen=False)}, "frozen random control"),
+        ({"weights": None, "surgery": Surgery(n_layers=4, frozen=True, preserved=1)}, "frozen random control"),
     ],
 )
 def test_impossible_transfers_are_refused(change, message):
@@ -127,17 +144,24 @@ def test_impossible_transfers_are_refused(change, message):
 
 DIALLED = dataclasses.replace(TASK, dials=Dials(blur_px=1.0, seed=2))
 DISTANCE = DistanceSpec(
-    measure="OTDD", source=DIALLED, target=OTHER, probe=BASE, n_layers=7, images=500, seed=3, tree='["a","b"]'
+    measure="OTDD",
+    source=DIALLED,
+    target=OTHER,
+    reference=BASE.weights,
+    n_layers=7,
+    images=500,
+    seed=3,
+    tree='["a","b"]',
 )
 SCORE = ScoreSpec(
-    measure="LogME", base=BASE, pretrain_step=100, task=OTHER, n_layers=4, reference=BASE, images=500, seed=3
+    measure="LogME", weights=BASE.weights, task=OTHER, n_layers=4, reference=BASE.weights, images=500, seed=3
 )
 
 
 def test_identities_of_measurements_are_golden():
     # If this fails, stores written before no longer match: raise HASH_VERSION, or undo what changed the identity.
     base = dataclasses.replace(BASE, task=DIALLED)
-    assert (base.id, DISTANCE.id, SCORE.id) == ("ff300caedbaf146b", "df2346b7e2d379e3", "ffeb6655039b29dd")
+    assert (base.id, DISTANCE.id, SCORE.id) == ("23ad170d1b31d02b", "9ba3a00efa4ec4ef", "b5b0b9cd1ca862e0")
 
 
 @pytest.mark.parametrize("spec", [dataclasses.replace(BASE, task=DIALLED), DISTANCE, SCORE])
@@ -149,16 +173,42 @@ def test_measurements_and_dials_feel_every_field(spec):
     assert from_json(to_json(spec)).id == spec.id
 
 
-def test_a_task_without_dials_keeps_the_identity_it_had_before_there_were_dials():
+def test_defaults_are_no_part_of_an_identity():
     content = json.loads(to_json(BASE))
-    del content["task"]["dials"], content["task"]["label"]
+    del content["task"]["dials"], content["task"]["label"], content["recipe"]["gamma"], content["network"]["init"]
     assert from_json(json.dumps(content)).id == BASE.id
 
 
+def with_new_field(cls, name, kind, default):
+    """A copy of a spec's class with one more field, as a later version may have it."""
+    field = (name, kind, dataclasses.field(default=default))
+    return dataclasses.make_dataclass(cls.__name__, [field], bases=(cls,), frozen=True, kw_only=True)
+
+
+def test_a_new_field_with_a_default_changes_no_identity():
+    later = {field.name: getattr(RECIPE, field.name) for field in dataclasses.fields(RECIPE)}
+    recipe = with_new_field(Recipe, "label_smoothing", float, 0.0)
+    assert dataclasses.replace(BASE, recipe=recipe(**later)).id == BASE.id
+    assert dataclasses.replace(BASE, recipe=recipe(**later, label_smoothing=0.1)).id != BASE.id
+    fields = {field.name: getattr(TRANSFER, field.name) for field in dataclasses.fields(TRANSFER)}
+    transfer = with_new_field(TransferSpec, "adapter", str | None, None)
+    assert transfer(**fields).id == TRANSFER.id
+    assert transfer(**fields, adapter="lora").id != TRANSFER.id
+
+
+def test_kinds_that_can_stand_in_one_place_are_told_apart():
+    same = {"digest": "0" * 16, "network": BASE.network, "outputs": 3}
+    transfers = [dataclasses.replace(TRANSFER, weights=weights) for weights in (BASE.weights, Imported(**same), None)]
+    assert len({transfer.id for transfer in transfers}) == 3
+    assert dataclasses.replace(transfers[1], weights=Imported(**same, label="mine")).id == transfers[1].id
+    with pytest.raises(ValueError, match="photograph is no kind of"):
+        from_json(to_json(BASE).replace('"kind":"pretrain"', '"kind":"photograph"'))
+
+
 def test_looks_and_simulations_survive_json_and_their_identities_are_golden():
-    look = ProbeSpec(probe="CKA", trained=TRANSFER, step=100, against="base", other=BASE, other_step=100, seed=3)
+    look = ProbeSpec(probe="CKA", trained=TRANSFER, step=100, against="base", other=BASE.weights, seed=3)
     of_base = ProbeSpec(probe="flatness", trained=BASE, step=5, images=20, eigenvalues=4, seed=3)
     simulation = SimulationSpec(source=OTHER, target=TASK, width=1000, images=20, seed=0)
     for spec in (look, of_base, simulation):
         assert from_json(to_json(spec)) == spec
-    assert (look.id, of_base.id, simulation.id) == ("63554b28c2f68fef", "21c4bd126fbce9be", "73c4942d6c80a414")
+    assert (look.id, of_base.id, simulation.id) == ("a27ca1baed4d9d44", "569d4f3df03d1458", "8e5f69b59ecf264e")

@@ -24,10 +24,10 @@ from raytransfer.store import (
     load_checkpoint,
     lock,
     locking,
-    mend,
     publish,
     publish_failure,
     read_table,
+    repair,
     save_checkpoint,
 )
 from raytransfer.store import retries as patience
@@ -101,8 +101,8 @@ def remote(tmp_path, monkeypatch):
     monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.001)
     monkeypatch.setattr(patience, "_LONGEST_WAIT_S", 0.002)
 
-    def make(faults=lambda moment: None, patience_s=60.0):
-        store = Store(str(tmp_path / "bucket"), patience_s)
+    def make(faults=lambda moment: None, retry_s=60.0):
+        store = Store(str(tmp_path / "bucket"), retry_s)
         (tmp_path / "bucket").mkdir(exist_ok=True)
         handler = Stuttering(str(tmp_path / "bucket"), faults)
         store._fs, store._path = fs.PyFileSystem(handler), ""
@@ -175,7 +175,7 @@ def test_an_outage_is_waited_for_and_said(remote, monkeypatch, caplog):
 
 
 def test_storage_that_never_comes_back_ends_in_one_clear_error(remote):
-    store = remote(lambda moment: AWS.format("NETWORK_CONNECTION"), patience_s=0.1)
+    store = remote(lambda moment: AWS.format("NETWORK_CONNECTION"), retry_s=0.1)
     with pytest.raises(StorageError, match=r"x/y has not answered for \d+ s: When writing: AWS Error NETWORK_CONN"):
         store.write("x/y", b"content")
 
@@ -264,11 +264,11 @@ def cut(store, name, keep=0.5):
 @pytest.mark.parametrize("table", ["trials", "curves"])
 def test_a_truncated_file_is_set_aside_and_its_trial_is_missing(full, table, keep):
     cut(full, f"{table}/b.parquet", keep)
-    assert mend(full) == [f"{table}/b.parquet"]
+    assert repair(full) == [f"{table}/b.parquet"]
     assert finished(full) == {"a", "c"}
     assert set(read_table(full, "trials")["id"]) == {"a", "c"}
     assert full.exists(f"damaged/{table}/b.parquet")
-    assert mend(full) == []
+    assert repair(full) == []
 
 
 def test_a_truncated_file_of_many_trials_costs_those_trials_alone(full):
@@ -276,7 +276,7 @@ def test_a_truncated_file_of_many_trials_costs_those_trials_alone(full):
     publish(full, "trials", row("d"), curve("d"))
     (merged,) = (name for name in full.names("curves") if name.startswith("part-"))
     cut(full, f"curves/{merged}")
-    assert mend(full) == [f"curves/{merged}"]
+    assert repair(full) == [f"curves/{merged}"]
     assert finished(full) == {"d"}
     assert read_table(full, "trials")["id"].tolist() == ["d"]
 
@@ -340,7 +340,7 @@ def quick(monkeypatch):
 def two(remote, quick, monkeypatch):
     """Two drivers' views of one store; threads that renew leases get theirs from the same place."""
     stores = [remote(), remote()]
-    monkeypatch.setattr(locking, "Store", lambda root, patience_s: stores[0])
+    monkeypatch.setattr(locking, "Store", lambda root, retry_s: stores[0])
     return stores
 
 
@@ -388,8 +388,8 @@ def test_a_driver_whose_lock_was_taken_over_learns_of_it(two):
 
 def test_an_outage_does_not_cost_a_driver_its_lock(remote, quick, monkeypatch):
     down = []
-    store = remote(lambda moment: AWS.format("NETWORK_CONNECTION") if down else None, patience_s=0.05)
-    monkeypatch.setattr(locking, "Store", lambda root, patience_s: store)
+    store = remote(lambda moment: AWS.format("NETWORK_CONNECTION") if down else None, retry_s=0.05)
+    monkeypatch.setattr(locking, "Store", lambda root, retry_s: store)
     with lock(store) as lost:
         down.append(1)
         time.sleep(0.3)
@@ -408,7 +408,7 @@ def test_rows_can_be_read_with_pandas_while_a_sweep_runs(full):
 
 def test_storage_that_does_not_answer_is_never_taken_for_damage_or_for_nothing(remote):
     down = []
-    store = remote(lambda moment: AWS.format("NETWORK_CONNECTION") if down else None, patience_s=0.05)
+    store = remote(lambda moment: AWS.format("NETWORK_CONNECTION") if down else None, retry_s=0.05)
     store.create()
     publish_failure(store, "x", "boom")
     store.handler.open_input_file = lambda path: store.handler._maybe("before")

@@ -15,7 +15,7 @@ from raytransfer.specs import TransferSpec, from_json
 from raytransfer.specs.dependencies import in_order, needs
 from raytransfer.store import Store, compact, failures, finished, load_checkpoint, read_table
 from raytransfer.sweep import run as sweep
-from raytransfer.sweep.plan import backlog
+from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task
 from raytransfer.training import DeviceData

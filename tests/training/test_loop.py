@@ -163,7 +163,7 @@ def test_evaluation_is_the_mean_over_images(frozen, keep):
     network, data = net(), device_data(task(count=1100), RECIPE)
     batches = EvaluationInputs(network, data, data.train, frozen, keep=keep)
     for _ in range(2):  # the second time from what was kept
-        top1, loss = evaluate(network, data, batches, frozen)
+        top1, loss = evaluate(network, data, batches)
     correct, losses = 0, []
     with torch.no_grad():
         for image, label in zip(pixels(task(count=1100).train), data.train.labels, strict=True):
@@ -178,7 +178,7 @@ def test_training_is_sgd_with_momentum_decay_and_bias_multipliers():
     recipe = replace(RECIPE, weight_decay=0.01, bias_lr_multiplier=2.0, bias_decay_multiplier=0.0)
     data, network = device_data(task(), recipe), net()
     naive = net()
-    train(network, data, frozen=0, seed=5)
+    train(network, data, seed=5)
     views = data.draw(torch.Generator().manual_seed(stream_seed(5, "batches")))
     velocity = {name: torch.zeros_like(p) for name, p in naive.module.named_parameters()}
     for step in range(recipe.steps):
@@ -198,7 +198,7 @@ def test_training_is_sgd_with_momentum_decay_and_bias_multipliers():
 
 def test_training_learns_and_says_so():
     recipe = replace(RECIPE, steps=200, learning_rate=0.01)
-    outcome = train(net(), device_data(task(), recipe), frozen=0, seed=0)
+    outcome = train(net(), device_data(task(), recipe), seed=0)
     assert [point.step for point in outcome.curve] == [50, 100, 150, 200]
     assert outcome.train_top1 == 1
     assert outcome.train_loss_nats < 0.1 < outcome.curve[0].train_loss_nats
@@ -212,7 +212,7 @@ def test_trained_twice_with_one_seed_is_equal_to_the_bit(name):
     results = []
     for seed in (1, 1, 2):
         network = net(name, channels, side)
-        outcome = train(network, device_data(task(channels=channels, side=side), recipe), frozen=0, seed=seed)
+        outcome = train(network, device_data(task(channels=channels, side=side), recipe), seed=seed)
         results.append((states(network), outcome.curve))
     assert results[0][1] == results[1][1] != results[2][1]
     assert all(torch.equal(results[0][0][key], results[1][0][key]) for key in results[0][0])
@@ -223,7 +223,7 @@ def test_frozen_layers_are_identical_after_training_and_others_are_not(name, cha
     network, data = net(name, channels, side), device_data(task(channels=channels, side=side), RECIPE)
     freeze_first(network, 3)
     before = states(network)
-    train(network, data, frozen=3, seed=0)
+    train(network, data, seed=0)
     after, frozen = states(network), set(network.first_names(3))
     assert {key for key in after if torch.equal(after[key], before[key])} == frozen
     assert not frozen & {key for key, _ in trainable(network)}
@@ -235,7 +235,6 @@ def test_checkpoints_are_taken_at_their_steps():
     train(
         network,
         device_data(task(), RECIPE),
-        frozen=0,
         seed=0,
         checkpoint_steps=frozenset({0, 5, 12}),
         on_checkpoint=lambda step, module: taken.update({step: {k: v.clone() for k, v in module.state_dict().items()}}),
@@ -251,7 +250,7 @@ def test_checkpoints_are_taken_at_their_steps():
 def test_precision_and_layout_change_little(change):
     outcomes = []
     for recipe in (RECIPE, replace(RECIPE, **change)):
-        outcomes.append(train(net(), device_data(task(), replace(recipe, steps=3)), frozen=0, seed=0))
+        outcomes.append(train(net(), device_data(task(), replace(recipe, steps=3)), seed=0))
     first, second = (outcome.curve[0].train_loss_nats for outcome in outcomes)
     assert second == pytest.approx(first, rel=0.05)
 
@@ -261,7 +260,7 @@ def trained(name, channels, side, recipe, frozen, *, memory_bytes=10**9, streame
     network = net(name, channels, data.shape[-1])
     data.streamed = streamed
     freeze_first(network, frozen)
-    outcome = train(network, data, frozen=frozen, seed=3)
+    outcome = train(network, data, seed=3)
     return outcome, states(network)
 
 
@@ -343,7 +342,7 @@ def test_a_gpu_trains_as_a_cpu_does(memory_bytes, frozen):
         data = DeviceData(task(channels=3), recipe, device, memory_bytes)
         assert data.streamed == (device != CPU and memory_bytes == 0)
         freeze_first(network, frozen)
-        train(network, data, frozen=frozen, seed=3)
+        train(network, data, seed=3)
         weights.append({name: tensor.cpu() for name, tensor in states(network).items()})
     for name, tensor in weights[0].items():
         torch.testing.assert_close(weights[1][name], tensor, rtol=1e-2, atol=1e-3)  # 20 recorded or eager steps alike
@@ -368,7 +367,7 @@ use_one_core()
 network, data = net(channels=3, side=32), device_data(task(count=500, channels=3, side=32), RECIPE)
 faults = []
 for _ in range(10):  # each with outputs of 65 MB, which are 16,000 pages
-    evaluate(network, data, EvaluationInputs(network, data, data.train, 0, keep=False), 0)
+    evaluate(network, data, EvaluationInputs(network, data, data.train, 0, keep=False))
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 print(median(after - before for before, after in zip(faults, faults[1:])))
 """)
@@ -379,7 +378,7 @@ def test_a_process_that_trains_does_without_pytorch_s_compiler_and_symbolic_math
     steps, reused, *slow = in_a_new_process("""
 network = net()
 freeze_first(network, 2)
-outcome = train(network, device_data(task(), replace(RECIPE, mirror=True)), frozen=2, seed=0)
+outcome = train(network, device_data(task(), replace(RECIPE, mirror=True)), seed=0)
 print(outcome.curve[-1].step, outcome.reused_layers)
 print(*{"torch._dynamo", "sympy"} & {*sys.modules})
 """)
@@ -406,7 +405,7 @@ def test_images_that_are_not_square_are_evaluated_as_a_whole(height, width, end,
     data = device_data(colour_at_one_end(height, width, end), recipe)
     assert data.shape == (3, height, width)
     network = build(NetworkSpec(name="convnet8"), image=data.shape, classes=4, seed=0)
-    outcome = train(network, data, frozen=0, seed=0)
+    outcome = train(network, data, seed=0)
     assert outcome.curve[-1].top1 == 1.0
     assert data.central(data.test, torch.arange(5)).shape == (5, 3, height, width)
 

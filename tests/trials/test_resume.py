@@ -11,10 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raytransfer.experiments.yosinski.sweep import make_plan
 from safetensors.torch import save
 from torch import nn
 
-from raytransfer.experiments.yosinski.sweep import make_plan
 from raytransfer.networks import Network, freeze_first
 from raytransfer.networks.stages import Stage
 from raytransfer.specs.dependencies import needs
@@ -61,7 +61,7 @@ class Setup:
 
     def train(self, network, **options):
         """The outcome but for its speed, and the final weights."""
-        outcome = asdict(train(network, self.data(), frozen=self.frozen, seed=3, **options))
+        outcome = asdict(train(network, self.data(), seed=3, **options))
         assert outcome.pop("images_per_s") > 0
         return outcome, states(network)
 

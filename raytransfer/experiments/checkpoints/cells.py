@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from raytransfer.experiments.distance.cells import Pair
-from raytransfer.specs import NetworkSpec, PretrainSpec, ProbeSpec, Recipe, TransferSpec, TrialSpec
+from raytransfer.specs import NetworkSpec, PretrainSpec, ProbeSpec, Recipe, Trained, TrialSpec
+from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_A
 
 _AFTER_DROP = 0.05  # of a base's steps: how long after a drop of the learning rate it is looked at again
 
@@ -104,24 +105,16 @@ def _along(
     base: PretrainSpec, pair: Pair, schedule: str, recipe: Recipe, steps: Sequence[int], n_layers: Sequence[int]
 ) -> list[StageCell]:
     seed = base.seed
+    target = PretrainSpec(task=pair.target.spec(seed), network=base.network, recipe=recipe, seed=seed)
     base_cell = StageCell(
-        treatment="baseA", schedule=schedule, target=pair.target.name, base=pair.base.name, seed=seed, spec=base
+        treatment=BASE_A.name, schedule=schedule, target=pair.target.name, base=pair.base.name, seed=seed, spec=base
     )
     found = [base_cell]
     for step in steps:
         accuracy = ProbeSpec(probe="generalisation", trained=base, step=step, seed=seed)
         found.append(replace(base_cell, treatment="probe generalisation", step=step, spec=accuracy))
-        for treatment, frozen in (("AnB", True), ("AnB+", False)):
-            for n in n_layers:
-                transfer = TransferSpec(
-                    base=base,
-                    pretrain_step=step,
-                    task=pair.target.spec(seed),
-                    network=base.network,
-                    recipe=recipe,
-                    n_layers=n,
-                    frozen=frozen,
-                    seed=seed,
-                )
-                found.append(replace(base_cell, treatment=treatment, step=step, n_layers=n, spec=transfer))
+        for treatment in (ANB, ANB_PLUS):
+            for transfer in treatment.transfers(Trained(training=base, step=step), target, n_layers):
+                n = transfer.surgery.n_layers
+                found.append(replace(base_cell, treatment=treatment.name, step=step, n_layers=n, spec=transfer))
     return found

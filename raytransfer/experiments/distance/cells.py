@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from raytransfer.distances import DISTANCES
-from raytransfer.experiments.yosinski.cells import transfers
 from raytransfer.scores import SCORES
 from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, Recipe, ScoreSpec, TaskSpec, TrialSpec
+from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_A, BASE_B, RNB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +125,12 @@ def cells(
 
 def _controls(layout: _Layout, target: NamedTask, seed: int) -> list[PairCell]:
     own = layout.base(target, seed)
-    cells = [PairCell(treatment="baseB", target=target.name, base=None, seed=seed, spec=own)]
+    cells = [PairCell(treatment=BASE_B.name, target=target.name, base=None, seed=seed, spec=own)]
     return cells + [
-        PairCell(treatment="RnB", target=target.name, base=None, seed=seed, n_layers=spec.n_layers, spec=spec)
-        for spec in transfers(None, own, layout.n_layers, frozen=True)
+        PairCell(
+            treatment=RNB.name, target=target.name, base=None, seed=seed, n_layers=spec.surgery.n_layers, spec=spec
+        )
+        for spec in RNB.transfers(None, own, layout.n_layers)
     ]
 
 
@@ -136,11 +138,11 @@ def _transfers(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
     base, own = layout.base(pair.base, seed), layout.base(pair.target, seed)
     place: dict[str, Any] = {"target": pair.target.name, "base": pair.base.name, "seed": seed}
     return [
-        PairCell(treatment="baseA", **place, spec=base),
+        PairCell(treatment=BASE_A.name, **place, spec=base),
         *(
-            PairCell(treatment=treatment, **place, n_layers=spec.n_layers, spec=spec)
-            for treatment, frozen in (("AnB", True), ("AnB+", False))
-            for spec in transfers(base, own, layout.n_layers, frozen=frozen)
+            PairCell(treatment=treatment.name, **place, n_layers=spec.surgery.n_layers, spec=spec)
+            for treatment in (ANB, ANB_PLUS)
+            for spec in treatment.transfers(base.weights, own, layout.n_layers)
         ),
     ]
 
@@ -152,15 +154,15 @@ def _distances(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
     for name in measures.distances:
         reads = DISTANCES[name].reads
         for compared in measures.features if reads == "features" else [reads]:
-            probe = own if compared == "probe" else None
+            reference = own.weights if compared == "probe" else None
             source, target = pair.base.spec(seed), own.task
-            if probe is None and DISTANCES[name].symmetric:  # one trial then serves a pair and its reverse
+            if reference is None and DISTANCES[name].symmetric:  # one trial then serves a pair and its reverse
                 source, target = sorted((source, target), key=repr)
             spec = DistanceSpec(
                 measure=name,
                 source=source,
                 target=target,
-                probe=probe,
+                reference=reference,
                 n_layers=layout.depth - 1 if compared == "probe" and reads == "features" else None,
                 images=measures.images,
                 seed=seed,
@@ -180,11 +182,10 @@ def _scores(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
         for n in [None] if reads == "head" else layout.n_layers:
             spec = ScoreSpec(
                 measure=name,
-                base=base,
-                pretrain_step=base.recipe.steps,
+                weights=base.weights,
                 task=own.task,
                 n_layers=n or layout.depth,
-                reference=own if reads == "reference" else None,
+                reference=own.weights if reads == "reference" else None,
                 images=measures.images,
                 seed=seed,
             )

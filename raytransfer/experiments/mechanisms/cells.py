@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from raytransfer.distances import DISTANCES
 from raytransfer.experiments.distance.cells import Pair
-from raytransfer.experiments.yosinski.cells import transfers
 from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, Recipe, TrialSpec
+from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,19 +62,19 @@ def cells(
                 PretrainSpec(task=task.spec(seed), network=network, recipe=recipe, seed=seed)
                 for task in (pair.target, pair.base)
             )
-            scratch = WhyCell(treatment="baseB", target=pair.target.name, base=None, seed=seed, spec=target)
+            scratch = WhyCell(treatment=BASE_B.name, target=pair.target.name, base=None, seed=seed, spec=target)
             if scratch not in found:
                 found.append(scratch)
             found += [
                 WhyCell(
-                    treatment="AnB+",
+                    treatment=ANB_PLUS.name,
                     target=pair.target.name,
                     base=pair.base.name,
                     seed=seed,
-                    n_layers=spec.n_layers,
+                    n_layers=spec.surgery.n_layers,
                     spec=spec,
                 )
-                for spec in transfers(base, target, n_layers, frozen=False)
+                for spec in ANB_PLUS.transfers(base.weights, target, n_layers)
             ]
             found.append(
                 WhyCell(

@@ -1,15 +1,11 @@
 """The grid of Yosinski et al. 2014: which trials a sweep consists of, and in which order they can run. No I/O."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TransferSpec, TrialSpec
-
-TREATMENTS = ("baseB", "BnB", "BnB+", "AnB", "AnB+", "RnB", "baseB-2x")
-"""Yosinski et al. 2014, section 2, with two controls: RnB, layers 1..n random and frozen, and baseB-2x, a base that
-trains for twice the steps, its schedule stretched: as many steps as the base and the fine-tuning of AnB+ together."""
-
-DIRECTIONS = ("A->B", "B->A")
+from raytransfer.errors import UserError
+from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TrialSpec
+from raytransfer.specs.treatments import TREATMENTS, Treatment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +44,7 @@ def cells(
     recipe: Recipe,
     treatments: Sequence[str],
     n_layers: Sequence[int],
+    depth: int,
     directions: Sequence[str],
     seeds: Sequence[int],
 ) -> list[Cell]:
@@ -62,9 +59,13 @@ def cells(
         network: The network of every trial.
         recipe: The recipe of every trial.
         treatments: Which of ``TREATMENTS``.
-        n_layers: Numbers of layers to copy.
+        n_layers: The cuts n. A treatment that preserves layers above n takes those that leave it room.
+        depth: N, the network's number of layers.
         directions: Which of ``DIRECTIONS``.
         seeds: The repeats.
+
+    Raises:
+        UserError: No cut leaves a treatment room below the head.
     """
     grid = []
     for direction in directions:
@@ -79,44 +80,22 @@ def cells(
                     Cell(
                         treatment=treatment, halves=halving.halves, split=halving.split, direction=direction, spec=spec
                     )
-                    for spec in _specs(treatment, base_a, base_b, n_layers)
+                    for spec in _specs(TREATMENTS[treatment], base_a, base_b, n_layers, depth)
                 ]
     return grid
 
 
-def _specs(treatment: str, base_a: PretrainSpec, base_b: PretrainSpec, n_layers: Sequence[int]) -> list[TrialSpec]:
+def _specs(
+    treatment: Treatment, base_a: PretrainSpec, base_b: PretrainSpec, n_layers: Sequence[int], depth: int
+) -> Sequence[TrialSpec]:
     """The trials of one treatment at one (split, direction, seed)."""
-    if treatment == "baseB":
-        return [base_b]
-    if treatment == "baseB-2x":
-        recipe = base_b.recipe
-        twice = replace(recipe, steps=2 * recipe.steps, warmup_steps=2 * recipe.warmup_steps)
-        return [replace(base_b, recipe=twice)]
-    base = {"A": base_a, "B": base_b, "R": None}[treatment[0]]
-    return list(transfers(base, base_b, n_layers, frozen=not treatment.endswith("+")))
-
-
-def transfers(
-    base: PretrainSpec | None, target: PretrainSpec, n_layers: Sequence[int], *, frozen: bool
-) -> list[TransferSpec]:
-    """The transfers of a finished base at every n, trained as the target's own base is.
-
-    Args:
-        base: The base; None for layers left random.
-        target: The target's own base: gives task, network, recipe and seed.
-        n_layers: Numbers of layers to copy.
-        frozen: Whether they stay as they are.
-    """
-    return [
-        TransferSpec(
-            base=base,
-            pretrain_step=base.recipe.steps if base else None,
-            task=target.task,
-            network=target.network,
-            recipe=target.recipe,
-            n_layers=n,
-            frozen=frozen,
-            seed=target.seed,
+    if not treatment.copies:
+        return [treatment.base(base_b)]
+    fitting = [n for n in n_layers if n + treatment.preserved < depth]
+    if not fitting:
+        raise UserError(
+            f"treatments={treatment.name} copies {treatment.preserved} layers above n, and n_layers={list(n_layers)} "
+            f"leave no room for them below the head, layer {depth}: name a smaller n"
         )
-        for n in n_layers
-    ]
+    weights = {"other": base_a.weights, "target": base_b.weights}.get(treatment.source or "")
+    return treatment.transfers(weights, base_b, fitting)

@@ -22,7 +22,7 @@ from ray.autoscaler.sdk import request_resources
 from raytransfer.errors import UserError
 from raytransfer.specs import PretrainSpec
 from raytransfer.sweep.gpu_sharing import Packing, measure
-from raytransfer.sweep.plan import check_slots, slot_count
+from raytransfer.sweep.slots import check_slots, slot_count
 from raytransfer.tasks import DataSource
 
 _CONNECT_S = 5.0

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
-from raytransfer.config import DistanceConfig, load_config
+from raytransfer.config import load_config
 from raytransfer.distances import DISTANCES
 from raytransfer.errors import UserError
+from raytransfer.experiments.distance.config import DistanceConfig
 from raytransfer.experiments.distance.sweep import make_plan
 from raytransfer.experiments.tasks import make_design
 from raytransfer.scores import SCORES
@@ -16,7 +17,7 @@ from raytransfer.scores.representation import Representation
 from raytransfer.specs import DistanceSpec, ScoreSpec, from_json
 from raytransfer.specs.dependencies import batch_of, needs
 from raytransfer.store import Store, failures, load_checkpoint, read_table
-from raytransfer.sweep.plan import backlog
+from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task
 from raytransfer.trials import Site

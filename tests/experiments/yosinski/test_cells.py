@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raytransfer.experiments.yosinski.cells import TREATMENTS, Halving, cells
-from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TransferSpec
+from raytransfer.errors import UserError
+from raytransfer.experiments.yosinski.cells import Halving, cells
+from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, Surgery, TaskSpec, Trained, TransferSpec
 from raytransfer.specs.dependencies import checkpoint_steps, in_order, needs
+from raytransfer.specs.treatments import TREATMENTS
 from raytransfer.sweep.queue import Agenda
 
 RECIPE = Recipe(steps=100, batch_size=16, learning_rate=0.01, warmup_steps=10)
@@ -26,8 +28,9 @@ def grid(**changes):
         "task": task,
         "network": NetworkSpec(name="convnet8"),
         "recipe": RECIPE,
-        "treatments": TREATMENTS,
+        "treatments": [name for name in TREATMENTS if name != "baseA"],
         "n_layers": range(1, 8),
+        "depth": 8,
         "directions": ("A->B", "B->A"),
         "seeds": range(2),
     }
@@ -40,7 +43,7 @@ def trials(cells):
 
 
 def bases(spec):
-    return {base.id for base, _ in needs(spec)}
+    return {weights.training.id for weights in needs(spec)}
 
 
 WHOLE = trials(grid())
@@ -52,8 +55,8 @@ def only(treatment, **changes):
 
 def test_the_whole_grid():
     whole = grid()
-    # 2 splits x 2 directions x 2 seeds, of 2 bases and 5 treatments at 7 cuts
-    assert len(whole) == 2 * 2 * 2 * (2 + 5 * 7)
+    # 2 splits x 2 directions x 2 seeds, of 2 bases, 5 treatments at 7 cuts, 2 at 6 and 2 at 5
+    assert len(whole) == 2 * 2 * 2 * (2 + 5 * 7 + 2 * 6 + 2 * 5)
     assert len(trials(whole)) == len(whole)
 
 
@@ -65,29 +68,36 @@ def test_treatments_are_those_of_the_paper():
     assert specs["baseB"] == base_b
     assert specs["baseB-2x"] == replace(base_b, recipe=replace(RECIPE, steps=200, warmup_steps=20))
     transfers = {
-        "BnB": (base_b, 100, True),
-        "BnB+": (base_b, 100, False),
-        "AnB": (base_a, 100, True),
-        "AnB+": (base_a, 100, False),
-        "RnB": (None, None, True),
+        "BnB": (base_b, True, 0),
+        "BnB+": (base_b, False, 0),
+        "AnB": (base_a, True, 0),
+        "AnB+": (base_a, False, 0),
+        "RnB": (None, True, 0),
+        "AnB-preserve1": (base_a, True, 1),
+        "BnB-preserve2": (base_b, True, 2),
     }
-    for treatment, (base, step, frozen) in transfers.items():
+    for treatment, (base, frozen, preserved) in transfers.items():
         assert specs[treatment] == TransferSpec(
-            base=base,
-            pretrain_step=step,
+            weights=Trained(training=base, step=100) if base else None,
+            surgery=Surgery(n_layers=4, frozen=frozen, preserved=preserved),
             task=b,
             network=base_b.network,
             recipe=RECIPE,
-            n_layers=4,
-            frozen=frozen,
             seed=3,
         )
 
 
+def test_preserved_layers_need_room_below_the_head():
+    cuts = {cell.spec.surgery.n_layers for cell in only("AnB-preserve2", seeds=[0])}
+    assert cuts == set(range(1, 6))
+    with pytest.raises(UserError, match=r"AnB-preserve2 copies 2 layers above n, and n_layers=\[6, 7\] leave"):
+        only("AnB-preserve2", n_layers=[6, 7], treatments=["AnB-preserve2"])
+
+
 def test_directions_swap_the_tasks():
     forth, back = (only("AnB", directions=(direction,), seeds=[0]) for direction in ("A->B", "B->A"))
-    assert [cell.spec.task for cell in forth] == [cell.spec.base.task for cell in back]
-    assert [cell.spec.base.task for cell in forth] == [cell.spec.task for cell in back]
+    assert [cell.spec.task for cell in forth] == [cell.spec.weights.training.task for cell in back]
+    assert [cell.spec.weights.training.task for cell in forth] == [cell.spec.task for cell in back]
 
 
 def test_bases_come_before_what_copies_them_and_count_where_no_cell_asks():

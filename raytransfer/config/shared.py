@@ -1,11 +1,35 @@
-"""What each kind of sweep can be asked for: its options, their defaults and their meanings."""
+"""What every sweep can be asked for, and every sweep of trainings, and every sweep over pairs of tasks.
 
+An experiment adds options of its own in a class below one of these. What a value may be stands in the class, too:
+``RULES``, ``CHOICES``, ``EFFECTS`` and ``FOLLOWERS``, which ``raytransfer.config.rules`` explains.
+"""
+
+import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from raytransfer.experiments.yosinski.cells import DIRECTIONS, TREATMENTS
+from raytransfer.config.rules import (
+    AT_LEAST_ONE,
+    FRACTIONS,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Effect,
+    Rule,
+    at_least,
+    choices_of,
+    probed,
+)
+from raytransfer.specs import NetworkSpec, Recipe
 
-DISTANCE_FEATURES = ("pixels", "probe")
+MODES = ("cached", "retry", "force", "read-only")
+BACKENDS = ("ray", "in-process")
+
+
+def _is_share(value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 < value <= 1 or (1 < value <= 64 and value == int(value))
 
 
 @dataclass
@@ -33,9 +57,23 @@ class SweepConfig:
             for outputs of frozen layers, which are computed again if they do not fit.
         price_per_hour: Price of an hour of one GPU, or of one CPU core where there is no GPU, for what --plan says a
             sweep costs; null to say nothing.
-        patience_s: Seconds for which a storage that does not answer is tried again before the sweep ends.
+        retry_s: Seconds for which a storage that does not answer is tried again before the sweep ends.
         save_every_s: Seconds between two savings of the state from which a training goes on if its process dies.
     """
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "image_size_px": AT_LEAST_ONE,
+        "channels": (lambda v: v in (1, 3), "be 1, 3 or null"),
+        "train_per_class": AT_LEAST_ONE,
+        "seeds": AT_LEAST_ONE,
+        "slots": AT_LEAST_ONE,
+        "gpus_per_trial": (lambda v: v == "auto" or _is_share(v), "lie above 0 and up to 1, or be whole, or be auto"),
+        "memory_gb": NOT_NEGATIVE,
+        "price_per_hour": NOT_NEGATIVE,
+        "retry_s": NOT_NEGATIVE,
+        "save_every_s": NOT_NEGATIVE,
+    }
+    CHOICES: ClassVar[dict[str, Sequence[str]]] = {"mode": MODES, "backend": BACKENDS}
 
     data: str = "digits"
     data_dir: str = "~/.cache/raytransfer-data"
@@ -52,7 +90,7 @@ class SweepConfig:
     gpus_per_trial: Any = 1.0
     memory_gb: float = 1.0
     price_per_hour: float | None = None
-    patience_s: float = 600.0
+    retry_s: float = 600.0
     save_every_s: float = 60.0
 
     @property
@@ -81,6 +119,41 @@ class TrainingConfig(SweepConfig):
             last one of a base) or all (none goes, and every training keeps its last).
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "probe_images": at_least(4),
+        "eigenvalues": AT_LEAST_ONE,
+        "landscape_points": (
+            lambda v: v >= 3 and v % 2 == 1,
+            "be odd and at least 3: its centre is the network itself",
+        ),
+        "recipe.steps": AT_LEAST_ONE,
+        "recipe.batch_size": AT_LEAST_ONE,
+        "recipe.learning_rate": POSITIVE,
+        "recipe.momentum": (lambda v: 0 <= v < 1, "lie in 0..1, 1 left out"),
+        "recipe.weight_decay": NOT_NEGATIVE,
+        "recipe.milestones": FRACTIONS,
+        "recipe.gamma": POSITIVE,
+        "recipe.warmup_steps": at_least(0),
+        "recipe.bias_lr_multiplier": NOT_NEGATIVE,
+        "recipe.bias_decay_multiplier": NOT_NEGATIVE,
+        "recipe.pad_px": at_least(0),
+        "recipe.crop_px": AT_LEAST_ONE,
+        "recipe.evaluations": AT_LEAST_ONE,
+    }
+    CHOICES: ClassVar[dict[str, Sequence[str]]] = {
+        "checkpoints": ("needed", "all"),
+        "init": typing.get_args(typing.get_type_hints(NetworkSpec)["init"]),
+        **{f"recipe.{name}": choices for name, choices in choices_of(Recipe).items()},
+    }
+    EFFECTS: ClassVar[dict[str, Effect]] = {
+        "recipe.milestones": (lambda c: c.recipe.schedule == "step", "recipe.schedule=step"),
+        "recipe.gamma": (lambda c: c.recipe.schedule == "step", "recipe.schedule=step"),
+        "probe_steps": (lambda c: bool(c.probes), "probes"),
+        "probe_images": (lambda c: bool(c.probes), "probes"),
+        "eigenvalues": (probed("flatness"), "flatness among the probes"),
+        "landscape_points": (probed("landscape", "initial-landscape"), "a landscape among the probes"),
+    }
+
     network: str = "convnet8"
     init: str = "network"
     n_layers: Any = "all"
@@ -108,99 +181,11 @@ class PairsConfig(SweepConfig):
         base_per_class: Training images drawn of each class of a base; null for all. (train_per_class: of a target.)
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {"base_per_class": AT_LEAST_ONE}
+    FOLLOWERS: ClassVar[dict[str, dict[str, Any]]] = {"tasks": {"targets": "all", "bases": "all"}}
+
     tasks: Any = field(default_factory=dict)
     targets: Any = "all"
     bases: Any = "all"
     dials: Any = field(default_factory=dict)
     base_per_class: int | None = None
-
-
-@dataclass
-class GridConfig(TrainingConfig):
-    """The grid of Yosinski et al. 2014.
-
-    Attributes:
-        halves: Ways to halve the classes, a list of: random, the name of a fixed pair such as animals/vehicles, or
-            lists of classes as {A: [...], B: [...]}.
-        splits: Random halvings (of halves=random).
-        directions: A->B, B->A or both.
-        treatments: Treatments to run, a list.
-        fixed_treatments: Treatments on halves other than random, a list; null for the same.
-    """
-
-    halves: Any = field(default_factory=lambda: ["random"])
-    splits: int = 2
-    directions: list[str] = field(default_factory=lambda: list(DIRECTIONS))
-    treatments: list[str] = field(default_factory=lambda: list(TREATMENTS))
-    fixed_treatments: list[str] | None = None
-
-
-@dataclass
-class DistanceConfig(PairsConfig, TrainingConfig):
-    """Transfer against distance, over pairs of tasks and settings of dials.
-
-    Attributes:
-        dial_grid: Two dials, as {input: {dial: values}, label: {dial: values}}, whose values are combined, each with
-            each; null for none.
-        distances: Distances between tasks, a list.
-        distance_features: What distances of features compare, a list of pixels and probe: outputs, below the head, of
-            the network trained on the target alone.
-        scores: Scores of a base on the target, a list.
-        images: Training images of each task, at most, that distances and scores look at.
-        drawn: Distances and scores against which transfer is drawn, by the names they have in tables.
-        input_distance: The distance that stands for the input where the variance of transfer is split.
-        label_distance: The distance that stands for the label there.
-        tree: Class names in nested groups, for the tree distance; null leaves that distance out.
-    """
-
-    dial_grid: Any = None
-    distances: list[str] = field(default_factory=list)
-    distance_features: list[str] = field(default_factory=lambda: list(DISTANCE_FEATURES))
-    scores: list[str] = field(default_factory=list)
-    images: int = 500
-    drawn: list[str] = field(default_factory=list)
-    input_distance: str = "MMD2 of pixels"
-    label_distance: str = "class overlap"
-    tree: Any = None
-
-
-@dataclass
-class StageConfig(PairsConfig, TrainingConfig):
-    """Transfer from checkpoints along a base's training, over pairs of tasks.
-
-    Attributes:
-        base_steps: Optimiser steps of a base; null for the recipe's.
-        schedules: Learning-rate schedules of the bases, a list of step, cosine and constant.
-        base_milestones: Where the step schedule of a base drops, as fractions of its steps.
-        base_checkpoints: How many steps of a base to transfer from, the first and the last among them, evenly on a
-            logarithmic axis; or a list of steps. The steps before and after each drop are added.
-    """
-
-    base_steps: int | None = None
-    schedules: list[str] = field(default_factory=lambda: ["step", "cosine", "constant"])
-    base_milestones: list[float] = field(default_factory=lambda: [0.5, 0.75])
-    base_checkpoints: Any = 12
-
-
-@dataclass
-class WhyConfig(PairsConfig, TrainingConfig):
-    """Fine-tuned networks against networks trained from scratch, looked at with probes.
-
-    Attributes:
-        distance: Distance between tasks, of pixels or classes, that says how similar a base is to its target.
-    """
-
-    distance: str = "OTDD"
-
-
-@dataclass
-class TheoryConfig(PairsConfig):
-    """Simulations of the two-layer theory, over pairs of tasks with two labels.
-
-    Attributes:
-        widths: Hidden units, a list.
-        images: Training images of each task, at most.
-    """
-
-    widths: list[int] = field(default_factory=lambda: [100, 1000, 10000])
-    images: int = 30

@@ -1,25 +1,22 @@
-"""The sweep of Yosinski et al. 2014: from its configuration to a plan, from its results to a report."""
+"""The grid of Yosinski et al. 2014: from its configuration to a plan."""
 
 import hashlib
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from raytransfer.config import GridConfig, to_yaml
 from raytransfer.errors import UserError
+from raytransfer.experiments.checks import checked_recipe, data_source, layer_numbers
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.yosinski.cells import Cell, Halving, cells
-from raytransfer.experiments.yosinski.tables import boosts_table, means_table, readings_table
-from raytransfer.report.files import how_to_read, write_report
+from raytransfer.experiments.yosinski.config import GridConfig
+from raytransfer.networks import architecture
 from raytransfer.specs import NetworkSpec, TaskSpec
-from raytransfer.store import Store
-from raytransfer.sweep.plan import Plan, checked_recipe, data_source, layer_numbers, plan_of
+from raytransfer.sweep.plan import Plan, plan_of
 from raytransfer.tasks import Dataset, halves, open_dataset, random_halves, task_spec
 
 _NAME_LENGTH = 40
 
 
-def make_plan(config: GridConfig) -> Plan[Cell]:
+def make_plan(config: GridConfig) -> Plan[Cell, None]:
     """Open the data and lay out the grid, checking everything that can be checked before training.
 
     Raises:
@@ -51,11 +48,12 @@ def make_plan(config: GridConfig) -> Plan[Cell]:
             recipe=recipe,
             treatments=config.treatments if halving.halves == "random" else fixed,
             n_layers=n_layers,
+            depth=len(architecture(config.network).stages),
             directions=config.directions,
             seeds=range(config.seeds),
         )
     ]
-    return plan_of(with_probes(grid, config, shape), [(source, dataset)])
+    return plan_of(with_probes(grid, config, shape), [(source, dataset)], None)
 
 
 def _halvings(config: GridConfig, dataset: Dataset) -> list[Halving]:
@@ -83,23 +81,3 @@ def _list_name(a: Sequence[int], b: Sequence[int]) -> str:
     """A name for halves given as lists, short enough for a table."""
     name = "/".join(" ".join(map(str, half)) for half in (a, b))
     return name if len(name) <= _NAME_LENGTH else f"lists {hashlib.sha256(name.encode()).hexdigest()[:6]}"
-
-
-def report(console: Console, name: str, plan: Plan[Cell], store: Store, config: GridConfig) -> None:
-    """Write the report of what has finished, and show it."""
-    (dataset,) = plan.datasets.values()
-    data = dataset.name
-    amount = f"{config.train_per_class} training images a class" if config.train_per_class else "all training images"
-    title = f"{config.network} on {data}, {amount}, {config.recipe.steps} steps"
-    written = write_report(plan.cells, store, name=f"{name}-{data}", title=title, config=to_yaml(config))
-    if written is None:
-        console.print("No trial of this sweep has finished.")
-        return
-    console.print()
-    console.print(means_table(written.means))
-    console.print(readings_table(written.readings))
-    if not written.boosts.empty:
-        console.print(boosts_table(written.boosts))
-    console.print("Pictures:", written.files["points.png"], written.files["lines.png"], soft_wrap=True)
-    console.print("Every trial of the sweep, one row each, in pandas:")
-    console.print(how_to_read(store, "results", written.files["results.parquet"]), soft_wrap=True)

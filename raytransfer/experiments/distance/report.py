@@ -1,12 +1,11 @@
-"""The sweep of transfer against distance: from its configuration to a plan, from its results to a report."""
+"""Transfer against distance: from its results to a report."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
 import pandas as pd
 from matplotlib.figure import Figure
-from rich.console import Console, Group
+from rich.console import Group
 
 from raytransfer.analysis import (
     correlations,
@@ -21,11 +20,9 @@ from raytransfer.analysis import (
     variance_of_distances,
 )
 from raytransfer.analysis.pairs import OUTCOMES
-from raytransfer.config import DistanceConfig, to_yaml
 from raytransfer.distances import DISTANCES
-from raytransfer.distances.tree import check_in_tree, parse_tree
-from raytransfer.errors import UserError
-from raytransfer.experiments.distance.cells import Measures, PairCell, cells
+from raytransfer.experiments.distance.cells import PairCell
+from raytransfer.experiments.distance.config import DistanceConfig
 from raytransfer.experiments.distance.figures import (
     correlations_figure,
     dial_grid_figure,
@@ -40,101 +37,28 @@ from raytransfer.experiments.distance.tables import (
     variance_of_dials_table,
     variance_of_distances_table,
 )
-from raytransfer.experiments.probing import with_probes
-from raytransfer.experiments.tasks import Design, DialRow, GridRow, make_design
-from raytransfer.networks import architecture
-from raytransfer.report.files import how_to_read, parquet, places_of, png, write_files
-from raytransfer.scores import SCORES
-from raytransfer.specs import NetworkSpec, TaskSpec
+from raytransfer.experiments.tasks import Design, DialRow, GridRow
+from raytransfer.report import Report
+from raytransfer.report.rows import places_of
 from raytransfer.store import Store, read_table
-from raytransfer.sweep.plan import Plan, checked_recipe, layer_numbers, plan_of
-from raytransfer.tasks import label_names
+from raytransfer.sweep.plan import Plan
 
 _PLACE = ["treatment", "measure", "target", "base", "n_layers", "seed"]
 _MEASURED = ["measure", "kind", "target", "base", "n_layers", "seed", "id"]
 
 
-def make_plan(config: DistanceConfig) -> Plan[PairCell]:
-    """Open the data and lay out all pairs, checking everything that can be checked before training.
-
-    Raises:
-        UserError: Something asked for cannot be done.
-    """
-    network = NetworkSpec(name=config.network, init=config.init)  # type: ignore[arg-type]
-    n_layers = layer_numbers(config)
-    measures = _measures(config)
-    design = make_design(config, config.dial_grid)
-    seeds = range(config.seeds)
-    tasks = {task.spec(seed) for pair in design.pairs for task in (pair.base, pair.target) for seed in seeds}
-    (shape,) = {dataset.train_images.shape[1:] for _, dataset in design.opened}
-    recipe = checked_recipe(config, network, shape, {task.label_count for task in tasks})
-    places = cells(
-        design.pairs,
-        seeds=seeds,
-        network=network,
-        recipe=recipe,
-        n_layers=n_layers,
-        depth=len(architecture(config.network).stages),
-        measures=measures,
-    )
-    plan = plan_of(with_probes(places, config, shape), design.opened)
-    _check_measurable(config, plan, tasks)
-    return plan
-
-
-def _measures(config: DistanceConfig) -> Measures:
-    for option, names, known in (
-        ("distances", config.distances, DISTANCES),
-        ("scores", config.scores, SCORES),
-    ):
-        for name in names:
-            if name not in known:
-                raise UserError(f"{option} has {name}, which is not known; choose from {', '.join(known)}")
-        if len(set(names)) < len(names):
-            raise UserError(f"{option}={names} must name each once")
-    if config.tree is not None:
-        parse_tree(config.tree)
-    return Measures(
-        distances=[name for name in config.distances if name != "tree" or config.tree is not None],
-        features=config.distance_features,
-        scores=config.scores,
-        images=config.images,
-        tree=None if config.tree is None else json.dumps(config.tree, sort_keys=True, separators=(",", ":")),
-    )
-
-
-def _check_measurable(config: DistanceConfig, plan: Plan[PairCell], tasks: set[TaskSpec]) -> None:
-    if not config.distances and not config.scores:
-        return
-    for option in ("train_per_class", "base_per_class"):
-        if getattr(config, option) == 1:
-            raise UserError(f"{option}=1 must be at least 2: of a single image no measure can say how its class varies")
-    if config.tree is not None and "tree" in config.distances:
-        tree = parse_tree(config.tree)
-        for task in sorted(tasks, key=repr):
-            check_in_tree(label_names(plan.datasets[task.fingerprint], task), tree)
-
-
-def report(console: Console, name: str, plan: Plan[PairCell], store: Store, config: DistanceConfig) -> None:
-    """Analyse what has finished, write tables and pictures below ``sweeps/`` in the store, and show them."""
+def make_report(plan: Plan[PairCell, Design], store: Store, config: DistanceConfig) -> Report:
+    """Analyse what has finished."""
     outcomes = _outcomes(plan.cells, store)
     if outcomes.empty or not outcomes[list(OUTCOMES)].notna().to_numpy().any():
-        console.print("No transfer of this sweep has finished.")
-        return
-    design = make_design(config, config.dial_grid)
-    found = _analysed(outcomes, _measured(plan.cells, store), design, config)
-    title = _title(plan, config)
-    contents = {f"{key}.parquet": parquet(table) for key, table in found.items() if not table.empty}
-    contents |= {f"{key}.png": png(figure) for key, figure in _figures(found, title, config).items()}
-    contents["config.yaml"] = to_yaml(config).encode()
-    data = "-".join(dict.fromkeys(dataset.name for dataset in plan.datasets.values()))
-    files = write_files(store, f"{name}-{data}", plan.cells, contents)
-    console.print()
-    for part in _tables(found, config):
-        console.print(part)
-    console.print("Pictures:", *(place for file, place in files.items() if file.endswith(".png")), soft_wrap=True)
-    console.print("Every transfer of the sweep, one row each, in pandas (measures.parquet: every distance and score):")
-    console.print(how_to_read(store, "outcomes", files["outcomes.parquet"]), soft_wrap=True)
+        return Report(notes=["No transfer of this sweep has finished."])
+    found = _analysed(outcomes, _measured(plan.cells, store), plan.design, config)
+    return Report(
+        frames={name: table for name, table in found.items() if not table.empty},
+        main=("outcomes", "Every transfer of the sweep, one row each (measures.parquet: every distance and score)"),
+        tables=_tables(found, config),
+        figures=_figures(found, _title(plan, config), config),
+    )
 
 
 def _outcomes(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
@@ -234,9 +158,8 @@ def _tables(found: dict[str, pd.DataFrame], config: DistanceConfig) -> list[Grou
     return parts
 
 
-def _title(plan: Plan[PairCell], config: DistanceConfig) -> str:
-    data = ", ".join(dict.fromkeys(dataset.name for dataset in plan.datasets.values()))
+def _title(plan: Plan[PairCell, Design], config: DistanceConfig) -> str:
     targets = len({cell.target for cell in plan.cells})
     pairs = len({(cell.target, cell.base) for cell in plan.cells if cell.base is not None})
     counted = f"{targets} {'target' if targets == 1 else 'targets'}, {pairs} pairs, {config.seeds} seeds"
-    return f"{config.network} on {data}, {config.recipe.steps} steps: {counted}"
+    return f"{config.network} on {plan.data}, {config.recipe.steps} steps: {counted}"

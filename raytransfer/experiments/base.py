@@ -1,0 +1,44 @@
+"""What an experiment is: a configuration, and the way from it to a plan and from results to a report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from raytransfer.config import SweepConfig
+
+if TYPE_CHECKING:  # these import torch and matplotlib, for which --help and a mistyped option need not wait
+    from raytransfer.report import Report
+    from raytransfer.store import Store
+    from raytransfer.sweep.plan import Plan
+
+Config = TypeVar("Config", bound=SweepConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Generic[Config]):
+    """One experiment.
+
+    Attributes:
+        name: What the command calls it: ``raytransfer run NAME``. Its package below ``raytransfer.experiments`` has the
+            same name, and holds its options' defaults, ``defaults.yaml``.
+        script: Name of its script below ``sweeps/``, and of its reports' folders.
+        question: What it asks, in one line.
+        config: Its options.
+        plan: From a configuration to all trials, everything checked that can be before training.
+        report: From a plan and what has finished in a store to a report.
+    """
+
+    name: str
+    script: str
+    question: str
+    config: type[Config]
+    plan: "Callable[[Config], Plan[Any, Any]]"
+    report: "Callable[[Plan[Any, Any], Store, Config], Report]"
+
+    @property
+    def defaults(self) -> Path:
+        """Its file of defaults."""
+        with as_file(files(f"raytransfer.experiments.{self.name}") / "defaults.yaml") as path:
+            return path  # packages are installed as files

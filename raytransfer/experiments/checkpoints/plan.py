@@ -1,0 +1,60 @@
+"""Transfer along pretraining: from its configuration to a plan."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from raytransfer.errors import UserError
+from raytransfer.experiments.checkpoints.cells import StageCell, base_recipe, cells, spaced_steps, with_drops
+from raytransfer.experiments.checkpoints.config import StageConfig
+from raytransfer.experiments.checks import checked_recipe, layer_numbers
+from raytransfer.experiments.probing import with_probes
+from raytransfer.experiments.tasks import make_design
+from raytransfer.specs import NetworkSpec
+from raytransfer.sweep.plan import Plan, plan_of
+
+_PLACE = ["treatment", "schedule", "target", "base", "n_layers", "seed", "step"]
+
+
+def make_plan(config: StageConfig) -> Plan[StageCell, None]:
+    """Open the data and lay out all bases, checkpoints and transfers, checking what can be checked before training.
+
+    Raises:
+        UserError: Something asked for cannot be done.
+    """
+    network = NetworkSpec(name=config.network, init=config.init)  # type: ignore[arg-type]
+    n_layers = layer_numbers(config)
+    design = make_design(config)
+    seeds = range(config.seeds)
+    tasks = {task.spec(seed) for pair in design.pairs for task in (pair.base, pair.target) for seed in seeds}
+    (shape,) = {dataset.train_images.shape[1:] for _, dataset in design.opened}
+    recipe = checked_recipe(config, network, shape, {task.label_count for task in tasks})
+    steps = config.base_steps or recipe.steps
+    places = cells(
+        design.pairs,
+        seeds=seeds,
+        network=network,
+        recipe=recipe,
+        base_recipes={name: base_recipe(recipe, name, steps, config.base_milestones) for name in config.schedules},
+        steps=_steps(config.base_checkpoints, steps, milestones_of(config)),
+        n_layers=n_layers,
+    )
+    return plan_of(with_probes(places, config, shape), design.opened, None)
+
+
+def milestones_of(config: StageConfig) -> list[float]:
+    """Where the step schedule of a base drops; nowhere where no base has that schedule."""
+    return config.base_milestones if "step" in config.schedules else []
+
+
+def _steps(wanted: Any, steps: int, milestones: Sequence[float]) -> list[int]:
+    """The steps of a base to transfer from."""
+    if isinstance(wanted, int) and not isinstance(wanted, bool):
+        if wanted < 2:
+            raise UserError(f"base_checkpoints={wanted} must be at least 2, the first and the last, or a list of steps")
+        return with_drops(spaced_steps(steps, wanted), steps, milestones)
+    if not isinstance(wanted, list) or len(wanted) < 2 or len({repr(step) for step in wanted}) < len(wanted):
+        raise UserError(f"base_checkpoints={wanted} must be a number, or list at least two steps, each once")
+    for step in wanted:
+        if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step <= steps:
+            raise UserError(f"base_checkpoints has {step}, which a base never reaches: it takes steps 0..{steps}")
+    return with_drops(wanted, steps, milestones)

@@ -1,0 +1,73 @@
+"""Transfer along pretraining: from its results to a report."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from raytransfer.analysis import base_curves, drop_effects, stage_curves, stage_peaks
+from raytransfer.experiments.checkpoints.cells import StageCell, drops
+from raytransfer.experiments.checkpoints.config import StageConfig
+from raytransfer.experiments.checkpoints.figures import stages_figure
+from raytransfer.experiments.checkpoints.plan import milestones_of
+from raytransfer.experiments.checkpoints.tables import drops_table, peaks_table
+from raytransfer.report import Report
+from raytransfer.report.rows import places_of
+from raytransfer.store import Store, read_table
+from raytransfer.sweep.plan import Plan
+
+_PLACE = ["treatment", "schedule", "target", "base", "n_layers", "seed", "step"]
+
+
+def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) -> Report:
+    """Analyse what has finished."""
+    outcomes, bases = _outcomes(plan.cells, store), _bases(plan.cells, store)
+    if outcomes.empty:
+        return Report(notes=["No transfer of this sweep has finished."])
+    steps = config.base_steps or config.recipe.steps
+    dropped = pd.DataFrame(
+        [{"schedule": "step", "step": step} for step in drops(steps, milestones_of(config))],
+        columns=["schedule", "step"],
+    )
+    found = {
+        "outcomes": outcomes,
+        "bases": bases,
+        "curves": stage_curves(outcomes),
+        "base_curves": base_curves(bases),
+        "peaks": stage_peaks(outcomes),
+        "drop_effects": drop_effects(outcomes, dropped),
+    }
+    figure = stages_figure(found["curves"], found["base_curves"], found["peaks"], dropped, title=_title(plan, config))
+    return Report(
+        frames={name: table for name, table in found.items() if not table.empty},
+        main=("outcomes", "Every transfer of the sweep, one row each (bases.parquet: the bases' own accuracy)"),
+        tables=[
+            peaks_table(found["peaks"]),
+            *([] if found["drop_effects"].empty else [drops_table(found["drop_effects"])]),
+        ],
+        figures={"stages": figure},
+    )
+
+
+def _outcomes(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
+    """One row a finished transfer: its place and its accuracy."""
+    places = places_of(cells, _PLACE)
+    placed = places[places["treatment"].isin(["AnB", "AnB+"])].astype({"n_layers": "int64", "step": "int64"})
+    return placed.rename(columns={"step": "pretrain_step"}).merge(read_table(store, "trials")[["id", "top1"]], on="id")
+
+
+def _bases(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
+    """One row a base and step: its own accuracy on its own task, on training and on test images."""
+    places = places_of(cells, _PLACE)
+    along = places["n_layers"].isna() & places["step"].notna()  # not what the option probes asks for beside it
+    placed = places[(places["treatment"] == "probe generalisation") & along]
+    seen = read_table(store, "readings").pivot_table(index="id", columns="quantity", values="value", observed=True)
+    seen = seen.reindex(columns=["test top1", "train top1"]).reset_index()
+    seen = seen.rename(columns={"test top1": "top1", "train top1": "train_top1"})
+    columns = ["schedule", "target", "base", "seed", "step"]
+    found = placed.astype({"step": "int64"}).merge(seen, on="id")
+    return found[[*columns, "top1", "train_top1"]].drop_duplicates(ignore_index=True)
+
+
+def _title(plan: Plan[StageCell, None], config: StageConfig) -> str:
+    pairs = len({(cell.target, cell.base) for cell in plan.cells})
+    return f"{config.network} on {plan.data}: {pairs} pairs x {config.seeds} seeds"

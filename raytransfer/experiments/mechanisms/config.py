@@ -1,0 +1,16 @@
+"""What a sweep of fine-tuned against scratch networks can be asked for."""
+
+from dataclasses import dataclass
+
+from raytransfer.config.shared import PairsConfig, TrainingConfig
+
+
+@dataclass
+class WhyConfig(PairsConfig, TrainingConfig):
+    """Fine-tuned networks against networks trained from scratch, looked at with probes.
+
+    Attributes:
+        distance: Distance between tasks, of pixels or classes, that says how similar a base is to its target.
+    """
+
+    distance: str = "OTDD"

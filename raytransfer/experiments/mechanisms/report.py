@@ -1,0 +1,95 @@
+"""Fine-tuned against scratch networks: from their results to a report."""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from raytransfer.analysis import comparisons, nearness, verdicts
+from raytransfer.experiments.mechanisms.cells import WhyCell
+from raytransfer.experiments.mechanisms.config import WhyConfig
+from raytransfer.experiments.mechanisms.figures import comparisons_figure, gradients_figure, training_figure
+from raytransfer.experiments.mechanisms.landscapes import landscape_figure, paths_figure
+from raytransfer.experiments.mechanisms.tables import (
+    comparisons_table,
+    nearness_table,
+    verdicts_markdown,
+    verdicts_table,
+)
+from raytransfer.networks import architecture
+from raytransfer.report import Report
+from raytransfer.report.rows import places_of, probe_readings
+from raytransfer.specs.treatments import ANB_PLUS, BASE_B
+from raytransfer.store import Store, read_table
+from raytransfer.sweep.plan import Plan
+
+_PLACE = ["treatment", "target", "base", "n_layers", "seed"]
+
+
+def make_report(plan: Plan[WhyCell, None], store: Store, config: WhyConfig) -> Report:
+    """Analyse what has finished."""
+    readings = _readings(plan.cells, store)
+    if readings.empty:
+        return Report(notes=["No probe of this sweep has finished."])
+    stages = [stage.name for stage in architecture(config.network).stages]
+    distances = _distances(plan.cells, store)
+    compared, near = comparisons(readings, stages), nearness(readings, distances)
+    found = {
+        "probe_readings": readings,
+        "distances": distances,
+        "comparisons": compared,
+        "nearness": near,
+        "verdicts": verdicts(compared, near),
+    }
+    return Report(
+        frames={name: table for name, table in found.items() if not table.empty},
+        main=("probe_readings", "Every reading of every probe, one row each"),
+        tables=[
+            comparisons_table(compared),
+            *([] if near.empty else [nearness_table(near)]),
+            verdicts_table(found["verdicts"]),
+        ],
+        figures=_figures(readings, compared, stages, _title(plan, config)),
+        texts={"verdicts.md": verdicts_markdown(compared, near)},
+    )
+
+
+def _readings(cells: Sequence[WhyCell], store: Store) -> pd.DataFrame:
+    """One row a reading: the place of the network that was looked at, the look, and the reading."""
+    networks = [cell for cell in cells if cell.treatment in (BASE_B.name, ANB_PLUS.name)]
+    places = places_of(networks, _PLACE).astype({"n_layers": "Int64"}).rename(columns={"id": "trained_id"})
+    return places.merge(probe_readings(cells, store), on="trained_id")
+
+
+def _distances(cells: Sequence[WhyCell], store: Store) -> pd.DataFrame:
+    """One row a pair and seed: how far the base's task is from the target's."""
+    places = places_of([cell for cell in cells if cell.treatment == "distance"], ["target", "base", "seed"])
+    return places.merge(read_table(store, "distances")[["id", "value"]], on="id").drop(columns="id")
+
+
+def _figures(readings: pd.DataFrame, compared: pd.DataFrame, stages: Sequence[str], title: str) -> dict[str, Figure]:
+    """Every picture of the report by name, of what there is to draw."""
+    drawings: list[tuple[str, set[str], Callable[[], Figure]]] = [
+        (
+            "training",
+            {"generalisation", "deviation", "flatness", "loss-variation"},
+            lambda: training_figure(readings, title=title),
+        ),
+        (
+            "gradients",
+            {"gradient-scale", "gradient-components"},
+            lambda: gradients_figure(readings, stages, title=title),
+        ),
+        ("landscapes", {"landscape", "initial-landscape"}, lambda: landscape_figure(readings, title=title)),
+        ("paths", {"path", "CKA"}, lambda: paths_figure(readings, stages, title=title)),
+    ]
+    there = set(readings["probe"])
+    figures = {name: draw() for name, probes, draw in drawings if probes & there}
+    if not compared.empty:
+        figures["comparisons"] = comparisons_figure(compared, title=title)
+    return figures
+
+
+def _title(plan: Plan[WhyCell, None], config: WhyConfig) -> str:
+    units = len({(cell.target, cell.seed) for cell in plan.cells})
+    return f"{config.network} on {plan.data}, {config.recipe.steps} steps: {units} units of target and seed"

@@ -1,0 +1,52 @@
+"""What the grid can be asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from raytransfer.config.rules import AT_LEAST_ONE, Effect, Rule
+from raytransfer.config.shared import TrainingConfig
+from raytransfer.specs.treatments import BASE_A, TREATMENTS
+
+DIRECTIONS = ("A->B", "B->A")
+
+_OF_THE_GRID = {name: treatment for name, treatment in TREATMENTS.items() if treatment is not BASE_A}
+
+
+@dataclass
+class GridConfig(TrainingConfig):
+    """The grid of Yosinski et al. 2014.
+
+    Attributes:
+        halves: Ways to halve the classes, a list of: random, the name of a fixed pair such as animals/vehicles, or
+            lists of classes as {A: [...], B: [...]}.
+        splits: Random halvings (of halves=random).
+        directions: A->B, B->A or both.
+        treatments: Treatments to run, a list.
+        fixed_treatments: Treatments on halves other than random, a list; null for the same.
+    """
+
+    RULES: ClassVar[dict[str, Rule]] = {"splits": AT_LEAST_ONE}
+    CHOICES: ClassVar[dict[str, Sequence[str]]] = {
+        "treatments": tuple(_OF_THE_GRID),
+        "fixed_treatments": tuple(_OF_THE_GRID),
+        "directions": DIRECTIONS,
+    }
+    EFFECTS: ClassVar[dict[str, Effect]] = {
+        "splits": (lambda c: "random" in c.halves, "halves that are random"),
+        "fixed_treatments": (lambda c: any(h != "random" for h in c.halves), "halves other than random"),
+    }
+    FOLLOWERS: ClassVar[dict[str, dict[str, Any]]] = {"treatments": {"fixed_treatments": None}}
+
+    halves: Any = field(default_factory=lambda: ["random"])
+    splits: int = 2
+    directions: list[str] = field(default_factory=lambda: list(DIRECTIONS))
+    treatments: list[str] = field(
+        default_factory=lambda: [name for name, treatment in _OF_THE_GRID.items() if not treatment.preserved]
+    )
+    fixed_treatments: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        """One way to halve needs no list."""
+        if not isinstance(self.halves, list):
+            self.halves = [self.halves]

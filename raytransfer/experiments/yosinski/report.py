@@ -1,0 +1,70 @@
+"""The grid of Yosinski et al. 2014: from its results to a report."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import pyarrow as pa
+
+from raytransfer.analysis import boosts, readings, treatment_means
+from raytransfer.experiments.yosinski.cells import Cell
+from raytransfer.experiments.yosinski.config import GridConfig
+from raytransfer.experiments.yosinski.figures import lines_figure, points_figure
+from raytransfer.experiments.yosinski.tables import boosts_table, means_table, readings_table
+from raytransfer.report import Report
+from raytransfer.report.rows import places_of
+from raytransfer.store import Store, read_table
+from raytransfer.store.schema import CELLS, arrow_schema
+from raytransfer.sweep.plan import Plan
+
+
+def make_report(plan: Plan[Cell, None], store: Store, config: GridConfig) -> Report:
+    """Analyse the finished part of a grid.
+
+    Its frames: ``results``, one row a finished cell (``schema.CELLS`` joined with ``schema.TRIALS``); ``means``,
+    ``readings`` and ``boosts`` are ``raytransfer.analysis``'s of them, the last over all n, n >= 3 and n >= 5, as far
+    as the network has them.
+    """
+    results = results_of(plan.cells, store)
+    if results.empty:
+        return Report(notes=["No trial of this sweep has finished."])
+    means, paired = treatment_means(results), readings(results)
+    copied = sorted({int(n) for n in results["n_layers"] if n > 0})
+    firsts = dict.fromkeys(min((n for n in copied if n >= least), default=0) for least in (1, 3, 5))
+    averaged = boosts(results, [(first, copied[-1]) for first in firsts if first])
+    amount = f"{config.train_per_class} training images a class" if config.train_per_class else "all training images"
+    title = f"{config.network} on {plan.data}, {amount}, {config.recipe.steps} steps"
+    subtitle = _sample(results)
+    return Report(
+        frames={"results": results, "means": means, "readings": paired, "boosts": averaged},
+        main=("results", "Every trial of the sweep, one row each"),
+        tables=[
+            means_table(means),
+            readings_table(paired),
+            *([] if averaged.empty else [boosts_table(averaged)]),
+        ],
+        figures={
+            "points": points_figure(results, title=title, subtitle=subtitle),
+            "lines": lines_figure(means, title=title, subtitle=subtitle),
+        },
+    )
+
+
+def results_of(cells: Sequence[Cell], store: Store) -> pd.DataFrame:
+    """The finished cells of a grid, each with its trial's row; one trial may fill several cells."""
+    rows = places_of(cells, ["treatment", "halves", "split", "direction"])
+    places = pa.Table.from_pandas(rows[[column.name for column in CELLS]], arrow_schema(CELLS), preserve_index=False)
+    joined: pd.DataFrame = places.to_pandas().merge(
+        read_table(store, "trials"), on="id", how="inner", validate="many_to_one"
+    )
+    return joined
+
+
+def _sample(results: pd.DataFrame) -> str:
+    """Sample sizes, for under the title."""
+    parts = []
+    for halves, rows in results.groupby("halves", sort=False):
+        splits, directions, seeds = (rows[column].nunique() for column in ("split", "direction", "seed"))
+        units = len(rows[["split", "direction", "seed"]].drop_duplicates())
+        counted = f"{splits} splits x " if halves == "random" else ""
+        parts.append(f"{halves}: {units} units = {counted}{directions} directions x {seeds} seeds")
+    return "; ".join(parts)

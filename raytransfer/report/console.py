@@ -1,0 +1,42 @@
+"""A report on the console."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from raytransfer.report import Report
+from raytransfer.store import Store
+
+
+def show(console: Console, report: Report, store: Store, files: Mapping[str, str]) -> None:
+    """Print a report, and where its files lie.
+
+    Args:
+        console: Where to.
+        report: The report.
+        store: Where its files are.
+        files: The place of each by its name.
+    """
+    if report.tables:
+        console.print()
+    for table in report.tables:
+        console.print(table)
+    pictures = [place for file, place in files.items() if file.endswith(".png")]
+    if pictures:
+        console.print("Pictures:" if len(pictures) > 1 else "Picture:", *pictures, soft_wrap=True)
+    for file in report.texts:
+        console.print(f"{file}: {files[file]}", soft_wrap=True)
+    for note in report.notes:
+        console.print(note, soft_wrap=True)
+    name, meaning = report.main
+    if name:
+        console.print(f"{meaning}, in pandas:")
+        console.print(_how_to_read(store, name, files[f"{name}.parquet"]), soft_wrap=True)
+
+
+def _how_to_read(store: Store, variable: str, place: str) -> str:
+    """Lines of Python that read a table into pandas."""
+    if store.is_local:
+        return f"  import pandas as pd\n  {variable} = pd.read_parquet({place!r})"
+    # pandas would ask for more packages, pyarrow understands the URI
+    return f"  import pyarrow.parquet as pq\n  {variable} = pq.read_table({place!r}).to_pandas()"

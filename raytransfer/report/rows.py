@@ -1,0 +1,35 @@
+"""From a sweep's places and a store's tables to the rows that reports are made of."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import pandas as pd
+
+from raytransfer.specs import TrialSpec
+from raytransfer.specs.dependencies import as_probe
+from raytransfer.store import Store, read_table
+
+
+class Placed(Protocol):
+    """A trial that has a place in a sweep."""
+
+    @property
+    def spec(self) -> TrialSpec:
+        """The trial."""
+
+
+def places_of(cells: Sequence[Placed], columns: Sequence[str]) -> pd.DataFrame:
+    """One row a cell: these of its fields, with its trial's identity for the trial."""
+    fields = {name: [getattr(cell, name) for cell in cells] for name in columns}
+    return pd.DataFrame(fields | {"id": [cell.spec.id for cell in cells]})
+
+
+def probe_readings(cells: Iterable[Placed], store: Store) -> pd.DataFrame:
+    """One row a reading of every finished probe of a sweep: which probe, of which network and step, and the reading."""
+    probed = {cell.spec.id for cell in cells if as_probe(cell.spec) is not None}
+    columns = ["id", "probe", "trained_id", "step", "against"]
+    probes = read_table(store, "probes")[columns] if probed else pd.DataFrame(columns=columns)
+    if probes.empty:
+        return probes.assign(**dict.fromkeys(("quantity", "stage", "index", "x", "y", "value")))
+    readings = probes[probes["id"].isin(probed)].merge(read_table(store, "readings"), on="id")
+    return readings.astype({"index": "Int64"})

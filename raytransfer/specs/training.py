@@ -1,0 +1,273 @@
+"""What is trained, how, and from which weights: networks, recipes, bases and transfers."""
+
+import functools
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from raytransfer.errors import UserError
+from raytransfer.specs.identity import NAME, identity
+from raytransfer.specs.task import TaskSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """A network of the zoo and how its weights start.
+
+    Attributes:
+        name: Key of ``raytransfer.networks.zoo.ZOO``.
+        init: ``network`` for the network's own initialisation, ``kaiming`` (normal, fan-in, ReLU gain) or ``gaussian``
+            (standard deviation 0.01) for all its weights; the biases are zero in the latter two.
+    """
+
+    name: str
+    init: Literal["network", "kaiming", "gaussian"] = "network"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one network is trained: SGD with momentum on the cross-entropy.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Images a step; a task with fewer training images takes all of them each step.
+        learning_rate: Peak learning rate.
+        momentum: Momentum of SGD (not Nesterov's).
+        weight_decay: Coefficient of the L2 penalty.
+        schedule: ``constant``, ``step`` (times ``gamma`` at each milestone) or ``cosine`` (to zero).
+        milestones: Where the step schedule drops, as fractions of ``steps``.
+        gamma: Factor of each drop of the step schedule.
+        warmup_steps: Steps over which the learning rate first rises linearly.
+        bias_lr_multiplier: Learning rate of biases relative to that of weights (2 in the 2014 recipe).
+        bias_decay_multiplier: Weight decay of biases relative to that of weights (0 in the 2014 recipe).
+        mirror: Whether each training image is mirrored with probability one half.
+        pad_px: Zero padding on every side before a training image is cropped.
+        crop_px: Side of the random training crop and the central test crop; None for the image's own side.
+        normalization: ``standard`` (zero mean and unit variance per channel of the data set's training images) or
+            ``mean`` (only the mean is subtracted, pixels stay on 0..255, as in the 2014 recipe).
+        precision: ``fp32``, or ``bf16`` for autocast to bfloat16.
+        channels_last: Whether images and weights lie in channels-last memory.
+        evaluations: Evaluations on the test images, evenly spaced, the last after the last step.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["constant", "step", "cosine"] = "cosine"
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    warmup_steps: int = 0
+    bias_lr_multiplier: float = 1.0
+    bias_decay_multiplier: float = 1.0
+    mirror: bool = False
+    pad_px: int = 0
+    crop_px: int | None = None
+    normalization: Literal["standard", "mean"] = "standard"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+    evaluations: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surgery:
+    """What becomes of the layers of a network that is made from weights. The layers above the copied ones start anew.
+
+    Attributes:
+        n_layers: The cut n: layers 1..n, counted from the input, are copied, or stay random where there are no weights
+            to copy.
+        frozen: Whether layers 1..n stay as they are, or train with the rest.
+        preserved: How many layers above n are copied, too, and train: "preserve k" in the code of Yosinski et al. 2014.
+    """
+
+    n_layers: int
+    frozen: bool
+    preserved: int = 0
+
+    @property
+    def copied(self) -> int:
+        """How many layers are copied."""
+        return self.n_layers + self.preserved
+
+    @property
+    def frozen_layers(self) -> int:
+        """How many layers, from the input on, stay as they are."""
+        return self.n_layers if self.frozen else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSpec:
+    """A base network: all layers start at random and train on one task.
+
+    Attributes:
+        task: What it is trained on.
+        network: The network.
+        recipe: How it is trained.
+        seed: Seed of the weights, the batches and the augmentation.
+    """
+
+    kind: ClassVar[str] = "pretrain"
+
+    task: TaskSpec
+    network: NetworkSpec
+    recipe: Recipe
+    seed: int
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Identity of the training, from its content."""
+        return identity(self)
+
+    @property
+    def frozen_layers(self) -> int:
+        """How many layers, from the input on, stay as they are: none."""
+        return 0
+
+    @property
+    def weights(self) -> "Trained":
+        """What it leaves when it has finished."""
+        return Trained(training=self, step=self.recipe.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Weights that a training leaves at one of its steps.
+
+    Attributes:
+        training: The training.
+        step: The step of its checkpoint, 0..recipe.steps.
+    """
+
+    kind: ClassVar[str] = "trained"
+
+    training: "TrainingSpec"
+    step: int
+
+    @property
+    def source_id(self) -> str:
+        """Identity of the training."""
+        return self.training.id
+
+    @property
+    def place(self) -> str:
+        """The file of a store that holds them."""
+        return f"checkpoints/{self.training.id}/{self.step}.safetensors"
+
+    @property
+    def label(self) -> str:
+        """What tables call the task that the weights come from."""
+        return self.training.task.label
+
+    @property
+    def network(self) -> NetworkSpec:
+        """The network that they are of."""
+        return self.training.network
+
+    @property
+    def recipe(self) -> Recipe:
+        """How images are made for it."""
+        return self.training.recipe
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of its head."""
+        return self.training.task.label_count
+
+    @property
+    def frozen_layers(self) -> int:
+        """How many layers, from the input on, did not train."""
+        return self.training.frozen_layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """Weights that were made elsewhere, and lie in the store under the hash of their content.
+
+    Attributes:
+        digest: Hash of the tensors, with their names.
+        network: The network that they are of.
+        outputs: Outputs of its head.
+        normalization: How its images are normalised, as in ``Recipe``.
+        crop_px: Side of the central square that it sees of an image; None for the whole image.
+        label: What tables call them.
+    """
+
+    kind: ClassVar[str] = "imported"
+
+    digest: str
+    network: NetworkSpec
+    outputs: int
+    normalization: Literal["standard", "mean"] = "standard"
+    crop_px: int | None = None
+    label: str = field(default="imported", metadata=NAME)
+
+    @property
+    def source_id(self) -> str:
+        """The digest."""
+        return self.digest
+
+    @property
+    def place(self) -> str:
+        """The file of a store that holds them."""
+        return f"imported/{self.digest}.safetensors"
+
+    @property
+    def step(self) -> None:
+        """None: nothing is known of their training."""
+
+    @property
+    def frozen_layers(self) -> int:
+        """How many layers, from the input on, did not train: none."""
+        return 0
+
+    @property
+    def recipe(self) -> Recipe:
+        """How images are made for it: a recipe that trains nothing."""
+        return Recipe(steps=1, batch_size=1, learning_rate=1.0, normalization=self.normalization, crop_px=self.crop_px)
+
+
+Weights = Trained | Imported
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferSpec:
+    """A network whose first layers are copied from other weights and whose others start anew.
+
+    Attributes:
+        weights: What is copied; None for the control whose first layers stay random (RnB).
+        surgery: Which layers are copied, and which of them train.
+        task: The target task.
+        network: The network, that of the weights where there are some.
+        recipe: How the target is trained.
+        seed: Seed of the fresh weights, the batches and the augmentation.
+    """
+
+    kind: ClassVar[str] = "transfer"
+
+    weights: Weights | None
+    surgery: Surgery
+    task: TaskSpec
+    network: NetworkSpec
+    recipe: Recipe
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and self.weights.network != self.network:
+            raise UserError(
+                f"a transfer copies {self.weights.network} into {self.network}: both must be the same network"
+            )
+        if self.weights is None and (not self.surgery.frozen or self.surgery.preserved):
+            raise UserError("a transfer without weights is the frozen random control: fine-tuned, it would be a base")
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Identity of the training, from its content."""
+        return identity(self)
+
+    @property
+    def frozen_layers(self) -> int:
+        """How many layers, from the input on, stay as they are."""
+        return self.surgery.frozen_layers
+
+
+TrainingSpec = PretrainSpec | TransferSpec

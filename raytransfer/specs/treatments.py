@@ -1,0 +1,161 @@
+"""The treatments of Yosinski et al. 2014 and their controls: every one a value, and one table of them.
+
+A treatment says where a network's layers come from, which of them train, and how tables and figures show it. No other
+module types its name: what needs a certain treatment imports it from here, what shows treatments shows those there are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from raytransfer.specs.training import PretrainSpec, Surgery, TransferSpec, Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Treatment:
+    """One way to make a network for the target task B.
+
+    Attributes:
+        name: As in the papers. B is the target, A the other task, R random; the number n of layers is left open.
+        meaning: One line for people.
+        source: Whose weights the layers 1..n come from: the ``target``'s own base (B), the ``other`` task's (A), or
+            ``random`` ones; None where nothing is copied.
+        frozen: Whether layers 1..n stay as they are.
+        preserved: How many layers above n are copied too, and train.
+        steps: How many times the recipe's steps it trains for.
+        color: Its colour in figures: blue on the target's own layers, red on another task's, pale when fine-tuned, as
+            in the paper.
+        marker: Its marker in figures, as Matplotlib names them.
+    """
+
+    name: str
+    meaning: str
+    source: Literal["target", "other", "random"] | None = None
+    frozen: bool = False
+    preserved: int = 0
+    steps: int = 1
+    color: str
+    marker: str
+
+    @property
+    def copies(self) -> bool:
+        """Whether it has a cut n; else one run of it stands against those of every n."""
+        return self.source is not None
+
+    def transfers(self, weights: Weights | None, target: PretrainSpec, n_layers: Sequence[int]) -> list[TransferSpec]:
+        """The transfers of some weights at every n, trained as the target's own base is.
+
+        Args:
+            weights: What is copied; None for layers left random.
+            target: The target's own base: gives task, network, recipe and seed.
+            n_layers: The cuts.
+        """
+        return [
+            TransferSpec(
+                weights=weights,
+                surgery=Surgery(n_layers=n, frozen=self.frozen, preserved=self.preserved),
+                task=target.task,
+                network=target.network,
+                recipe=target.recipe,
+                seed=target.seed,
+            )
+            for n in n_layers
+        ]
+
+    def base(self, target: PretrainSpec) -> PretrainSpec:
+        """The training of a treatment that copies nothing: the target's own base, its schedule stretched."""
+        recipe = target.recipe
+        stretched = replace(recipe, steps=self.steps * recipe.steps, warmup_steps=self.steps * recipe.warmup_steps)
+        return replace(target, recipe=stretched)
+
+
+BASE_B = Treatment(name="baseB", meaning="trained on B from random weights", color="#000000", marker="o")
+BASE_B_2X = Treatment(
+    name="baseB-2x",
+    meaning="baseB for twice the steps: as many as the base and the fine-tuning of AnB+ together",
+    steps=2,
+    color="#7a7a7a",
+    marker="D",
+)
+BNB = Treatment(
+    name="BnB",
+    meaning="layers 1..n from baseB, frozen (selffer)",
+    source="target",
+    frozen=True,
+    color="#1f5fbf",
+    marker="s",
+)
+BNB_PLUS = Treatment(
+    name="BnB+", meaning="layers 1..n from baseB, fine-tuned", source="target", color="#6fb7ea", marker="P"
+)
+ANB = Treatment(
+    name="AnB",
+    meaning="layers 1..n from baseA, frozen (transfer)",
+    source="other",
+    frozen=True,
+    color="#b2182b",
+    marker="v",
+)
+ANB_PLUS = Treatment(
+    name="AnB+", meaning="layers 1..n from baseA, fine-tuned", source="other", color="#f4866a", marker="^"
+)
+RNB = Treatment(
+    name="RnB", meaning="layers 1..n random, frozen", source="random", frozen=True, color="#8a7a2f", marker="X"
+)
+BASE_A = Treatment(name="baseA", meaning="trained on A, for what copies from it", color="#b8b8b8", marker="h")
+
+TREATMENTS: dict[str, Treatment] = {
+    treatment.name: treatment
+    for treatment in (
+        BASE_B,
+        BASE_B_2X,
+        BNB,
+        BNB_PLUS,
+        ANB,
+        ANB_PLUS,
+        RNB,
+        BASE_A,
+        Treatment(
+            name="BnB-preserve1",
+            meaning="BnB, and layer n+1 starts from baseB, too, and trains (2014's code, unpublished)",
+            source="target",
+            frozen=True,
+            preserved=1,
+            color="#0b2f66",
+            marker="<",
+        ),
+        Treatment(
+            name="AnB-preserve1",
+            meaning="AnB, and layer n+1 starts from baseA, too, and trains (2014's code, unpublished)",
+            source="other",
+            frozen=True,
+            preserved=1,
+            color="#5c0a15",
+            marker=">",
+        ),
+        Treatment(
+            name="BnB-preserve2",
+            meaning="the same with layers n+1 and n+2 from baseB",
+            source="target",
+            frozen=True,
+            preserved=2,
+            color="#3b6f8f",
+            marker="p",
+        ),
+        Treatment(
+            name="AnB-preserve2",
+            meaning="the same with layers n+1 and n+2 from baseA",
+            source="other",
+            frozen=True,
+            preserved=2,
+            color="#8f3b5c",
+            marker="*",
+        ),
+    )
+}
+"""Every treatment by its name, in the order of tables and legends."""
+
+
+def treatment_rank(name: str) -> tuple[int, str]:
+    """Sorting key of names: the order of the table, what is not in it last, by name."""
+    return (list(TREATMENTS).index(name) if name in TREATMENTS else len(TREATMENTS), name)
