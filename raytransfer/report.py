@@ -36,7 +36,7 @@ class Report:
         results: One row a finished cell of the grid: ``schema.CELLS`` joined with ``schema.TRIALS``.
         means: ``analysis.treatment_means`` of them.
         readings: ``analysis.readings`` of them.
-        boosts: ``analysis.boosts`` of them, over all n, n >= 3 and n >= 5, as far as the network has them.
+        boosts: ``analysis.boosts`` of them, over all n that were run, those >= 3 and those >= 5.
         files: Name to place of each file written.
     """
 

@@ -27,7 +27,7 @@ def dial_means(
     """Average outcomes at every level of every dial.
 
     The mean is over (target, seed). Its 95% interval is of Student's t: over seeds for one target; over targets, whose
-    seeds are not independent, for several (``intervals.clustered_t``).
+    seeds are not independent, for several (``intervals.clustered_t``). So it takes 3 seeds of one target, or 3 targets.
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
@@ -36,7 +36,7 @@ def dial_means(
 
     Returns:
         A row for each kind, dial, outcome, n_layers and level with a value: dial, kind, outcome, n_layers, level, mean,
-        low, high (fractions; NaN ends where there is one unit) and units.
+        low, high (fractions; NaN ends where there is no interval) and units.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -81,7 +81,7 @@ def grid_effects(
 
     Returns:
         A row for each outcome, n_layers and turned dial (``input``, ``label``) that was run: outcome, n_layers, turned,
-        mean, low, high (differences of fractions; NaN ends where there is one unit) and units.
+        mean, low, high (differences of fractions; NaN ends where there is no interval) and units.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -113,9 +113,9 @@ def monotonicity(measures: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each measure, dial and n_layers: measure, kind, dial, dial_kind, n_layers (missing where the measure
-        has none), estimate (−1..1; NaN where every curve is constant), low, high (NaN for fewer than 2 curves), curves
-        (that have a ρ), constant (that do not), levels and share_right_way (of the curves with a ρ, those with ρ > 0
-        for a distance and ρ < 0 for a score; NaN without any).
+        has none), estimate (−1..1; NaN where every curve is constant), low, high (NaN under 3 curves, or if all ρ are
+        equal), curves (that have a ρ), constant (that do not), levels and share_right_way (of the curves with a ρ,
+        those with ρ > 0 for a distance and ρ < 0 for a score; NaN without any).
 
     Raises:
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
@@ -163,8 +163,8 @@ def _monotonicity(values: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
                 "dial_kind": dial_kind,
                 "n_layers": n_layers,
                 "estimate": interval.estimate,
-                "low": max(interval.low, -1.0) if len(rhos) > 1 else math.nan,
-                "high": min(interval.high, 1.0) if len(rhos) > 1 else math.nan,
+                "low": float(np.clip(interval.low, -1.0, 1.0)),
+                "high": float(np.clip(interval.high, -1.0, 1.0)),
                 "curves": len(rhos),
                 "constant": len(all_rhos) - len(rhos),
                 "levels": group["level"].nunique(),

@@ -36,7 +36,7 @@ def profiles(
     Returns:
         A row for each treatment, base, n_layers, probe, against, step, stage, index, x and y with a value (those
         missing where they are missing in the readings; stage too, after averaging over them; step too, for the last):
-        quantity, these, mean, low, high (in the quantity's unit; NaN ends for one unit), units, and scale
+        quantity, these, mean, low, high (in the quantity's unit; NaN ends under 3 units), units, and scale
         (``geometric`` or ``arithmetic``). Scratch comes first.
 
     Raises:

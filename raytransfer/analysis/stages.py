@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import refuse_repeats, require
-from raytransfer.analysis.intervals import Interval, student_t
+from raytransfer.analysis.intervals import MIN_UNITS, TOO_FEW, Interval, student_t
 
 Floats = NDArray[np.float64]
 
@@ -55,7 +55,7 @@ def base_curves(bases: pd.DataFrame) -> pd.DataFrame:
         bases: A row for each schedule, target, base, seed and step: top1, a fraction.
 
     Returns:
-        A row for each schedule and step: mean, low, high (fractions; NaN ends where there is one base) and units.
+        A row for each schedule and step: mean, low, high (fractions; NaN ends under 3 bases) and units.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -69,14 +69,17 @@ def stage_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 2000) ->
     """Find the checkpoint that transfers best, and say whether transfer rises up to it and declines after it.
 
     Only units with every checkpoint of their curve enter. The peak is the checkpoint with the highest mean, the
-    earliest of equals; its interval is the 95% percentile bootstrap over units, ends on checkpoints.
+    earliest of equals; its interval is the 95% percentile bootstrap over units, ends on checkpoints. There is none
+    where the resamples agree on one checkpoint, as they must where that is the best of every unit.
 
     The best of many noisy points lies above its neighbours even where nothing declines. So rise (peak − first
     checkpoint) and decline (peak − last) are cross-fitted: each unit is read off at the peak of the mean of the *other*
     units. They may come out below 0. Intervals are 95%, of Student's t over units.
 
     The verdict on "rises, then declines" is ``supported`` where rise_low and decline_low are above 0, ``not supported``
-    where rise_high or decline_high is not, else ``undecided``.
+    where rise_high or decline_high is not, or where every unit is read off at the first checkpoint or every one at the
+    last (rise or decline is then 0 by construction, and has no interval), else ``undecided``; under 3 units it is
+    ``too few units``.
 
     Of 4,000 simulated studies each, of 12 checkpoints with independent noise of 1 point, this share was called
     supported; *uncrossed* is the same rule with every unit read off at the peak of the mean of all:
@@ -99,7 +102,7 @@ def stage_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 2000) ->
     Returns:
         A row for each schedule, treatment and n_layers that has a whole unit: peak_step, low, high (in steps), rise,
         rise_low, rise_high, decline, decline_low, decline_high, decline_naive (of the means, at their own peak; all
-        fractions), units and verdict. With one unit, all but peak_step and decline_naive is NaN or ``undecided``.
+        fractions), units and verdict. Under 3 units there is no interval; of one, no rise or decline either.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -113,13 +116,14 @@ def stage_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 2000) ->
         mean = values.mean(axis=0)
         peak = int(mean.argmax())
         low, high = _peak_interval(values, steps, seed, resamples)
-        rise, decline = _crossed(values)
+        rise, decline, at_an_end = _crossed(values)
         rows.append(
             dict(zip(_CURVE, key, strict=True))
             | {"peak_step": steps[peak], "low": low, "high": high}
             | {"rise": rise.estimate, "rise_low": rise.low, "rise_high": rise.high}
             | {"decline": decline.estimate, "decline_low": decline.low, "decline_high": decline.high}
-            | {"decline_naive": mean[peak] - mean[-1], "units": len(whole), "verdict": _verdict(rise, decline)}
+            | {"decline_naive": mean[peak] - mean[-1], "units": len(whole)}
+            | {"verdict": _verdict(rise, decline, at_an_end) if len(whole) >= MIN_UNITS else TOO_FEW}
         )
     return pd.DataFrame(rows, columns=_PEAKS_COLUMNS)
 
@@ -137,8 +141,8 @@ def drop_effects(outcomes: pd.DataFrame, drops: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each schedule, treatment, n_layers and drop that a unit has all four values of: drop_step,
-        before_step, after_step, estimate, low, high (fractions; NaN ends where there is one unit) and units. Empty
-        without a constant arm.
+        before_step, after_step, estimate, low, high (fractions; NaN ends under 3 units) and units. Empty without a
+        constant arm.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -187,25 +191,28 @@ def _curves(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFr
 
 def _peak_interval(values: Floats, steps: NDArray[Any], seed: int, resamples: int) -> tuple[float, float]:
     units = len(values)
-    if units < 2:
+    if units < MIN_UNITS:
         return math.nan, math.nan
     counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
     peaks = np.sort(steps[(counts @ values).argmax(axis=1)])
     # Percentiles that are checkpoints themselves: there is nothing between two of them.
-    return float(np.percentile(peaks, 2.5, method="lower")), float(np.percentile(peaks, 97.5, method="higher"))
+    low, high = np.percentile(peaks, 2.5, method="lower"), np.percentile(peaks, 97.5, method="higher")
+    return (float(low), float(high)) if low < high else (math.nan, math.nan)
 
 
-def _crossed(values: Floats) -> tuple[Interval, Interval]:
-    """Rise and decline, each unit read off at the peak of the mean of the others."""
-    if len(values) < 2:
+def _crossed(values: Floats) -> tuple[Interval, Interval, bool]:
+    """Rise and decline, each unit read off at the peak of the others' mean; whether one end is that peak of all."""
+    if len(values) < 2:  # there are no others
         unknown = Interval(estimate=math.nan, low=math.nan, high=math.nan)
-        return unknown, unknown
+        return unknown, unknown, False
     of_others = values.sum(axis=0) - values
-    at_peak = values[np.arange(len(values)), of_others.argmax(axis=1)]
-    return student_t(at_peak - values[:, 0]), student_t(at_peak - values[:, -1])
+    peaks = of_others.argmax(axis=1)
+    at_peak = values[np.arange(len(values)), peaks]
+    at_an_end = bool((peaks == 0).all() or (peaks == values.shape[1] - 1).all())
+    return student_t(at_peak - values[:, 0]), student_t(at_peak - values[:, -1]), at_an_end
 
 
-def _verdict(rise: Interval, decline: Interval) -> str:
+def _verdict(rise: Interval, decline: Interval, at_an_end: bool) -> str:
     if rise.low > 0 and decline.low > 0:
         return "supported"
-    return "not supported" if rise.high <= 0 or decline.high <= 0 else "undecided"
+    return "not supported" if at_an_end or rise.high <= 0 or decline.high <= 0 else "undecided"

@@ -48,7 +48,7 @@ def theory_means(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each width, target and base: kind, dial and level; ratio, gradient_ratio, distance and bound, each
-        with _low and _high (NaN where no seed counts; NaN ends where one does); exceeds (whether the ratio's interval
+        with _low and _high (NaN where no seed counts; NaN ends under 3); exceeds (whether the ratio's interval
         lies above 1: the theorem, distance ≤ bound + o(1), says that this ends as width grows); seeds (that converged)
         and unconverged. Sorted by target, kind, dial, level, base and width.
 

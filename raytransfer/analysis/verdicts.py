@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.checks import require
-from raytransfer.analysis.intervals import student_t
+from raytransfer.analysis.intervals import TOO_FEW, student_t
 from raytransfer.analysis.runs import SCRATCH, Unit, known_readings, runs_of
 from raytransfer.analysis.why import LAST, TESTS, verdict
 
@@ -49,8 +49,8 @@ def nearness(readings: pd.DataFrame, distances: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each test and n_layers with a unit: claim, test, n_layers, estimate, low, high (mean ρ and its t
-        interval, cut off at ±1; NaN ends for one unit), units, bases (the most in a unit), claimed (``above 0``) and
-        verdict (as in ``comparisons``).
+        interval, cut off at ±1; NaN ends under 3 units, or if all ρ are equal), units, bases (the most in a unit),
+        claimed (``above 0``) and verdict (as in ``comparisons``).
 
     Raises:
         ValueError: A column is missing, or two rows are of the same reading.
@@ -73,16 +73,17 @@ def verdicts(comparisons: pd.DataFrame, nearness: pd.DataFrame) -> pd.DataFrame:
 
     A claim is ``supported`` if more than half of its rows support it and none contradicts it; ``not supported`` if
     more than half contradict it and none supports it; ``mixed`` if some support and others contradict it; else
-    ``undecided``. This counts, and is no test of its own: rows of one claim share networks, and among many rows some
-    are decided by chance (at most one in twenty that has no effect, half of these in either direction).
+    ``undecided``, or ``too few units`` if all rows have too few. This counts, and is no test of its own: rows of one
+    claim share networks, and among many rows some are decided by chance (at most one in twenty that has no effect, half
+    of these in either direction).
 
     Args:
         comparisons: Output of ``raytransfer.analysis.comparisons``.
         nearness: Output of ``raytransfer.analysis.nearness``; may be empty.
 
     Returns:
-        A row for each claim with a row: claim, verdict, tests (how many rows), support, contradict, open, and
-        median_ratio (of the estimates that are ratios; NaN where none is).
+        A row for each claim with a row: claim, verdict, tests (how many rows), support, contradict, open (those that
+        do neither, too few units among them), and median_ratio (of the estimates that are ratios; NaN where none is).
     """
     rows: list[dict[str, Any]] = []
     for claim in PRIMARY:
@@ -90,12 +91,13 @@ def verdicts(comparisons: pd.DataFrame, nearness: pd.DataFrame) -> pd.DataFrame:
         found = found[found["claim"] == claim]
         if found.empty:
             continue
-        counts = [int((found["verdict"] == name).sum()) for name in ("supported", "not supported", "undecided")]
+        counts = [int((found["verdict"] == name).sum()) for name in ("supported", "not supported")]
+        counts.append(len(found) - sum(counts))
         ratios = found.loc[found["scale"] == "ratio", "estimate"] if claim != NEARER else found["estimate"].iloc[:0]
         rows.append(
             {
                 "claim": claim,
-                "verdict": _overall(*counts),
+                "verdict": TOO_FEW if (found["verdict"] == TOO_FEW).all() else _overall(*counts),
                 "tests": len(found),
                 **dict(zip(("support", "contradict", "open"), counts, strict=True)),
                 "median_ratio": float(ratios.median()) if len(ratios) else math.nan,
@@ -149,5 +151,5 @@ def _mean_rho(rhos: list[float]) -> dict[str, Any]:
         "high": float(high),
         "units": len(rhos),
         "claimed": "above 0",
-        "verdict": verdict(-float(high), -float(low)),
+        "verdict": verdict(-float(high), -float(low), len(rhos)),
     }

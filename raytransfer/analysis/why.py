@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from raytransfer.analysis.intervals import exponential, student_t
+from raytransfer.analysis.intervals import MIN_UNITS, TOO_FEW, exponential, student_t
 from raytransfer.analysis.runs import SCRATCH, Run, known_readings, runs_of
 
 _START, _ALONG = "at step 0", "along training"
@@ -106,10 +106,11 @@ def comparisons(readings: pd.DataFrame, stages: Sequence[str]) -> pd.DataFrame:
 
     Returns:
         A row for each base, n_layers and test with a unit: base, n_layers, claim, test, estimate, low, high (ratios,
-        or differences in the quantity's unit; NaN ends for one unit), units, scale (``ratio`` or ``difference``),
+        or differences in the quantity's unit; NaN ends under 3 units), units, scale (``ratio`` or ``difference``),
         claimed (``below 1`` or ``below 0``), verdict and extrapolated (units). The verdict is ``supported`` where the
         whole interval lies on the claimed side of no effect, ``not supported`` where it lies on the other side or
-        touches no effect from there, else ``undecided``. No correction is made for the number of tests.
+        touches no effect from there, else ``undecided``; under 3 units it is ``too few units``. No correction is made
+        for the number of tests.
 
     Raises:
         ValueError: A column is missing, or two rows are of the same reading.
@@ -180,7 +181,7 @@ def _comparison(test: ClaimTest, pairs: list[tuple[_Weighted, _Weighted, bool]])
         "units": len(pairs),
         "scale": "ratio" if ratio else "difference",
         "claimed": "below 1" if ratio else "below 0",
-        "verdict": verdict(interval.low, interval.high),
+        "verdict": verdict(interval.low, interval.high, len(pairs)),
         "extrapolated": sum(early for *_, early in pairs),
     }
 
@@ -189,11 +190,14 @@ def _total(side: _Weighted, ratio: bool) -> float:
     return sum(weight * (math.log(value) if ratio else value) for weight, value in side)
 
 
-def verdict(low: float, high: float) -> str:
-    """Judge the claim that a number is below 0 by its interval: supported, not supported or undecided.
+def verdict(low: float, high: float, units: int) -> str:
+    """Judge the claim that a number is below 0 by its interval: supported, not supported, undecided or too few units.
 
     Args:
         low: Lower end; NaN where there is none, which leaves the claim undecided.
         high: Upper end, likewise.
+        units: How many it rests on; under ``intervals.MIN_UNITS`` there is no verdict.
     """
+    if units < MIN_UNITS:
+        return TOO_FEW
     return "supported" if high < 0 else "not supported" if low >= 0 else "undecided"

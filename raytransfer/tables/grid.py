@@ -13,14 +13,16 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from raytransfer.tables._words import NO_INTERVAL, counted
+
 _TREATMENTS = ("baseB", "baseB-2x", "BnB", "BnB+", "AnB", "AnB+", "RnB")
 _READINGS = {  # and what a sweep must hold for them
     "co-adaptation drop": "baseB and BnB",
     "specificity drop": "BnB and AnB",
     "recovery": "BnB and BnB+",
     "generalisation boost": "baseB and AnB+",
-    "distance effect": "baseB and AnB on random and on dissimilar halves",
-    "value of distant features": "AnB and RnB on dissimilar halves",
+    "distance effect": "baseB and AnB on random halves and on a named pair of dissimilar ones",
+    "value of distant features": "AnB and RnB on a named pair of dissimilar halves",
 }
 _CONTROLS = {
     "boost over twice the steps": "AnB+ and baseB-2x",
@@ -32,7 +34,7 @@ def means_table(means: pd.DataFrame) -> Group:
     """Tabulate mean top-1 accuracies in percent: a table for each kind of halves, with a row for each n.
 
     Columns are treatments; bases stand at n = 0, and treatments that the paper does not have are left out. A cell is
-    the mean ± half its 95% interval, or the mean alone where there is one unit. Titles say how many units a cell has.
+    the mean ± half its 95% interval, or the mean alone where there is none. Titles say how many units a cell has.
 
     Args:
         means: Output of ``raytransfer.analysis.treatment_means`` on accuracies.
@@ -43,11 +45,11 @@ def means_table(means: pd.DataFrame) -> Group:
             (str(treatment), int(n)): f"{100 * mean:.1f}{_spread(mean, high)}"
             for treatment, n, mean, high in _records(rows, ["treatment", "n_layers", "mean", "high"])
         }
-        title = f"Top-1 accuracy on the target, %. Halves: {halves}, {_count(rows['units'])}"
+        title = f"Top-1 accuracy on the target, %. Halves: {halves}, {counted(rows['units'])}"
         parts += [Text(title, style="bold"), _table(_TREATMENTS, cells)]
     note = (
         "n = 0: bases. ±: half of the 95% interval, Student t over units; it contains the spread between targets, "
-        "which paired readings are free of. Units of one split share its classes.\n"
+        f"which paired readings are free of. Units of one split share its classes. {NO_INTERVAL}\n"
     )
     return Group(*parts, Text(note, style="dim"))
 
@@ -56,8 +58,8 @@ def readings_table(readings: pd.DataFrame) -> Group:
     """Tabulate the readings in percentage points: a table for each kind of halves, with a row for each n.
 
     The control readings follow in tables of their own. A cell is the estimate and its 95% interval, or the estimate
-    alone where there is one unit. Titles say how many units a cell has; a reading without rows has no column, and the
-    last lines say what it would need.
+    alone where there is none. Titles say how many units a cell has; a reading without rows has no column, and the last
+    lines say what it would need.
 
     Args:
         readings: Output of ``raytransfer.analysis.readings`` on accuracies.
@@ -78,31 +80,34 @@ def readings_table(readings: pd.DataFrame) -> Group:
         for name, needs in (_READINGS | _CONTROLS).items()
         if not (readings["reading"] == name).any()
     ]
-    note = "[low,high]: 95% interval, paired t over units; Welch t for the distance effect.\n"
+    note = f"[low,high]: 95% interval, paired t over units; Welch t for the distance effect. {NO_INTERVAL}\n"
     if absent:
         note += f"Not in this sweep: {'; '.join(absent)}.\n"
     return Group(*parts, Text(note, style="dim"))
 
 
 def boosts_table(boosts: pd.DataFrame) -> Group:
-    """Tabulate boosts averaged over n in percentage points: a row for each comparison, a column for each span of n.
+    """Tabulate boosts averaged over n in percentage points: a row for each comparison, a column for the n averaged.
 
     Args:
         boosts: Output of ``raytransfer.analysis.boosts`` on accuracies.
     """
-    spans = list(dict.fromkeys(_records(boosts, ["first", "last"])))
+    spans = list(dict.fromkeys(boosts["averaged"]))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("boost")
-    for first, last in spans:
-        table.add_column(f"n = {first}..{last}", justify="right")
+    for span in spans:
+        table.add_column(f"n = {span}", justify="right")
     for (of, over, method), rows in boosts.groupby(["of", "over", boosts["method"].str.partition(",")[0]], sort=False):
         cells = {
-            (first, last): f"{_percent(estimate):+.1f}{_ends(low, high)}"
-            for first, last, estimate, low, high in _records(rows, ["first", "last", "estimate", "low", "high"])
+            span: f"{_percent(estimate):+.1f}{_ends(low, high)}"
+            for span, estimate, low, high in _records(rows, ["averaged", "estimate", "low", "high"])
         }
         table.add_row(f"{of} over {over}, {method}", *(Text(cells.get(span, "")) for span in spans))
-    title = f"Boosts averaged over n, percentage points. Halves: random, {_count(boosts['units'])}"
-    note = "Unpaired is how 2014 published them; paired is each run against its own target's base, t over units.\n"
+    title = f"Boosts averaged over n, percentage points. Halves: random, {counted(boosts['units'])}"
+    note = (
+        "Unpaired is how 2014 published them; paired is each run against its own target's base, t over units.\n"
+        f"{NO_INTERVAL}\n"
+    )
     return Group(Text(title, style="bold"), table, Text(note, style="dim"))
 
 
@@ -132,12 +137,9 @@ def _percent(fraction: float) -> float:
 
 def _reading_units(rows: pd.DataFrame) -> str:
     against = rows["random_units"].dropna()
-    return _count(rows["units"]) + (f" (distance effect: against {_count(against)} of random)" if len(against) else "")
-
-
-def _count(units: "pd.Series[int]") -> str:
-    least, most = int(units.min()), int(units.max())
-    return f"{least} to {most} units" if least < most else "1 unit" if most == 1 else f"{most} units"
+    return counted(rows["units"]) + (
+        f" (distance effect: against {counted(against)} of random)" if len(against) else ""
+    )
 
 
 def _records(rows: pd.DataFrame, columns: list[str]) -> Iterator[tuple[Any, ...]]:
