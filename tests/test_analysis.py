@@ -11,6 +11,8 @@ from scipy import stats
 
 from raytransfer.analysis import BASES, READINGS, boost, boosts, readings, treatment_means
 from raytransfer.analysis.intervals import clustered_t, student_t, welch_t
+from raytransfer.analysis.transfer import DISSIMILAR
+from raytransfer.tasks.halves import _pairs
 
 COPIES = ("BnB", "BnB+", "AnB", "AnB+", "RnB")
 SPLITS = {"random0": "random", "random1": "random", "animals/vehicles": "animals/vehicles"}
@@ -148,6 +150,33 @@ def test_no_rows_give_empty_tables():
     assert list(readings(nothing)) == list(readings(grid()))
 
 
+def test_halves_given_as_lists_have_no_reading_that_takes_dissimilar_ones():
+    results = grid()
+    results["halves"] = results["halves"].replace("animals/vehicles", "0 1/2 3")
+    of_lists = readings(results).query("halves != 'random'")["reading"]
+    assert set(READINGS) - set(of_lists) == {"distance effect", "value of distant features"}
+    assert not of_lists.empty
+    assert set(DISSIMILAR) == set(_pairs())  # the halves that a configuration can name
+
+
+def test_a_boost_says_which_n_it_averages():
+    results = grid()
+    random = results["halves"] == "random"
+    averaged = boosts(results, [(1, 3), (2, 3)]).groupby(["first", "last"])["averaged"].unique().map(list).to_dict()
+    assert averaged == {(1, 3): ["1-3"], (2, 3): ["2, 3"]}
+    holes = boosts(results[results["n_layers"] != 2], [(1, 3)])
+    assert set(holes["averaged"]) == {"1, 3"}
+    # Of AnB+ there are only n = 1 and 3: unpaired it is held against all runs of BnB+, paired against those of its n.
+    uneven = boosts(results[~(random & (results["treatment"] == "AnB+") & (results["n_layers"] == 2))], [(1, 3)])
+    assert uneven.set_index(["of", "over", "method"])["averaged"].to_dict() == {
+        ("AnB+", "baseB", "unpaired"): "1, 3",
+        ("AnB+", "BnB+", "unpaired"): "1, 3 against 1-3",
+        ("AnB+", "baseB", "paired, t over units"): "1, 3",
+        ("BnB+", "baseB", "paired, t over units"): "1-3",
+        ("AnB+", "BnB+", "paired, t over units"): "1, 3",
+    }
+
+
 def test_one_unit_has_an_estimate_and_no_interval():
     results = grid().query("split == 'random0' and direction == 'A->B' and seed == 0")
     with warnings.catch_warnings():
@@ -241,7 +270,9 @@ def test_the_unpaired_boost_is_the_difference_of_two_means_over_runs_of_random_h
     assert gain.runs == 16
 
 
-values = st.lists(st.floats(-1, 1), min_size=2, max_size=6)
+values = st.lists(st.integers(-1000, 1000).map(lambda i: i / 1000), min_size=3, max_size=6).filter(
+    lambda sample: len(set(sample)) > 1
+)
 
 
 @given(values)
@@ -260,11 +291,37 @@ def test_welchs_interval_contains_the_estimate_and_mirrors_when_the_groups_swap(
     assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low), abs=1e-12)
 
 
-def test_two_groups_without_spread_have_a_point_for_an_interval_and_one_value_has_none():
-    assert (welch_t(np.array([0.5, 0.5]), np.array([0.25, 0.25]))).high == 0.25
-    lone = welch_t(np.array([0.5]), np.array([0.25, 0.75]))
-    assert lone.estimate == 0.0
-    assert math.isnan(lone.low)
+@pytest.mark.parametrize(
+    ("group", "reference"),
+    [
+        ([0.5], [0.25, 0.5, 0.75]),
+        ([0.4, 0.6], [0.25, 0.5, 0.75]),
+        ([0.25, 0.5, 0.75], [0.4, 0.6]),
+        ([0.5, 0.5, 0.5], [0.25, 0.5, 0.75]),
+        ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+    ],
+)
+def test_two_groups_have_an_interval_only_if_both_have_three_values_that_differ(group, reference):
+    interval = welch_t(np.array(group), np.array(reference))
+    assert interval.estimate == 0.0
+    assert (math.isnan(interval.low), math.isnan(interval.high)) == (True, True)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_units_that_are_equal_but_for_rounding_have_no_interval(scale):
+    equal = scale * np.array([0.8 - 0.7, 0.7 - 0.6, 0.3 - 0.2, 0.1])
+    assert len(set(equal)) > 1
+    assert student_t(equal).estimate == pytest.approx(0.1 * scale)
+    assert math.isnan(student_t(equal).low)
+    assert math.isnan(clustered_t(equal, np.arange(4)).low)
+    nearly = scale * np.array([0.1, 0.1, 0.1001])
+    assert student_t(nearly).low < student_t(nearly).estimate < student_t(nearly).high
+
+
+def test_differences_of_differences_that_are_rounding_have_no_interval():
+    rounding = np.array([(0.8 - 0.7) - 0.1, (0.7 - 0.6) - 0.1, (0.3 - 0.2) - 0.1])
+    assert rounding.any()
+    assert math.isnan(student_t(rounding).low)
 
 
 def test_clustered_intervals_cover_what_they_should_where_runs_share_a_unit():

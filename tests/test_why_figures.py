@@ -75,6 +75,25 @@ def test_a_comparison_is_a_mark_with_its_interval_hollow_if_undecided():
     assert legend(figure) == ["base far", "base near", "decided", "undecided", "lines:\n95% intervals"]
 
 
+def test_too_few_units_are_hollow_and_the_legend_says_so():
+    few = effects(("near", 7, "trace at the last step", 0.62, math.nan, math.nan, "ratio", "too few units", 0))
+    figure = comparisons_figure(few, title="t")
+    (mark,) = [m for m in figure.axes[0].lines if m.get_marker() != "None"]
+    assert mark.get_markerfacecolor() == "white"
+    assert legend(figure) == ["base near", "decided", "undecided, or\ntoo few units"]
+
+
+def test_bands_are_drawn_from_three_units_on():
+    three = sweep(bases=("far", "near"), seeds=2)
+    figure = training_figure(three, title="t")
+    assert legend(figure)[-1] == "bands:\n95% intervals"
+    bands = profiles(three, "train loss")
+    (scratch, *_) = figure.axes[0].collections
+    heights = scratch.get_paths()[0].vertices[:, 1]
+    expected = bands[bands["treatment"] == "baseB"]
+    assert (heights.min(), heights.max()) == pytest.approx((expected["low"].min(), expected["high"].max()))
+
+
 def test_a_base_keeps_its_colour_where_a_test_lacks_it(readings):
     lines = training_figure(readings, title="t").axes[0].lines
     assert to_hex(lines[1].get_color()) == BLUE  # base far
@@ -91,7 +110,7 @@ def test_training_shows_scratch_against_each_base_at_every_step(readings):
         "top",
         "loss",
     ]
-    assert legend(figure) == ["scratch (baseB)", "base far", "base near", "bands:\n95% intervals"]
+    assert legend(figure) == ["scratch (baseB)", "base far", "base near"]  # two units have no bands
     losses = profiles(readings, "train loss")
     expected = losses[losses["treatment"] == "baseB"].sort_values("step")
     drawn = line(figure, 0, BLACK)
@@ -290,7 +309,7 @@ def test_nearness_is_a_row_for_each_test_and_n(readings):
     assert lines[0] == "Claim: nearer when the target is similar"
     first, second, *_ = [" ".join(line.split()) for line in lines if "eigenvalue at the last step" in line]
     assert second.startswith("top eigenvalue at the last step 4 ")
-    assert first == "top eigenvalue at the last step 3 +1.00 [+1.00, +1.00] 4 3 supported"
+    assert first == "top eigenvalue at the last step 3 +1.00 4 3 undecided"  # in all units alike
     assert rendered(nearness_table(nearness(readings, DISTANCES)))[0].startswith("ρ: Spearman")  # two bases
 
 
@@ -311,6 +330,6 @@ def test_without_its_primary_test_a_claim_shows_another():
     rows = two_networks({5: (0.1, 3.0)}, {5: (0.1, 1.0)}, seed=0)
     traces = frame(rows).query("probe == 'flatness'")
     markdown = verdicts_markdown(comparisons(traces, STAGES), nearness(traces, DISTANCES))
-    assert "trace at the last step, ratio, n = 4<br>near 3.00 | **undecided** (0 of 1 for, 0 against) |" in markdown
+    assert "trace at the last step, ratio, n = 4<br>near 3.00 | **too few units** (0 of 1 for, 0 against) |" in markdown
     nothing = verdicts_markdown(comparisons(traces.iloc[:0], STAGES), nearness(traces.iloc[:0], DISTANCES))
     assert len(nothing.split("\n")) == 2
