@@ -26,11 +26,11 @@ from raytransfer.config import (
     options,
 )
 from raytransfer.errors import StorageError, UnreadableError, UserError
-from raytransfer.garbage import lasting
+from raytransfer.sweep.garbage import lasting
 
 if TYPE_CHECKING:
-    from raytransfer.plan import Backlog, Cell, Plan
     from raytransfer.store import Store
+    from raytransfer.sweep.plan import Backlog, Cell, Plan
     from raytransfer.tasks import Dataset
 
 _HELP_FLAGS = ("--help", "-h")
@@ -114,8 +114,8 @@ def _mended_sweep(console: Console, name: str, config: SweepConfig, *, plan_only
 def _sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool) -> int:
     with lasting():
         # Imported here so that --help and a mistyped option need not wait for torch.
-        from raytransfer.plan import backlog
         from raytransfer.store import Store
+        from raytransfer.sweep.plan import backlog
 
         experiment: Any = importlib.import_module(f"raytransfer.experiments.{_EXPERIMENTS[type(config)]}")
 
@@ -129,7 +129,7 @@ def _sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool)
         return 0
     interrupted = False
     if todo.to_run and config.mode != "read-only":
-        from raytransfer.running import run_missing
+        from raytransfer.sweep.driver import run_missing
 
         interrupted = run_missing(console, plan, store, config)
     elif not store.exists("store.json"):
@@ -142,7 +142,7 @@ def _sweep(console: Console, name: str, config: SweepConfig, *, plan_only: bool)
 
 def _print_left(console: Console, plan: "Plan[Cell]", store: "Store", mode: str) -> int:
     """Say what is still missing, and which trials failed, each reason once with its traceback; gives the exit code."""
-    from raytransfer.plan import backlog
+    from raytransfer.sweep.plan import backlog
 
     left = backlog(plan, store, "cached")
     trials_by_reason: dict[str, list[str]] = {}
@@ -198,10 +198,10 @@ def _print_dataset(console: Console, dataset: "Dataset") -> None:
 def _print_estimate(console: Console, plan: "Plan[Cell]", todo: "Backlog", config: SweepConfig) -> None:
     import torch
 
-    from raytransfer.estimate import trial_seconds
-    from raytransfer.plan import check_slots
-    from raytransfer.progress import duration
-    from raytransfer.running import print_slow_arithmetic
+    from raytransfer.sweep.driver import print_slow_arithmetic
+    from raytransfer.sweep.estimate import trial_seconds
+    from raytransfer.sweep.plan import check_slots
+    from raytransfer.sweep.progress import duration
 
     if not todo.to_run:
         return
@@ -237,7 +237,7 @@ def _print_estimate(console: Console, plan: "Plan[Cell]", todo: "Backlog", confi
 
 def _costs(plan: "Plan[Cell]", seconds: Mapping[str, float]) -> Table:
     """What each treatment takes; a trial with several places counts for the first."""
-    from raytransfer.progress import duration
+    from raytransfer.sweep.progress import duration
 
     treatments = {cell.spec.id: cell.treatment for cell in reversed(plan.cells)}
     times: dict[str, list[float]] = {}

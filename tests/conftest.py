@@ -1,6 +1,6 @@
 """Small real parts that the tests share: a sweep's YAML for tiny trainings on the embedded digits."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -23,29 +23,6 @@ n_layers: [2, 7]
 backend: in-process
 recipe: {steps: 6, batch_size: 8, learning_rate: 0.01, pad_px: 1, mirror: true, evaluations: 3}
 """
-
-
-class Quiet:
-    """An observer of a sweep in which nothing may fail; remembers what started and what finished."""
-
-    def __init__(self) -> None:
-        self.begun: list[str] = []
-        self.ended: list[str] = []
-
-    def started(self, trials: Sequence[str]) -> None:
-        self.begun.extend(trials)
-
-    def resized(self, slots: int) -> None:
-        pass
-
-    def died(self, trial: str) -> None:
-        raise AssertionError("no process to die")
-
-    def finished(self, trial: str) -> None:
-        self.ended.append(trial)
-
-    def failed(self, trial: str, reason: str, skipped: list[str]) -> None:
-        raise AssertionError(reason)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import io
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,7 @@ from PIL import Image
 
 from raytransfer.errors import UserError
 from raytransfer.tasks import DataSource, open_dataset
+from tests.helpers import ROOT
 
 CLASSES = "ab"
 
@@ -211,7 +211,7 @@ def test_the_plan_says_what_is_used_for_what(tmp_path):
         "splits=1",
     ]
     places = [f"out={tmp_path / 'out'}", f"cache_dir={tmp_path / 'cache'}", "backend=in-process", "image_size_px=8"]
-    command = [sys.executable, Path(__file__).parents[1] / script, *options, *places]
+    command = [sys.executable, ROOT / script, *options, *places]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert "data: 12 training and 12 test images of 4 classes, 8 x 8 pixels, grey" in result.stdout

@@ -2,13 +2,12 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
-from raytransfer.schema import CELLS, CURVES, DISTANCES, PROBES, READINGS, SCORES, SIMULATIONS, TRIALS, markdown
+from raytransfer.store.schema import CELLS, CURVES, DISTANCES, PROBES, READINGS, SCORES, SIMULATIONS, TRIALS, markdown
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 # Each may import from those before it, and none from those after it.

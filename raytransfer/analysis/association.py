@@ -30,7 +30,7 @@ COEFFICIENTS = ("Spearman", "Kendall", "weighted Kendall")
 """Spearman's ρ, Kendall's τ-b, and Kendall's τ with hyperbolic weights on the pairs that transferred best."""
 
 MIN_BASES = 4
-"""A target with fewer bases has no correlation of its own: 3 points are in perfect order by chance 1 time in 3."""
+"""With fewer bases of a target, or pairs in all, there is no correlation: 3 points are in perfect order 1 time in 3."""
 
 _COLUMNS = [
     *("measure", "kind", "outcome", "n_layers", "scope", "coefficient"),
@@ -161,7 +161,7 @@ def _groups(x: Floats, y: Floats, scope: str) -> list[tuple[Counts, Counts]]:
     """Positions (targets, bases) of the pairs that are correlated with each other; each group is one coefficient."""
     targets, bases = np.nonzero(np.isfinite(x) & np.isfinite(y))
     if scope == "pooled":
-        return [(targets, bases)]
+        return [(targets, bases)] if len(bases) >= MIN_BASES else []
     groups = [(targets[targets == target], bases[targets == target]) for target in np.unique(targets)]
     return [group for group in groups if len(group[0]) >= MIN_BASES]
 

@@ -1,6 +1,7 @@
 """Means over units of any quantity that was probed.
 
-``raytransfer.analysis.runs`` says what *readings* and units are, ``raytransfer.analysis.why`` what intervals are.
+``raytransfer.analysis.runs`` says what *readings* and units are, ``raytransfer.analysis.comparisons`` what intervals
+are.
 """
 
 from typing import Any, Literal

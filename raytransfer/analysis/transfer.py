@@ -1,10 +1,10 @@
 """How well layers transfer: means of the treatments, the readings of Yosinski et al. 2014, and their published boosts.
 
 Every function takes *results*: one row for each finished cell of a sweep's grid, with at least ``treatment``,
-``halves``, ``split``, ``direction``, ``seed``, ``n_layers`` (0 for bases) and the metric; ``raytransfer.schema`` says
-what they mean. Split and direction fix the target: the base of the first half is the ``baseB`` of direction ``B->A``.
-A *unit* is one (split, direction, seed). The grid may be unfinished: a difference is taken where both runs exist. The
-order of the rows changes nothing, not even the last bit.
+``halves``, ``split``, ``direction``, ``seed``, ``n_layers`` (0 for bases) and the metric; ``raytransfer.store.schema``
+says what they mean. Split and direction fix the target: the base of the first half is the ``baseB`` of direction
+``B->A``. A *unit* is one (split, direction, seed). The grid may be unfinished: a difference is taken where both runs
+exist. The order of the rows changes nothing, not even the last bit.
 
 Intervals are 95% and of Student's t (``raytransfer.analysis.intervals`` says why), with units treated as independent
 draws of classes, weights and batches. They are not quite: the two directions of a split share its halves and bases,

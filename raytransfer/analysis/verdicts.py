@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.checks import require
+from raytransfer.analysis.comparisons import LAST, TESTS, verdict
 from raytransfer.analysis.intervals import TOO_FEW, student_t
 from raytransfer.analysis.runs import SCRATCH, Unit, known_readings, runs_of
-from raytransfer.analysis.why import LAST, TESTS, verdict
 
 NEARER = "nearer when the target is similar"
 """The claim that ``nearness`` tests."""

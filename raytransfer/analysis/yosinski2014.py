@@ -13,8 +13,8 @@ def yosinski2014() -> pd.DataFrame:
     CaffeNet (N = 8 layers) on ILSVRC12, on four random halvings of its 1000 classes (``random0`` to ``random3``), on
     natural (half A, 449 classes) against man-made (half B, 551 classes), and on all classes.
 
-    Columns follow ``raytransfer.schema``; ``id`` is the authors' name of the network, ``seed`` is 0 throughout, as they
-    ran each cell once, and these differ or are added:
+    Columns follow ``raytransfer.store.schema``; ``id`` is the authors' name of the network, ``seed`` is 0 throughout,
+    as they ran each cell once, and these differ or are added:
 
     - top1: top-1 accuracy at the last evaluation, a fraction;
     - top1_best10: mean of the 10 best evaluations, the score the paper reports, a fraction;

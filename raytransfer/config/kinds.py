@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from raytransfer.grid import DIRECTIONS, TREATMENTS
+from raytransfer.experiments.yosinski.cells import DIRECTIONS, TREATMENTS
 
 DISTANCE_FEATURES = ("pixels", "probe")
 

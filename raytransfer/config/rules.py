@@ -6,7 +6,7 @@ from typing import Any
 
 from raytransfer.config.kinds import DISTANCE_FEATURES
 from raytransfer.errors import UserError
-from raytransfer.grid import DIRECTIONS, TREATMENTS
+from raytransfer.experiments.yosinski.cells import DIRECTIONS, TREATMENTS
 from raytransfer.specs import NetworkSpec, Recipe
 
 MODES = ("cached", "retry", "force", "read-only")

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from raytransfer.probes.cka import likeness
 from raytransfer.probes.deviation import deviation
 from raytransfer.probes.flatness import flatness
 from raytransfer.probes.generalisation import generalisation
 from raytransfer.probes.gradient_components import gradient_components
 from raytransfer.probes.gradient_scale import gradient_scale
 from raytransfer.probes.landscape import landscape
-from raytransfer.probes.likeness import likeness
 from raytransfer.probes.loss_variation import loss_variation
 from raytransfer.probes.path import path
 from raytransfer.probes.subject import Reading, Subject

@@ -2,7 +2,6 @@
 
 from raytransfer.store.checkpoints import checkpoint_steps, delete_checkpoint, load_checkpoint, save_checkpoint
 from raytransfer.store.locking import lock
-from raytransfer.store.patience import PATIENCE_S
 from raytransfer.store.results import (
     clear_failures,
     compact,
@@ -15,6 +14,7 @@ from raytransfer.store.results import (
     publish_failure,
     read_table,
 )
+from raytransfer.store.retries import PATIENCE_S
 from raytransfer.store.root import Store
 from raytransfer.store.states import delete_state, load_state, save_state
 

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from raytransfer.errors import UnreadableError
-from raytransfer.store.patience import first_line
+from raytransfer.store.retries import first_line
 from raytransfer.store.root import Store
 
 

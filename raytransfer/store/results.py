@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raytransfer.errors import UnreadableError
-from raytransfer.schema import CURVES, DISTANCES, PROBES, READINGS, SCORES, SIMULATIONS, TRIALS, arrow_schema
-from raytransfer.store.patience import first_line
+from raytransfer.store.retries import first_line
 from raytransfer.store.root import Store
+from raytransfer.store.schema import CURVES, DISTANCES, PROBES, READINGS, SCORES, SIMULATIONS, TRIALS, arrow_schema
 
 _SCHEMAS = {
     "curves": arrow_schema(CURVES),

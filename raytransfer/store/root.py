@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from pyarrow import ArrowException, fs
 
 from raytransfer.errors import StorageError, UserError
-from raytransfer.schema import SCHEMA_VERSION
 from raytransfer.specs import HASH_VERSION
-from raytransfer.store.patience import PATIENCE_S, Result, first_line, patiently
+from raytransfer.store.retries import PATIENCE_S, Result, first_line, patiently
+from raytransfer.store.schema import SCHEMA_VERSION
 
 _VERSIONS = {"schema_version": SCHEMA_VERSION, "hash_version": HASH_VERSION}
 _MARK = "store.json"

@@ -88,7 +88,7 @@ def halves(dataset: Dataset, wanted: str | Mapping[str, Sequence[str | int]]) ->
 
 
 @functools.cache
-def _pairs() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+def named_pairs() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
     """Class names of each named pair's halves; a pair may serve several data sets, whose names do not clash."""
     ilsvrc12: dict[str, list[str]] = {"natural": [], "man-made": []}  # by WordNet id
     with files("raytransfer.tasks").joinpath("ilsvrc12_natural_manmade.csv").open(encoding="utf-8") as table:
@@ -110,12 +110,12 @@ def _named(dataset: Dataset, name: str) -> Halves:
     fitting = {}
     # torchvision's MNIST names its classes "0 - zero" and so on
     class_names = [class_name.split(" - ")[0] for class_name in dataset.class_names]
-    for pair, (a, b) in _pairs().items():
+    for pair, (a, b) in named_pairs().items():
         both = tuple(tuple(i for i, class_name in enumerate(class_names) if class_name in half) for half in (a, b))
         if len(both[0]) + len(both[1]) == len(class_names) and min(map(len, both)) >= 2:
             fitting[pair] = (both[0], both[1])
     if name not in fitting:
-        fault = f"does not fit the classes of {dataset.name}" if name in _pairs() else "is no pair of halves"
+        fault = f"does not fit the classes of {dataset.name}" if name in named_pairs() else "is no pair of halves"
         raise UserError(
             f"halves {name!r} {fault}: {dataset.name} takes {', '.join(['random', *fitting])}, "
             "or lists A and B of its classes"

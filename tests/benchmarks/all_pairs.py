@@ -15,12 +15,12 @@ from tempfile import TemporaryDirectory
 from spread import SWEEP, Finishes, spread
 
 from raytransfer.config import DistanceConfig, load_config
-from raytransfer.experiments.distance import make_plan
-from raytransfer.on_ray import Slots, cluster, run_on_ray
+from raytransfer.experiments.distance.sweep import make_plan
 from raytransfer.specs import DistanceSpec
 from raytransfer.store import Store, failures, read_table
-from raytransfer.sweep import Run
-from raytransfer.trial import Site
+from raytransfer.sweep.ray import Slots, cluster, run_on_ray
+from raytransfer.sweep.run import Run
+from raytransfer.trials import Site
 
 HALVES = [(data, half) for data in ("cifar10", "fashion_mnist") for half in "AB"]
 DIALS = ["", ", blur_px: 1", ", noise: 40", ", inverted: true", ", random_labels: 0.5"]

@@ -22,12 +22,12 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from raytransfer.config import GridConfig, load_config
-from raytransfer.experiments.yosinski import make_plan
+from raytransfer.experiments.yosinski.sweep import make_plan
 from raytransfer.networks import freeze_first, train_mode
 from raytransfer.specs import PretrainSpec, Recipe
 from raytransfer.tasks import TaskData, load_task
 from raytransfer.training import DeviceData, FrozenOutputs, Step, fastest, use_one_core
-from raytransfer.trial import untrained
+from raytransfer.trials import untrained
 
 STEPS = 20
 CPU_KINDS = {

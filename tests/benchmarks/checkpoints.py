@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 from spread import SWEEP, spread
 
 from raytransfer.config import StageConfig, load_config
-from raytransfer.experiments.stages import make_plan
-from raytransfer.pretraining import spaced_steps
+from raytransfer.experiments.checkpoints.cells import spaced_steps
+from raytransfer.experiments.checkpoints.sweep import make_plan
 from raytransfer.specs import PretrainSpec
 from raytransfer.store import Store, load_checkpoint, save_checkpoint
-from raytransfer.trial import Site, run
+from raytransfer.trials import Site, run
 
 _REPEATS = 5
 _CHECKPOINTS = 20

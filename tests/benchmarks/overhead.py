@@ -88,7 +88,7 @@ def nothing_on_ray(trials: int) -> dict[str, Any]:
     def nothing(root: str) -> None:
         pass
 
-    from raytransfer.on_ray import Slots, run_on_ray
+    from raytransfer.sweep.ray import Slots, run_on_ray
 
     start_ray(nothing)
     slots = os.cpu_count() or 1
@@ -103,9 +103,9 @@ def plan_and_look(root: str | None) -> dict[str, Any]:
     Returns:
         ``trials`` planned, ``seconds`` without imports and ``peak_mb`` with them.
     """
-    from raytransfer.experiments.yosinski import make_plan
-    from raytransfer.plan import backlog
+    from raytransfer.experiments.yosinski.sweep import make_plan
     from raytransfer.store import Store
+    from raytransfer.sweep.plan import backlog
 
     config = _config()
     started = time.perf_counter()
@@ -123,10 +123,10 @@ def fabricate(root: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
     from datetime import UTC, datetime
 
-    from raytransfer.experiments.yosinski import make_plan
-    from raytransfer.lineage import frozen_layers, needs
+    from raytransfer.experiments.yosinski.sweep import make_plan
     from raytransfer.networks import architecture
     from raytransfer.specs import TransferSpec, TrialSpec, to_json
+    from raytransfer.specs.dependencies import frozen_layers, needs
     from raytransfer.store import Store, publish
 
     config = _config()

@@ -41,12 +41,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from raytransfer.config import GridConfig, load_config
-from raytransfer.experiments.yosinski import make_plan
-from raytransfer.grid import Cell
-from raytransfer.lineage import frozen_layers, needs
+from raytransfer.experiments.yosinski.cells import Cell
+from raytransfer.experiments.yosinski.sweep import make_plan
 from raytransfer.networks import Network, build, copy_first, freeze_first, train_mode, trainable
-from raytransfer.plan import check_slots, seen_shape
 from raytransfer.specs import PretrainSpec, Recipe, TransferSpec, TrialSpec
+from raytransfer.specs.dependencies import frozen_layers, needs
+from raytransfer.sweep.plan import check_slots, seen_shape
 from raytransfer.tasks import Dataset as ImageSet
 from raytransfer.tasks import DataSource, Part, TaskData, load_task, open_fingerprint
 from raytransfer.training import evaluation_steps, learning_rate, stream_seed

@@ -67,12 +67,12 @@ def _ratios(many: Sequence[float], one: Sequence[float]) -> list[float]:
 def transfers_per_second() -> tuple[float, float]:
     """Run frozen and fine-tuned transfers on digits, 24 a core, on one slot, then on as many as there are cores."""
     from raytransfer.config import GridConfig, load_config
-    from raytransfer.experiments.yosinski import make_plan
-    from raytransfer.on_ray import Slots, run_on_ray
+    from raytransfer.experiments.yosinski.sweep import make_plan
     from raytransfer.specs import TransferSpec
     from raytransfer.store import Store
-    from raytransfer.sweep import Run
-    from raytransfer.trial import Site, run
+    from raytransfer.sweep.ray import Slots, run_on_ray
+    from raytransfer.sweep.run import Run
+    from raytransfer.trials import Site, run
 
     grid = ["halves=[random]", "splits=1", "n_layers=[1,2,3,4,5,6]", "treatments=[BnB,BnB+,AnB,AnB+]"]
     plan = make_plan(load_config(GridConfig, SWEEP.with_suffix(".yaml"), [*grid, f"seeds={max(1, CORES // 2)}"]))
@@ -148,8 +148,8 @@ def sleeps_on_many_slots() -> dict[str, float]:
     os.environ["RAY_TMPDIR"] = ray_dir = mkdtemp()
     from ray.cluster_utils import Cluster
 
-    from raytransfer.on_ray import Slots, run_on_ray
-    from raytransfer.on_ray.cluster import ray
+    from raytransfer.sweep.ray import Slots, run_on_ray
+    from raytransfer.sweep.ray.cluster import ray
 
     def sleep(root: str) -> None:
         folder = Path(root) / "sleeps"

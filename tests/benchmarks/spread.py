@@ -83,7 +83,7 @@ def start_ray(work: Callable[[str], None] | None = None, *, with_torch: bool = T
         with_torch: Whether workers import torch, which takes 270 MB of each; without it they can do ``work`` only.
         where: Arguments of ``ray.init``.
     """
-    from raytransfer.on_ray.cluster import ray
+    from raytransfer.sweep.ray.cluster import ray
 
     def is_torch(module: str) -> bool:
         return module.partition(".")[0] in ("torch", "safetensors")
@@ -99,13 +99,13 @@ def start_ray(work: Callable[[str], None] | None = None, *, with_torch: bool = T
         )
         if not with_torch:
             sys.meta_path.insert(0, empty)
-        import raytransfer.on_ray.tuning
+        import raytransfer.sweep.ray.tuning
 
         if not with_torch:
             sys.meta_path.remove(empty)
             for name in filter(is_torch, list(sys.modules)):
                 del sys.modules[name]
-        raytransfer.on_ray.tuning.attempt = lambda spec, site, checkpoint_steps, stop: work(site.root)
+        raytransfer.sweep.ray.tuning.attempt = lambda spec, site, checkpoint_steps, stop: work(site.root)
 
     ray.init(
         **{"address": "local", **where},
@@ -123,11 +123,11 @@ def sweep_of(trials: int) -> Iterator[tuple[Any, Finishes]]:
     There are no bases among them, and where there are none they count as there: no trial waits for another.
     """
     from raytransfer.config import GridConfig, load_config
-    from raytransfer.experiments.yosinski import make_plan
+    from raytransfer.experiments.yosinski.sweep import make_plan
     from raytransfer.specs import TransferSpec
     from raytransfer.store import Store
-    from raytransfer.sweep import Run
-    from raytransfer.trial import Site
+    from raytransfer.sweep.run import Run
+    from raytransfer.trials import Site
 
     plan = make_plan(load_config(GridConfig, SWEEP.with_suffix(".yaml"), [f"seeds={-(-trials // TRANSFERS_PER_SEED)}"]))
     transfers = [(trial, spec) for trial, spec in plan.trials.items() if isinstance(spec, TransferSpec)]

@@ -22,17 +22,17 @@ import torch
 from spread import SWEEP, Finishes, spread
 
 from raytransfer.config import GridConfig, load_config
-from raytransfer.experiments.yosinski import make_plan
-from raytransfer.lineage import frozen_layers, needs
+from raytransfer.experiments.yosinski.sweep import make_plan
 from raytransfer.networks import copy_first, freeze_first
-from raytransfer.on_ray import Slots, cluster, run_on_ray
-from raytransfer.plan import Plan
 from raytransfer.specs import PretrainSpec, TransferSpec, TrialSpec
+from raytransfer.specs.dependencies import frozen_layers, needs
 from raytransfer.store import Store, read_table
-from raytransfer.sweep import Run
+from raytransfer.sweep.plan import Plan
+from raytransfer.sweep.ray import Slots, cluster, run_on_ray
+from raytransfer.sweep.run import Run
 from raytransfer.tasks import DataSource, load_task, open_fingerprint
 from raytransfer.training import DeviceData, train, use_one_core
-from raytransfer.trial import Site, training_seed, untrained
+from raytransfer.trials import Site, training_seed, untrained
 
 MEMORY_BYTES = 10**9
 

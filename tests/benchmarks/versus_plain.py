@@ -33,10 +33,10 @@ import torch
 from spread import SWEEP
 
 from raytransfer.config import GridConfig, load_config
-from raytransfer.experiments.yosinski import make_plan
-from raytransfer.grid import TREATMENTS
-from raytransfer.lineage import needs
-from raytransfer.trial import device_name
+from raytransfer.experiments.yosinski.cells import TREATMENTS
+from raytransfer.experiments.yosinski.sweep import make_plan
+from raytransfer.specs.dependencies import needs
+from raytransfer.trials import device_name
 
 PLAIN = Path(__file__).with_name("plain_sweep.py")
 DEFAULTS = "data=cifar10 halves=[random] splits=1 seeds=1 directions=[A->B] recipe.steps=100 recipe.evaluations=4"

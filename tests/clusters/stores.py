@@ -6,8 +6,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raytransfer.schema import TRIALS
 from raytransfer.store import Store, read_table
+from raytransfer.store.schema import TRIALS
 
 _REPEATABLE = [column.name for column in TRIALS if column.repeatable]
 

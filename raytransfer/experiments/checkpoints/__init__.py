@@ -1,0 +1,1 @@
+"""Transfer along the training of the base."""

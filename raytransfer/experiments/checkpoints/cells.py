@@ -1,0 +1,127 @@
+"""Transfer along pretraining: which trials a sweep over the checkpoints of base runs consists of. No I/O."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from raytransfer.experiments.distance.cells import Pair
+from raytransfer.specs import NetworkSpec, PretrainSpec, ProbeSpec, Recipe, TransferSpec, TrialSpec
+
+_AFTER_DROP = 0.05  # of a base's steps: how long after a drop of the learning rate it is looked at again
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageCell:
+    """The place of one trial in the sweep.
+
+    Attributes:
+        treatment: baseA, AnB, AnB+, or ``probe generalisation`` for the base's own accuracy at a step.
+        schedule: Learning-rate schedule of the base.
+        target: Name of the target task.
+        base: Name of the base task.
+        seed: The repeat.
+        n_layers: Layers copied; None for a base and its accuracy.
+        step: Step of the base's checkpoint; None for the base.
+        spec: The trial.
+    """
+
+    treatment: str
+    schedule: str
+    target: str
+    base: str
+    seed: int
+    n_layers: int | None = None
+    step: int | None = None
+    spec: TrialSpec
+
+
+def base_recipe(recipe: Recipe, schedule: str, steps: int, milestones: Sequence[float]) -> Recipe:
+    """The recipe of a base: that of the transfers with its own steps and schedule."""
+    return replace(
+        recipe,
+        steps=steps,
+        warmup_steps=min(recipe.warmup_steps, steps),
+        schedule=schedule,  # type: ignore[arg-type]  # one of the recipe's, as the configuration checks
+        milestones=tuple(milestones) if schedule == "step" else (),
+    )
+
+
+def drops(steps: int, milestones: Sequence[float]) -> list[int]:
+    """The last steps before each drop of a step schedule."""
+    return [round(milestone * steps) for milestone in milestones]
+
+
+def spaced_steps(steps: int, count: int) -> list[int]:
+    """Up to ``count`` (at least 2) steps: 0, the untrained network, and ``steps`` down to 1 evenly on a log axis."""
+    return sorted({0, *(round(step) for step in np.geomspace(steps, 1, count - 1))})
+
+
+def with_drops(chosen: Sequence[int], steps: int, milestones: Sequence[float]) -> list[int]:
+    """Steps to transfer from: those chosen, and for each drop the last before it and one some steps after it.
+
+    All schedules share them, so that the effect of a drop can be told from that of the steps around it.
+    """
+    wait = max(1, round(_AFTER_DROP * steps))
+    around = {step for drop in drops(steps, milestones) for step in (drop, min(drop + wait, steps))}
+    return sorted({*chosen, *around})
+
+
+def cells(
+    pairs: Sequence[Pair],
+    *,
+    seeds: Sequence[int],
+    network: NetworkSpec,
+    recipe: Recipe,
+    base_recipes: Mapping[str, Recipe],
+    steps: Sequence[int],
+    n_layers: Sequence[int],
+) -> list[StageCell]:
+    """All places of a sweep over the checkpoints of bases.
+
+    For each schedule, pair and seed: one base run; its own accuracy at each step; and from each step and cut a frozen
+    (AnB) and a fine-tuned (AnB+) transfer, trained alike whatever the base's schedule.
+
+    Args:
+        pairs: What to transfer from and to.
+        seeds: The repeats.
+        network: The network of every trial.
+        recipe: The recipe of every transfer.
+        base_recipes: The recipe of the bases, by schedule.
+        steps: Steps of a base to transfer from.
+        n_layers: Numbers of layers to copy.
+    """
+    found: list[StageCell] = []
+    for schedule, trained_by in base_recipes.items():
+        for pair in pairs:
+            for seed in seeds:
+                base = PretrainSpec(task=pair.base.spec(seed), network=network, recipe=trained_by, seed=seed)
+                found += _along(base, pair, schedule, recipe, steps, n_layers)
+    return found
+
+
+def _along(
+    base: PretrainSpec, pair: Pair, schedule: str, recipe: Recipe, steps: Sequence[int], n_layers: Sequence[int]
+) -> list[StageCell]:
+    seed = base.seed
+    base_cell = StageCell(
+        treatment="baseA", schedule=schedule, target=pair.target.name, base=pair.base.name, seed=seed, spec=base
+    )
+    found = [base_cell]
+    for step in steps:
+        accuracy = ProbeSpec(probe="generalisation", trained=base, step=step, seed=seed)
+        found.append(replace(base_cell, treatment="probe generalisation", step=step, spec=accuracy))
+        for treatment, frozen in (("AnB", True), ("AnB+", False)):
+            for n in n_layers:
+                transfer = TransferSpec(
+                    base=base,
+                    pretrain_step=step,
+                    task=pair.target.spec(seed),
+                    network=base.network,
+                    recipe=recipe,
+                    n_layers=n,
+                    frozen=frozen,
+                    seed=seed,
+                )
+                found.append(replace(base_cell, treatment=treatment, step=step, n_layers=n, spec=transfer))
+    return found

@@ -1,0 +1,91 @@
+"""The console's tables of the training stage.
+
+A table shows what its DataFrame holds: it selects rows, and writes fractions as percentage points.
+"""
+
+import math
+
+import pandas as pd
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from raytransfer.experiments.words import NO_INTERVAL, counted
+
+
+def peaks_table(peaks: pd.DataFrame) -> Group:
+    """Tabulate whether transfer rises, then declines along pretraining: a table a schedule, a row a treatment and n.
+
+    Args:
+        peaks: Output of ``raytransfer.analysis.stage_peaks``.
+    """
+    parts: list[Text | Table] = []
+    for schedule, rows in peaks.groupby("schedule", sort=False):
+        table = _table("peak step", "rise", "decline", "verdict")
+        for row in rows.to_dict("records"):
+            table.add_row(
+                row["treatment"],
+                str(row["n_layers"]),
+                Text(f"{row['peak_step']}{_steps(row['low'], row['high'])}"),
+                _points(row["rise"], row["rise_low"], row["rise_high"]),
+                _points(row["decline"], row["decline_low"], row["decline_high"]),
+                row["verdict"],
+            )
+        title = f"Does transfer rise, then decline? Points. Schedule: {schedule}, {counted(rows['units'])}"
+        parts += [Text(title, style="bold"), table]
+    note = (
+        "Rise: peak - first checkpoint. Decline: peak - last. Each unit is read at the peak of the others.\n"
+        "[low,high]: 95% interval, Student t over units; of the peak's step, bootstrap over units.\n"
+        f"{NO_INTERVAL}\n"
+    )
+    return Group(*parts, Text(note, style="dim"))
+
+
+def drops_table(drop_effects: pd.DataFrame) -> Group:
+    """Tabulate what drops of the learning rate do to transfer: a table a schedule, a row a treatment, n and drop.
+
+    Args:
+        drop_effects: Output of ``raytransfer.analysis.drop_effects``.
+    """
+    parts: list[Text | Table] = []
+    for schedule, rows in drop_effects.groupby("schedule", sort=False):
+        table = _table("drop at step", "from", "to", "effect on transfer")
+        for row in rows.to_dict("records"):
+            table.add_row(
+                row["treatment"],
+                *(str(row[name]) for name in ("n_layers", "drop_step", "before_step", "after_step")),
+                _points(row["estimate"], row["low"], row["high"]),
+            )
+        title = f"Drops of the learning rate, points. Schedule: {schedule}, {counted(rows['units'])}"
+        parts += [Text(title, style="bold"), table]
+    if drop_effects.empty:
+        parts.append(Text("Drops of the learning rate: no unit has checkpoints around one, with a constant arm."))
+    note = (
+        "Effect: change from the last checkpoint before a drop to the first after it, less the same under the "
+        f"constant schedule.\n[low,high]: 95% interval, paired t over units. {NO_INTERVAL}\n"
+    )
+    return Group(*parts, Text(note, style="dim"))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("treatment")
+    for column in ("n", *columns):
+        table.add_column(column, justify="right", overflow="fold")
+    return table
+
+
+def _points(estimate: float, low: float, high: float) -> Text:
+    if math.isnan(estimate):
+        return Text("-")
+    ends = "" if math.isnan(low) else f" [{_percent(low):.1f},{_percent(high):.1f}]"
+    return Text(f"{_percent(estimate):+.1f}{ends}")
+
+
+def _percent(fraction: float) -> float:
+    return round(100 * fraction, 1) + 0.0  # no minus sign on zero
+
+
+def _steps(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f" [{low:.0f},{high:.0f}]"

@@ -1,0 +1,1 @@
+"""Transfer against the distance of tasks."""

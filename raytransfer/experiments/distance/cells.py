@@ -1,0 +1,192 @@
+"""Transfer against distance: which trials a sweep over pairs of tasks consists of. No I/O."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raytransfer.distances import DISTANCES
+from raytransfer.experiments.yosinski.cells import transfers
+from raytransfer.scores import SCORES
+from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, Recipe, ScoreSpec, TaskSpec, TrialSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedTask:
+    """A task as a sweep knows it.
+
+    Attributes:
+        name: Its name in tables and pictures, the same for all seeds.
+        spec: From the seed to the task.
+    """
+
+    name: str
+    spec: Callable[[int], TaskSpec]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A task to transfer from and a task to transfer to."""
+
+    base: NamedTask
+    target: NamedTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """What is measured of every pair.
+
+    Attributes:
+        distances: Keys of ``raytransfer.distances.DISTANCES``.
+        features: What distances of features compare: ``pixels``, ``probe`` (its outputs below the head) or both.
+        scores: Keys of ``raytransfer.scores.SCORES``.
+        images: Training images of a task that are looked at, at most.
+        tree: The hierarchy of class names as canonical JSON, for the distance that takes one.
+    """
+
+    distances: Sequence[str]
+    features: Sequence[str]
+    scores: Sequence[str]
+    images: int
+    tree: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairCell:
+    """The place of one trial in the sweep.
+
+    Attributes:
+        treatment: baseB, RnB, AnB, AnB+, distance, score, or baseA for a base that only others read.
+        target: Name of the target task.
+        base: Name of the base task; None for baseB and RnB.
+        seed: The repeat.
+        n_layers: Layers copied or passed; None where the value is the same for every n.
+        measure: Name of the distance, with what it compares, or of the score; None for trainings.
+        spec: The trial.
+    """
+
+    treatment: str
+    target: str
+    base: str | None
+    seed: int
+    n_layers: int | None = None
+    measure: str | None = None
+    spec: TrialSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """What is the same for every pair."""
+
+    network: NetworkSpec
+    recipe: Recipe
+    n_layers: Sequence[int]
+    depth: int
+    measures: Measures
+
+    def base(self, task: NamedTask, seed: int) -> PretrainSpec:
+        return PretrainSpec(task=task.spec(seed), network=self.network, recipe=self.recipe, seed=seed)
+
+
+def cells(
+    pairs: Sequence[Pair],
+    *,
+    seeds: Sequence[int],
+    network: NetworkSpec,
+    recipe: Recipe,
+    n_layers: Sequence[int],
+    depth: int,
+    measures: Measures,
+) -> list[PairCell]:
+    """All places of a sweep over pairs of tasks.
+
+    For each seed: every target is trained from scratch (baseB) and on frozen random layers (RnB); every base is
+    trained once, and copied into each of its targets, frozen (AnB) and fine-tuned (AnB+); every pair is measured. All
+    runs of a target and a seed see the same images, and its transfers draw the same fresh weights and batches.
+
+    Args:
+        pairs: What to transfer from and to.
+        seeds: The repeats.
+        network: The network of every trial.
+        recipe: The recipe of every trial.
+        n_layers: Numbers of layers to copy.
+        depth: N, the network's number of layers.
+        measures: What to measure; the probe is the target's baseB.
+    """
+    layout = _Layout(network=network, recipe=recipe, n_layers=n_layers, depth=depth, measures=measures)
+    targets = {pair.target.name: pair.target for pair in pairs}
+    found: list[PairCell] = []
+    for seed in seeds:
+        for target in targets.values():
+            found += _controls(layout, target, seed)
+        for pair in pairs:
+            found += _transfers(layout, pair, seed) + _distances(layout, pair, seed) + _scores(layout, pair, seed)
+    return found
+
+
+def _controls(layout: _Layout, target: NamedTask, seed: int) -> list[PairCell]:
+    own = layout.base(target, seed)
+    cells = [PairCell(treatment="baseB", target=target.name, base=None, seed=seed, spec=own)]
+    return cells + [
+        PairCell(treatment="RnB", target=target.name, base=None, seed=seed, n_layers=spec.n_layers, spec=spec)
+        for spec in transfers(None, own, layout.n_layers, frozen=True)
+    ]
+
+
+def _transfers(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
+    base, own = layout.base(pair.base, seed), layout.base(pair.target, seed)
+    place: dict[str, Any] = {"target": pair.target.name, "base": pair.base.name, "seed": seed}
+    return [
+        PairCell(treatment="baseA", **place, spec=base),
+        *(
+            PairCell(treatment=treatment, **place, n_layers=spec.n_layers, spec=spec)
+            for treatment, frozen in (("AnB", True), ("AnB+", False))
+            for spec in transfers(base, own, layout.n_layers, frozen=frozen)
+        ),
+    ]
+
+
+def _distances(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
+    measures, own = layout.measures, layout.base(pair.target, seed)
+    place: dict[str, Any] = {"treatment": "distance", "target": pair.target.name, "base": pair.base.name, "seed": seed}
+    found = []
+    for name in measures.distances:
+        reads = DISTANCES[name].reads
+        for compared in measures.features if reads == "features" else [reads]:
+            probe = own if compared == "probe" else None
+            source, target = pair.base.spec(seed), own.task
+            if probe is None and DISTANCES[name].symmetric:  # one trial then serves a pair and its reverse
+                source, target = sorted((source, target), key=repr)
+            spec = DistanceSpec(
+                measure=name,
+                source=source,
+                target=target,
+                probe=probe,
+                n_layers=layout.depth - 1 if compared == "probe" and reads == "features" else None,
+                images=measures.images,
+                seed=seed,
+                tree=measures.tree if name == "tree" else None,
+            )
+            shown = f"{name} of {compared}" if reads == "features" else name
+            found.append(PairCell(**place, measure=shown, spec=spec))
+    return found
+
+
+def _scores(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
+    measures, base, own = layout.measures, layout.base(pair.base, seed), layout.base(pair.target, seed)
+    place: dict[str, Any] = {"treatment": "score", "target": pair.target.name, "base": pair.base.name, "seed": seed}
+    found = []
+    for name in measures.scores:
+        reads = SCORES[name].reads
+        for n in [None] if reads == "head" else layout.n_layers:
+            spec = ScoreSpec(
+                measure=name,
+                base=base,
+                pretrain_step=base.recipe.steps,
+                task=own.task,
+                n_layers=n or layout.depth,
+                reference=own if reads == "reference" else None,
+                images=measures.images,
+                seed=seed,
+            )
+            found.append(PairCell(**place, n_layers=n, measure=name, spec=spec))
+    return found

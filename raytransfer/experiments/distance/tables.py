@@ -1,0 +1,186 @@
+"""The console's tables of transfer against distance."""
+
+import math
+
+import pandas as pd
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from raytransfer.experiments.words import NO_INTERVAL, counted
+
+_SHOWN = (
+    ("AnB", "frozen accuracy (AnB)", "within target"),
+    ("AnB+", "fine-tuned accuracy (AnB+)", "within target"),
+    ("boost", "boost (AnB+ over baseB)", "pooled"),
+)
+
+_SURE = 0.05
+
+
+def correlations_table(correlations: pd.DataFrame) -> Group:
+    """Tabulate Spearman's ρ: a table for each outcome, with a row for each measure and a column for each n.
+
+    Accuracies are compared within targets; the boost is shown pooled over targets, where there are several: within one
+    it puts bases in the order that fine-tuned accuracy does. A cell is the estimate and its 95% interval, with a star
+    where the p-value, corrected for the number of measures, is below 0.05.
+
+    Args:
+        correlations: Output of ``raytransfer.analysis.correlations``.
+    """
+    spearman = correlations[correlations["coefficient"] == "Spearman"]
+    several = _several_targets(spearman)
+    parts: list[Text | Table] = []
+    for outcome, meaning, scope in _SHOWN:
+        rows = spearman[(spearman["outcome"] == outcome) & (spearman["scope"] == scope)]
+        if rows["estimate"].notna().sum() == 0 or (scope == "pooled" and not several):
+            continue
+        table = _table("measure", [f"n = {n}" for n in sorted(rows["n_layers"].unique())])
+        best = rows.groupby("measure")["estimate"].mean().sort_values(ascending=False)
+        for measure in best.index:
+            of_n = rows[rows["measure"] == measure].sort_values("n_layers")
+            table.add_row(
+                str(measure),
+                *(_correlation(row.estimate, row.low, row.high, row.p_adjusted) for row in of_n.itertuples()),
+            )
+        pairs = f"{int(rows['pairs'].max())} pairs, {int(rows['tasks'].max())} tasks"
+        parts += [Text(f"Spearman's ρ with {meaning} {scope}, {pairs}", style="bold"), table]
+    note = (
+        "Positive: predicts transfer (distances count negative). [low,high]: 95% over tasks, if there are enough.\n"
+        "*: p < 0.05 by permuting tasks, corrected for all measures tried.\n"
+    )
+    return Group(*parts, Text(note, style="dim"))
+
+
+def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
+    """Tabulate whether distances rise along each dial: a row for each distance, a column for each dial.
+
+    A cell is the mean of Spearman's ρ between level and distance over (target, seed), with its interval where 3 curves
+    or more differ; ``blind`` where the measure cannot see the dial by construction, ``still`` where it might and
+    does not.
+
+    Args:
+        monotonicity: Output of ``raytransfer.analysis.monotonicity``, with a column ``blind``.
+    """
+    distances = monotonicity[monotonicity["kind"] == "distance"]
+    curves = int((distances["curves"] + distances["constant"]).max()) if len(distances) else 0
+    title = f"Does a distance grow along a dial? Mean ρ of {curves} curves (targets x seeds)"
+    parts: list[Text | Table] = [Text(title, style="bold")]
+    for of_input in (True, False):
+        rows = distances[(distances["dial_kind"] == "input") == of_input]
+        if rows.empty:
+            continue
+        dials = list(dict.fromkeys(rows["dial"]))
+        table = _table("distance", dials)
+        for measure, cells in rows.groupby("measure", sort=False):
+            of_dial = {row.dial: row for row in cells.itertuples()}
+            table.add_row(str(measure), *(_moves(of_dial[dial]) if dial in of_dial else Text("") for dial in dials))
+        parts.append(table)
+    note = "[low,high]: 95% t interval, of 3 curves or more that differ. blind: by construction.\n"
+    return Group(*parts, Text(note, style="dim"))
+
+
+def grid_effects_table(effects: pd.DataFrame) -> Group:
+    """Tabulate what turning one dial of the grid to its end takes from transfer, in percentage points.
+
+    Args:
+        effects: Output of ``raytransfer.analysis.grid_effects``.
+    """
+    numbers = [f"n = {n}" for n in sorted(effects["n_layers"].unique())]
+    table = _table("outcome, dial turned alone", numbers)
+    for (outcome, turned), rows in effects.groupby(["outcome", "turned"], sort=False):
+        records = rows[["n_layers", "mean", "low", "high"]].itertuples(index=False, name=None)
+        cells = {f"n = {n}": _points(*interval) for n, *interval in records}
+        table.add_row(f"{outcome}, {turned}", *(cells.get(number, "") for number in numbers))
+    title = f"Input against label: change of accuracy, points, {counted(effects['units'])}"
+    note = (
+        "Change from the base with neither dial turned. [low,high]: 95% interval, paired t; over targets, if several.\n"
+        f"{NO_INTERVAL}"
+    )
+    return Group(Text(title, style="bold"), table, Text(note))
+
+
+def _points(mean: float, low: float, high: float) -> str:
+    ends = "" if math.isnan(low) else f" [{100 * low:.1f},{100 * high:.1f}]"
+    return f"{100 * mean:+.1f}{ends}"
+
+
+def variance_of_dials_table(variance: pd.DataFrame) -> Group:
+    """Tabulate how much of the variance over the grid of dials each explains, in percent.
+
+    A cell is η² and, in brackets, the 95% interval of its bias-corrected share, as far as it lies in 0..100; η² alone
+    under 3 units.
+
+    Args:
+        variance: Output of ``raytransfer.analysis.variance_of_dials``.
+    """
+    title = f"Variance over the grid of dials that each explains, η², {counted(variance['units'])}"
+    return _variance(variance, "eta_squared", title)
+
+
+def variance_of_distances_table(variance: pd.DataFrame, *, of_input: str, of_label: str) -> Group:
+    """Tabulate how much of the variance an input's and a label's distance explain, in percent.
+
+    Args:
+        variance: Output of ``raytransfer.analysis.variance_of_distances``.
+        of_input: Name of the distance of inputs.
+        of_label: Name of the distance of labels.
+    """
+    title = f"R² of ranks: input ({of_input}), label ({of_label}), {variance['pairs'].max()} pairs"
+    return _variance(variance, "share", title)
+
+
+def _variance(variance: pd.DataFrame, column: str, title: str) -> Group:
+    parts = list(dict.fromkeys(variance["part"]))
+    table = _table("outcome", ["n", *parts])
+    for (outcome, n), cells in variance.groupby(["outcome", "n_layers"], sort=False):
+        of_part = cells.set_index("part")[[column, "low", "high"]].astype(float)
+        if column == "eta_squared":
+            of_part = of_part.clip(0, 1)
+        table.add_row(str(outcome), str(n), *(_share(*of_part.loc[part]) for part in parts))
+    return Group(Text(title, style="bold"), table)
+
+
+def _table(first: str, columns: list[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right", overflow="fold")
+    return table
+
+
+def _several_targets(correlations: pd.DataFrame) -> bool:
+    """Whether some task has more than one target: then more pairs than tasks less one enter."""
+    return bool((correlations["pairs"] >= correlations["tasks"]).any())
+
+
+def _correlation(estimate: float, low: float, high: float, p: float) -> Text:
+    if math.isnan(estimate):
+        return Text("-")
+    ends = "" if math.isnan(low) else f"[{_short(low)},{_short(high)}]"
+    return Text(f"{_short(estimate, sign=True)}{'*' if p < _SURE else ' '}{ends}")
+
+
+def _short(rho: float, *, sign: bool = False) -> str:
+    """Two decimals without the zero before them, so that three columns fit a narrow console."""
+    text = f"{rho:+.2f}" if sign else f"{round(rho, 2) + 0.0:.2f}"
+    return text if abs(rho) >= 0.995 else text.replace("0.", ".", 1)
+
+
+def _moves(row: object) -> Text:
+    names = ("estimate", "low", "high", "constant", "blind")
+    estimate, low, high, constant, blind = (getattr(row, name) for name in names)
+    if blind:
+        return Text("blind", style="dim")
+    if math.isnan(estimate):
+        return Text("still" if constant else "-")
+    ends = f"[{_short(low)},{_short(high)}]" if high - low > 0.005 else ""
+    return Text(f"{_short(estimate, sign=True)} {ends}".strip())
+
+
+def _share(share: float, low: float, high: float) -> Text:
+    if math.isnan(share):
+        return Text("-")
+    ends = "" if math.isnan(low) else f" [{100 * low:.0f},{100 * high:.0f}]"
+    return Text(f"{100 * share:.0f}%{ends}")

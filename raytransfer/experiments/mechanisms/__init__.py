@@ -1,0 +1,1 @@
+"""Why features transfer: the mechanisms of Liu et al. 2019."""

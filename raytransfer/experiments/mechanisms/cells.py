@@ -1,0 +1,95 @@
+"""Why features transfer: which trials a sweep of fine-tuned against scratch networks consists of. No I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raytransfer.distances import DISTANCES
+from raytransfer.experiments.distance.cells import Pair
+from raytransfer.experiments.yosinski.cells import transfers
+from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, Recipe, TrialSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhyCell:
+    """The place of one trial in the sweep.
+
+    Attributes:
+        treatment: baseB (from scratch), AnB+ (fine-tuned) or distance.
+        target: Name of the target task.
+        base: Name of the base task; None for baseB.
+        seed: The repeat.
+        n_layers: Layers copied; None for baseB and distances.
+        spec: The trial.
+    """
+
+    treatment: str
+    target: str
+    base: str | None
+    seed: int
+    n_layers: int | None = None
+    spec: TrialSpec
+
+
+def cells(
+    pairs: Sequence[Pair],
+    *,
+    seeds: Sequence[int],
+    network: NetworkSpec,
+    recipe: Recipe,
+    n_layers: Sequence[int],
+    distance: str,
+    images: int,
+) -> list[WhyCell]:
+    """All places but those of probes.
+
+    For each seed, every target is trained from scratch, every base is fine-tuned to it from each cut, and the distance
+    of every pair is measured. All networks of a target and a seed see the same images, and the fine-tuned ones draw the
+    same fresh weights and batches.
+
+    Args:
+        pairs: What to transfer from and to.
+        seeds: The repeats.
+        network: The network of every trial.
+        recipe: The recipe of every trial.
+        n_layers: Numbers of layers to copy.
+        distance: Key of ``raytransfer.distances.DISTANCES``.
+        images: Training images of each task that the distance looks at, at most.
+    """
+    found: list[WhyCell] = []
+    for seed in seeds:
+        for pair in pairs:
+            target, base = (
+                PretrainSpec(task=task.spec(seed), network=network, recipe=recipe, seed=seed)
+                for task in (pair.target, pair.base)
+            )
+            scratch = WhyCell(treatment="baseB", target=pair.target.name, base=None, seed=seed, spec=target)
+            if scratch not in found:
+                found.append(scratch)
+            found += [
+                WhyCell(
+                    treatment="AnB+",
+                    target=pair.target.name,
+                    base=pair.base.name,
+                    seed=seed,
+                    n_layers=spec.n_layers,
+                    spec=spec,
+                )
+                for spec in transfers(base, target, n_layers, frozen=False)
+            ]
+            found.append(
+                WhyCell(
+                    treatment="distance",
+                    target=pair.target.name,
+                    base=pair.base.name,
+                    seed=seed,
+                    spec=_distance(distance, base, target, images),
+                )
+            )
+    return found
+
+
+def _distance(name: str, base: PretrainSpec, target: PretrainSpec, images: int) -> DistanceSpec:
+    source, goal = base.task, target.task
+    if DISTANCES[name].symmetric:  # one trial then serves a pair and its reverse
+        source, goal = sorted((source, goal), key=repr)
+    return DistanceSpec(measure=name, source=source, target=goal, images=images, seed=target.seed)

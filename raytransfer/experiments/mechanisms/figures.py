@@ -1,0 +1,230 @@
+"""Pictures of why transfer works: fine-tuned networks against networks trained from scratch.
+
+Where several n were run, the largest is shown, and the title says so. Scratch is black, and every base task has a
+colour and a marker of its own in all figures. Bands and whiskers are 95% intervals over units, where there are any, cut
+off where they leave the means far behind. ``raytransfer.analysis.runs`` says what *readings* are and how they are
+averaged.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import XAxis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from raytransfer.analysis.intervals import TOO_FEW
+from raytransfer.analysis.profiles import profiles
+from raytransfer.experiments.mechanisms.networks import (
+    DARK,
+    add_legend,
+    cut_off,
+    draw_lines,
+    grid_of,
+    head,
+    largest_n,
+    log_ticks,
+    new_figure,
+    stage_ticks,
+    styles_of,
+    words,
+)
+
+_GREY = "#999999"
+
+
+def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+    """Draw every comparison with its 95% interval: a row for each test, a colour for each base, hollow if undecided.
+
+    Ratios stand above, on a logarithmic axis, and differences below, on one that is linear around zero and logarithmic
+    outside. Claims are headings; all claim that the effect lies left of the line. Too few units are hollow, too.
+
+    Args:
+        comparisons: Output of ``raytransfer.analysis.comparisons``.
+        title: What was run.
+        subtitle: How many runs there are.
+
+    Raises:
+        ValueError: There are no rows.
+    """
+    rows, headline = largest_n(comparisons, title)
+    styles = styles_of(rows)
+    scales = [scale for scale in ("ratio", "difference") if (rows["scale"] == scale).any()]
+    labels = {scale: _headed(rows[rows["scale"] == scale]) for scale in scales}
+    heights = [max(len(labels[scale]), 2) for scale in scales]
+    row_height = 0.24 + 0.035 * len(styles)
+    figure = new_figure((9.6, 2 + row_height * sum(heights)), headline, subtitle)
+    axes = figure.subplots(len(scales), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, scale in zip(axes, scales, strict=True):
+        of_scale = rows[rows["scale"] == scale]
+        for i, (base, style) in enumerate(styles.items()):
+            shift = (i - (len(styles) - 1) / 2) * min(0.7 / len(styles), 0.2)
+            of_base = of_scale[of_scale["base"] == base]
+            y = np.array([labels[scale].index(test) + shift for test in of_base["test"]])
+            axis.hlines(y, of_base["low"], of_base["high"], color=style.color, linewidth=1.2)
+            for x, place, verdict in zip(of_base["estimate"], y, of_base["verdict"], strict=True):
+                face = "white" if verdict in ("undecided", TOO_FEW) else style.color
+                axis.plot(x, place, style.marker, color=style.color, markerfacecolor=face, markersize=5, zorder=3)
+        _forest_axis(axis, of_scale["estimate"].to_numpy(dtype=np.float64), scale)
+        claims = set(of_scale["claim"])
+        axis.set_yticks(range(len(labels[scale])), labels[scale], fontsize=9)
+        for tick in axis.get_yticklabels():
+            tick.set_fontweight("bold" if tick.get_text() in claims else "normal")
+        axis.set_ylim(len(labels[scale]) - 0.5, -0.5)
+        axis.tick_params(axis="y", length=0)
+    handles = [_dot(style.color, style.color, f"base {base}", style.marker) for base, style in styles.items()]
+    hollow = "undecided, or\ntoo few units" if (rows["verdict"] == TOO_FEW).any() else "undecided"
+    handles += [_dot(DARK, DARK, "decided"), _dot(DARK, "white", hollow)]
+    handles += [words("lines:\n95% intervals")] if rows["low"].notna().any() else []
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    return figure
+
+
+def training_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+    """Draw what happens along training, scratch against each base: a panel for each quantity that was probed.
+
+    Training loss, generalisation gap (train − test top-1), relative deviation of all weights, top eigenvalue of the
+    Hessian, and loss variation along the gradient, against the training step on an axis that shows step 0.
+
+    Args:
+        readings: One row a reading.
+        title: What was run.
+        subtitle: How many runs there are.
+
+    Raises:
+        ValueError: None of these was probed.
+    """
+    shown, headline = largest_n(readings, title)
+    panels = {}
+    for name, quantity, index in (
+        ("training loss, nats", "train loss", None),
+        ("generalisation gap (top-1, train − test)", "generalisation gap", None),
+        ("relative deviation ‖W − W(0)‖ / ‖W(0)‖", "relative deviation", None),
+        ("top eigenvalue of the Hessian", "eigenvalue", 1),
+        ("loss variation along the gradient, nats", "loss variation", None),
+    ):
+        # Only some of a quantity's rows are drawn, and only they should decide whether its axis is logarithmic.
+        left_out = (shown["quantity"] == quantity) & (shown["stage"].notna() | ~_has_index(shown, index))
+        rows = profiles(shown[~left_out], quantity)
+        if len(rows):
+            panels[name] = rows
+    figure, all_axes = grid_of(len(panels), headline, subtitle)
+    steps = sorted({int(step) for rows in panels.values() for step in rows["step"]})
+    for axis, (name, rows) in zip(all_axes, panels.items(), strict=True):
+        head(axis, name)
+        draw_lines(axis, rows, "step", styles_of(shown))
+        axis.set_xscale("symlog", linthresh=_decade(next((s for s in steps if s > 0), 1)), linscale=0.5)
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.set_xlim(0, max(steps[-1], 1) * 1.15)
+    figure.supxlabel("training step", fontsize=10)
+    add_legend(figure, styles_of(shown), list(panels.values()))
+    return figure
+
+
+def gradients_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: str, subtitle: str = "") -> Figure:
+    """Draw the gradient's size from head to input, and the weights' share in its principal components.
+
+    Left: the norm of the loss's gradient with respect to each stage's input, from the head back to the images. Right:
+    |uᵢᵀWvᵢ| / ‖W‖ against i, averaged over the copied stages. Above at step 0, below at the last step.
+
+    Args:
+        readings: One row a reading.
+        stages: Names of the stages from input to head.
+        title: What was run.
+        subtitle: How many runs there are.
+
+    Raises:
+        ValueError: Neither was probed.
+    """
+    shown, headline = largest_n(readings, title)
+    copied = list(stages[: int(shown["n_layers"].max())]) if shown["n_layers"].notna().any() else list(stages)
+    backwards = list(reversed(stages))
+    elsewhere = (shown["quantity"] == "relative projection") & ~shown["stage"].isin(copied)
+    steps: dict[str, int | Literal["last"]] = {"step 0": 0, "last step": "last"}
+    panels: list[tuple[str, pd.DataFrame]] = []
+    for when, step in steps.items():
+        norms = profiles(shown, "input gradient", step=step)
+        norms = norms[norms["stage"].isin(stages)]
+        panels.append((f"norm of ∂L/∂x at each stage, {when}", norms.assign(place=norms["stage"].map(backwards.index))))
+        components = profiles(shown[~elsewhere], "relative projection", step=step, over_stages=True)
+        panels.append((f"|uᵢᵀWvᵢ| / ‖W‖, {when}", components.assign(place=components["index"])))
+    panels = [(name, rows) for name, rows in panels if len(rows)]
+    columns = len({rows["quantity"].iloc[0] for _, rows in panels})
+    figure, all_axes = grid_of(len(panels), headline, subtitle, columns=columns, size=(4.3, 2.9))
+    for axis, (name, rows) in zip(all_axes, panels, strict=True):
+        head(axis, name)
+        draw_lines(axis, rows, "place", styles_of(shown))
+        if rows["quantity"].iloc[0] == "input gradient":
+            stage_ticks(axis, backwards, "stage, from head to input")
+        else:
+            axis.set_xlabel(f"i (mean over {_spans(copied)})", fontsize=9)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    add_legend(figure, styles_of(shown), [rows for _, rows in panels])
+    return figure
+
+
+def _has_index(rows: pd.DataFrame, index: int | None) -> "pd.Series[bool]":
+    has: pd.Series[bool] = rows["index"].isna() if index is None else rows["index"].eq(index).fillna(False)
+    return has.astype(bool)
+
+
+def _decade(value: float) -> float:
+    """The power of ten at or below; ticks of a symlog axis collide where it turns linear between two."""
+    return float(10 ** np.floor(np.log10(value)))
+
+
+def _forest_axis(axis: Axes, estimates: NDArray[np.float64], scale: str) -> None:
+    axis.axvline(1 if scale == "ratio" else 0, color=_GREY, linewidth=1, zorder=1)
+    axis.grid(axis="x", color="#eeeeee", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    if scale == "ratio":
+        axis.set_xscale("log")
+        cut_off(axis.set_xlim, axis.get_xlim(), np.append(estimates, 1.0), log=True)
+        log_ticks(axis.xaxis, axis.get_xlim())
+        axis.set_xlabel("ratio fine-tuned / scratch", fontsize=9)
+    else:
+        sizes = np.abs(estimates[estimates != 0])
+        # Linear below the smallest effect, but not much more than two decades below the largest.
+        threshold = _decade(max(float(sizes.min()), float(sizes.max()) / 100)) if len(sizes) else 1.0
+        axis.set_xscale("symlog", linthresh=threshold)
+        most = 4 * max(float(np.abs(estimates).max()), threshold)
+        axis.set_xlim(max(axis.get_xlim()[0], -most), min(axis.get_xlim()[1], most))
+        _signed_ticks(axis.xaxis, threshold, max(np.abs(axis.get_xlim())))
+        axis.set_xlabel("difference fine-tuned − scratch, in each test's unit", fontsize=9)
+
+
+def _signed_ticks(axis: XAxis, threshold: float, most: float) -> None:
+    """0 and one or two powers of ten on either side; shorter ticks, without a number, at the powers between.
+
+    Matplotlib's own ticks may lie below the threshold, where they collide with 0.
+    """
+    highest = int(np.floor(np.log10(most)))
+    lowest = min(round(np.log10(threshold)), highest)
+    labelled = [float(f"{sign}1e{k}") for sign in "-+" for k in range(highest, lowest - 1, -2)]
+    between = [float(f"{sign}1e{k}") for sign in "-+" for k in range(highest - 1, lowest - 1, -2)]
+    axis.set_major_locator(FixedLocator(sorted([0.0, *labelled])))
+    axis.set_minor_locator(FixedLocator(between))
+    axis.set_major_formatter("{x:g}")
+
+
+def _headed(rows: pd.DataFrame) -> list[str]:
+    """Labels of a forest plot: every claim, and its tests below it."""
+    labels: list[str] = []
+    for claim, of_claim in rows.groupby("claim", sort=False):
+        labels += [str(claim), *dict.fromkeys(of_claim["test"])]
+    return labels
+
+
+def _spans(copied: list[str]) -> str:
+    return copied[0] if len(copied) == 1 else f"{copied[0]} to {copied[-1]}"
+
+
+def _dot(color: str, face: str, label: str, marker: str = "o") -> Line2D:
+    return Line2D([], [], linestyle="none", marker=marker, color=color, mfc=face, markersize=5, label=label)

@@ -1,0 +1,159 @@
+"""The looks at a sweep's networks that the option ``probes`` asks for, and whether they can be had."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+
+from raytransfer.config import TrainingConfig
+from raytransfer.errors import UserError
+from raytransfer.networks import Network, Shape, build, freeze_first, trainable
+from raytransfer.probes import PROBES, Subject
+from raytransfer.probes.flatness import hessian_product
+from raytransfer.specs import PretrainSpec, ProbeSpec, TrainingSpec, TransferSpec
+from raytransfer.specs.dependencies import frozen_layers
+from raytransfer.sweep.plan import Cell, seen_shape
+
+TWIN = 1_000_000
+"""What is added to a training's seed for its twin: the same task and base, but other fresh weights and batches."""
+
+Placed = TypeVar("Placed", bound=Cell)
+_IMAGES = 4  # blank ones, on which it is tried whether a network supports a probe
+
+
+def with_probes(cells: Sequence[Placed], config: TrainingConfig, image_shape: Shape) -> list[Placed]:
+    """The cells, and one for each look at each of their trainings; its treatment is ``probe`` and the probe's name.
+
+    Args:
+        cells: Places of a sweep; those of measurements are not looked at.
+        config: Says which probes, at which steps.
+        image_shape: Channels, height and width of the images.
+
+    Raises:
+        UserError: A probe is not known, looks at a step that is not there or makes no sense, or does not work on a
+            network; or more eigenvalues are asked for than there are parameters.
+    """
+    for name in config.probes:
+        if name not in PROBES:
+            raise UserError(f"probes={name} is not known; choose from {', '.join(PROBES)}")
+    if len(set(config.probes)) < len(config.probes):
+        raise UserError(f"probes={config.probes} must name each once")
+    looks: list[Placed] = []
+    tried: set[tuple[Any, ...]] = set()
+    for cell in cells:
+        spec = cell.spec
+        if not isinstance(spec, TrainingSpec):
+            continue
+        kind = spec.network, spec.task.label_count, frozen_layers(spec)
+        if config.probes and kind not in tried:
+            _try(spec, config, image_shape)
+            tried.add(kind)
+        looks += [
+            replace(cell, treatment=f"probe {name}", spec=look)  # type: ignore[type-var]
+            for name in config.probes
+            for look in probe_specs(name, spec, config)
+        ]
+    return [*cells, *looks]
+
+
+def probe_specs(name: str, trained: TrainingSpec, config: TrainingConfig) -> list[ProbeSpec]:
+    """The looks of one probe at one training.
+
+    Raises:
+        UserError: A step is not one of the training's, or none of them makes sense for the probe.
+    """
+    probe = PROBES[name]
+    return [
+        ProbeSpec(
+            probe=name,
+            trained=trained,
+            step=step,
+            since=0 if probe.reads_initial else None,
+            against=against,
+            other=other,
+            other_step=other_step,
+            images=config.probe_images if probe.reads == "images" else None,
+            eigenvalues=config.eigenvalues if name == "flatness" else None,
+            points=config.landscape_points if name.endswith("landscape") else None,
+            seed=trained.seed,
+        )
+        for step in _steps(name, trained, config.probe_steps)
+        for against, other, other_step in _others(probe.against, trained)
+    ]
+
+
+def _steps(name: str, trained: TrainingSpec, wanted: Any) -> list[int]:
+    """The steps of a training at which a probe looks."""
+    last, kind = trained.recipe.steps, PROBES[name].steps
+    asked = wanted if isinstance(wanted, list) else [wanted]
+    for step in asked:
+        if step != "last" and (isinstance(step, bool) or not isinstance(step, int) or not 0 <= step <= last):
+            raise UserError(f"probe_steps has {step}, which no training reaches: a step lies in 0..{last}, or is last")
+    steps = sorted({last if step == "last" else step for step in asked})
+    if kind == "initial":
+        return [0]
+    if kind != "all":
+        steps = [step for step in steps if step > 0]
+    if not steps:
+        raise UserError(
+            f"probe_steps={wanted} leave nothing for {name}: before step 1 the head has not trained (the landscape of "
+            "such a network is the probe initial-landscape); name a later step, or last"
+        )
+    return steps[-1:] if kind == "solution" else steps
+
+
+def _others(kinds: Sequence[str], trained: TrainingSpec) -> list[tuple[Any, TrainingSpec | None, int | None]]:
+    """The networks that a training's is compared with: what each is, its training, and the step."""
+    if not kinds:
+        return [(None, None, None)]
+    found: list[tuple[Any, TrainingSpec | None, int | None]] = []
+    if isinstance(trained, TransferSpec) and trained.base is not None:
+        scratch = PretrainSpec(task=trained.task, network=trained.network, recipe=trained.recipe, seed=trained.seed)
+        found += [("base", trained.base, trained.pretrain_step), ("scratch", scratch, scratch.recipe.steps)]
+    found.append(("twin", replace(trained, seed=trained.seed + TWIN), trained.recipe.steps))
+    return [other for other in found if other[0] in kinds]
+
+
+def _try(spec: TrainingSpec, config: TrainingConfig, image_shape: Shape) -> None:
+    """Run every probe once, as small as it can be, on an untrained network and blank images."""
+    image = seen_shape(spec.recipe, image_shape)
+    first, second = (_untrained(spec, image, seed) for seed in range(2))
+    parameters = sum(parameter.numel() for _, parameter in trainable(first))
+    if "flatness" in config.probes and config.eigenvalues > parameters:
+        raise UserError(
+            f"eigenvalues={config.eigenvalues} must not exceed the parameters that train: {spec.network.name} has "
+            f"{parameters} with {frozen_layers(spec)} layers frozen"
+        )
+    images = torch.rand((_IMAGES, *image), generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(_IMAGES) % spec.task.label_count
+    for name in config.probes:
+        subject = Subject(
+            name=name,
+            network=first,
+            inputs=images,
+            labels=labels,
+            seed=0,
+            learning_rate=spec.recipe.learning_rate,
+            initial=second,
+            other=second,
+            train=[(images, labels)],
+            test=[(images, labels)],
+            points=3,
+        )
+        try:
+            if name == "flatness":  # as a whole it would take a minute on a larger network
+                hessian_product(subject)(torch.ones(parameters))
+            else:
+                PROBES[name].function(subject)
+        except Exception as error:  # whatever a network of the user's raises
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"probes={name} does not work on network={spec.network.name}: {reason}") from error
+
+
+def _untrained(spec: TrainingSpec, image: Shape, seed: int) -> Network:
+    labels = spec.task.label_count
+    network = build(spec.network, image=image, classes=labels, seed=seed)
+    freeze_first(network, frozen_layers(spec))
+    network.module.eval()
+    return network

@@ -1,0 +1,312 @@
+"""The tasks of a sweep over distances: named ones, and those that dials make of every target."""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raytransfer.config import PairsConfig
+from raytransfer.errors import UserError
+from raytransfer.experiments.distance.cells import NamedTask, Pair
+from raytransfer.specs import TaskSpec
+from raytransfer.sweep.plan import data_source
+from raytransfer.tasks import (
+    INPUT_DIALS,
+    LABEL_DIALS,
+    Dataset,
+    DataSource,
+    class_indices,
+    open_dataset,
+    random_halves,
+    task_spec,
+)
+from raytransfer.tasks.draws import stable_permutation
+
+SHARED = "shared"
+DIAL_KINDS = {
+    **dict.fromkeys(INPUT_DIALS, "input"),
+    SHARED: "shared",
+    **dict.fromkeys(LABEL_DIALS, "labelling"),
+    "random_labels": "random labels",
+}
+"""What each dial changes; ``shared`` is the share of the target's classes that a base has."""
+
+_KEYS = ("data", "classes", *INPUT_DIALS, *LABEL_DIALS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialRow:
+    """Where a base stands on a dial of its target.
+
+    Attributes:
+        target: Name of the target.
+        base: Name of the base.
+        dial: Name of the dial.
+        kind: ``input``, ``shared``, ``labelling`` or ``random labels``.
+        level: How far it is turned: 0 for not at all.
+        setting: The dial's value.
+    """
+
+    target: str
+    base: str
+    dial: str
+    kind: str
+    level: float
+    setting: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridRow:
+    """Where a base stands on the grid of two dials: their levels, and their settings as text."""
+
+    target: str
+    base: str
+    input_level: float
+    label_level: float
+    input_setting: str
+    label_setting: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """All pairs of a sweep and where they stand.
+
+    Attributes:
+        pairs: What to transfer from and to.
+        dials: Bases on dials; a base that is the target unchanged stands on every one.
+        grid: Bases on the grid of two dials.
+        opened: The data sets and where they are.
+    """
+
+    pairs: list[Pair]
+    dials: list[DialRow]
+    grid: list[GridRow]
+    opened: list[tuple[DataSource, Dataset]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """One entry of the option ``tasks``, checked."""
+
+    name: str
+    dataset: Dataset
+    classes: tuple[int, ...]
+    dials: Mapping[str, Any]
+
+    def spec(self, per_class: int | None) -> Callable[[int], TaskSpec]:
+        return functools.cache(lambda seed: task_spec(self.dataset, self.classes, per_class, seed, self.dials))
+
+
+def make_design(config: PairsConfig, dial_grid: Any = None) -> Design:
+    """Resolve tasks, dials and pairs.
+
+    Args:
+        config: Names them.
+        dial_grid: Two dials whose values are combined, as ``DistanceConfig`` has them; None for none.
+
+    Raises:
+        UserError: Something is unknown, out of range, or cannot be compared.
+    """
+    if not isinstance(config.tasks, Mapping) or not config.tasks:
+        raise UserError(
+            f"tasks={config.tasks} must name at least one task, as {{name: {{data: digits, classes: [0, 1]}}, ...}}"
+        )
+    opened: dict[str, tuple[DataSource, Dataset]] = {}
+    tasks = {str(name): _task(config, str(name), entry, opened) for name, entry in config.tasks.items()}
+    _check_shapes(tasks)
+    targets = _named(config.targets, "targets", tasks)
+    bases = _named(config.bases, "bases", tasks)
+    if not targets:
+        raise UserError("targets=[] must name at least one task")
+    pairs, dials, grid = [], [], []
+    for target in targets:
+        own = NamedTask(name=target.name, spec=target.spec(config.train_per_class))
+        sources = [NamedTask(name=base.name, spec=base.spec(config.base_per_class)) for base in bases if base != target]
+        turned = _Turned(config, target, dial_grid)
+        sources += turned.bases.values()
+        pairs += [Pair(base=base, target=own) for base in sources]
+        dials += turned.dials
+        grid += turned.grid
+    if not pairs:
+        raise UserError(
+            f"bases={config.bases} leave no pair with targets={config.targets}: name other tasks, or give dials"
+        )
+    return Design(pairs=pairs, dials=dials, grid=grid, opened=list(opened.values()))
+
+
+def _task(config: PairsConfig, name: str, entry: Any, opened: dict[str, tuple[DataSource, Dataset]]) -> _Task:
+    if not isinstance(entry, Mapping):
+        raise UserError(f"task {name} is {entry}: it must be a mapping such as {{data: digits, classes: [0, 1]}}")
+    for key in entry:
+        if key not in _KEYS:
+            raise UserError(f"task {name} has the key {key}: a task takes {', '.join(_KEYS)}")
+    data = str(entry.get("data", config.data))
+    if data not in opened:
+        source = data_source(config, data)
+        opened[data] = source, open_dataset(source)
+    dataset = opened[data][1]
+    wanted = entry.get("classes", "all")
+    if wanted == "all":
+        classes = tuple(range(len(dataset.class_names)))
+    elif wanted in ("A", "B"):
+        classes = random_halves(len(dataset.class_names), 0)["AB".index(wanted)]
+    else:
+        if not isinstance(wanted, list):
+            raise UserError(f"task {name} has classes={wanted}: they must be a list, all, A or B")
+        classes = class_indices(dataset, f"task {name}", wanted)
+    return _Task(
+        name=name,
+        dataset=dataset,
+        classes=classes,
+        dials={key: value for key, value in entry.items() if key not in ("data", "classes")},
+    )
+
+
+def _check_shapes(tasks: Mapping[str, _Task]) -> None:
+    first, *others = tasks.values()
+    shape = first.dataset.train_images.shape[1:]
+    for other in others:
+        if other.dataset.train_images.shape[1:] != shape:
+            sizes = [f"{'x'.join(map(str, task.dataset.train_images.shape[1:]))}" for task in (first, other)]
+            raise UserError(
+                f"images of task {first.name} are {sizes[0]} and those of {other.name} {sizes[1]}: a network takes one "
+                "shape; give image_size_px=... and channels=1 or 3, to which all are then converted"
+            )
+
+
+def _named(wanted: Any, option: str, tasks: Mapping[str, _Task]) -> list[_Task]:
+    if wanted == "all":
+        return list(tasks.values())
+    names = wanted if isinstance(wanted, list) else [wanted]
+    for name in names:
+        if name not in tasks:
+            raise UserError(f"{option} name {name}, which is no task; choose from {', '.join(tasks)}, or all")
+    if len(set(names)) < len(names):
+        raise UserError(f"{option}={names} must name each task once")
+    return [tasks[name] for name in names]
+
+
+class _Turned:
+    """The bases that dials, and a grid of two dials, make of one target.
+
+    Attributes:
+        bases: By name; the target unchanged comes first.
+        dials: Where they stand.
+        grid: Where they stand on the grid.
+    """
+
+    def __init__(self, config: PairsConfig, target: _Task, dial_grid: Any) -> None:
+        self._per_class, self._target = config.base_per_class, target
+        self.bases: dict[str, NamedTask] = {}
+        self.dials: list[DialRow] = []
+        self.grid: list[GridRow] = []
+        values = _checked_values("dials", config.dials)
+        if values:
+            unchanged = self._base({})
+            for dial, settings in values.items():
+                rows = [(self._base({dial: setting}), setting) for setting in settings]
+                self._place(
+                    dial, [(unchanged, None), *((base, setting) for base, setting in rows if base != unchanged)]
+                )
+        if dial_grid is not None:
+            self._cross(dial_grid)
+
+    def _place(self, dial: str, rows: Sequence[tuple[str, Any]]) -> None:
+        self.dials += [
+            DialRow(
+                target=self._target.name,
+                base=base,
+                dial=dial,
+                kind=DIAL_KINDS[dial],
+                level=0.0 if setting is None else self._level(dial, setting),
+                setting=setting,
+            )
+            for base, setting in rows
+        ]
+
+    def _cross(self, wanted: Any) -> None:
+        if not isinstance(wanted, Mapping) or set(wanted) != {"input", "label"}:
+            raise UserError(f"dial_grid={wanted} must be {{input: {{dial: values}}, label: {{dial: values}}}}")
+        (input_dial, inputs), (label_dial, labels) = (self._axis(side, wanted[side]) for side in ("input", "label"))
+        for a, b in itertools.product(inputs, labels):
+            self.grid.append(
+                GridRow(
+                    target=self._target.name,
+                    base=self._base({input_dial: a, label_dial: b}),
+                    input_level=self._level(input_dial, a),
+                    label_level=self._level(label_dial, b),
+                    input_setting=f"{input_dial}={a}",
+                    label_setting=f"{label_dial}={b}",
+                )
+            )
+
+    def _axis(self, side: str, wanted: Any) -> tuple[str, list[Any]]:
+        axis = _checked_values(f"dial_grid.{side}", wanted)
+        if len(axis) != 1:
+            raise UserError(f"dial_grid.{side}={wanted} must have one dial")
+        ((dial, values),) = axis.items()
+        if (DIAL_KINDS[dial] == "input") != (side == "input"):
+            fitting = [name for name, kind in DIAL_KINDS.items() if (kind == "input") == (side == "input")]
+            raise UserError(f"dial_grid.{side} has {dial}: choose from {', '.join(fitting)}")
+        return dial, values
+
+    def _base(self, settings: Mapping[str, Any]) -> str:
+        """Add the base with these settings, those that change nothing left out; gives its name."""
+        unchanged = self._spec({})(0)
+        turned = {dial: value for dial, value in settings.items() if self._spec({dial: value})(0) != unchanged}
+        described = " ".join(dial if value is True else f"{dial}={value}" for dial, value in turned.items())
+        name = f"{self._target.name} {described or 'unchanged'}"
+        if name not in self.bases:
+            self.bases[name] = NamedTask(name=name, spec=self._spec(turned))
+        return name
+
+    def _spec(self, settings: Mapping[str, Any]) -> Callable[[int], TaskSpec]:
+        target = self._target
+        share = settings.get(SHARED, 1.0)
+        dials = {**target.dials, **{dial: value for dial, value in settings.items() if dial != SHARED}}
+        return functools.cache(
+            lambda seed: task_spec(target.dataset, _shared_classes(target, share, seed), self._per_class, seed, dials)
+        )
+
+    def _level(self, dial: str, setting: Any) -> float:
+        classes, side = len(self._target.classes), min(self._target.dataset.train_images.shape[2:])
+        if dial in ("resolution_px", "shuffle_px"):
+            return math.log2(side / setting)
+        if dial == "labelling":
+            return float(setting != "class")
+        number = float(setting)
+        return {SHARED: 1.0 - number, "merged": classes - number, "split": number - 1.0}.get(dial, number)
+
+
+def _checked_values(option: str, wanted: Any) -> dict[str, list[Any]]:
+    """Dials and their values, as far as they can be checked without a task."""
+    if not isinstance(wanted, Mapping):
+        raise UserError(f"{option}={wanted} must be dials with lists of values, such as {{blur_px: [1, 2]}}")
+    found = {}
+    for dial, values in wanted.items():
+        if dial not in DIAL_KINDS:
+            raise UserError(f"{option} has {dial}, which is no dial; choose from {', '.join(DIAL_KINDS)}")
+        listed = values if isinstance(values, list) else [values]
+        if not listed or None in listed or len({repr(value) for value in listed}) < len(listed):
+            raise UserError(f"{option}.{dial}={values} must list at least one value, each once")
+        found[str(dial)] = listed
+    return found
+
+
+def _shared_classes(target: _Task, share: Any, seed: int) -> tuple[int, ...]:
+    """As many classes as the target has, a share of them its own; which, is drawn from the seed."""
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise UserError(f"shared={share} must lie in 0..1")
+    count = len(target.classes)
+    kept = round(share * count)
+    others = [index for index in range(len(target.dataset.class_names)) if index not in target.classes]
+    if count - kept > len(others):
+        raise UserError(
+            f"shared={share} asks for {count - kept} classes that task {target.name} does not have, and "
+            f"{target.dataset.name} has only {len(others)} others"
+        )
+    own = [target.classes[i] for i in stable_permutation(count, "shared", seed)[:kept]]
+    new = [others[i] for i in stable_permutation(len(others), "not shared", seed)[: count - kept]]
+    return tuple(sorted(own + new))

@@ -1,0 +1,1 @@
+"""The two-layer theory of Liu et al. 2019."""

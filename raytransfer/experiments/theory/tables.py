@@ -1,0 +1,59 @@
+"""The console's table of the theory of fine-tuning against its simulation."""
+
+import math
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from raytransfer.analysis.intervals import MIN_UNITS, TOO_FEW
+from raytransfer.experiments.words import NO_INTERVAL, counted
+
+
+def theory_table(means: pd.DataFrame, asymptotic: pd.DataFrame) -> Group:
+    """Tabulate distance / bound: a row a base, a column a width, and the width from which on theory holds.
+
+    Args:
+        means: Output of ``raytransfer.analysis.theory_means``.
+        asymptotic: Output of ``raytransfer.analysis.asymptotic_width``.
+    """
+    widths = sorted(means["width"].unique())
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("base")
+    for column in ("bound", *(f"{width:,}" for width in widths), "holds from"):
+        table.add_column(column, justify="right", overflow="fold")
+    several = means["target"].nunique() > 1
+    for row in asymptotic.to_dict("records"):
+        cells = means[(means["target"] == row["target"]) & (means["base"] == row["base"])].set_index("width")
+        width = row["asymptotic_width"]
+        table.add_row(
+            Text(f"{row['target']}: {_name(row)}" if several else _name(row)),
+            f"{cells['bound'].iloc[-1]:.2f}",
+            *(_ratio(*cells.loc[w, ["ratio", "ratio_low", "ratio_high"]]) if w in cells.index else "" for w in widths),
+            TOO_FEW if cells["seeds"].iloc[-1] < MIN_UNITS else "-" if pd.isna(width) else f"{width:,}",
+        )
+    unconverged = int(means["unconverged"].sum())
+    title = f"Distance moved / bound at each width, {counted(means['seeds'], 'seed')}"
+    note = (
+        "±: half of the 95% interval, Student t over seeds. *: it lies above 1, and networks move beyond the bound.\n"
+        "Holds from: at this width and all larger ones the interval lies within 0.9..1.1.\n"
+        f"A seed is a unit. {NO_INTERVAL}\n"
+    )
+    if unconverged:
+        note += f"Left out, because training did not converge: {unconverged} simulations.\n"
+    return Group(Text(title, style="bold"), table, Text(note, style="dim"))
+
+
+def _name(row: dict[Any, Any]) -> str:
+    kind, dial, level = row["kind"], row["dial"], row["level"]
+    return str(row["base"]) if kind == "none" or pd.isna(dial) else f"{kind}: {dial} {level:g}"
+
+
+def _ratio(ratio: float, low: float, high: float) -> Text:
+    if math.isnan(ratio):
+        return Text("-")
+    half = "" if math.isnan(high) else f" ±{high - ratio:.2f}"
+    return Text(f"{ratio:.2f}{'*' if low > 1 else ''}{half}")

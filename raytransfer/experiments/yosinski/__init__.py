@@ -1,0 +1,1 @@
+"""The grid of Yosinski et al. 2014."""

@@ -1,0 +1,146 @@
+"""The means and the readings as tables for the console.
+
+A table shows what its DataFrame holds: it selects rows, and writes fractions as percent or percentage points.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from raytransfer.experiments.words import NO_INTERVAL, counted
+
+_TREATMENTS = ("baseB", "baseB-2x", "BnB", "BnB+", "AnB", "AnB+", "RnB")
+_READINGS = {  # and what a sweep must hold for them
+    "co-adaptation drop": "baseB and BnB",
+    "specificity drop": "BnB and AnB",
+    "recovery": "BnB and BnB+",
+    "generalisation boost": "baseB and AnB+",
+    "distance effect": "baseB and AnB on random halves and on a named pair of dissimilar ones",
+    "value of distant features": "AnB and RnB on a named pair of dissimilar halves",
+}
+_CONTROLS = {
+    "boost over twice the steps": "AnB+ and baseB-2x",
+    "boost over selffer": "AnB+ and BnB+",
+}
+
+
+def means_table(means: pd.DataFrame) -> Group:
+    """Tabulate mean top-1 accuracies in percent: a table for each kind of halves, with a row for each n.
+
+    Columns are treatments; bases stand at n = 0, and treatments that the paper does not have are left out. A cell is
+    the mean ± half its 95% interval, or the mean alone where there is none. Titles say how many units a cell has.
+
+    Args:
+        means: Output of ``raytransfer.analysis.treatment_means`` on accuracies.
+    """
+    parts: list[Text | Table] = []
+    for halves, rows in means[means["treatment"].isin(_TREATMENTS)].groupby("halves", sort=False):
+        cells = {
+            (str(treatment), int(n)): f"{100 * mean:.1f}{_spread(mean, high)}"
+            for treatment, n, mean, high in _records(rows, ["treatment", "n_layers", "mean", "high"])
+        }
+        title = f"Top-1 accuracy on the target, %. Halves: {halves}, {counted(rows['units'])}"
+        parts += [Text(title, style="bold"), _table(_TREATMENTS, cells)]
+    note = (
+        "n = 0: bases. ±: half of the 95% interval, Student t over units; it contains the spread between targets, "
+        f"which paired readings are free of. Units of one split share its classes. {NO_INTERVAL}\n"
+    )
+    return Group(*parts, Text(note, style="dim"))
+
+
+def readings_table(readings: pd.DataFrame) -> Group:
+    """Tabulate the readings in percentage points: a table for each kind of halves, with a row for each n.
+
+    The control readings follow in tables of their own. A cell is the estimate and its 95% interval, or the estimate
+    alone where there is none. Titles say how many units a cell has; a reading without rows has no column, and the last
+    lines say what it would need.
+
+    Args:
+        readings: Output of ``raytransfer.analysis.readings`` on accuracies.
+    """
+    parts: list[Text | Table] = []
+    for title, names in (("Readings", _READINGS), ("Controls of the boost", _CONTROLS)):
+        for halves, rows in readings[readings["reading"].isin(names)].groupby("halves", sort=False):
+            cells = {
+                (str(reading), int(n)): f"{_percent(estimate):+.1f}{_ends(low, high)}"
+                for reading, n, estimate, low, high in _records(
+                    rows, ["reading", "n_layers", "estimate", "low", "high"]
+                )
+            }
+            heading = f"{title}, percentage points. Halves: {halves}, {_reading_units(rows)}"
+            parts += [Text(heading, style="bold"), _table(names, cells)]
+    absent = [
+        f"{name} (needs {needs})"
+        for name, needs in (_READINGS | _CONTROLS).items()
+        if not (readings["reading"] == name).any()
+    ]
+    note = f"[low,high]: 95% interval, paired t over units; Welch t for the distance effect. {NO_INTERVAL}\n"
+    if absent:
+        note += f"Not in this sweep: {'; '.join(absent)}.\n"
+    return Group(*parts, Text(note, style="dim"))
+
+
+def boosts_table(boosts: pd.DataFrame) -> Group:
+    """Tabulate boosts averaged over n in percentage points: a row for each comparison, a column for the n averaged.
+
+    Args:
+        boosts: Output of ``raytransfer.analysis.boosts`` on accuracies.
+    """
+    spans = list(dict.fromkeys(boosts["averaged"]))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("boost")
+    for span in spans:
+        table.add_column(f"n = {span}", justify="right")
+    for (of, over, method), rows in boosts.groupby(["of", "over", boosts["method"].str.partition(",")[0]], sort=False):
+        cells = {
+            span: f"{_percent(estimate):+.1f}{_ends(low, high)}"
+            for span, estimate, low, high in _records(rows, ["averaged", "estimate", "low", "high"])
+        }
+        table.add_row(f"{of} over {over}, {method}", *(Text(cells.get(span, "")) for span in spans))
+    title = f"Boosts averaged over n, percentage points. Halves: random, {counted(boosts['units'])}"
+    note = (
+        "Unpaired is how 2014 published them; paired is each run against its own target's base, t over units.\n"
+        f"{NO_INTERVAL}\n"
+    )
+    return Group(Text(title, style="bold"), table, Text(note, style="dim"))
+
+
+def _table(names: Iterable[str], cells: dict[tuple[str, int], str]) -> Table:
+    present = [name for name in names if any(name == column for column, _ in cells)]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("n", justify="right")
+    for name in present:
+        table.add_column(name, justify="right", overflow="fold")
+    for n in sorted({n for _, n in cells}):
+        table.add_row(str(n), *(Text(cells.get((name, n), "")) for name in present))
+    return table
+
+
+def _spread(mean: float, high: float) -> str:
+    return "" if math.isnan(high) else f" ±{100 * (high - mean):.1f}"
+
+
+def _ends(low: float, high: float) -> str:
+    # Without a space inside, so that a narrow console breaks the line before the bracket.
+    return "" if math.isnan(low) else f" [{_percent(low):.1f},{_percent(high):.1f}]"
+
+
+def _percent(fraction: float) -> float:
+    return round(100 * fraction, 1) + 0.0  # no minus sign on zero
+
+
+def _reading_units(rows: pd.DataFrame) -> str:
+    against = rows["random_units"].dropna()
+    return counted(rows["units"]) + (
+        f" (distance effect: against {counted(against)} of random)" if len(against) else ""
+    )
+
+
+def _records(rows: pd.DataFrame, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    return rows[columns].itertuples(index=False, name=None)

@@ -1,0 +1,167 @@
+"""Run what is missing of a plan: start Ray, hold the store, hand out, merge the rows."""
+
+import json
+import signal
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+
+from raytransfer.config import SweepConfig, TrainingConfig
+from raytransfer.specs import TrialSpec
+from raytransfer.store import Store, clear_failures, compact, delete_state, lock
+from raytransfer.sweep.plan import Cell, Plan, backlog
+from raytransfer.sweep.progress import ProgressBar
+from raytransfer.sweep.run import Run, run_in_process
+from raytransfer.trials import Site
+
+if TYPE_CHECKING:
+    from raytransfer.sweep.ray import Slots
+
+_PACKING = "packing.json"  # in the store: what gpus_per_trial=auto measured last
+_PASSES = 3
+
+
+def run_missing(console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) -> bool:
+    """Run what is missing, and once more what turned out to need weights that were damaged or gone.
+
+    Args:
+        console: Where it tells how it gets on.
+        plan: The sweep.
+        store: Where its results go; held against other drivers meanwhile.
+        config: How to run it.
+
+    Returns:
+        Whether it was interrupted.
+
+    Raises:
+        UserError: Another driver holds the store, or the slots that are asked for are not there.
+        StorageError: The storage failed on the way.
+    """
+    for _ in range(_PASSES):
+        run = _run(console, plan, store, config)
+        if run.unfinished:
+            return True
+        config = replace(config, mode="cached")
+        if not run.failures or not (left := backlog(plan, store, config.mode).to_run):
+            break
+        console.print(f"{len(left)} trials are still to run: weights that they read are trained anew")
+    return False
+
+
+def _run(console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) -> Run:
+    if config.backend == "in-process":
+        return _run_on(None, console, plan, store, config)
+    console.print("Starting Ray ...")
+    from raytransfer.sweep.ray import Slots, cluster, wait_for_machines
+
+    with cluster() as may_grow:
+        wait_for_machines()
+        slots = Slots(config.slots, _gpus_per_trial(console, plan, store, config), may_grow=may_grow)
+        return _run_on(slots, console, plan, store, config)
+
+
+def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) -> Run:
+    """Run on slots of Ray, or in this process."""
+    # A machine or a pod that is shut down says so by SIGTERM. Ray's own handler aborts the process.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    on_gpu = "GPU" in slots.per_trial if slots else torch.cuda.is_available()
+    site = Site(
+        sources=plan.sources,
+        root=store.root,
+        device="cuda" if on_gpu else "cpu",
+        memory_bytes=config.memory_bytes,
+        store_id=store.create(),
+        patience_s=config.patience_s,
+        save_every_s=config.save_every_s,
+    )
+    with lock(store) as lost:
+        todo = _cleared(plan, store, config.mode)
+        console.print(f"Running {len(todo)} trials, {slots.now() if slots else 1} at once, on {site.device}")
+        if on_gpu:
+            _print_streaming(console, plan, config)
+        elif isinstance(config, TrainingConfig):
+            print_slow_arithmetic(console, config)
+        with ProgressBar(console, plan.cells, todo) as progress:
+            keep = isinstance(config, TrainingConfig) and config.checkpoints == "all"
+            run = Run(todo, site, progress, keep_checkpoints=keep, lost=lost)
+            if slots:
+                from raytransfer.sweep.ray import run_on_ray
+
+                run_on_ray(run, slots)
+            else:
+                run_in_process(run)
+        compact(store)
+    return run
+
+
+def _cleared(plan: Plan[Cell], store: Store, mode: str) -> dict[str, TrialSpec]:
+    """What is to run, looked up again, for another driver may have been at work until now; its traces are removed."""
+    store.delete_unfinished()
+    todo = backlog(plan, store, mode).to_run
+    clear_failures(store, todo)
+    for trial in todo if mode in ("force", "retry") else ():
+        delete_state(store, trial)  # what failed may have failed for it
+        if mode == "force":  # else trials would start from the checkpoints of the time before
+            store.delete_folder(f"checkpoints/{trial}")
+    return todo
+
+
+def _gpus_per_trial(console: Console, plan: Plan[Cell], store: Store, config: SweepConfig) -> float:
+    """The GPU share of a slot: as configured, or measured; a measurement is kept in the store for the next time."""
+    from raytransfer.sweep.ray import has_gpus, measure_packing
+
+    if config.gpus_per_trial != "auto":
+        share: float = config.gpus_per_trial
+        return share
+    if not has_gpus() or not plan.tasks:
+        return 1.0  # means nothing on CPU cores, and for sweeps that train no network of the zoo
+    base = plan.longest_base
+    kept = _kept_packing(store)
+    if kept.get("trial") != base.id:
+        console.print("gpus_per_trial=auto: measuring how many trials are best run side by side ...")
+        store.create()
+        kept = asdict(measure_packing(base, dict(plan.sources)[base.task.fingerprint], config.memory_bytes))
+        store.write(_PACKING, json.dumps(kept).encode())
+    console.print(f"gpus_per_trial=auto: {kept['reason']} ({kept['device']}{', MPS' if kept['mps'] else ''})")
+    if not kept["mps"]:
+        console.print(
+            "gpus_per_trial=auto: without NVIDIA's Multi-Process Service trials side by side take turns on the GPU. "
+            f"With it (nvidia-cuda-mps-control -d, before Ray starts) remove {_PACKING} of the store to measure again",
+            soft_wrap=True,
+        )
+    return 1 / int(kept["trials_per_gpu"])
+
+
+def _kept_packing(store: Store) -> dict[str, Any]:
+    try:
+        return dict(json.loads(store.read(_PACKING)))
+    except (FileNotFoundError, ValueError, TypeError):  # a damaged one is as good as none
+        return {}
+
+
+def _print_streaming(console: Console, plan: Plan[Cell], config: SweepConfig) -> None:
+    """Say so if the images of a task are too many to lie on the GPU."""
+    from raytransfer.tasks import load_task
+    from raytransfer.training import image_bytes
+
+    plain = {replace(task, dials=None) for task in plan.tasks}  # dials leave sizes as they are, and take time
+    needed_gb = max((image_bytes(load_task(plan.datasets[task.fingerprint], task)) for task in plain), default=0) / 1e9
+    if needed_gb > config.memory_gb:
+        console.print(
+            f"A task's images take up to {needed_gb:.1f} GB and do not fit memory_gb={config.memory_gb:g} of the GPU: "
+            "those that do not fit are sent batch by batch"
+        )
+
+
+def print_slow_arithmetic(console: Console, config: TrainingConfig) -> None:
+    """Say so if this processor has to emulate bf16: a training step then takes a multiple of its time in fp32."""
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 does not tell
+    lacks = has.get("architecture") == "x86_64" and not (has.get("avx512_bf16") or has.get("amx_bf16"))
+    if config.recipe.precision == "bf16" and lacks:
+        console.print(
+            "recipe.precision=bf16 is slow here: this processor has no instructions for it, and fp32 would be several "
+            "times as fast",
+            soft_wrap=True,
+        )

@@ -1,0 +1,19 @@
+"""The sweep on Ray: the cluster and its slots, and trials as those of Ray Tune. The only place that imports Ray."""
+
+import os
+
+from raytransfer.sweep.garbage import lasting
+
+# Read by Ray when it is imported, or by its workers when they start.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the store keeps what these would write
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer reporter prints a banner whatever its verbosity
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")  # its snapshots are never restored: the store is the truth
+
+with lasting():  # also what workers import: to look through it after each trial would take 0.1 s
+    from raytransfer.sweep.ray.cluster import Slots, cluster, has_gpus, measure_packing, wait_for_machines
+    from raytransfer.sweep.ray.tuning import run_on_ray
+
+__all__ = ["Slots", "cluster", "has_gpus", "measure_packing", "run_on_ray", "wait_for_machines"]

@@ -1,0 +1,219 @@
+"""The Ray cluster: how to join it, what it has, who joins and who leaves."""
+
+import logging
+import os
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+import yaml
+
+# Ray has no public way to ask for these: which machines are being taken away, and the address that the last cluster on
+# this machine left.
+from ray._private.state import state
+from ray._private.utils import read_ray_address
+from ray.autoscaler.sdk import request_resources
+
+from raytransfer.errors import UserError
+from raytransfer.specs import PretrainSpec
+from raytransfer.sweep.gpu_sharing import Packing, measure
+from raytransfer.sweep.plan import check_slots, slot_count
+from raytransfer.tasks import DataSource
+
+_CONNECT_S = 5.0
+_HOST_AND_PORT = re.compile(r"[^/]+:\d+")
+_JOIN_S = 1200.0  # a cloud may take minutes to give a machine, and that to install
+_BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves its cluster file on the head
+_LOOK_S = 5.0  # between a worker's looks at whether its machine is to leave
+_LOG = logging.getLogger("raytransfer")
+
+
+@contextmanager
+def cluster() -> Iterator[bool]:
+    """The Ray cluster this machine is part of (or ``RAY_ADDRESS`` names), else one of this machine alone.
+
+    Yields:
+        Whether it was there before, and so may grow.
+
+    Raises:
+        UserError: The address leads nowhere, or to a cluster of another version of Ray or Python.
+    """
+    named, found = os.environ.get("RAY_ADDRESS"), read_ray_address()
+    if named and _HOST_AND_PORT.fullmatch(named) and not _answers(named):  # Ray itself would try for many minutes
+        raise UserError(f"RAY_ADDRESS={named} leads to no Ray cluster: start one there, or unset it")
+    if not named and found and not _answers(found):
+        # What was killed leaves its address in a file.
+        _LOG.info("no Ray answers at %s, where there was one: starting one of this machine alone", found)
+        named = "local"
+    try:
+        ray.init(address=named, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise UserError(
+            f"the Ray cluster at {named or found} does not let this machine in: start one there, or unset RAY_ADDRESS; "
+            "if it wants a token, set RAY_AUTH_MODE=token and copy its ~/.ray/auth_token here"
+        ) from error
+    except RuntimeError as error:
+        if "Version mismatch" not in str(error):
+            raise
+        raise UserError(
+            f"the Ray cluster at {named or found} cannot be used from here: {' '.join(str(error).split())} "
+            "Install the same versions on all machines (constraints.txt pins them)"
+        ) from error
+    try:
+        yield (named or found) is not None and named != "local"
+    finally:
+        ray.shutdown()
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+class Slots:
+    """How many trials the cluster runs at once; it may grow and shrink while the sweep runs.
+
+    Args:
+        wanted: As many as this at most, or None for all there are.
+        gpus_per_trial: Share of a GPU that a trial takes; where there is no GPU it takes a CPU core.
+        may_grow: Whether more machines may join, so that more slots can be wanted than are there.
+
+    Attributes:
+        per_trial: What a trial takes.
+
+    Raises:
+        UserError: More are wanted than there can be.
+    """
+
+    def __init__(self, wanted: int | None, gpus_per_trial: float, *, may_grow: bool = False) -> None:
+        self._wanted, self._may_grow = wanted, may_grow
+        self._kind = "GPU" if has_gpus() else "CPU"
+        self.per_trial = {self._kind: gpus_per_trial if self._kind == "GPU" else 1.0}
+        self._most = self._slots(_could_become()) if may_grow else 0
+        if not may_grow:
+            check_slots(wanted, int(_resources().get(self._kind, 0)), self.per_trial[self._kind], self._kind)
+
+    def now(self) -> int:
+        """How many run at once on the machines that are there."""
+        return self._slots(_resources())
+
+    def wanted_now(self) -> int:
+        """How many to ask for: a cluster that starts machines does so where trials wait for a slot."""
+        if self._may_grow and self._wanted is not None:
+            return self._wanted
+        return max(self.now(), self._most)
+
+    def _slots(self, resources: Mapping[str, float]) -> int:
+        there = slot_count(int(resources.get(self._kind, 0)), self.per_trial[self._kind])
+        return there if self._wanted is None else min(self._wanted, there)
+
+
+def wait_for_machines() -> None:
+    """Wait until the cluster has a machine that can run trials, or is known to start some when they are wanted.
+
+    Raises:
+        UserError: None came within 20 minutes.
+    """
+    if _has_room():
+        return
+    _LOG.info("waiting for a machine to join the Ray cluster ...")
+    request_resources(bundles=[{"CPU": 1}])  # an autoscaler starts nothing that nobody wants
+    try:
+        deadline = time.monotonic() + _JOIN_S
+        while not _has_room():
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"no machine with a CPU or GPU for trials joined the Ray cluster within {_JOIN_S:.0f} s"
+                )
+            time.sleep(1)
+    finally:
+        request_resources(bundles=[])  # Ray remembers the wish, and would keep a machine for nobody
+
+
+def _has_room() -> bool:
+    return any(found.get(kind) for found in (_resources(), _could_become()) for kind in ("CPU", "GPU"))
+
+
+def has_gpus() -> bool:
+    """Whether a machine of the cluster has a GPU, or one that it can start."""
+    return bool(_resources().get("GPU") or _could_become().get("GPU"))
+
+
+def measure_packing(spec: PretrainSpec, source: DataSource, memory_bytes: int) -> Packing:
+    """How many trials to run side by side on a GPU of the cluster, measured on one of them.
+
+    Args:
+        spec: A base of the sweep.
+        source: Where its data are.
+        memory_bytes: As for ``raytransfer.training.DeviceData``.
+    """
+    total = _resources()
+    cores_per_gpu = max(1, int(total["CPU"] / total["GPU"])) if total.get("CPU") else 1
+
+    @ray.remote(num_cpus=0, num_gpus=1)
+    def on_a_gpu() -> Packing:
+        return measure(spec, source, "cuda", memory_bytes, cores_per_gpu)
+
+    packing: Packing = ray.get(on_a_gpu.remote())
+    return packing
+
+
+def _resources() -> dict[str, float]:
+    """What the cluster's machines have, by kind."""
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return total
+
+
+def _could_become() -> Mapping[str, float]:
+    """What they have when all machines have been started that the cluster file of this head allows, as far as it says.
+
+    Ray itself does not tell. Where the file is not here, as on Kubernetes, the slots that are wanted say how many.
+    """
+    path = _BOOTSTRAP.expanduser()
+    if not path.exists():
+        return {}
+    config = yaml.safe_load(path.read_text())
+    workers = [kind for name, kind in config["available_node_types"].items() if name != config["head_node_type"]]
+    most: Counter[str] = Counter()
+    for resource in ("CPU", "GPU"):
+        left = config["max_workers"]
+        for kind in sorted(workers, key=lambda kind: -kind.get("resources", {}).get(resource, 0)):
+            count = min(left, kind.get("max_workers", 0))
+            most[resource] += count * kind.get("resources", {}).get(resource, 0)
+            left -= count
+    return most
+
+
+def machines_gone() -> int:
+    """How many machines have left the cluster since it started."""
+    return sum(not node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def machines_leave() -> bool:
+    """Whether one is about to."""
+    return bool(state.get_draining_nodes())
+
+
+class Leaving:
+    """Whether this process's machine is about to leave the cluster, as a cloud says two minutes before it takes one."""
+
+    def __init__(self) -> None:
+        self._node = ray.get_runtime_context().get_node_id()
+        self._next_look_s, self._answer = 0.0, False
+
+    def __call__(self) -> bool:
+        """Look, every five seconds at most."""
+        now = time.monotonic()
+        if now >= self._next_look_s:
+            self._answer = self._node in state.get_draining_nodes()
+            self._next_look_s = now + _LOOK_S
+        return self._answer

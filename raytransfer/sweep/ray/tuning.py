@@ -1,0 +1,245 @@
+"""Trials of a sweep as trials of Ray Tune, one a slot."""
+
+import gc
+import logging
+import os
+import platform
+import tempfile
+import time
+from collections import Counter, deque
+from typing import Any
+
+import torch
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import SearchAlgorithm
+
+from raytransfer.errors import StorageError
+from raytransfer.specs import from_json, to_json
+from raytransfer.store import failure, finished, is_finished, publish_failure
+from raytransfer.sweep.ray.cluster import Leaving, Slots, machines_gone, machines_leave
+from raytransfer.sweep.run import Run
+from raytransfer.training import Interrupted
+from raytransfer.trials import Site, attempt
+
+_RETRIES = 3  # of a trial whose process died
+_LOOK_S = 2.0  # between looks at the cluster's size
+
+
+def run_on_ray(run: Run, slots: Slots) -> None:
+    """Run the trials with Ray Tune, as many at once as there are slots.
+
+    One resource shape and reused actors: a worker imports torch once and runs trial after trial. A trial whose process
+    died is handed out again as a new trial of Tune's: Tune's own retries pass over a process that dies between trials.
+
+    Raises:
+        StorageError: The sweep was given up.
+    """
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is told by the observer
+    agenda = _Agenda(run, slots)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "10000"  # none that matters: the agenda hands out what it wants to run
+    with tempfile.TemporaryDirectory(prefix="raytransfer-tune-") as unread:  # Tune's own state
+        tuner = tune.Tuner(
+            _Worker,
+            tune_config=tune.TuneConfig(
+                search_alg=agenda,
+                scheduler=_FirstCome(),
+                num_samples=-1,  # until the searcher says that it is finished
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=unread,
+                callbacks=[_Starts(agenda)],
+                verbose=0,
+            ),
+        )
+        try:
+            tuner.fit()
+        except Exception:
+            if run.abandoned is None:
+                raise
+    if run.abandoned is not None:
+        raise StorageError(run.abandoned)
+
+
+class _Worker(tune.Trainable):
+    """A process on a slot that runs one trial after the other; measurements come several at once."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.reset_config(config)
+        self._leaving = Leaving()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._work, self.config = new_config, {}  # Tune sends its config back with every result
+        return True
+
+    def step(self) -> dict[str, Any]:
+        site: Site = self._work["site"]
+        reasons = []
+        try:
+            for spec, steps in self._work["trials"]:
+                if self._leaving():
+                    raise Interrupted
+                reasons.append(attempt(from_json(spec), site, steps, self._leaving))
+        except StorageError as error:
+            return {"abandon": f"{error} (on {platform.node()})", "done": True}
+        except Interrupted:
+            os._exit(0)  # else Tune would give this process the next trial
+        finally:  # the process goes on with other trials, and what is left stays, as its imports do
+            gc.collect()
+            gc.freeze()
+        if site.device == "cuda":
+            if any(
+                reason is not None for reason in reasons
+            ):  # an error of the GPU stays with the process, and would fail all its later trials
+                os._exit(1)
+            torch.cuda.empty_cache()
+        return {"reasons": reasons, "done": True}
+
+
+class _Agenda(SearchAlgorithm):
+    """Hands Tune the trials in the order of the run: a trial whose base is still training has to wait.
+
+    It makes them itself. From what a ``Searcher`` suggests Tune parses each trial out of a command line, which doubled
+    the driver's work.
+    """
+
+    def __init__(self, run: Run, slots: Slots) -> None:
+        self._run, self._slots = run, slots
+        self._running: dict[str, list[str]] = {}  # Tune's name of a trial -> ours
+        self._machines_gone: dict[str, int] = {}  # Tune's name of a trial -> how many had left when it was handed out
+        self._deaths: Counter[str] = Counter()
+        self._store = run.site.store()
+        self._finished_before = finished(self._store)
+        self._most, self._gone, self._next_look_s = 0, 0, 0.0
+        self._storage: Any = None  # where Tune's trials keep what nobody reads
+        self._slot = tune.PlacementGroupFactory([dict(slots.per_trial)])
+
+    def add_configurations(self, experiments: Any) -> None:
+        """Note where Tune wants its trials."""
+        (experiment,) = experiments
+        self._storage = experiment.storage
+
+    def next_trial(self) -> Trial | None:
+        """What a slot is to run next."""
+        if self._run.abandoned is not None:
+            raise StorageError(self._run.abandoned)  # ends Tune at once: results could not be stored
+        if not self._run.unfinished:
+            self.set_finished()  # type: ignore[no-untyped-call]
+            return None
+        self._look_at_cluster()
+        if len(self._running) >= self._most:
+            return None
+        trials = self._run.next()
+        if not trials:
+            if not self._running:  # Tune would poll for ever
+                raise RuntimeError(f"{self._run.unfinished} trials wait for bases that nothing trains")
+            return None
+        work = [(to_json(self._run.specs[trial]), self._run.steps_to_keep(trial)) for trial in trials]
+        handed = _Trial({"trials": work, "site": self._run.site}, self._slot, self._storage)
+        self._running[handed.trial_id] = trials
+        self._machines_gone[handed.trial_id] = self._gone
+        return handed
+
+    def _look_at_cluster(self) -> None:
+        """See whether machines joined or left."""
+        if time.monotonic() >= self._next_look_s:
+            self._run.resize(self._slots.now())
+            self._most = self._slots.wanted_now()
+            self._gone = machines_gone()
+            self._next_look_s = time.monotonic() + _LOOK_S
+
+    def on_trial_start(self, trial_id: str) -> None:
+        """Tune has found a slot for what was handed out."""
+        if trial_id in self._running:
+            self._run.started(self._running[trial_id])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        trials = self._running.pop(trial_id, [])
+        gone = self._machines_gone.pop(trial_id, 0)
+        if error or result is None:
+            machine_left = machines_gone() > gone or machines_leave()
+            for trial in trials:
+                self._died(trial, machine_left)
+        elif "abandon" in result:
+            self._run.abandon(result["abandon"])
+        else:
+            for trial, reason in zip(trials, result["reasons"], strict=True):
+                self._run.end(trial, reason)
+
+    def _died(self, trial: str, machine_left: bool) -> None:
+        """A trial's process died, perhaps only after it had written how the trial ended."""
+        written = is_finished(self._store, trial) and trial not in self._finished_before
+        reason = failure(self._store, trial)
+        self._deaths[trial] += not machine_left  # which is no fault of the trial's
+        if written or reason is not None:
+            self._run.end(trial, reason)
+        elif self._deaths[trial] <= _RETRIES:
+            self._run.again(trial)
+        else:
+            reason = f"its process died {self._deaths[trial]} times; Ray's logs say why"
+            publish_failure(self._store, trial, reason)
+            self._run.end(trial, reason)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its searcher, which it must never go on from
+
+
+class _Trial(Trial):
+    """A trial of Tune's without what nobody reads here: statistics of its results, and its state for a restart.
+
+    With them, and with the class it runs looked up in Ray's own store three times, 10,000 trials took half a gigabyte
+    of the driver.
+    """
+
+    def __init__(self, work: dict[str, Any], slot: tune.PlacementGroupFactory, storage: Any) -> None:
+        # A stub does not look its class up.
+        super().__init__(_Worker.__name__, config=work, placement_group_factory=slot, storage=storage, stub=True)
+
+    def get_trainable_cls(self) -> type[_Worker]:
+        """What it runs."""
+        return _Worker
+
+    def update_last_result(self, result: dict[str, Any]) -> None:
+        """Keep the result, which ``on_trial_complete`` gets."""
+        self.run_metadata.last_result = result
+
+    def get_json_state(self) -> tuple[str, str]:
+        """Nothing: a sweep goes on from the store."""
+        return "{}", "{}"
+
+
+class _FirstCome(FIFOScheduler):
+    """Lets a trial keep the process that starts for it.
+
+    Tune's own scheduler names the oldest trial that waits: a process that falls free is then given to that one, and the
+    one that was starting for it is killed. Where trials end sooner than a process starts, a new slot would run none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._unnamed: deque[Trial] = deque()
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Note a trial that waits."""
+        self._unnamed.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The oldest trial that waits and has not been named before, for which no process is starting yet."""
+        while self._unnamed:
+            trial = self._unnamed.popleft()
+            if trial.status == Trial.PENDING:
+                return trial
+        return None
+
+
+class _Starts(tune.Callback):
+    """Tells the agenda when a trial starts: on a cluster that grows it may wait for its slot for minutes."""
+
+    def __init__(self, agenda: _Agenda) -> None:
+        self._agenda = agenda
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """See the class."""
+        self._agenda.on_trial_start(trial.trial_id)

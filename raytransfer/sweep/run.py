@@ -1,0 +1,188 @@
+"""Run what is missing of a plan: what is to do next, who is told, and where it runs."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from raytransfer.errors import StorageError
+from raytransfer.specs import PretrainSpec, TrainingSpec, TrialSpec
+from raytransfer.specs.dependencies import batch_of, checkpoint_steps, needs
+from raytransfer.store import checkpoint_steps as stored_steps
+from raytransfer.store import delete_checkpoint
+from raytransfer.sweep.queue import Agenda
+from raytransfer.trials import Site, attempt
+
+_BATCH = 32  # measurements at most that a slot gets at once, so that slots end together
+_LOOK_EVERY_S = 1.0  # for early checkpoints of a training under way
+
+
+class Observer(Protocol):
+    """Who is told how a sweep gets on."""
+
+    def started(self, trials: Sequence[str]) -> None:
+        """Trials were handed out together, to run one after the other."""
+
+    def resized(self, slots: int) -> None:
+        """From now on so many trials can run at once."""
+
+    def died(self, trial: str) -> None:
+        """A trial's process died; the trial will start again."""
+
+    def finished(self, trial: str) -> None:
+        """A trial finished."""
+
+    def failed(self, trial: str, reason: str, skipped: list[str]) -> None:
+        """A trial failed, and with it those that needed it."""
+
+
+class Run:
+    """A sweep under way, the same for every backend.
+
+    Weights that a trial reads are there when the training that leaves them has finished, or sooner: while trainings are
+    under way the store is looked at for their early checkpoints. Once all trials have read a checkpoint it is deleted,
+    but for the last one of a base, which later sweeps can copy from.
+
+    Args:
+        specs: Trials to run by identity, most urgent first.
+        site: Where trials run.
+        observer: Who is told.
+        keep_checkpoints: Whether every training keeps its last weights, and no checkpoint is deleted.
+        lost: Tells why the store is this sweep's no longer, and None as long as it is.
+
+    Attributes:
+        failures: How many trials have failed.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, TrialSpec],
+        site: Site,
+        observer: Observer,
+        *,
+        keep_checkpoints: bool = False,
+        lost: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self.specs, self.site = specs, site
+        self.checkpoint_steps = checkpoint_steps(specs.values())
+        if keep_checkpoints:
+            for trial, spec in specs.items():
+                if isinstance(spec, TrainingSpec):
+                    steps = self.checkpoint_steps.get(trial, frozenset())
+                    self.checkpoint_steps[trial] = steps | {spec.recipe.steps}
+        self._agenda, self._observer = Agenda(specs), observer
+        self._keep = keep_checkpoints
+        self._readers = Counter((training.id, step) for spec in specs.values() for training, step in needs(spec))
+        self._under_way: set[str] = set()
+        self._died: set[str] = set()
+        self._looked, self._slots, self.failures = 0.0, 0, 0
+        self._abandoned, self._lost = "", lost
+
+    @property
+    def unfinished(self) -> int:
+        """Trials that have neither finished nor failed nor been skipped."""
+        return len(self._agenda.unfinished)
+
+    def next(self) -> list[str]:
+        """What one slot is to do next: a training, or measurements of one batch; none, for now or for good."""
+        if self._agenda.peek() is None:
+            self._look()
+        first = self._agenda.next()
+        if first is None:
+            return []
+        trials, batch = [first], batch_of(self.specs[first])
+        while batch is not None and len(trials) < _BATCH:
+            following = self._agenda.peek()
+            if following is None or batch_of(self.specs[following]) != batch:
+                break
+            self._agenda.next()
+            trials.append(following)
+        self._under_way.update(trials)
+        return trials
+
+    def steps_to_keep(self, trial: str) -> frozenset[int]:
+        """The steps of a training whose weights some trial is still to read."""
+        every = self.checkpoint_steps.get(trial, frozenset())
+        return frozenset(step for step in every if self._keep or self._readers[trial, step] > 0)
+
+    def started(self, trials: Sequence[str]) -> None:
+        """Note that trials which were handed out together have begun."""
+        self._observer.started(trials)
+
+    def resize(self, slots: int) -> None:
+        """Note how many trials can run at once."""
+        if slots != self._slots:
+            self._slots = slots
+            self._observer.resized(slots)
+
+    @property
+    def abandoned(self) -> str | None:
+        """Why the sweep was given up, or None."""
+        return self._abandoned or self._lost()
+
+    def abandon(self, reason: str) -> None:
+        """Give up."""
+        self._abandoned = self._abandoned or reason
+
+    def _look(self) -> None:
+        """See which early checkpoints of trainings under way others can start from."""
+        if time.monotonic() - self._looked < _LOOK_EVERY_S:
+            return
+        for trial in self._under_way:
+            awaited = self._agenda.awaited(trial)
+            if awaited:
+                for step in awaited & stored_steps(self.site.store(), trial):
+                    self._agenda.arrive(trial, step)
+        self._looked = time.monotonic()
+
+    def again(self, trial: str) -> None:
+        """Note that a trial's process died: the trial has to start again."""
+        self._under_way.discard(trial)
+        self._died.add(trial)
+        self._agenda.again(trial)
+        self._observer.died(trial)
+
+    def end(self, trial: str, reason: str | None) -> None:
+        """Note how a trial ended: ``reason`` is why it failed, or None."""
+        self._under_way.discard(trial)
+        if reason is None:
+            self._agenda.finish(trial)
+            self._observer.finished(trial)
+            self._drop_read(self.specs[trial])
+            self._drop_read_already(trial)
+        else:
+            self.failures += 1
+            self._observer.failed(trial, reason, self._agenda.fail(trial))
+
+    def _drop_read(self, spec: TrialSpec) -> None:
+        """Delete the checkpoints that a finished trial was the last to read."""
+        for training, step in needs(spec):
+            self._readers[training.id, step] -= 1
+            self._drop_unless_needed(training, step)
+
+    def _drop_read_already(self, trial: str) -> None:
+        """Delete what a training whose process had died wrote anew after everyone had read it."""
+        spec = self.specs[trial]
+        if trial in self._died and isinstance(spec, TrainingSpec):
+            for step in self.checkpoint_steps.get(trial, frozenset()):
+                self._drop_unless_needed(spec, step)
+
+    def _drop_unless_needed(self, training: TrainingSpec, step: int) -> None:
+        is_result = isinstance(training, PretrainSpec) and step == training.recipe.steps
+        if self._readers[training.id, step] <= 0 and not self._keep and not is_result:
+            delete_checkpoint(self.site.store(), training.id, step)
+
+
+def run_in_process(run: Run) -> None:
+    """Run the trials one after the other in this process, where a debugger reaches them.
+
+    Raises:
+        StorageError: The storage failed, or another sweep has taken the store over.
+    """
+    run.resize(1)
+    while trials := run.next():
+        for trial in trials:
+            if run.abandoned is not None:
+                raise StorageError(run.abandoned)
+            run.started([trial])
+            run.end(trial, attempt(run.specs[trial], run.site, run.steps_to_keep(trial)))

@@ -1,0 +1,216 @@
+"""A distance between two tasks, or a score of a network on a task, from its spec to its row."""
+
+import functools
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from raytransfer.distances import DISTANCES
+from raytransfer.distances.sample import Sample
+from raytransfer.distances.tree import parse_tree
+from raytransfer.networks import Network
+from raytransfer.scores import SCORES
+from raytransfer.scores.representation import Representation, pooled
+from raytransfer.specs import DistanceSpec, PretrainSpec, ScoreSpec, TaskSpec, to_json
+from raytransfer.store import publish
+from raytransfer.tasks import TaskData, label_names, sample_task
+from raytransfer.training import DeviceData
+from raytransfer.trials.site import Site, occasion
+from raytransfer.trials.training import stored_network
+
+Features = npt.NDArray[np.float64]
+
+_BATCH = 500
+_KEPT = 4  # images or outputs that a process keeps for the next trial
+
+
+def run_distance(spec: DistanceSpec, site: Site) -> None:
+    """Measure how far apart two tasks are, and publish the row."""
+    started = time.perf_counter()
+    source, target = (
+        _sample(site, task, spec.probe, spec.n_layers, spec.images, spec.seed, spec.tree)
+        for task in (spec.source, spec.target)
+    )
+    value = DISTANCES[spec.measure].function(source, target)
+    columns = {
+        "features": _features_name(spec),
+        "source_task": spec.source.label,
+        "target_task": spec.target.label,
+        "probe_id": spec.probe.id if spec.probe else None,
+        "source_images": len(source.labels),
+        "target_images": len(target.labels),
+    }
+    _publish(site, "distances", spec, value, started, columns)
+
+
+def run_score(spec: ScoreSpec, site: Site) -> None:
+    """Score a network's outputs on a target task's training images, and publish the row."""
+    started = time.perf_counter()
+    reads = SCORES[spec.measure].reads
+    drawn = _draw(site, spec.task, spec.images, spec.seed)
+    below_head = None if reads == "head" else spec.n_layers
+    outputs = _outputs(site, spec.base, spec.pretrain_step, spec.task, below_head, spec.images, spec.seed)
+    reference = None
+    if spec.reference is not None:
+        steps = spec.reference.recipe.steps
+        reference = _outputs(site, spec.reference, steps, spec.task, below_head, spec.images, spec.seed)
+    value = SCORES[spec.measure].function(
+        Representation(
+            name=f"{spec.measure} of {spec.base.task.label} on {spec.task.label}",
+            features=outputs.features,
+            labels=drawn.labels,
+            head=outputs.features if reads == "head" else None,
+            reference=reference.features if reference else None,
+        )
+    )
+    columns = {
+        "base_task": spec.base.task.label,
+        "target_task": spec.task.label,
+        "pretrain_id": spec.base.id,
+        "pretrain_step": spec.pretrain_step,
+        "n_layers": spec.n_layers,
+        "cut": outputs.cut,
+        "reference_id": spec.reference.id if spec.reference else None,
+        "images": len(drawn.labels),
+        "features": outputs.features.shape[1],
+    }
+    _publish(site, "scores", spec, value, started, columns)
+
+
+def _features_name(spec: DistanceSpec) -> str | None:
+    """What a distance compares: ``pixels``, the probe's layers or weights; None where it reads names of classes."""
+    if spec.probe is None:
+        return None if DISTANCES[spec.measure].reads == "classes" else "pixels"
+    return "weights" if spec.n_layers is None else f"layer {spec.n_layers}"
+
+
+def _publish(
+    site: Site, table: str, spec: DistanceSpec | ScoreSpec, value: float, started: float, columns: Mapping[str, Any]
+) -> None:
+    """Publish a measurement's row: the columns of its own table, and those of both."""
+    if not math.isfinite(value):
+        raise FloatingPointError(f"{spec.measure} is {value}, which is no number to compare")
+    row = {
+        "id": spec.id,
+        "measure": spec.measure,
+        "seed": spec.seed,
+        "value": value,
+        "config": to_json(spec),
+        **columns,
+        "wall_time_s": time.perf_counter() - started,
+        **occasion(torch.device(site.device)),
+    }
+    publish(site.store(), table, row)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """Training images of a task that are looked at.
+
+    Attributes:
+        task: The task with no other training images.
+        labels: (n,) 0..K-1 of the labels that are left.
+        names: K names of those.
+    """
+
+    task: TaskData
+    labels: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _draw(site: Site, task: TaskSpec, images: int, seed: int) -> _Drawn:
+    """Draw training images.
+
+    Labels of which a single image is left are left out with it: no measure could say how they vary.
+    """
+    dataset = site.dataset(task.fingerprint)
+    data = sample_task(dataset, task, images, seed)
+    labels = data.train.labels
+    counts = np.bincount(labels, minlength=task.label_count)
+    kept = np.flatnonzero(counts >= 2)
+    inside = np.isin(labels, kept)
+    names = label_names(dataset, task)
+    return _Drawn(
+        task=replace(data, train=replace(data.train, rows=data.train.rows[inside], labels=labels[inside])),
+        labels=np.searchsorted(kept, labels[inside]).astype(np.int64),
+        names=tuple(names[label] for label in kept),
+    )
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _trained(site: Site, base: PretrainSpec, step: int) -> Network:
+    """A base with the weights of one of its checkpoints, in eval mode."""
+    task = sample_task(site.dataset(base.task.fingerprint), base.task, images=1, seed=0)  # for the images' shape
+    data = DeviceData(task, base.recipe, torch.device(site.device), memory_bytes=0)
+    return stored_network(base, step, site.store(), data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outputs:
+    """What a network makes of images: features (n, D), and the name of the last layer they passed."""
+
+    features: Features
+    cut: str
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _outputs(
+    site: Site, base: PretrainSpec, step: int, task: TaskSpec, n_layers: int | None, images: int, seed: int
+) -> _Outputs:
+    """Outputs of a base's first layers for a task's images; of the whole, as probabilities, where n is None."""
+    drawn, network = _draw(site, task, images, seed), _trained(site, base, step)
+    data = _device_data(site, base, drawn)
+    parts = []
+    with torch.no_grad():
+        for rows in torch.split(torch.arange(len(drawn.labels)), _BATCH):
+            outputs = network.through(data.central(data.train, rows), stop=n_layers)
+            parts.append(outputs.softmax(1) if n_layers is None else pooled(outputs))
+    features = torch.cat(parts).double().cpu().numpy()
+    return _Outputs(features=features, cut=network.stages[(n_layers or 0) - 1].name)
+
+
+def _device_data(site: Site, base: PretrainSpec, drawn: _Drawn) -> DeviceData:
+    """Drawn images as a base's recipe normalises and crops them; on a GPU they are sent as they are wanted."""
+    return DeviceData(drawn.task, base.recipe, torch.device(site.device), memory_bytes=0)
+
+
+@functools.lru_cache(maxsize=2 * _KEPT)
+def _sample(
+    site: Site,
+    task: TaskSpec,
+    probe: PretrainSpec | None,
+    n_layers: int | None,
+    images: int,
+    seed: int,
+    tree: str | None,
+) -> Sample:
+    """What a distance may look at of one of its two tasks; measures may keep what they computed of it with it."""
+    drawn = _draw(site, task, images, seed)
+    pixels = drawn.task.train.images[drawn.task.train.rows]
+    network: Network | None = None
+    inputs: torch.Tensor | None = None
+    if probe is not None and n_layers is not None:
+        features = _outputs(site, probe, probe.recipe.steps, task, n_layers, images, seed).features
+    else:
+        features = (pixels / 255.0).reshape(len(pixels), -1)
+        if probe is not None:
+            network = _trained(site, probe, probe.recipe.steps)
+            data = _device_data(site, probe, drawn)
+            inputs = data.central(data.train, torch.arange(len(pixels)))
+    return Sample(
+        name=task.label,
+        features=features,
+        labels=drawn.labels,
+        classes=drawn.names,
+        inputs=inputs,
+        probe=network,
+        tree=parse_tree(json.loads(tree)) if tree else None,
+    )

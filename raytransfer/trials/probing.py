@@ -1,0 +1,87 @@
+"""A look at a trained network, from its spec to its row and its readings."""
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import torch
+
+from raytransfer.networks import Network
+from raytransfer.probes import PROBES, Reading, Subject
+from raytransfer.specs import ProbeSpec, TaskSpec, TrainingSpec, TransferSpec, to_json
+from raytransfer.store import Store, publish
+from raytransfer.tasks import TaskData, load_task, sample_task
+from raytransfer.training import DeviceData, EvaluationInputs
+from raytransfer.trials.site import Site, occasion
+from raytransfer.trials.training import stored_network
+
+
+def run_probe(spec: ProbeSpec, site: Site) -> None:
+    """Look at a network, in eval mode and in fp32 whatever the recipe's precision, and publish what was seen."""
+    started = time.perf_counter()
+    readings = PROBES[spec.probe].function(_subject(spec, site))
+    _publish(spec, site, readings, started)
+
+
+def _subject(spec: ProbeSpec, site: Site) -> Subject:
+    """What the probe looks at, read from the store and the data."""
+    trained = spec.trained
+    data = _device_data(site, trained, _drawn(site, trained.task, spec.images or 1, spec.seed))
+    store = site.store()
+    network = stored_network(trained, spec.step, store, data)
+    subject = Subject(
+        name=f"{spec.probe} of {trained.id} at step {spec.step}",
+        network=network,
+        inputs=data.central(data.train, torch.arange(len(data.train))),
+        labels=data.train.labels,
+        seed=spec.seed,
+        learning_rate=trained.recipe.learning_rate,
+        initial=None if spec.since is None else stored_network(trained, spec.since, store, data),
+        other=_other(spec, store, data),
+        eigenvalues=spec.eigenvalues,
+        points=spec.points,
+    )
+    if PROBES[spec.probe].reads != "all images":
+        return subject
+    every = _device_data(site, trained, load_task(site.dataset(trained.task.fingerprint), trained.task))
+    train, test = (EvaluationInputs(network, every, images, 0, keep=False) for images in (every.train, every.test))
+    return replace(subject, train=train, test=test)
+
+
+def _other(spec: ProbeSpec, store: Store, data: DeviceData) -> Network | None:
+    if spec.other is None or spec.other_step is None:
+        return None
+    return stored_network(spec.other, spec.other_step, store, data)
+
+
+@functools.lru_cache(maxsize=4)
+def _drawn(site: Site, task: TaskSpec, images: int, seed: int) -> TaskData:
+    return sample_task(site.dataset(task.fingerprint), task, images, seed)
+
+
+def _device_data(site: Site, trained: TrainingSpec, task: TaskData) -> DeviceData:
+    """Images as the training's recipe normalises and crops them; on a GPU they are sent as they are wanted."""
+    return DeviceData(task, trained.recipe, torch.device(site.device), memory_bytes=0)
+
+
+def _publish(spec: ProbeSpec, site: Site, readings: Sequence[Reading], started: float) -> None:
+    transfer = spec.trained if isinstance(spec.trained, TransferSpec) else None
+    row = {
+        "id": spec.id,
+        "probe": spec.probe,
+        "trained_id": spec.trained.id,
+        "step": spec.step,
+        "base_task": transfer.base.task.label if transfer and transfer.base else None,
+        "target_task": spec.trained.task.label,
+        "n_layers": transfer.n_layers if transfer else 0,
+        "frozen": transfer.frozen if transfer else None,
+        "against": spec.against,
+        "other_id": spec.other.id if spec.other else None,
+        "seed": spec.seed,
+        "images": spec.images,
+        "config": to_json(spec),
+        "wall_time_s": time.perf_counter() - started,
+        **occasion(torch.device(site.device)),
+    }
+    publish(site.store(), "probes", row, [{"id": spec.id, **asdict(reading)} for reading in readings])

@@ -1,0 +1,188 @@
+"""A training from its spec to its rows: task, network, surgery, training, results."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from raytransfer.networks import Network, build, copy_first, freeze_first
+from raytransfer.specs import PretrainSpec, TrainingSpec, TransferSpec, to_json
+from raytransfer.specs.dependencies import frozen_layers
+from raytransfer.store import Store, delete_state, load_checkpoint, load_state, publish, save_checkpoint, save_state
+from raytransfer.store import checkpoint_steps as stored_steps
+from raytransfer.tasks import load_task
+from raytransfer.training import DeviceData, Outcome, TrainingState, never, stream_seed, train
+from raytransfer.trials.site import Site, occasion
+
+_LOG = logging.getLogger("raytransfer")
+_BEST = 10  # the 2014 score is the mean of the ten best evaluations
+
+
+def run_training(
+    spec: TrainingSpec,
+    site: Site,
+    checkpoint_steps: frozenset[int] = frozenset(),
+    stop: Callable[[], bool] = never,
+) -> None:
+    """Train and evaluate one network, then publish its checkpoints, its learning curve and its row.
+
+    It goes on from the state that it left when it was stopped or killed, if it left one, to the same bits.
+
+    Args:
+        spec: What to run.
+        site: Where.
+        checkpoint_steps: Training steps whose weights other trials need; a base keeps its last weights in any case,
+            so that a later sweep can copy from it.
+        stop: Asked after each step whether to stop.
+
+    Raises:
+        Interrupted: ``stop`` said so, and the training's state is saved.
+    """
+    started = time.perf_counter()
+    if isinstance(spec, PretrainSpec):
+        checkpoint_steps |= {spec.recipe.steps}
+    device = torch.device(site.device)
+    store = site.store()
+    task = load_task(site.dataset(spec.task.fingerprint), spec.task)
+    data = DeviceData(task, spec.recipe, device, site.memory_bytes)
+    network = prepare(spec, store, data)
+    left = load_state(store, spec.id)
+    state = None if left is None else _state_of(left, spec, store, network, data, checkpoint_steps)
+    before = state.wall_time_s if state is not None else 0.0
+    saved = left is not None
+
+    def elapsed() -> float:
+        return before + time.perf_counter() - started
+
+    def save(reached: TrainingState) -> None:
+        nonlocal saved
+        saved = True
+        save_state(store, spec.id, replace(reached, wall_time_s=elapsed()).to_bytes())
+
+    outcome = train(
+        network,
+        data,
+        frozen=frozen_layers(spec),
+        seed=training_seed(spec),
+        checkpoint_steps=checkpoint_steps,
+        on_checkpoint=lambda step, module: save_checkpoint(store, spec.id, step, module.state_dict()),
+        state=state,
+        on_state=save,
+        save_every_s=site.save_every_s,
+        stop=stop,
+    )
+    row = _row(spec, data, network, outcome)
+    row["wall_time_s"] = elapsed()
+    publish(store, "trials", row, [{"id": spec.id, **asdict(evaluation)} for evaluation in outcome.curve])
+    if saved:
+        delete_state(store, spec.id)  # after the row: killed in between, it leaves a state that nobody reads
+
+
+def _state_of(
+    content: bytes,
+    spec: TrainingSpec,
+    store: Store,
+    network: Network,
+    data: DeviceData,
+    checkpoint_steps: frozenset[int],
+) -> TrainingState | None:
+    """The state that an earlier attempt left; None, and said aloud, if one cannot go on from it."""
+    stored = stored_steps(store, spec.id)
+    try:
+        state = TrainingState.from_bytes(content)
+        state.check(network, data)
+        passed = {step for step in checkpoint_steps if step <= state.step}
+        if missing := passed - stored:  # a later sweep may ask for steps that this training has passed
+            raise ValueError(f"checkpoints that it passed are wanted and not there: {sorted(missing)}")
+    except ValueError as error:
+        _LOG.warning("the state of training %s is passed over, it starts from its beginning: %s", spec.id, error)
+        return None
+    return state
+
+
+def prepare(spec: TrainingSpec, store: Store, data: DeviceData) -> Network:
+    """The network before its first step: fresh weights, then, for a transfer, the copied and frozen layers."""
+    network = untrained(spec, data)
+    if isinstance(spec, TransferSpec):
+        if spec.base is not None and spec.pretrain_step is not None:
+            copy_first(load_checkpoint(store, spec.base.id, spec.pretrain_step), network, spec.n_layers)
+        if spec.frozen:
+            freeze_first(network, spec.n_layers)
+    return network
+
+
+def untrained(spec: TrainingSpec, data: DeviceData) -> Network:
+    """The network with fresh weights, on the device of the data and laid out in memory as the recipe says.
+
+    Fresh weights of a base and of the transfers with the same seed come from two streams. From one, the upper layers
+    of BnB would start where those of its base started, and find the same co-adapted solution again.
+    """
+    network = build(
+        spec.network,
+        image=data.shape,
+        classes=spec.task.label_count,
+        seed=stream_seed(spec.seed, _phase(spec), "init"),
+    )
+    network.module.to(data.device)
+    if spec.recipe.channels_last:
+        network.module.to(memory_format=torch.channels_last)
+    return network
+
+
+def stored_network(spec: TrainingSpec, step: int, store: Store, data: DeviceData) -> Network:
+    """The network of a training at one of its checkpoints, in eval mode; what trained requires gradients."""
+    network = untrained(spec, data)
+    network.module.load_state_dict(load_checkpoint(store, spec.id, step))
+    freeze_first(network, frozen_layers(spec))
+    network.module.eval()
+    return network
+
+
+def training_seed(spec: TrainingSpec) -> int:
+    """The seed of a trial's batches, augmentation and dropout."""
+    return stream_seed(spec.seed, _phase(spec))
+
+
+def _phase(spec: TrainingSpec) -> str:
+    return "pretrain" if isinstance(spec, PretrainSpec) else "transfer"
+
+
+def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcome) -> dict[str, Any]:
+    """The trial's row of the table ``trials``, but for its wall time."""
+    transfer = spec if isinstance(spec, TransferSpec) else None
+    base = transfer.base if transfer else None
+    names = [stage.name for stage in network.stages]
+    best = sorted((evaluation.top1 for evaluation in outcome.curve), reverse=True)[:_BEST]
+    enough = len(outcome.curve) >= 2 * _BEST  # the best of fewer would be most of the curve, its beginning included
+
+    return {
+        "id": spec.id,
+        "dataset": spec.task.dataset,
+        "base_task": base.task.label if base else None,
+        "target_task": spec.task.label,
+        "network": spec.network.name,
+        "stages": names,
+        "n_layers": transfer.n_layers if transfer else 0,
+        "cut": names[transfer.n_layers - 1] if transfer else None,
+        "frozen": transfer.frozen if transfer else None,
+        "pretrain_id": base.id if base else None,
+        "pretrain_step": transfer.pretrain_step if transfer else None,
+        "seed": spec.seed,
+        "steps": spec.recipe.steps,
+        "train_images": len(data.train),
+        "test_images": len(data.test),
+        "top1": outcome.curve[-1].top1,
+        "loss_nats": outcome.curve[-1].loss_nats,
+        "top1_best10": fmean(best) if enough else None,
+        "train_top1": outcome.train_top1,
+        "train_loss_nats": outcome.train_loss_nats,
+        "config": to_json(spec),
+        "images_per_s": outcome.images_per_s,
+        "reused_layers": outcome.reused_layers,
+        "streamed": data.streamed,
+        **occasion(data.device),
+    }

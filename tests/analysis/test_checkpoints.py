@@ -1,0 +1,271 @@
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from raytransfer.analysis.checkpoints import base_curves, drop_effects, stage_curves, stage_peaks
+from raytransfer.experiments.checkpoints.figures import stages_figure
+from raytransfer.experiments.checkpoints.tables import drops_table, peaks_table
+from tests.helpers import legend, overlaps, rendered, titles
+
+STEPS = (0, 10, 100, 1000, 2000, 2010)
+few = settings(max_examples=10, deadline=None)
+
+
+def transfers(
+    curve=(0, 3, 6, 9, 8, 5), noise=0.0, units=4, schedules=("step",), treatments=("AnB",), layers=(2,), seed=0
+):
+    """Transfers whose mean is 30% and the curve's points, with noise of so many points at each checkpoint."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        (
+            schedule,
+            f"t{unit % 2}",
+            f"b{unit % 2}",
+            unit,
+            treatment,
+            n,
+            step,
+            0.3 + 0.01 * (point + noise * rng.normal()),
+        )
+        for schedule, unit, treatment, n in itertools.product(schedules, range(units), treatments, layers)
+        for step, point in zip(STEPS, curve, strict=True)
+    ]
+    columns = ["schedule", "target", "base", "seed", "treatment", "n_layers", "pretrain_step", "top1"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def bases(schedules=("step",), units=4):
+    rows = [
+        (schedule, target, "b", seed, step, 0.1 + 0.02 * i + 0.01 * seed, 0.9)
+        for schedule, target, seed in itertools.product(schedules, ("t0", "t1"), range(units))
+        for i, step in enumerate(STEPS)
+    ]
+    return pd.DataFrame(rows, columns=["schedule", "target", "base", "seed", "step", "top1", "train_top1"])
+
+
+def arrays(outcomes):
+    """(units, checkpoints), by loops."""
+    units = sorted({(row.target, row.base, row.seed) for row in outcomes.itertuples()})
+    at = {(row.target, row.base, row.seed, row.pretrain_step): row.top1 for row in outcomes.itertuples()}
+    return np.array([[at[(*unit, step)] for step in STEPS] for unit in units])
+
+
+def test_a_curve_is_the_t_interval_over_the_units_that_have_the_point():
+    outcomes = transfers(noise=1).drop(index=3)  # step 1000 of the first unit
+    outcomes.loc[4, "top1"] = math.nan
+    curve = stage_curves(outcomes).set_index("pretrain_step")
+    assert list(curve["units"]) == [4, 4, 4, 3, 3, 4]
+    for step in STEPS:
+        values = outcomes.loc[outcomes["pretrain_step"] == step, "top1"].dropna()
+        expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        assert curve.loc[step, "mean"] == pytest.approx(values.mean())
+        assert tuple(curve.loc[step, ["low", "high"]]) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_base_that_serves_two_targets_counts_once():
+    curve = base_curves(bases()).set_index("step")
+    assert list(curve.index) == list(STEPS)
+    assert list(curve["units"]) == [4] * 6
+    expected = stats.ttest_1samp([0.14, 0.15, 0.16, 0.17], 0).confidence_interval(0.95)
+    assert curve.loc[100, "mean"] == pytest.approx(0.155)
+    assert tuple(curve.loc[100, ["low", "high"]]) == pytest.approx((expected.low, expected.high))
+
+
+def test_rise_and_decline_read_each_unit_at_the_peak_of_the_others():
+    outcomes = transfers(curve=(0, 4, 5, 5, 5, 4), noise=2, units=5, seed=3)
+    values = arrays(outcomes)
+    peaks = [max(range(6), key=lambda k: sum(v[k] for j, v in enumerate(values) if j != i)) for i in range(5)]
+    assert len(set(peaks)) > 1
+    (row,) = stage_peaks(outcomes).to_dict("records")
+    for name, end in (("rise", 0), ("decline", -1)):
+        differences = [values[i][peak] - values[i][end] for i, peak in enumerate(peaks)]
+        expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+        assert row[name] == pytest.approx(np.mean(differences))
+        assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx((expected.low, expected.high))
+    mean = values.mean(axis=0)
+    assert row["peak_step"] == STEPS[mean.argmax()]
+    assert row["decline_naive"] == pytest.approx(mean.max() - mean[-1])
+    assert row["units"] == 5
+
+
+def test_the_best_of_many_noisy_checkpoints_is_no_decline():
+    layers = tuple(range(150))  # as many studies
+    peaks = stage_peaks(transfers(curve=(0, 9, 9, 9, 9, 9), noise=1, layers=layers), resamples=2)
+    assert len(peaks) == 150
+    assert peaks["decline_naive"].mean() > 0.004
+    assert abs(peaks["decline"].mean()) < 0.0015
+    assert (peaks["verdict"] == "supported").mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("curve", "noise", "verdict"),
+    [
+        ((0, 3, 6, 9, 8, 5), 0.3, "supported"),
+        ((0, 3, 6, 9, 10, 12), 0.3, "not supported"),
+        ((9, 8, 7, 4, 3, 2), 0.3, "not supported"),
+        ((0, 5, 5, 5, 5, 4.8), 3, "undecided"),
+        ((0, 3, 6, 9, 8, 5), 0, "undecided"),  # all units are equal
+    ],
+)
+def test_the_verdict_needs_a_rise_and_a_decline(curve, noise, verdict):
+    (row,) = stage_peaks(transfers(curve=curve, noise=noise)).to_dict("records")
+    assert row["verdict"] == verdict
+
+
+def test_one_unit_has_a_peak_and_no_verdict():
+    (row,) = stage_peaks(transfers(units=1)).to_dict("records")
+    assert (row["peak_step"], row["units"], row["verdict"]) == (1000, 1, "too few units")
+    assert row["decline_naive"] == pytest.approx(0.04)
+    missing = ("low", "high", "rise", "rise_low", "rise_high", "decline", "decline_low", "decline_high")
+    assert all(math.isnan(row[name]) for name in missing)
+
+
+def test_only_whole_units_have_a_peak():
+    outcomes = transfers(noise=1)
+    assert stage_peaks(outcomes.drop(index=2))["units"].item() == 3
+    last = outcomes["seed"] == 3
+    assert stage_peaks(outcomes[last & (outcomes["pretrain_step"] > 0) | ~last & (outcomes["pretrain_step"] < 9)]).empty
+
+
+def test_the_peak_s_interval_spans_checkpoints_that_may_be_best():
+    agreed = stage_peaks(transfers(noise=0.1)).iloc[0]
+    assert agreed["peak_step"] == 1000
+    assert agreed[["low", "high"]].isna().all()
+    halves = pd.concat(
+        [
+            transfers(curve=(0, 9.1, 0, 0, 0, 0)),
+            transfers(curve=(0, 0, 0, 0, 9, 0)).assign(seed=lambda rows: rows["seed"] + 9),
+        ]
+    )
+    torn = stage_peaks(halves).iloc[0]
+    assert (torn["low"], torn["peak_step"], torn["high"]) == (10, 10, 2000)
+
+
+@few
+@given(st.randoms(use_true_random=False), st.lists(st.floats(-0.3, 0.3), min_size=4, max_size=4))
+def test_neither_the_order_of_rows_nor_the_level_of_a_unit_changes_a_peak(random, levels):
+    outcomes = transfers(noise=2)
+    shifted = outcomes.assign(top1=outcomes["top1"] + outcomes["seed"].map(dict(enumerate(levels))))
+    order = list(range(len(outcomes)))
+    random.shuffle(order)
+    expected, moved = stage_peaks(outcomes, resamples=50), stage_peaks(shifted.iloc[order], resamples=50)
+    pd.testing.assert_frame_equal(expected, moved, check_exact=False, atol=1e-9)
+    pd.testing.assert_frame_equal(expected, stage_peaks(outcomes.iloc[order], resamples=50), check_exact=True)
+
+
+def test_a_drop_s_effect_is_the_change_beyond_that_under_a_constant_rate():
+    outcomes = transfers(noise=1, schedules=("constant", "step"), layers=(1, 2), units=5)
+    dropped = (outcomes["schedule"] == "step") & (outcomes["pretrain_step"] > 1000) & (outcomes["n_layers"] == 2)
+    outcomes.loc[dropped, "top1"] += 0.5
+    drops = pd.DataFrame({"schedule": ["step", "step"], "step": [1000, 2010]})
+    effects = drop_effects(outcomes, drops).set_index("n_layers")
+    assert list(effects.index) == [1, 2]  # after the second drop there is no checkpoint
+    # The checkpoint at the drop's own step is still before it.
+    assert tuple(effects.loc[2, ["drop_step", "before_step", "after_step"]]) == (1000, 1000, 2000)
+    for n, added in ((1, 0.0), (2, 0.5)):
+        step, constant = (
+            arrays(outcomes[(outcomes["schedule"] == s) & (outcomes["n_layers"] == n)]) for s in ("step", "constant")
+        )
+        differences = (step[:, 4] - step[:, 3]) - (constant[:, 4] - constant[:, 3])
+        expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+        assert effects.loc[n, "estimate"] == pytest.approx(differences.mean()) == pytest.approx(added, abs=0.05)
+        assert tuple(effects.loc[n, ["low", "high"]]) == pytest.approx((expected.low, expected.high))
+        assert effects.loc[n, "units"] == 5
+
+
+def test_a_drop_s_effect_needs_a_constant_arm_and_both_checkpoints_of_a_unit():
+    outcomes = transfers(noise=1, schedules=("constant", "step"))
+    drops = pd.DataFrame({"schedule": ["step"], "step": [500]})
+    assert drop_effects(outcomes[outcomes["schedule"] == "step"], drops).empty
+    constant = outcomes["schedule"] == "constant"
+    assert drop_effects(outcomes[~constant | (outcomes["pretrain_step"] != 1000)], drops).empty
+    one = constant & (outcomes["seed"] == 1) & (outcomes["pretrain_step"] == 100)
+    assert drop_effects(outcomes[~one], drops)["units"].item() == 3
+    assert drop_effects(outcomes, drops.iloc[:0]).empty
+
+
+def test_a_missing_column_and_a_repeated_row_are_named():
+    outcomes = transfers()
+    with pytest.raises(ValueError, match="rows lack the column pretrain_step"):
+        stage_curves(outcomes.drop(columns="pretrain_step"))
+    with pytest.raises(
+        ValueError, match="more than one row is of schedule step, treatment AnB, n_layers 2, pretrain_step 10"
+    ):
+        stage_peaks(pd.concat([outcomes, outcomes.iloc[[1]]]))
+
+
+def everything(schedules, layers):
+    outcomes = transfers(noise=1, schedules=schedules, treatments=("AnB", "AnB+"), layers=layers)
+    drops = pd.DataFrame({"schedule": ["step", "other"], "step": [1000, 7]})
+    return stage_curves(outcomes), base_curves(bases(schedules)), stage_peaks(outcomes, resamples=50), drops
+
+
+@pytest.mark.parametrize("schedules", [("step",), ("constant", "cosine", "step")])
+@pytest.mark.parametrize("layers", [(2,), (1, 2, 4, 6)])
+def test_every_schedule_and_treatment_has_a_panel_with_a_line_for_each_n(schedules, layers):
+    curves, bases_mean, peaks, drops = everything(schedules, layers)
+    figure = stages_figure(curves, bases_mean, peaks, drops, title="convnet8 on cifar10")
+    panels = [axes for axes in figure.axes if axes.get_title("left")]
+    order = [name for name in ("step", "cosine", "constant") if name in schedules]
+    assert titles(figure)[: len(panels)] == [
+        f"{s}: {t}, 4 units" for t in ("frozen (AnB)", "fine-tuned (AnB+)") for s in order
+    ]
+    assert overlaps(figure) == []
+    frozen = curves[(curves["treatment"] == "AnB") & (curves["schedule"] == "step")]
+    lines = [line for line in panels[0].lines if len(line.get_xdata()) == 6]
+    assert len(lines) == len(layers)
+    for line, n in zip(lines, layers, strict=True):
+        np.testing.assert_allclose(line.get_ydata(), 100 * frozen.loc[frozen["n_layers"] == n, "mean"])
+    vertical = [line for line in panels[0].lines if line.get_linestyle() == ":"]
+    assert [line.get_xdata()[0] for line in vertical] == [1000]
+    best = [line.get_xdata()[0] for line in panels[0].lines if len(line.get_xdata()) == 1]
+    assert best == list(peaks[(peaks["treatment"] == "AnB") & (peaks["schedule"] == "step")]["peak_step"])
+    of_base = [axes.lines[0].get_ydata() for axes in figure.axes if not axes.get_title("left")]
+    assert len(of_base) == len(panels)
+    np.testing.assert_allclose(of_base[0], 100 * bases_mean.loc[bases_mean["schedule"] == "step", "mean"])
+
+
+def test_a_figure_of_what_a_sweep_has_so_far_names_nothing_else():
+    curves, bases_mean, peaks, drops = everything(("step",), (2,))
+    words = legend(stages_figure(curves, bases_mean.iloc[:0], peaks.iloc[:0], drops.iloc[:0], title="t"))
+    assert words == ["n = 2", "bands: 95% intervals\nof the means"]
+    single = stage_curves(transfers(units=1))
+    assert legend(stages_figure(single, bases_mean.iloc[:0], peaks.iloc[:0], drops.iloc[:0], title="t")) == ["n = 2"]
+    with pytest.raises(ValueError, match=r"nothing to draw: no row is of AnB, AnB\+"):
+        stages_figure(curves.iloc[:0], bases_mean, peaks, drops, title="t")
+
+
+def test_peaks_are_steps_and_points_with_their_intervals_and_a_verdict():
+    outcomes = transfers(units=4, treatments=("AnB", "AnB+"))
+    outcomes.loc[outcomes["treatment"] == "AnB+", "top1"] += 0.01 * outcomes["seed"] * (outcomes["pretrain_step"] == 0)
+    lines = rendered(peaks_table(stage_peaks(outcomes)), 80)
+    assert lines[0] == "Does transfer rise, then decline? Points. Schedule: step, 4 units"
+    rows = {line.split()[0]: line.split()[1:] for line in lines if "AnB" in line}
+    assert rows["AnB"] == ["2", "1000", "+9.0", "+4.0", "undecided"]  # all units are equal
+    assert rows["AnB+"] == ["2", "1000", "+7.5", "[5.4,9.6]", "+4.0", "undecided"]
+    one, two = (
+        [
+            line.split()
+            for line in rendered(peaks_table(stage_peaks(transfers(noise=0.1, units=units))))
+            if "AnB" in line
+        ]
+        for units in (1, 2)
+    )
+    assert one == [["AnB", "2", "1000", "-", "-", "too", "few", "units"]]
+    assert two == [["AnB", "2", "1000", "+8.9", "+3.9", "too", "few", "units"]]
+
+
+def test_drops_are_points_or_a_sentence():
+    outcomes = transfers(schedules=("constant", "step"))
+    dropped = (outcomes["schedule"] == "step") & (outcomes["pretrain_step"] > 1000)
+    outcomes.loc[dropped, "top1"] += 0.02 + 0.01 * (outcomes["seed"] - 1.5)
+    effects = drop_effects(outcomes, pd.DataFrame({"schedule": ["step"], "step": [1500]}))
+    lines = rendered(drops_table(effects), 80)
+    assert ["AnB", "2", "1500", "1000", "2000", "+2.0", "[-0.1,4.1]"] in [line.split() for line in lines]
+    assert rendered(drops_table(effects.iloc[:0]))[0].startswith("Drops of the learning rate: no unit")

@@ -1,0 +1,240 @@
+import dataclasses
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from raytransfer.config import DistanceConfig, GridConfig, load_config, options, to_yaml
+from raytransfer.errors import UserError
+from raytransfer.specs import Recipe
+from tests.helpers import ROOT
+
+YAML = """
+seeds: 3
+recipe: {steps: 100, batch_size: 16, learning_rate: 0.1}
+per_data:
+  digits: {train_per_class: 7, recipe: {pad_px: 2, schedule: step, milestones: [0.5]}}
+  cifar10: {recipe: {mirror: true}}
+"""
+
+
+@pytest.fixture
+def yaml(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(YAML)
+    return path
+
+
+def test_each_layer_overrides_the_one_before(yaml):
+    config = load_config(
+        GridConfig, yaml, ["recipe.pad_px=3", "halves=[random,animals/vehicles]", "n_layers=[1,conv3]"]
+    )
+    assert (config.seeds, config.splits, config.train_per_class) == (3, 2, 7)
+    assert config.recipe == Recipe(
+        steps=100, batch_size=16, learning_rate=0.1, pad_px=3, schedule="step", milestones=(0.5,)
+    )
+    assert config.halves == ["random", "animals/vehicles"]
+    assert config.n_layers == [1, "conv3"]
+
+
+def test_values_of_another_data_set_stay_out(yaml):
+    config = load_config(GridConfig, yaml, ["data=/somewhere/CIFAR10.parquet"])
+    assert (config.train_per_class, config.recipe.mirror, config.recipe.pad_px) == (None, True, 0)
+
+
+def test_one_way_to_halve_needs_no_list(yaml):
+    assert load_config(GridConfig, yaml, ["halves={A: [1, 2], B: [3, 4]}"]).halves == [{"A": [1, 2], "B": [3, 4]}]
+    assert load_config(GridConfig, yaml, ["halves=animals/vehicles"]).halves == ["animals/vehicles"]
+
+
+def test_the_resolved_configuration_starts_the_same_sweep(yaml, tmp_path):
+    config = load_config(GridConfig, yaml, ["halves={A: [1, 2], B: [3, 4]}", "slots=2", "recipe.crop_px=6"])
+    again = tmp_path / "again.yaml"
+    again.write_text(to_yaml(config))
+    assert load_config(GridConfig, again, []) == config
+
+
+def test_every_option_has_a_meaning(yaml):
+    rows = options(GridConfig, yaml, [])
+    recipe = {f"recipe.{field.name}" for field in dataclasses.fields(Recipe)}
+    own = {field.name for field in dataclasses.fields(GridConfig)} - {"recipe"}
+    assert {row.name for row in rows} == recipe | own
+    assert all(len(row.meaning) > 10 for row in rows)
+    assert {row.name: row.default for row in rows}["recipe.pad_px"] == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sedes=5", "sedes in the command line is no option: did you mean seeds?"),
+        ("steps=5", "steps in the command line is no option: did you mean recipe.steps?"),
+        ("recipe.step=5", "recipe.step in the command line is no option: did you mean recipe.steps?"),
+        ("recipe=5", "recipe in the command line is no option"),
+        ("seeds", "seeds is no option: options are given as name=value"),
+        ("seeds=two", "seeds=two has the wrong type: it takes a whole number"),
+        ("seeds=1.5", "seeds=1.5 has the wrong type: it takes a whole number"),
+        ("train_per_class=few", "train_per_class=few has the wrong type: it takes a whole number or null"),
+        ("recipe.mirror=maybe", "recipe.mirror=maybe has the wrong type: it takes true or false"),
+        ("recipe.milestones=0.5", "recipe.milestones=0.5 has the wrong type: it takes a list of numbers"),
+        ("recipe.steps=99999999999999999999", "recipe.steps=99999999999999999999 must lie in 1..2147483647"),
+        ("recipe.warmup_steps=101", "recipe.warmup_steps=101 must not exceed recipe.steps=100"),
+        ("gpus_per_trial=.inf", "gpus_per_trial=inf must lie above 0 and up to 1, or be whole"),
+        ("treatments=[AnB,AnC]", "treatments=AnC is not known; choose from baseB, BnB, BnB+, AnB, AnB+, RnB"),
+        ("treatments=[]", "treatments=[] must name at least one"),
+        ("treatments=[AnB,AnB]", "must name at least one, each once"),
+        ("directions=[A-B]", "directions=A-B is not known; choose from A->B, B->A"),
+        ("mode=again", "mode=again is not known; choose from cached, retry, force, read-only"),
+        ("backend=slurm", "backend=slurm is not known; choose from ray, in-process"),
+        ("init=xavier", "init=xavier is not known; choose from network, kaiming, gaussian"),
+        ("recipe.schedule=linear", "recipe.schedule=linear is not known; choose from constant, step, cosine"),
+        ("seeds=0", "seeds=0 must lie in 1.."),
+        ("recipe.learning_rate=-1", "recipe.learning_rate=-1.0 must be positive and finite"),
+        ("recipe.learning_rate=.inf", "recipe.learning_rate=inf must be positive and finite"),
+        ("recipe.learning_rate=.nan", "recipe.learning_rate=nan must be positive and finite"),
+        ("recipe.momentum=1", "recipe.momentum=1.0 must lie in 0..1"),
+        ("recipe.milestones=[0.7,0.3]", "must be fractions of the steps between 0 and 1, ascending"),
+        ("gpus_per_trial=1.5", "gpus_per_trial=1.5 must lie above 0 and up to 1, or be whole"),
+        ("halves={A: [1", "cannot be read"),
+        ("lr=0.1", "lr in the command line is no option: --help lists them"),
+        ("out='results'", "out='results' is in quotes of its own: give text as it is, without them"),
+        ("out=/x/${USER}", "out=/x/${USER} holds ${...}, which nothing fills in"),
+        ("halves=${data}", "halves=${data} holds ${...}, which nothing fills in"),
+        ("halves={A: [1, 2], A: [3, 4]}", "A is there twice"),
+        ("recipe.gamma=0.5", "recipe.gamma is given and would change nothing: it takes recipe.schedule=step"),
+        ("fixed_treatments=[AnB]", "fixed_treatments is given and would change nothing: it takes halves other than"),
+        ("probe_steps=[0]", "probe_steps is given and would change nothing: it takes probes"),
+    ],
+)
+def test_bad_options_are_named(yaml, override, message):
+    arguments = [override, *(["recipe.schedule=cosine"] if "gamma" in override else [])]
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        load_config(GridConfig, yaml, arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_in_process_runs_one_at_a_time(yaml):
+    with pytest.raises(UserError, match="slots=2 must be 1 or null with backend=in-process"):
+        load_config(GridConfig, yaml, ["backend=in-process", "slots=2"])
+
+
+def test_bad_files_are_named(tmp_path):
+    path = tmp_path / "bad.yaml"
+    with pytest.raises(UserError, match=r"bad\.yaml cannot be read"):
+        load_config(GridConfig, path, [])
+    path.write_text("seeds: 2\nspilts: 3\n")
+    with pytest.raises(UserError, match=r"spilts in bad\.yaml is no option: did you mean splits"):
+        load_config(GridConfig, path, [])
+    path.write_text("seeds: 2\n")
+    with pytest.raises(UserError, match=r"recipe\.batch_size has no value: give recipe\.batch_size="):
+        load_config(GridConfig, path, [])
+    path.write_text("per_data: {digits: {recipe: {stepz: 3}}}\n")
+    with pytest.raises(UserError, match=r"recipe\.stepz in bad\.yaml, per_data\.digits is no option"):
+        load_config(GridConfig, path, [])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("yosinski_grid", GridConfig), ("transfer_vs_distance", DistanceConfig)])
+def test_the_sweep_s_own_file_is_sound(request, name, kind):
+    path = request.config.rootpath / "sweeps" / f"{name}.yaml"
+    content = OmegaConf.load(path)
+    assert content.per_data
+    for data in content.per_data:
+        assert load_config(kind, path, [f"data={data}"]).data == data
+    for preset, values in content.get("presets", {}).items():
+        assert load_config(kind, path, [f"preset={preset}"]).seeds == values.seeds
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024_11_26", "0123", "/x/a #b", "1e3", "yes", "1:30", "2024-11-26", "[a]", "{a: 1}", "a: b", "~", "null", "-"],
+)
+def test_text_is_taken_as_it_stands(yaml, text):
+    config = load_config(GridConfig, yaml, [f"out={text}", f"data={text}", f"data_dir={text}"])
+    assert (config.out, config.data, config.data_dir) == (text, text, text)
+    assert load_config(GridConfig, yaml, [f"label_column={text}"]).label_column == (None if text == "null" else text)
+
+
+def test_text_in_a_file_is_text(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "out: 2024_11_26\ndata: 0123\ndata_dir: 1.50\nrecipe: {steps: 10, batch_size: 2, learning_rate: 1e-3}\n"
+        "presets: {a: {data: 007, label_column: null}}\n"
+    )
+    config = load_config(GridConfig, path, [])
+    assert (config.out, config.data, config.data_dir) == ("2024_11_26", "0123", "1.50")
+    assert config.recipe.learning_rate == 0.001
+    assert load_config(GridConfig, path, ["preset=a"]).data == "007"
+
+
+def test_what_is_no_plain_number_is_a_word(yaml):
+    given = "halves={A: [007, 1_000, 1:30, no, 2024-11-26], B: [1e1, 0x1f, -3, .5, true, null]}"
+    (halves,) = load_config(GridConfig, yaml, [given]).halves
+    assert halves["A"] == ["007", "1_000", "1:30", "no", "2024-11-26"]
+    assert halves["B"] == [10.0, "0x1f", -3, 0.5, True, None]
+    assert (
+        load_config(GridConfig, yaml, ["treatments=[baseB]", "recipe.learning_rate=1e-3"]).recipe.learning_rate == 1e-3
+    )
+
+
+def test_the_command_line_wins_over_what_the_file_narrows(request):
+    path = request.config.rootpath / "sweeps" / "yosinski_grid.yaml"
+    halves = "halves={A: [0,1,2,3,4], B: [5,6,7,8,9]}"
+    config = load_config(GridConfig, path, [halves, "treatments=[baseB,AnB,AnB+]"])
+    assert config.treatments == ["baseB", "AnB", "AnB+"]
+    assert config.fixed_treatments is None
+    both = load_config(GridConfig, path, [halves, "treatments=[baseB,AnB]", "fixed_treatments=[baseB]"])
+    assert both.fixed_treatments == ["baseB"]
+    assert load_config(GridConfig, path, []).fixed_treatments == ["baseB", "AnB", "RnB"]
+    path = request.config.rootpath / "sweeps" / "transfer_vs_distance.yaml"
+    config = load_config(DistanceConfig, path, ["tasks={cats: {classes: A}, dogs: {classes: B}}"])
+    assert (config.targets, config.bases) == ("all", "all")
+    assert load_config(DistanceConfig, path, ["tasks={a: {}, b: {}}", "bases=[b]"]).bases == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["seeds=2", "seeds=3"], "seeds=2 and seeds=3 are both given: choose one"),
+        (["out=a", "out=b"], "out=a and out=b are both given: choose one"),
+        (["preset=a", "preset=b"], "preset=a and preset=b are both given: choose one"),
+        (["preset=a", "data=digits"], "preset=a is of data=cifar10, and data=digits is given"),
+        (["halves=[animals/vehicles]", "splits=3"], "splits is given and would change nothing: it takes halves that"),
+        (["recipe.schedule=cosine", "recipe.milestones=[0.5]"], "recipe.milestones is given and would change nothing"),
+    ],
+)
+def test_arguments_that_contradict_each_other_are_refused(yaml, arguments, message):
+    yaml.write_text(YAML + "presets: {a: {data: cifar10}, b: {seeds: 1}}\n")
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_config(GridConfig, yaml, arguments)
+
+
+def test_the_same_argument_twice_is_no_contradiction(yaml):
+    assert load_config(GridConfig, yaml, ["seeds=2", "seeds=2"]).seeds == 2
+
+
+ODD = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        ["", "null", "[]", "{}", "[[", "a: b", "'", "1e999", "-1", "0", "[1,1]", "[null]", "{A: 1, B: 2}", "&a *a"]
+    ),
+    st.integers().map(str),
+    st.floats().map(str),
+)
+
+
+@given(data=st.data())
+@settings(max_examples=100)
+def test_odd_values_give_a_configuration_or_one_line(data):
+    kind, name = data.draw(st.sampled_from([(GridConfig, "yosinski_grid"), (DistanceConfig, "transfer_vs_distance")]))
+    path = ROOT / "sweeps" / f"{name}.yaml"
+    names = [field.name for field in dataclasses.fields(kind)] + [
+        f"recipe.{f.name}" for f in dataclasses.fields(Recipe)
+    ]
+    arguments = [f"{data.draw(st.sampled_from(names))}={data.draw(ODD)}" for _ in range(data.draw(st.integers(1, 3)))]
+    refusal = ""
+    try:
+        assert isinstance(load_config(kind, path, arguments), kind)
+    except UserError as error:
+        refusal = str(error)
+    assert "\n" not in refusal or any("\n" in argument for argument in arguments)

@@ -1,0 +1,302 @@
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from raytransfer.experiments.distance.figures import (
+    correlations_figure,
+    dial_grid_figure,
+    dials_figure,
+    monotonicity_figure,
+    transfer_figure,
+)
+
+OUTCOMES = ("AnB", "AnB+", "boost")
+N = (2, 4, 6)
+WORDS = {"title": "convnet8 on cifar10", "subtitle": "810 runs = 30 bases x 3 n x 3 seeds x 3"}
+
+
+def points(targets=("T",), n_layers=N) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = [
+        ("OTDD", "distance", outcome, n, target, f"base{i}", 10 * x, 0.9 - 0.3 * x + 0.1 * rng.random())
+        for outcome, n, target in itertools.product(OUTCOMES, n_layers, targets)
+        for i, x in enumerate(rng.random(10))
+    ]
+    return pd.DataFrame(rows, columns=["measure", "kind", "outcome", "n_layers", "target", "base", "x", "y"])
+
+
+def curves(n_layers=N) -> pd.DataFrame:
+    x = np.linspace(0, 10, 50)
+    tables = [
+        pd.DataFrame({"measure": "OTDD", "outcome": outcome, "n_layers": n, "x": x, "y": 0.9 - 0.03 * x - n / 100})
+        for outcome, n in itertools.product(OUTCOMES, n_layers)
+    ]
+    table = pd.concat(tables)
+    return table.assign(low=table["y"] - 0.02, high=table["y"] + 0.04)
+
+
+def correlations(n_layers=N, measures=12) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"measure {i}", ("distance", "score")[i % 2], outcome, n, scope, coefficient, i / measures - 0.1, p)
+        for outcome, n, scope in itertools.product(OUTCOMES, n_layers, ("within target", "pooled"))
+        for coefficient in ("Spearman", "Kendall")
+        for i, p in enumerate(rng.random(measures) / 10 if coefficient == "Spearman" else [np.nan] * measures)
+    ]
+    columns = ["measure", "kind", "outcome", "n_layers", "scope", "coefficient", "estimate", "p_adjusted"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(low=table["estimate"] - 0.2, high=table["estimate"] + 0.1, pairs=30, tasks=31)
+
+
+def grid_means(n_layers=N, outcomes=OUTCOMES) -> pd.DataFrame:
+    cells = itertools.product(outcomes, n_layers, (0, 1, 2, 4), (0, 0.25, 0.5, 1))
+    rows = [
+        (o, n, i, j, 0.02 - 0.02 * j if o == "boost" else 0.9 - 0.1 * i - 0.2 * j - n / 100) for o, n, i, j in cells
+    ]
+    table = pd.DataFrame(rows, columns=["outcome", "n_layers", "input_level", "label_level", "mean"])
+    return table.assign(low=table["mean"] - 0.013, high=table["mean"] + 0.013, units=3)
+
+
+def dial_means(dials=("blur_px", "block shuffle", "noise_std", "invert", "random labels"), n_layers=N) -> pd.DataFrame:
+    rows = [
+        (
+            dial,
+            dial if dial == "random labels" else "input",
+            o,
+            n,
+            level,
+            0.9 - 0.05 * level - n / 100 + (o == "AnB+") / 20,
+        )
+        for dial, o, n, level in itertools.product(dials, ("AnB", "AnB+"), n_layers, (0, 1, 2, 4))
+    ]
+    table = pd.DataFrame(rows, columns=["dial", "kind", "outcome", "n_layers", "level", "mean"])
+    return table.assign(low=table["mean"] - 0.01, high=table["mean"] + 0.01, units=3)
+
+
+def monotonicity(n_layers=N) -> pd.DataFrame:
+    dials = [("blur_px", "input"), ("block shuffle", "input"), ("random labels", "random labels")]
+    named = [(name, "distance", pd.NA) for name in ("FID of pixels", "class overlap")]
+    named += [("LogME", "score", n) for n in n_layers] + [("AnB", "outcome", n) for n in n_layers]
+    rows = [
+        (measure, kind, dial, dial_kind, n, 0.9 if kind == "distance" else -0.8)
+        for (measure, kind, n), (dial, dial_kind) in itertools.product(named, dials)
+    ]
+    table = pd.DataFrame(rows, columns=["measure", "kind", "dial", "dial_kind", "n_layers", "estimate"])
+    return table.astype({"n_layers": "Int64"})
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axes.get_title("left") for axes in figure.axes if axes.get_title("left")]
+
+
+def drawn_points(axes: Axes) -> list[tuple[float, float]]:
+    return sorted(
+        xy for line in axes.lines if line.get_linestyle() == "None" for xy in zip(*line.get_data(), strict=True)
+    )
+
+
+def overlaps(figure: Figure) -> list[tuple[str, str]]:
+    """Pairs of texts that lie on each other, texts that leave the page, and the legend where it covers data."""
+    figure.draw_without_rendering()
+    undrawn = {
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in axis.get_major_ticks()
+        for label in (tick.label1, tick.label2)  # a bar of colours has its labels on the right
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    }
+    texts = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible() and t not in undrawn]
+    boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
+    pairs = [(a, b) for (a, x), (b, y) in itertools.combinations(boxes, 2) if x.overlaps(y)]
+    page = figure.bbox.padded(1)
+    for box in (of.get_window_extent() for of in figure.legends):
+        pairs += [("legend", axes.get_title("left")) for axes in figure.axes if box.overlaps(axes.bbox)]
+    return pairs + [(t, "page") for t, x in boxes if not (page.contains(x.x0, x.y0) and page.contains(x.x1, x.y1))]
+
+
+def test_every_pair_is_a_point_and_curves_and_bands_are_those_of_the_table():
+    figure = transfer_figure(points(), curves(), title="t")
+    assert titles(figure) == [f"n = {n}, 10 pairs" for n in N] * 2
+    for axes, n in zip(figure.axes[:3], N, strict=True):
+        rows = points()[(points()["n_layers"] == n) & (points()["outcome"] != "boost")]
+        np.testing.assert_allclose(drawn_points(axes), sorted(zip(rows["x"], 100 * rows["y"], strict=True)))
+        lines = {to_hex(line.get_color()): line.get_ydata() for line in axes.lines if line.get_linestyle() == "-"}
+        expected = curves()[(curves()["n_layers"] == n) & (curves()["outcome"] == "AnB")]
+        assert lines["#b2182b"] == pytest.approx(100 * expected["y"].to_numpy())
+        assert set(lines) == {"#b2182b", "#f4866a"}
+        for band in axes.collections:
+            heights = band.get_paths()[0].vertices[:, 1]
+            assert heights.min() == pytest.approx(100 * expected["low"].min())
+            assert heights.max() == pytest.approx(100 * expected["high"].max())
+    assert legend(figure)[:3] == list(OUTCOMES)
+
+
+def test_several_targets_have_colours_and_each_outcome_a_row():
+    figure = transfer_figure(points(("T", "U")), curves(), title="t")
+    assert len(figure.axes) == 9
+    assert titles(figure)[0] == "n = 2, 20 pairs"
+    colors = [
+        {to_hex(line.get_color()) for line in axes.lines if line.get_linestyle() == "None"} for axes in figure.axes
+    ]
+    assert [len(of) for of in colors] == [2] * 9
+    assert legend(figure)[:2] == ["target T", "target U"]
+    assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["AnB: top-1, %", "AnB+: top-1, %", "boost, points"]
+
+
+def test_a_band_without_bounds_or_far_wider_than_the_points_leaves_the_scale_to_the_points():
+    wide = curves().assign(low=-50.0, high=50.0)
+    for table in (wide, curves().assign(low=np.nan, high=np.nan)):
+        bottom, top = transfer_figure(points(), table, title="t").axes[0].get_ylim()
+        assert bottom > 30
+        assert top < 130
+
+
+def test_dots_and_intervals_are_those_of_scope_and_coefficient_best_on_top():
+    figure = correlations_figure(correlations(), title="t", scope="pooled")
+    assert titles(figure) == [f"{outcome}: 30 pairs, 31 tasks" for outcome in OUTCOMES]
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == [f"measure {i}" if i % 2 else f"− measure {i}" for i in range(12)]
+    for axes, outcome in zip(figure.axes, OUTCOMES, strict=True):
+        rows = correlations().query("scope == 'pooled' and coefficient == 'Spearman'")
+        rows = rows[rows["outcome"] == outcome]
+        dots = [(line, line.get_data()) for line in axes.lines if line.get_linestyle() == "None"]
+        filled = sum(len(x) for line, (x, _) in dots if line.get_markerfacecolor() != "white")
+        assert filled == (rows["p_adjusted"] < 0.05).sum() < len(rows)
+        assert sorted(x for _, (xs, _) in dots for x in xs) == pytest.approx(sorted(rows["estimate"]))
+        for _, (xs, ys) in dots:  # each dot on the row of its measure
+            assert np.round(ys) / 12 - 0.1 == pytest.approx(xs)
+        ends = sorted(tuple(segment[:, 0]) for lines in axes.collections for segment in lines.get_segments())
+        np.testing.assert_allclose(ends, sorted(zip(rows["low"], rows["high"], strict=True)))
+    assert "adjusted p < 0.05" in legend(figure)
+
+
+def test_untested_coefficients_are_filled_and_say_nothing_of_p():
+    figure = correlations_figure(correlations(), title="t", coefficient="Kendall")
+    lines = [line for line in figure.axes[0].lines if line.get_linestyle() == "None" and len(line.get_xdata())]
+    assert "white" not in {line.get_markerfacecolor() for line in lines}
+    assert legend(figure) == ["n = 2", "n = 4", "n = 6", "lines: 95% intervals\n−: minus a distance"]
+
+
+def test_a_measure_without_a_correlation_keeps_its_row_at_the_bottom():
+    table = correlations()
+    table.loc[table["measure"] == "measure 7", ["estimate", "low", "high", "p_adjusted"]] = np.nan
+    figure = correlations_figure(table, title="t")
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "measure 7"
+
+
+def test_cells_say_their_means_and_half_widths():
+    figure = dial_grid_figure(grid_means(), title="t")
+    assert titles(figure) == [f"{outcome}, n = {n}, 3 runs a cell" for outcome in OUTCOMES for n in N]
+    axes = figure.axes[4]
+    rows = grid_means().query("outcome == 'AnB+' and n_layers == 4")
+    levels = {"x": [0, 0.25, 0.5, 1], "y": [0, 1, 2, 4]}
+    for text in axes.texts:
+        x, y = (int(place) for place in text.get_position())
+        row = rows[(rows["label_level"] == levels["x"][x]) & (rows["input_level"] == levels["y"][y])].iloc[0]
+        assert text.get_text() == f"{100 * row['mean']:.1f}\n±1.3"
+        assert axes.images[0].get_array()[y, x] == pytest.approx(100 * row["mean"])
+    assert len(axes.texts) == 16
+    scales = [axes.images[0].get_clim() for axes in figure.axes[:9]]
+    assert scales[0] == scales[2] == pytest.approx((100 * (0.9 - 0.4 - 0.2 - 0.06), 88))
+    assert scales[6] == pytest.approx((-2, 2))
+
+
+def test_a_missing_cell_stays_empty_and_one_run_has_no_half_width():
+    means = grid_means(outcomes=("AnB",)).iloc[1:].assign(low=np.nan, high=np.nan)
+    axes = dial_grid_figure(means, title="t").axes[0]
+    assert len(axes.texts) == 15
+    assert not any("±" in text.get_text() for text in axes.texts)
+
+
+def test_dials_have_a_panel_each_solid_for_frozen_and_dashed_for_tuned():
+    figure = dials_figure(dial_means(), title="t")
+    assert titles(figure) == [
+        *("block shuffle (input)", "blur_px (input)", "invert (input)", "noise_std (input)"),
+        "random labels",
+    ]
+    for axes in figure.axes:
+        dashes = [line.get_linestyle() for line in axes.lines]
+        assert sorted(dashes) == ["-"] * 3 + ["--"] * 3
+        for line in axes.lines:
+            assert line.get_xdata() == pytest.approx([0, 1, 2, 4], abs=0.08)
+        heights = sorted(tuple(line.get_ydata()) for line in axes.lines)
+        rows = dial_means(("blur_px",)).groupby(["outcome", "n_layers"])["mean"]
+        assert heights == [pytest.approx(tuple(line)) for line in sorted(tuple(100 * mean) for _, mean in rows)]
+    assert legend(figure)[:5] == ["n = 2", "n = 4", "n = 6", "AnB", "AnB+"]
+
+
+def test_the_matrix_holds_the_mean_correlations_and_says_who_is_blind():
+    table = monotonicity()
+    table["blind"] = (table["measure"] == "class overlap") & (table["dial_kind"] == "input")
+    table.loc[(table["measure"] == "FID of pixels") & (table["dial_kind"] == "random labels"), "estimate"] = np.nan
+    figure = monotonicity_figure(table, title="t")
+    distances, scores, outcomes = figure.axes[:3]
+    assert [text.get_text() for text in distances.texts] == ["+0.90"] * 2 + ["const."] + ["blind"] * 2 + ["+0.90"]
+    assert [label.get_text() for label in distances.get_yticklabels()] == ["FID of pixels", "class overlap"]
+    assert len(distances.patches) == 2
+    assert all(patch.get_hatch() for patch in distances.patches)
+    assert [label.get_text() for label in scores.get_yticklabels()] == [f"LogME, n = {n}" for n in N]
+    np.testing.assert_allclose(scores.images[0].get_array(), np.full((3, 3), -0.8))
+    assert scores.images[0].get_clim() == (-1, 1)
+    assert {text.get_text() for text in outcomes.texts} == {"−0.80"}
+    labels = [label.get_text() for label in outcomes.get_xticklabels()]
+    assert labels == ["block shuffle (input)", "blur_px (input)", "random labels"]
+
+
+TEN_TARGETS = tuple(f"target {i}" for i in range(10))
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        lambda n: transfer_figure(points(n_layers=n), curves(n), **WORDS),
+        lambda n: transfer_figure(points(TEN_TARGETS, n), curves(n), **WORDS),
+        lambda n: correlations_figure(correlations(n), **WORDS),
+        lambda n: correlations_figure(correlations(n, measures=2), **WORDS),
+        lambda n: dial_grid_figure(grid_means(n), **WORDS),
+        lambda n: dial_grid_figure(grid_means(n, ("AnB",)), **WORDS),
+        lambda n: dials_figure(dial_means(n_layers=n), **WORDS),
+        lambda n: dials_figure(dial_means(("blur_px",), n), **WORDS),
+        lambda n: monotonicity_figure(monotonicity(n), **WORDS),
+    ],
+    ids=[
+        "transfer",
+        "targets",
+        "correlations",
+        "two measures",
+        "grid",
+        "one grid",
+        "dials",
+        "one dial",
+        "monotonicity",
+    ],
+)
+@pytest.mark.parametrize("n_layers", [N, (3,)], ids=["several n", "one n"])
+def test_no_text_lies_on_another_or_leaves_the_page(figure, n_layers):
+    assert overlaps(figure(n_layers)) == []
+
+
+def test_nothing_to_draw_is_said():
+    with pytest.raises(ValueError, match=r"nothing to draw: no row is of AnB, AnB\+, boost"):
+        transfer_figure(points().iloc[:0], curves(), title="t")
+    with pytest.raises(ValueError, match="one measure a figure, not OTDD, FID"):
+        transfer_figure(pd.concat([points(), points().assign(measure="FID")]), curves(), title="t")
+    with pytest.raises(ValueError, match="nothing to draw: no row is weighted Kendall pooled"):
+        correlations_figure(correlations(), title="t", scope="pooled", coefficient="weighted Kendall")
+    with pytest.raises(ValueError, match=r"nothing to draw: no row is of AnB, AnB\+, boost"):
+        dial_grid_figure(grid_means().iloc[:0], title="t")
+    with pytest.raises(ValueError, match=r"nothing to draw: no row is of AnB, AnB\+$"):
+        dials_figure(dial_means().iloc[:0], title="t")
+    with pytest.raises(ValueError, match="nothing to draw: no row is of distance, score, outcome"):
+        monotonicity_figure(monotonicity().iloc[:0], title="t")

@@ -1,0 +1,315 @@
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from raytransfer.config import DistanceConfig, load_config
+from raytransfer.distances import DISTANCES
+from raytransfer.errors import UserError
+from raytransfer.experiments.distance.sweep import make_plan
+from raytransfer.experiments.tasks import make_design
+from raytransfer.scores import SCORES
+from raytransfer.scores.representation import Representation
+from raytransfer.specs import DistanceSpec, ScoreSpec, from_json
+from raytransfer.specs.dependencies import batch_of, needs
+from raytransfer.store import Store, failures, load_checkpoint, read_table
+from raytransfer.sweep.plan import backlog
+from raytransfer.sweep.run import Run, run_in_process
+from raytransfer.tasks import load_task
+from raytransfer.trials import Site
+from tests.helpers import ROOT, Quiet
+
+TINY = """
+data: digits
+tasks: {low: {classes: [0, 1, 2]}, high: {classes: [3, 4, 5]}}
+targets: [low]
+bases: [high]
+dials: {blur_px: [1], shared: [0.4]}
+train_per_class: 6
+base_per_class: 8
+seeds: 1
+n_layers: [2, 7]
+images: 20
+distances: [FID, class overlap]
+scores: [LogME, NCE]
+recipe: {steps: 4, batch_size: 8, learning_rate: 0.01, evaluations: 1}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path, cache_dir):
+    yaml = tmp_path / "tiny.yaml"
+    yaml.write_text(TINY)
+
+    def configure(*overrides):
+        places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
+        return load_config(DistanceConfig, yaml, [*places, *overrides])
+
+    return configure
+
+
+def sweep(config):
+    plan, store, observer = make_plan(config), Store(config.out), Quiet()
+    store.create()
+    todo = backlog(plan, store, config.mode).to_run
+    site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
+    run_in_process(Run(todo, site, observer))
+    return plan, store, observer.ended
+
+
+def test_a_sweep_measures_every_pair(tiny):
+    plan, store, ended = sweep(tiny())
+    assert set(ended) == set(plan.trials)
+    rows = pd.concat([read_table(store, table)[["id", "value"]] for table in ("distances", "scores")])
+    assert np.isfinite(rows["value"]).all()
+    by_base = {name: {cell.measure for cell in plan.cells if cell.base == name} for name in ("high", "low blur_px=1")}
+    measures = {"FID of pixels", "FID of probe", "class overlap", "LogME", "NCE", None}
+    assert by_base == dict.fromkeys(by_base, measures)
+    # 4 bases (high; low unchanged, blurred, with other classes) into one target
+    assert {cell.base for cell in plan.cells} == {None, "high", "low unchanged", "low blur_px=1", "low shared=0.4"}
+    counts = pd.Series([cell.treatment for cell in plan.cells]).value_counts().to_dict()
+    assert counts == {"baseB": 1, "RnB": 2, "baseA": 4, "AnB": 8, "AnB+": 8, "distance": 12, "score": 12}
+    assert sweep(tiny())[2] == []
+
+
+def test_a_new_measure_runs_alone(tiny):
+    sweep(tiny())
+    plan, _, ended = sweep(
+        tiny("distances=[FID,class overlap,MMD2]", "distance_features=[pixels]", "scores=[LogME,NCE,kNN]")
+    )
+    assert {plan.trials[trial].measure for trial in ended} == {"MMD2", "kNN"}
+
+
+def test_values_are_those_of_the_measures(tiny):
+    plan, store, _ = sweep(tiny())
+    overlap = {c.base: c.spec for c in plan.cells if c.measure == "class overlap"}
+    rows = read_table(store, "distances").set_index("id")
+    values = {base: rows.loc[spec.id, "value"] for base, spec in overlap.items()}
+    # low shared=0.4 keeps 1 of 3 classes: 1 shared of 5 in all
+    assert values == pytest.approx({"high": 1, "low unchanged": 0, "low blur_px=1": 0, "low shared=0.4": 0.8})
+    assert pd.isna(rows.loc[overlap["high"].id, "features"])
+    fid = next(c.spec for c in plan.cells if c.measure == "FID of pixels" and c.base == "low blur_px=1")
+    # 20 of the base's 24 images were drawn, and all 18 of the target's
+    assert sorted(rows.loc[fid.id, ["source_images", "target_images"]]) == [18, 20]
+
+
+def test_scores_see_what_the_base_makes_of_the_target(tiny):
+    plan, store, _ = sweep(tiny())
+    rows = read_table(store, "scores").set_index("id")
+    spec = next(c.spec for c in plan.cells if c.measure == "LogME" and c.n_layers == 7 and c.base == "high")
+    dataset = plan.datasets[spec.task.fingerprint]
+    part = load_task(dataset, spec.task).train
+    weights = load_checkpoint(store, spec.base.id, 4)
+    x = torch.tensor(part.images[part.rows]).float()
+    x = (x - torch.tensor(dataset.channel_mean)) / torch.tensor(dataset.channel_std)
+    for i in range(1, 6):
+        x = torch.nn.functional.conv2d(x, weights[f"conv{i}.0.weight"], weights[f"conv{i}.0.bias"], padding=1)
+        x = torch.relu(torch.nn.functional.max_pool2d(x, 2) if i in (2, 5) else x)
+    x = x.flatten(1)
+    for i, layer in ((6, 1), (7, 0)):
+        x = torch.relu(x @ weights[f"fc{i}.{layer}.weight"].T + weights[f"fc{i}.{layer}.bias"])
+    by_hand = Representation(name="", features=x.double().numpy(), labels=part.labels)
+    assert rows.loc[spec.id, "value"] == pytest.approx(SCORES["LogME"].function(by_hand), rel=1e-4)
+    assert rows.loc[spec.id, ["images", "cut", "n_layers"]].tolist() == [18, "fc7", 7]
+    whole = next(c for c in plan.cells if c.measure == "NCE")
+    assert whole.n_layers is None
+    assert rows.loc[whole.spec.id, ["n_layers", "cut"]].tolist() == [8, "fc8"]
+
+
+def test_every_measure_runs(tiny):
+    tree = "tree={small: ['0', '1', '2'], large: ['3', '4', '5', '6', '7', '8', '9']}"
+    plan, store, _ = sweep(
+        tiny(f"distances=[{','.join(DISTANCES)}]", f"scores=[{','.join(SCORES)}]", tree, "n_layers=[7]")
+    )
+    kinds = {(type(s), s.measure) for s in plan.trials.values() if isinstance(s, DistanceSpec | ScoreSpec)}
+    assert kinds == {(DistanceSpec, name) for name in DISTANCES} | {(ScoreSpec, name) for name in SCORES}
+    assert failures(store) == {}
+    for table in ("distances", "scores"):
+        for row in read_table(store, table).itertuples():
+            assert from_json(row.config) == plan.trials[row.id]
+
+
+def test_symmetric_distances_of_pixels_are_taken_once(tiny):
+    plan = make_plan(tiny("targets=all", "bases=all", "dials={}", "base_per_class=6", "scores=[]"))
+    specs = {(c.measure, c.base): c.spec.id for c in plan.cells if c.treatment == "distance"}
+    assert specs["FID of pixels", "low"] == specs["FID of pixels", "high"]
+    assert specs["FID of probe", "low"] != specs["FID of probe", "high"]
+    bases = {c.spec.id for c in plan.cells if c.treatment in ("baseA", "baseB")}
+    assert len(bases) == 2  # each task is trained once, whichever its role
+
+
+def test_dials_have_levels(tiny):
+    design = make_design(tiny("dials={shuffle_px: [4, 1], merged: [2], inverted: [true], shared: [1, 0]}", "bases=[]"))
+    rows = [(row.dial, row.base, row.level) for row in design.dials]
+    assert ("shuffle_px", "low shuffle_px=1", 3.0) in rows
+    assert ("merged", "low merged=2", 1.0) in rows
+    assert ("inverted", "low inverted", 1.0) in rows
+    assert [row for row in rows if row[0] == "shared"] == [
+        ("shared", "low unchanged", 0.0),
+        ("shared", "low shared=0", 1.0),
+    ]
+    assert {dial for dial, base, level in rows if base == "low unchanged"} == {
+        "shuffle_px",
+        "merged",
+        "inverted",
+        "shared",
+    }
+
+
+def test_a_grid_of_dials_holds_every_combination_once(tiny):
+    grid = "dial_grid={input: {shuffle_px: [8, 2]}, label: {random_labels: [0, 1]}}"
+    config = tiny(grid, "bases=[]", "dials={shuffle_px: [2]}")
+    design = make_design(config, config.dial_grid)
+    assert [(row.base, row.input_level, row.label_level) for row in design.grid] == [
+        ("low unchanged", 0.0, 0.0),
+        ("low random_labels=1", 0.0, 1.0),
+        ("low shuffle_px=2", 2.0, 0.0),
+        ("low shuffle_px=2 random_labels=1", 2.0, 1.0),
+    ]
+    assert len(design.pairs) == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["tasks={}"], "tasks={} must name at least one task"),
+        (["tasks={low: 3}"], "task low is 3: it must be a mapping"),
+        (["tasks={low: {class: [0]}}"], "task low has the key class: a task takes data, classes, resolution_px"),
+        (["tasks={low: {classes: [0, 11]}}", "bases=[]"], "task low holds class index 11: digits has 10 classes"),
+        (["targets=[middle]"], "targets name middle, which is no task; choose from low, high, or all"),
+        (["targets=[]"], "targets=.. must name at least one task"),
+        (["bases=[high,high]"], "must name each task once"),
+        (["bases=[]", "dials={}"], "leave no pair"),
+        (["dials={sharpen: [1]}"], "dials has sharpen, which is no dial; choose from resolution_px"),
+        (["dials={blur_px: []}"], "dials.blur_px=.. must list at least one value"),
+        (["dials=[blur_px]"], "must be dials with lists of values"),
+        (["dials={shared: [2]}"], r"shared=2 must lie in 0\.\.1"),
+        (["dials={shared: [0]}", "tasks={low: {}}", "bases=[]"], "asks for 10 classes that task low does not have"),
+        (["dials={shuffle_px: [3]}"], "shuffle_px=3 must divide the images' side"),
+        (["dial_grid={input: {blur_px: [1]}}"], "must be {input: {dial: values}, label"),
+        (
+            ["dial_grid={input: {merged: [2]}, label: {merged: [2]}}"],
+            "dial_grid.input has merged: choose from resolution",
+        ),
+        (["distances=[EMD]"], "distances has EMD, which is not known; choose from proxy-A"),
+        (["scores=[LogME,LogME]"], "scores=.* must name each once"),
+        (["distance_features=[words]"], "distance_features=words is not known; choose from pixels, probe"),
+        (["train_per_class=1"], "train_per_class=1 must be at least 2"),
+        (["train_per_class=600"], "has only"),
+        (["images=1"], r"images=1 must lie in 2\.\."),
+        (["tree={a: ['0'], b: ['7']}", "distances=[tree]"], "tree"),
+        (["preset=real"], "preset=real is not in tiny.yaml: it has none"),
+        (["network=caffenet"], "must|starves|does not take"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(tiny, overrides, message):
+    with pytest.raises(UserError, match=message):
+        make_plan(tiny(*overrides))
+
+
+def test_tasks_of_unequal_images_are_refused_unless_converted(tiny, tmp_path):
+    from PIL import Image
+
+    for part in ("train", "test"):
+        for name in ("x", "y"):
+            folder = tmp_path / "colour" / part / name
+            folder.mkdir(parents=True)
+            for i in range(8):
+                pixels = np.random.default_rng([i, ord(name)]).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    tasks = f"tasks={{low: {{classes: [0, 1]}}, high: {{data: {tmp_path}/colour}}}}"
+    with pytest.raises(UserError, match=r"task low are 1x8x8 and those of high 3x12x12.*image_size_px"):
+        make_plan(tiny(tasks, "dials={}"))
+    plan, _, ended = sweep(tiny(tasks, "dials={}", "image_size_px=8", "channels=3"))
+    assert len(ended) == len(plan.trials)
+    assert {dataset.train_images.shape[1:] for dataset in plan.datasets.values()} == {(3, 8, 8)}
+
+
+def test_the_hierarchy_is_part_of_the_identity(tiny):
+    trees = (
+        "{a: ['0', '1', '2'], b: ['3', '4', '5', '6', '7', '8', '9']}",
+        "['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']",
+    )
+    ids = []
+    for tree in trees:
+        plan = make_plan(tiny(f"tree={tree}", "distances=[tree]", "scores=[]"))
+        ids.append({trial for trial, spec in plan.trials.items() if isinstance(spec, DistanceSpec)})
+        assert json.loads(next(iter(plan.trials[t].tree for t in ids[-1])))
+    assert not ids[0] & ids[1]
+
+
+def test_readme_s_measure_is_added_by_a_file_and_a_line(tiny, monkeypatch):
+    from raytransfer import distances
+
+    readme = (ROOT / "README.md").read_text()
+    section = readme[readme.index("## Transfer against distance") :]
+    file, line = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[:2]
+    scope = vars(distances).copy()
+    exec(file, scope)
+    monkeypatch.setitem(DISTANCES, "mean gap", eval(line.strip().removeprefix('"mean gap": ').rstrip(","), scope))
+    plan, store, _ = sweep(tiny("distances=[mean gap]", "scores=[]", "distance_features=[pixels]"))
+    rows = read_table(store, "distances").set_index("id")["value"]
+    values = {cell.base: rows[cell.spec.id] for cell in plan.cells if cell.measure == "mean gap of pixels"}
+    assert len(values) == 4
+    assert min(values.values()) > 0
+
+
+def test_measurements_wait_for_every_base_and_come_in_batches(tiny):
+    plan = make_plan(tiny(f"scores=[{','.join(SCORES)}]", f"distances=[{','.join(DISTANCES)}]"))
+    run, ended, sizes = Run(plan.trials, None, Quiet()), set(), []
+    while trials := run.next():
+        specs = [plan.trials[trial] for trial in trials]
+        assert all(base.id in ended for spec in specs for base, _ in needs(spec))
+        assert len(trials) == 1 or len({batch_of(spec) for spec in specs}) == 1
+        assert len(trials) == 1 or all(isinstance(spec, DistanceSpec | ScoreSpec) for spec in specs)
+        sizes.append(len(trials))
+        for trial in trials:
+            run.end(trial, None)
+            ended.add(trial)
+    assert ended == set(plan.trials)
+    assert run.unfinished == 0
+    scores_of_a_base = len([c for c in plan.cells if c.treatment == "score" and c.base == "high"])
+    assert sizes.count(scores_of_a_base) == 4  # one batch for each base
+
+
+def test_a_failed_base_fails_what_needs_it_once(tiny):
+    plan = make_plan(tiny("scores=[CKA]", "distances=[FID]"))
+    observer = SkipCounter()
+    run = Run(plan.trials, None, observer)
+    own = next(cell.spec.id for cell in plan.cells if cell.treatment == "baseB")
+    while trials := run.next():
+        for trial in trials:
+            run.end(trial, "broken" if trial == own else None)
+    needing = {trial for trial, spec in plan.trials.items() if own in {base.id for base, _ in needs(spec)}}
+    assert sorted(observer.skipped) == sorted(needing)
+    assert run.unfinished == 0
+
+
+class SkipCounter(Quiet):
+    def __init__(self):
+        super().__init__()
+        self.skipped = []
+
+    def failed(self, trial, reason, skipped):
+        self.skipped += skipped
+
+
+def test_the_time_left_counts_measurements_of_a_batch_once(tiny, monkeypatch):
+    from rich.console import Console
+
+    from raytransfer.sweep import progress
+
+    plan = make_plan(tiny())
+    scores = {trial: spec for trial, spec in plan.trials.items() if isinstance(spec, ScoreSpec) and spec.n_layers == 2}
+    clock = iter([0.0, 10.0, 10.0, *[30.0] * 100])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    bar = progress.ProgressBar(Console(quiet=True), plan.cells, scores)
+    bar.resized(1)
+    one, other, *rest = scores
+    bar.started([one, other])
+    bar.finished(one)
+    bar.finished(other)
+    assert bar._seconds_left() == pytest.approx(10.0 * len(rest))  # 20 s for the two

@@ -1,0 +1,334 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from raytransfer.analysis.comparisons import comparisons
+from raytransfer.analysis.profiles import profiles
+from raytransfer.analysis.verdicts import PRIMARY, nearness
+from raytransfer.experiments.mechanisms.figures import comparisons_figure, gradients_figure, training_figure
+from raytransfer.experiments.mechanisms.landscapes import landscape_figure, paths_figure
+from raytransfer.experiments.mechanisms.tables import comparisons_table, nearness_table, verdicts_markdown
+from tests.analysis.test_comparisons import DISTANCES, STAGES, frame, row, sweep, two_networks
+from tests.helpers import legend, overlaps, rendered, titles
+
+WORDS = {"title": "convnet8 on cifar10", "subtitle": "2 units = 2 targets x 1 seed"}
+OF_READINGS = {
+    "training": lambda readings: training_figure(readings, **WORDS),
+    "gradients": lambda readings: gradients_figure(readings, STAGES, **WORDS),
+    "landscape": lambda readings: landscape_figure(readings, **WORDS),
+    "paths": lambda readings: paths_figure(readings, STAGES, **WORDS),
+}
+BLACK, BLUE = "#000000", "#0072b2"
+EFFECT = ["base", "n_layers", "claim", "test", "estimate", "low", "high", "units"]
+REST = ["scale", "claimed", "verdict", "extrapolated"]
+
+every_figure = pytest.mark.parametrize("draw", OF_READINGS.values(), ids=OF_READINGS)
+
+
+@pytest.fixture(scope="module")
+def readings() -> pd.DataFrame:
+    return sweep(bases=("far", "near"), seeds=1)
+
+
+def line(figure: Figure, panel: int, color: str):
+    (found,) = [line for line in figure.axes[panel].lines if to_hex(line.get_color()) == color]
+    return found
+
+
+def effects(*rows) -> pd.DataFrame:
+    """Comparisons of one test: base, n, estimate, low, high, scale, verdict."""
+    table = [
+        (base, n, "flatter minima", test, estimate, low, high, 4, scale, "below", verdict, early)
+        for base, n, test, estimate, low, high, scale, verdict, early in rows
+    ]
+    return pd.DataFrame(table, columns=EFFECT + REST)
+
+
+FEW = effects(
+    ("near", 3, "trace at the last step", 9.0, 8.0, 10.0, "ratio", "not supported", 0),
+    ("near", 7, "trace at the last step", 0.62, 0.5, 0.774, "ratio", "supported", 0),
+    ("far", 7, "trace at the last step", 0.9, 0.7, 1.2, "ratio", "undecided", 0),
+    ("far", 7, "trace at matched training loss", -20.5, math.nan, math.nan, "difference", "undecided", 1),
+)
+
+
+def test_a_comparison_is_a_mark_with_its_interval_hollow_if_undecided():
+    figure = comparisons_figure(FEW, title="t")
+    ratios, differences = figure.axes
+    assert figure.get_suptitle() == "t, n = 7"
+    marks = {to_hex(m.get_color()): m for m in ratios.lines if m.get_marker() != "None"}
+    assert sorted(float(m.get_xdata()[0]) for m in marks.values()) == [0.62, 0.9]
+    assert marks[BLUE].get_markerfacecolor() == "white"
+    assert sum(m.get_markerfacecolor() == "white" for m in marks.values()) == 1
+    ends = [tuple(segment[:, 0]) for lines in ratios.collections for segment in lines.get_segments()]
+    assert sorted(ends) == [(0.5, 0.774), (0.7, 1.2)]
+    assert [tick.get_text() for tick in ratios.get_yticklabels()] == ["flatter minima", "trace at the last step"]
+    assert [tick.get_fontweight() for tick in ratios.get_yticklabels()] == ["bold", "normal"]
+    assert (ratios.get_xscale(), differences.get_xscale()) == ("log", "symlog")
+    no_effect = [line.get_xdata() for axes in figure.axes for line in axes.lines if line.get_marker() == "None"]
+    assert no_effect == [[1, 1], [0, 0]]
+    assert legend(figure) == ["base far", "base near", "decided", "undecided", "lines:\n95% intervals"]
+
+
+def test_too_few_units_are_hollow_and_the_legend_says_so():
+    few = effects(("near", 7, "trace at the last step", 0.62, math.nan, math.nan, "ratio", "too few units", 0))
+    figure = comparisons_figure(few, title="t")
+    (mark,) = [m for m in figure.axes[0].lines if m.get_marker() != "None"]
+    assert mark.get_markerfacecolor() == "white"
+    assert legend(figure) == ["base near", "decided", "undecided, or\ntoo few units"]
+
+
+def test_bands_are_drawn_from_three_units_on():
+    three = sweep(bases=("far", "near"), seeds=2)
+    figure = training_figure(three, title="t")
+    assert legend(figure)[-1] == "bands:\n95% intervals"
+    bands = profiles(three, "train loss")
+    (scratch, *_) = figure.axes[0].collections
+    heights = scratch.get_paths()[0].vertices[:, 1]
+    expected = bands[bands["treatment"] == "baseB"]
+    assert (heights.min(), heights.max()) == pytest.approx((expected["low"].min(), expected["high"].max()))
+
+
+def test_a_base_keeps_its_colour_where_a_test_lacks_it(readings):
+    lines = training_figure(readings, title="t").axes[0].lines
+    assert to_hex(lines[1].get_color()) == BLUE  # base far
+    (difference,) = [m for m in comparisons_figure(FEW, title="t").axes[1].lines if m.get_marker() != "None"]
+    assert to_hex(difference.get_color()) == BLUE
+
+
+def test_training_shows_scratch_against_each_base_at_every_step(readings):
+    figure = training_figure(readings, title="t")
+    assert [title.split(" ")[0] for title in titles(figure)] == [
+        "training",
+        "generalisation",
+        "relative",
+        "top",
+        "loss",
+    ]
+    assert legend(figure) == ["scratch (baseB)", "base far", "base near"]  # two units have no bands
+    losses = profiles(readings, "train loss")
+    expected = losses[losses["treatment"] == "baseB"].sort_values("step")
+    drawn = line(figure, 0, BLACK)
+    assert list(drawn.get_xdata()) == [0, 1, 10, 100, 1000]
+    assert drawn.get_ydata() == pytest.approx(expected["mean"].to_numpy())
+    top = profiles(readings, "eigenvalue")
+    top = top[(top["base"] == "far") & (top["n_layers"] == 4) & (top["index"] == 1)].sort_values("step")
+    assert line(figure, 3, BLUE).get_ydata() == pytest.approx(top["mean"].to_numpy())
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "log", "log", "log"]
+    assert {axes.get_xscale() for axes in figure.axes} == {"symlog"}
+
+
+def test_a_second_eigenvalue_below_zero_leaves_the_first_on_its_logarithmic_axis(readings):
+    negative = readings.assign(value=readings["value"].where(readings["index"].ne(3).fillna(True), -1.0))
+    assert training_figure(negative, title="t").axes[3].get_yscale() == "log"
+
+
+def test_gradients_go_from_head_to_input_and_components_over_copied_stages(readings):
+    figure = gradients_figure(readings, STAGES, title="t")
+    first, second, third, _ = figure.axes
+    assert [tick.get_text() for tick in first.get_xticklabels()] == STAGES[::-1]
+    norms = profiles(readings, "input gradient", step="last").query("treatment == 'baseB'").set_index("stage")["mean"]
+    assert line(figure, 2, BLACK).get_ydata() == pytest.approx(norms[STAGES[::-1]].to_numpy())
+    copied = readings[readings["stage"].isin(STAGES[:4])]
+    shares = profiles(copied, "relative projection", step=0, over_stages=True).query("treatment == 'baseB'")
+    assert line(figure, 1, BLACK).get_ydata() == pytest.approx(shares["mean"].to_numpy())
+    assert second.get_xlabel() == "i (mean over conv1 to fc4)"
+    assert first.get_title("left").endswith("step 0")
+    assert third.get_title("left").endswith("last step")
+
+
+def test_landscapes_share_levels_in_a_row_and_cuts_are_means_over_units(readings):
+    figure = landscape_figure(readings, title="t")
+    contours = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title() for axes in contours] == ["scratch (baseB)", "base far", "base near"]
+    filled = [axes.collections[0] for axes in contours]
+    assert all(np.array_equal(drawn.levels, filled[0].levels) for drawn in filled)
+    losses = readings[(readings["probe"] == "initial-landscape") & (readings["n_layers"].fillna(4) == 4)]
+    assert (filled[0].levels[0], filled[0].levels[-1]) == pytest.approx((losses["value"].min(), losses["value"].max()))
+    (cut,) = [i for i, axes in enumerate(figure.axes) if axes.get_title("left").startswith("at the solution")]
+    of_scratch = readings.query("probe == 'landscape' and y == 0 and treatment == 'baseB'")
+    expected = np.exp(np.log(of_scratch["value"]).groupby(of_scratch["x"]).mean())
+    assert line(figure, cut, BLACK).get_ydata() == pytest.approx(expected.to_numpy())
+
+
+def test_a_loss_that_overflowed_is_cut_off(readings):
+    huge = readings.assign(value=readings["value"].where(readings["x"] != 1, 3.4e38))
+    figure = landscape_figure(huge, title="t")
+    filled = next(axes for axes in figure.axes if axes.get_title()).collections[0]
+    assert filled.levels[-1] == pytest.approx(1000)
+
+
+def test_paths_show_the_line_to_the_twin_and_likeness_at_every_stage(readings):
+    figure = paths_figure(readings, STAGES, title="t")
+    assert titles(figure) == [
+        "loss on the line to the twin, nats",
+        *("CKA with the base", "CKA with scratch", "CKA with the twin"),
+    ]
+    assert list(line(figure, 0, BLACK).get_xdata()) == pytest.approx(np.linspace(0, 1, 11))
+    cka = profiles(readings, "CKA", step="last").query("treatment == 'baseB'").set_index("stage")["mean"]
+    assert line(figure, 3, BLACK).get_ydata() == pytest.approx(cka[STAGES].to_numpy())
+    assert not any(to_hex(drawn.get_color()) == BLACK for drawn in figure.axes[1].lines)
+
+
+@every_figure
+def test_the_largest_n_is_shown_and_named(draw, readings):
+    assert draw(readings).get_suptitle() == "convnet8 on cifar10, n = 4\n2 units = 2 targets x 1 seed"
+
+
+def test_a_single_n_needs_no_name(readings):
+    one = readings[readings["n_layers"].fillna(3) == 3]
+    assert paths_figure(one, STAGES, **WORDS).get_suptitle() == "convnet8 on cifar10\n2 units = 2 targets x 1 seed"
+
+
+def test_no_text_lies_on_another_or_leaves_the_page(readings):
+    assert overlaps(comparisons_figure(comparisons(readings, STAGES), **WORDS)) == []
+    assert overlaps(training_figure(readings, **WORDS)) == []
+    bases, stages = [f"cifar10[blur_px={i}]" for i in range(4)], [f"layer{i}.block" for i in range(12)]
+    long = sweep(bases=bases, n_layers=(4,), targets=("A",), seeds=1, stages=stages)
+    assert overlaps(gradients_figure(long, stages, **WORDS)) == []
+    assert overlaps(landscape_figure(long, **WORDS)) == []
+    assert overlaps(paths_figure(long, stages, **WORDS)) == []
+
+
+@pytest.mark.parametrize(
+    ("differences", "labels"),
+    [
+        ((0.001, -0.4, -0.02, 1.0), ["−1", "−0.01", "0", "0.01", "1"]),
+        ((0.001, 0.004, -0.4), ["−0.1", "−0.001", "0", "0.001", "0.1"]),
+        ((0.0015, -0.9, 0.9), ["−1", "−0.01", "0", "0.01", "1"]),
+        ((4335.0, -834.0, 33_654.0, -254_215.0), ["−100000", "−1000", "0", "1000", "100000"]),
+        ((0.2, 0.3), ["−0.1", "0", "0.1"]),
+    ],
+)
+def test_ticks_of_differences_of_any_size_stand_apart(differences, labels):
+    test = "filter-normalised trace at matched training loss"
+    table = effects(
+        *[
+            (base, 4, f"{test} {i}", value, value - abs(value), value + abs(value), scale, "undecided", 0)
+            for i, difference in enumerate(differences)
+            for base in ("cifar10[blur_px=2]", "cifar10[blur_px=4]")
+            for scale, value in (("difference", difference), ("ratio", 1 + abs(difference)))
+        ]
+    )
+    figure = comparisons_figure(table, title="t")
+    assert overlaps(figure) == []
+    assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()] == labels
+
+
+def test_after_six_bases_dashes_tell_colours_apart():
+    table = pd.concat([FEW.iloc[[1]].assign(base=f"base{i}") for i in range(14)])
+    marks = [(m.get_marker(), m.get_color()) for m in comparisons_figure(table, title="t").axes[0].lines]
+    assert len(set(marks[:-1])) == 14
+    readings = frame(
+        row(("AnB+", "A", f"base{i:02}", 4, 0), step, "generalisation", "train loss", 1.0 + i)
+        for i in range(14)
+        for step in (0, 1)
+    )
+    lines = training_figure(readings, title="t").axes[0].lines
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 14
+
+
+@every_figure
+def test_one_unit_has_lines_without_bands(draw):
+    figure = draw(sweep(bases=("near",), n_layers=(4,), targets=("A",), seeds=1))
+    assert legend(figure) == ["scratch (baseB)", "base near"]
+
+
+@pytest.mark.parametrize(
+    ("name", "probe", "panels"),
+    [
+        ("training", "generalisation", 2),
+        ("training", "deviation", 1),
+        ("training", "flatness", 1),
+        ("training", "loss-variation", 1),
+        ("gradients", "gradient-scale", 2),
+        ("gradients", "gradient-components", 2),
+        ("landscape", "initial-landscape", 1),
+        ("landscape", "landscape", 1),
+        ("paths", "path", 1),
+        ("paths", "CKA", 3),
+    ],
+)
+def test_what_has_been_probed_so_far_can_be_drawn(name, probe, panels, readings):
+    tuned = readings[(readings["probe"] == probe) & (readings["treatment"] == "AnB+")]
+    figure = OF_READINGS[name](tuned)
+    assert len([title for title in titles(figure) if title]) == panels
+    assert legend(figure)[0] == "base far"
+
+
+@every_figure
+def test_scratch_alone_can_be_drawn(draw, readings):
+    assert legend(draw(readings[readings["treatment"] == "baseB"]))[0] == "scratch (baseB)"
+
+
+@every_figure
+def test_nothing_to_draw_is_refused(draw, readings):
+    with pytest.raises(ValueError, match="nothing to draw: there are no rows"):
+        draw(readings.iloc[:0])
+    with pytest.raises(ValueError, match="nothing to draw: no reading is of"):
+        draw(frame([row(("baseB", "A", None, pd.NA, 0), 0, "loss-variation", "walk loss", 1.0, index=0)]))
+
+
+def test_no_comparison_makes_no_figure():
+    with pytest.raises(ValueError, match="nothing to draw: there are no rows"):
+        comparisons_figure(FEW.iloc[:0], title="t")
+
+
+def test_comparisons_stand_by_claim_with_interval_and_verdict():
+    lines = rendered(comparisons_table(FEW))
+    assert lines[0] == "Claim: flatter minima"
+    rows = [line.split() for line in lines if "supported" in line or "undecided" in line]
+    assert rows == [
+        ["trace", "at", "the", "last", "step", "near", "3", "9.00", "[8.00,", "10.00]", "4", "not", "supported"],
+        ["near", "7", "0.62", "[0.50,", "0.77]", "4", "supported"],
+        ["far", "7", "0.90", "[0.70,", "1.20]", "4", "undecided"],
+        ["trace", "at", "matched", "training", "loss", "far", "7", "-20.5", "4", "(1", "early)", "undecided"],
+    ]
+    assert any("early: in so many units" in line for line in lines)
+    assert not any("early" in line for line in rendered(comparisons_table(FEW.iloc[:3])))
+    assert rendered(comparisons_table(FEW.iloc[:0]))[0].startswith("Effect:")
+
+
+def test_an_interval_of_any_size_is_written():
+    wide = effects(
+        ("near", 7, "trace at the last step", 150.0, 1e-9, math.inf, "ratio", "undecided", 0),
+        ("far", 7, "trace at the last step", -0.0001, -0.5, 0.5, "difference", "undecided", 0),
+    )
+    lines = rendered(comparisons_table(wide))
+    assert any("1.5e+02 [1e-09, inf]" in line for line in lines)
+    assert any("+0.000 [-0.500, +0.500]" in line for line in lines)
+
+
+def test_nearness_is_a_row_for_each_test_and_n(readings):
+    lines = rendered(nearness_table(nearness(sweep(), DISTANCES)))
+    assert lines[0] == "Claim: nearer when the target is similar"
+    first, second, *_ = [" ".join(line.split()) for line in lines if "eigenvalue at the last step" in line]
+    assert second.startswith("top eigenvalue at the last step 4 ")
+    assert first == "top eigenvalue at the last step 3 +1.00 4 3 undecided"  # in all units alike
+    assert rendered(nearness_table(nearness(readings, DISTANCES)))[0].startswith("ρ: Spearman")  # two bases
+
+
+def test_verdicts_in_markdown_name_the_primary_test_and_its_effects():
+    readings = sweep()
+    table = verdicts_markdown(comparisons(readings, STAGES), nearness(readings, DISTANCES)).split("\n")
+    assert table[0] == "| claim | how it is tested | effect and 95% interval | verdict |"
+    assert [line.split(" | ")[0] for line in table[2:]] == [f"| {claim}" for claim in PRIMARY]
+    assert {line.count(" | ") for line in table} == {3}
+    near = next(line for line in table if line.startswith("| weights stay near"))
+    effects = near.split(" | ")[2].split("<br>")
+    assert effects[0] == "relative deviation at the last step, ratio, n = 4"
+    assert [effect.split(" ")[0] for effect in effects[1:]] == ["far", "middle", "near"]
+    assert near.endswith("**supported** (12 of 12 for, 0 against) |")
+
+
+def test_without_its_primary_test_a_claim_shows_another():
+    rows = two_networks({5: (0.1, 3.0)}, {5: (0.1, 1.0)}, seed=0)
+    traces = frame(rows).query("probe == 'flatness'")
+    markdown = verdicts_markdown(comparisons(traces, STAGES), nearness(traces, DISTANCES))
+    assert "trace at the last step, ratio, n = 4<br>near 3.00 | **too few units** (0 of 1 for, 0 against) |" in markdown
+    nothing = verdicts_markdown(comparisons(traces.iloc[:0], STAGES), nearness(traces.iloc[:0], DISTANCES))
+    assert len(nothing.split("\n")) == 2

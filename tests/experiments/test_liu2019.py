@@ -1,0 +1,215 @@
+"""The sweeps of Liu et al. 2019, tiny: what they lay out, what they refuse, and what they report."""
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from raytransfer.config import StageConfig, TheoryConfig, WhyConfig, load_config
+from raytransfer.errors import UserError
+from raytransfer.experiments.checkpoints import sweep as stages
+from raytransfer.experiments.checkpoints.cells import spaced_steps, with_drops
+from raytransfer.experiments.mechanisms import sweep as why
+from raytransfer.experiments.theory import sweep as theory
+from raytransfer.specs import DistanceSpec, PretrainSpec, ProbeSpec, SimulationSpec, TransferSpec
+from raytransfer.store import Store
+from raytransfer.sweep.plan import backlog
+from raytransfer.sweep.run import Run, run_in_process
+from raytransfer.trials import Site, simulating
+from tests.helpers import Quiet
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+YAML = {
+    StageConfig: """
+data: digits
+tasks: {low: {classes: [0, 1, 2]}, high: {classes: [3, 4, 5]}}
+targets: [low]
+bases: [high]
+train_per_class: 4
+base_per_class: 6
+seeds: 2
+n_layers: [2]
+base_steps: 8
+base_milestones: [0.5]
+base_checkpoints: 3
+recipe: {steps: 4, batch_size: 8, learning_rate: 0.01, evaluations: 1}
+""",
+    WhyConfig: """
+data: digits
+tasks: {low: {classes: [0, 1, 2]}, high: {classes: [3, 4, 5]}}
+targets: [low]
+bases: [high]
+dials: {shuffle_px: [2]}
+train_per_class: 4
+seeds: 2
+n_layers: [7]
+probes: [generalisation, flatness, landscape, path]
+probe_steps: [0, 2, last]
+probe_images: 12
+eigenvalues: 2
+landscape_points: 3
+recipe: {steps: 4, batch_size: 8, learning_rate: 0.01, evaluations: 1}
+""",
+    TheoryConfig: """
+data: digits
+tasks: {Q: {classes: all, merged: 2}}
+bases: []
+dials: {noise: [50], random_labels: [1]}
+images: 8
+widths: [20, 200]
+seeds: 2
+""",
+}
+EXPERIMENTS = {StageConfig: stages, WhyConfig: why, TheoryConfig: theory}
+
+
+@pytest.fixture
+def tiny(tmp_path, cache_dir):
+    def configure(kind, *overrides):
+        yaml = tmp_path / f"{kind.__name__}.yaml"
+        yaml.write_text(YAML[kind])
+        places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
+        return load_config(kind, yaml, [*places, *overrides])
+
+    return configure
+
+
+def run_and_report(config):
+    """Run what is missing and report; gives what was printed and the folder of the report."""
+    experiment, store = EXPERIMENTS[type(config)], Store(config.out)
+    plan = experiment.make_plan(config)
+    store.create()
+    site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
+    run_in_process(Run(backlog(plan, store, "cached").to_run, site, Quiet()))
+    console = Console(file=io.StringIO(), width=160)
+    experiment.report(console, "sweep", plan, store, config)
+    (folder,) = Path(config.out, "sweeps").iterdir()
+    return console.file.getvalue(), folder
+
+
+def test_steps_to_transfer_from_are_evenly_spaced_on_a_logarithmic_axis():
+    assert spaced_steps(1000, 5) == [0, 1, 10, 100, 1000]
+    assert spaced_steps(3, 12) == [0, 1, 2, 3]
+    assert spaced_steps(50, 2) == [0, 50]
+    assert with_drops([0, 1000], 1000, [0.5, 0.98]) == [0, 500, 550, 980, 1000]
+
+
+def test_the_sweep_along_pretraining_lays_out_both_arms_at_every_checkpoint(tiny):
+    plan = stages.make_plan(tiny(StageConfig))
+    bases = [spec for spec in plan.trials.values() if isinstance(spec, PretrainSpec)]
+    assert {(base.recipe.schedule, base.recipe.steps) for base in bases} == {
+        ("step", 8),
+        ("cosine", 8),
+        ("constant", 8),
+    }
+    assert {base.recipe.milestones for base in bases if base.recipe.schedule == "step"} == {(0.5,)}
+    transfers = [spec for spec in plan.trials.values() if isinstance(spec, TransferSpec)]
+    steps = {0, 1, 4, 5, 8}  # 5 because the rate drops after 4
+    assert {spec.pretrain_step for spec in transfers} == steps
+    assert len(transfers) == len(bases) * len(steps) * 2
+    assert {(spec.recipe.schedule, spec.recipe.steps) for spec in transfers} == {("cosine", 4)}
+    assert sum(isinstance(spec, ProbeSpec) for spec in plan.trials.values()) == len(bases) * len(steps)
+
+
+def test_without_a_step_schedule_no_steps_are_added_around_drops(tiny):
+    plan = stages.make_plan(tiny(StageConfig, "schedules=[cosine]"))
+    assert {spec.pretrain_step for spec in plan.trials.values() if isinstance(spec, TransferSpec)} == {0, 1, 8}
+
+
+def test_the_sweep_along_pretraining_reports_what_the_store_holds(tiny):
+    printed, folder = run_and_report(tiny(StageConfig, "schedules=[step,constant]", "probes=[generalisation]"))
+    assert "Does transfer rise, then decline?" in printed
+    assert "Drops of the learning rate" in printed
+    outcomes, bases = (pd.read_parquet(folder / f"{name}.parquet") for name in ("outcomes", "bases"))
+    assert len(outcomes) == 2 * 2 * 5 * 2
+    assert len(bases) == 2 * 2 * 5
+    looked_at = pd.read_parquet(folder / "probe_readings.parquet")["trained_id"].nunique()
+    assert looked_at == 2 * 2 + len(outcomes)
+    # Until the drop, both schedules train the same network and give the same transfers.
+    early = outcomes[outcomes["pretrain_step"] <= 4]
+    by_schedule = early.pivot(index=["seed", "treatment", "pretrain_step"], columns="schedule", values="top1")
+    assert (by_schedule["step"] == by_schedule["constant"]).all()
+    curves = pd.read_parquet(folder / "curves.parquet").set_index(["schedule", "treatment", "pretrain_step"])
+    chosen = outcomes[(outcomes["schedule"] == "step") & (outcomes["treatment"] == "AnB")]
+    assert curves.loc[("step", "AnB", 8), "mean"] == pytest.approx(chosen[chosen["pretrain_step"] == 8]["top1"].mean())
+    assert (folder / "stages.png").stat().st_size > 10_000
+
+
+def test_fine_tuned_and_scratch_networks_are_compared_and_judged(tiny):
+    printed, folder = run_and_report(tiny(WhyConfig))
+    assert "Claim: flatter minima" in printed
+    assert "Verdicts" in printed
+    readings = pd.read_parquet(folder / "probe_readings.parquet")
+    assert set(readings["treatment"]) == {"baseB", "AnB+"}
+    assert set(readings["base"].dropna()) == {"high", "low unchanged", "low shuffle_px=2"}
+    compared = pd.read_parquet(folder / "comparisons.parquet")
+    barrier = compared[(compared["test"] == "barrier between twins at the last step") & (compared["base"] == "high")]
+    seen = readings[readings["quantity"] == "barrier"].set_index(["base", "seed"])["value"]
+    own = readings[(readings["quantity"] == "barrier") & (readings["treatment"] == "baseB")].set_index("seed")["value"]
+    assert barrier["estimate"].item() == pytest.approx((seen.loc["high"] - own).mean())
+    assert "flatter minima" in (folder / "verdicts.md").read_text()
+    for name in ("comparisons", "training", "landscapes", "paths"):
+        assert (folder / f"{name}.png").stat().st_size > 10_000
+    assert not (folder / "gradients.png").exists()  # its probes were not asked for
+
+
+def test_only_compared_networks_are_looked_at(tiny):
+    plan = why.make_plan(tiny(WhyConfig))
+    looks = [spec for spec in plan.trials.values() if isinstance(spec, ProbeSpec)]
+    assert {type(look.trained) for look in looks} == {PretrainSpec, TransferSpec}
+    assert {look.trained.task.label_count for look in looks} == {3}
+    assert {look.trained.task.train_per_class for look in looks} == {4}  # the target's, not the bases' own
+    assert sum(isinstance(spec, DistanceSpec) for spec in plan.trials.values()) == 3 * 2
+
+
+def test_simulations_say_what_differs_and_how_far_the_weights_moved(tiny):
+    printed, folder = run_and_report(tiny(TheoryConfig))
+    assert "Distance moved / bound" in printed
+    rows = pd.read_parquet(folder / "simulations.parquet")
+    assert len(rows) == 2 * 3 * 2
+    assert set(zip(rows["kind"], rows["dial"], rows["level"], strict=True)) == {
+        ("none", "", 0.0),
+        ("input", "noise", 50.0),
+        ("label", "random_labels", 1.0),
+    }
+    same = rows[rows["kind"] == "none"]
+    assert (same["distance"] < 1e-3).all()
+    assert (rows[rows["kind"] != "none"]["distance"] > 0.1).all()
+    assert (folder / "theory.png").stat().st_size > 10_000
+
+
+def test_simulations_train_on_images_of_unit_range_and_labels_of_both_signs(tiny):
+    plan = theory.make_plan(tiny(TheoryConfig, "widths=[20]", "seeds=1", "dials={noise: [50]}"))
+    assert {type(spec) for spec in plan.trials.values()} == {SimulationSpec}
+    site = Site(sources=plan.sources, root="unused", device="cpu", memory_bytes=0)
+    for spec in plan.trials.values():
+        pixels, labels = simulating._images(spec, spec.target, site)
+        assert pixels.shape == (8, 64)
+        assert 0 <= pixels.min() < pixels.max() <= 1
+        assert set(labels) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides", "message"),
+    [
+        (StageConfig, ["base_checkpoints=[0,9]"], r"base_checkpoints has 9, which a base never reaches: .* 0\.\.8"),
+        (StageConfig, ["base_checkpoints=1"], r"base_checkpoints=1 must be at least 2"),
+        (StageConfig, ["base_checkpoints=[3,3]"], r"base_checkpoints=\[3, 3\] must be a number, or list at least two"),
+        (StageConfig, ["base_checkpoints=many"], r"base_checkpoints=many must be a number, or list at least two"),
+        (StageConfig, ["schedules=[linear]"], r"schedules=linear is not known; choose from constant, step, cosine"),
+        (StageConfig, ["base_milestones=[1.5]"], r"base_milestones=\[1.5\] must be fractions of the steps"),
+        (WhyConfig, ["probes=[]"], r"probes=\[\] leaves nothing to compare"),
+        (WhyConfig, ["distance=Task2Vec"], r"distance=Task2Vec is not known, or needs more than images: proxy-A, MMD2"),
+        (WhyConfig, ["probe_steps=[5]"], r"probe_steps has 5, which no training reaches: a step lies in 0\.\.4"),
+        (TheoryConfig, ["tasks={Q: {classes: [0, 1, 2]}}"], r"task Q .*has 3 labels: the theory is of two"),
+        (TheoryConfig, ["widths=[7]"], r"widths=\[7\] must be even numbers of at least 2"),
+        (TheoryConfig, ["widths=[]"], r"widths=\[\] must be even numbers of at least 2"),
+        (TheoryConfig, ["recipe.steps=3"], r"recipe.steps in the command line is no option"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(tiny, kind, overrides, message):
+    with pytest.raises(UserError, match=message):
+        EXPERIMENTS[kind].make_plan(tiny(kind, *overrides))

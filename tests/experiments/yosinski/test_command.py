@@ -1,0 +1,235 @@
+"""The command as a user runs it: real Ray, real processes, real kills."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from raytransfer.store import Store, finished, read_table
+from tests.helpers import REPEATABLE, ROOT, run, wait_for_trials
+
+SCRIPT = ROOT / "sweeps" / "yosinski_grid.py"
+
+pytestmark = pytest.mark.xdist_group("ray")  # one after the other: a second Ray would join the first
+TINY = [
+    "halves=[random]",
+    "splits=1",
+    "seeds=1",
+    "n_layers=[2,7]",
+    "recipe.steps=20",
+    "recipe.warmup_steps=2",
+    "recipe.evaluations=2",
+]
+
+
+@pytest.fixture
+def command(tmp_path, cache_dir):
+    """The command line of a tiny sweep into ``tmp_path/out``, with more arguments."""
+    places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
+    return lambda *arguments: [sys.executable, str(SCRIPT), *TINY, *places, *arguments]
+
+
+@pytest.fixture
+def environment():
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return alone | {"COLUMNS": "200"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What a sweep that nothing disturbs prints and leaves."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    places = [f"cache_dir={folder / 'cache'}", f"data_dir={folder}", f"out={folder / 'out'}"]
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    result = run([sys.executable, str(SCRIPT), *TINY, *places], alone | {"COLUMNS": "200"})
+    return result, Store(str(folder / "out"))
+
+
+def test_the_sweep_shows_counts_tables_pictures_and_the_way_to_pandas(undisturbed):
+    result, store = undisturbed
+    assert result.stderr == ""
+    assert "24 trials, 24 to run" in result.stdout
+    assert "Running 24 trials" in result.stdout
+    assert re.search(r"AnB\+ +4 trials done after \d+ s", result.stdout)
+    for reading in ("co-adaptation drop", "specificity drop", "recovery", "generalisation boost"):
+        assert reading in result.stdout
+    assert not re.search("ray::|WARNING|Traceback|Trial _Worker", result.stdout)
+    lines = [line.strip() for line in result.stdout.splitlines() if "pandas" in line or "read_parquet" in line]
+    scope = {}
+    exec("\n".join(lines[-2:]), scope)
+    assert len(scope["results"]) == 24
+    assert {"treatment", "split", "direction", "top1", "n_layers", "seed"} <= set(scope["results"].columns)
+    for picture in ("points.png", "lines.png"):
+        (path,) = re.findall(rf"\S+{picture}", result.stdout)
+        assert Path(path).read_bytes().startswith(b"\x89PNG")
+    assert len(store.names("trials")) == len(store.names("curves")) == 1
+
+
+def test_ray_and_the_debugging_backend_give_the_same_bits(undisturbed, command, environment, tmp_path):
+    run(command("backend=in-process"), environment)
+    in_process = read_table(Store(str(tmp_path / "out")), "trials")
+    on_ray = read_table(undisturbed[1], "trials")
+    pd.testing.assert_frame_equal(in_process[REPEATABLE], on_ray[REPEATABLE], check_exact=True)
+
+
+def test_a_killed_driver_loses_nothing_and_repeats_nothing(undisturbed, command, environment, tmp_path):
+    store = Store(str(tmp_path / "out"))
+    for count in (1, 9):
+        process = subprocess.Popen(command(), env=environment, stdout=subprocess.PIPE, text=True)
+        wait_for_trials(store, count, process)
+        process.kill()
+        process.communicate()
+    before = {name: Path(store.place(f"trials/{name}")).stat().st_mtime_ns for name in store.names("trials")}
+    time.sleep(1)  # a worker may outlive its driver for a moment and finish its trial
+    there = len(finished(store))
+    assert there < 24
+    result = run(command(), environment)
+    assert f"24 trials, {24 - there} to run" in result.stdout
+    rows = read_table(store, "trials")
+    pd.testing.assert_frame_equal(rows[REPEATABLE], read_table(undisturbed[1], "trials")[REPEATABLE], check_exact=True)
+    last = pd.Timestamp(max(before.values()), tz="UTC")
+    assert (rows["finished_at"] <= last).sum() >= len(before)  # their rows are the first ones, not later repeats
+
+
+def test_storage_that_fails_on_the_way_ends_the_sweep_with_one_line(undisturbed, command, environment, tmp_path):
+    store = Store(str(tmp_path / "out"))
+    process = subprocess.Popen(command(), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_trials(store, 3, process)
+    (tmp_path / "out").rename(tmp_path / "away")
+    (tmp_path / "out").touch()
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 3, output + error
+    assert re.fullmatch(r"error: .*/out/.*: .*Not a directory.*\n", error), error
+    assert "What finished is in the store" in output
+    assert "Traceback" not in output + error
+    (tmp_path / "out").unlink()
+    (tmp_path / "away").rename(tmp_path / "out")
+    there = len(finished(store))
+    assert 3 <= there < 24
+    assert f"24 trials, {24 - there} to run" in run(command("backend=in-process"), environment).stdout
+    rows = read_table(store, "trials")
+    pd.testing.assert_frame_equal(rows[REPEATABLE], read_table(undisturbed[1], "trials")[REPEATABLE], check_exact=True)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_says_how_to_go_on(command, environment, tmp_path, how):
+    process = subprocess.Popen(
+        command("recipe.steps=100"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_trials(Store(str(tmp_path / "out")), 2, process)
+    process.send_signal(how)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 130, output + error
+    assert "the same command goes on from there" in output
+    assert "Traceback" not in output + error
+
+
+def test_the_plan_counts_and_writes_nothing(undisturbed, command, environment, tmp_path):
+    result = run(command("--plan"), environment)
+    assert "24 trials, 24 to run" in result.stdout
+    assert re.search(r"About \d+ s on \d+ slots of this machine", result.stdout)
+    assert not (tmp_path / "out").exists()
+    result = run(command("--plan", f"out={undisturbed[1].root}", "seeds=2"), environment)
+    assert "48 trials, 24 to run" in result.stdout
+    assert "an hour of" not in result.stdout
+
+
+def test_the_plan_says_what_the_work_costs_and_a_price_makes_no_other_trials(undisturbed, command, environment):
+    result = run(command("--plan", f"out={undisturbed[1].root}", "seeds=2", "price_per_hour=3600"), environment)
+    assert "48 trials, 24 to run" in result.stdout
+    (work,) = re.findall(r": (\d+) s of work", result.stdout)
+    (cost, paid) = re.findall(r"At 3600 an hour of a (?:GPU|CPU core): about ([\d.]+) for (\d+) s of a", result.stdout)[
+        0
+    ]
+    assert paid == work  # a slot is a whole GPU or core
+    assert 0 < float(cost) == pytest.approx(float(work), abs=0.51)
+
+
+def test_a_failed_trial_ends_in_exit_code_1_with_its_reason(command, environment, tmp_path):
+    result = run(command("treatments=[baseB]", "backend=in-process", "recipe.learning_rate=1e9"), environment, code=1)
+    assert "failed" in result.stdout
+    assert "training diverged" in result.stdout
+    assert "mode=retry runs them again" in result.stdout
+
+
+def test_damaged_files_are_named_and_what_they_held_is_made_anew(undisturbed, command, environment, tmp_path):
+    run(command("treatments=[baseB]", "backend=in-process"), environment)
+    store = Store(str(tmp_path / "out"))
+    (merged,) = store.names("trials")
+    for damaged in (f"trials/{merged}", f"checkpoints/{store.names('checkpoints')[0]}/20.safetensors"):
+        path = tmp_path / "out" / damaged
+        path.write_bytes(path.read_bytes()[:1000])
+    plan = run(command("treatments=[baseB]", "--plan"), environment, code=2)
+    assert f"trials/{merged} is damaged" in plan.stderr
+    shown = run(command("treatments=[baseB,BnB+]", "backend=in-process"), environment).stdout
+    assert f"trials/{merged} was damaged; it lies in damaged/ now, and its trials run again" in shown
+    for path in (tmp_path / "out").glob("checkpoints/*/20.safetensors"):
+        path.write_bytes(path.read_bytes()[:1000])
+    shown = " ".join(run(command("treatments=[AnB]", "backend=in-process"), environment).stdout.split())
+    assert "20.safetensors is damaged: " in shown
+    assert "6 trials are still to run: weights that they read are trained anew" in shown
+    rows = read_table(store, "trials")
+    expected = read_table(undisturbed[1], "trials").set_index("id").loc[rows["id"]].reset_index()
+    assert len(rows) == 2 + 4 + 4
+    pd.testing.assert_frame_equal(rows[REPEATABLE], expected[REPEATABLE], check_exact=True)
+
+
+def test_an_address_that_no_ray_answers_at_is_named(command, environment, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    result = run(command(), environment | {"RAY_ADDRESS": address}, code=2)
+    assert result.stderr == f"error: RAY_ADDRESS={address} leads to no Ray cluster: start one there, or unset it\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_lists_every_option_with_default_and_meaning(environment):
+    result = run([sys.executable, str(SCRIPT), "--help"], environment)
+    assert re.search(r"data +digits +Data set", result.stdout)
+    assert re.search(r"recipe\.steps +200 +Optimiser steps", result.stdout)
+    assert re.search(r"slots +null +Trials at once", result.stdout)
+    other = run([sys.executable, str(SCRIPT), "--help", "data=cifar10"], environment)
+    assert re.search(r"recipe\.steps +800", other.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sedes=5"], "sedes in the command line is no option: did you mean seeds?"),
+        (["--plam"], "--plam is no flag"),
+        (["data=no-such-data"], "no-such-data"),
+        (["network=convnet9"], "network=convnet9 is not in the zoo"),
+        (["n_layers=[8]"], "n_layers=8 must lie in 1..7 or name a layer of convnet8 below its head: 1 conv1, 2 conv2"),
+        (["n_layers=[conv9]"], "n_layers=conv9 must lie in 1..7"),
+        (["n_layers=[2,conv2]"], "must name at least one layer, each once"),
+        (["halves={A: [0,1,2], B: [2,3]}"], "halves A and B overlap: both hold 2"),
+        (["halves={A: [zero,1,2], B: [4,3]}"], "zero"),
+        (["halves=[animals/vehicles]"], "does not fit the classes of digits"),
+        (["halves=[random,random]"], "must name at least one way to halve the classes, each once"),
+        (["halves=null"], "halves="),
+        (["halves=[3]"], "halves=3 must be random, the name of a pair, or lists"),
+        (["halves=[{A: [0,1], B: [2,3]},{A: [1,0], B: [3,2]}]"], "are there twice"),
+        (["out="], "out=None has the wrong type"),
+        (["out=~nosuchuser/x"], "out=~nosuchuser/x is no path"),
+        (["recipe.pad_px=100000"], "recipe.pad_px=100000 must not exceed the images' side of 8 pixels"),
+        (["--plan", "slots=1000"], "slots=1000 must not exceed what is there"),
+        (["--plan", "price_per_hour=-1"], "price_per_hour=-1.0 must be zero or positive, and finite"),
+        (["train_per_class=1000"], "1000"),
+        (["recipe.crop_px=9"], "recipe.crop_px=9 must not exceed the images' side of 8 pixels"),
+        (["slots=1000"], "slots=1000 must not exceed what is there"),
+        (["out=/dev/null/out"], "out=/dev/null/out"),
+        (["mode=read-only"], "mode=read-only runs nothing"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2_with_nothing_written(command, environment, tmp_path, arguments, message):
+    result = run(command(*arguments), environment, code=2)
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()

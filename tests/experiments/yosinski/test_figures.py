@@ -1,0 +1,117 @@
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.text import Text
+
+from raytransfer.analysis import treatment_means, yosinski2014
+from raytransfer.experiments.yosinski.figures import lines_figure, points_figure
+from tests.helpers import legend, overlaps, titles
+
+COPIES = ("BnB", "BnB+", "AnB", "AnB+", "RnB")
+
+
+def grid(halves: tuple[str, ...] = ("random", "animals/vehicles"), seeds: int = 2) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    cells = [("baseB", 0), ("baseB-2x", 0), *itertools.product(COPIES, (1, 2, 3))]
+    rows = [
+        (treatment, kind, f"{kind}0", direction, seed, n, rng.uniform(0.1, 0.2) if treatment == "RnB" else 0.7)
+        for kind, direction, seed in itertools.product(halves, ("A->B", "B->A"), range(seeds))
+        for treatment, n in cells
+    ]
+    columns = ["treatment", "halves", "split", "direction", "seed", "n_layers", "top1"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_every_run_is_one_point_at_its_percent():
+    figure = points_figure(grid(), title="t")
+    random, pair, below = figure.axes
+    assert titles(figure) == ["random halves", "animals/vehicles", "baseB, AnB and RnB on one scale"]
+    # Four units: two bases and 4 treatments at 3 n above; a base and AnB and RnB at 3 n of both halves below.
+    assert [sum(len(line.get_xdata()) for line in axes.lines) for axes in (random, pair, below)] == [56, 56, 56]
+    heights = np.concatenate([line.get_ydata() for line in random.lines])
+    assert heights == pytest.approx(70)
+    assert all(line.get_markerfacecolor() == "none" for line in pair.lines)
+
+
+def test_treatments_at_one_n_stand_apart_and_bases_at_zero():
+    figure = points_figure(grid(), title="t")
+    places = [set(np.round(line.get_xdata(), 6)) for line in figure.axes[0].lines]
+    assert all(not a & b for a, b in itertools.combinations(places, 2))
+    assert [max(np.abs(list(p))) for p in places if len(p) == 1] == [0.08, 0.08]
+
+
+def test_lines_join_the_means_with_whiskers_and_the_base_as_a_band():
+    means = treatment_means(yosinski2014(), "top1_best10")
+    figure = lines_figure(means, title="t")
+    zoom, below = figure.axes
+    transfer = next(line for line in zoom.lines if to_hex(line.get_color()) == "#b2182b")
+    assert transfer.get_ydata() == pytest.approx([62.82, 62.39, 61.89, 59.98, 57.80, 58.06, 54.25], abs=0.0051)
+    assert [line.get_ydata()[0] for line in zoom.lines if to_hex(line.get_color()) == "#000000"] == pytest.approx(
+        [62.51], abs=0.0051
+    )
+    whiskers = [len(collection.get_segments()) for collection in zoom.collections]
+    assert sorted(whiskers) == [0, 0, 7, 7]  # fine-tuned runs are one or two networks at each n
+    (band,) = zoom.patches
+    assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((62.05, 62.97), abs=0.0051)
+    low, high = zoom.get_ylim()
+    assert low > 50
+    assert high < 69
+    assert below.get_ylim()[0] < 1
+
+
+def test_dissimilar_halves_are_dashed_and_without_whiskers():
+    figure = lines_figure(treatment_means(grid()), title="t")
+    random, pair, _ = figure.axes
+    assert {line.get_linestyle() for line in random.lines} == {"-"}
+    assert {line.get_linestyle() for line in pair.lines} == {"--"}
+    assert not any(len(collection.get_segments()) for collection in pair.collections)
+
+
+def test_one_scale_is_enough_for_copied_layers_on_random_halves():
+    results = grid(("random",))
+    results = results[results["treatment"] != "RnB"]
+    figure = points_figure(results, title="t")
+    assert titles(figure) == ["random halves"]
+    assert legend(figure) == ["baseB", "baseB-2x", "BnB", "BnB+", "AnB", "AnB+"]
+
+
+def test_the_legend_names_what_is_drawn_and_nothing_else():
+    entries = legend(lines_figure(treatment_means(yosinski2014()), title="t"))
+    assert entries == [
+        *("baseB", "BnB", "BnB+", "AnB", "AnB+", "RnB"),
+        *("random halves", "all", "natural/man-made"),
+        "whiskers, band:\n95% intervals",
+    ]
+    assert legend(points_figure(yosinski2014(), title="t"))[-1] == "natural/man-made"
+
+
+def test_one_unit_has_lines_without_whiskers():
+    one = grid(("random",), seeds=1).query("direction == 'A->B'")
+    figure = lines_figure(treatment_means(one), title="t")
+    assert "whiskers" not in " ".join(legend(figure))
+    assert not figure.axes[0].patches
+
+
+@pytest.mark.parametrize("treatment", ["baseB", "baseB-2x", *COPIES])
+@pytest.mark.parametrize("halves", [("random",), ("animals/vehicles",), ("random", "animals/vehicles")])
+def test_what_a_sweep_has_so_far_can_be_drawn(treatment, halves):
+    so_far = grid(halves).query(f"treatment == '{treatment}'")
+    assert legend(points_figure(so_far, title="t"))[0] == treatment
+    assert legend(lines_figure(treatment_means(so_far), title="t"))[0] == treatment
+
+
+@pytest.mark.parametrize("results", [yosinski2014(), grid(), grid(("random",))], ids=["2014", "two halves", "random"])
+def test_no_text_lies_on_another_or_leaves_the_page(results):
+    words = {"title": "convnet8 on cifar10", "subtitle": "8 units = 2 splits x 2 directions x 2 seeds"}
+    assert overlaps(points_figure(results, **words)) == []
+    figure = lines_figure(treatment_means(results), **words)
+    assert overlaps(figure) == []
+    assert "number of copied layers n" in [t.get_text() for t in figure.findobj(Text)]
+
+
+def test_nothing_to_draw_names_the_treatments():
+    with pytest.raises(ValueError, match=r"nothing to draw: no row is of baseB, .*RnB"):
+        points_figure(grid().iloc[:0], title="t")

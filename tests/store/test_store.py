@@ -1,0 +1,228 @@
+import errno
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from filelock import FileLock
+
+from raytransfer.errors import StorageError, UnreadableError, UserError
+from raytransfer.store import (
+    Store,
+    checkpoint_steps,
+    clear_failures,
+    compact,
+    failures,
+    finished,
+    load_checkpoint,
+    lock,
+    publish,
+    publish_failure,
+    read_table,
+    save_checkpoint,
+)
+from raytransfer.store.schema import CURVES, SCHEMA_VERSION, TRIALS, arrow_schema
+
+
+@pytest.fixture(params=["plain", "with space & ünïcode"])
+def store(tmp_path, request):
+    made = Store(str(tmp_path / request.param))
+    made.create()
+    return made
+
+
+def row(trial, top1=0.5):
+    return {"id": trial, "top1": top1, "stages": ["conv1", "fc8"], "n_layers": 0, "frozen": None}
+
+
+def curve(trial):
+    return [{"id": trial, "step": step, "top1": step / 10} for step in (1, 2, 3)]
+
+
+def test_checkpoints_come_back_to_the_bit(store):
+    state = {
+        "a": torch.randn(3, 2),
+        "strided": torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last),
+        "steps": torch.tensor(7),
+    }
+    save_checkpoint(store, "t1", 20, state)
+    save_checkpoint(store, "t1", 3, state)
+    loaded = load_checkpoint(store, "t1", 20)
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+    assert checkpoint_steps(store, "t1") == {3, 20}
+    assert checkpoint_steps(store, "t2") == set()
+    with pytest.raises(UnreadableError, match=r"checkpoints/t1/4\.safetensors is gone"):
+        load_checkpoint(store, "t1", 4)
+
+
+def test_the_same_weights_are_the_same_file(store):
+    state = {"a": torch.arange(4.0), "b": torch.ones(2)}
+    save_checkpoint(store, "t1", 1, state)
+    save_checkpoint(store, "t2", 1, dict(reversed(state.items())))
+    assert store.read("checkpoints/t1/1.safetensors") == store.read("checkpoints/t2/1.safetensors")
+
+
+def test_rows_come_back_in_the_schema(store):
+    for trial in ("b", "a"):
+        publish(store, "trials", row(trial), curve(trial))
+    trials, curves = read_table(store, "trials"), read_table(store, "curves")
+    assert list(trials.columns) == [column.name for column in TRIALS]
+    assert list(curves.columns) == [column.name for column in CURVES]
+    assert trials["id"].tolist() == ["a", "b"]
+    assert curves[["id", "step"]].to_numpy().tolist() == [[t, s] for t in "ab" for s in (1, 2, 3)]
+    assert finished(store) == {"a", "b"}
+    in_pandas = pd.read_parquet(store.place("trials"))
+    assert sorted(in_pandas["id"]) == ["a", "b"]
+
+
+def test_an_empty_store_has_empty_tables(store):
+    assert finished(store) == set()
+    assert read_table(store, "trials").empty
+    compact(store)
+    assert store.names("trials") == []
+
+
+def test_compaction_keeps_every_row_once(store):
+    for trial in "abc":
+        publish(store, "trials", row(trial), curve(trial))
+    before = read_table(store, "trials"), read_table(store, "curves")
+    compact(store)
+    assert len(store.names("trials")) == len(store.names("curves")) == 1
+    publish(store, "trials", row("d"), curve("d"))
+    assert finished(store) == set("abcd")
+    compact(store)
+    assert len(store.names("trials")) == 1
+    for table, old in zip(("trials", "curves"), before, strict=True):
+        new = read_table(store, table)
+        pd.testing.assert_frame_equal(new[new["id"] != "d"].reset_index(drop=True), old)
+
+
+@pytest.mark.parametrize("survivors", [0, 1, 2, 3])
+def test_compaction_killed_at_any_deletion_loses_and_doubles_nothing(store, monkeypatch, survivors):
+    for trial in "abc":
+        publish(store, "trials", row(trial), curve(trial))
+    expected = read_table(store, "trials")
+    deleted = []
+
+    def delete(name):
+        if len(deleted) == survivors:
+            raise RuntimeError("killed")
+        deleted.append(name)
+        Path(store.place(name)).unlink()
+
+    monkeypatch.setattr(store, "delete", delete)
+    with pytest.raises(RuntimeError, match="killed"):
+        compact(store)
+    monkeypatch.undo()
+    for _ in range(2):
+        pd.testing.assert_frame_equal(read_table(store, "trials"), expected)
+        assert len(read_table(store, "curves")) == 9
+        compact(store)
+
+
+def test_a_trial_run_again_replaces_its_row(store):
+    for trial in "ab":
+        publish(store, "trials", row(trial, top1=0.1), curve(trial))
+    compact(store)
+    publish(store, "trials", row("a", top1=0.9), curve("a")[:1])
+    assert read_table(store, "trials")["top1"].tolist() == [0.9, 0.1]
+    assert len(read_table(store, "curves")) == 4
+    compact(store)
+    assert read_table(store, "trials")["top1"].tolist() == [0.9, 0.1]
+
+
+def test_half_written_files_are_invisible(store):
+    publish(store, "trials", row("a"), curve("a"))
+    Path(store.place("trials/.b.parquet.0123")).write_bytes(b"half")
+    assert finished(store) == {"a"}
+    assert len(pd.read_parquet(store.place("trials"))) == 1
+
+
+def test_a_write_that_fails_leaves_the_old_content(store, monkeypatch):
+    store.write("x/y", b"old")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(StorageError, match=r"x/y: \[Errno 28\] disk full"):
+        store.write("x/y", b"new")
+    assert store.read("x/y") == b"old"
+    assert [path.name for path in Path(store.place("x")).iterdir()] == ["y"]
+
+
+def test_a_damaged_file_is_named(store):
+    publish(store, "trials", row("a"), curve("a"))
+    Path(store.place("trials/a.parquet")).write_bytes(b"not parquet")
+    (Path(store.place("trials")) / "notes.txt").write_text("not a table")
+    with pytest.raises(UnreadableError, match=r"trials/a\.parquet is damaged: ") as raised:
+        read_table(store, "trials")
+    assert raised.value.name == "trials/a.parquet"
+
+
+def test_readers_and_a_merging_driver_get_along(store, monkeypatch):
+    for trial in "abc":
+        publish(store, "trials", row(trial), curve(trial))
+    original, calls = store.names, []
+
+    def names_then_merge(folder):
+        listed = original(folder)
+        if not calls:
+            calls.append(1)
+            compact(Store(store.root))
+        return listed
+
+    monkeypatch.setattr(store, "names", names_then_merge)
+    assert read_table(store, "trials")["id"].tolist() == ["a", "b", "c"]
+
+
+def test_failures_are_kept_until_cleared_or_finished(store):
+    for trial in ("a", "b", "c"):
+        publish_failure(store, trial, "Traceback: boom")
+    publish(store, "trials", row("a"), curve("a"))
+    assert failures(store) == {"b": "Traceback: boom", "c": "Traceback: boom"}
+    clear_failures(store, ["b", "z"])
+    assert set(failures(store)) == {"c"}
+
+
+def test_a_second_driver_is_kept_out(store):
+    with lock(store), pytest.raises(UserError, match="is in use by another sweep"), lock(Store(store.root)):
+        pass
+    with lock(Store(store.root)):  # free again
+        pass
+    with FileLock(store.place(".lock"), timeout=0):
+        pass
+
+
+def test_a_store_of_another_version_is_refused(store):
+    store.write("store.json", json.dumps({"schema_version": SCHEMA_VERSION + 1, "hash_version": 1}).encode())
+    with pytest.raises(UserError, match=r"was written with .*schema_version.*: use the raytransfer that made it"):
+        store.check()
+    store.write("store.json", b"{")
+    with pytest.raises(UserError, match=r"has a damaged store\.json \(.*write \{\"schema_version\": .* into it"):
+        store.check()
+
+
+def test_a_folder_of_other_things_is_no_store(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="holds other files and is no store of raytransfer"):
+        Store(str(tmp_path)).check()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    store = Store(str(tmp_path / "file" / "out"))
+    with pytest.raises(UserError, match=r"out=.*file/out cannot be written"):
+        store.create()
+    with pytest.raises(UserError, match=r"out=.*file/out cannot be written: .*/file is no folder"):
+        store.check()
+    with pytest.raises(UserError, match="out=gopher://x is no place for a store"):
+        Store("gopher://x")
+
+
+def test_the_schema_has_a_meaning_for_every_column():
+    for table in (TRIALS, CURVES):
+        assert len(arrow_schema(table).names) == len({column.name for column in table})
+        assert all(column.meaning.endswith(".") for column in table)

@@ -1,0 +1,324 @@
+"""Whole sweeps of tiny trials: what runs, what is left alone, and what is equal to the bit."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from raytransfer import trials as trial
+from raytransfer.experiments.yosinski.cells import TREATMENTS
+from raytransfer.experiments.yosinski.sweep import make_plan
+from raytransfer.report.files import results_of, write_report
+from raytransfer.specs import TransferSpec, from_json
+from raytransfer.specs.dependencies import in_order, needs
+from raytransfer.store import Store, compact, failures, finished, load_checkpoint, read_table
+from raytransfer.sweep import run as sweep
+from raytransfer.sweep.plan import backlog
+from raytransfer.sweep.run import Run, run_in_process
+from raytransfer.tasks import load_task
+from raytransfer.training import DeviceData
+from raytransfer.trials import Site, prepare, training
+from tests.helpers import REPEATABLE
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Recorder:
+    """An observer that remembers."""
+
+    def __init__(self):
+        self.order, self.failures = [], {}
+
+    def started(self, trials):
+        self.order.extend(trials)
+
+    def resized(self, slots):
+        pass
+
+    def died(self, trial):
+        raise AssertionError("no process to die")
+
+    def finished(self, trial):
+        pass
+
+    def failed(self, trial, reason, skipped):
+        self.failures[trial] = skipped
+
+
+def run(config):
+    """Run what is missing, in process; gives the plan, the store and who ran."""
+    plan, store, recorder = make_plan(config), Store(config.out), Recorder()
+    todo = backlog(plan, store, config.mode)
+    store.create()
+    site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
+    run_in_process(Run(todo.to_run, site, recorder))
+    return plan, store, recorder
+
+
+def repeatable(store):
+    return read_table(store, "trials")[REPEATABLE]
+
+
+def test_rows_say_what_ran(tiny):
+    plan, store, recorder = run(tiny())
+    assert len(recorder.order) == len(plan.trials) == 2 * (2 + 5 * 2)
+    rows = read_table(store, "trials").set_index("id")
+    assert rows.notna().all()[["top1", "loss_nats", "train_top1", "wall_time_s", "device", "versions"]].all()
+    for identity, spec in plan.trials.items():
+        row = rows.loc[identity]
+        assert from_json(row["config"]) == spec
+        transfer = isinstance(spec, TransferSpec)
+        assert row["n_layers"] == (spec.n_layers if transfer else 0)
+        assert row["cut"] == {2: "conv2", 7: "fc7"}[spec.n_layers] if transfer else pd.isna(row["cut"])
+        assert row["steps"] == spec.recipe.steps
+        assert row["train_images"] == 25
+        base = next((base for base, _ in needs(spec)), None)
+        assert row["pretrain_id"] == base.id if base else pd.isna(row["pretrain_id"])
+        assert str(list(spec.task.classes)).strip("[]").replace(",", "") in row["target_task"]
+
+
+def test_scores_follow_from_the_curve(tiny):
+    _, store, _ = run(tiny("n_layers=[2]", "treatments=[RnB]", "recipe.evaluations=6", "recipe.steps=13"))
+    rows = read_table(store, "trials").set_index("id")
+    curves = read_table(store, "curves")
+    for identity, curve in curves.groupby("id"):
+        assert len(curve) == 6
+        assert curve["step"].max() == rows.loc[identity, "steps"]
+        assert rows.loc[identity, "top1"] == curve.sort_values("step")["top1"].iloc[-1]
+        assert pd.isna(rows.loc[identity, "top1_best10"])
+    _, store, _ = run(tiny("n_layers=[2]", "treatments=[RnB]", "recipe.evaluations=20", "recipe.steps=20"))
+    long = read_table(store, "curves").groupby("id").filter(lambda curve: len(curve) == 20).groupby("id")["top1"]
+    assert long.ngroups
+    for identity, top1 in long:
+        best = read_table(store, "trials").set_index("id").loc[identity, "top1_best10"]
+        assert best == pytest.approx(np.sort(top1)[-10:].mean())
+
+
+def test_copied_layers_equal_the_base_before_the_first_step_and_fresh_ones_do_not(tiny):
+    plan, store, _ = run(tiny())
+    copies = [spec for spec in plan.trials.values() if needs(spec)]
+    for spec in copies:
+        data = DeviceData(
+            load_task(plan.datasets[spec.task.fingerprint], spec.task), spec.recipe, torch.device("cpu"), 10**9
+        )
+        network = prepare(spec, store, data)
+        base = load_checkpoint(store, spec.base.id, spec.pretrain_step)
+        copied = set(network.first_names(spec.n_layers))
+        for name, tensor in network.module.state_dict().items():
+            if name in copied:
+                assert torch.equal(tensor, base[name])
+            elif name.endswith("weight"):
+                assert not torch.equal(tensor, base[name])
+    assert {spec.frozen for spec in copies} == {True, False}
+
+
+def test_fresh_layers_do_not_start_where_those_of_the_base_started(tiny):
+    plan, store, _ = run(tiny("recipe.steps=1", "recipe.learning_rate=1e-12", "recipe.weight_decay=0"))
+    spec = next(spec for spec in plan.trials.values() if needs(spec))
+    start = load_checkpoint(store, spec.base.id, 1)  # as good as untrained
+    data = DeviceData(
+        load_task(plan.datasets[spec.task.fingerprint], spec.task), spec.recipe, torch.device("cpu"), 10**9
+    )
+    fresh = prepare(spec, store, data).module.state_dict()
+    assert (fresh["fc8.0.weight"] - start["fc8.0.weight"]).abs().mean() > 0.1
+
+
+def test_treatments_of_a_unit_share_fresh_weights(tiny):
+    plan, store, _ = run(tiny())
+    unit = [spec for spec in plan.trials.values() if isinstance(spec, TransferSpec) and spec.n_layers == 2]
+    heads = {}
+    for spec in unit:
+        data = DeviceData(
+            load_task(plan.datasets[spec.task.fingerprint], spec.task), spec.recipe, torch.device("cpu"), 10**9
+        )
+        head = prepare(spec, store, data).module.state_dict()["fc8.0.weight"]
+        heads.setdefault(spec.task, []).append(head)
+    assert all(len(same) == 5 and all(torch.equal(same[0], other) for other in same) for same in heads.values())
+
+
+def test_two_sweeps_of_one_plan_are_equal_to_the_bit(tiny, tmp_path):
+    stores = [run(tiny(f"out={tmp_path / name}"))[1] for name in ("one", "two")]
+    pd.testing.assert_frame_equal(*(repeatable(store) for store in stores), check_exact=True)
+    curves = [read_table(store, "curves") for store in stores]
+    pd.testing.assert_frame_equal(*curves, check_exact=True)
+
+
+def test_a_finished_sweep_has_nothing_to_do(tiny):
+    run(tiny())
+    assert run(tiny())[2].order == []
+
+
+def test_an_extended_sweep_runs_only_what_is_new(tiny):
+    plan, store, _ = run(tiny())
+    old = read_table(store, "trials")
+    compact(store)
+    for change in ("seeds=2", "n_layers=[2,5,7]", "splits=2"):
+        wider, _, recorder = run(tiny(change))
+        assert set(recorder.order) == set(wider.trials) - set(plan.trials)
+    kept = read_table(store, "trials")
+    kept = kept[kept["id"].isin(plan.trials)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, old, check_exact=True)
+
+
+def test_a_base_shared_by_two_sweeps_is_trained_once(tiny):
+    _, _, first = run(tiny("treatments=[AnB]"))
+    _, _, second = run(tiny("treatments=[baseB,BnB+]"))
+    assert len(first.order) == 2 + 4
+    assert len(second.order) == 4
+
+
+class Killed(BaseException):
+    """Stands in for the end of the process: nothing handles it."""
+
+
+@pytest.mark.parametrize(("moment", "after"), [("save_checkpoint", 1), ("publish", 0), ("publish", 2), ("publish", 9)])
+def test_killed_anywhere_and_run_again_is_an_undisturbed_run(tiny, tmp_path, monkeypatch, moment, after):
+    undisturbed = run(tiny(f"out={tmp_path / 'undisturbed'}", "n_layers=[7]"))[1]
+    original, calls = getattr(training, moment), []
+
+    def kill(*arguments):
+        calls.append(1)
+        if len(calls) > after:
+            raise Killed("now")
+        original(*arguments)
+
+    monkeypatch.setattr(training, moment, kill)
+    config = tiny("n_layers=[7]")
+    with pytest.raises(Killed, match="now"):
+        run(config)
+    monkeypatch.undo()
+    done = finished(Store(config.out))
+    plan, store, recorder = run(config)
+    assert not done & set(recorder.order)
+    assert done | set(recorder.order) == set(plan.trials)
+    pd.testing.assert_frame_equal(repeatable(store), repeatable(undisturbed), check_exact=True)
+
+
+def break_trial(monkeypatch, condition):
+    original = trial.run
+
+    def run_or_raise(spec, *arguments):
+        if condition(spec):
+            raise RuntimeError("boom")
+        original(spec, *arguments)
+
+    monkeypatch.setattr(trial, "run", run_or_raise)
+
+
+def test_a_failed_base_costs_only_what_copies_it(tiny, monkeypatch):
+    plan = make_plan(tiny())
+    bad = next(iter(plan.trials.values()))
+    needing = {identity for identity, spec in plan.trials.items() if bad in [base for base, _ in needs(spec)]}
+    break_trial(monkeypatch, lambda spec: spec == bad)
+    _, store, recorder = run(tiny())
+    assert {t: set(skipped) for t, skipped in recorder.failures.items()} == {bad.id: needing}
+    assert finished(store) == set(plan.trials) - needing - {bad.id}
+    assert "RuntimeError: boom" in failures(store)[bad.id]
+    monkeypatch.undo()
+    assert run(tiny())[2].order == []  # cached: a failure is reported, not repeated
+    left = backlog(plan, store, "cached")
+    assert (set(left.failed), set(left.blocked)) == ({bad.id}, needing)
+    assert set(run(tiny("mode=retry"))[2].order) == needing | {bad.id}
+    assert finished(store) == set(plan.trials)
+
+
+def test_a_failure_shows_even_where_the_trial_had_finished(tiny, monkeypatch):
+    config = ("treatments=[RnB]", "n_layers=[2]")
+    plan, store, _ = run(tiny(*config))
+    break_trial(monkeypatch, lambda spec: True)
+    run(tiny(*config, "mode=force"))
+    assert set(backlog(plan, store, "cached").failed) == set(plan.trials)
+    monkeypatch.undo()
+    run(tiny(*config, "mode=retry"))
+    left = backlog(plan, store, "cached")
+    assert not left.failed
+    assert not left.to_run
+
+
+def test_a_base_keeps_its_weights_for_sweeps_to_come(tiny):
+    bases, _, _ = run(tiny("treatments=[baseB]"))
+    _, _, recorder = run(tiny("treatments=[baseB,BnB]"))
+    assert len(recorder.order) == 4
+    assert not set(recorder.order) & set(bases.trials)
+
+
+def test_a_diverged_network_is_a_failure_with_its_reason(tiny):
+    plan, store, recorder = run(tiny("treatments=[baseB]", "directions=[A->B]", "recipe.learning_rate=1e9"))
+    assert set(recorder.failures) == set(plan.trials)
+    assert "training diverged: its loss is" in next(iter(failures(store).values()))
+
+
+def test_what_a_schedule_or_crop_does_not_use_is_no_other_run(tiny):
+    plain = set(make_plan(tiny()).trials)
+    assert set(make_plan(tiny("recipe.gamma=0.5", "recipe.milestones=[0.5]", "recipe.crop_px=8")).trials) == plain
+    stepped = tiny("recipe.gamma=0.5", "recipe.milestones=[0.5]", "recipe.schedule=step")
+    assert not set(make_plan(stepped).trials) & plain
+
+
+def test_force_runs_everything_again(tiny):
+    plan, store, _ = run(tiny("n_layers=[2]"))
+    before = read_table(store, "trials")
+    compact(store)
+    _, _, recorder = run(tiny("n_layers=[2]", "mode=force"))
+    assert set(recorder.order) == set(plan.trials)
+    after = read_table(store, "trials")
+    assert (after["finished_at"] > before["finished_at"].max()).all()
+    pd.testing.assert_frame_equal(after[REPEATABLE], before[REPEATABLE], check_exact=True)
+
+
+def test_a_base_whose_weights_are_gone_runs_again_when_they_are_needed(tiny):
+    plan, store, _ = run(tiny("treatments=[AnB]", "directions=[A->B]"))
+    (base,) = [identity for identity, spec in plan.trials.items() if not needs(spec)]
+    Path(store.place(f"checkpoints/{base}/6.safetensors")).unlink()
+    assert run(tiny("treatments=[AnB]", "directions=[A->B]"))[2].order == []
+    wider = tiny("treatments=[AnB]", "directions=[A->B]", "n_layers=[2,3,7]")
+    assert len(run(wider)[2].order) == 2
+    assert Path(store.place(f"checkpoints/{base}/6.safetensors")).exists()
+
+
+def test_a_trial_in_two_cells_counts_in_both(tiny, tmp_path):
+    lists = "halves={A: [0,1,2,3,4], B: [5,6,7,8,9]}"
+    other = "halves={A: [0,1,2,3,4], B: [5,6,7,8]}"  # shares half A
+    config = tiny("treatments=[baseB]", lists)
+    config.halves += tiny(other).halves
+    plan, store, _ = run(config)
+    assert (len(plan.cells), len(plan.trials)) == (4, 3)
+    results = results_of(plan.cells, store)
+    assert results["id"].nunique() == 3
+    assert len(results) == 4
+    assert results.groupby("id").size().max() == 2
+
+
+def test_the_report_is_one_row_a_cell_and_two_pictures(tiny):
+    config = tiny()
+    plan, store, _ = run(config)
+    report = write_report(plan.cells, store, name="grid", title="title", config="seeds: 1\n")
+    assert len(report.results) == len(plan.cells) == 24
+    stored = pd.read_parquet(report.files["results.parquet"])
+    assert stored["treatment"].value_counts().to_dict() == {
+        "baseB": 2,
+        "baseB-2x": 2,
+        **dict.fromkeys(("BnB", "BnB+", "AnB", "AnB+", "RnB"), 4),
+    }
+    for name in ("points.png", "lines.png"):
+        assert Path(report.files[name]).read_bytes().startswith(b"\x89PNG")
+    assert Path(report.files["config.yaml"]).read_text() == "seeds: 1\n"
+
+
+def test_order_is_longest_first_after_the_bases(tiny):
+    specs = list(in_order(cell.spec for cell in make_plan(tiny()).cells).values())
+    lengths = [
+        spec.recipe.steps * (1 - 0.08 * (spec.n_layers if getattr(spec, "frozen", False) else 0)) for spec in specs
+    ]
+    assert lengths[2:] == sorted(lengths[2:], reverse=True)
+    assert sweep.Run({}, None, Recorder()).unfinished == 0
+
+
+def test_fixed_halves_can_have_treatments_of_their_own(tiny):
+    lists = "halves=[random,{A: [0,1,2,3,4], B: [5,6,7,8,9]}]"
+    plan = make_plan(tiny(lists, "fixed_treatments=[baseB,AnB]"))
+    found = {(cell.halves == "random", cell.treatment) for cell in plan.cells}
+    assert {treatment for random, treatment in found if random} == set(TREATMENTS)
+    assert {treatment for random, treatment in found if not random} == {"baseB", "AnB"}
