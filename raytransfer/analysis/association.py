@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from raytransfer.analysis.intervals import MIN_UNITS
 from raytransfer.analysis.pairs import (
     OUTCOMES,
     Counts,
@@ -68,6 +67,9 @@ def correlations(
         Kendall            1.00       0.99  0.97  0.96  0.97                0.95          0.98
         weighted Kendall   1.00       0.99  0.98  0.96  0.96                0.91          0.95
 
+    A perfect ρ of ±1 has no interval: it is ±1 in all resamples. The p-value needs no such rule: 3 tasks have 6
+    orders, so it is not below about 1/6 there.
+
     The p-value (Spearman only) is two-sided, (1 + #{|ρ*| ≥ |ρ|}) / (1 + permutations), ρ* from permuting which task
     has which value (``pairs.permuted_values``: bases alike for all targets, or all tasks in both roles). The adjusted
     one holds the family-wise error over all measures tried on the same outcome, n and scope:
@@ -83,9 +85,9 @@ def correlations(
 
     Returns:
         A row for each outcome, n_layers, scope, measure and coefficient: measure, kind, outcome, n_layers, scope,
-        coefficient, estimate (−1..1; NaN where undefined, as for a constant measure), low, high (NaN where fewer than
-        half of the resamples have a value), pairs and tasks (how many entered), p_value and p_adjusted (NaN but for
-        Spearman).
+        coefficient, estimate (−1..1; NaN where undefined, as for a constant measure), low, high (NaN where
+        ``pairs.percentiles`` gives none, as under 3 bases or with 2 targets), pairs and tasks (how many entered),
+        p_value and p_adjusted (NaN but for Spearman).
 
     Raises:
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
@@ -186,9 +188,8 @@ def _estimates(
     }
     if used:
         estimates = _weighted_mean(np.stack(whole)[:, None, :], np.ones((len(whole), 1)))[0]
-        low, high = percentiles(_weighted_mean(np.stack(drawn), np.stack(weights)))
-        if len({base for _, bases in used for base in bases}) < MIN_UNITS:  # what is resampled
-            low = high = np.full(len(COEFFICIENTS), math.nan)
+        targets, bases = (np.concatenate(positions) for positions in zip(*used, strict=True))
+        low, high = percentiles(_weighted_mean(np.stack(drawn), np.stack(weights)), targets, bases, design)
     else:
         estimates = low = high = np.full(len(COEFFICIENTS), math.nan)
     return [

@@ -69,14 +69,17 @@ def stage_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 2000) ->
     """Find the checkpoint that transfers best, and say whether transfer rises up to it and declines after it.
 
     Only units with every checkpoint of their curve enter. The peak is the checkpoint with the highest mean, the
-    earliest of equals; its interval is the 95% percentile bootstrap over units, ends on checkpoints.
+    earliest of equals; its interval is the 95% percentile bootstrap over units, ends on checkpoints. There is none
+    where the resamples agree on one checkpoint, as they must where that is the best of every unit.
 
     The best of many noisy points lies above its neighbours even where nothing declines. So rise (peak − first
     checkpoint) and decline (peak − last) are cross-fitted: each unit is read off at the peak of the mean of the *other*
     units. They may come out below 0. Intervals are 95%, of Student's t over units.
 
     The verdict on "rises, then declines" is ``supported`` where rise_low and decline_low are above 0, ``not supported``
-    where rise_high or decline_high is not, else ``undecided``; under 3 units ``too few units``.
+    where rise_high or decline_high is not, or where every unit is read off at the first checkpoint or every one at the
+    last (rise or decline is then 0 by construction, and has no interval), else ``undecided``; under 3 units it is
+    ``too few units``.
 
     Of 4,000 simulated studies each, of 12 checkpoints with independent noise of 1 point, this share was called
     supported; *uncrossed* is the same rule with every unit read off at the peak of the mean of all:
@@ -113,14 +116,14 @@ def stage_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 2000) ->
         mean = values.mean(axis=0)
         peak = int(mean.argmax())
         low, high = _peak_interval(values, steps, seed, resamples)
-        rise, decline = _crossed(values)
+        rise, decline, at_an_end = _crossed(values)
         rows.append(
             dict(zip(_CURVE, key, strict=True))
             | {"peak_step": steps[peak], "low": low, "high": high}
             | {"rise": rise.estimate, "rise_low": rise.low, "rise_high": rise.high}
             | {"decline": decline.estimate, "decline_low": decline.low, "decline_high": decline.high}
             | {"decline_naive": mean[peak] - mean[-1], "units": len(whole)}
-            | {"verdict": _verdict(rise, decline) if len(whole) >= MIN_UNITS else TOO_FEW}
+            | {"verdict": _verdict(rise, decline, at_an_end) if len(whole) >= MIN_UNITS else TOO_FEW}
         )
     return pd.DataFrame(rows, columns=_PEAKS_COLUMNS)
 
@@ -138,8 +141,8 @@ def drop_effects(outcomes: pd.DataFrame, drops: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each schedule, treatment, n_layers and drop that a unit has all four values of: drop_step,
-        before_step, after_step, estimate, low, high (fractions; NaN ends under 3 units) and units. Empty
-        without a constant arm.
+        before_step, after_step, estimate, low, high (fractions; NaN ends under 3 units) and units. Empty without a
+        constant arm.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -193,25 +196,23 @@ def _peak_interval(values: Floats, steps: NDArray[Any], seed: int, resamples: in
     counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
     peaks = np.sort(steps[(counts @ values).argmax(axis=1)])
     # Percentiles that are checkpoints themselves: there is nothing between two of them.
-    return float(np.percentile(peaks, 2.5, method="lower")), float(np.percentile(peaks, 97.5, method="higher"))
+    low, high = np.percentile(peaks, 2.5, method="lower"), np.percentile(peaks, 97.5, method="higher")
+    return (float(low), float(high)) if low < high else (math.nan, math.nan)
 
 
-def _crossed(values: Floats) -> tuple[Interval, Interval]:
-    """Rise and decline, each unit read off at the peak of the mean of the others."""
+def _crossed(values: Floats) -> tuple[Interval, Interval, bool]:
+    """Rise and decline, each unit read off at the peak of the others' mean; whether one end is that peak of all."""
     if len(values) < 2:  # there are no others
         unknown = Interval(estimate=math.nan, low=math.nan, high=math.nan)
-        return unknown, unknown
+        return unknown, unknown, False
     of_others = values.sum(axis=0) - values
-    at_peak = values[np.arange(len(values)), of_others.argmax(axis=1)]
-    return student_t(at_peak - values[:, 0]), student_t(at_peak - values[:, -1])
+    peaks = of_others.argmax(axis=1)
+    at_peak = values[np.arange(len(values)), peaks]
+    at_an_end = bool((peaks == 0).all() or (peaks == values.shape[1] - 1).all())
+    return student_t(at_peak - values[:, 0]), student_t(at_peak - values[:, -1]), at_an_end
 
 
-def _verdict(rise: Interval, decline: Interval) -> str:
+def _verdict(rise: Interval, decline: Interval, at_an_end: bool) -> str:
     if rise.low > 0 and decline.low > 0:
         return "supported"
-    return "not supported" if _is_none(rise) or _is_none(decline) else "undecided"
-
-
-def _is_none(change: Interval) -> bool:
-    """Whether a change is none: by its interval, or because every unit has the same, as where the last step is best."""
-    return change.high <= 0 or (math.isnan(change.high) and change.estimate <= 0)
+    return "not supported" if at_an_end or rise.high <= 0 or decline.high <= 0 else "undecided"

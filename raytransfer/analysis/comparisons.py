@@ -109,8 +109,8 @@ def comparisons(readings: pd.DataFrame, stages: Sequence[str]) -> pd.DataFrame:
         or differences in the quantity's unit; NaN ends under 3 units), units, scale (``ratio`` or ``difference``),
         claimed (``below 1`` or ``below 0``), verdict and extrapolated (units). The verdict is ``supported`` where the
         whole interval lies on the claimed side of no effect, ``not supported`` where it lies on the other side or
-        touches no effect from there, else ``undecided``; under 3 units ``too few units``. No correction is made for the
-        number of tests.
+        touches no effect from there, else ``undecided``; under 3 units it is ``too few units``. No correction is made
+        for the number of tests.
 
     Raises:
         ValueError: A column is missing, or two rows are of the same reading.

@@ -27,7 +27,7 @@ def dial_means(
     """Average outcomes at every level of every dial.
 
     The mean is over (target, seed). Its 95% interval is of Student's t: over seeds for one target; over targets, whose
-    seeds are not independent, for several (``intervals.clustered_t``).
+    seeds are not independent, for several (``intervals.clustered_t``). So it takes 3 seeds of one target, or 3 targets.
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
@@ -36,7 +36,7 @@ def dial_means(
 
     Returns:
         A row for each kind, dial, outcome, n_layers and level with a value: dial, kind, outcome, n_layers, level, mean,
-        low, high (fractions; NaN ends under 3 units) and units.
+        low, high (fractions; NaN ends where there is no interval) and units.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -81,7 +81,7 @@ def grid_effects(
 
     Returns:
         A row for each outcome, n_layers and turned dial (``input``, ``label``) that was run: outcome, n_layers, turned,
-        mean, low, high (differences of fractions; NaN ends under 3 units) and units.
+        mean, low, high (differences of fractions; NaN ends where there is no interval) and units.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -113,9 +113,9 @@ def monotonicity(measures: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each measure, dial and n_layers: measure, kind, dial, dial_kind, n_layers (missing where the measure
-        has none), estimate (−1..1; NaN where every curve is constant), low, high (NaN under 3 curves, or of equal
-        ones), curves (that have a ρ), constant (that do not), levels and share_right_way (of the curves with a ρ, those
-        with ρ > 0 for a distance and ρ < 0 for a score; NaN without any).
+        has none), estimate (−1..1; NaN where every curve is constant), low, high (NaN under 3 curves, or if all ρ are
+        equal), curves (that have a ρ), constant (that do not), levels and share_right_way (of the curves with a ρ,
+        those with ρ > 0 for a distance and ρ < 0 for a score; NaN without any).
 
     Raises:
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.

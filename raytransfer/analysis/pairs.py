@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import listed, refuse_repeats, require
+from raytransfer.analysis.intervals import MIN_UNITS
 
 OUTCOMES = ("AnB", "AnB+", "boost")
 """Frozen transfer, fine-tuned transfer, and what the latter gains over training from scratch."""
@@ -166,16 +167,36 @@ def permuted_values(design: Design, values: Floats, targets: Counts, bases: Coun
     return moved
 
 
-def percentiles(values: Floats) -> tuple[Floats, Floats]:
+def percentiles(values: Floats, targets: Counts, bases: Counts, design: Design) -> tuple[Floats, Floats]:
     """Ends of the 95% percentile interval over the first axis, of the values that are not NaN.
 
-    NaN where fewer than half of the resamples have a value.
+    NaN where fewer than half of the resamples have a value; where they are drawn from fewer than
+    ``intervals.MIN_UNITS`` tasks: bases, or targets, unless there is one, of which the interval then speaks alone; and
+    where the interval would have no width. Pairs in perfect order, or on one line, are so in every resample, however
+    few they are.
+
+    Args:
+        values: (R, ...) what each resample gives.
+        targets: Positions of the targets of the pairs that enter.
+        bases: Positions of their bases, likewise.
+        design: What these are positions in.
     """
     low, high = (np.full(values.shape[1:], np.nan) for _ in range(2))
+    if not _enough_tasks(targets, bases, design):
+        return low, high
     enough = np.isfinite(values).sum(axis=0) >= max(len(values) / 2, 1)
     if enough.any():
         low[enough], high[enough] = np.nanpercentile(values[:, enough], [2.5, 97.5], axis=0)
+    pointlike = high - low <= 1e-12 * np.maximum(np.abs(low), np.abs(high))  # equal but for rounding
+    low[pointlike] = high[pointlike] = np.nan
     return low, high
+
+
+def _enough_tasks(targets: Counts, bases: Counts, design: Design) -> bool:
+    if design.joint:
+        return len(np.union1d(targets, bases)) >= MIN_UNITS
+    count = len(np.unique(targets))
+    return len(np.unique(bases)) >= MIN_UNITS and (count == 1 or count >= MIN_UNITS)
 
 
 _AXES = (("n_layers", "n_layers"), ("targets", "target"), ("bases", "base"), ("seeds", "seed"))

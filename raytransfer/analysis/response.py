@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.polynomial import polynomial
 
-from raytransfer.analysis.intervals import MIN_UNITS
 from raytransfer.analysis.pairs import (
     OUTCOMES,
     Counts,
@@ -82,7 +81,8 @@ def curves(
     The band is pointwise: at each x the 95% percentiles of the fits to resampled tasks, whose intercepts are averaged
     after taking off what sets the targets apart in the fit to all pairs. So it covers where the curve of an average
     target lies, and not how targets differ. Resamples with too few distinct values for the degree are left out; the
-    ends are NaN where that leaves fewer than half.
+    ends are NaN where that leaves fewer than half, and where ``pairs.percentiles`` gives none, as under 3 bases or with
+    2 targets.
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
@@ -120,9 +120,7 @@ def curves(
                 continue
             level = y - intercepts[0] + intercepts[0].mean()
             counts = of_targets[:, targets] * of_bases[:, bases]
-            low, high = percentiles(_fits(x, level, targets, counts, degree, grid)[0])
-            if len(np.unique(bases)) < MIN_UNITS:
-                low = high = np.full(len(grid), np.nan)
+            low, high = percentiles(_fits(x, level, targets, counts, degree, grid)[0], targets, bases, design)
             at = {"n_layers": n_layers, "x": grid, "y": whole[0], "low": low, "high": high, "pairs": len(x)}
             tables.append(pd.DataFrame({"measure": measure, "outcome": outcome} | at))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=_CURVES_COLUMNS)

@@ -42,12 +42,15 @@ READINGS = {
 """Each reading is its first treatment minus its second; the last two are controls.
 
 The distance effect is that difference for dissimilar halves minus the same for random halves, and the value of distant
-features is asked of dissimilar halves only (``DISSIMILAR``).
+features is asked of dissimilar halves; both of those in ``DISSIMILAR`` alone.
 """
 
 DISSIMILAR = ("animals/vehicles", "natural/man-made", "loops/no-loops")
-"""Pairs of halves that were chosen to be unlike each other. Lists of a user's own may or may not be: of them neither
-reading is given."""
+"""The named pairs of halves, which were chosen to be unlike each other.
+
+Halves that are given as lists of classes may be alike or not. So they have no distance effect and no value of distant
+features; their other readings, and the means of all their treatments, are given as usual.
+"""
 
 _UNIT = ["split", "direction", "seed"]
 _MEANS_COLUMNS = ["treatment", "halves", "n_layers", "mean", "low", "high", "units"]
@@ -66,8 +69,7 @@ def treatment_means(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame
 
     Returns:
         One row for each treatment, halves and n_layers that has a run: mean, low and high (in the metric's unit, for
-        top-1 a fraction; NaN low and high under 3 units) and units. Bases come first, random halves before
-        dissimilar ones.
+        top-1 a fraction; NaN low and high under 3 units) and units. Bases come first, random halves before others.
 
     Raises:
         ValueError: A column is missing, or two rows claim the same treatment, split, direction, seed and n.
@@ -99,9 +101,9 @@ def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
     - specificity drop = BnB − AnB: lost on top because the layers were trained on another task;
     - recovery = BnB+ − BnB: won back by fine-tuning the copied layers;
     - generalisation boost = AnB+ − baseB: what a start from another task adds after fine-tuning;
-    - distance effect = (baseB − AnB) of dissimilar halves − (baseB − AnB) of random halves;
-    - value of distant features = AnB − RnB on dissimilar halves: what layers trained on a distant task are worth over
-      random ones;
+    - distance effect = (baseB − AnB) of dissimilar halves (``DISSIMILAR``) − (baseB − AnB) of random halves;
+    - value of distant features = AnB − RnB on dissimilar halves, likewise: what layers trained on a distant task are
+      worth over random ones;
     - boost over twice the steps = AnB+ − baseB-2x: the boost, when a base has trained as long as AnB+ and its base
       together;
     - boost over selffer = AnB+ − BnB+: the boost, when the same network has trained twice on its own task.
@@ -115,9 +117,9 @@ def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
 
     Returns:
         One row for each reading, halves and n_layers that has a unit: estimate, low and high (in the metric's unit,
-        for top-1 fractions in −1..1; NaN low and high under 3 units), units, random_units (the units on
-        random halves that a distance effect is measured against, else missing) and method (``paired t`` or
-        ``Welch t``).
+        for top-1 fractions in −1..1; NaN low and high under 3 units, of either group for a distance effect), units,
+        random_units (the units on random halves that a distance effect is measured against, else missing) and method
+        (``paired t`` or ``Welch t``).
 
     Raises:
         ValueError: A column is missing, or two rows claim the same treatment, split, direction, seed and n.
@@ -153,7 +155,8 @@ class Boost:
         over: The treatment it gains over.
         first: Smallest n that was asked for.
         last: Largest n, likewise.
-        averaged: The n whose runs entered, such as ``3-7`` or ``2, 5``.
+        averaged: The n whose runs entered, such as ``3-7``, or ``2, 5`` where there are no runs between; ``3-7 against
+            2, 5`` where the runs of ``over`` are of other n.
         method: ``unpaired`` or ``paired, t over units``.
         estimate: The gain, in the metric's unit; NaN without runs.
         low: Lower end of the 95% interval; NaN where unpaired or under 3 units.
@@ -209,20 +212,23 @@ def boost(
     span = random[random["n_layers"].between(first, last) | random["treatment"].isin(BASES)]
     if paired:
         runs = _differences(span, of, over, metric)
+        averaged = _listed(runs["n_layers"])
         units = runs.groupby(_UNIT).ngroup().to_numpy()
         interval = clustered_t(_floats(runs["difference"]), units)
     else:
-        runs = span[span["treatment"] == of]
+        runs, against = (span[span["treatment"] == treatment] for treatment in (of, over))
+        averaged = _listed(runs["n_layers"])
+        if over not in BASES and averaged != _listed(against["n_layers"]):
+            averaged += f" against {_listed(against['n_layers'])}"
         units = runs.groupby(_UNIT).ngroup().to_numpy()
-        reference = student_t(_floats(span.loc[span["treatment"] == over, metric])).estimate
-        gain = student_t(_floats(runs[metric])).estimate - reference
+        gain = student_t(_floats(runs[metric])).estimate - student_t(_floats(against[metric])).estimate
         interval = Interval(estimate=gain, low=math.nan, high=math.nan)
     return Boost(
         of=of,
         over=over,
         first=first,
         last=last,
-        averaged=_listed(runs["n_layers"]),
+        averaged=averaged,
         method="paired, t over units" if paired else "unpaired",
         estimate=interval.estimate,
         low=interval.low,
@@ -243,7 +249,7 @@ def boosts(
 
     Args:
         results: One row a cell of the grid.
-        spans: First and last n of each average; those of the paper unless given.
+        spans: First and last n of each average; those of the paper unless given. ``averaged`` says which n it holds.
         metric: Column to compare; 2014 published ``top1_best10``.
 
     Returns:
@@ -295,9 +301,9 @@ def _differences(results: pd.DataFrame, first: str, second: str, metric: str) ->
     return both
 
 
-def _listed(numbers: pd.Series) -> str:
-    """Whole numbers in words: ``3-7`` where they run without a hole, ``2, 5`` where they do not."""
-    every = sorted({int(number) for number in numbers})
+def _listed(all_n: pd.Series) -> str:
+    """Say which n there are: ``3-7`` where three or more follow each other, else one by one, as in ``2, 5``."""
+    every = sorted({int(n) for n in all_n})
     if len(every) > 2 and every[-1] - every[0] == len(every) - 1:
         return f"{every[0]}-{every[-1]}"
     return ", ".join(map(str, every))

@@ -62,7 +62,7 @@ def variance_of_dials(
         Four rows for each outcome and n_layers with a unit: outcome, n_layers, part (``input``, ``label``,
         ``interaction``, ``rest``), eta_squared (0..1), share, low, high, units and cells. With one unit, interaction
         and rest cannot be told apart: three rows, the last ``interaction + rest``, and NaN share, low and high. NaN
-        where nothing varies.
+        low and high where fewer than 3 are left out one by one, so also of 2 targets; all NaN where nothing varies.
 
     Raises:
         ValueError: A column is missing, rows repeat, or two bases of a target are on the same cell.
@@ -118,8 +118,8 @@ def variance_of_distances(
 
     Returns:
         Six rows for each outcome and n_layers: outcome, n_layers, part (``input``, ``label``, ``both``,
-        ``unique input``, ``unique label``, ``common``), share (fraction of the variance), low, high, and pairs. NaN
-        where one of the three is constant.
+        ``unique input``, ``unique label``, ``common``), share (fraction of the variance), low, high (NaN where
+        ``pairs.percentiles`` gives none, as with 2 targets), and pairs. NaN where one of the three is constant.
 
     Raises:
         UserError: No such measure.
@@ -136,8 +136,9 @@ def variance_of_distances(
         z, _ = seed_means(labels, cube)
         for i, n_layers in enumerate(design.n_layers):
             shares = _commonality(x[i], z[i], y[i], *whole)[0]
-            low, high = percentiles(_commonality(x[i], z[i], y[i], of_targets, of_bases))
-            pairs = sum(count for count in np.isfinite(y[i]).sum(axis=1) if count >= MIN_BASES)
+            entered = np.isfinite(y[i]) & (np.isfinite(y[i]).sum(axis=1, keepdims=True) >= MIN_BASES)
+            targets, bases = np.nonzero(entered)
+            low, high = percentiles(_commonality(x[i], z[i], y[i], of_targets, of_bases), targets, bases, design)
             rows += [
                 {
                     "outcome": outcome,
@@ -146,7 +147,7 @@ def variance_of_distances(
                     "share": shares[j],
                     "low": low[j] if np.isfinite(shares[j]) else math.nan,
                     "high": high[j] if np.isfinite(shares[j]) else math.nan,
-                    "pairs": pairs,
+                    "pairs": int(entered.sum()),
                 }
                 for j, part in enumerate(("input", "label", "both", "unique input", "unique label", "common"))
             ]

@@ -49,8 +49,8 @@ def nearness(readings: pd.DataFrame, distances: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each test and n_layers with a unit: claim, test, n_layers, estimate, low, high (mean ρ and its t
-        interval, cut off at ±1; NaN ends under 3 units), units, bases (the most in a unit), claimed (``above 0``) and
-        verdict (as in ``comparisons``).
+        interval, cut off at ±1; NaN ends under 3 units, or if all ρ are equal), units, bases (the most in a unit),
+        claimed (``above 0``) and verdict (as in ``comparisons``).
 
     Raises:
         ValueError: A column is missing, or two rows are of the same reading.
@@ -73,17 +73,17 @@ def verdicts(comparisons: pd.DataFrame, nearness: pd.DataFrame) -> pd.DataFrame:
 
     A claim is ``supported`` if more than half of its rows support it and none contradicts it; ``not supported`` if
     more than half contradict it and none supports it; ``mixed`` if some support and others contradict it; else
-    ``undecided``, or ``too few units`` if that holds of all. This counts, and is no test of its own: rows of one claim
-    share networks, and among many rows some are decided by chance (at most one in twenty that has no effect, half of
-    these in either direction).
+    ``undecided``, or ``too few units`` if all rows have too few. This counts, and is no test of its own: rows of one
+    claim share networks, and among many rows some are decided by chance (at most one in twenty that has no effect, half
+    of these in either direction).
 
     Args:
         comparisons: Output of ``raytransfer.analysis.comparisons``.
         nearness: Output of ``raytransfer.analysis.nearness``; may be empty.
 
     Returns:
-        A row for each claim with a row: claim, verdict, tests (how many rows), support, contradict, open, and
-        median_ratio (of the estimates that are ratios; NaN where none is).
+        A row for each claim with a row: claim, verdict, tests (how many rows), support, contradict, open (those that
+        do neither, too few units among them), and median_ratio (of the estimates that are ratios; NaN where none is).
     """
     rows: list[dict[str, Any]] = []
     for claim in PRIMARY:

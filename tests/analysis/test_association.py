@@ -10,9 +10,10 @@ from raytransfer.analysis.association import coefficients
 from raytransfer.analysis.pairs import design_of, permuted_tasks, permuted_values, resampled_tasks
 
 ONE_TARGET = [("T", f"base{i}") for i in range(9)]
-TWO_TARGETS = [(target, f"base{i}") for target in ("T", "U") for i in range(6)]
+THREE_TARGETS = [(target, f"base{i}") for target in ("T", "U", "V") for i in range(6)]
+TWO_BASES = [(target, base) for target, base in THREE_TARGETS if base in ("base0", "base1")]
 ALL_PAIRS = list(itertools.permutations("ABCDEF", 2))
-DESIGNS = pytest.mark.parametrize("pairs", [ONE_TARGET, TWO_TARGETS, ALL_PAIRS], ids=["one", "two", "all pairs"])
+DESIGNS = pytest.mark.parametrize("pairs", [ONE_TARGET, THREE_TARGETS, ALL_PAIRS], ids=["one", "three", "all pairs"])
 
 
 def study(pairs, seed: int = 0, seeds: int = 2, n_layers=(1, 3)) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -131,6 +132,25 @@ def test_intervals_are_percentiles_over_resampled_tasks(pairs):
         rows = cell(table, "fit", "AnB", 3, scope)
         np.testing.assert_allclose(rows["low"], low, atol=1e-12)
         np.testing.assert_allclose(rows["high"], high, atol=1e-12)
+
+
+@pytest.mark.parametrize(("pairs", "scope"), [(THREE_TARGETS[:12], "within target"), (TWO_BASES, "pooled")])
+def test_two_targets_and_two_bases_have_no_interval(pairs, scope):
+    outcomes, measures = study(pairs, seeds=5)
+    of_scope = correlations(outcomes, measures, ("AnB",), resamples=60).query("scope == @scope")
+    assert of_scope["estimate"].notna().all()
+    assert of_scope[["low", "high"]].isna().all(axis=None)
+    assert (of_scope["p_value"].dropna() > 0.05).any()
+
+
+def test_a_perfect_order_has_no_interval():
+    pairs = {pair: float(i) for i, pair in enumerate(ONE_TARGET)}
+    nearly = {**pairs, ONE_TARGET[0]: 1.5}
+    table = correlations(*simple(pairs, perfect=pairs, nearly=nearly), ("AnB",), resamples=200)
+    spearman = table.query("coefficient == 'Spearman' and scope == 'within target'").set_index("measure")
+    assert spearman["estimate"].to_dict() == pytest.approx({"perfect": 1.0, "nearly": 1 - 6 * 2 / (9 * 80)})
+    assert spearman.loc["perfect", ["low", "high"]].isna().all()
+    assert spearman.loc["nearly", "low"] < spearman.loc["nearly", "high"]
 
 
 @DESIGNS

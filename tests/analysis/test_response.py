@@ -1,5 +1,4 @@
 import itertools
-import math
 
 import numpy as np
 import pandas as pd
@@ -21,9 +20,9 @@ from raytransfer.analysis.pairs import design_of, resampled_tasks
 from raytransfer.errors import UserError
 
 ONE_TARGET = [("T", f"base{i}") for i in range(8)]
-TWO_TARGETS = [(target, f"base{i}") for target in ("T", "U") for i in range(6)]
+THREE_TARGETS = [(target, f"base{i}") for target in ("T", "U", "V") for i in range(6)]
 ALL_PAIRS = list(itertools.permutations("ABCDE", 2))
-DESIGNS = pytest.mark.parametrize("pairs", [ONE_TARGET, TWO_TARGETS, ALL_PAIRS], ids=["one", "two", "all pairs"])
+DESIGNS = pytest.mark.parametrize("pairs", [ONE_TARGET, THREE_TARGETS, ALL_PAIRS], ids=["one", "three", "all pairs"])
 
 
 def study(pairs, seeds: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -108,8 +107,8 @@ def test_a_parabola_is_found_whatever_the_targets_difficulty():
     hard = outcomes["target"].map({"T": 0.3, "U": 0.0, "V": -0.3})
     outcomes["AnB"] = 0.8 - 0.1 * x - 0.02 * x**2 + hard
     table = curves(outcomes, measures, "input", ("AnB",), 50)
-    for column in ("y", "low", "high"):
-        np.testing.assert_allclose(table[column], 0.8 - 0.1 * table["x"] - 0.02 * table["x"] ** 2, atol=1e-9)
+    np.testing.assert_allclose(table["y"], 0.8 - 0.1 * table["x"] - 0.02 * table["x"] ** 2, atol=1e-9)
+    assert not (table["high"] - table["low"] > 1e-9).any()
 
 
 def test_few_distinct_values_get_a_straight_line_and_one_gets_none():
@@ -200,6 +199,7 @@ def test_variance_that_is_all_of_the_dials_is_shared_out_exactly():
     expected = np.array([8 / 12, 15 / 12, 0, 0]) / (23 / 12)
     for column in ("eta_squared", "share"):
         np.testing.assert_allclose(table[column], expected, atol=1e-12)
+    assert table[["low", "high"]].isna().all(axis=None)  # all units are equal
     outcomes["AnB"] = (placed["input_level"] - 1) * (placed["label_level"] - 0.375)
     assert variance_of_dials(outcomes, grid, ("AnB",))["eta_squared"].to_numpy() == pytest.approx([0, 0, 1, 0])
     assert variance_of_dials(outcomes.assign(AnB=0.3), grid, ("AnB",))["eta_squared"].isna().all()
@@ -265,9 +265,9 @@ def test_the_same_distance_twice_adds_nothing_and_a_constant_one_explains_nothin
 
 
 def dialled() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two targets on a blur dial of three levels and a dial of random labels of two, and a base on no dial."""
+    """Three targets on a blur dial of three levels and a dial of random labels of two, and a base on no dial."""
     dials, rows = [], []
-    for target in ("T", "U"):
+    for target in ("T", "U", "V"):
         for dial, kind, levels in (("blur_px", "input", (0, 1, 4)), ("random", "random labels", (0, 0.5))):
             dials += [
                 (target if level == 0 else f"{target} {dial} {level}", target, dial, kind, level) for level in levels
@@ -287,16 +287,16 @@ def test_monotonicity_is_the_mean_rank_correlation_over_the_curves_of_targets_an
     assert len(table) == 4
     for row in table.to_dict("records"):
         rhos = []
-        for target, seed in itertools.product("TU", range(3)):
+        for target, seed in itertools.product("TUV", range(3)):
             on = dials[(dials["dial"] == row["dial"]) & (dials["target"] == target)]
             run = scores[(scores["n_layers"] == row["n_layers"]) & (scores["seed"] == seed)]
             values = [run.loc[run["base"] == base, "value"].item() for base in on["base"]]
             rhos.append(stats.spearmanr(on["level"], values).statistic)
-        half = stats.t.ppf(0.975, 5) * np.std(rhos, ddof=1) / math.sqrt(6)
+        half = stats.t.ppf(0.975, 8) * np.std(rhos, ddof=1) / 3
         assert row["estimate"] == pytest.approx(np.mean(rhos))
         ends = max(np.mean(rhos) - half, -1), min(np.mean(rhos) + half, 1)
         assert (row["low"], row["high"]) == pytest.approx(ends)
-        assert (row["curves"], row["constant"]) == (6, 0)
+        assert (row["curves"], row["constant"]) == (9, 0)
         assert row["levels"] == {"blur_px": 3, "random": 2}[row["dial"]]
         assert row["share_right_way"] == np.mean(np.array(rhos) < 0)
         assert (row["kind"], row["dial_kind"]) == (
@@ -317,11 +317,12 @@ def test_the_right_way_is_up_for_distances_and_down_for_scores_and_nowhere_for_t
     table = monotonicity(pd.concat([far, blind]), dials).set_index(["measure", "dial"])
     sees = table.loc["far"]
     assert sees[["estimate", "share_right_way"]].to_numpy() == pytest.approx(1)
-    assert sees[["low", "high"]].isna().all(axis=None)  # two curves
+    assert (sees["curves"] == 3).all()
+    assert sees[["low", "high"]].isna().all(axis=None)  # equal in all curves
     assert sees["n_layers"].isna().all()
     sees_not = table.loc["blind"]
     assert sees_not[["estimate", "low", "high", "share_right_way"]].isna().all(axis=None)
-    assert (sees_not[["curves", "constant"]] == [0, 2]).all(axis=None)
+    assert (sees_not[["curves", "constant"]] == [0, 3]).all(axis=None)
     wrong = monotonicity(far.assign(kind="score"), dials)
     assert (wrong["share_right_way"] == 0).all()
     alone = monotonicity(far[far["target"] == "T"], dials)
@@ -339,19 +340,14 @@ def test_means_are_t_intervals_over_seeds_of_one_target_and_over_several_targets
     ends = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((values.mean(), ends.low, ends.high))
     assert (row["units"], row["kind"], row["outcome"]) == (3, "input", "AnB")
-    both = dial_means(outcomes, dials, ("AnB",)).query("dial == 'blur_px' and level == 4 and n_layers == 2").iloc[0]
-    of_both = outcomes[outcomes["base"].str.endswith("blur_px 4") & (outcomes["n_layers"] == 2)]
-    assert both["mean"] == pytest.approx(of_both["AnB"].mean())
-    assert both[["low", "high"]].isna().all()  # two targets, whose seeds are not independent
-    assert both["units"] == 6
-    third = outcomes[outcomes["target"] == "U"].assign(target="V", AnB=lambda rows: rows["AnB"] ** 2)
-    third["base"] = third["base"].str.replace("U", "V")
-    turned = dials[dials["target"] == "U"].assign(target="V", base=lambda rows: rows["base"].str.replace("U", "V"))
-    three = dial_means(pd.concat([outcomes, third]), pd.concat([dials, turned]), ("AnB",))
-    three = three.query("dial == 'blur_px' and level == 4 and n_layers == 2").iloc[0]
-    of_three = pd.concat([of_both, third[third["base"].str.endswith("blur_px 4") & (third["n_layers"] == 2)]])
-    ends = stats.ttest_1samp(of_three.groupby("target")["AnB"].mean(), 0).confidence_interval(0.95)
-    assert (three["mean"], three["low"], three["high"]) == pytest.approx((of_three["AnB"].mean(), ends.low, ends.high))
+    every = dial_means(outcomes, dials, ("AnB",)).query("dial == 'blur_px' and level == 4 and n_layers == 2").iloc[0]
+    of_every = outcomes[outcomes["base"].str.endswith("blur_px 4") & (outcomes["n_layers"] == 2)]
+    ends = stats.ttest_1samp(of_every.groupby("target")["AnB"].mean(), 0).confidence_interval(0.95)
+    assert (every["mean"], every["low"], every["high"]) == pytest.approx((of_every["AnB"].mean(), ends.low, ends.high))
+    assert every["units"] == 9
+    two = dial_means(outcomes[outcomes["target"] != "V"], dials, ("AnB",))
+    assert set(two["units"]) == {6}  # but of two targets, whose seeds are not independent
+    assert two[["low", "high"]].isna().all(axis=None)
 
 
 def test_the_grids_means_are_its_cells():

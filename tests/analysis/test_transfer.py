@@ -150,6 +150,33 @@ def test_no_rows_give_empty_tables():
     assert list(readings(nothing)) == list(readings(grid()))
 
 
+def test_halves_given_as_lists_have_no_reading_that_takes_dissimilar_ones():
+    results = grid()
+    results["halves"] = results["halves"].replace("animals/vehicles", "0 1/2 3")
+    of_lists = readings(results).query("halves != 'random'")["reading"]
+    assert set(READINGS) - set(of_lists) == {"distance effect", "value of distant features"}
+    assert not of_lists.empty
+    assert set(DISSIMILAR) == set(named_pairs())  # the halves that a configuration can name
+
+
+def test_a_boost_says_which_n_it_averages():
+    results = grid()
+    random = results["halves"] == "random"
+    averaged = boosts(results, [(1, 3), (2, 3)]).groupby(["first", "last"])["averaged"].unique().map(list).to_dict()
+    assert averaged == {(1, 3): ["1-3"], (2, 3): ["2, 3"]}
+    holes = boosts(results[results["n_layers"] != 2], [(1, 3)])
+    assert set(holes["averaged"]) == {"1, 3"}
+    # Of AnB+ there are only n = 1 and 3: unpaired it is held against all runs of BnB+, paired against those of its n.
+    uneven = boosts(results[~(random & (results["treatment"] == "AnB+") & (results["n_layers"] == 2))], [(1, 3)])
+    assert uneven.set_index(["of", "over", "method"])["averaged"].to_dict() == {
+        ("AnB+", "baseB", "unpaired"): "1, 3",
+        ("AnB+", "BnB+", "unpaired"): "1, 3 against 1-3",
+        ("AnB+", "baseB", "paired, t over units"): "1, 3",
+        ("BnB+", "baseB", "paired, t over units"): "1-3",
+        ("AnB+", "BnB+", "paired, t over units"): "1, 3",
+    }
+
+
 def test_one_unit_has_an_estimate_and_no_interval():
     results = grid().query("split == 'random0' and direction == 'A->B' and seed == 0")
     with warnings.catch_warnings():
@@ -243,7 +270,9 @@ def test_the_unpaired_boost_is_the_difference_of_two_means_over_runs_of_random_h
     assert gain.runs == 16
 
 
-values = st.lists(st.integers(-1000, 1000).map(lambda n: n / 1000), min_size=3, max_size=6, unique=True)
+values = st.lists(st.integers(-1000, 1000).map(lambda i: i / 1000), min_size=3, max_size=6).filter(
+    lambda sample: len(set(sample)) > 1
+)
 
 
 @given(values)
@@ -263,13 +292,26 @@ def test_welchs_interval_contains_the_estimate_and_mirrors_when_the_groups_swap(
 
 
 @pytest.mark.parametrize(
+    ("group", "reference"),
+    [
+        ([0.5], [0.25, 0.5, 0.75]),
+        ([0.4, 0.6], [0.25, 0.5, 0.75]),
+        ([0.25, 0.5, 0.75], [0.4, 0.6]),
+        ([0.5, 0.5, 0.5], [0.25, 0.5, 0.75]),
+        ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+    ],
+)
+def test_two_groups_have_an_interval_only_if_both_have_three_values_that_differ(group, reference):
+    interval = welch_t(np.array(group), np.array(reference))
+    assert interval.estimate == 0.0
+    assert (math.isnan(interval.low), math.isnan(interval.high)) == (True, True)
+
+
+@pytest.mark.parametrize(
     ("interval", "estimate"),
     [
         (student_t(np.array([0.25, 0.75])), 0.5),
         (student_t(np.array([0.5, 0.5, 0.5])), 0.5),
-        (student_t(np.array([0.1, 0.1, 0.1, 0.1])), 0.1),
-        (welch_t(np.array([0.5, 0.6]), np.array([0.25, 0.35, 0.15])), 0.3),
-        (welch_t(np.array([0.5, 0.4, 0.6]), np.array([0.2, 0.2, 0.2])), 0.3),
         (clustered_t(np.array([0.1, 0.3, 0.5, 0.7]), np.array([0, 0, 1, 1])), 0.4),
         (clustered_t(np.array([0.2, 0.6, 0.4, 0.4, 0.3, 0.5]), np.array([0, 0, 1, 1, 2, 2])), 0.4),
     ],
@@ -280,36 +322,21 @@ def test_few_units_and_equal_units_have_no_interval(interval, estimate):
     assert math.isnan(interval.high)
 
 
-def test_an_average_names_the_n_it_averages():
-    rows = [
-        {"treatment": name, "halves": "random", "split": f"random{unit}", "direction": "A->B", "seed": 0, "n_layers": n}
-        | {"top1": 0.1 * unit + 0.01 * n}
-        for unit in range(3)
-        for name, numbers in (("baseB", [0]), ("AnB+", [2, 5]), ("BnB+", [2, 3, 4, 5]))
-        for n in numbers
-    ]
-    found = boosts(pd.DataFrame(rows), [(1, 7)]).set_index(["of", "over", "method"])["averaged"]
-    assert found["AnB+", "baseB", "unpaired"] == "2, 5"
-    assert found["BnB+", "baseB", "paired, t over units"] == "2-5"
-    assert found["AnB+", "BnB+", "paired, t over units"] == "2, 5"
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_units_that_are_equal_but_for_rounding_have_no_interval(scale):
+    equal = scale * np.array([0.8 - 0.7, 0.7 - 0.6, 0.3 - 0.2, 0.1])
+    assert len(set(equal)) > 1
+    assert student_t(equal).estimate == pytest.approx(0.1 * scale)
+    assert math.isnan(student_t(equal).low)
+    assert math.isnan(clustered_t(equal, np.arange(4)).low)
+    nearly = scale * np.array([0.1, 0.1, 0.1001])
+    assert student_t(nearly).low < student_t(nearly).estimate < student_t(nearly).high
 
 
-def test_only_pairs_that_are_unlike_each_other_tell_of_distance():
-    rows = [
-        {"treatment": name, "halves": halves, "split": f"{halves}{unit}", "direction": "A->B", "seed": 0}
-        | {"n_layers": 0 if name == "baseB" else 2, "top1": value + 0.01 * unit**2}
-        for halves in ("random", "loops/no-loops", "0 1 2/3 4 5")
-        for unit in range(3)
-        for name, value in (("baseB", 0.9), ("AnB", 0.8), ("RnB", 0.5))
-    ]
-    found = readings(pd.DataFrame(rows))
-    distant = found[found["reading"].isin(["distance effect", "value of distant features"])]
-    assert set(distant["halves"]) == {"loops/no-loops"}
-    assert len(distant) == 2
-
-
-def test_the_pairs_that_are_unlike_each_other_are_those_that_have_a_name():
-    assert set(DISSIMILAR) == set(named_pairs())
+def test_differences_of_differences_that_are_rounding_have_no_interval():
+    rounding = np.array([(0.8 - 0.7) - 0.1, (0.7 - 0.6) - 0.1, (0.3 - 0.2) - 0.1])
+    assert rounding.any()
+    assert math.isnan(student_t(rounding).low)
 
 
 def test_clustered_intervals_cover_what_they_should_where_runs_share_a_unit():

@@ -100,6 +100,8 @@ def test_the_boosts_as_published_and_paired(of, over, paired, expected):
     ]
     assert [round(100 * gain.estimate, 3) for gain in gains] == expected
     assert [gain.runs for gain in gains] == ([10, 7, 3] if of == "AnB+" else [10, 8, 5])
+    assert {gain.units for gain in gains} <= {1, 2}
+    assert np.isnan([end for gain in gains for end in (gain.low, gain.high)]).all()
 
 
 def test_no_unit_of_2014_ran_both_transfer_and_selffer_fine_tuned():
@@ -120,6 +122,8 @@ def test_the_readings_of_2014_and_those_it_cannot_give():
     at = table.set_index(["reading", "n_layers"])
     assert 100 * at.loc[("distance effect", 7), "estimate"] == pytest.approx(25.0 - 8.3, abs=0.1)
     assert at.loc[("distance effect", 7), ["halves", "units", "random_units"]].to_list() == ["natural/man-made", 2, 8]
+    assert table.loc[table["units"] < 3, ["low", "high"]].isna().all(axis=None)
+    assert set(table.loc[table["low"].isna(), "reading"]) == {"recovery", "generalisation boost", "distance effect"}
     # Co-adaptation is strongest at n = 5 and over at n = 7, where only specificity is left.
     drops = at.loc["co-adaptation drop"]
     assert drops["estimate"].idxmax() == 5

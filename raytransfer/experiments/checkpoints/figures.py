@@ -25,9 +25,9 @@ def stages_figure(
     """Draw transfer against the step that the base had reached: a column of panels a schedule, frozen above fine-tuned.
 
     A line is an n, with the 95% band of its mean. Below each panel's curves, a strip a line shows the best checkpoint
-    and its interval. The base's accuracy on its own task is dashed grey, with a scale of its own on the right, because
-    it starts at chance and would flatten the rest; drops of the learning rate are dotted. Steps are logarithmic but
-    for 0.
+    and its interval. What has no interval has no band, and stands alone. The base's accuracy on its own task is dashed
+    grey, with a scale of its own on the right, because it starts at chance and would flatten the rest; drops of the
+    learning rate are dotted. Steps are logarithmic but for 0.
 
     Args:
         curves: Output of ``raytransfer.analysis.stage_curves``.
@@ -139,9 +139,8 @@ def _other_handles(bases: pd.DataFrame, drops: pd.DataFrame, peaks: pd.DataFrame
     if np.isfinite(curves["low"].astype(float)).any():
         handles.append(Line2D([], [], linestyle="none", label="bands: 95% intervals\nof the means"))
     if len(peaks):
-        handles.append(
-            Line2D([], [], linestyle="none", label="at the bottom:\nthe best checkpoint\nand its 95% interval")
-        )
+        ends = "\nand its 95% interval" if np.isfinite(peaks["low"].astype(float)).any() else ""
+        handles.append(Line2D([], [], linestyle="none", label=f"at the bottom:\nthe best checkpoint{ends}"))
     if len(bases):
         handles.append(Line2D([], [], color=_GREY, linestyle="--", label="the base on its own\ntask: right scale, %"))
     if len(drops):

@@ -11,6 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from raytransfer.experiments.words import NO_INTERVAL, counted
+
 
 def peaks_table(peaks: pd.DataFrame) -> Group:
     """Tabulate whether transfer rises, then declines along pretraining: a table a schedule, a row a treatment and n.
@@ -30,11 +32,12 @@ def peaks_table(peaks: pd.DataFrame) -> Group:
                 _points(row["decline"], row["decline_low"], row["decline_high"]),
                 row["verdict"],
             )
-        title = f"Does transfer rise, then decline? Points. Schedule: {schedule}, {_count(rows['units'])}"
+        title = f"Does transfer rise, then decline? Points. Schedule: {schedule}, {counted(rows['units'])}"
         parts += [Text(title, style="bold"), table]
     note = (
         "Rise: peak - first checkpoint. Decline: peak - last. Each unit is read at the peak of the others.\n"
         "[low,high]: 95% interval, Student t over units; of the peak's step, bootstrap over units.\n"
+        f"{NO_INTERVAL}\n"
     )
     return Group(*parts, Text(note, style="dim"))
 
@@ -54,13 +57,13 @@ def drops_table(drop_effects: pd.DataFrame) -> Group:
                 *(str(row[name]) for name in ("n_layers", "drop_step", "before_step", "after_step")),
                 _points(row["estimate"], row["low"], row["high"]),
             )
-        title = f"Drops of the learning rate, points. Schedule: {schedule}, {_count(rows['units'])}"
+        title = f"Drops of the learning rate, points. Schedule: {schedule}, {counted(rows['units'])}"
         parts += [Text(title, style="bold"), table]
     if drop_effects.empty:
         parts.append(Text("Drops of the learning rate: no unit has checkpoints around one, with a constant arm."))
     note = (
         "Effect: change from the last checkpoint before a drop to the first after it, less the same under the "
-        "constant schedule.\n[low,high]: 95% interval, paired t over units.\n"
+        f"constant schedule.\n[low,high]: 95% interval, paired t over units. {NO_INTERVAL}\n"
     )
     return Group(*parts, Text(note, style="dim"))
 
@@ -86,8 +89,3 @@ def _percent(fraction: float) -> float:
 
 def _steps(low: float, high: float) -> str:
     return "" if math.isnan(low) else f" [{low:.0f},{high:.0f}]"
-
-
-def _count(units: "pd.Series[int]") -> str:
-    least, most = int(units.min()), int(units.max())
-    return f"{least} to {most} units" if least < most else "1 unit" if most == 1 else f"{most} units"

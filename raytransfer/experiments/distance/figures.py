@@ -89,8 +89,9 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str, s
     else:
         handles = [_dot(of_target[target], f"target {target}") for target in targets]
     handles.append(_words("points: pairs of tasks,\nmeans over seeds"))
+    bands = "\nbands: 95% intervals" if np.isfinite(curves["low"].astype(float)).any() else ""
     of_what = "the points" if len(targets) == 1 else "them,\nat the mean target"
-    handles.append(_words(f"lines: fits to {of_what}\nbands: 95% intervals"))
+    handles.append(_words(f"lines: fits to {of_what}{bands}"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 
@@ -153,7 +154,8 @@ def correlations_figure(
     handles = [_dot(color, f"n = {n_layers}") for color, n_layers in zip(_layer_colors(all_n), all_n, strict=True)]
     if tested:
         handles += [_dot(_DARK, "adjusted p < 0.05"), _dot(_DARK, "adjusted p ≥ 0.05", face="white")]
-    handles.append(_words("lines: 95% intervals\n−: minus a distance"))
+    lines = "lines: 95% intervals\n" if np.isfinite(of_scope["low"].astype(float)).any() else ""
+    handles.append(_words(f"{lines}−: minus a distance"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 

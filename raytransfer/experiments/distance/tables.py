@@ -8,6 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from raytransfer.experiments.words import NO_INTERVAL, counted
+
 _SHOWN = (
     ("AnB", "frozen accuracy (AnB)", "within target"),
     ("AnB+", "fine-tuned accuracy (AnB+)", "within target"),
@@ -45,7 +47,7 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
         pairs = f"{int(rows['pairs'].max())} pairs, {int(rows['tasks'].max())} tasks"
         parts += [Text(f"Spearman's ρ with {meaning} {scope}, {pairs}", style="bold"), table]
     note = (
-        "Positive: predicts transfer (distances count negative). [low,high]: 95% over tasks.\n"
+        "Positive: predicts transfer (distances count negative). [low,high]: 95% over tasks, if there are enough.\n"
         "*: p < 0.05 by permuting tasks, corrected for all measures tried.\n"
     )
     return Group(*parts, Text(note, style="dim"))
@@ -54,8 +56,8 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
 def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
     """Tabulate whether distances rise along each dial: a row for each distance, a column for each dial.
 
-    A cell is the mean of Spearman's ρ between level and distance over (target, seed), with its interval where curves
-    differ; ``blind`` where the measure cannot see the dial by construction, ``still`` where it might and
+    A cell is the mean of Spearman's ρ between level and distance over (target, seed), with its interval where 3 curves
+    or more differ; ``blind`` where the measure cannot see the dial by construction, ``still`` where it might and
     does not.
 
     Args:
@@ -75,7 +77,7 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
             of_dial = {row.dial: row for row in cells.itertuples()}
             table.add_row(str(measure), *(_moves(of_dial[dial]) if dial in of_dial else Text("") for dial in dials))
         parts.append(table)
-    note = "[low,high]: 95% t interval, where curves differ. blind: by construction.\n"
+    note = "[low,high]: 95% t interval, of 3 curves or more that differ. blind: by construction.\n"
     return Group(*parts, Text(note, style="dim"))
 
 
@@ -91,8 +93,11 @@ def grid_effects_table(effects: pd.DataFrame) -> Group:
         records = rows[["n_layers", "mean", "low", "high"]].itertuples(index=False, name=None)
         cells = {f"n = {n}": _points(*interval) for n, *interval in records}
         table.add_row(f"{outcome}, {turned}", *(cells.get(number, "") for number in numbers))
-    title = f"Input against label: change of accuracy, points, {int(effects['units'].min())} units"
-    note = "Change from the base with neither dial turned. [low,high]: 95% interval, paired t."
+    title = f"Input against label: change of accuracy, points, {counted(effects['units'])}"
+    note = (
+        "Change from the base with neither dial turned. [low,high]: 95% interval, paired t; over targets, if several.\n"
+        f"{NO_INTERVAL}"
+    )
     return Group(Text(title, style="bold"), table, Text(note))
 
 
@@ -104,12 +109,13 @@ def _points(mean: float, low: float, high: float) -> str:
 def variance_of_dials_table(variance: pd.DataFrame) -> Group:
     """Tabulate how much of the variance over the grid of dials each explains, in percent.
 
-    A cell is η² and, in brackets, the 95% interval of its bias-corrected share, as far as it lies in 0..100.
+    A cell is η² and, in brackets, the 95% interval of its bias-corrected share, as far as it lies in 0..100; η² alone
+    under 3 units.
 
     Args:
         variance: Output of ``raytransfer.analysis.variance_of_dials``.
     """
-    title = f"Variance over the grid of dials that each explains, η², {int(variance['units'].min())} units"
+    title = f"Variance over the grid of dials that each explains, η², {counted(variance['units'])}"
     return _variance(variance, "eta_squared", title)
 
 

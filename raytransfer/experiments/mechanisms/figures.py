@@ -1,8 +1,9 @@
 """Pictures of why transfer works: fine-tuned networks against networks trained from scratch.
 
 Where several n were run, the largest is shown, and the title says so. Scratch is black, and every base task has a
-colour and a marker of its own in all figures. Bands and whiskers are 95% intervals over units, cut off where they
-leave the means far behind. ``raytransfer.analysis.runs`` says what *readings* are and how they are averaged.
+colour and a marker of its own in all figures. Bands and whiskers are 95% intervals over units, where there are any, cut
+off where they leave the means far behind. ``raytransfer.analysis.runs`` says what *readings* are and how they are
+averaged.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from raytransfer.analysis.intervals import TOO_FEW
 from raytransfer.analysis.profiles import profiles
 from raytransfer.experiments.mechanisms.networks import (
     DARK,
@@ -40,7 +42,7 @@ def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str =
     """Draw every comparison with its 95% interval: a row for each test, a colour for each base, hollow if undecided.
 
     Ratios stand above, on a logarithmic axis, and differences below, on one that is linear around zero and logarithmic
-    outside. Claims are headings; all claim that the effect lies left of the line.
+    outside. Claims are headings; all claim that the effect lies left of the line. Too few units are hollow, too.
 
     Args:
         comparisons: Output of ``raytransfer.analysis.comparisons``.
@@ -66,7 +68,7 @@ def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str =
             y = np.array([labels[scale].index(test) + shift for test in of_base["test"]])
             axis.hlines(y, of_base["low"], of_base["high"], color=style.color, linewidth=1.2)
             for x, place, verdict in zip(of_base["estimate"], y, of_base["verdict"], strict=True):
-                face = "white" if verdict == "undecided" else style.color
+                face = "white" if verdict in ("undecided", TOO_FEW) else style.color
                 axis.plot(x, place, style.marker, color=style.color, markerfacecolor=face, markersize=5, zorder=3)
         _forest_axis(axis, of_scale["estimate"].to_numpy(dtype=np.float64), scale)
         claims = set(of_scale["claim"])
@@ -76,7 +78,8 @@ def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str =
         axis.set_ylim(len(labels[scale]) - 0.5, -0.5)
         axis.tick_params(axis="y", length=0)
     handles = [_dot(style.color, style.color, f"base {base}", style.marker) for base, style in styles.items()]
-    handles += [_dot(DARK, DARK, "decided"), _dot(DARK, "white", "undecided")]
+    hollow = "undecided, or\ntoo few units" if (rows["verdict"] == TOO_FEW).any() else "undecided"
+    handles += [_dot(DARK, DARK, "decided"), _dot(DARK, "white", hollow)]
     handles += [words("lines:\n95% intervals")] if rows["low"].notna().any() else []
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure

@@ -10,7 +10,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from raytransfer.analysis.intervals import MIN_UNITS
 from raytransfer.analysis.verdicts import NEARER, PRIMARY, verdicts
+from raytransfer.experiments.words import NO_INTERVAL
 
 _EFFECT = ["estimate", "low", "high", "scale"]
 _TESTED = {  # for the reader of the Markdown table
@@ -34,8 +36,8 @@ _TESTED = {  # for the reader of the Markdown table
 def comparisons_table(comparisons: pd.DataFrame) -> Group:
     """Tabulate fine-tuned against scratch: a table for each claim, with a row for each test, base and n.
 
-    The effect is a ratio, or a difference with its sign, and its 95% interval; alone under 3 units. A claim
-    without rows has no table; without any, the note alone is left.
+    The effect is a ratio, or a difference with its sign, and its 95% interval; alone where there is none. A
+    claim without rows has no table; without any, the note alone is left.
 
     Args:
         comparisons: Output of ``raytransfer.analysis.comparisons``.
@@ -52,7 +54,7 @@ def comparisons_table(comparisons: pd.DataFrame) -> Group:
         parts += [Text(f"Claim: {claim}", style="bold"), table]
     note = (
         "Effect: fine-tuned / scratch, or with a sign fine-tuned − scratch; all claims are that it is smaller. "
-        "[low, high]: 95% interval, paired t over units.\n"
+        f"[low, high]: 95% interval, paired t over units. {NO_INTERVAL}\n"
     )
     if (comparisons["extrapolated"] > 0).any():
         note += (
@@ -77,7 +79,10 @@ def nearness_table(nearness: pd.DataFrame) -> Group:
             cells = (test, n, _with_ends(estimate, low, high, "ρ"), units, bases, verdict)
             table.add_row(*(Text(str(cell)) for cell in cells))
         parts += [Text(f"Claim: {NEARER}", style="bold"), table]
-    note = "ρ: Spearman, over bases, of distance to the target; mean over units, 95% t interval. Needs 3 bases.\n"
+    note = (
+        "ρ: Spearman, over bases, of distance to the target; mean over units, 95% t interval. Needs 3 bases.\n"
+        f"{NO_INTERVAL}\n"
+    )
     return Group(*parts, Text(note, style="dim"))
 
 
@@ -92,7 +97,8 @@ def verdicts_table(verdicts: pd.DataFrame) -> Group:
         table.add_row(str(claim), str(tests), str(support), str(contradict), str(verdict))
     note = (
         "A test for each base, n and quantity, not corrected for their number. supported: more than half are for the\n"
-        "claim and none against; not supported: the reverse; mixed: some of both; undecided: otherwise."
+        "claim and none against; not supported: the reverse; mixed: some of both; too few units: all tests have fewer\n"
+        f"than {MIN_UNITS}; undecided: otherwise."
     )
     return Group(Text("Verdicts", style="bold"), table, Text(note))
 

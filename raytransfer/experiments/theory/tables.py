@@ -9,6 +9,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from raytransfer.analysis.intervals import MIN_UNITS, TOO_FEW
+from raytransfer.experiments.words import NO_INTERVAL, counted
+
 
 def theory_table(means: pd.DataFrame, asymptotic: pd.DataFrame) -> Group:
     """Tabulate distance / bound: a row a base, a column a width, and the width from which on theory holds.
@@ -30,13 +33,14 @@ def theory_table(means: pd.DataFrame, asymptotic: pd.DataFrame) -> Group:
             Text(f"{row['target']}: {_name(row)}" if several else _name(row)),
             f"{cells['bound'].iloc[-1]:.2f}",
             *(_ratio(*cells.loc[w, ["ratio", "ratio_low", "ratio_high"]]) if w in cells.index else "" for w in widths),
-            "-" if pd.isna(width) else f"{width:,}",
+            TOO_FEW if cells["seeds"].iloc[-1] < MIN_UNITS else "-" if pd.isna(width) else f"{width:,}",
         )
     unconverged = int(means["unconverged"].sum())
-    title = f"Distance moved / bound at each width, {_count(means['seeds'])}"
+    title = f"Distance moved / bound at each width, {counted(means['seeds'], 'seed')}"
     note = (
         "±: half of the 95% interval, Student t over seeds. *: it lies above 1, and networks move beyond the bound.\n"
         "Holds from: at this width and all larger ones the interval lies within 0.9..1.1.\n"
+        f"A seed is a unit. {NO_INTERVAL}\n"
     )
     if unconverged:
         note += f"Left out, because training did not converge: {unconverged} simulations.\n"
@@ -53,8 +57,3 @@ def _ratio(ratio: float, low: float, high: float) -> Text:
         return Text("-")
     half = "" if math.isnan(high) else f" ±{high - ratio:.2f}"
     return Text(f"{ratio:.2f}{'*' if low > 1 else ''}{half}")
-
-
-def _count(seeds: "pd.Series[int]") -> str:
-    least, most = int(seeds.min()), int(seeds.max())
-    return f"{least} to {most} seeds" if least < most else "1 seed" if most == 1 else f"{most} seeds"

@@ -19,7 +19,8 @@ class GridConfig(TrainingConfig):
 
     Attributes:
         halves: Ways to halve the classes, a list of: random, the name of a fixed pair such as animals/vehicles, or
-            lists of classes as {A: [...], B: [...]}.
+            lists of classes as {A: [...], B: [...]}. The distance effect and the value of distant features are read
+            of fixed pairs alone, which are known to be unlike.
         splits: Random halvings (of halves=random).
         directions: A->B, B->A or both.
         treatments: Treatments to run, a list.

@@ -32,7 +32,7 @@ _STYLES = {  # blue on the target's own layers, red on another task's, pale when
 }
 _BASES = ("baseB", "baseB-2x")
 _Dash = Literal["-", "--", ":", "-."]
-_DASHES: tuple[_Dash, ...] = ("--", ":", "-.")  # of the dissimilar halves, in order; random halves are solid
+_DASHES: tuple[_Dash, ...] = ("--", ":", "-.")  # of other halves, in order; random halves are solid
 
 _COMPARED = ("baseB", "AnB", "RnB")  # over all halves, on one scale
 _GREY = "#555555"
@@ -43,7 +43,7 @@ def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metr
 
     One panel for each kind of halves shows its bases (at n = 0) and what was copied, on a scale of its own; a wide one
     below sets baseB, AnB and RnB of all halves on one scale. Treatments differ by colour, marker and a small shift
-    sideways; runs on dissimilar halves are hollow. Treatments that the paper does not have are left out.
+    sideways; runs on halves that are not random are hollow. Treatments that the paper does not have are left out.
 
     Args:
         results: One row a run: treatment, halves, n_layers and the metric.
@@ -86,10 +86,10 @@ def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metr
 def lines_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
     """Draw the mean top-1 accuracy of every treatment against n (Yosinski et al. 2014, Figure 2, bottom).
 
-    Panels as in ``points_figure``. Bases are horizontal lines, dissimilar halves dashed. On random halves the
-    whiskers, and the band of baseB, are the 95% intervals of the means; one much wider than the panel's lines lie
-    apart, as 2 units give, is cut off at the panel's edge. Dissimilar halves have none: theirs would mostly show how
-    the pair's two targets differ, and the intervals that count are those of the paired readings.
+    Panels as in ``points_figure``. Bases are horizontal lines, halves that are not random dashed. On random halves the
+    whiskers, and the band of baseB, are the 95% intervals of the means, where there are any; one much wider than the
+    panel's lines lie apart, as few units give, is cut off at the panel's edge. Other halves have none: theirs would
+    mostly show how the pair's two targets differ, and the intervals that count are those of the paired readings.
 
     Args:
         means: Output of ``raytransfer.analysis.treatment_means`` on accuracies.
@@ -177,8 +177,8 @@ def _halves(rows: pd.DataFrame) -> list[str]:
 
 
 def _dash(halves: str, all_halves: list[str]) -> _Dash:
-    dissimilar = [h for h in all_halves if h != "random"]
-    return "-" if halves == "random" else _DASHES[dissimilar.index(halves) % len(_DASHES)]
+    others = [h for h in all_halves if h != "random"]
+    return "-" if halves == "random" else _DASHES[others.index(halves) % len(_DASHES)]
 
 
 def _fill(halves: str, color: str) -> str:

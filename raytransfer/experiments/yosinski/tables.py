@@ -13,6 +13,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from raytransfer.experiments.words import NO_INTERVAL, counted
+
 _TREATMENTS = ("baseB", "baseB-2x", "BnB", "BnB+", "AnB", "AnB+", "RnB")
 _READINGS = {  # and what a sweep must hold for them
     "co-adaptation drop": "baseB and BnB",
@@ -32,7 +34,7 @@ def means_table(means: pd.DataFrame) -> Group:
     """Tabulate mean top-1 accuracies in percent: a table for each kind of halves, with a row for each n.
 
     Columns are treatments; bases stand at n = 0, and treatments that the paper does not have are left out. A cell is
-    the mean ± half its 95% interval, or the mean alone under 3 units. Titles say how many units a cell has.
+    the mean ± half its 95% interval, or the mean alone where there is none. Titles say how many units a cell has.
 
     Args:
         means: Output of ``raytransfer.analysis.treatment_means`` on accuracies.
@@ -43,11 +45,11 @@ def means_table(means: pd.DataFrame) -> Group:
             (str(treatment), int(n)): f"{100 * mean:.1f}{_spread(mean, high)}"
             for treatment, n, mean, high in _records(rows, ["treatment", "n_layers", "mean", "high"])
         }
-        title = f"Top-1 accuracy on the target, %. Halves: {halves}, {_count(rows['units'])}"
+        title = f"Top-1 accuracy on the target, %. Halves: {halves}, {counted(rows['units'])}"
         parts += [Text(title, style="bold"), _table(_TREATMENTS, cells)]
     note = (
         "n = 0: bases. ±: half of the 95% interval, Student t over units; it contains the spread between targets, "
-        "which paired readings are free of. Units of one split share its classes. Under 3 units: no interval.\n"
+        f"which paired readings are free of. Units of one split share its classes. {NO_INTERVAL}\n"
     )
     return Group(*parts, Text(note, style="dim"))
 
@@ -56,8 +58,8 @@ def readings_table(readings: pd.DataFrame) -> Group:
     """Tabulate the readings in percentage points: a table for each kind of halves, with a row for each n.
 
     The control readings follow in tables of their own. A cell is the estimate and its 95% interval, or the estimate
-    alone under 3 units. Titles say how many units a cell has; a reading without rows has no column, and the
-    last lines say what it would need.
+    alone where there is none. Titles say how many units a cell has; a reading without rows has no column, and the last
+    lines say what it would need.
 
     Args:
         readings: Output of ``raytransfer.analysis.readings`` on accuracies.
@@ -78,14 +80,14 @@ def readings_table(readings: pd.DataFrame) -> Group:
         for name, needs in (_READINGS | _CONTROLS).items()
         if not (readings["reading"] == name).any()
     ]
-    note = "[low,high]: 95% interval, paired t over units; Welch t for the distance effect. Under 3 units: none.\n"
+    note = f"[low,high]: 95% interval, paired t over units; Welch t for the distance effect. {NO_INTERVAL}\n"
     if absent:
         note += f"Not in this sweep: {'; '.join(absent)}.\n"
     return Group(*parts, Text(note, style="dim"))
 
 
 def boosts_table(boosts: pd.DataFrame) -> Group:
-    """Tabulate boosts averaged over n in percentage points: a row for each comparison, a column for each span of n.
+    """Tabulate boosts averaged over n in percentage points: a row for each comparison, a column for the n averaged.
 
     Args:
         boosts: Output of ``raytransfer.analysis.boosts`` on accuracies.
@@ -101,8 +103,11 @@ def boosts_table(boosts: pd.DataFrame) -> Group:
             for span, estimate, low, high in _records(rows, ["averaged", "estimate", "low", "high"])
         }
         table.add_row(f"{of} over {over}, {method}", *(Text(cells.get(span, "")) for span in spans))
-    title = f"Boosts averaged over n, percentage points. Halves: random, {_count(boosts['units'])}"
-    note = "Unpaired is how 2014 published them; paired is each run against its own target's base, t over units.\n"
+    title = f"Boosts averaged over n, percentage points. Halves: random, {counted(boosts['units'])}"
+    note = (
+        "Unpaired is how 2014 published them; paired is each run against its own target's base, t over units.\n"
+        f"{NO_INTERVAL}\n"
+    )
     return Group(Text(title, style="bold"), table, Text(note, style="dim"))
 
 
@@ -132,12 +137,9 @@ def _percent(fraction: float) -> float:
 
 def _reading_units(rows: pd.DataFrame) -> str:
     against = rows["random_units"].dropna()
-    return _count(rows["units"]) + (f" (distance effect: against {_count(against)} of random)" if len(against) else "")
-
-
-def _count(units: "pd.Series[int]") -> str:
-    least, most = int(units.min()), int(units.max())
-    return f"{least} to {most} units" if least < most else "1 unit" if most == 1 else f"{most} units"
+    return counted(rows["units"]) + (
+        f" (distance effect: against {counted(against)} of random)" if len(against) else ""
+    )
 
 
 def _records(rows: pd.DataFrame, columns: list[str]) -> Iterator[tuple[Any, ...]]:

@@ -74,6 +74,25 @@ def test_a_comparison_is_a_mark_with_its_interval_hollow_if_undecided():
     assert legend(figure) == ["base far", "base near", "decided", "undecided", "lines:\n95% intervals"]
 
 
+def test_too_few_units_are_hollow_and_the_legend_says_so():
+    few = effects(("near", 7, "trace at the last step", 0.62, math.nan, math.nan, "ratio", "too few units", 0))
+    figure = comparisons_figure(few, title="t")
+    (mark,) = [m for m in figure.axes[0].lines if m.get_marker() != "None"]
+    assert mark.get_markerfacecolor() == "white"
+    assert legend(figure) == ["base near", "decided", "undecided, or\ntoo few units"]
+
+
+def test_bands_are_drawn_from_three_units_on():
+    three = sweep(bases=("far", "near"), seeds=2)
+    figure = training_figure(three, title="t")
+    assert legend(figure)[-1] == "bands:\n95% intervals"
+    bands = profiles(three, "train loss")
+    (scratch, *_) = figure.axes[0].collections
+    heights = scratch.get_paths()[0].vertices[:, 1]
+    expected = bands[bands["treatment"] == "baseB"]
+    assert (heights.min(), heights.max()) == pytest.approx((expected["low"].min(), expected["high"].max()))
+
+
 def test_a_base_keeps_its_colour_where_a_test_lacks_it(readings):
     lines = training_figure(readings, title="t").axes[0].lines
     assert to_hex(lines[1].get_color()) == BLUE  # base far
@@ -90,7 +109,7 @@ def test_training_shows_scratch_against_each_base_at_every_step(readings):
         "top",
         "loss",
     ]
-    assert legend(figure) == ["scratch (baseB)", "base far", "base near"]  # two units
+    assert legend(figure) == ["scratch (baseB)", "base far", "base near"]  # two units have no bands
     losses = profiles(readings, "train loss")
     expected = losses[losses["treatment"] == "baseB"].sort_values("step")
     drawn = line(figure, 0, BLACK)
@@ -289,7 +308,7 @@ def test_nearness_is_a_row_for_each_test_and_n(readings):
     assert lines[0] == "Claim: nearer when the target is similar"
     first, second, *_ = [" ".join(line.split()) for line in lines if "eigenvalue at the last step" in line]
     assert second.startswith("top eigenvalue at the last step 4 ")
-    assert first == "top eigenvalue at the last step 3 +1.00 4 3 undecided"  # all units equal
+    assert first == "top eigenvalue at the last step 3 +1.00 4 3 undecided"  # in all units alike
     assert rendered(nearness_table(nearness(readings, DISTANCES)))[0].startswith("ρ: Spearman")  # two bases
 
 

@@ -105,8 +105,10 @@ def test_an_empty_table_still_says_what_is_needed():
 
 def test_boosts_are_those_published_and_what_pairing_makes_of_them():
     lines = rendered(boosts_table(boosts(yosinski2014(), metric="top1_best10")), width=80)
+    assert "boost n = 1-7 n = 3-7 n = 5-7" in [" ".join(line.split()) for line in lines]
     rows = {tuple(words[:4]): words[4:] for line in lines if len(words := line.split()) > 4 and words[1] == "over"}
     assert rows["AnB+", "over", "baseB,", "unpaired"] == ["+1.6", "+1.8", "+2.1"]
     assert rows["AnB+", "over", "BnB+,", "unpaired"] == ["+1.4", "+1.4", "+1.7"]
-    assert rows["AnB+", "over", "baseB,", "paired"] == ["+1.0", "+1.2", "+1.2"]
+    assert rows["AnB+", "over", "baseB,", "paired"] == ["+1.0", "+1.2", "+1.2"]  # of two units
     assert rows["BnB+", "over", "baseB,", "paired"] == ["+1.0", "+1.1", "+1.0"]
+    assert "Under 3 units, or where all are equal: no interval." in lines
