@@ -47,6 +47,7 @@ def tiny(tmp_path: Path, cache_dir: Path) -> Callable[..., GridConfig]:
 
     def configure(*overrides: str) -> GridConfig:
         places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
-        return load_config(GridConfig, yaml, [*places, *overrides])
+        given = {override.partition("=")[0] for override in overrides}
+        return load_config(GridConfig, yaml, [*(p for p in places if p.partition("=")[0] not in given), *overrides])
 
     return configure

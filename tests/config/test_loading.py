@@ -12,7 +12,6 @@ from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.distance.config import DistanceConfig
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.specs import Recipe
-from tests.helpers import ROOT
 
 YAML = """
 seeds: 3
@@ -84,7 +83,7 @@ def test_every_option_has_a_meaning(yaml):
         ("recipe.steps=99999999999999999999", "recipe.steps=99999999999999999999 must lie in 1..2147483647"),
         ("recipe.warmup_steps=101", "recipe.warmup_steps=101 must not exceed recipe.steps=100"),
         ("gpus_per_trial=.inf", "gpus_per_trial=inf must lie above 0 and up to 1, or be whole"),
-        ("treatments=[AnB,AnC]", "treatments=AnC is not known; choose from baseB, BnB, BnB+, AnB, AnB+, RnB"),
+        ("treatments=[AnB,AnC]", "treatments=AnC is not known; choose from baseB, baseB-2x, BnB, BnB+, AnB, AnB+, RnB"),
         ("treatments=[]", "treatments=[] must name at least one"),
         ("treatments=[AnB,AnB]", "must name at least one, each once"),
         ("directions=[A-B]", "directions=A-B is not known; choose from A->B, B->A"),
@@ -137,12 +136,12 @@ def test_bad_files_are_named(tmp_path):
         load_config(GridConfig, path, [])
 
 
-@pytest.mark.parametrize(("name", "kind"), [("yosinski_grid", GridConfig), ("transfer_vs_distance", DistanceConfig)])
-def test_the_sweep_s_own_file_is_sound(request, name, kind):
-    path = request.config.rootpath / "sweeps" / f"{name}.yaml"
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_defaults_of_every_experiment_are_sound(name):
+    kind, path = EXPERIMENTS[name].config, EXPERIMENTS[name].defaults
     content = OmegaConf.load(path)
-    assert content.per_data
-    for data in content.per_data:
+    assert load_config(kind, path, []).out == "results"
+    for data in content.get("per_data", {}):
         assert load_config(kind, path, [f"data={data}"]).data == data
     for preset, values in content.get("presets", {}).items():
         assert load_config(kind, path, [f"preset={preset}"]).seeds == values.seeds
@@ -229,8 +228,8 @@ ODD = st.one_of(
 @given(data=st.data())
 @settings(max_examples=100)
 def test_odd_values_give_a_configuration_or_one_line(data):
-    kind, name = data.draw(st.sampled_from([(GridConfig, "yosinski_grid"), (DistanceConfig, "transfer_vs_distance")]))
-    path = ROOT / "sweeps" / f"{name}.yaml"
+    kind, name = data.draw(st.sampled_from([(GridConfig, "yosinski"), (DistanceConfig, "distance")]))
+    path = EXPERIMENTS[name].defaults
     names = [field.name for field in dataclasses.fields(kind)] + [
         f"recipe.{f.name}" for f in dataclasses.fields(Recipe)
     ]

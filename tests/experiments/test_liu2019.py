@@ -75,7 +75,8 @@ def tiny(tmp_path, cache_dir):
         yaml = tmp_path / f"{kind.__name__}.yaml"
         yaml.write_text(YAML[kind])
         places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
-        return load_config(kind, yaml, [*places, *overrides])
+        given = {override.partition("=")[0] for override in overrides}
+        return load_config(kind, yaml, [*(p for p in places if p.partition("=")[0] not in given), *overrides])
 
     return configure
 
@@ -216,4 +217,4 @@ def test_simulations_train_on_images_of_unit_range_and_labels_of_both_signs(tiny
 )
 def test_what_cannot_be_is_refused_before_anything_runs(tiny, kind, overrides, message):
     with pytest.raises(UserError, match=message):
-        EXPERIMENTS[kind].make_plan(tiny(kind, *overrides))
+        OF[kind].plan(tiny(kind, *overrides))

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = ["n_layers=[2]", "treatments=[baseB,AnB,AnB+]", "directions=[A->B]"]
 ALL = f"probes=[{','.join(PROBES)}]"
-FEW = ["probe_images=12", "eigenvalues=2", "landscape_points=3"]
+FEW = ["probe_images=12", "eigenvalues=2"]
 
 
 def site_of(plan, store):

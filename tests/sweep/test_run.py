@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from raytransfer import trials as trial
-from raytransfer.experiments.yosinski.cells import TREATMENTS
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.experiments.yosinski.report import make_report, results_of
 from raytransfer.report.files import write_files
@@ -71,12 +70,12 @@ def test_rows_say_what_ran(tiny):
         row = rows.loc[identity]
         assert from_json(row["config"]) == spec
         transfer = isinstance(spec, TransferSpec)
-        assert row["n_layers"] == (spec.n_layers if transfer else 0)
-        assert row["cut"] == {2: "conv2", 7: "fc7"}[spec.n_layers] if transfer else pd.isna(row["cut"])
+        assert row["n_layers"] == (spec.surgery.n_layers if transfer else 0)
+        assert row["cut"] == {2: "conv2", 7: "fc7"}[spec.surgery.n_layers] if transfer else pd.isna(row["cut"])
         assert row["steps"] == spec.recipe.steps
         assert row["train_images"] == 25
-        base = next((base for base, _ in needs(spec)), None)
-        assert row["pretrain_id"] == base.id if base else pd.isna(row["pretrain_id"])
+        weights = next(iter(needs(spec)), None)
+        assert row["pretrain_id"] == weights.training.id if weights else pd.isna(row["pretrain_id"])
         assert str(list(spec.task.classes)).strip("[]").replace(",", "") in row["target_task"]
 
 
@@ -211,7 +210,9 @@ def break_trial(monkeypatch, condition):
 def test_a_failed_base_costs_only_what_copies_it(tiny, monkeypatch):
     plan = make_plan(tiny())
     bad = next(iter(plan.trials.values()))
-    needing = {identity for identity, spec in plan.trials.items() if bad in [base for base, _ in needs(spec)]}
+    needing = {
+        identity for identity, spec in plan.trials.items() if bad in [weights.training for weights in needs(spec)]
+    }
     break_trial(monkeypatch, lambda spec: spec == bad)
     _, store, recorder = run(tiny())
     assert {t: set(skipped) for t, skipped in recorder.failures.items()} == {bad.id: needing}
@@ -253,7 +254,7 @@ def test_a_diverged_network_is_a_failure_with_its_reason(tiny):
 
 def test_what_a_schedule_or_crop_does_not_use_is_no_other_run(tiny):
     plain = set(make_plan(tiny()).trials)
-    assert set(make_plan(tiny("recipe.gamma=0.5", "recipe.milestones=[0.5]", "recipe.crop_px=8")).trials) == plain
+    assert set(make_plan(tiny("recipe.crop_px=8")).trials) == plain
     stepped = tiny("recipe.gamma=0.5", "recipe.milestones=[0.5]", "recipe.schedule=step")
     assert not set(make_plan(stepped).trials) & plain
 
@@ -322,5 +323,5 @@ def test_fixed_halves_can_have_treatments_of_their_own(tiny):
     lists = "halves=[random,{A: [0,1,2,3,4], B: [5,6,7,8,9]}]"
     plan = make_plan(tiny(lists, "fixed_treatments=[baseB,AnB]"))
     found = {(cell.halves == "random", cell.treatment) for cell in plan.cells}
-    assert {treatment for random, treatment in found if random} == set(TREATMENTS)
+    assert {treatment for random, treatment in found if random} == set(tiny().treatments)
     assert {treatment for random, treatment in found if not random} == {"baseB", "AnB"}

@@ -47,7 +47,8 @@ def tiny(tmp_path, cache_dir):
 
     def configure(*overrides):
         places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
-        return load_config(DistanceConfig, yaml, [*places, *overrides])
+        given = {override.partition("=")[0] for override in overrides}
+        return load_config(DistanceConfig, yaml, [*(p for p in places if p.partition("=")[0] not in given), *overrides])
 
     return configure
 
