@@ -13,6 +13,7 @@ from PIL import Image
 
 from raytransfer.errors import UserError
 from raytransfer.tasks import DataSource, open_dataset
+from raytransfer.tasks.folder import FolderSource
 from tests.helpers import ROOT
 
 CLASSES = "ab"
@@ -115,7 +116,7 @@ def test_a_class_may_have_the_name_of_a_part(tmp_path):
 def test_files_without_a_part_in_their_names_are_one_part(tmp_path):
     table(tmp_path / "data", "0000.parquet", "0001.parquet")
     found = opened(tmp_path / "data")
-    assert found.contents.train == "0000.parquet and 1 more"
+    assert found.contents.train == "0000.parquet, 0001.parquet"
     assert found.contents.test.startswith("a fixed half")
     assert len(found.train_labels) == len(found.test_labels) == 8
 
@@ -170,6 +171,125 @@ def test_what_lies_beside_the_classes_is_no_class(tmp_path, name):
     found = opened(root)
     assert found.class_names == ("a", "b")
     assert found.contents.left_out[0].startswith(name)
+
+
+UNCLEAR = [
+    (lambda root: folders(root, "mytrain", "mytest"), "mytest has a name that may or may not say a part"),
+    (lambda root: folders(root, "TrainImages", "TestImages"), "TestImages has a name that may or may not say a part"),
+    (
+        lambda root: folders(root, "north", "south"),
+        "north, .*south all hold the folders a, b, which may be the classes",
+    ),
+    (lambda root: folders(root, "cat", "dog", classes=["train", "test"]), "cat/test .* lies in what would be a class"),
+    (
+        lambda root: (folders(root, "."), image(root / "test" / "0.png")),
+        "test may be a part of a data set or a class like a beside it",
+    ),
+    (
+        lambda root: (folders(root, "train"), link(root / "test", "train")),
+        "test/a is a link to a folder that is read already",
+    ),
+    (
+        lambda root: table(root, "train.parquet", "test/0000.parquet"),
+        "Parquet files at several places, train.parquet and test/0000.parquet",
+    ),
+    (lambda root: table(root, "train.parquet", "data/test.parquet"), "train.parquet and data/test.parquet"),
+    (
+        lambda root: (table(root, "x.parquet"), folders(root, ".")),
+        r"Parquet files \(x.parquet\) and folders of images \(a, b\)",
+    ),
+    (
+        lambda root: (table(root, "train/0000.parquet"), folders(root, "test")),
+        r"Parquet files \(train/0000.parquet\) and folders of images \(test\)",
+    ),
+    (lambda root: table(root, "train/0000.parquet", "extra/0000.parquet"), "data/extra is of no part"),
+    (lambda root: table(root, "train/test.parquet", "test/0000.parquet"), "train/test.parquet is named like another"),
+    (lambda root: table(root, "train/0000.parquet", "train/0002.parquet"), "holds 0002.parquet, and not each number"),
+    (
+        lambda root: table(root, "train-00000-of-00002-aa.parquet", "train-00000-of-00002-bb.parquet"),
+        "00002-aa.parquet and .*00002-bb.parquet are of two sets of shards",
+    ),
+    (
+        lambda root: table(root, "train-00000-of-00002.parquet", "train-00001-of-00003.parquet"),
+        "of-00002.parquet and .*of-00003.parquet are of two sets of shards",
+    ),
+    (lambda root: store(root), "is a store of results, not a data set"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), UNCLEAR)
+def test_what_can_be_read_in_two_ways_is_refused(tmp_path, make, message):
+    make(tmp_path / "data")
+    with pytest.raises(UserError, match=message) as error:
+        opened(tmp_path / "data")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_way_out_for_classes_that_look_like_parts(tmp_path):
+    folders(tmp_path / "data" / "train", "north", "south")
+    assert opened(tmp_path / "data").class_names == ("north", "south")
+
+
+@pytest.mark.parametrize("target", ["../b/sub", "../../..", "../../test/b", "../../test", "../../.kept"])
+def test_a_link_in_a_class_brings_in_no_images_of_others(tmp_path, target):
+    root = tmp_path / "data"
+    folders(root, "train", "test")
+    image(root / "train" / "b" / "sub" / "9.png", seed=9)
+    image(root / ".kept" / "9.png", seed=10)
+    image(tmp_path / "another" / "9.png", seed=11)
+    link(root / "train" / "a" / "l", target)
+    found = opened(root)
+    assert np.bincount(found.train_labels).tolist() == [2, 3]
+    assert np.bincount(found.test_labels).tolist() == [2, 2]
+    assert "train/a/l (links to what is read elsewhere)" in found.contents.left_out
+
+
+def test_classes_may_be_links_to_folders_elsewhere(tmp_path):
+    folders(tmp_path / "elsewhere", "x", "y")
+    image(tmp_path / "elsewhere" / "x" / "b" / "sub" / "9.png", seed=9)
+    link(tmp_path / "elsewhere" / "x" / "a" / "l", "../b/sub")
+    for part, real in (("train", "x"), ("test", "y")):
+        (tmp_path / "data" / part).mkdir(parents=True)
+        for c in CLASSES:
+            link(tmp_path / "data" / part / c, tmp_path / "elsewhere" / real / c)
+    found = opened(tmp_path / "data")
+    assert np.bincount(found.train_labels).tolist() == [2, 3]
+
+
+def test_stores_in_a_folder_of_results_are_no_class(tmp_path):
+    root = tmp_path / "data"
+    folders(root, ".")
+    store(root / "results" / "digits")
+    found = opened(root)
+    assert found.class_names == ("a", "b")
+    assert found.contents.left_out == ("results (results of sweeps)",)
+
+
+def test_files_in_a_class_that_are_no_images_are_said(tmp_path):
+    folders(tmp_path / "data", ".")
+    (tmp_path / "data" / "a" / "7.heic").write_text("an image of a kind that is not read")
+    (tmp_path / "data" / "a" / "._0.png").write_text("half of a file of another system")
+    image(tmp_path / "data" / "loose.png")
+    assert set(opened(tmp_path / "data").contents.left_out) == {
+        "a/7.heic (no images by their names)",
+        "a/._0.png (hidden)",
+        "loose.png (images beside the class folders)",
+    }
+
+
+def test_what_was_decoded_as_classes_is_not_taken_for_the_parts_it_is(tmp_path):
+    root = tmp_path / "data"
+    folders(root, "Train", "Val")
+    source = FolderSource(root)
+    as_parts = source.identity()
+    source.n_train = None  # as these folders were read when their names said nothing
+    assert source.identity() != as_parts
+
+
+def test_the_ending_of_parquet_files_may_be_in_capitals(tmp_path):
+    table(tmp_path / "data", "TRAIN.PARQUET", "TEST.PARQUET")
+    assert opened(tmp_path / "data").contents.test == "TEST.PARQUET"
 
 
 def test_a_link_to_images_elsewhere_is_followed(tmp_path):

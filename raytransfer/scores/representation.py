@@ -91,5 +91,6 @@ def pooled(outputs: torch.Tensor) -> torch.Tensor:
     """Feature vectors (B, D) of outputs (B, ...): maps (B, C, H, W) averaged to the largest grid with D <= 1024."""
     if outputs.ndim == 4 and outputs[0].numel() > _LONGEST:
         side = max(1, math.isqrt(_LONGEST // outputs.shape[1]))
-        outputs = functional.adaptive_avg_pool2d(outputs, min(side, *outputs.shape[2:]))
+        height, width = outputs.shape[2:]
+        outputs = functional.adaptive_avg_pool2d(outputs, (min(side, height), min(side, width)))
     return outputs.flatten(1)

@@ -10,14 +10,36 @@ import numpy as np
 
 from raytransfer.errors import UserError
 from raytransfer.tasks.decode import Encoded, Raw
-from raytransfer.tasks.parts import HALVED, Contents, Parts, choices, part_of, placed
+from raytransfer.tasks.parts import (
+    HALVED,
+    Contents,
+    Parts,
+    choices,
+    nearly_says_a_part,
+    part_of,
+    placed,
+    says_only_its_part,
+)
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp", ".avif")
 
 # Made by tools and file systems beside a user's own files.
 _OF_TOOLS = ("@eadir", "__macosx", "__pycache__", "lost+found", "$recycle.bin", "system volume information")
 _OF_STORES = "store.json"  # in every store of this project's
+_RESULTS = "results of sweeps"
+_WRAP = "if the folders here are the classes, put all of them into a folder named train"
 _SHOWN = 5  # names listed at most
+
+
+def folders_of_images(path: Path) -> list[Path]:
+    """The folders in a folder that may be meant as parts or classes, whatever else lies beside them.
+
+    They are those of images that are named like parts, and those directly of images if there are several.
+    """
+    folders = _Walk(path).folders(path)
+    parts = [folder for folder in folders if part_of(folder.name) is not None and _holds_images(folder)]
+    direct = [folder for folder in folders if any(_is_image(entry.name) for entry in folder.iterdir())]
+    return parts or (direct if len(direct) > 1 else [])
 
 
 def holds_classes(path: Path) -> bool:
@@ -33,7 +55,8 @@ class FolderSource:
     """Reads a folder of image classes; each class is a folder, whose images may lie in folders below it.
 
     Folders with a dot in front, those of tools and stores of this project's are passed over, at every depth. Every real
-    folder is read once: links back to what was or will be read are passed over. Only regular files are images.
+    folder is read once: below a class folder, a link to a folder inside this one or inside a class, or to one that
+    holds them, is passed over, and so is a second link to a folder elsewhere. Only regular files are images.
 
     Attributes:
         files: (class name, path) of each image, the training part first, classes and files in alphabetical order.
@@ -55,13 +78,12 @@ class FolderSource:
         self._parts = self._sorted()
         self.n_train: int | None = None
         if self._parts is None:
-            self.files = self._walk.images(path)
+            (self.files,) = self._walk.images(path)
             return
         (train,) = self._parts.train
-        self.files = self._walk.images(train)
-        for test in self._parts.test:
+        self.files, *tests = self._walk.images(train, *self._parts.test)
+        for test, test_files in zip(self._parts.test, tests, strict=True):
             self.n_train = len(self.files)
-            test_files = self._walk.images(test)
             _check_same_classes(train, _names(self.files), test, _names(test_files))
             self.files += test_files
 
@@ -69,7 +91,8 @@ class FolderSource:
         """The folders by part; None where they are classes themselves.
 
         A folder that is named like a part is one if its images lie in at least two folders below it: ``train`` beside
-        ``car`` may be a class of its own.
+        ``car`` may be a class of its own. ``test`` beside ``car`` may not: it may as well hold test images without
+        labels.
         """
         folders = self._walk.folders(self.path)
         named = [folder for folder in folders if part_of(folder.name) is not None]
@@ -80,7 +103,15 @@ class FolderSource:
                     f"{self.path} holds {', '.join(folder.name for folder in named)}, which may be parts of a data set "
                     f"or classes: a part holds a folder for each class; {choices()}"
                 )
+            for folder in named:
+                if part_of(folder.name) != "train" and says_only_its_part(folder.name) and _holds_images(folder):
+                    raise UserError(
+                        f"{folder} may be a part of a data set or a class like {_other(folders, folder)} beside it: a "
+                        f"part holds a folder for each class; {_WRAP}"
+                    )
+            _check_are_classes(folders)
             return None
+        self._walk.pass_over_images(self.path)
         for folder in list(folders):
             if folder not in parts and not _holds_images(folder):
                 self._walk.pass_over(folder, "no images")
@@ -107,6 +138,7 @@ class FolderSource:
         return {
             "kind": "folder",
             "path": str(self.path),
+            "n_train": self.n_train,  # the same files may have been read as classes before
             "files": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
         }
 
@@ -131,17 +163,22 @@ class _Walk:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._visited: set[tuple[int, int]] = set()
-        self._passed: dict[str, list[str]] = {}
+        self._read = {root.resolve()}  # no link leads into these, nor to a folder that holds them
+        self._passed: dict[str, dict[str, None]] = {}
 
     def pass_over(self, path: Path, why: str) -> None:
         """Note that a folder or file is not used."""
-        names, name = self._passed.setdefault(why, []), str(path.relative_to(self._root))
-        if name not in names:
-            names.append(name)
+        self._passed.setdefault(why, {})[str(path.relative_to(self._root))] = None
+
+    def pass_over_images(self, path: Path) -> None:
+        """Note that images that lie directly in a folder are of no class."""
+        for entry in sorted(path.iterdir()):
+            if _is_image(entry.name) and not entry.is_dir():
+                self.pass_over(entry, "images beside the class folders")
 
     def passed_over(self) -> tuple[str, ...]:
         """An entry for each reason to pass something over."""
-        return tuple(f"{_shown(names)} ({why})" for why, names in self._passed.items())
+        return tuple(f"{_shown(list(names))} ({why})" for why, names in self._passed.items())
 
     def folders(self, path: Path) -> list[Path]:
         """The folders in a folder that may hold images, in alphabetical order."""
@@ -153,52 +190,70 @@ class _Walk:
                 found.append(folder)
         return found
 
-    def images(self, path: Path) -> list[tuple[str, Path]]:
-        """Class and path of every image below the class folders in a folder.
+    def images(self, *parts: Path) -> list[list[tuple[str, Path]]]:
+        """Class and path of every image below the class folders of each part.
 
         Raises:
-            UserError: There are fewer than 2 class folders, one holds no image, or two are one and the same.
+            UserError: A part has fewer than 2 class folders, one holds no image, or two are one and the same.
         """
-        folders = self.folders(path)
-        if len(folders) < 2:
-            raise UserError(
-                f"{path} holds {len(folders)} class folders and no Parquet files: "
-                "a data set is Parquet files or a folder of at least 2 classes, each a folder of images"
-            )
-        for entry in sorted(path.iterdir()):
-            if _is_image(entry.name) and not entry.is_dir():
-                self.pass_over(entry, "images beside the class folders")
-        # Classes first, so that no link in one leads into another, or to a folder above.
-        self._visited |= {_key(folder) for folder in (self._root, path)}
-        for folder in folders:
+        classes = [self._classes(part) for part in parts]
+        # All class folders first, so that no link in one leads into another.
+        for folder in (folder for folders in classes for folder in folders):
             if _key(folder) in self._visited:
                 raise UserError(f"class folder {folder} is a link to a folder that is read already: remove one of them")
             self._visited.add(_key(folder))
-        return [(folder.name, file) for folder in folders for file in self._of_class(folder)]
+            self._read.add(folder.resolve())
+        return [[(folder.name, file) for folder in folders for file in self._of_class(folder)] for folders in classes]
+
+    def _classes(self, part: Path) -> list[Path]:
+        """The class folders of a part; one with nothing but results of sweeps in it is none."""
+        folders = []
+        for folder in self.folders(part):
+            if _holds_store(folder) and not _holds_images(folder):
+                self.pass_over(folder, _RESULTS)
+            else:
+                folders.append(folder)
+        if len(folders) < 2:
+            raise UserError(
+                f"{part} holds {len(folders)} class folders and no Parquet files: "
+                "a data set is Parquet files or a folder of at least 2 classes, each a folder of images"
+            )
+        self.pass_over_images(part)
+        self._visited.add(_key(part))
+        return folders
 
     def _of_class(self, folder: Path) -> list[Path]:
-        found = sorted(self._below(folder))
+        found = sorted(self.below(folder))
         if not found:
             raise UserError(f"class folder {folder} holds no images ({' '.join(_SUFFIXES)})")
         return found
 
-    def _below(self, folder: Path) -> Iterator[Path]:
+    def below(self, folder: Path) -> Iterator[Path]:
+        """The images in a folder and in those below it."""
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 path = Path(entry.path)
                 if entry.is_dir():
                     if why := _why_not(path):
                         self.pass_over(path, why)
-                    elif _key(path) in self._visited:
+                    elif _key(path) in self._visited or (entry.is_symlink() and self._leads_back(path)):
                         self.pass_over(path, "links to what is read elsewhere")
                     else:
                         self._visited.add(_key(path))
-                        yield from self._below(path)
-                elif _is_image(entry.name):
-                    if entry.is_file():
-                        yield path
-                    else:
-                        self.pass_over(path, "no regular files")
+                        yield from self.below(path)
+                elif not entry.name.lower().endswith(_SUFFIXES):
+                    if not entry.name.startswith("."):
+                        self.pass_over(path, "no images by their names")
+                elif entry.name.startswith("."):
+                    self.pass_over(path, "hidden")
+                elif entry.is_file():
+                    yield path
+                else:
+                    self.pass_over(path, "no regular files")
+
+    def _leads_back(self, link: Path) -> bool:
+        target = link.resolve()
+        return any(target.is_relative_to(read) or read.is_relative_to(target) for read in self._read)
 
 
 def _why_not(folder: Path) -> str:
@@ -207,7 +262,7 @@ def _why_not(folder: Path) -> str:
         return "hidden"
     if folder.name.lower() in _OF_TOOLS:
         return "made by tools"
-    return "results of sweeps" if (folder / _OF_STORES).is_file() else ""
+    return _RESULTS if (folder / _OF_STORES).is_file() else ""
 
 
 def _key(folder: Path) -> tuple[int, int]:
@@ -229,7 +284,42 @@ def _is_part(folder: Path) -> bool:
 def _holds_images(folder: Path) -> bool:
     walk = _Walk(folder)
     walk._visited.add(_key(folder))
-    return next(walk._below(folder), None) is not None
+    return next(walk.below(folder), None) is not None
+
+
+def _holds_store(folder: Path) -> bool:
+    """Whether a store lies directly in a folder, as the results of several sweeps may."""
+    with os.scandir(folder) as entries:  # knows without asking for each which are folders
+        return any(entry.is_dir() and Path(entry.path, _OF_STORES).is_file() for entry in entries)
+
+
+def _check_are_classes(folders: list[Path]) -> None:
+    """Refuse classes whose images lie in folders below them that look like the classes of parts, or like parts.
+
+    Raises:
+        UserError: A folder nearly says a part and holds folders of images; one holds a part; or all hold folders of
+            the same names.
+    """
+    deep = [folder for folder in folders if _is_part(folder)]
+    inner = {folder: [below.name for below in _Walk(folder).folders(folder)] for folder in deep}
+    for folder in deep:
+        if nearly_says_a_part(folder.name):
+            raise UserError(f"{folder} has a name that may or may not say a part of a data set: {choices()}; {_WRAP}")
+        for name in inner[folder]:
+            if part_of(name) is not None:
+                raise UserError(
+                    f"{folder / name} is named like a part of a data set, and lies in what would be a class: put parts "
+                    f"above the classes, as train/{folder.name}; {_WRAP}"
+                )
+    if len(folders) > 1 and deep == folders and all(names == inner[folders[0]] for names in inner.values()):
+        raise UserError(
+            f"{_shown([str(folder) for folder in folders])} all hold the folders {_shown(inner[folders[0]])}, which "
+            f"may be the classes: then name what holds them as a part; {choices()}; {_WRAP}"
+        )
+
+
+def _other(folders: list[Path], than: Path) -> str:
+    return next(folder.name for folder in folders if folder != than)
 
 
 def _shown(names: list[str]) -> str:

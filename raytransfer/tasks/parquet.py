@@ -12,39 +12,71 @@ import pyarrow.parquet as pq
 
 from raytransfer.errors import UserError
 from raytransfer.tasks.decode import Encoded, Labels, Raw, one_line
-from raytransfer.tasks.parts import HALVED, Contents, Parts, part_of, placed
+from raytransfer.tasks.parts import HALVED, Contents, Parts, choices, part_of, placed
 
-_SHARDS = re.compile(r"-\d+-of-(\d+)(-[0-9a-f]+)?$")  # older names end in a hash
+_SHARDS = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]+)?$")  # older names end in a hash
+_SHOWN = 3  # files listed at most
 
 
 def parquet_files(path: Path) -> list[Path]:
     """List a data set's Parquet files, without looking at whether they are whole.
 
-    They are the path itself; those in the folder; else those in its folder ``data``; else those in folders that are
-    named like parts, as ``train/0000.parquet``.
+    They are the path itself; or those in the folder; or those in its folder ``data``; or those in folders of which one
+    is named like a part, as ``train/0000.parquet``.
+
+    Raises:
+        UserError: They could be several of these.
     """
     if path.is_file():
         return [path]
-    for folder in (path, path / "data"):
-        if found := _in(folder):
-            return found
     if not path.is_dir():
         return []
     folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    return [file for folder in folders if part_of(folder.name) for file in _in(folder)]
+    inner = {folder: found for folder in folders if (found := _in(folder))}
+    of_parts = [file for found in inner.values() for file in found] if any(part_of(f.name) for f in inner) else []
+    readings = [files for files in (_in(path), inner.get(path / "data", []), of_parts) if files]
+    if len(readings) > 1:
+        places = [str(files[0].parent.relative_to(path) / files[0].name) for files in readings[:2]]
+        raise UserError(
+            f"{path} holds Parquet files at several places, {places[0]} and {places[1]}: leave one, or give its path"
+        )
+    return readings[0] if readings else []
 
 
 def _in(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*.parquet") if not file.name.startswith(".") and file.is_file())
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.name.lower().endswith(".parquet") and not file.name.startswith(".") and file.is_file()
+    )
 
 
 def _check_shards(files: list[Path]) -> None:
-    """Shards are numbered ``train-00000-of-00004``; one that was not downloaded would pass unnoticed."""
+    """Check that of files that are numbered ``train-00000-of-00004`` each is there once.
+
+    Raises:
+        UserError: One is missing, or two are the same, as after two downloads.
+    """
+    sets: dict[tuple[Path, str], dict[int, Path]] = {}
+    counts: dict[tuple[Path, str], int] = {}
     for file in files:
-        shards = _SHARDS.search(file.stem)
-        alike = sum(_SHARDS.sub("", other.stem) == _SHARDS.sub("", file.stem) for other in files)
-        if shards and alike < int(shards[1]):
-            raise UserError(f"{file} is one of {int(shards[1])} shards, and some of them are missing in {file.parent}")
+        if shard := _SHARDS.search(file.stem):
+            key, number, count = (file.parent, file.stem[: shard.start()]), int(shard[1]), int(shard[2])
+            same = sets.setdefault(key, {})
+            if number in same or counts.setdefault(key, count) != count:
+                other = same.get(number) or next(iter(same.values()))
+                raise UserError(f"{other} and {file} are of two sets of shards: remove those of one of them")
+            same[number] = file
+    for key, same in sets.items():
+        if set(same) != set(range(counts[key])):
+            file = next(iter(same.values()))
+            raise UserError(f"{file} is one of {counts[key]} shards, and some of them are missing in {file.parent}")
+
+
+def _check_numbers(folder: Path, files: Sequence[Path]) -> None:
+    """Check that files that are called by numbers alone, as Hugging Face's ``0000.parquet``, have no gap."""
+    if all(file.stem.isdecimal() for file in files) and [int(file.stem) for file in files] != list(range(len(files))):
+        raise UserError(f"{folder} holds {files[-1].name}, and not each number from 0 to it: some files are missing")
 
 
 class ParquetSource:
@@ -80,8 +112,8 @@ class ParquetSource:
         base = self.path.parent if self.path.is_file() else self.path
 
         def shown(files: Sequence[Path]) -> str:
-            first, more = files[0].relative_to(base), len(files) - 1
-            return f"{first} and {more} more" if more else str(first)
+            names, more = [str(file.relative_to(base)) for file in files[:_SHOWN]], len(files) - _SHOWN
+            return ", ".join(names) + (f" and {more} more" if more > 0 else "")
 
         aside = (f"{shown(self.set_aside)} (a held-out part beside the test part)",) if self.set_aside else ()
         return Contents(train=shown(self.train), test=shown(self.test) if self.test else HALVED, left_out=aside)
@@ -135,6 +167,12 @@ def _parts(files: list[Path], place: Path) -> Parts | None:
 
     def of(part: Sequence[Path]) -> tuple[Path, ...]:
         return tuple(file for file in files if file.parent in part)
+
+    for folder in folders:
+        _check_numbers(folder, of([folder]))
+    for file in files:
+        if part_of(file.name) not in (None, part_of(file.parent.name)):
+            raise UserError(f"{file} is named like another part of a data set than its folder: {choices()}")
 
     return Parts(train=of(by_folder.train), test=of(by_folder.test), set_aside=of(by_folder.set_aside))
 

@@ -70,6 +70,16 @@ def part_of(name: str) -> str | None:
     return said.pop() if said else None
 
 
+def says_only_its_part(name: str) -> bool:
+    """Whether a name has no letters beside the word for its part, as ``test`` and ``val2017``."""
+    return re.sub(r"[\W\d_]+", "", name.lower()) in _WORDS
+
+
+def nearly_says_a_part(name: str) -> bool:
+    """Whether a name has a word for a part inside a longer one, as ``mytrain`` and ``TestImages``."""
+    return _LIKE_A_WORD.search(name.lower()) is not None
+
+
 def placed(paths: Sequence[Path], place: Path) -> Parts | None:
     """Sort files, or folders, into parts; None where no name says a part: then they are one.
 
@@ -87,7 +97,7 @@ def placed(paths: Sequence[Path], place: Path) -> Parts | None:
     unplaced = by_part.pop(None, [])
     if not by_part:
         for path in unplaced:
-            if _LIKE_A_WORD.search(path.stem.lower()):
+            if nearly_says_a_part(path.stem):
                 raise UserError(f"{path} has a name that may or may not say a part of a data set: {choices()}")
         return None
     if unplaced:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from raytransfer.errors import UserError
 from raytransfer.tasks.decode import Raw
-from raytransfer.tasks.folder import FolderSource, holds_classes
+from raytransfer.tasks.folder import FolderSource, folders_of_images, holds_classes
 from raytransfer.tasks.parquet import ParquetSource, parquet_files
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.published import DigitsSource, TorchvisionSource
@@ -94,6 +94,15 @@ def _find(source: DataSource) -> Source:
 
 
 def _at(path: Path, source: DataSource) -> Source:
-    if parquet_files(path):
-        return ParquetSource(path, source.label_column)
-    return FolderSource(path)
+    if (path / "store.json").is_file():
+        raise UserError(f"data {source.data!r} is a store of results, not a data set")
+    files = parquet_files(path)
+    if not files:
+        return FolderSource(path)
+    if path.is_dir() and (folders := folders_of_images(path)):
+        names = ", ".join(folder.name for folder in folders[:5])
+        raise UserError(
+            f"{path} holds Parquet files ({files[0].relative_to(path)}) and folders of images ({names}): move one of "
+            "the two elsewhere, or give the path of one"
+        )
+    return ParquetSource(path, source.label_column)

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import optimize
 from sklearn.covariance import ledoit_wolf
 from sklearn.datasets import load_digits
@@ -19,6 +20,7 @@ from raytransfer.scores.leep import leep
 from raytransfer.scores.linear_probe import linear_probe
 from raytransfer.scores.logme import logme
 from raytransfer.scores.nce import nce
+from raytransfer.scores.representation import pooled
 from raytransfer.scores.transrate import transrate
 
 SHAPES = {"n > D": (120, 20), "n < D": (60, 150)}
@@ -593,3 +595,8 @@ def test_a_representation_says_what_it_refuses(part, value, message):
     parts = {"features": np.ones((8, 2)), "labels": np.arange(8) % 2}
     with pytest.raises(UserError, match=f"stage 3: .*{message}"):
         Representation(name="stage 3", **{**parts, part: value})
+
+
+def test_maps_that_are_not_square_keep_both_their_sides():
+    outputs = torch.arange(2 * 64 * 2 * 9.0).reshape(2, 64, 2, 9)
+    assert pooled(outputs).shape == (2, 64 * 2 * 4)  # the largest grid is 4 x 4, and a map is 2 high
