@@ -13,6 +13,7 @@ import pandas as pd
 
 from raytransfer.analysis.intervals import clustered_t, student_t
 from raytransfer.analysis.pairs import OUTCOMES, Floats, design_of, measures_by_name
+from raytransfer.specs.treatments import ANB, ANB_PLUS
 
 _MONOTONICITY_COLUMNS = [
     *("measure", "kind", "dial", "dial_kind", "n_layers"),
@@ -22,7 +23,7 @@ _MEANS = ["mean", "low", "high", "units"]
 
 
 def dial_means(
-    outcomes: pd.DataFrame, dials: pd.DataFrame, outcomes_named: tuple[str, ...] = ("AnB", "AnB+")
+    outcomes: pd.DataFrame, dials: pd.DataFrame, outcomes_named: tuple[str, ...] = (ANB.name, ANB_PLUS.name)
 ) -> pd.DataFrame:
     """Average outcomes at every level of every dial.
 
@@ -46,7 +47,7 @@ def dial_means(
 
 
 def grid_means(
-    outcomes: pd.DataFrame, grid: pd.DataFrame, outcomes_named: tuple[str, ...] = ("AnB", "AnB+")
+    outcomes: pd.DataFrame, grid: pd.DataFrame, outcomes_named: tuple[str, ...] = (ANB.name, ANB_PLUS.name)
 ) -> pd.DataFrame:
     """Average outcomes in every cell of the two-dimensional grid of dials; means and intervals as in ``dial_means``.
 
@@ -67,7 +68,7 @@ def grid_means(
 
 
 def grid_effects(
-    outcomes: pd.DataFrame, grid: pd.DataFrame, outcomes_named: tuple[str, ...] = ("AnB", "AnB+")
+    outcomes: pd.DataFrame, grid: pd.DataFrame, outcomes_named: tuple[str, ...] = (ANB.name, ANB_PLUS.name)
 ) -> pd.DataFrame:
     """Say what turning the input dial alone, and the label dial alone, takes from transfer (Liu et al. 2019).
 

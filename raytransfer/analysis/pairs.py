@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import listed, refuse_repeats, require
 from raytransfer.analysis.intervals import MIN_UNITS
+from raytransfer.specs.treatments import ANB, ANB_PLUS
 
-OUTCOMES = ("AnB", "AnB+", "boost")
+OUTCOMES = (ANB.name, ANB_PLUS.name, "boost")
 """Frozen transfer, fine-tuned transfer, and what the latter gains over training from scratch."""
 
 Floats = NDArray[np.float64]

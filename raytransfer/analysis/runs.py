@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.checks import require
+from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 
 _RUN = ["base", "n_layers", "target", "seed"]
 
@@ -66,7 +67,7 @@ def known_readings(readings: pd.DataFrame) -> pd.DataFrame:
         ValueError: A column is missing, or two rows are of the same reading.
     """
     require(readings, [*NETWORK, *PLACE, "value"], "readings")
-    rows = readings.loc[readings["treatment"].isin(["baseB", "AnB+"]), [*NETWORK, *PLACE, "value"]]
+    rows = readings.loc[readings["treatment"].isin([BASE_B.name, ANB_PLUS.name]), [*NETWORK, *PLACE, "value"]]
     rows = rows[np.isfinite(rows["value"].to_numpy(dtype=np.float64, na_value=math.nan))].copy()
     for name in ("base", "against", "stage"):
         rows[name] = rows[name].astype(object).where(rows[name].notna(), "")

@@ -23,21 +23,30 @@ from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import require
 from raytransfer.analysis.intervals import Interval, clustered_t, student_t, welch_t
+from raytransfer.specs.treatments import (
+    ANB,
+    ANB_PLUS,
+    BASE_B,
+    BASE_B_2X,
+    BNB,
+    BNB_PLUS,
+    RNB,
+    TREATMENTS,
+    treatment_rank,
+)
 
-BASES = ("baseB", "baseB-2x")
+BASES = tuple(name for name, treatment in TREATMENTS.items() if not treatment.copies)
 """Treatments that copy no layer: one such run stands against the runs of every n."""
 
-_TREATMENTS = (*BASES, "BnB", "BnB+", "AnB", "AnB+", "RnB")  # the order of every table; others follow by name
-
 READINGS = {
-    "co-adaptation drop": ("baseB", "BnB"),
-    "specificity drop": ("BnB", "AnB"),
-    "recovery": ("BnB+", "BnB"),
-    "generalisation boost": ("AnB+", "baseB"),
-    "distance effect": ("baseB", "AnB"),
-    "value of distant features": ("AnB", "RnB"),
-    "boost over twice the steps": ("AnB+", "baseB-2x"),
-    "boost over selffer": ("AnB+", "BnB+"),
+    "co-adaptation drop": (BASE_B.name, BNB.name),
+    "specificity drop": (BNB.name, ANB.name),
+    "recovery": (BNB_PLUS.name, BNB.name),
+    "generalisation boost": (ANB_PLUS.name, BASE_B.name),
+    "distance effect": (BASE_B.name, ANB.name),
+    "value of distant features": (ANB.name, RNB.name),
+    "boost over twice the steps": (ANB_PLUS.name, BASE_B_2X.name),
+    "boost over selffer": (ANB_PLUS.name, BNB_PLUS.name),
 }
 """Each reading is its first treatment minus its second; the last two are controls.
 
@@ -88,7 +97,7 @@ def treatment_means(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame
                 "units": len(group),
             }
         )
-    rows.sort(key=lambda row: (_rank(row["treatment"]), _halves_rank(row["halves"]), row["n_layers"]))
+    rows.sort(key=lambda row: (treatment_rank(row["treatment"]), _halves_rank(row["halves"]), row["n_layers"]))
     return pd.DataFrame(rows, columns=_MEANS_COLUMNS)
 
 
@@ -259,11 +268,11 @@ def boosts(
         ValueError: As in ``boost``.
     """
     comparisons = (
-        ("AnB+", "baseB", False),
-        ("AnB+", "BnB+", False),
-        ("AnB+", "baseB", True),
-        ("BnB+", "baseB", True),
-        ("AnB+", "BnB+", True),
+        (ANB_PLUS.name, BASE_B.name, False),
+        (ANB_PLUS.name, BNB_PLUS.name, False),
+        (ANB_PLUS.name, BASE_B.name, True),
+        (BNB_PLUS.name, BASE_B.name, True),
+        (ANB_PLUS.name, BNB_PLUS.name, True),
     )
     all_boosts = [
         boost(results, of=of, over=over, first=first, last=last, paired=paired, metric=metric)
@@ -330,10 +339,6 @@ def _row(
 
 def _floats(values: pd.Series) -> NDArray[np.float64]:
     return values.to_numpy(dtype=np.float64, na_value=math.nan)
-
-
-def _rank(treatment: str) -> tuple[int, str]:
-    return (_TREATMENTS.index(treatment) if treatment in _TREATMENTS else len(_TREATMENTS), treatment)
 
 
 def _halves_rank(halves: str) -> tuple[bool, str]:

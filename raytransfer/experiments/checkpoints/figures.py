@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from raytransfer.specs.treatments import ANB, ANB_PLUS
+
 _LAYERS = LinearSegmentedColormap.from_list("layers", ["#6fb7ea", "#1f5fbf", "#6b3fa0", "#b2182b"])  # as in distance.py
 _MARKERS = "osD^vPX<>*"
-_TREATMENTS = {"AnB": "frozen (AnB)", "AnB+": "fine-tuned (AnB+)"}
+_TREATMENTS = {ANB.name: f"frozen ({ANB.name})", ANB_PLUS.name: f"fine-tuned ({ANB_PLUS.name})"}
 _SCHEDULES = ("step", "cosine", "constant")
 _GREY = "#777777"
 _STRIP = 0.04  # of a panel's height, for one n's peak

@@ -12,6 +12,7 @@ from raytransfer.experiments.checkpoints.plan import milestones_of
 from raytransfer.experiments.checkpoints.tables import drops_table, peaks_table
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of
+from raytransfer.specs.treatments import ANB, ANB_PLUS
 from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
 
@@ -51,7 +52,7 @@ def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) 
 def _outcomes(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
     """One row a finished transfer: its place and its accuracy."""
     places = places_of(cells, _PLACE)
-    placed = places[places["treatment"].isin(["AnB", "AnB+"])].astype({"n_layers": "int64", "step": "int64"})
+    placed = places[places["treatment"].isin([ANB.name, ANB_PLUS.name])].astype({"n_layers": "int64", "step": "int64"})
     return placed.rename(columns={"step": "pretrain_step"}).merge(read_table(store, "trials")[["id", "top1"]], on="id")
 
 

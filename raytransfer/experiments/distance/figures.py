@@ -16,8 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-_OF_OUTCOME = {"AnB": "#b2182b", "AnB+": "#f4866a", "boost": "#1f5fbf"}  # as in the figures of the grid
-_MARKERS = {"AnB": "v", "AnB+": "^", "boost": "o"}
+from raytransfer.specs.treatments import ANB, ANB_PLUS
+
+_OF_OUTCOME = {ANB.name: ANB.color, ANB_PLUS.name: ANB_PLUS.color, "boost": "#1f5fbf"}
+_MARKERS = {ANB.name: ANB.marker, ANB_PLUS.name: ANB_PLUS.marker, "boost": "o"}
 _LAYERS = LinearSegmentedColormap.from_list("layers", ["#6fb7ea", "#1f5fbf", "#6b3fa0", "#b2182b"])
 _DARK = "#333333"
 _KINDS = {  # of the rows of the monotonicity figure, with the right way of each
@@ -228,7 +230,7 @@ def dials_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
     Raises:
         ValueError: There is no AnB or AnB+.
     """
-    known = _known(means, "outcome", ("AnB", "AnB+"))
+    known = _known(means, "outcome", (ANB.name, ANB_PLUS.name))
     dials = _dials(known.rename(columns={"kind": "dial_kind"}))
     all_n = sorted(known["n_layers"].unique())
     colors = _layer_colors(all_n)
@@ -241,11 +243,11 @@ def dials_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
         for (name, n_layers), points in rows.groupby(["outcome", "n_layers"]):
             outcome, place = str(name), all_n.index(n_layers)
             line, color = points.sort_values("level"), colors[place]
-            x = line["level"] + step * (place - (len(all_n) - 1) / 2 + 0.5 * (outcome == "AnB+"))
+            x = line["level"] + step * (place - (len(all_n) - 1) / 2 + 0.5 * (outcome == ANB_PLUS.name))
             axis.plot(
                 x,
                 100 * line["mean"],
-                linestyle="-" if outcome == "AnB" else "--",
+                linestyle="-" if outcome == ANB.name else "--",
                 marker=_MARKERS[outcome],
                 color=color,
                 markersize=4,
@@ -258,7 +260,7 @@ def dials_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
     figure.supxlabel("level of the dial (0: the target itself)", fontsize=10)
     figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
     handles = [_line(color, f"n = {n_layers}") for color, n_layers in zip(colors, all_n, strict=True)]
-    for outcome, dash in (("AnB", "-"), ("AnB+", "--")):
+    for outcome, dash in ((ANB.name, "-"), (ANB_PLUS.name, "--")):
         if outcome in set(known["outcome"]):
             handles.append(_line(_DARK, outcome, linestyle=dash, marker=_MARKERS[outcome], markersize=4))
     handles.append(_words(f"points: means of\n{_range(known['units'])} runs"))

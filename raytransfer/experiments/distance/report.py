@@ -40,6 +40,7 @@ from raytransfer.experiments.distance.tables import (
 from raytransfer.experiments.tasks import Design, DialRow, GridRow
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of
+from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_A, BASE_B, RNB
 from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
 
@@ -71,11 +72,11 @@ def _outcomes(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
         return chosen[[*keys, "top1"]].rename(columns={"top1": treatment})
 
     pair = ["target", "base", "n_layers", "seed"]
-    table = of("AnB", pair).merge(of("AnB+", pair), on=pair, how="outer")
-    table = table.merge(of("RnB", ["target", "n_layers", "seed"]), on=["target", "n_layers", "seed"], how="left")
-    table = table.merge(of("baseB", ["target", "seed"]), on=["target", "seed"], how="left")
-    table = table.merge(of("baseA", ["target", "base", "seed"]), on=["target", "base", "seed"], how="left")
-    table["boost"] = table["AnB+"] - table["baseB"]
+    table = of(ANB.name, pair).merge(of(ANB_PLUS.name, pair), on=pair, how="outer")
+    table = table.merge(of(RNB.name, ["target", "n_layers", "seed"]), on=["target", "n_layers", "seed"], how="left")
+    table = table.merge(of(BASE_B.name, ["target", "seed"]), on=["target", "seed"], how="left")
+    table = table.merge(of(BASE_A.name, ["target", "base", "seed"]), on=["target", "base", "seed"], how="left")
+    table["boost"] = table[ANB_PLUS.name] - table[BASE_B.name]
     return table.astype({"n_layers": "int64"}).sort_values(pair, ignore_index=True)
 
 

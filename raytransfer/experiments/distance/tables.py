@@ -9,11 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from raytransfer.experiments.words import NO_INTERVAL, counted
+from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
 
 _SHOWN = (
-    ("AnB", "frozen accuracy (AnB)", "within target"),
-    ("AnB+", "fine-tuned accuracy (AnB+)", "within target"),
-    ("boost", "boost (AnB+ over baseB)", "pooled"),
+    (ANB.name, f"frozen accuracy ({ANB.name})", "within target"),
+    (ANB_PLUS.name, f"fine-tuned accuracy ({ANB_PLUS.name})", "within target"),
+    ("boost", f"boost ({ANB_PLUS.name} over {BASE_B.name})", "pooled"),
 )
 
 _SURE = 0.05

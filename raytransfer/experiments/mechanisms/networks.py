@@ -13,7 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
-SCRATCH = "scratch (baseB)"
+from raytransfer.specs.treatments import ANB_PLUS, BASE_B
+
+SCRATCH = f"scratch ({BASE_B.name})"
 """What stands for the networks from scratch among the names of bases."""
 
 DARK = "#444444"
@@ -42,7 +44,7 @@ def largest_n(rows: pd.DataFrame, title: str) -> tuple[pd.DataFrame, str]:
     """
     if rows.empty:
         raise ValueError("nothing to draw: there are no rows")
-    treated = rows[rows["treatment"].isin(["baseB", "AnB+"])] if "treatment" in rows else rows
+    treated = rows[rows["treatment"].isin([BASE_B.name, ANB_PLUS.name])] if "treatment" in rows else rows
     all_n = treated["n_layers"].dropna().unique()
     if not len(all_n):
         return treated, title
@@ -53,7 +55,7 @@ def largest_n(rows: pd.DataFrame, title: str) -> tuple[pd.DataFrame, str]:
 def styles_of(rows: pd.DataFrame) -> dict[str, Style]:
     """What every network is drawn with, by the label of its line: scratch, where it has rows, and the bases by name."""
     styles = {}
-    if "treatment" in rows and (rows["treatment"] == "baseB").any():
+    if "treatment" in rows and (rows["treatment"] == BASE_B.name).any():
         styles[SCRATCH] = Style(color="#000000", marker="o")
     for i, base in enumerate(sorted(rows["base"].dropna().unique())):
         round_, place = divmod(i, len(_COLORS))

@@ -3,7 +3,6 @@
 A figure shows what its DataFrame holds: it selects rows and scales fractions to percent, and computes nothing else.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,28 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from raytransfer.specs.treatments import ANB, BASE_B, RNB, TREATMENTS, Treatment
 
-@dataclass(frozen=True, kw_only=True)
-class _Style:
-    color: str
-    marker: str
-    offset: float  # in n, so that treatments of one n stand side by side
-
-
-_STYLES = {  # blue on the target's own layers, red on another task's, pale when fine-tuned, as in the paper
-    "baseB": _Style(color="#000000", marker="o", offset=-0.08),
-    "baseB-2x": _Style(color="#7a7a7a", marker="D", offset=0.08),
-    "BnB": _Style(color="#1f5fbf", marker="s", offset=-0.28),
-    "BnB+": _Style(color="#6fb7ea", marker="P", offset=-0.14),
-    "AnB": _Style(color="#b2182b", marker="v", offset=0.0),
-    "AnB+": _Style(color="#f4866a", marker="^", offset=0.14),
-    "RnB": _Style(color="#8a7a2f", marker="X", offset=0.28),
-}
-_BASES = ("baseB", "baseB-2x")
+_APART, _WIDEST = 0.14, 0.8  # in n: between treatments that stand side by side, and of all of them
 _Dash = Literal["-", "--", ":", "-."]
 _DASHES: tuple[_Dash, ...] = ("--", ":", "-.")  # of other halves, in order; random halves are solid
 
-_COMPARED = ("baseB", "AnB", "RnB")  # over all halves, on one scale
+_COMPARED = (BASE_B.name, ANB.name, RNB.name)  # over all halves, on one scale
 _GREY = "#555555"
 
 
@@ -43,7 +27,7 @@ def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metr
 
     One panel for each kind of halves shows its bases (at n = 0) and what was copied, on a scale of its own; a wide one
     below sets baseB, AnB and RnB of all halves on one scale. Treatments differ by colour, marker and a small shift
-    sideways; runs on halves that are not random are hollow. Treatments that the paper does not have are left out.
+    sideways; runs on halves that are not random are hollow. What is in no table of treatments is left out.
 
     Args:
         results: One row a run: treatment, halves, n_layers and the metric.
@@ -55,12 +39,12 @@ def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metr
         ValueError: No run is of a known treatment.
     """
     figure, panels = _panels(results, title, subtitle)
-    halves = _halves(pd.concat([runs for _, runs in panels]))
+    halves, shifts = _halves(pd.concat([runs for _, runs in panels])), _shifts(panels)
     for axes, runs in panels:
         for (treatment, of_halves), rows in runs.groupby(["treatment", "halves"]):
-            style = _STYLES[str(treatment)]
+            style = TREATMENTS[str(treatment)]
             axes.plot(
-                rows["n_layers"] + style.offset,
+                rows["n_layers"] + shifts[str(treatment)],
                 100 * rows[metric],
                 linestyle="none",
                 marker=style.marker,
@@ -71,7 +55,7 @@ def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metr
             )
         axes.set_xlim(-0.5, max(runs["n_layers"].max(), 1) + 0.5)
     handles = [
-        Line2D([], [], linestyle="none", color=_STYLES[name].color, marker=_STYLES[name].marker, label=name)
+        Line2D([], [], linestyle="none", color=TREATMENTS[name].color, marker=TREATMENTS[name].marker, label=name)
         for name in _drawn(panels)
     ]
     if halves != ["random"]:
@@ -101,18 +85,19 @@ def lines_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
     """
     figure, panels = _panels(means, title, subtitle)
     drawn = pd.concat([rows for _, rows in panels])
-    halves = _halves(drawn)
+    halves, shifts = _halves(drawn), _shifts(panels)
     for axes, rows in panels:
         for (treatment, of_halves), line in rows.groupby(["treatment", "halves"]):
-            _draw_line(axes, line, _STYLES[str(treatment)], _dash(str(of_halves), halves))
+            shift = shifts[str(treatment)] / 2
+            _draw_line(axes, line, TREATMENTS[str(treatment)], shift, _dash(str(of_halves), halves))
         axes.set_xlim(0.5, max(rows["n_layers"].max(), 1) + 0.5)
         bottom, top = axes.get_ylim()
         least, most = 100 * rows["mean"].min(), 100 * rows["mean"].max()
         margin = 0.35 * (most - least) + 0.5
         axes.set_ylim(max(bottom, least - margin), min(top, most + margin))
     handles = [
-        Line2D([], [], color=_STYLES[name].color, marker="" if name in _BASES else _STYLES[name].marker, label=name)
-        for name in _drawn(panels)
+        Line2D([], [], color=treatment.color, marker=treatment.marker if treatment.copies else "", label=treatment.name)
+        for treatment in (TREATMENTS[name] for name in _drawn(panels))
     ]
     if halves != ["random"]:
         handles += [Line2D([], [], color=_GREY, linestyle=_dash(h, halves), label=_halves_label(h)) for h in halves]
@@ -124,20 +109,20 @@ def lines_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
 
 def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     """Lay out a figure, and say which rows belong in which of its panels."""
-    known = rows[rows["treatment"].isin(list(_STYLES))]
+    known = rows[rows["treatment"].isin(list(TREATMENTS))]
     if known.empty:
-        raise ValueError(f"nothing to draw: no row is of {', '.join(_STYLES)}")
+        raise ValueError(f"nothing to draw: no row is of {', '.join(TREATMENTS)}")
     contents: dict[str, pd.DataFrame] = {}
     for halves in _halves(known):
-        copied = known[(known["halves"] == halves) & (known["treatment"] != "RnB")]
+        copied = known[(known["halves"] == halves) & (known["treatment"] != RNB.name)]
         # Where AnB alone was run, the panel below shows all there is.
         if not set(copied["treatment"]) <= set(_COMPARED):
             contents[_halves_label(halves)] = copied
     mosaic = [list(contents)] if contents else []
     compared = known[known["treatment"].isin(_COMPARED)]
-    worthwhile = not mosaic or "RnB" in set(known["treatment"]) or len(_halves(known)) > 1
+    worthwhile = not mosaic or RNB.name in set(known["treatment"]) or len(_halves(known)) > 1
     if worthwhile and not compared.empty:
-        below = "baseB, AnB and RnB on one scale"
+        below = f"{BASE_B.name}, {ANB.name} and {RNB.name} on one scale"
         mosaic.append([below] * max(len(contents), 1))
         contents[below] = compared
     figure = Figure(figsize=(4 + 5 * len(mosaic[0]), 1.5 + 3.5 * len(mosaic)), layout="constrained")
@@ -154,22 +139,32 @@ def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list
     return figure, [(all_axes[name], content) for name, content in contents.items()]
 
 
-def _draw_line(axes: Axes, rows: pd.DataFrame, style: _Style, dash: _Dash) -> None:
+def _draw_line(axes: Axes, rows: pd.DataFrame, treatment: Treatment, shift: float, dash: _Dash) -> None:
     mean, low, high = (100 * rows[column].to_numpy() for column in ("mean", "low", "high"))
     whiskers = np.isfinite(low) & (rows["halves"] == "random").to_numpy()
-    if rows["treatment"].iloc[0] in _BASES:
-        axes.axhline(mean[0], color=style.color, linestyle=dash, linewidth=1.2, zorder=1)
-        if rows["treatment"].iloc[0] == "baseB" and whiskers[0]:  # two bands on each other could not be told apart
-            axes.axhspan(low[0], high[0], color=style.color, alpha=0.1, linewidth=0, zorder=0)
+    if not treatment.copies:
+        axes.axhline(mean[0], color=treatment.color, linestyle=dash, linewidth=1.2, zorder=1)
+        if treatment is BASE_B and whiskers[0]:  # two bands on each other could not be told apart
+            axes.axhspan(low[0], high[0], color=treatment.color, alpha=0.1, linewidth=0, zorder=0)
         return
-    x = rows["n_layers"].to_numpy() + style.offset / 2
-    axes.plot(x, mean, color=style.color, linestyle=dash, marker=style.marker, markersize=6, linewidth=1.5)
-    axes.vlines(x[whiskers], low[whiskers], high[whiskers], color=style.color, linewidth=1.2)
+    x = rows["n_layers"].to_numpy() + shift
+    axes.plot(x, mean, color=treatment.color, linestyle=dash, marker=treatment.marker, markersize=6, linewidth=1.5)
+    axes.vlines(x[whiskers], low[whiskers], high[whiskers], color=treatment.color, linewidth=1.2)
 
 
 def _drawn(panels: list[tuple[Axes, pd.DataFrame]]) -> list[str]:
     drawn = {treatment for _, rows in panels for treatment in rows["treatment"]}
-    return [treatment for treatment in _STYLES if treatment in drawn]
+    return [name for name in TREATMENTS if name in drawn]
+
+
+def _shifts(panels: list[tuple[Axes, pd.DataFrame]]) -> dict[str, float]:
+    """How far each treatment is shifted sideways, in n: bases by themselves, at n = 0, and what is copied."""
+    shifts: dict[str, float] = {}
+    for copies in (False, True):
+        names = [name for name in _drawn(panels) if TREATMENTS[name].copies == copies]
+        step = min(_APART, _WIDEST / max(len(names), 1))
+        shifts |= {name: step * (i - (len(names) - 1) / 2) for i, name in enumerate(names)}
+    return shifts
 
 
 def _halves(rows: pd.DataFrame) -> list[str]:

@@ -13,20 +13,18 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from raytransfer.analysis import READINGS
 from raytransfer.experiments.words import NO_INTERVAL, counted
+from raytransfer.specs.treatments import TREATMENTS, treatment_rank
 
-_TREATMENTS = ("baseB", "baseB-2x", "BnB", "BnB+", "AnB", "AnB+", "RnB")
-_READINGS = {  # and what a sweep must hold for them
-    "co-adaptation drop": "baseB and BnB",
-    "specificity drop": "BnB and AnB",
-    "recovery": "BnB and BnB+",
-    "generalisation boost": "baseB and AnB+",
-    "distance effect": "baseB and AnB on random halves and on a named pair of dissimilar ones",
-    "value of distant features": "AnB and RnB on a named pair of dissimilar halves",
+_CONTROLS = ("boost over twice the steps", "boost over selffer")
+_WHERE = {  # what a sweep must hold for them beside the two treatments
+    "distance effect": " on random halves and on a named pair of dissimilar ones",
+    "value of distant features": " on a named pair of dissimilar halves",
 }
-_CONTROLS = {
-    "boost over twice the steps": "AnB+ and baseB-2x",
-    "boost over selffer": "AnB+ and BnB+",
+_NEEDS = {
+    reading: f"{' and '.join(sorted(treatments, key=treatment_rank))}{_WHERE.get(reading, '')}"
+    for reading, treatments in READINGS.items()
 }
 
 
@@ -40,13 +38,13 @@ def means_table(means: pd.DataFrame) -> Group:
         means: Output of ``raytransfer.analysis.treatment_means`` on accuracies.
     """
     parts: list[Text | Table] = []
-    for halves, rows in means[means["treatment"].isin(_TREATMENTS)].groupby("halves", sort=False):
+    for halves, rows in means[means["treatment"].isin(list(TREATMENTS))].groupby("halves", sort=False):
         cells = {
             (str(treatment), int(n)): f"{100 * mean:.1f}{_spread(mean, high)}"
             for treatment, n, mean, high in _records(rows, ["treatment", "n_layers", "mean", "high"])
         }
         title = f"Top-1 accuracy on the target, %. Halves: {halves}, {counted(rows['units'])}"
-        parts += [Text(title, style="bold"), _table(_TREATMENTS, cells)]
+        parts += [Text(title, style="bold"), _table(list(TREATMENTS), cells)]
     note = (
         "n = 0: bases. ±: half of the 95% interval, Student t over units; it contains the spread between targets, "
         f"which paired readings are free of. Units of one split share its classes. {NO_INTERVAL}\n"
@@ -65,7 +63,8 @@ def readings_table(readings: pd.DataFrame) -> Group:
         readings: Output of ``raytransfer.analysis.readings`` on accuracies.
     """
     parts: list[Text | Table] = []
-    for title, names in (("Readings", _READINGS), ("Controls of the boost", _CONTROLS)):
+    of_2014 = [name for name in READINGS if name not in _CONTROLS]
+    for title, names in (("Readings", of_2014), ("Controls of the boost", _CONTROLS)):
         for halves, rows in readings[readings["reading"].isin(names)].groupby("halves", sort=False):
             cells = {
                 (str(reading), int(n)): f"{_percent(estimate):+.1f}{_ends(low, high)}"
@@ -75,11 +74,7 @@ def readings_table(readings: pd.DataFrame) -> Group:
             }
             heading = f"{title}, percentage points. Halves: {halves}, {_reading_units(rows)}"
             parts += [Text(heading, style="bold"), _table(names, cells)]
-    absent = [
-        f"{name} (needs {needs})"
-        for name, needs in (_READINGS | _CONTROLS).items()
-        if not (readings["reading"] == name).any()
-    ]
+    absent = [f"{name} (needs {needs})" for name, needs in _NEEDS.items() if not (readings["reading"] == name).any()]
     note = f"[low,high]: 95% interval, paired t over units; Welch t for the distance effect. {NO_INTERVAL}\n"
     if absent:
         note += f"Not in this sweep: {'; '.join(absent)}.\n"

@@ -40,7 +40,7 @@ def test_treatments_at_one_n_stand_apart_and_bases_at_zero():
     figure = points_figure(grid(), title="t")
     places = [set(np.round(line.get_xdata(), 6)) for line in figure.axes[0].lines]
     assert all(not a & b for a, b in itertools.combinations(places, 2))
-    assert [max(np.abs(list(p))) for p in places if len(p) == 1] == [0.08, 0.08]
+    assert [max(np.abs(list(p))) for p in places if len(p) == 1] == pytest.approx([0.07, 0.07])
 
 
 def test_lines_join_the_means_with_whiskers_and_the_base_as_a_band():
