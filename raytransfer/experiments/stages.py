@@ -12,7 +12,7 @@ from raytransfer.errors import UserError
 from raytransfer.experiments.design import make_design
 from raytransfer.figures import stages_figure
 from raytransfer.plan import Plan, checked_recipe, layer_numbers, plan_of
-from raytransfer.pretraining import StageCell, base_recipe, cells, drops, spaced_steps, with_drops
+from raytransfer.pretraining import StageCell, base_recipe, cells, drops, spaced_steps, transfer_recipe, with_drops
 from raytransfer.probe_cells import with_probes
 from raytransfer.report import how_to_read, parquet, places_of, png, write_files
 from raytransfer.specs import NetworkSpec
@@ -40,7 +40,7 @@ def make_plan(config: StageConfig) -> Plan[StageCell]:
         design.pairs,
         seeds=seeds,
         network=network,
-        recipe=recipe,
+        recipe=transfer_recipe(recipe),
         base_recipes={name: base_recipe(recipe, name, steps, config.base_milestones) for name in config.schedules},
         steps=_steps(config.base_checkpoints, steps, _milestones(config)),
         n_layers=n_layers,
