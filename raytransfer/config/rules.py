@@ -1,10 +1,10 @@
 """What values options can take, whatever the data."""
 
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from raytransfer.config.kinds import DISTANCE_FEATURES
+from raytransfer.config.kinds import DISTANCE_FEATURES, GridConfig
 from raytransfer.errors import UserError
 from raytransfer.grid import DIRECTIONS, TREATMENTS
 from raytransfer.specs import NetworkSpec, Recipe
@@ -99,11 +99,35 @@ def _recipe_steps(config: Any) -> bool:
     return bool(config.recipe.schedule == "step")
 
 
+def _reads_gamma(config: Any) -> bool:
+    return _recipe_steps(config) or "step" in getattr(config, "schedules", ())
+
+
+def _reads_data(config: Any) -> bool:
+    tasks = getattr(config, "tasks", None)
+    return not isinstance(tasks, dict) or any("data" not in task for task in tasks.values() if isinstance(task, dict))
+
+
+def _is_measured(config: Any, name: str) -> bool:
+    measure, _, features = name.partition(" of ")
+    known = measure in config.distances or measure in config.scores
+    return known and (not features or features in config.distance_features)
+
+
+def _splits_variance(config: Any) -> bool:
+    return _is_measured(config, config.input_distance) and _is_measured(config, config.label_distance)
+
+
 _EFFECTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "data": (_reads_data, "a task without data of its own"),
     "splits": (lambda c: "random" in c.halves, "halves that are random"),
+    "treatments": (
+        lambda c: not isinstance(c, GridConfig) or "random" in c.halves or c.fixed_treatments is None,
+        "halves that are random, or no fixed_treatments",
+    ),
     "fixed_treatments": (lambda c: any(h != "random" for h in c.halves), "halves other than random"),
     "recipe.milestones": (_recipe_steps, "recipe.schedule=step"),
-    "recipe.gamma": (_recipe_steps, "recipe.schedule=step"),
+    "recipe.gamma": (_reads_gamma, "recipe.schedule=step"),
     "base_milestones": (lambda c: "step" in c.schedules, "step among the schedules"),
     "probe_steps": (lambda c: bool(c.probes), "probes"),
     "probe_images": (lambda c: bool(c.probes), "probes"),
@@ -112,19 +136,29 @@ _EFFECTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "images": (lambda c: bool(getattr(c, "widths", ()) or c.distances or c.scores), "distances or scores"),
     "distance_features": (lambda c: bool(c.distances), "distances"),
     "tree": (lambda c: c.tree is None or "tree" in c.distances, "tree among the distances"),
+    "input_distance": (_splits_variance, "label_distance among the distances"),
+    "label_distance": (_splits_variance, "input_distance among the distances"),
 }
 
 
-def check_effects(config: Any, given: Iterable[str]) -> None:
-    """Check that every option of the command line can change something of this sweep.
+def check_effects(config: Any, given: Collection[str]) -> None:
+    """Check that every option of the command line can change something of this sweep, as a whole.
 
     Raises:
-        UserError: One cannot.
+        UserError: One cannot, or asks for what another one has to say.
     """
+    for option in {"drawn", "input_distance", "label_distance"}.intersection(given):
+        value = getattr(config, option)
+        for name in value if isinstance(value, list) else [value]:
+            if not _is_measured(config, name):
+                there = ", ".join([*config.distances, *config.scores]) or "nothing"
+                raise UserError(f"{option} names {name}, which this sweep does not measure: it measures {there}")
     for name in given:
         has_effect, needed = _EFFECTS.get(name, (lambda _: True, ""))
         if not has_effect(config):
             raise UserError(f"{name} is given and would change nothing: it takes {needed}")
+    if "distances" in given and "tree" in config.distances and config.tree is None:
+        raise UserError("distances has tree, which takes tree={group: [class, ...], ...}: give it, or leave tree out")
 
 
 def check_values(config: Any) -> None:
@@ -146,6 +180,13 @@ def check_values(config: Any) -> None:
     recipe = getattr(config, "recipe", None)
     if recipe and recipe.warmup_steps > recipe.steps:
         raise UserError(f"recipe.warmup_steps={recipe.warmup_steps} must not exceed recipe.steps={recipe.steps}")
+    if recipe and recipe.schedule == "step" and not recipe.milestones:
+        raise UserError(
+            "recipe.schedule=step drops at recipe.milestones, and there are none: give recipe.milestones=[...], or "
+            "recipe.schedule=constant"
+        )
+    if "step" in getattr(config, "schedules", ()) and not config.base_milestones:
+        raise UserError("schedules has step, which drops at base_milestones, and there are none: give some")
     if config.backend == "in-process" and (config.slots or 1) > 1:
         raise UserError(
             f"slots={config.slots} must be 1 or null with backend=in-process, which runs one trial at a time"

@@ -22,6 +22,7 @@ from raytransfer.analysis import (
 )
 from raytransfer.analysis.pairs import OUTCOMES
 from raytransfer.config import DistanceConfig, to_yaml
+from raytransfer.config.kinds import DISTANCE_FEATURES
 from raytransfer.distances import DISTANCES
 from raytransfer.distances.tree import check_in_tree, parse_tree
 from raytransfer.errors import UserError
@@ -92,6 +93,14 @@ def _measures(config: DistanceConfig) -> Measures:
                 raise UserError(f"{option} has {name}, which is not known; choose from {', '.join(known)}")
         if len(set(names)) < len(names):
             raise UserError(f"{option}={names} must name each once")
+    names = [*SCORES]
+    for name, distance in DISTANCES.items():
+        names += [f"{name} of {kind}" for kind in DISTANCE_FEATURES] if distance.reads == "features" else [name]
+    for option in ("drawn", "input_distance", "label_distance"):
+        asked = getattr(config, option)
+        for name in asked if isinstance(asked, list) else [asked]:
+            if name not in names:
+                raise UserError(f"{option} has {name}, which is not known; choose from {', '.join(names)}")
     if config.tree is not None:
         parse_tree(config.tree)
     return Measures(
