@@ -69,6 +69,8 @@ def tiny(tmp_path: Path, cache_dir: Path) -> Callable[..., GridConfig]:
 
     def configure(*overrides: str) -> GridConfig:
         places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
-        return load_config(GridConfig, yaml, [*places, *overrides])
+        given = {override.partition("=")[0] for override in overrides}
+        kept = [place for place in places if place.partition("=")[0] not in given]
+        return load_config(GridConfig, yaml, [*kept, *overrides])
 
     return configure
