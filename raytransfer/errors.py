@@ -1,11 +1,19 @@
 """Errors that a user can mend."""
 
+import re
+
+_BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
 
 class UserError(Exception):
     """What the user asked for cannot be done; the message names the value, the rule and the choices.
 
-    A command prints it as one line and exits with code 2, before any training starts.
+    A command prints it as one line and exits with code 2, before any training starts. What a value in the message
+    would do to that line, such as breaking it, is shown as Python's escapes.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode(), message))
 
 
 class StorageError(UserError):

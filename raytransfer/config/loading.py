@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from raytransfer.config import plain_yaml
@@ -24,6 +23,7 @@ from raytransfer.specs import Recipe
 _PER_DATA = "per_data"  # the YAML's section of values that go with a data set
 _PRESETS = "presets"  # and of values that go by a name
 _PRESET = "preset="
+_NAMES = ("targets", "bases")  # of tasks: all, one or a list
 
 Config = TypeVar("Config", bound=SweepConfig)
 
@@ -67,11 +67,15 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
 
     What the command line says wins, always. So what the file says of an option that only narrows another one gives way
     where that other one is given: ``fixed_treatments`` to ``treatments``, ``targets`` and ``bases`` to ``tasks``. Where
-    two arguments contradict each other, or one could change nothing of this sweep, it is refused. The values of a
-    preset stand in for those of the data set.
+    two arguments contradict each other, or one could change nothing of this sweep, it is refused: an option or preset
+    given twice with different values, data beside a preset or tasks that have their own, or an option that only goes
+    with another one (``raytransfer.config.rules`` lists them). The values of a preset stand in for those of the data
+    set. What only adds, such as ``dials`` and ``dial_grid`` beside ``tasks``, stays as the file has it.
 
-    Text is taken as it stands. Other values are YAML, whose words are numbers only where they plainly are
-    (``raytransfer.config.plain_yaml``).
+    Text is taken as it stands, in lists, names of tasks and their data too; null is null where an option takes it.
+    Nothing is taken out of quotes that reach an option of text: they are refused. Other values are YAML, whose words
+    are numbers only where they plainly are (``raytransfer.config.plain_yaml``), and a number, true or false is never
+    made of text. Nothing fills in ``${...}``, so it is refused.
 
     Args:
         cls: The sweep's kind of configuration.
@@ -109,17 +113,20 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
         raise UserError(f"{name} has no value: give {name}=...")
     config: Any = OmegaConf.to_object(schema)
     check_values(config)
-    check_effects(config, given)
-    if hasattr(config, "recipe"):
-        config.recipe = _recipe(config.recipe)
+    chose_values = bool(chosen) and not wanted  # which a data set does even where no task is of it
+    check_effects(config, [name for name in given if name != "data" or not chose_values])
+    if isinstance(config, TrainingConfig):
+        config.recipe = _recipe(config.recipe, keeps_gamma="step" in getattr(config, "schedules", ()))
     checked: Config = config
     return checked
 
 
-def _recipe(given: Any) -> Recipe:
+def _recipe(given: Any, *, keeps_gamma: bool) -> Recipe:
     values = {item.name: getattr(given, item.name) for item in dataclasses.fields(given)}
     if given.schedule != "step":  # what a schedule does not read must not make another run of it
-        values |= {"milestones": [], "gamma": Recipe.gamma}
+        values["milestones"] = []
+        if not keeps_gamma:
+            values["gamma"] = Recipe.gamma
     typed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     return Recipe(**typed)
 
@@ -146,7 +153,7 @@ def to_yaml(config: SweepConfig) -> str:
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(config.recipe).items()
         }
-    return OmegaConf.to_yaml(OmegaConf.create(plain))
+    return plain_yaml.dump(plain)
 
 
 def _schema(cls: type[SweepConfig]) -> DictConfig:
@@ -164,46 +171,73 @@ def _read_yaml(path: Path, cls: type[SweepConfig]) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {_one_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} cannot be read: it must be a mapping of options to values")
-    return {key: _typed(cls, key, value, texts[str(key)]) for key, value in content.items()}
+    for key in (_PER_DATA, _PRESETS):
+        sections = content.get(key, {})
+        if not isinstance(sections, dict) or not all(isinstance(section, dict) for section in sections.values()):
+            raise UserError(f"{path} cannot be read: {key} must be a mapping of names to options and values")
+        for section in (content, *sections.values()):
+            if not isinstance(section.get("recipe", {}), dict):
+                raise UserError(f"{path} cannot be read: recipe must be a mapping of options to values")
+    return {key: _typed(cls, key, value, texts[key]) for key, value in content.items()}
 
 
 def _typed(cls: type[SweepConfig], key: str, value: Any, text: Any) -> Any:
-    """A value of the file; text stays as it was written, also where it looks like a number."""
-    if key in (_PER_DATA, _PRESETS) and isinstance(value, dict):
+    """A value as YAML reads it, with text as it was written where an option takes text.
+
+    Args:
+        cls: The kind of configuration.
+        key: Dotted name of the option, or a section of the file.
+        value: What ``plain_yaml.load`` made of it.
+        text: What ``plain_yaml.load_texts`` made of it.
+    """
+    if value is None:
+        return None
+    if key in (_PER_DATA, _PRESETS):
         return {
-            name: {k: _typed(cls, k, v, text[str(name)][str(k)]) for k, v in (section or {}).items()}
+            name: {inner: _typed(cls, inner, entry, text[name][inner]) for inner, entry in section.items()}
             for name, section in value.items()
         }
     if key == "recipe" and isinstance(value, dict):
-        return {k: _typed(cls, f"recipe.{k}", v, text[str(k)]) for k, v in value.items()}
-    return text if value is not None and _is_text(_hint(cls, key)) else value
+        return {inner: _typed(cls, f"recipe.{inner}", entry, text[inner]) for inner, entry in value.items()}
+    if key == "tasks" and isinstance(value, dict):
+        return {
+            name: {**task, "data": text[name]["data"]} if isinstance(task, dict) and "data" in task else task
+            for name, task in value.items()
+        }
+    hint = _hint(cls, key)
+    texts = key in _NAMES or list[str] in (hint, *typing.get_args(hint))
+    return text if texts or (_is_text(hint) and not isinstance(value, dict | list)) else value
 
 
 def _parse_arguments(arguments: Sequence[str], cls: type[SweepConfig], schema: DictConfig) -> dict[str, Any]:
     """Values by dotted name."""
     values: dict[str, Any] = {}
+    texts: dict[str, str] = {}
     for argument in arguments:
         key, equals, text = argument.partition("=")
         if not equals:
             raise UserError(f"{argument} is no option: options are given as name=value; --help lists them")
         _check_key(key, schema, "the command line")
-        value = _parsed(argument, _hint(cls, key), text)
-        if key in values and values[key] != value:
-            raise UserError(f"{key}={values[key]} and {key}={value} are both given: choose one")
-        values[key] = value
+        value = _parsed(argument, cls, key, text)
+        if key in values and repr(values[key]) != repr(value):  # as text, since 1 == True
+            raise UserError(f"{key}={texts[key]} and {argument} are both given: choose one")
+        values[key], texts[key] = value, text
     return values
 
 
-def _parsed(argument: str, hint: Any, text: str) -> Any:
-    if "${" in text:
-        raise UserError(f"{argument} holds ${{...}}, which nothing fills in: write out what it stands for")
+def _parsed(argument: str, cls: type[SweepConfig], key: str, text: str) -> Any:
+    if any("\ud800" <= character <= "\udfff" for character in text):  # how Python shows bytes that are no text
+        raise UserError(f"{argument} is not valid UTF-8")
+    hint = _hint(cls, key)
+    may_be_null = hint is Any or types.NoneType in typing.get_args(hint)
+    if not text:
+        raise UserError(f"{argument} is empty: give a value{', or null' if may_be_null else ''}")
     if _is_text(hint):
         if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
             raise UserError(f"{argument} is in quotes of its own: give text as it is, without them")
-        return None if text == "null" and types.NoneType in typing.get_args(hint) else text
-    of_texts = list[str] in (hint, *typing.get_args(hint))
+        return None if text == "null" and may_be_null else text
     try:
-        return plain_yaml.load_texts(text) if of_texts and text != "null" else plain_yaml.load(text)
+        return _typed(cls, key, plain_yaml.load(text), plain_yaml.load_texts(text))
     except (YAMLError, ValueError) as error:
         reason = _one_line(error)
         raise UserError(f"{argument} cannot be read: {reason} (YAML wants a space after each colon)") from error
@@ -238,11 +272,15 @@ def _check_key(key: str, schema: DictConfig, place: str) -> None:
     known = [str(name) for name in schema if name != "recipe"] + [f"recipe.{name}" for name in recipe]
     if key in known or (key == "recipe" and place != "the command line"):
         return
-    near = [name for name in known if name.endswith(f".{key}")] or difflib.get_close_matches(
-        key, known, n=1, cutoff=0.7
-    )
+    near = [name for name in known if name.endswith(f".{key}") or (len(key) > 1 and _initials(name) == key)]
+    near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.75)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UserError(f"{key} in {place} is no option: {hint}--help lists them")
+
+
+def _initials(name: str) -> str:
+    """The first letters of a name's words: lr of recipe.learning_rate."""
+    return "".join(word[:1] for word in name.rpartition(".")[2].split("_"))
 
 
 def _merge(schema: DictConfig, layer: Mapping[str, Any], cls: type[SweepConfig]) -> DictConfig:
@@ -250,19 +288,35 @@ def _merge(schema: DictConfig, layer: Mapping[str, Any], cls: type[SweepConfig])
     for key, value in layer.items():
         parts = {f"recipe.{k}": v for k, v in value.items()} if key == "recipe" else {key: value}
         for name, part in parts.items():
-            try:
-                OmegaConf.update(schema, name, part, merge=False)
-            except OmegaConfBaseException as error:
-                hints = typing.get_type_hints(Recipe if name.startswith("recipe.") else cls)
-                rule = _type_name(hints[name.removeprefix("recipe.")])
-                raise UserError(f"{name}={part} has the wrong type: it takes {rule}") from error
+            if "${" in str(part):
+                raise UserError(f"{name}={part} holds ${{...}}, which nothing fills in: write out what it stands for")
+            hint = _hint(cls, name)
+            if not _fits(part, hint):
+                raise UserError(f"{name}={plain_yaml.one_line(part)} has the wrong type: it takes {_type_name(hint)}")
+            OmegaConf.update(schema, name, part, merge=False)
     return schema
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value has an option's type; OmegaConf would make 7 of the text 007, and true of yes."""
+    if hint is Any:
+        return True
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) in (list, tuple):
+        return isinstance(value, list) and all(_fits(entry, typing.get_args(hint)[0]) for entry in value)
+    if isinstance(value, bool):
+        return hint is bool
+    if hint is float:
+        return isinstance(value, int | float)
+    return isinstance(value, str if _is_text(hint) else hint)
 
 
 def _type_name(hint: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", types.NoneType: "null"}
     if typing.get_origin(hint) in (list, tuple):
-        return f"a list of {'numbers' if float in typing.get_args(hint) else 'words'}"
+        kinds = {int: "whole numbers", float: "numbers"}
+        return f"a list of {kinds.get(typing.get_args(hint)[0], 'words')}"
     if isinstance(hint, types.UnionType):
         return " or ".join(_type_name(part) for part in typing.get_args(hint))
     return "a word" if typing.get_origin(hint) is typing.Literal else names[hint]

@@ -18,36 +18,80 @@ _FLOAT = re.compile(
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types here
-    """The scalars of YAML 1.2's core schema, in decimal; keys once each."""
+    """The scalars of YAML 1.2's core schema, in decimal."""
 
     yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"{key} is there twice")
-        found: dict[Any, Any] = super().construct_mapping(node, deep)
-        return found
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
+        return {key.value: self.construct_object(value, deep=deep) for key, value in _entries(node)}
+
+
+class _TextLoader(yaml.BaseLoader):  # type: ignore[misc]
+    """Every scalar as the text that stands there."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
+        return {key.value: self.construct_object(value, deep=deep) for key, value in _entries(node)}
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Quotes text that this module, or YAML 1.1, would read as anything else; a list that two options share is two."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 for _tag, _pattern in (("null", _NULL), ("bool", _BOOL), ("int", _INT), ("float", _FLOAT)):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, None)
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, None)
+
+
+def _entries(node: Any) -> list[tuple[Any, Any]]:
+    keys = [key.value for key, _ in node.value]
+    for key in keys:
+        if not isinstance(key, str):
+            raise yaml.YAMLError("a list or mapping stands where a name must be")
+        if keys.count(key) > 1:
+            raise yaml.YAMLError(f"{key} is there twice")
+    entries: list[tuple[Any, Any]] = node.value
+    return entries
 
 
 def load(text: str) -> Any:
-    """Read a value.
+    """Read a value. The keys of a mapping are names: text, whatever they look like.
 
     Raises:
-        yaml.YAMLError: It is no YAML, or names a key twice.
+        yaml.YAMLError: It is no YAML, names a key twice, or holds tags (!), anchors (&) or aliases (*), of which
+            values that look plain could be made into others.
     """
-    return yaml.load(text, _Loader)
+    return _load(text, _Loader)
 
 
 def load_texts(text: str) -> Any:
     """Read a value in which every scalar is text.
 
     Raises:
-        yaml.YAMLError: It is no YAML.
+        yaml.YAMLError: As for ``load``.
     """
-    return yaml.load(text, yaml.BaseLoader)
+    return _load(text, _TextLoader)
+
+
+def dump(value: Any) -> str:
+    """Write a value so that ``load`` gives it again."""
+    written: str = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False)
+    return written
+
+
+def one_line(value: Any) -> str:
+    """Write a value on one line, for people: text that looks like a number is in quotes."""
+    written: str = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, default_flow_style=True)
+    return " ".join(written.removesuffix("\n...\n").split())
+
+
+def _load(text: str, loader: Any) -> Any:
+    try:
+        for token in yaml.scan(text):
+            if isinstance(token, yaml.TagToken | yaml.AnchorToken | yaml.AliasToken):
+                raise yaml.YAMLError("!, & and * have no meaning here: put quotes around text that starts with one")
+        return yaml.load(text, loader)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None

@@ -5,11 +5,12 @@ Each class of a configuration says so of the options it adds:
 - ``RULES``: by option, what a value must hold, and the rule in words;
 - ``CHOICES``: by option, the words it takes; a list must name at least one, each once;
 - ``EFFECTS``: by option, what the configuration must hold for it to change anything, and that in words;
-- ``FOLLOWERS``: by option, options that narrow it, and what they are where it is given and they are not.
+- ``FOLLOWERS``: by option, options that narrow it, and what they are where it is given and they are not;
+- ``check`` and ``check_given``: methods for what belongs together.
 """
 
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from raytransfer.errors import UserError
@@ -54,12 +55,13 @@ def declared(cls: type, table: str) -> dict[str, Any]:
     return found
 
 
-def check_effects(config: Any, given: Iterable[str]) -> None:
-    """Check that every option of the command line can change something of this sweep.
+def check_effects(config: Any, given: Collection[str]) -> None:
+    """Check that every option of the command line can change something of this sweep, as a whole.
 
     Raises:
-        UserError: One cannot.
+        UserError: One cannot, or asks for what another one has to say.
     """
+    config.check_given(given)
     effects: dict[str, Effect] = declared(type(config), "EFFECTS")
     for name in given:
         has_effect, needed = effects.get(name, (lambda _: True, ""))
@@ -83,13 +85,6 @@ def check_values(config: Any) -> None:
         value = value_of(name)
         if value is not None and not holds(value):
             raise UserError(f"{name}={value} must {rule}")
-    recipe = getattr(config, "recipe", None)
-    if recipe and recipe.warmup_steps > recipe.steps:
-        raise UserError(f"recipe.warmup_steps={recipe.warmup_steps} must not exceed recipe.steps={recipe.steps}")
-    if config.backend == "in-process" and (config.slots or 1) > 1:
-        raise UserError(
-            f"slots={config.slots} must be 1 or null with backend=in-process, which runs one trial at a time"
-        )
     for name, choices in declared(type(config), "CHOICES").items():
         values = value_of(name)
         if values is None:
@@ -100,3 +95,4 @@ def check_values(config: Any) -> None:
                 raise UserError(f"{name}={value} is not known; choose from {', '.join(choices)}")
         if not listed or len(set(listed)) < len(listed):
             raise UserError(f"{name}={values} must name at least one, each once; choose from {', '.join(choices)}")
+    config.check()

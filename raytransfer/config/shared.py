@@ -5,7 +5,7 @@ An experiment adds options of its own in a class below one of these. What a valu
 """
 
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -20,10 +20,20 @@ from raytransfer.config.rules import (
     choices_of,
     probed,
 )
+from raytransfer.errors import UserError
 from raytransfer.specs import NetworkSpec, Recipe
 
 MODES = ("cached", "retry", "force", "read-only")
 BACKENDS = ("ray", "in-process")
+
+
+def _reads_gamma(config: Any) -> bool:
+    return config.recipe.schedule == "step" or "step" in getattr(config, "schedules", ())
+
+
+def _reads_data(config: Any) -> bool:
+    tasks = config.tasks
+    return not isinstance(tasks, dict) or any("data" not in task for task in tasks.values() if isinstance(task, dict))
 
 
 def _is_share(value: Any) -> bool:
@@ -93,6 +103,24 @@ class SweepConfig:
     retry_s: float = 600.0
     save_every_s: float = 60.0
 
+    def check(self) -> None:
+        """Check values that belong together.
+
+        Raises:
+            UserError: They do not fit each other.
+        """
+        if self.backend == "in-process" and (self.slots or 1) > 1:
+            raise UserError(
+                f"slots={self.slots} must be 1 or null with backend=in-process, which runs one trial at a time"
+            )
+
+    def check_given(self, given: Collection[str]) -> None:
+        """Check options of the command line that ask for what another option has to say.
+
+        Raises:
+            UserError: It does not.
+        """
+
     @property
     def memory_bytes(self) -> int:
         """``memory_gb`` in bytes."""
@@ -147,7 +175,7 @@ class TrainingConfig(SweepConfig):
     }
     EFFECTS: ClassVar[dict[str, Effect]] = {
         "recipe.milestones": (lambda c: c.recipe.schedule == "step", "recipe.schedule=step"),
-        "recipe.gamma": (lambda c: c.recipe.schedule == "step", "recipe.schedule=step"),
+        "recipe.gamma": (_reads_gamma, "recipe.schedule=step"),
         "probe_steps": (lambda c: bool(c.probes), "probes"),
         "probe_images": (lambda c: bool(c.probes), "probes"),
         "eigenvalues": (probed("flatness"), "flatness among the probes"),
@@ -164,6 +192,22 @@ class TrainingConfig(SweepConfig):
     eigenvalues: int = 20
     landscape_points: int = 21
     checkpoints: str = "needed"
+
+    def check(self) -> None:
+        """Check values that belong together.
+
+        Raises:
+            UserError: They do not fit each other.
+        """
+        super().check()
+        recipe = self.recipe
+        if recipe.warmup_steps > recipe.steps:
+            raise UserError(f"recipe.warmup_steps={recipe.warmup_steps} must not exceed recipe.steps={recipe.steps}")
+        if recipe.schedule == "step" and not recipe.milestones:
+            raise UserError(
+                "recipe.schedule=step drops at recipe.milestones, and there are none: give recipe.milestones=[...], or "
+                "recipe.schedule=constant"
+            )
 
 
 @dataclass
@@ -182,6 +226,7 @@ class PairsConfig(SweepConfig):
     """
 
     RULES: ClassVar[dict[str, Rule]] = {"base_per_class": AT_LEAST_ONE}
+    EFFECTS: ClassVar[dict[str, Effect]] = {"data": (_reads_data, "a task without data of its own")}
     FOLLOWERS: ClassVar[dict[str, dict[str, Any]]] = {"tasks": {"targets": "all", "bases": "all"}}
 
     tasks: Any = field(default_factory=dict)

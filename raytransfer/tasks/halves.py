@@ -170,7 +170,8 @@ def _class_index(dataset: Dataset, what: str, wanted: str | int) -> int:
         return named
     if not is_index:
         raise UserError(
-            f"{what} holds class index {wanted}: {dataset.name} has {len(names)} classes, 0..{len(names) - 1}"
+            f"{what} holds class index {wanted}: {dataset.name} has {len(names)} classes, 0..{len(names) - 1}; in "
+            "quotes it is a name"
         )
     return int(wanted)
 

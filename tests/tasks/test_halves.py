@@ -150,3 +150,11 @@ def test_a_number_that_may_be_a_name_or_an_index_is_refused():
     message = "half A holds 2, which is the name of one class of some set and the index of another, '10': write '2' in"
     with pytest.raises(UserError, match=re.escape(message)):
         halves(numbered, {"A": [2, 3], "B": ["5", "6"]})
+
+
+@pytest.mark.parametrize("wanted", [10.5, True, None, 12, -1])
+def test_what_is_neither_a_name_nor_an_index_is_refused(wanted):
+    numbered = named(sorted(map(str, range(12))))
+    message = f"half A holds class index {wanted}: some set has 12 classes, 0..11; in quotes it is a name"
+    with pytest.raises(UserError, match=re.escape(message)):
+        halves(numbered, {"A": [wanted, "3"], "B": ["5", "6"]})

@@ -38,14 +38,20 @@ class StageCell:
 
 
 def base_recipe(recipe: Recipe, schedule: str, steps: int, milestones: Sequence[float]) -> Recipe:
-    """The recipe of a base: that of the transfers with its own steps and schedule."""
+    """The recipe of a base: that of the sweep with its own steps and schedule."""
     return replace(
         recipe,
         steps=steps,
         warmup_steps=min(recipe.warmup_steps, steps),
         schedule=schedule,  # type: ignore[arg-type]  # one of the recipe's, as the configuration checks
         milestones=tuple(milestones) if schedule == "step" else (),
+        gamma=recipe.gamma if schedule == "step" else Recipe.gamma,
     )
+
+
+def transfer_recipe(recipe: Recipe) -> Recipe:
+    """The recipe of a transfer: that of the sweep, whose ``gamma`` may be for bases alone."""
+    return recipe if recipe.schedule == "step" else replace(recipe, gamma=Recipe.gamma)
 
 
 def drops(steps: int, milestones: Sequence[float]) -> list[int]:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from raytransfer.config.rules import AT_LEAST_ONE, FRACTIONS, Effect, Rule, choices_of
 from raytransfer.config.shared import PairsConfig, TrainingConfig
+from raytransfer.errors import UserError
 from raytransfer.specs import Recipe
 
 
@@ -31,3 +32,13 @@ class StageConfig(PairsConfig, TrainingConfig):
     schedules: list[str] = field(default_factory=lambda: ["step", "cosine", "constant"])
     base_milestones: list[float] = field(default_factory=lambda: [0.5, 0.75])
     base_checkpoints: Any = 12
+
+    def check(self) -> None:
+        """Check values that belong together.
+
+        Raises:
+            UserError: They do not fit each other.
+        """
+        super().check()
+        if "step" in self.schedules and not self.base_milestones:
+            raise UserError("schedules has step, which drops at base_milestones, and there are none: give some")

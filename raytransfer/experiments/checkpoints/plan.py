@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from raytransfer.errors import UserError
-from raytransfer.experiments.checkpoints.cells import StageCell, base_recipe, cells, spaced_steps, with_drops
+from raytransfer.experiments.checkpoints.cells import (
+    StageCell,
+    base_recipe,
+    cells,
+    spaced_steps,
+    transfer_recipe,
+    with_drops,
+)
 from raytransfer.experiments.checkpoints.config import StageConfig
 from raytransfer.experiments.checks import checked_recipe, layer_numbers
 from raytransfer.experiments.probing import with_probes
@@ -33,7 +40,7 @@ def make_plan(config: StageConfig) -> Plan[StageCell, None]:
         design.pairs,
         seeds=seeds,
         network=network,
-        recipe=recipe,
+        recipe=transfer_recipe(recipe),
         base_recipes={name: base_recipe(recipe, name, steps, config.base_milestones) for name in config.schedules},
         steps=_steps(config.base_checkpoints, steps, milestones_of(config)),
         n_layers=n_layers,

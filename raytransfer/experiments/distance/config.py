@@ -1,13 +1,24 @@
 """What a sweep of transfer against distance can be asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from raytransfer.config.rules import Effect, Rule, at_least
 from raytransfer.config.shared import PairsConfig, TrainingConfig
+from raytransfer.errors import UserError
 
 DISTANCE_FEATURES = ("pixels", "probe")
+
+
+def _is_measured(config: Any, name: str) -> bool:
+    measure, _, features = name.partition(" of ")
+    known = measure in config.distances or measure in config.scores
+    return known and (not features or features in config.distance_features)
+
+
+def _splits_variance(config: Any) -> bool:
+    return _is_measured(config, config.input_distance) and _is_measured(config, config.label_distance)
 
 
 @dataclass
@@ -34,6 +45,8 @@ class DistanceConfig(PairsConfig, TrainingConfig):
         "images": (lambda c: bool(c.distances or c.scores), "distances or scores"),
         "distance_features": (lambda c: bool(c.distances), "distances"),
         "tree": (lambda c: c.tree is None or "tree" in c.distances, "tree among the distances"),
+        "input_distance": (_splits_variance, "label_distance among the distances"),
+        "label_distance": (_splits_variance, "input_distance among the distances"),
     }
 
     dial_grid: Any = None
@@ -45,3 +58,20 @@ class DistanceConfig(PairsConfig, TrainingConfig):
     input_distance: str = "MMD2 of pixels"
     label_distance: str = "class overlap"
     tree: Any = None
+
+    def check_given(self, given: Collection[str]) -> None:
+        """Check that what is to be drawn or split by is measured, and that the tree distance has a tree.
+
+        Raises:
+            UserError: It is not, or has none.
+        """
+        for option in [name for name in ("drawn", "input_distance", "label_distance") if name in given]:
+            value = getattr(self, option)
+            for name in value if isinstance(value, list) else [value]:
+                if not _is_measured(self, name):
+                    there = ", ".join([*self.distances, *self.scores]) or "nothing"
+                    raise UserError(f"{option} names {name}, which this sweep does not measure: it measures {there}")
+        if "distances" in given and "tree" in self.distances and self.tree is None:
+            raise UserError(
+                "distances has tree, which takes tree={group: [class, ...], ...}: give it, or leave tree out"
+            )

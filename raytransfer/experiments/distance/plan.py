@@ -7,7 +7,7 @@ from raytransfer.distances.tree import check_in_tree, parse_tree
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import checked_recipe, layer_numbers
 from raytransfer.experiments.distance.cells import Measures, PairCell, cells
-from raytransfer.experiments.distance.config import DistanceConfig
+from raytransfer.experiments.distance.config import DISTANCE_FEATURES, DistanceConfig
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.tasks import Design, make_design
 from raytransfer.networks import architecture
@@ -58,6 +58,14 @@ def _measures(config: DistanceConfig) -> Measures:
                 raise UserError(f"{option} has {name}, which is not known; choose from {', '.join(known)}")
         if len(set(names)) < len(names):
             raise UserError(f"{option}={names} must name each once")
+    names = [*SCORES]
+    for name, distance in DISTANCES.items():
+        names += [f"{name} of {kind}" for kind in DISTANCE_FEATURES] if distance.reads == "features" else [name]
+    for option in ("drawn", "input_distance", "label_distance"):
+        asked = getattr(config, option)
+        for name in asked if isinstance(asked, list) else [asked]:
+            if name not in names:
+                raise UserError(f"{option} has {name}, which is not known; choose from {', '.join(names)}")
     if config.tree is not None:
         parse_tree(config.tree)
     return Measures(

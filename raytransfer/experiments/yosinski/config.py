@@ -35,6 +35,10 @@ class GridConfig(TrainingConfig):
     }
     EFFECTS: ClassVar[dict[str, Effect]] = {
         "splits": (lambda c: "random" in c.halves, "halves that are random"),
+        "treatments": (
+            lambda c: "random" in c.halves or c.fixed_treatments is None,
+            "halves that are random, or no fixed_treatments",
+        ),
         "fixed_treatments": (lambda c: any(h != "random" for h in c.halves), "halves other than random"),
     }
     FOLLOWERS: ClassVar[dict[str, dict[str, Any]]] = {"treatments": {"fixed_treatments": None}}

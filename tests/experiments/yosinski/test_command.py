@@ -31,9 +31,16 @@ TINY = [
 
 @pytest.fixture
 def command(tmp_path, cache_dir):
-    """The command line of a tiny sweep into ``tmp_path/out``, with more arguments."""
-    places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
-    return lambda *arguments: [sys.executable, str(SCRIPT), *TINY, *places, *arguments]
+    """The command line of a tiny sweep into ``tmp_path/out``, with more arguments, or others for those it has."""
+    usual = [*TINY, f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
+
+    def command_line(*arguments):
+        given = {argument.partition("=")[0] for argument in arguments}
+        replaced = given | ({"splits"} if "halves" in given else set())  # which only random halves have
+        kept = [argument for argument in usual if argument.partition("=")[0] not in replaced]
+        return [sys.executable, str(SCRIPT), *kept, *arguments]
+
+    return command_line
 
 
 @pytest.fixture
@@ -215,16 +222,25 @@ def test_help_lists_every_option_with_default_and_meaning(environment):
         (["halves=null"], "halves="),
         (["halves=[3]"], "halves=3 must be random, the name of a pair, or lists"),
         (["halves=[{A: [0,1], B: [2,3]},{A: [1,0], B: [3,2]}]"], "are there twice"),
-        (["out="], "out=None has the wrong type"),
+        (["out="], "out= is empty: give a value"),
         (["out=~nosuchuser/x"], "out=~nosuchuser/x is no path"),
-        (["recipe.pad_px=100000"], "recipe.pad_px=100000 must not exceed the images' side of 8 pixels"),
+        (["recipe.pad_px=100000"], "recipe.pad_px=100000 must not exceed the images' side: 8 x 8 pixels"),
         (["--plan", "slots=1000"], "slots=1000 must not exceed what is there"),
         (["--plan", "price_per_hour=-1"], "price_per_hour=-1.0 must be zero or positive, and finite"),
         (["train_per_class=1000"], "1000"),
-        (["recipe.crop_px=9"], "recipe.crop_px=9 must not exceed the images' side of 8 pixels"),
+        (["recipe.crop_px=9"], "recipe.crop_px=9 must not exceed the images' side: 8 x 8 pixels"),
         (["slots=1000"], "slots=1000 must not exceed what is there"),
         (["out=/dev/null/out"], "out=/dev/null/out"),
         (["mode=read-only"], "mode=read-only runs nothing"),
+        (["seeds=1", "seeds=2"], "seeds=1 and seeds=2 are both given: choose one"),
+        (["seeds=01"], "seeds='01' has the wrong type: it takes a whole number"),
+        (["data=0123"], "'0123'"),
+        (["data=a\nb"], r"a\nb"),
+        (["data=\udcff"], r"data=\udcff is not valid UTF-8"),
+        (["recipe.milestones=[0.5]"], "recipe.milestones is given and would change nothing: it takes recipe.schedule"),
+        (["halves={A: [0, 1], B: [2, 3]}", "splits=2"], "splits is given and would change nothing: it takes halves"),
+        (["lr=0.1"], "lr in the command line is no option: did you mean recipe.learning_rate? --help lists them"),
+        (["halves={A: ['02', 1], B: [3, 4]}"], "half A names class '02', which digits does not have"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2_with_nothing_written(command, environment, tmp_path, arguments, message):
@@ -233,3 +249,27 @@ def test_bad_input_is_one_line_and_exit_code_2_with_nothing_written(command, env
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def planned(command, environment, *arguments):
+    """Trials by treatment, as the plan of a command lists them, and all that it printed."""
+    printed = run([*command, "--plan", *arguments], environment).stdout
+    return {
+        name: int(count) for name, count in re.findall(r"^(base\S+|\wnB\+?) +(\d+) +\d+ *$", printed, re.M)
+    }, printed
+
+
+def test_treatments_that_are_asked_for_are_planned_whatever_the_data_set_s_own(environment, cache_dir, tmp_path):
+    places = [f"cache_dir={cache_dir}", f"out={tmp_path / 'out'}", "backend=in-process"]
+    halves = "halves={A: [0,1,2,3,4], B: [5,6,7,8,9]}"
+    command = [sys.executable, str(SCRIPT), *places, halves, "n_layers=[1,7]", "seeds=1"]
+    asked, _ = planned(command, environment, "treatments=[baseB,AnB,AnB+]")
+    assert asked == {"baseB": 2, "AnB": 4, "AnB+": 4}
+    usual, _ = planned(command, environment)
+    assert usual == {"baseB": 2, "AnB": 4, "RnB": 4}
+
+
+@pytest.mark.parametrize("name", ["2024_11_26", "0123", "a #b", "1e3", "yes"])
+def test_a_store_lies_where_its_option_says(command, environment, tmp_path, name):
+    printed = run(command("--plan", "backend=in-process", f"out={tmp_path}/{name}"), environment).stdout
+    assert f"24 trials, 24 to run, in {tmp_path}/{name}\n" in printed
