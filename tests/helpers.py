@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -18,6 +19,11 @@ ROOT = Path(__file__).parents[1]
 
 REPEATABLE = [column.name for column in TRIALS if column.repeatable]
 """Columns of a trial's row that are the same at every run."""
+
+
+def checkpoint(trial, step):
+    """Weights that a store's tests know by their place alone."""
+    return SimpleNamespace(place=f"checkpoints/{trial}/{step}.safetensors")
 
 
 class Quiet:

@@ -12,11 +12,12 @@ import time
 from collections import Counter
 from tempfile import TemporaryDirectory
 
-from spread import SWEEP, Finishes, spread
+from spread import Finishes, spread
 
 from raytransfer.config import load_config
+from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.distance.config import DistanceConfig
-from raytransfer.experiments.distance.sweep import make_plan
+from raytransfer.experiments.distance.plan import make_plan
 from raytransfer.specs import DistanceSpec
 from raytransfer.store import Store, failures, read_table
 from raytransfer.sweep.ray import Slots, cluster, run_on_ray
@@ -38,7 +39,7 @@ def main() -> None:
         *("image_size_px=16", "channels=1", "images=2000", "distance_features=[pixels]"),
         *("train_per_class=null", "distances=[proxy-A,MMD2,FID,OTDD,NTK residual,class overlap]", *sys.argv[1:]),
     ]
-    config = load_config(DistanceConfig, SWEEP.with_name("transfer_vs_distance.yaml"), asked)
+    config = load_config(DistanceConfig, EXPERIMENTS["distance"].defaults, asked)
     plan = make_plan(config)
     specs = {trial: spec for trial, spec in plan.trials.items() if isinstance(spec, DistanceSpec)}
     logging.getLogger("ray").setLevel(logging.CRITICAL)

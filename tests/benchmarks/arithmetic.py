@@ -16,14 +16,15 @@ from dataclasses import replace
 from statistics import median
 
 import torch
-from raytransfer.experiments.yosinski.sweep import make_plan
-from spread import SWEEP, spread
+from spread import spread
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from raytransfer.config import load_config
+from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.yosinski.config import GridConfig
+from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import freeze_first, train_mode
 from raytransfer.specs import PretrainSpec, Recipe
 from raytransfer.tasks import TaskData, load_task
@@ -129,7 +130,7 @@ def main() -> None:
     """Measure and print."""
     use_one_core()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plan = make_plan(load_config(GridConfig, SWEEP.with_suffix(".yaml"), ["seeds=1", "splits=1", *sys.argv[1:]]))
+    plan = make_plan(load_config(GridConfig, EXPERIMENTS["yosinski"].defaults, ["seeds=1", "splits=1", *sys.argv[1:]]))
     spec = plan.longest_base
     task = load_task(plan.datasets[spec.task.fingerprint], spec.task)
     for precision in ("fp32", "bf16"):

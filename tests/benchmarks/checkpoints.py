@@ -16,9 +16,9 @@ from spread import SWEEP, spread
 from raytransfer.config import load_config
 from raytransfer.experiments.checkpoints.cells import spaced_steps
 from raytransfer.experiments.checkpoints.config import StageConfig
-from raytransfer.experiments.checkpoints.sweep import make_plan
+from raytransfer.experiments.checkpoints.plan import make_plan
 from raytransfer.specs import PretrainSpec
-from raytransfer.store import Store, load_checkpoint, save_checkpoint
+from raytransfer.store import Store, load_weights, save_checkpoint
 from raytransfer.trials import Site, run
 
 _REPEATS = 5
@@ -37,7 +37,7 @@ def main() -> None:
     with TemporaryDirectory() as root:
         site = Site(sources=plan.sources, root=root, device="cpu", memory_bytes=config.memory_bytes)
         run(base, site)  # the first is slower
-        weights = load_checkpoint(Store(root), base.id, base.recipe.steps)
+        weights = load_weights(Store(root), base.weights)
         for repeat in range(_REPEATS):
             times = []
             for chosen in (frozenset(), frozenset(steps)):

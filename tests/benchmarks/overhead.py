@@ -103,7 +103,7 @@ def plan_and_look(root: str | None) -> dict[str, Any]:
     Returns:
         ``trials`` planned, ``seconds`` without imports and ``peak_mb`` with them.
     """
-    from raytransfer.experiments.yosinski.sweep import make_plan
+    from raytransfer.experiments.yosinski.plan import make_plan
     from raytransfer.store import Store
     from raytransfer.sweep.backlog import backlog
 
@@ -123,7 +123,7 @@ def fabricate(root: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
     from datetime import UTC, datetime
 
-    from raytransfer.experiments.yosinski.sweep import make_plan
+    from raytransfer.experiments.yosinski.plan import make_plan
     from raytransfer.networks import architecture
     from raytransfer.specs import TransferSpec, TrialSpec, to_json
     from raytransfer.specs.dependencies import frozen_layers, needs
@@ -135,7 +135,7 @@ def fabricate(root: str) -> None:
 
     def fill(spec: TrialSpec) -> None:
         transfer = isinstance(spec, TransferSpec)
-        n, base = spec.n_layers if transfer else 0, next((base for base, _ in needs(spec)), None)
+        n, weights = spec.surgery.n_layers if transfer else 0, next(iter(needs(spec)), None)
         curve = [
             {
                 "id": spec.id,
@@ -150,15 +150,15 @@ def fabricate(root: str) -> None:
         row = {
             "id": spec.id,
             "dataset": spec.task.dataset,
-            "base_task": base.task.label if base else None,
+            "base_task": weights.label if weights else None,
             "target_task": spec.task.label,
             "network": spec.network.name,
             "stages": names,
             "n_layers": n,
             "cut": names[n - 1] if transfer else None,
-            "frozen": spec.frozen if transfer else None,
-            "pretrain_id": base.id if base else None,
-            "pretrain_step": spec.pretrain_step if transfer else None,
+            "frozen": spec.surgery.frozen if transfer else None,
+            "pretrain_id": weights.source_id if weights else None,
+            "pretrain_step": weights.step if weights else None,
             "seed": spec.seed,
             "steps": spec.recipe.steps,
             "train_images": 50,
@@ -213,9 +213,11 @@ def peak_mb() -> float:
 
 
 def _config() -> Any:
-    from raytransfer.config import GridConfig, load_config
+    from raytransfer.config import load_config
+    from raytransfer.experiments import EXPERIMENTS
+    from raytransfer.experiments.yosinski.config import GridConfig
 
-    return load_config(GridConfig, SWEEP.with_suffix(".yaml"), [f"seeds={SEEDS}"])
+    return load_config(GridConfig, EXPERIMENTS["yosinski"].defaults, [f"seeds={SEEDS}"])
 
 
 if __name__ == "__main__":

@@ -36,15 +36,16 @@ import numpy as np
 import torch
 from PIL import Image
 from ray import tune
-from raytransfer.experiments.yosinski.sweep import make_plan
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from raytransfer.config import load_config
+from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.checks import seen_shape
 from raytransfer.experiments.yosinski.cells import Cell
 from raytransfer.experiments.yosinski.config import GridConfig
+from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import Network, build, copy_first, freeze_first, train_mode, trainable
 from raytransfer.specs import PretrainSpec, Recipe, TransferSpec, TrialSpec
 from raytransfer.specs.dependencies import frozen_layers, needs
@@ -53,7 +54,7 @@ from raytransfer.tasks import Dataset as ImageSet
 from raytransfer.tasks import DataSource, Part, TaskData, load_task, open_fingerprint
 from raytransfer.training import evaluation_steps, learning_rate, stream_seed
 
-YAML = Path(__file__).parents[2] / "sweeps" / "yosinski_grid.yaml"
+YAML = EXPERIMENTS["yosinski"].defaults
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 MOST_WORKERS = 8
 
@@ -218,13 +219,14 @@ def trial(config: dict[str, str], cells: dict[str, Cell], source: DataSource, wo
     """What Tune calls: one cell of the grid, beginning with its base where it copies from one."""
     start_s = time.process_time()  # CPU time: Ray may have started the process long before it had a trial for it
     clock, cell = Clock(), cells[config["cell"]]
-    spec, base, frozen = cell.spec, next((base for base, _ in needs(cell.spec)), None), frozen_layers(cell.spec)
+    spec, frozen = cell.spec, frozen_layers(cell.spec)
+    base = next((weights.training for weights in needs(spec)), None)
     recipe = spec.recipe
     dataset = open_fingerprint(source, spec.task.fingerprint)
     base_network = trained_base(base, dataset, workers, clock) if base else None
     task = load_task(dataset, spec.task)
     network = fresh(spec, task, "pretrain" if isinstance(spec, PretrainSpec) else "transfer")
-    n_layers = spec.n_layers if isinstance(spec, TransferSpec) else 0
+    n_layers = spec.surgery.n_layers if isinstance(spec, TransferSpec) else 0
     if base_network is not None:
         copy_first(base_network.module.state_dict(), network, n_layers)
     freeze_first(network, frozen)

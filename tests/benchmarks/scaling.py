@@ -24,7 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
-from spread import SWEEP, Finishes, in_own_process, show, start_ray, sweep_of
+from spread import Finishes, in_own_process, show, start_ray, sweep_of
 
 CORES = os.cpu_count() or 1
 LOOP_S = 5.0
@@ -66,8 +66,10 @@ def _ratios(many: Sequence[float], one: Sequence[float]) -> list[float]:
 
 def transfers_per_second() -> tuple[float, float]:
     """Run frozen and fine-tuned transfers on digits, 24 a core, on one slot, then on as many as there are cores."""
-    from raytransfer.config import GridConfig, load_config
-    from raytransfer.experiments.yosinski.sweep import make_plan
+    from raytransfer.config import load_config
+    from raytransfer.experiments import EXPERIMENTS
+    from raytransfer.experiments.yosinski.config import GridConfig
+    from raytransfer.experiments.yosinski.plan import make_plan
     from raytransfer.specs import TransferSpec
     from raytransfer.store import Store
     from raytransfer.sweep.ray import Slots, run_on_ray
@@ -75,7 +77,7 @@ def transfers_per_second() -> tuple[float, float]:
     from raytransfer.trials import Site, run
 
     grid = ["halves=[random]", "splits=1", "n_layers=[1,2,3,4,5,6]", "treatments=[BnB,BnB+,AnB,AnB+]"]
-    plan = make_plan(load_config(GridConfig, SWEEP.with_suffix(".yaml"), [*grid, f"seeds={max(1, CORES // 2)}"]))
+    plan = make_plan(load_config(GridConfig, EXPERIMENTS["yosinski"].defaults, [*grid, f"seeds={max(1, CORES // 2)}"]))
     transfers = {trial: spec for trial, spec in plan.trials.items() if isinstance(spec, TransferSpec)}
     start_ray()
 

@@ -122,14 +122,17 @@ def sweep_of(trials: int) -> Iterator[tuple[Any, Finishes]]:
 
     There are no bases among them, and where there are none they count as there: no trial waits for another.
     """
-    from raytransfer.config import GridConfig, load_config
-    from raytransfer.experiments.yosinski.sweep import make_plan
+    from raytransfer.config import load_config
+    from raytransfer.experiments import EXPERIMENTS
+    from raytransfer.experiments.yosinski.config import GridConfig
+    from raytransfer.experiments.yosinski.plan import make_plan
     from raytransfer.specs import TransferSpec
     from raytransfer.store import Store
     from raytransfer.sweep.run import Run
     from raytransfer.trials import Site
 
-    plan = make_plan(load_config(GridConfig, SWEEP.with_suffix(".yaml"), [f"seeds={-(-trials // TRANSFERS_PER_SEED)}"]))
+    seeds = -(-trials // TRANSFERS_PER_SEED)
+    plan = make_plan(load_config(GridConfig, EXPERIMENTS["yosinski"].defaults, [f"seeds={seeds}"]))
     transfers = [(trial, spec) for trial, spec in plan.trials.items() if isinstance(spec, TransferSpec)]
     if len(transfers) < trials:
         raise RuntimeError(f"{len(transfers)} transfers are fewer than {trials}: TRANSFERS_PER_SEED is out of date")

@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from spread import SWEEP, Finishes, spread
+from spread import Finishes, spread
 
 from raytransfer.config import load_config
+from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.yosinski.config import GridConfig
-from raytransfer.experiments.yosinski.sweep import make_plan
+from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import copy_first, freeze_first
 from raytransfer.specs import PretrainSpec, TransferSpec, TrialSpec
 from raytransfer.specs.dependencies import frozen_layers, needs
@@ -96,7 +97,7 @@ def main() -> None:
     """Measure and print."""
     repeats = next((int(word.partition("=")[2]) for word in sys.argv[1:] if word.startswith("repeats=")), 3)
     config = load_config(
-        GridConfig, SWEEP.with_suffix(".yaml"), [word for word in sys.argv[1:] if not word.startswith("repeats=")]
+        GridConfig, EXPERIMENTS["yosinski"].defaults, [word for word in sys.argv[1:] if not word.startswith("repeats=")]
     )
     plan = make_plan(config)
     uses: dict[str, list[float]] = {"one process": [], "as many processes": [], "the trials themselves": []}

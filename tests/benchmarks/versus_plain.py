@@ -33,9 +33,10 @@ import torch
 from spread import SWEEP
 
 from raytransfer.config import load_config
+from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.yosinski.cells import TREATMENTS
 from raytransfer.experiments.yosinski.config import GridConfig
-from raytransfer.experiments.yosinski.sweep import make_plan
+from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.specs.dependencies import needs
 from raytransfer.trials import device_name
 
@@ -51,7 +52,7 @@ def main() -> None:
     of_config = [argument for argument in overrides if not argument.startswith(("workers=", "plain."))]
     of_plain = [argument.removeprefix("plain.") for argument in overrides]
     plan = make_plan(
-        load_config(GridConfig, SWEEP.with_suffix(".yaml"), of_config)
+        load_config(GridConfig, EXPERIMENTS["yosinski"].defaults, of_config)
     )  # decodes the data, which both then find
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     bases = sum(bool(needs(cell.spec)) for cell in plan.cells)

@@ -21,6 +21,7 @@ from ray.scripts.scripts import cli
 
 from raytransfer.config import load_config
 from raytransfer.errors import UserError
+from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.yosinski.config import GridConfig
 from tests.helpers import ROOT
 
@@ -147,7 +148,7 @@ def job_faults(text):
     _, script, *overrides = spec["entrypoint"].split()
     faults = [] if (ROOT / script).exists() else [f"{script} does not exist"]
     try:
-        load_config(GridConfig, ROOT / "sweeps" / "yosinski_grid.yaml", overrides)
+        load_config(GridConfig, EXPERIMENTS["yosinski"].defaults, overrides)
     except UserError as error:
         faults.append(str(error))
     for group in (head, *workers):

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from raytransfer.config import load_config, options, to_yaml
 from raytransfer.errors import UserError
+from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.distance.config import DistanceConfig
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.specs import Recipe
@@ -180,7 +181,7 @@ def test_what_is_no_plain_number_is_a_word(yaml):
 
 
 def test_the_command_line_wins_over_what_the_file_narrows(request):
-    path = request.config.rootpath / "sweeps" / "yosinski_grid.yaml"
+    path = EXPERIMENTS["yosinski"].defaults
     halves = "halves={A: [0,1,2,3,4], B: [5,6,7,8,9]}"
     config = load_config(GridConfig, path, [halves, "treatments=[baseB,AnB,AnB+]"])
     assert config.treatments == ["baseB", "AnB", "AnB+"]
@@ -188,7 +189,7 @@ def test_the_command_line_wins_over_what_the_file_narrows(request):
     both = load_config(GridConfig, path, [halves, "treatments=[baseB,AnB]", "fixed_treatments=[baseB]"])
     assert both.fixed_treatments == ["baseB"]
     assert load_config(GridConfig, path, []).fixed_treatments == ["baseB", "AnB", "RnB"]
-    path = request.config.rootpath / "sweeps" / "transfer_vs_distance.yaml"
+    path = EXPERIMENTS["distance"].defaults
     config = load_config(DistanceConfig, path, ["tasks={cats: {classes: A}, dogs: {classes: B}}"])
     assert (config.targets, config.bases) == ("all", "all")
     assert load_config(DistanceConfig, path, ["tasks={a: {}, b: {}}", "bases=[b]"]).bases == ["b"]

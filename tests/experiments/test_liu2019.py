@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from raytransfer.config import load_config
+from raytransfer.config import load_config, to_yaml
 from raytransfer.errors import UserError
-from raytransfer.experiments.checkpoints import sweep as stages
+from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.checkpoints.cells import spaced_steps, with_drops
 from raytransfer.experiments.checkpoints.config import StageConfig
-from raytransfer.experiments.mechanisms import sweep as why
 from raytransfer.experiments.mechanisms.config import WhyConfig
-from raytransfer.experiments.theory import sweep as theory
 from raytransfer.experiments.theory.config import TheoryConfig
+from raytransfer.report.console import show
+from raytransfer.report.files import write_files
 from raytransfer.specs import DistanceSpec, PretrainSpec, ProbeSpec, SimulationSpec, TransferSpec
 from raytransfer.store import Store
 from raytransfer.sweep.backlog import backlog
@@ -66,7 +66,7 @@ widths: [20, 200]
 seeds: 2
 """,
 }
-EXPERIMENTS = {StageConfig: stages, WhyConfig: why, TheoryConfig: theory}
+OF = {experiment.config: experiment for experiment in EXPERIMENTS.values()}
 
 
 @pytest.fixture
@@ -82,13 +82,14 @@ def tiny(tmp_path, cache_dir):
 
 def run_and_report(config):
     """Run what is missing and report; gives what was printed and the folder of the report."""
-    experiment, store = EXPERIMENTS[type(config)], Store(config.out)
-    plan = experiment.make_plan(config)
+    experiment, store = OF[type(config)], Store(config.out)
+    plan = experiment.plan(config)
     store.create()
     site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
     run_in_process(Run(backlog(plan, store, "cached").to_run, site, Quiet()))
     console = Console(file=io.StringIO(), width=160)
-    experiment.report(console, "sweep", plan, store, config)
+    report = experiment.report(plan, store, config)
+    show(console, report, store, write_files(report, store, name="sweep", cells=plan.cells, config=to_yaml(config)))
     (folder,) = Path(config.out, "sweeps").iterdir()
     return console.file.getvalue(), folder
 
@@ -101,7 +102,7 @@ def test_steps_to_transfer_from_are_evenly_spaced_on_a_logarithmic_axis():
 
 
 def test_the_sweep_along_pretraining_lays_out_both_arms_at_every_checkpoint(tiny):
-    plan = stages.make_plan(tiny(StageConfig))
+    plan = EXPERIMENTS["checkpoints"].plan(tiny(StageConfig))
     bases = [spec for spec in plan.trials.values() if isinstance(spec, PretrainSpec)]
     assert {(base.recipe.schedule, base.recipe.steps) for base in bases} == {
         ("step", 8),
@@ -111,15 +112,15 @@ def test_the_sweep_along_pretraining_lays_out_both_arms_at_every_checkpoint(tiny
     assert {base.recipe.milestones for base in bases if base.recipe.schedule == "step"} == {(0.5,)}
     transfers = [spec for spec in plan.trials.values() if isinstance(spec, TransferSpec)]
     steps = {0, 1, 4, 5, 8}  # 5 because the rate drops after 4
-    assert {spec.pretrain_step for spec in transfers} == steps
+    assert {spec.weights.step for spec in transfers} == steps
     assert len(transfers) == len(bases) * len(steps) * 2
     assert {(spec.recipe.schedule, spec.recipe.steps) for spec in transfers} == {("cosine", 4)}
     assert sum(isinstance(spec, ProbeSpec) for spec in plan.trials.values()) == len(bases) * len(steps)
 
 
 def test_without_a_step_schedule_no_steps_are_added_around_drops(tiny):
-    plan = stages.make_plan(tiny(StageConfig, "schedules=[cosine]"))
-    assert {spec.pretrain_step for spec in plan.trials.values() if isinstance(spec, TransferSpec)} == {0, 1, 8}
+    plan = EXPERIMENTS["checkpoints"].plan(tiny(StageConfig, "schedules=[cosine]"))
+    assert {spec.weights.step for spec in plan.trials.values() if isinstance(spec, TransferSpec)} == {0, 1, 8}
 
 
 def test_the_sweep_along_pretraining_reports_what_the_store_holds(tiny):
@@ -160,7 +161,7 @@ def test_fine_tuned_and_scratch_networks_are_compared_and_judged(tiny):
 
 
 def test_only_compared_networks_are_looked_at(tiny):
-    plan = why.make_plan(tiny(WhyConfig))
+    plan = EXPERIMENTS["mechanisms"].plan(tiny(WhyConfig))
     looks = [spec for spec in plan.trials.values() if isinstance(spec, ProbeSpec)]
     assert {type(look.trained) for look in looks} == {PretrainSpec, TransferSpec}
     assert {look.trained.task.label_count for look in looks} == {3}
@@ -185,7 +186,7 @@ def test_simulations_say_what_differs_and_how_far_the_weights_moved(tiny):
 
 
 def test_simulations_train_on_images_of_unit_range_and_labels_of_both_signs(tiny):
-    plan = theory.make_plan(tiny(TheoryConfig, "widths=[20]", "seeds=1", "dials={noise: [50]}"))
+    plan = EXPERIMENTS["theory"].plan(tiny(TheoryConfig, "widths=[20]", "seeds=1", "dials={noise: [50]}"))
     assert {type(spec) for spec in plan.trials.values()} == {SimulationSpec}
     site = Site(sources=plan.sources, root="unused", device="cpu", memory_bytes=0)
     for spec in plan.trials.values():

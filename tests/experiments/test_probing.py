@@ -1,16 +1,20 @@
 """Probes as trials of a sweep: they change nothing, need no training again, and refuse what cannot be."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
 
 from raytransfer.errors import UserError
-from raytransfer.experiments.yosinski.sweep import make_plan
+from raytransfer.experiments.yosinski.plan import make_plan
+from raytransfer.experiments.yosinski.report import make_report
 from raytransfer.probes import PROBES
-from raytransfer.report.files import probe_readings, write_report
-from raytransfer.specs import PretrainSpec, ProbeSpec, TransferSpec, from_json
+from raytransfer.report.files import write_files
+from raytransfer.report.rows import probe_readings
+from raytransfer.specs import PretrainSpec, ProbeSpec, Trained, TransferSpec, from_json
 from raytransfer.specs.dependencies import in_order, needs
-from raytransfer.store import Store, checkpoint_steps, load_checkpoint, publish_failure, read_table, save_checkpoint
+from raytransfer.store import Store, checkpoint_steps, load_weights, publish_failure, read_table, save_checkpoint
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.queue import Agenda
 from raytransfer.sweep.run import Run, run_in_process
@@ -45,8 +49,9 @@ def test_probes_leave_weights_and_results_as_they_are_without_them(tiny, tmp_pat
     with_probes = read_table(probed, "trials")
     with_probes = with_probes[with_probes["id"].isin(plain.trials)].reset_index(drop=True)  # but for the twins
     pd.testing.assert_frame_equal(read_table(store, "trials")[REPEATABLE], with_probes[REPEATABLE])
-    for trial, spec in plain.trials.items():
-        before, after = (load_checkpoint(place, trial, spec.recipe.steps) for place in (store, probed))
+    for spec in plain.trials.values():
+        weights = Trained(training=spec, step=spec.recipe.steps)
+        before, after = (load_weights(place, weights) for place in (store, probed))
         assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -73,9 +78,10 @@ def test_every_probe_leaves_readings_that_lead_to_its_network(tiny):
     of_frozen = of_frozen[of_frozen["quantity"] == "deviation"]
     assert (of_frozen.loc[of_frozen["stage"].isin(["conv1", "conv2"]), "value"] == 0).all()
     assert (of_frozen.loc[of_frozen["stage"] == "conv3", "value"] > 0).all()
-    report = write_report(plan.cells, store, name="probed", title="", config="")
-    assert len(pd.read_parquet(report.files["probe_readings.parquet"])) == len(readings)
-    assert "n_layers" in pd.read_parquet(report.files["readings.parquet"])  # the readings of 2014 keep their file
+    report = make_report(plan, store, tiny(*SMALL))
+    files = write_files(report, store, name="probed", cells=plan.cells, config="")
+    assert len(pd.read_parquet(files["probe_readings.parquet"])) == len(readings)
+    assert "n_layers" in pd.read_parquet(files["readings.parquet"])  # the readings of 2014 keep their file
 
 
 def test_probes_of_kept_checkpoints_train_nothing(tiny):
@@ -95,7 +101,7 @@ def test_what_is_measured_is_measured_in_fp32_whatever_trainings_round_to(tiny, 
 
         return run_it
 
-    monkeypatch.setattr("raytransfer.trials.run_training", noting("training", run_training))
+    monkeypatch.setattr("raytransfer.trials.training.run_training", noting("training", run_training))
     monkeypatch.setattr("raytransfer.trials.probing.run_probe", noting("probe", run_probe))
     _, _, ran = run(tiny(*SMALL, "probes=[generalisation]"))
     assert {type(spec) for spec in ran} == {PretrainSpec, TransferSpec, ProbeSpec}
@@ -112,7 +118,7 @@ def test_a_checkpoint_goes_once_everything_has_read_it(tiny):
 def test_weights_that_are_gone_are_trained_again_with_what_they_copy(tiny):
     plan, store, _ = run(tiny(*SMALL))
     probed = make_plan(tiny(*SMALL, "probes=[flatness]", *FEW))
-    base = next(spec for spec in plan.trials.values() if isinstance(spec, TransferSpec)).base
+    base = next(spec for spec in plan.trials.values() if isinstance(spec, TransferSpec)).weights.training
     store.delete(f"checkpoints/{base.id}/{base.recipe.steps}.safetensors")
     again = backlog(probed, store, "cached").to_run.values()
     assert base in again
@@ -122,7 +128,7 @@ def test_weights_that_are_gone_are_trained_again_with_what_they_copy(tiny):
 def test_what_reads_the_weights_of_a_failed_base_waits_with_it(tiny):
     plan, store = make_plan(tiny(*SMALL, "probes=[flatness]", *FEW)), Store(tiny().out)
     store.create()
-    base = next(spec for spec in plan.trials.values() if isinstance(spec, TransferSpec)).base
+    base = next(spec for spec in plan.trials.values() if isinstance(spec, TransferSpec)).weights.training
     publish_failure(store, base.id, "no more memory")
     left = backlog(plan, store, "cached")
     transfers = {trial for trial, spec in plan.trials.items() if isinstance(spec, TransferSpec)}
@@ -134,8 +140,8 @@ def test_what_reads_the_weights_of_a_failed_base_waits_with_it(tiny):
 def stage_specs(tiny):
     """A base, and transfers from its steps 0, 3 and 6."""
     transfer = next(s for s in make_plan(tiny(*SMALL)).trials.values() if isinstance(s, TransferSpec))
-    content = {name: getattr(transfer, name) for name in transfer.__dataclass_fields__}
-    return transfer.base, [TransferSpec(**content | {"pretrain_step": step}) for step in (0, 3, 6)]
+    base = transfer.weights.training
+    return base, [replace(transfer, weights=Trained(training=base, step=step)) for step in (0, 3, 6)]
 
 
 def test_a_trial_can_start_once_the_checkpoints_it_reads_are_there(tiny):
@@ -171,13 +177,13 @@ def test_a_probe_needs_the_networks_it_compares(tiny):
     looks = [spec for spec in plan.trials.values() if isinstance(spec, ProbeSpec)]
     for look in looks:
         if look.probe == "deviation":
-            assert needs(look) == [(look.trained, 6), (look.trained, 0)]
+            assert needs(look) == [Trained(training=look.trained, step=6), Trained(training=look.trained, step=0)]
         elif look.against == "base":
-            assert needs(look)[1] == (look.trained.base, 6)
+            assert needs(look)[1] == look.trained.weights
         elif look.against == "scratch":
-            assert needs(look)[1][0].task == look.trained.task
+            assert needs(look)[1].training.task == look.trained.task
         else:
-            assert needs(look)[1][0].seed != look.trained.seed
+            assert needs(look)[1].training.seed != look.trained.seed
     against = [(look.against, type(look.trained)) for look in looks if look.probe == "CKA"]
     assert set(against) == {
         ("twin", PretrainSpec),

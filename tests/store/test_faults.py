@@ -21,7 +21,7 @@ from raytransfer.store import (
     failure,
     failures,
     finished,
-    load_checkpoint,
+    load_weights,
     lock,
     locking,
     publish,
@@ -32,6 +32,7 @@ from raytransfer.store import (
 )
 from raytransfer.store import retries as patience
 from raytransfer.sweep.driver import _kept_packing
+from tests.helpers import checkpoint
 
 AWS = "When writing: AWS Error {} during PutObject operation: no luck"
 
@@ -138,7 +139,7 @@ def test_a_third_of_requests_failing_before_or_after_they_are_done_changes_nothi
     assert trials["id"].tolist() == list("abcdefgh")
     assert trials["top1"].tolist() == [0.9] + 7 * [0.5]
     assert len(read_table(calm, "curves")) == 24
-    assert torch.equal(load_checkpoint(store, "c", 3)["w"], weights["w"])
+    assert torch.equal(load_weights(store, checkpoint("c", 3))["w"], weights["w"])
 
 
 def test_a_file_that_comes_back_empty_is_read_again(remote):
@@ -300,7 +301,7 @@ def test_a_truncated_checkpoint_is_refused(full, keep):
     save_checkpoint(full, "a", 3, {"w": torch.randn(100)})
     cut(full, "checkpoints/a/3.safetensors", keep)
     with pytest.raises(UnreadableError, match=r"checkpoints/a/3\.safetensors is damaged: "):
-        load_checkpoint(full, "a", 3)
+        load_weights(full, checkpoint("a", 3))
 
 
 class Mine:
@@ -322,7 +323,7 @@ def test_a_checkpoint_that_hides_code_is_refused_and_the_code_does_not_run(full,
     else:
         torch.save({"w": torch.zeros(1), "x": Mine(trap)}, path)
     with pytest.raises(UnreadableError, match="is damaged"):
-        load_checkpoint(full, "a", 3)
+        load_weights(full, checkpoint("a", 3))
     assert not trap.exists()
     if how == "pickle":  # the trap works
         pickle.loads(path.read_bytes())

@@ -15,7 +15,7 @@ from raytransfer.store import (
     compact,
     failures,
     finished,
-    load_checkpoint,
+    load_weights,
     lock,
     publish,
     publish_failure,
@@ -23,6 +23,7 @@ from raytransfer.store import (
     save_checkpoint,
 )
 from raytransfer.store.schema import CURVES, SCHEMA_VERSION, TRIALS, arrow_schema
+from tests.helpers import checkpoint
 
 
 @pytest.fixture(params=["plain", "with space & ünïcode"])
@@ -48,13 +49,13 @@ def test_checkpoints_come_back_to_the_bit(store):
     }
     save_checkpoint(store, "t1", 20, state)
     save_checkpoint(store, "t1", 3, state)
-    loaded = load_checkpoint(store, "t1", 20)
+    loaded = load_weights(store, checkpoint("t1", 20))
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
     assert checkpoint_steps(store, "t1") == {3, 20}
     assert checkpoint_steps(store, "t2") == set()
     with pytest.raises(UnreadableError, match=r"checkpoints/t1/4\.safetensors is gone"):
-        load_checkpoint(store, "t1", 4)
+        load_weights(store, checkpoint("t1", 4))
 
 
 def test_the_same_weights_are_the_same_file(store):

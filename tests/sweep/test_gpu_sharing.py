@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 import pytest
 from rich.console import Console
 
-from raytransfer.experiments.yosinski.sweep import make_plan
+from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store
 from raytransfer.sweep import driver as running
 from raytransfer.sweep.gpu_sharing import SideBySide, _choice, _why_stop, measure

@@ -9,11 +9,12 @@ import torch
 
 from raytransfer import trials as trial
 from raytransfer.experiments.yosinski.cells import TREATMENTS
-from raytransfer.experiments.yosinski.sweep import make_plan
-from raytransfer.report.files import results_of, write_report
-from raytransfer.specs import TransferSpec, from_json
+from raytransfer.experiments.yosinski.plan import make_plan
+from raytransfer.experiments.yosinski.report import make_report, results_of
+from raytransfer.report.files import write_files
+from raytransfer.specs import Trained, TransferSpec, from_json
 from raytransfer.specs.dependencies import in_order, needs
-from raytransfer.store import Store, compact, failures, finished, load_checkpoint, read_table
+from raytransfer.store import Store, compact, failures, finished, load_weights, read_table
 from raytransfer.sweep import run as sweep
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
@@ -104,20 +105,20 @@ def test_copied_layers_equal_the_base_before_the_first_step_and_fresh_ones_do_no
             load_task(plan.datasets[spec.task.fingerprint], spec.task), spec.recipe, torch.device("cpu"), 10**9
         )
         network = prepare(spec, store, data)
-        base = load_checkpoint(store, spec.base.id, spec.pretrain_step)
-        copied = set(network.first_names(spec.n_layers))
+        base = load_weights(store, spec.weights)
+        copied = set(network.first_names(spec.surgery.copied))
         for name, tensor in network.module.state_dict().items():
             if name in copied:
                 assert torch.equal(tensor, base[name])
             elif name.endswith("weight"):
                 assert not torch.equal(tensor, base[name])
-    assert {spec.frozen for spec in copies} == {True, False}
+    assert {spec.surgery.frozen for spec in copies} == {True, False}
 
 
 def test_fresh_layers_do_not_start_where_those_of_the_base_started(tiny):
     plan, store, _ = run(tiny("recipe.steps=1", "recipe.learning_rate=1e-12", "recipe.weight_decay=0"))
     spec = next(spec for spec in plan.trials.values() if needs(spec))
-    start = load_checkpoint(store, spec.base.id, 1)  # as good as untrained
+    start = load_weights(store, Trained(training=spec.weights.training, step=1))  # as good as untrained
     data = DeviceData(
         load_task(plan.datasets[spec.task.fingerprint], spec.task), spec.recipe, torch.device("cpu"), 10**9
     )
@@ -127,7 +128,7 @@ def test_fresh_layers_do_not_start_where_those_of_the_base_started(tiny):
 
 def test_treatments_of_a_unit_share_fresh_weights(tiny):
     plan, store, _ = run(tiny())
-    unit = [spec for spec in plan.trials.values() if isinstance(spec, TransferSpec) and spec.n_layers == 2]
+    unit = [spec for spec in plan.trials.values() if isinstance(spec, TransferSpec) and spec.surgery.n_layers == 2]
     heads = {}
     for spec in unit:
         data = DeviceData(
@@ -294,17 +295,18 @@ def test_a_trial_in_two_cells_counts_in_both(tiny, tmp_path):
 def test_the_report_is_one_row_a_cell_and_two_pictures(tiny):
     config = tiny()
     plan, store, _ = run(config)
-    report = write_report(plan.cells, store, name="grid", title="title", config="seeds: 1\n")
-    assert len(report.results) == len(plan.cells) == 24
-    stored = pd.read_parquet(report.files["results.parquet"])
+    report = make_report(plan, store, config)
+    files = write_files(report, store, name="grid", cells=plan.cells, config="seeds: 1\n")
+    assert len(report.frames["results"]) == len(plan.cells) == 24
+    stored = pd.read_parquet(files["results.parquet"])
     assert stored["treatment"].value_counts().to_dict() == {
         "baseB": 2,
         "baseB-2x": 2,
         **dict.fromkeys(("BnB", "BnB+", "AnB", "AnB+", "RnB"), 4),
     }
     for name in ("points.png", "lines.png"):
-        assert Path(report.files[name]).read_bytes().startswith(b"\x89PNG")
-    assert Path(report.files["config.yaml"]).read_text() == "seeds: 1\n"
+        assert Path(files[name]).read_bytes().startswith(b"\x89PNG")
+    assert Path(files["config.yaml"]).read_text() == "seeds: 1\n"
 
 
 def test_order_is_longest_first_after_the_bases(tiny):

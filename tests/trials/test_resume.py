@@ -11,10 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raytransfer.experiments.yosinski.sweep import make_plan
 from safetensors.torch import save
 from torch import nn
 
+from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import Network, freeze_first
 from raytransfer.networks.stages import Stage
 from raytransfer.specs.dependencies import needs

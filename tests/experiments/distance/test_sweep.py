@@ -10,13 +10,13 @@ from raytransfer.config import load_config
 from raytransfer.distances import DISTANCES
 from raytransfer.errors import UserError
 from raytransfer.experiments.distance.config import DistanceConfig
-from raytransfer.experiments.distance.sweep import make_plan
+from raytransfer.experiments.distance.plan import make_plan
 from raytransfer.experiments.tasks import make_design
 from raytransfer.scores import SCORES
 from raytransfer.scores.representation import Representation
 from raytransfer.specs import DistanceSpec, ScoreSpec, from_json
 from raytransfer.specs.dependencies import batch_of, needs
-from raytransfer.store import Store, failures, load_checkpoint, read_table
+from raytransfer.store import Store, failures, load_weights, read_table
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task
@@ -103,7 +103,7 @@ def test_scores_see_what_the_base_makes_of_the_target(tiny):
     spec = next(c.spec for c in plan.cells if c.measure == "LogME" and c.n_layers == 7 and c.base == "high")
     dataset = plan.datasets[spec.task.fingerprint]
     part = load_task(dataset, spec.task).train
-    weights = load_checkpoint(store, spec.base.id, 4)
+    weights = load_weights(store, spec.weights)
     x = torch.tensor(part.images[part.rows]).float()
     x = (x - torch.tensor(dataset.channel_mean)) / torch.tensor(dataset.channel_std)
     for i in range(1, 6):
@@ -263,7 +263,7 @@ def test_measurements_wait_for_every_base_and_come_in_batches(tiny):
     run, ended, sizes = Run(plan.trials, None, Quiet()), set(), []
     while trials := run.next():
         specs = [plan.trials[trial] for trial in trials]
-        assert all(base.id in ended for spec in specs for base, _ in needs(spec))
+        assert all(weights.training.id in ended for spec in specs for weights in needs(spec))
         assert len(trials) == 1 or len({batch_of(spec) for spec in specs}) == 1
         assert len(trials) == 1 or all(isinstance(spec, DistanceSpec | ScoreSpec) for spec in specs)
         sizes.append(len(trials))
@@ -284,7 +284,7 @@ def test_a_failed_base_fails_what_needs_it_once(tiny):
     while trials := run.next():
         for trial in trials:
             run.end(trial, "broken" if trial == own else None)
-    needing = {trial for trial, spec in plan.trials.items() if own in {base.id for base, _ in needs(spec)}}
+    needing = {trial for trial, spec in plan.trials.items() if own in {weights.training.id for weights in needs(spec)}}
     assert sorted(observer.skipped) == sorted(needing)
     assert run.unfinished == 0
 

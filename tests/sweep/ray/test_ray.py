@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from raytransfer.errors import StorageError, UserError
-from raytransfer.experiments.yosinski.sweep import make_plan
+from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store, failures, publish_failure
 from raytransfer.sweep.ray import Slots, tuning, wait_for_machines
 from raytransfer.sweep.run import Run
