@@ -12,6 +12,7 @@ and the report says which of them predicts transfer.
 On digits (34 bases of one target, 3 seeds) expect frozen transfer to fall from 91% at n = 2 to 69% at n = 6, and
 Spearman's rho between it and LogME of 0.62 (0.33 to 0.81), 0.92 (0.81 to 0.95) and 0.96 (0.91 to 0.98) at n = 2, 4, 6;
 between it and minus the OTDD of pixels 0.47 (0.15 to 0.71), 0.79 (0.57 to 0.91) and 0.73 (0.48 to 0.87).
+sweeps/results/distance.md has the rest. ``raytransfer run distance`` does the same.
 """
 
 from raytransfer.cli import run_script

@@ -10,8 +10,9 @@ compares fine-tuned with scratch within units, at the last step and at matched t
     python sweeps/why_transfer.py preset=cifar10     CIFAR-10 at 16 pixels: 11 minutes; or preset=fashion_mnist
 
 On digits (4 units) expect weights to stay nearer to where they started (relative deviation 0.88 of scratch's, 0.82 to
-0.94, for a base of other classes), barriers between twins to be lower by 0.9 nats (0.5 to 1.3), gradients to be less
-alike across layers, and the other claims undecided or mixed. sweeps/liu2019.md has the verdicts.
+0.94, for a base of other classes), barriers between twins, which share a start where networks from scratch do not, to
+be lower by 0.9 nats (0.5 to 1.3), gradients to be less alike across layers, and the other claims undecided or mixed.
+sweeps/results/liu2019.md has the verdicts. ``raytransfer run mechanisms`` does the same.
 """
 
 from raytransfer.cli import run_script
