@@ -9,6 +9,7 @@ import torch
 
 from raytransfer.config import load_config
 from raytransfer.experiments.yosinski.config import GridConfig
+from tests.helpers import with_defaults
 
 # Timings belong in benchmarks: a busy machine is no failure.
 hypothesis.settings.register_profile("raytransfer", deadline=None)
@@ -47,7 +48,6 @@ def tiny(tmp_path: Path, cache_dir: Path) -> Callable[..., GridConfig]:
 
     def configure(*overrides: str) -> GridConfig:
         places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
-        given = {override.partition("=")[0] for override in overrides}
-        return load_config(GridConfig, yaml, [*(p for p in places if p.partition("=")[0] not in given), *overrides])
+        return load_config(GridConfig, yaml, with_defaults(places, overrides))
 
     return configure

@@ -26,6 +26,12 @@ def checkpoint(trial, step):
     return SimpleNamespace(place=f"checkpoints/{trial}/{step}.safetensors")
 
 
+def with_defaults(defaults: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The given options and those defaults that none of them replaces: the command refuses an option given twice."""
+    names = {option.partition("=")[0] for option in given}
+    return [*(option for option in defaults if option.partition("=")[0] not in names), *given]
+
+
 class Quiet:
     """An observer of a sweep in which nothing may fail; remembers what started and what finished."""
 

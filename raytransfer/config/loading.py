@@ -272,8 +272,11 @@ def _check_key(key: str, schema: DictConfig, place: str) -> None:
     known = [str(name) for name in schema if name != "recipe"] + [f"recipe.{name}" for name in recipe]
     if key in known or (key == "recipe" and place != "the command line"):
         return
-    near = [name for name in known if name.endswith(f".{key}") or (len(key) > 1 and _initials(name) == key)]
-    near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    last = {name: name.rpartition(".")[2] for name in known}  # that recipe. is common to two names means nothing
+    wanted = key.rpartition(".")[2]
+    near = [name for name in known if last[name] == wanted or (len(wanted) > 1 and _initials(name) == wanted)]
+    close = difflib.get_close_matches(wanted, last.values(), n=1, cutoff=0.75)
+    near = near or [name for name in known if last[name] in close]
     hint = f"did you mean {near[0]}? " if near else ""
     raise UserError(f"{key} in {place} is no option: {hint}--help lists them")
 

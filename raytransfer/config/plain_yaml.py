@@ -16,6 +16,15 @@ _FLOAT = re.compile(
     r"|[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan)$"
 )
 
+_MAX_DEPTH = 20  # far beyond what an option takes, and far below where Python's stack ends
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types here
     """The scalars of YAML 1.2's core schema, in decimal."""
@@ -38,6 +47,13 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+    def represent_str(self, data: str) -> Any:
+        # Unquoted, the line breaks of Unicode would be read as spaces.
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=None if data.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 for _tag, _pattern in (("null", _NULL), ("bool", _BOOL), ("int", _INT), ("float", _FLOAT)):
@@ -88,8 +104,12 @@ def one_line(value: Any) -> str:
 
 
 def _load(text: str, loader: Any) -> Any:
+    depth = 0
     try:
         for token in yaml.scan(text):
+            depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+            if depth > _MAX_DEPTH:
+                raise yaml.YAMLError(f"it is nested more than {_MAX_DEPTH} levels deep")
             if isinstance(token, yaml.TagToken | yaml.AnchorToken | yaml.AliasToken):
                 raise yaml.YAMLError("!, & and * have no meaning here: put quotes around text that starts with one")
         return yaml.load(text, loader)

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from tempfile import TemporaryDirectory
 
-from spread import Finishes, spread
+from spread import Finishes, spread, with_defaults
 
 from raytransfer.config import load_config
 from raytransfer.experiments import EXPERIMENTS
@@ -37,9 +37,9 @@ def main() -> None:
         f"tasks={{{TASKS}}}",
         *("targets=all", "bases=all", "dials={}", "dial_grid=null", "tree=null", "seeds=1", "scores=[]"),
         *("image_size_px=16", "channels=1", "images=2000", "distance_features=[pixels]"),
-        *("train_per_class=null", "distances=[proxy-A,MMD2,FID,OTDD,NTK residual,class overlap]", *sys.argv[1:]),
+        *("train_per_class=null", "distances=[proxy-A,MMD2,FID,OTDD,NTK residual,class overlap]"),
     ]
-    config = load_config(DistanceConfig, EXPERIMENTS["distance"].defaults, asked)
+    config = load_config(DistanceConfig, EXPERIMENTS["distance"].defaults, with_defaults(asked, sys.argv[1:]))
     plan = make_plan(config)
     specs = {trial: spec for trial, spec in plan.trials.items() if isinstance(spec, DistanceSpec)}
     logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from statistics import median
 
 import torch
-from spread import spread
+from spread import spread, with_defaults
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -130,7 +130,8 @@ def main() -> None:
     """Measure and print."""
     use_one_core()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plan = make_plan(load_config(GridConfig, EXPERIMENTS["yosinski"].defaults, ["seeds=1", "splits=1", *sys.argv[1:]]))
+    options = with_defaults(["seeds=1", "splits=1"], sys.argv[1:])
+    plan = make_plan(load_config(GridConfig, EXPERIMENTS["yosinski"].defaults, options))
     spec = plan.longest_base
     task = load_task(plan.datasets[spec.task.fingerprint], spec.task)
     for precision in ("fp32", "bf16"):

@@ -11,9 +11,10 @@ import time
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 
-from spread import SWEEP, spread
+from spread import spread
 
 from raytransfer.config import load_config
+from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.checkpoints.cells import spaced_steps
 from raytransfer.experiments.checkpoints.config import StageConfig
 from raytransfer.experiments.checkpoints.plan import make_plan
@@ -27,7 +28,7 @@ _CHECKPOINTS = 20
 
 def main() -> None:
     """Train, write and print the ratios."""
-    config = load_config(StageConfig, SWEEP.with_name("training_stage.yaml"), sys.argv[1:])
+    config = load_config(StageConfig, EXPERIMENTS["checkpoints"].defaults, sys.argv[1:])
     plan = make_plan(config)
     base = next(spec for spec in plan.trials.values() if isinstance(spec, PretrainSpec))
     steps, count = [], _CHECKPOINTS

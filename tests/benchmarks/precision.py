@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-from spread import SWEEP
+from spread import SWEEP, with_defaults
 
 from raytransfer.analysis.intervals import student_t
 
@@ -23,7 +23,8 @@ UNIT = ["treatment", "n_layers", "split", "direction", "seed"]
 def results(overrides: list[str], precision: str) -> pd.DataFrame:
     """One row a trial of the sweep in that precision, by its place."""
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, str(SWEEP), *GRID, *overrides, f"recipe.precision={precision}", f"out={out}/store"]
+        options = with_defaults(GRID, [*overrides, f"recipe.precision={precision}", f"out={out}/store"])
+        command = [sys.executable, str(SWEEP), *options]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (path,) = Path(out).glob("store/sweeps/*/results.parquet")
         return pd.read_parquet(path).set_index(UNIT).sort_index()

@@ -20,6 +20,12 @@ SWEEP = Path(__file__).parents[2] / "sweeps" / "yosinski_grid.py"
 Result = TypeVar("Result")
 
 
+def with_defaults(defaults: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The given options and those defaults that none of them replaces: the command refuses an option given twice."""
+    names = {option.partition("=")[0] for option in given}
+    return [*(option for option in defaults if option.partition("=")[0] not in names), *given]
+
+
 def spread(values: Sequence[float], digits: int = 1) -> str:
     """The median of some measurements and, where there are several, their range."""
     middle = f"{median(values):,.{digits}f}"

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from commands import SWEEP
+from commands import SWEEP, with_defaults
 
 # Trials that save their state often, so that kills find them with some.
 OPTIONS = ["seeds=1", "splits=3", "recipe.steps=400", "recipe.evaluations=4", "save_every_s=0.5"]
@@ -47,7 +47,7 @@ def main() -> None:
     arguments, options = parser.parse_known_args()
     plan = draw(arguments.seed, arguments.kills, arguments.every)
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        sys.exit(run(Path(folder), [*OPTIONS, *options], plan, say=lambda line: print(line, flush=True)))
+        sys.exit(run(Path(folder), with_defaults(OPTIONS, options), plan, say=lambda line: print(line, flush=True)))
 
 
 def draw(seed: int, kills: int, every_s: float) -> list[tuple[str, float]]:

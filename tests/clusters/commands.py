@@ -7,13 +7,19 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SWEEP = Path(__file__).parents[2] / "sweeps" / "yosinski_grid.py"
 OPTIONS = ("seeds=1", "splits=1", "halves=[random]")
 LIMIT_S = 900  # a command that takes longer counts as hanging
+
+
+def with_defaults(defaults: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The given options and those defaults that none of them replaces: the command refuses an option given twice."""
+    names = {option.partition("=")[0] for option in given}
+    return [*(option for option in defaults if option.partition("=")[0] not in names), *given]
 
 
 class Command:
@@ -27,7 +33,7 @@ class Command:
         self.seconds = 0.0
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, SWEEP, *OPTIONS, f"out={out}", *options],
+                [sys.executable, SWEEP, *with_defaults(OPTIONS, [f"out={out}", *options])],
                 env={**os.environ, "RAY_ADDRESS": "local", "RAY_TMPDIR": str(folder), "COLUMNS": "120"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -101,6 +101,12 @@ def test_every_option_has_a_meaning(yaml):
         ("recipe.milestones=[0.7,0.3]", "must be fractions of the steps between 0 and 1, ascending"),
         ("gpus_per_trial=1.5", "gpus_per_trial=1.5 must lie above 0 and up to 1, or be whole"),
         ("halves={A: [1", "cannot be read"),
+        ("halves=" + 21 * "[" + 21 * "]", "nested more than 20 levels deep"),
+        (
+            "recipe.lr=0.1",
+            "recipe.lr in the command line is no option: did you mean recipe.learning_rate?",
+        ),
+        ("recipe.min=0.1", "recipe.min in the command line is no option: --help lists them"),
         ("lr=0.1", "lr in the command line is no option: did you mean recipe.learning_rate? --help lists them"),
         ("mir=1", "mir in the command line is no option: --help lists them"),
         ("seeds=007", "seeds='007' has the wrong type: it takes a whole number"),
@@ -121,7 +127,7 @@ def test_every_option_has_a_meaning(yaml):
         ("out=\udcff", r"out=\udcff is not valid UTF-8"),
         ("halves=!!binary aGk=", "!, & and * have no meaning here"),
         ("halves=&a [*a]", "!, & and * have no meaning here"),
-        ("halves=" + 1000 * "[", "nested too deeply"),
+        ("halves=" + 1000 * "[", "nested more than 20 levels deep"),
         ("recipe.schedule=step", "recipe.schedule=step drops at recipe.milestones, and there are none"),
         ("out='results'", "out='results' is in quotes of its own: give text as it is, without them"),
         ("out=/x/${USER}", "out=/x/${USER} holds ${...}, which nothing fills in"),
@@ -306,6 +312,7 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path, text, message):
 
 
 @given(names=st.lists(st.one_of(st.text(max_size=6), st.from_regex(r"[-+.0-9eE_:~]{1,6}", fullmatch=True)), max_size=4))
+@example(names=["\x85", "a\u2028b", "a\nb", "\t"])
 @example(
     names=["007", "1e3", ".5e3", "no", "null", "true", "~", "", "1:30", "2024-11-26", "0x1f", "-", "!a", "&a", "="]
 )

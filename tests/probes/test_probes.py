@@ -172,7 +172,7 @@ def test_probes_say_what_of_which_layer(kind, probe):
 @all_probes
 def test_chunks_make_no_difference(probe, monkeypatch):
     whole = see(probe, subject())
-    for file in ("loss", "flatness", "gradient_scale", "likeness"):
+    for file in ("loss", "flatness", "gradient_scale", "cka"):
         monkeypatch.setattr(importlib.import_module(f"raytransfer.probes.{file}"), "CHUNK", 5)
     chunked = see(probe, subject())
     assert [dataclasses.replace(r, value=0.0) for r in chunked] == [dataclasses.replace(r, value=0.0) for r in whole]

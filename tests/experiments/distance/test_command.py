@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from raytransfer.store import Store, read_table, schema
-from tests.helpers import ROOT, run, wait_for_trials
+from tests.helpers import ROOT, run, wait_for_trials, with_defaults
 
 SCRIPT = ROOT / "sweeps" / "transfer_vs_distance.py"
 
@@ -33,7 +33,7 @@ TINY = [
 @pytest.fixture
 def command(tmp_path, cache_dir):
     places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}"]
-    return lambda *arguments: [sys.executable, str(SCRIPT), *TINY, *places, *arguments]
+    return lambda *arguments: [sys.executable, str(SCRIPT), *with_defaults([*TINY, *places], arguments)]
 
 
 @pytest.fixture
