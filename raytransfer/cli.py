@@ -73,13 +73,15 @@ def run_script(name: str, description: str) -> None:
 def _command(console: Console, command: str, arguments: Sequence[str]) -> int:
     """One command of ``raytransfer``; gives the exit code."""
     if command == "list":
+        if len(arguments) > 1:
+            raise UserError(f"list takes one thing to list, and got {' '.join(arguments)}")
         _print_list(console, arguments[0] if arguments else "experiments")
         return 0
     if command not in ("run", "plan", "report"):
         raise UserError(f"{command} is no command; there are run, plan, report and list (raytransfer --help)")
-    name, *rest = arguments or [""]
+    name, *rest = arguments or ["nothing"]
     if name not in EXPERIMENTS:
-        raise UserError(f"raytransfer {command} {name}: name an experiment, one of {', '.join(EXPERIMENTS)}")
+        raise UserError(f"{command} takes an experiment, one of {', '.join(EXPERIMENTS)}, and got {name}")
     added = {"run": [], "plan": ["--plan"], "report": ["mode=read-only"]}[command]
     experiment = EXPERIMENTS[name]
     return _run(console, experiment, [*rest, *added], f"raytransfer {command} {name}", experiment.question)

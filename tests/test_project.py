@@ -1,9 +1,11 @@
 """The project's own rules: which module may import which, what lies at the top level."""
 
 import ast
+import tomllib
 
 import pytest
 
+from raytransfer.experiments import EXPERIMENTS
 from tests.helpers import ROOT
 
 # Each may import from those before it, and none from those after it.
@@ -58,6 +60,15 @@ def test_imports_point_one_way(path, room):
             allowed = HEAVY[top]
             inside = path.parent.relative_to(ROOT / "raytransfer").as_posix()
             assert room in allowed or inside in allowed, f"{path.name} imports {name}"
+
+
+def test_a_wheel_holds_every_file_that_the_package_reads():
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["raytransfer"]
+    package = ROOT / "raytransfer"
+    held = {path for rule in rules for path in package.glob(rule)}
+    read = {path for path in package.rglob("*.*") if path.suffix not in (".py", ".pyc", ".md")}
+    assert read <= held
+    assert {experiment.defaults for experiment in EXPERIMENTS.values()} <= held
 
 
 def test_the_top_level_holds_what_was_agreed():

@@ -1,0 +1,115 @@
+"""The command: what it lists, what it runs, and how it refuses."""
+
+import re
+
+import pytest
+
+from raytransfer.cli import main, run_script
+from raytransfer.distances import DISTANCES
+from raytransfer.experiments import EXPERIMENTS
+from raytransfer.networks import ZOO
+from raytransfer.probes import PROBES
+from raytransfer.scores import SCORES
+from raytransfer.specs.treatments import TREATMENTS
+from raytransfer.store.schema import TABLES
+
+TINY = ["halves=[random]", "splits=1", "seeds=1", "n_layers=[2]", "treatments=[baseB,AnB]", "backend=in-process"]
+STEPS = ["train_per_class=5", "recipe.steps=6", "recipe.batch_size=8", "recipe.evaluations=3", "recipe.warmup_steps=1"]
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path, cache_dir):
+    """Run the command with arguments; gives its exit code, output and errors. A sweep's store is ``tmp_path/out``."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def call_with(*arguments):
+        sweep = len(arguments) > 1 and arguments[1] in EXPERIMENTS
+        places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"] if sweep else []
+        monkeypatch.setattr("sys.argv", ["raytransfer", *arguments, *places])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call_with
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ((), EXPERIMENTS),
+        (("experiments",), EXPERIMENTS),
+        (("treatments",), TREATMENTS),
+        (("networks",), ZOO),
+        (("distances",), DISTANCES),
+        (("scores",), SCORES),
+        (("probes",), PROBES),
+        (("columns",), [column.name for columns in TABLES.values() for column in columns]),
+    ],
+)
+def test_list_names_every_entry(call, what, names):
+    code, printed, _ = call("list", *what)
+    assert code == 0
+    assert all(re.search(rf"(^|\s|\.){re.escape(name)}(\s|$)", printed, re.MULTILINE) for name in names)
+
+
+def test_help_and_version(call):
+    for arguments in ((), ("--help",)):
+        code, printed, _ = call(*arguments)
+        assert code == 0
+        assert "raytransfer run EXPERIMENT" in printed
+        assert all(name in printed for name in EXPERIMENTS)
+    assert re.fullmatch(r"raytransfer \d+\.\d+\.\d+\n", call("--version")[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["walk"], "walk is no command; there are run, plan, report and list"),
+        (
+            ["run"],
+            "run takes an experiment, one of yosinski, distance, checkpoints, .*, and got nothing",
+        ),
+        (["plan", "cats"], "plan takes an experiment, one of yosinski, .*, and got cats"),
+        (["list", "cats"], "list cats is not known; choose from experiments, treatments"),
+        (["list", "scores", "probes"], "list takes one thing to list, and got scores probes"),
+        (["run", "yosinski", "--dry"], "--dry is no flag; there are --plan and --help"),
+        (["report", "yosinski", "mode=retry"], "mode=retry and mode=read-only are both given"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(call, tmp_path, arguments, message):
+    code, printed, error = call(*arguments)
+    assert (code, printed) == (2, "")
+    assert re.match(f"error: {message}", error)
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_plan_writes_nothing_run_runs_what_is_missing_and_report_runs_nothing(call, tmp_path):
+    code, printed, error = call("report", "yosinski", *TINY, *STEPS)
+    assert (code, (tmp_path / "out").exists()) == (2, False)
+    assert "holds no results, and mode=read-only runs nothing" in error
+    code, printed, _ = call("plan", "yosinski", *TINY, *STEPS)
+    assert (code, (tmp_path / "out").exists()) == (0, False)
+    assert "4 trials, 4 to run" in printed
+    assert call("run", "yosinski", *TINY, *STEPS)[0] == 0
+    rows = sorted((tmp_path / "out" / "trials").iterdir())
+    code, printed, _ = call("report", "yosinski", *TINY, *STEPS)
+    assert code == 0
+    assert "4 trials, 0 to run" in printed
+    assert "Pictures:" in printed
+    assert sorted((tmp_path / "out" / "trials").iterdir()) == rows
+
+
+def test_a_script_does_what_the_experiment_s_command_does(call, monkeypatch, capsys, tmp_path, cache_dir):
+    _, of_command, _ = call("plan", "yosinski", *TINY, *STEPS)
+    places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
+    monkeypatch.setattr("sys.argv", ["yosinski_grid.py", *TINY, *STEPS, *places, "--plan"])
+    with pytest.raises(SystemExit, match="0"):
+        run_script("yosinski", "a script")
+    counts = re.compile(r"^(\w+\+? +\d+ +\d+|\d+ trials.*) *$", re.MULTILINE)
+    assert counts.findall(capsys.readouterr().out) == counts.findall(of_command) != []
