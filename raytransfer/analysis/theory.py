@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import refuse_repeats, require
-from raytransfer.analysis.intervals import student_t
+from raytransfer.analysis.intervals import Interval, student_t
 
 NEAR_ONE = (0.9, 1.1)
 """Where the interval of distance / bound must lie for a width to count as wide."""
@@ -49,8 +49,8 @@ def theory_means(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row for each width, target and base: kind, dial and level; ratio, gradient_ratio, distance and bound, each
         with _low and _high (NaN where no seed counts; NaN ends under 3); exceeds (whether the ratio's interval
-        lies above 1: the theorem, distance ≤ bound + o(1), says that this ends as width grows); seeds (that converged)
-        and unconverged. Sorted by target, kind, dial, level, base and width.
+        lies above 1, missing without an interval: the theorem, distance ≤ bound + o(1), says that this ends as width
+        grows); seeds (that converged) and unconverged. Sorted by target, kind, dial, level, base and width.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -70,9 +70,13 @@ def theory_means(rows: pd.DataFrame) -> pd.DataFrame:
         for name, interval in intervals.items():
             row |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
         counts = {"seeds": len(done), "unconverged": len(cell) - len(done)}
-        means.append(row | {"exceeds": intervals["ratio"].low > 1} | counts)
-    table = pd.DataFrame(means, columns=_MEANS_COLUMNS)
+        means.append(row | {"exceeds": _exceeds(intervals["ratio"])} | counts)
+    table = pd.DataFrame(means, columns=_MEANS_COLUMNS).astype({"exceeds": "boolean"})
     return table.sort_values(["target", "kind", "dial", "level", "base", "width"], ignore_index=True)
+
+
+def _exceeds(ratio: Interval) -> bool | None:
+    return None if math.isnan(ratio.low) else ratio.low > 1
 
 
 def asymptotic_width(rows: pd.DataFrame) -> pd.DataFrame:
@@ -83,8 +87,8 @@ def asymptotic_width(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each target and base: kind, dial and level; asymptotic_width, the smallest width at which, and at all
-        larger ones, the interval of the ratio lies within ``NEAR_ONE`` (missing where the widest does not, or has one
-        seed); the widest, with its ratio, ratio_low and ratio_high; exceeds_up_to, the largest width at which the
+        larger ones, the interval of the ratio lies within ``NEAR_ONE`` (missing where the widest does not, or has no
+        interval); the widest, with its ratio, ratio_low and ratio_high; exceeds_up_to, the largest width at which the
         interval lies above 1, and largest_excess, the largest ratio − 1 of such widths (both missing without any).
 
     Raises:
@@ -95,7 +99,7 @@ def asymptotic_width(rows: pd.DataFrame) -> pd.DataFrame:
         cells = cells.sort_values("width")
         near = (cells["ratio_low"] >= NEAR_ONE[0]) & (cells["ratio_high"] <= NEAR_ONE[1])
         wide = cells.loc[near[::-1].cummin()[::-1], "width"]
-        above = cells[cells["exceeds"].astype(bool)]
+        above = cells[cells["exceeds"].fillna(False)]
         widest = cells.iloc[-1]
         found.append(
             dict(zip(_BASE, key, strict=True))

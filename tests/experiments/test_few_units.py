@@ -187,7 +187,7 @@ def test_no_claim_is_judged(units):
         assert {verdict for table in judged for verdict in table["verdict"]} == NO_VERDICT
         assert "too few units" in words(tables)
     (means, widths), (table,) = of_theory(units)
-    assert not means["exceeds"].any()
+    assert means["exceeds"].isna().all()
     assert widths["asymptotic_width"].isna().all()
     assert words([table]).count("too few units") == 2
 

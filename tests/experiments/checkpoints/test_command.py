@@ -5,13 +5,11 @@ import subprocess
 import sys
 
 import pandas as pd
-import pytest
 
 from tests.helpers import ROOT
 
 SCRIPT = ROOT / "sweeps" / "training_stage.py"
 
-pytestmark = pytest.mark.xdist_group("ray")  # one after the other: a second Ray would join the first
 
 LONG_BASE = [
     "schedules=[constant]",

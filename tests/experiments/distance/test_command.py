@@ -15,7 +15,6 @@ from tests.helpers import ROOT, run, wait_for_trials, with_defaults
 
 SCRIPT = ROOT / "sweeps" / "transfer_vs_distance.py"
 
-pytestmark = pytest.mark.xdist_group("ray")  # one after the other: a second Ray would join the first
 TABLES = {"trials": schema.TRIALS, "distances": schema.DISTANCES, "scores": schema.SCORES}
 TINY = [
     "seeds=1",

@@ -17,7 +17,6 @@ from tests.helpers import REPEATABLE, ROOT, run, wait_for_trials
 
 SCRIPT = ROOT / "sweeps" / "yosinski_grid.py"
 
-pytestmark = pytest.mark.xdist_group("ray")  # one after the other: a second Ray would join the first
 TINY = [
     "halves=[random]",
     "splits=1",
