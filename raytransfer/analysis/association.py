@@ -12,10 +12,10 @@ import pandas as pd
 
 from raytransfer.analysis.pairs import (
     OUTCOMES,
+    Axes,
     Counts,
-    Design,
     Floats,
-    design_of,
+    axes_of,
     measure_cube,
     measures_by_name,
     outcome_cube,
@@ -92,23 +92,23 @@ def correlations(
     Raises:
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
     """
-    design = design_of(outcomes, outcomes_named)
+    axes = axes_of(outcomes, outcomes_named)
     by_name = measures_by_name(measures)
-    cubes = {name: measure_cube(design, rows) for name, rows in by_name.items()}
+    cubes = {name: measure_cube(axes, rows) for name, rows in by_name.items()}
     kinds = {name: str(rows["kind"].iloc[0]) for name, rows in by_name.items()}
-    counts = resampled_tasks(design, resamples, seed)
-    places = permuted_tasks(design, resamples, seed)
+    counts = resampled_tasks(axes, resamples, seed)
+    places = permuted_tasks(axes, resamples, seed)
     rows: list[dict[str, Any]] = []
     for outcome in outcomes_named:
-        y_cube = outcome_cube(design, outcomes, outcome)
+        y_cube = outcome_cube(axes, outcomes, outcome)
         means = {name: seed_means(cube if kinds[name] == "score" else -cube, y_cube) for name, cube in cubes.items()}
-        for (i, n_layers), scope in itertools.product(enumerate(design.n_layers), ("within target", "pooled")):
+        for (i, n_layers), scope in itertools.product(enumerate(axes.n_layers), ("within target", "pooled")):
             groups = {name: _groups(x[i], y[i], scope) for name, (x, y) in means.items()}
-            null = {name: _null(x[i], y[i], groups[name], places, design) for name, (x, y) in means.items()}
+            null = {name: _null(x[i], y[i], groups[name], places, axes) for name, (x, y) in means.items()}
             largest = np.max([np.abs(rhos) for rhos in null.values()], axis=0) if null else np.empty(0)
             for name, (x, y) in means.items():
                 of = {"measure": name, "kind": kinds[name], "outcome": outcome, "n_layers": n_layers, "scope": scope}
-                for row in _estimates(x[i], y[i], groups[name], counts, design):
+                for row in _estimates(x[i], y[i], groups[name], counts, axes):
                     tested = row["coefficient"] == "Spearman"
                     p_value, p_adjusted = (
                         _p_value(row["estimate"], rhos) if tested else math.nan for rhos in (null[name], largest)
@@ -167,7 +167,7 @@ def _groups(x: Floats, y: Floats, scope: str) -> list[tuple[Counts, Counts]]:
 
 
 def _estimates(
-    x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], counts: tuple[Counts, Counts], design: Design
+    x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], counts: tuple[Counts, Counts], axes: Axes
 ) -> list[dict[str, Any]]:
     """Estimate and interval of each coefficient for one measure, outcome, n and scope: a mean over groups of pairs."""
     of_targets, of_bases = counts
@@ -183,13 +183,13 @@ def _estimates(
         if np.isfinite(whole[-1]).all():
             used.append((targets, bases))
     pairs_used = sum(len(bases) for _, bases in used)
-    names = {design.targets[i] for targets, _ in used for i in targets} | {
-        design.bases[i] for _, bases in used for i in bases
+    names = {axes.targets[i] for targets, _ in used for i in targets} | {
+        axes.bases[i] for _, bases in used for i in bases
     }
     if used:
         estimates = _weighted_mean(np.stack(whole)[:, None, :], np.ones((len(whole), 1)))[0]
         targets, bases = (np.concatenate(positions) for positions in zip(*used, strict=True))
-        low, high = percentiles(_weighted_mean(np.stack(drawn), np.stack(weights)), targets, bases, design)
+        low, high = percentiles(_weighted_mean(np.stack(drawn), np.stack(weights)), targets, bases, axes)
     else:
         estimates = low = high = np.full(len(COEFFICIENTS), math.nan)
     return [
@@ -205,13 +205,13 @@ def _estimates(
     ]
 
 
-def _null(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], places: Counts, design: Design) -> Floats:
+def _null(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], places: Counts, axes: Axes) -> Floats:
     """Spearman's ρ after each permutation of tasks, a mean over groups: (P,), 0 where undefined."""
     from scipy.stats import rankdata  # half a second, which other sweeps need not wait for
 
     rhos = []
     for targets, bases in groups:
-        moved = permuted_values(design, x, targets, bases, places)
+        moved = permuted_values(axes, x, targets, bases, places)
         left = np.where(np.isfinite(moved), y[targets, bases], math.nan)
         a, b = (rankdata(values, axis=1, nan_policy="omit") for values in (moved, left))
         here = np.isfinite(a)

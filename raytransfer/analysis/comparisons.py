@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.intervals import MIN_UNITS, TOO_FEW, exponential, student_t
-from raytransfer.analysis.runs import SCRATCH, Run, known_readings, runs_of
+from raytransfer.analysis.runs import SCRATCH, NetworkReadings, known_readings, runs_of
 
 _START, _ALONG = "at step 0", "along training"
 LAST, _MATCHED = "at the last step", "at matched training loss"
@@ -128,7 +128,9 @@ def comparisons(readings: pd.DataFrame, stages: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_COMPARISONS_COLUMNS)
 
 
-def _pair(when: str, tuned: Run, scratch: Run, allowed: Sequence[str]) -> tuple[_Weighted, _Weighted, bool] | None:
+def _pair(
+    when: str, tuned: NetworkReadings, scratch: NetworkReadings, allowed: Sequence[str]
+) -> tuple[_Weighted, _Weighted, bool] | None:
     """What the two networks of a unit enter a comparison with, and whether one is extrapolated; None if one lacks."""
     sides = ((tuned, scratch), (scratch, tuned))
     weights, early = zip(*(_step_weights(when, run, other) for run, other in sides), strict=True)
@@ -143,7 +145,7 @@ def _pair(when: str, tuned: Run, scratch: Run, allowed: Sequence[str]) -> tuple[
     return first, second, any(early)
 
 
-def _step_weights(when: str, run: Run, other: Run) -> tuple[dict[int, float], bool]:
+def _step_weights(when: str, run: NetworkReadings, other: NetworkReadings) -> tuple[dict[int, float], bool]:
     """How much each step of a run counts, and whether that is an extrapolation; no steps where it cannot be said."""
     if when == _START:
         return {0: 1.0}, False
@@ -155,7 +157,7 @@ def _step_weights(when: str, run: Run, other: Run) -> tuple[dict[int, float], bo
     return _matched_weights(run, other)
 
 
-def _matched_weights(run: Run, other: Run) -> tuple[dict[int, float], bool]:
+def _matched_weights(run: NetworkReadings, other: NetworkReadings) -> tuple[dict[int, float], bool]:
     steps = sorted(step for step in run.log.keys() & run.losses.keys() if step >= 1)
     if not steps or steps[-1] != run.last or other.last not in other.losses:
         return {}, False

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.intervals import clustered_t, student_t
-from raytransfer.analysis.pairs import OUTCOMES, Floats, design_of, measures_by_name
+from raytransfer.analysis.pairs import OUTCOMES, Floats, axes_of, measures_by_name
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 
 _MONOTONICITY_COLUMNS = [
@@ -184,7 +184,7 @@ def _rho(levels: Floats, values: Floats) -> float:
 
 
 def _long(outcomes: pd.DataFrame, outcomes_named: tuple[str, ...]) -> pd.DataFrame:
-    design_of(outcomes, outcomes_named)
+    axes_of(outcomes, outcomes_named)
     key = ["target", "base", "n_layers", "seed"]
     return outcomes.melt(id_vars=key, value_vars=list(outcomes_named), var_name="outcome", value_name="value")
 

@@ -34,7 +34,7 @@ _MEASURE_COLUMNS = ["measure", "kind", *_OUTCOME_KEY, "value"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Design:
+class Axes:
     """Names along the axes of all arrays, each sorted.
 
     Attributes:
@@ -52,7 +52,7 @@ class Design:
     joint: bool
 
 
-def design_of(outcomes: pd.DataFrame, columns: tuple[str, ...]) -> Design:
+def axes_of(outcomes: pd.DataFrame, columns: tuple[str, ...]) -> Axes:
     """Read the names from outcomes.
 
     Raises:
@@ -62,7 +62,7 @@ def design_of(outcomes: pd.DataFrame, columns: tuple[str, ...]) -> Design:
     refuse_repeats(outcomes, _OUTCOME_KEY, "outcomes hold more than one row of the same")
     targets, bases = set(outcomes["target"]), set(outcomes["base"])
     joint = len(targets & bases) >= max(2, len(targets | bases) / 2)
-    return Design(
+    return Axes(
         n_layers=pd.Index(sorted(set(outcomes["n_layers"]))),
         targets=pd.Index(sorted(targets | bases if joint else targets)),
         bases=pd.Index(sorted(targets | bases if joint else bases)),
@@ -90,22 +90,22 @@ def measures_by_name(measures: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return by_name
 
 
-def outcome_cube(design: Design, outcomes: pd.DataFrame, column: str) -> Floats:
+def outcome_cube(axes: Axes, outcomes: pd.DataFrame, column: str) -> Floats:
     """Lay one outcome out as (N, T, B, S); NaN where missing."""
-    at = [getattr(design, axis).get_indexer(outcomes[name]) for axis, name in _AXES]
-    return _filled(design, tuple(at), outcomes[column].to_numpy(dtype=np.float64, na_value=np.nan))
+    at = [getattr(axes, axis).get_indexer(outcomes[name]) for axis, name in _AXES]
+    return _filled(axes, tuple(at), outcomes[column].to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def measure_cube(design: Design, rows: pd.DataFrame) -> Floats:
+def measure_cube(axes: Axes, rows: pd.DataFrame) -> Floats:
     """Lay one measure out as (N, T, B, S), repeated over every n or seed where it has none; NaN where missing."""
-    axes = [(axis, name) for axis, name in _AXES if rows[name].notna().all()]
-    at = {name: getattr(design, axis).get_indexer(rows[name]) for axis, name in axes}
+    named = [(axis, name) for axis, name in _AXES if rows[name].notna().all()]
+    at = {name: getattr(axes, axis).get_indexer(rows[name]) for axis, name in named}
     known = np.all([index >= 0 for index in at.values()], axis=0)
     values = rows["value"].to_numpy(dtype=np.float64, na_value=np.nan)[known]
     index = tuple(at[name][known] if name in at else slice(None) for _, name in _AXES)
     # NumPy puts the rows' axis where the (adjacent) indices stood: after n where n is a slice, before seed's slice.
     shape = [1] * ("n_layers" not in at) + [len(values)] + [1] * ("seed" not in at)
-    return _filled(design, index, values.reshape(shape))
+    return _filled(axes, index, values.reshape(shape))
 
 
 def seed_means(x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -118,7 +118,7 @@ def seed_means(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return mean_x, mean_y
 
 
-def resampled_tasks(design: Design, resamples: int, seed: int) -> tuple[Counts, Counts]:
+def resampled_tasks(axes: Axes, resamples: int, seed: int) -> tuple[Counts, Counts]:
     """Draw tasks with replacement: how often each target and each base is in each resample.
 
     The multiplicity of a pair is the product of its two tasks'.
@@ -128,19 +128,19 @@ def resampled_tasks(design: Design, resamples: int, seed: int) -> tuple[Counts, 
         single target.
     """
     rng = np.random.default_rng(seed)
-    bases = _multinomial(rng, len(design.bases), resamples)
-    if design.joint:
+    bases = _multinomial(rng, len(axes.bases), resamples)
+    if axes.joint:
         return bases, bases
-    return _multinomial(rng, len(design.targets), resamples), bases
+    return _multinomial(rng, len(axes.targets), resamples), bases
 
 
-def permuted_tasks(design: Design, permutations: int, seed: int) -> Counts:
+def permuted_tasks(axes: Axes, permutations: int, seed: int) -> Counts:
     """Draw permutations of the bases; of all tasks, where bases and targets are the same ones: (P, B)."""
     rng = np.random.default_rng(seed)
-    return rng.permuted(np.tile(np.arange(len(design.bases)), (permutations, 1)), axis=1)
+    return rng.permuted(np.tile(np.arange(len(axes.bases)), (permutations, 1)), axis=1)
 
 
-def permuted_values(design: Design, values: Floats, targets: Counts, bases: Counts, places: Counts) -> Floats:
+def permuted_values(axes: Axes, values: Floats, targets: Counts, bases: Counts, places: Counts) -> Floats:
     """Give pairs the values of other pairs, by permutations of tasks.
 
     Where bases and targets are the same tasks, a pair takes the value of the pair whose two tasks take its tasks'
@@ -149,7 +149,7 @@ def permuted_values(design: Design, values: Floats, targets: Counts, bases: Coun
     bases: the same for all targets that have the same bases.
 
     Args:
-        design: What the arrays' axes are.
+        axes: What the arrays' axes are.
         values: (T, B) values.
         targets: (K,) positions of the pairs' targets.
         bases: (K,) positions of the pairs' bases.
@@ -158,7 +158,7 @@ def permuted_values(design: Design, values: Floats, targets: Counts, bases: Coun
     Returns:
         (P, K) values.
     """
-    if design.joint:
+    if axes.joint:
         return values[places[:, targets], places[:, bases]]
     moved = np.empty((len(places), len(bases)))
     for target in np.unique(targets):
@@ -168,7 +168,7 @@ def permuted_values(design: Design, values: Floats, targets: Counts, bases: Coun
     return moved
 
 
-def percentiles(values: Floats, targets: Counts, bases: Counts, design: Design) -> tuple[Floats, Floats]:
+def percentiles(values: Floats, targets: Counts, bases: Counts, axes: Axes) -> tuple[Floats, Floats]:
     """Ends of the 95% percentile interval over the first axis, of the values that are not NaN.
 
     NaN where fewer than half of the resamples have a value; where they are drawn from fewer than
@@ -180,10 +180,10 @@ def percentiles(values: Floats, targets: Counts, bases: Counts, design: Design) 
         values: (R, ...) what each resample gives.
         targets: Positions of the targets of the pairs that enter.
         bases: Positions of their bases, likewise.
-        design: What these are positions in.
+        axes: What these are positions in.
     """
     low, high = (np.full(values.shape[1:], np.nan) for _ in range(2))
-    if not _enough_tasks(targets, bases, design):
+    if not _enough_tasks(targets, bases, axes):
         return low, high
     enough = np.isfinite(values).sum(axis=0) >= max(len(values) / 2, 1)
     if enough.any():
@@ -193,8 +193,8 @@ def percentiles(values: Floats, targets: Counts, bases: Counts, design: Design) 
     return low, high
 
 
-def _enough_tasks(targets: Counts, bases: Counts, design: Design) -> bool:
-    if design.joint:
+def _enough_tasks(targets: Counts, bases: Counts, axes: Axes) -> bool:
+    if axes.joint:
         return len(np.union1d(targets, bases)) >= MIN_UNITS
     count = len(np.unique(targets))
     return len(np.unique(bases)) >= MIN_UNITS and (count == 1 or count >= MIN_UNITS)
@@ -203,8 +203,8 @@ def _enough_tasks(targets: Counts, bases: Counts, design: Design) -> bool:
 _AXES = (("n_layers", "n_layers"), ("targets", "target"), ("bases", "base"), ("seeds", "seed"))
 
 
-def _filled(design: Design, index: tuple[NDArray[np.intp] | slice, ...], values: Floats) -> Floats:
-    cube = np.full([len(getattr(design, axis)) for axis, _ in _AXES], np.nan)
+def _filled(axes: Axes, index: tuple[NDArray[np.intp] | slice, ...], values: Floats) -> Floats:
+    cube = np.full([len(getattr(axes, axis)) for axis, _ in _AXES], np.nan)
     cube[index] = values
     return cube
 

@@ -11,7 +11,7 @@ from raytransfer.analysis.pairs import (
     OUTCOMES,
     Counts,
     Floats,
-    design_of,
+    axes_of,
     measure_cube,
     measures_by_name,
     outcome_cube,
@@ -46,17 +46,17 @@ def transfer_points(
         UserError: No such measure.
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
     """
-    design = design_of(outcomes, outcomes_named)
+    axes = axes_of(outcomes, outcomes_named)
     rows = measure_rows(measures, measure)
-    cube = measure_cube(design, rows)
+    cube = measure_cube(axes, rows)
     tables = []
     for outcome in outcomes_named:
-        x, y = seed_means(cube, outcome_cube(design, outcomes, outcome))
+        x, y = seed_means(cube, outcome_cube(axes, outcomes, outcome))
         n_layers, targets, bases = np.nonzero(np.isfinite(x))
         at = {
-            "n_layers": design.n_layers[n_layers],
-            "target": design.targets[targets],
-            "base": design.bases[bases],
+            "n_layers": axes.n_layers[n_layers],
+            "target": axes.targets[targets],
+            "base": axes.bases[bases],
             "x": x[n_layers, targets, bases],
             "y": y[n_layers, targets, bases],
         }
@@ -101,13 +101,13 @@ def curves(
         UserError: No such measure.
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
     """
-    design = design_of(outcomes, outcomes_named)
-    cube = measure_cube(design, measure_rows(measures, measure))
-    of_targets, of_bases = resampled_tasks(design, resamples, seed)
+    axes = axes_of(outcomes, outcomes_named)
+    cube = measure_cube(axes, measure_rows(measures, measure))
+    of_targets, of_bases = resampled_tasks(axes, resamples, seed)
     tables = []
     for outcome in outcomes_named:
-        all_x, all_y = seed_means(cube, outcome_cube(design, outcomes, outcome))
-        for i, n_layers in enumerate(design.n_layers):
+        all_x, all_y = seed_means(cube, outcome_cube(axes, outcomes, outcome))
+        for i, n_layers in enumerate(axes.n_layers):
             targets, bases = np.nonzero(np.isfinite(all_x[i]))
             x, y = all_x[i, targets, bases], all_y[i, targets, bases]
             if not len(x):
@@ -120,7 +120,7 @@ def curves(
                 continue
             level = y - intercepts[0] + intercepts[0].mean()
             counts = of_targets[:, targets] * of_bases[:, bases]
-            low, high = percentiles(_fits(x, level, targets, counts, degree, grid)[0], targets, bases, design)
+            low, high = percentiles(_fits(x, level, targets, counts, degree, grid)[0], targets, bases, axes)
             at = {"n_layers": n_layers, "x": grid, "y": whole[0], "low": low, "high": high, "pairs": len(x)}
             tables.append(pd.DataFrame({"measure": measure, "outcome": outcome} | at))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=_CURVES_COLUMNS)

@@ -44,7 +44,7 @@ SCRATCH: Copied = ("", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class NetworkReadings:
     """One network's readings of one quantity.
 
     Attributes:
@@ -110,7 +110,7 @@ def _derived(rows: pd.DataFrame) -> list[pd.DataFrame]:
 
 def runs_of(
     known: pd.DataFrame, quantity: str, index: int | None = None, *, of_stages: bool = False
-) -> dict[Copied, dict[Unit, Run]]:
+) -> dict[Copied, dict[Unit, NetworkReadings]]:
     """Sort one quantity by network: the runs of every unit, for each base and n, and for ``SCRATCH``."""
     wanted = known[(known["quantity"] == quantity) & (known["index"] == (NO_INDEX if index is None else index))]
     wanted = wanted[(wanted["stage"] != "") == of_stages]
@@ -118,11 +118,11 @@ def runs_of(
         return {}
     lasts = known.groupby(_RUN)["step"].max().to_dict()
     losses = _logs(known[known["quantity"] == "train loss"])
-    runs: dict[Copied, dict[Unit, Run]] = {}
+    runs: dict[Copied, dict[Unit, NetworkReadings]] = {}
     for key, log in sorted(_logs(wanted).items()):
         base, n, target, seed = key
         of_loss = {step: values[""] for step, values in losses.get(key, {}).items()}
-        runs.setdefault((base, n), {})[target, seed] = Run(log=log, losses=of_loss, last=int(lasts[key]))
+        runs.setdefault((base, n), {})[target, seed] = NetworkReadings(log=log, losses=of_loss, last=int(lasts[key]))
     return runs
 
 

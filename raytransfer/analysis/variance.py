@@ -14,7 +14,7 @@ from raytransfer.analysis.pairs import (
     OUTCOMES,
     Counts,
     Floats,
-    design_of,
+    axes_of,
     measure_cube,
     outcome_cube,
     percentiles,
@@ -67,7 +67,7 @@ def variance_of_dials(
     Raises:
         ValueError: A column is missing, rows repeat, or two bases of a target are on the same cell.
     """
-    design_of(outcomes, outcomes_named)
+    axes_of(outcomes, outcomes_named)
     cell = ["target", "input_level", "label_level"]
     if grid.duplicated(cell).any():
         raise ValueError(f"two bases are on the same cell of the grid: {grid[grid.duplicated(cell)].iloc[0].to_dict()}")
@@ -125,20 +125,20 @@ def variance_of_distances(
         UserError: No such measure.
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
     """
-    design = design_of(outcomes, outcomes_named)
-    inputs, labels = (measure_cube(design, measure_rows(measures, name)) for name in (input_measure, label_measure))
-    of_targets, of_bases = resampled_tasks(design, resamples, seed)
-    whole = np.ones((1, len(design.targets)), dtype=np.int64), np.ones((1, len(design.bases)), dtype=np.int64)
+    axes = axes_of(outcomes, outcomes_named)
+    inputs, labels = (measure_cube(axes, measure_rows(measures, name)) for name in (input_measure, label_measure))
+    of_targets, of_bases = resampled_tasks(axes, resamples, seed)
+    whole = np.ones((1, len(axes.targets)), dtype=np.int64), np.ones((1, len(axes.bases)), dtype=np.int64)
     rows = []
     for outcome in outcomes_named:
-        cube = np.where(np.isfinite(inputs + labels), outcome_cube(design, outcomes, outcome), math.nan)
+        cube = np.where(np.isfinite(inputs + labels), outcome_cube(axes, outcomes, outcome), math.nan)
         x, y = seed_means(inputs, cube)
         z, _ = seed_means(labels, cube)
-        for i, n_layers in enumerate(design.n_layers):
+        for i, n_layers in enumerate(axes.n_layers):
             shares = _commonality(x[i], z[i], y[i], *whole)[0]
             entered = np.isfinite(y[i]) & (np.isfinite(y[i]).sum(axis=1, keepdims=True) >= MIN_BASES)
             targets, bases = np.nonzero(entered)
-            low, high = percentiles(_commonality(x[i], z[i], y[i], of_targets, of_bases), targets, bases, design)
+            low, high = percentiles(_commonality(x[i], z[i], y[i], of_targets, of_bases), targets, bases, axes)
             rows += [
                 {
                     "outcome": outcome,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from raytransfer.probes.cka import likeness
+from raytransfer.probes.cka import cka
 from raytransfer.probes.deviation import deviation
 from raytransfer.probes.flatness import flatness
 from raytransfer.probes.generalisation import generalisation
@@ -74,9 +74,9 @@ PROBES: dict[str, Probe] = {
         function=path, steps="solution", against=("twin",), meaning="loss between two networks, and its barrier"
     ),
     "CKA": Probe(
-        function=likeness,
+        function=cka,
         steps="solution",
         against=("base", "scratch", "twin"),
-        meaning="likeness of two networks' outputs, layer by layer",
+        meaning="CKA of two networks' outputs, layer by layer",
     ),
 }

@@ -14,7 +14,7 @@ from raytransfer.probes.subject import Reading, Subject, other_of
 Features = npt.NDArray[np.float64]
 
 
-def likeness(subject: Subject) -> list[Reading]:
+def cka(subject: Subject) -> list[Reading]:
     """Debiased linear CKA of each stage's outputs in the network and in the other one, on the subject's images.
 
     Maps are averaged to at most 1,024 numbers first; the two may differ in size, as heads of different tasks do. See

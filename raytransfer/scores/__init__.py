@@ -59,6 +59,6 @@ SCORES: dict[str, Score] = {
         function=linear_probe, reads="stage", low=0.0, high=1.0, meaning="held-out accuracy of a logistic regression"
     ),
     "CKA": Score(
-        function=cka, reads="reference", low=-1.0, high=1.0, meaning="likeness to the target's own network, debiased"
+        function=cka, reads="reference", low=-1.0, high=1.0, meaning="CKA with the target's own network, debiased"
     ),
 }

@@ -16,8 +16,8 @@ class Column:
         name: Its name, with the unit where there is one.
         type: Its Arrow type.
         meaning: One sentence for people.
-        repeatable: Whether the same spec gives the same value again (on the same kind of processor); what names the
-            occasion rather than the result (times, machines, versions) is not.
+        repeatable: Whether the same spec gives the same value again (on the same kind of processor); what tells the
+            provenance rather than the result (times, machines, versions) is not.
     """
 
     name: str
@@ -39,7 +39,7 @@ CELLS = _columns(
 )
 """The place of a trial in one sweep's grid; the same trial can have places in several sweeps."""
 
-_OCCASION = _columns(
+_PROVENANCE = _columns(
     ("device", pa.string(), "Processor it ran on."),
     ("host", pa.string(), "Machine it ran on."),
     ("finished_at", pa.timestamp("us", tz="UTC"), "When it finished."),
@@ -97,7 +97,7 @@ TRIALS = (
         ("streamed", pa.bool_(), "Whether the images did not fit the GPU's share and were sent batch by batch."),
         repeatable=False,
     ),
-    *_OCCASION,
+    *_PROVENANCE,
 )
 """One row a finished training: the result that everything else is derived from."""
 
@@ -126,7 +126,7 @@ DISTANCES = (
         _CONFIG,
     ),
     *_MEASURED,
-    *_OCCASION,
+    *_PROVENANCE,
 )
 """One row a finished distance between two tasks."""
 
@@ -148,7 +148,7 @@ SCORES = (
         _CONFIG,
     ),
     *_MEASURED,
-    *_OCCASION,
+    *_PROVENANCE,
 )
 """One row a finished score of a trained network on a target task."""
 
@@ -174,7 +174,7 @@ PROBES = (
         _CONFIG,
     ),
     *_MEASURED,
-    *_OCCASION,
+    *_PROVENANCE,
 )
 """One row a finished look at a trained network; what was seen is in ``readings``."""
 
@@ -221,7 +221,7 @@ SIMULATIONS = (
         _CONFIG,
     ),
     *_MEASURED,
-    *_OCCASION,
+    *_PROVENANCE,
 )
 """One row a finished simulation of the two-layer theory."""
 

@@ -20,7 +20,7 @@ from raytransfer.trials import Site
 if TYPE_CHECKING:
     from raytransfer.sweep.ray import Slots
 
-_PACKING = "packing.json"  # in the store: what gpus_per_trial=auto measured last
+_SHARING = "gpu_sharing.json"  # in the store: what gpus_per_trial=auto measured last
 _PASSES = 3
 
 
@@ -111,7 +111,7 @@ def _cleared(plan: Plan[Cell, Any], store: Store, mode: str) -> dict[str, TrialS
 
 def _gpus_per_trial(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> float:
     """The GPU share of a slot: as configured, or measured; a measurement is kept in the store for the next time."""
-    from raytransfer.sweep.ray import has_gpus, measure_packing
+    from raytransfer.sweep.ray import has_gpus, measure_sharing
 
     if config.gpus_per_trial != "auto":
         share: float = config.gpus_per_trial
@@ -119,25 +119,25 @@ def _gpus_per_trial(console: Console, plan: Plan[Cell, Any], store: Store, confi
     if not has_gpus() or not plan.tasks:
         return 1.0  # means nothing on CPU cores, and for sweeps that train no network of the zoo
     base = plan.longest_base
-    kept = _kept_packing(store)
+    kept = _kept_sharing(store)
     if kept.get("trial") != base.id:
         console.print("gpus_per_trial=auto: measuring how many trials are best run side by side ...")
         store.create()
-        kept = asdict(measure_packing(base, dict(plan.sources)[base.task.fingerprint], config.memory_bytes))
-        store.write(_PACKING, json.dumps(kept).encode())
+        kept = asdict(measure_sharing(base, dict(plan.sources)[base.task.fingerprint], config.memory_bytes))
+        store.write(_SHARING, json.dumps(kept).encode())
     console.print(f"gpus_per_trial=auto: {kept['reason']} ({kept['device']}{', MPS' if kept['mps'] else ''})")
     if not kept["mps"]:
         console.print(
             "gpus_per_trial=auto: without NVIDIA's Multi-Process Service trials side by side take turns on the GPU. "
-            f"With it (nvidia-cuda-mps-control -d, before Ray starts) remove {_PACKING} of the store to measure again",
+            f"With it (nvidia-cuda-mps-control -d, before Ray starts) remove {_SHARING} of the store to measure again",
             soft_wrap=True,
         )
     return 1 / int(kept["trials_per_gpu"])
 
 
-def _kept_packing(store: Store) -> dict[str, Any]:
+def _kept_sharing(store: Store) -> dict[str, Any]:
     try:
-        return dict(json.loads(store.read(_PACKING)))
+        return dict(json.loads(store.read(_SHARING)))
     except (FileNotFoundError, ValueError, TypeError):  # a damaged one is as good as none
         return {}
 

@@ -17,6 +17,7 @@ import torch
 
 from raytransfer.networks import train_mode
 from raytransfer.specs import PretrainSpec, from_json, to_json
+from raytransfer.specs.dependencies import as_base
 from raytransfer.tasks import DataSource, load_task, open_fingerprint
 from raytransfer.training import DeviceData, Step, evaluate, evaluation_inputs, fastest, use_one_core
 from raytransfer.trials import device_name, untrained
@@ -46,7 +47,7 @@ class SideBySide:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packing:
+class GpuSharing:
     """How many trials share a GPU, and why.
 
     Attributes:
@@ -68,7 +69,7 @@ class Packing:
 
 def measure(
     spec: PretrainSpec, source: DataSource, device: str, memory_bytes: int, most: int = _MOST, seconds: float = _SECONDS
-) -> Packing:
+) -> GpuSharing:
     """Train one base by itself, then two, four, ... side by side, for as long as that brings more images a second.
 
     Nothing is kept of what they learn. Takes about half a minute.
@@ -115,14 +116,14 @@ def _pays(more: SideBySide, fewer: SideBySide) -> bool:
     return more.images_per_s >= _GAIN * fewer.images_per_s
 
 
-def _choice(spec: PretrainSpec, device: str, measured: Sequence[SideBySide], stopped: str) -> Packing:
+def _choice(spec: PretrainSpec, device: str, measured: Sequence[SideBySide], stopped: str) -> GpuSharing:
     chosen = measured[0]
     for more in measured[1:]:
         if _pays(more, chosen):
             chosen = more
     speeds = ", ".join(f"{group.trials}: {group.images_per_s:.0f}" for group in measured)
     mps = device == "cuda" and Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"), "control").exists()
-    return Packing(
+    return GpuSharing(
         trial=spec.id,
         device=device_name(torch.device(device)),
         mps=mps,
@@ -185,8 +186,8 @@ def _told(process: "subprocess.Popen[str]") -> Any:
 def _main(asked: IO[str], answer: IO[str]) -> None:
     """One of the processes: get ready, say so, train when told to, say how fast that was."""
     request = json.loads(asked.readline())
-    spec, device = from_json(request["spec"]), torch.device(request["device"])
-    assert isinstance(spec, PretrainSpec)
+    spec, device = as_base(from_json(request["spec"])), torch.device(request["device"])
+    assert spec is not None, "a base is trained"
     use_one_core()
     task = load_task(open_fingerprint(DataSource(**request["source"]), spec.task.fingerprint), spec.task)
     data = DeviceData(task, spec.recipe, device, request["memory_bytes"])

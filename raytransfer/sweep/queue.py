@@ -7,7 +7,7 @@ from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import needs
 
 
-class Agenda:
+class Queue:
     """The trials of a sweep that are still to run, handed out one by one.
 
     Args:

@@ -10,7 +10,7 @@ from raytransfer.specs import Trained, TrialSpec
 from raytransfer.specs.dependencies import as_base, as_training, batch_of, checkpoint_steps, needs
 from raytransfer.store import checkpoint_steps as stored_steps
 from raytransfer.store import delete_checkpoint
-from raytransfer.sweep.queue import Agenda
+from raytransfer.sweep.queue import Queue
 from raytransfer.trials import Site, attempt
 
 _BATCH = 32  # measurements at most that a slot gets at once, so that slots end together
@@ -70,7 +70,7 @@ class Run:
                 if (training := as_training(spec)) is not None:
                     steps = self.checkpoint_steps.get(trial, frozenset())
                     self.checkpoint_steps[trial] = steps | {training.recipe.steps}
-        self._agenda, self._observer = Agenda(specs), observer
+        self._queue, self._observer = Queue(specs), observer
         self._keep = keep_checkpoints
         self._readers = Counter(_key(weights) for spec in specs.values() for weights in needs(spec))
         self._under_way: set[str] = set()
@@ -81,21 +81,21 @@ class Run:
     @property
     def unfinished(self) -> int:
         """Trials that have neither finished nor failed nor been skipped."""
-        return len(self._agenda.unfinished)
+        return len(self._queue.unfinished)
 
     def next(self) -> list[str]:
         """What one slot is to do next: a training, or measurements of one batch; none, for now or for good."""
-        if self._agenda.peek() is None:
+        if self._queue.peek() is None:
             self._look()
-        first = self._agenda.next()
+        first = self._queue.next()
         if first is None:
             return []
         trials, batch = [first], batch_of(self.specs[first])
         while batch is not None and len(trials) < _BATCH:
-            following = self._agenda.peek()
+            following = self._queue.peek()
             if following is None or batch_of(self.specs[following]) != batch:
                 break
-            self._agenda.next()
+            self._queue.next()
             trials.append(following)
         self._under_way.update(trials)
         return trials
@@ -131,30 +131,30 @@ class Run:
         if time.monotonic() - self._looked < _LOOK_EVERY_S:
             return
         for trial in self._under_way:
-            awaited = self._agenda.awaited(trial)
+            awaited = self._queue.awaited(trial)
             if awaited:
                 for step in awaited & stored_steps(self.site.store(), trial):
-                    self._agenda.arrive(trial, step)
+                    self._queue.arrive(trial, step)
         self._looked = time.monotonic()
 
     def again(self, trial: str) -> None:
         """Note that a trial's process died: the trial has to start again."""
         self._under_way.discard(trial)
         self._died.add(trial)
-        self._agenda.again(trial)
+        self._queue.again(trial)
         self._observer.died(trial)
 
     def end(self, trial: str, reason: str | None) -> None:
         """Note how a trial ended: ``reason`` is why it failed, or None."""
         self._under_way.discard(trial)
         if reason is None:
-            self._agenda.finish(trial)
+            self._queue.finish(trial)
             self._observer.finished(trial)
             self._drop_read(self.specs[trial])
             self._drop_read_already(trial)
         else:
             self.failures += 1
-            self._observer.failed(trial, reason, self._agenda.fail(trial))
+            self._observer.failed(trial, reason, self._queue.fail(trial))
 
     def _drop_read(self, spec: TrialSpec) -> None:
         """Delete the checkpoints that a finished trial was the last to read."""

@@ -23,7 +23,7 @@ from raytransfer.store import publish
 from raytransfer.tasks import TaskData, label_names, sample_task
 from raytransfer.training import DeviceData
 from raytransfer.trials.kinds import kind_of
-from raytransfer.trials.site import Site, occasion
+from raytransfer.trials.site import Site, provenance
 from raytransfer.trials.training import stored_network
 
 Features = npt.NDArray[np.float64]
@@ -105,7 +105,7 @@ def _publish(
         "config": to_json(spec),
         **columns,
         "wall_time_s": time.perf_counter() - started,
-        **occasion(torch.device(site.device)),
+        **provenance(torch.device(site.device)),
     }
     publish(site.store(), kind_of(spec).table, row)
 

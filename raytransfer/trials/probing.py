@@ -13,7 +13,7 @@ from raytransfer.specs.dependencies import as_transfer
 from raytransfer.store import publish
 from raytransfer.tasks import TaskData, load_task, sample_task
 from raytransfer.training import DeviceData, EvaluationInputs
-from raytransfer.trials.site import Site, occasion
+from raytransfer.trials.site import Site, provenance
 from raytransfer.trials.training import stored_network
 
 
@@ -76,6 +76,6 @@ def _publish(spec: ProbeSpec, site: Site, readings: Sequence[Reading], started: 
         "images": spec.images,
         "config": to_json(spec),
         "wall_time_s": time.perf_counter() - started,
-        **occasion(torch.device(site.device)),
+        **provenance(torch.device(site.device)),
     }
     publish(site.store(), "probes", row, [{"id": spec.id, **asdict(reading)} for reading in readings])

@@ -11,7 +11,7 @@ from raytransfer.simulation.two_layer import simulate
 from raytransfer.specs import SimulationSpec, TaskSpec, to_json
 from raytransfer.store import publish
 from raytransfer.tasks import sample_task
-from raytransfer.trials.site import Site, occasion
+from raytransfer.trials.site import Site, provenance
 
 Array = npt.NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def run_simulation(spec: SimulationSpec, site: Site) -> None:
         **asdict(simulation),
         "config": to_json(spec),
         "wall_time_s": time.perf_counter() - started,
-        **occasion(torch.device("cpu")),
+        **provenance(torch.device("cpu")),
     }
     publish(site.store(), "simulations", row)
 

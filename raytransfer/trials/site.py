@@ -1,4 +1,4 @@
-"""Where a trial runs, and what its rows say of the occasion."""
+"""Where a trial runs, and what its rows say of their provenance."""
 
 import functools
 import importlib.metadata
@@ -66,7 +66,7 @@ def _open(source: DataSource, fingerprint: str) -> Dataset:
     return open_fingerprint(source, fingerprint)
 
 
-def occasion(device: torch.device) -> dict[str, Any]:
+def provenance(device: torch.device) -> dict[str, Any]:
     """The columns that say where, when and with what a trial ran."""
     return {
         "device": device_name(device),

@@ -16,7 +16,7 @@ from raytransfer.store import Store, delete_state, load_state, load_weights, pub
 from raytransfer.store import checkpoint_steps as stored_steps
 from raytransfer.tasks import load_task
 from raytransfer.training import DeviceData, Outcome, TrainingState, never, stream_seed, train
-from raytransfer.trials.site import Site, occasion
+from raytransfer.trials.site import Site, provenance
 
 _LOG = logging.getLogger("raytransfer")
 _BEST = 10  # the 2014 score is the mean of the ten best evaluations
@@ -185,5 +185,5 @@ def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcom
         "images_per_s": outcome.images_per_s,
         "reused_layers": outcome.reused_layers,
         "streamed": data.streamed,
-        **occasion(data.device),
+        **provenance(data.device),
     }

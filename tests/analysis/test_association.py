@@ -7,7 +7,7 @@ from scipy import stats
 
 from raytransfer.analysis import COEFFICIENTS, correlations
 from raytransfer.analysis.association import coefficients
-from raytransfer.analysis.pairs import design_of, permuted_tasks, permuted_values, resampled_tasks
+from raytransfer.analysis.pairs import axes_of, permuted_tasks, permuted_values, resampled_tasks
 
 ONE_TARGET = [("T", f"base{i}") for i in range(9)]
 THREE_TARGETS = [(target, f"base{i}") for target in ("T", "U", "V") for i in range(6)]
@@ -115,16 +115,16 @@ def test_estimates_are_scipys_on_the_pairs_means_over_matching_seeds(pairs):
 def test_intervals_are_percentiles_over_resampled_tasks(pairs):
     outcomes, measures = study(pairs)
     table = correlations(outcomes, measures, ("AnB",), resamples=60, seed=5)
-    design = design_of(outcomes, ("AnB",))
-    assert design.joint == (pairs is ALL_PAIRS)
-    of_targets, of_bases = resampled_tasks(design, 60, 5)
-    assert (of_bases.sum(axis=1) == len(design.bases)).all()
-    assert (of_targets is of_bases) == design.joint
+    axes = axes_of(outcomes, ("AnB",))
+    assert axes.joint == (pairs is ALL_PAIRS)
+    of_targets, of_bases = resampled_tasks(axes, 60, 5)
+    assert (of_bases.sum(axis=1) == len(axes.bases)).all()
+    assert (of_targets is of_bases) == axes.joint
     found = naive_pairs(outcomes, measures, "fit", "AnB", 3)
     drawn: dict[str, list[list[float]]] = {"within target": [], "pooled": []}
     for r in range(60):
-        times = {"base": dict(zip(design.bases, of_bases[r], strict=True))}
-        times["target"] = dict(zip(design.targets, of_targets[r], strict=True))
+        times = {"base": dict(zip(axes.bases, of_bases[r], strict=True))}
+        times["target"] = dict(zip(axes.targets, of_targets[r], strict=True))
         for scope, values in naive_correlations(found, lambda role, name, t=times: t[role][name]).items():
             drawn[scope].append(values)
     for scope, values in drawn.items():
@@ -157,8 +157,8 @@ def test_a_perfect_order_has_no_interval():
 def test_p_values_count_the_permutations_of_tasks_that_correlate_as_well(pairs):
     outcomes, measures = study(pairs, seeds=1)
     table = correlations(outcomes, measures, ("AnB",), resamples=50, seed=3)
-    design = design_of(outcomes, ("AnB",))
-    places = permuted_tasks(design, 50, 3)
+    axes = axes_of(outcomes, ("AnB",))
+    places = permuted_tasks(axes, 50, 3)
     exceeded = {"within target": {"far": 0, "fit": 0}, "pooled": {"far": 0, "fit": 0}}
     exceeded_by_any = {scope: dict(of) for scope, of in exceeded.items()}
     estimates = {
@@ -169,7 +169,7 @@ def test_p_values_count_the_permutations_of_tasks_that_correlate_as_well(pairs):
     for place in places:
         permuted = {}
         for measure, of in found.items():
-            moved = naive_permuted(of, dict(zip(design.bases, place, strict=True)), list(design.bases), design.joint)
+            moved = naive_permuted(of, dict(zip(axes.bases, place, strict=True)), list(axes.bases), axes.joint)
             large = {target for target, _ in of if sum(other == target for other, _ in of) >= 4}
             within = {pair: values for pair, values in moved.items() if pair[0] in large}
             permuted[measure] = {
@@ -203,11 +203,11 @@ def naive_permuted(found, place, names, joint):
 def test_targets_with_the_same_bases_are_permuted_alike_and_keep_their_own_values():
     names = [("T", "abc"), ("U", "abc"), ("V", "bcd")]
     pairs = [(target, base) for target, bases in names for base in bases]
-    design = design_of(simple(dict.fromkeys(pairs, 0.5))[0], ())
-    assert not design.joint
+    axes = axes_of(simple(dict.fromkeys(pairs, 0.5))[0], ())
+    assert not axes.joint
     values = np.arange(12.0).reshape(3, 4)
     targets, bases = np.array([("TUV".index(t), "abcd".index(b)) for t, b in pairs]).T
-    moved = permuted_values(design, values, targets, bases, permuted_tasks(design, 200, 0))
+    moved = permuted_values(axes, values, targets, bases, permuted_tasks(axes, 200, 0))
     for part in (moved[:, :3], moved[:, 6:]):
         assert len({tuple(row) for row in part}) == 6
         assert (np.sort(part, axis=1) == np.sort(part[0])).all()
@@ -215,10 +215,10 @@ def test_targets_with_the_same_bases_are_permuted_alike_and_keep_their_own_value
 
 
 def test_tasks_in_both_roles_are_the_same_tasks():
-    assert design_of(study(ALL_PAIRS)[0], ()).joint
+    assert axes_of(study(ALL_PAIRS)[0], ()).joint
     # Two targets that are also the undialled bases of two large families are not.
     families = [(target, f"{target}{level}") for target in "TU" for level in range(9)] + [("T", "U"), ("U", "T")]
-    assert not design_of(simple(dict.fromkeys(families, 0.5))[0], ()).joint
+    assert not axes_of(simple(dict.fromkeys(families, 0.5))[0], ()).joint
 
 
 def test_positive_means_that_the_measure_predicts():

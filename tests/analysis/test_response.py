@@ -16,7 +16,7 @@ from raytransfer.analysis import (
     variance_of_dials,
     variance_of_distances,
 )
-from raytransfer.analysis.pairs import design_of, resampled_tasks
+from raytransfer.analysis.pairs import axes_of, resampled_tasks
 from raytransfer.errors import UserError
 
 ONE_TARGET = [("T", f"base{i}") for i in range(8)]
@@ -43,10 +43,10 @@ def repeated(outcomes, measures, of_targets, of_bases) -> pd.DataFrame:
 
 
 def resamples(outcomes, measures, number, seed):
-    design = design_of(outcomes, ("AnB",))
-    for of_targets, of_bases in zip(*resampled_tasks(design, number, seed), strict=True):
+    axes = axes_of(outcomes, ("AnB",))
+    for of_targets, of_bases in zip(*resampled_tasks(axes, number, seed), strict=True):
         named = (
-            dict(zip(names, of, strict=True)) for names, of in ((design.targets, of_targets), (design.bases, of_bases))
+            dict(zip(names, of, strict=True)) for names, of in ((axes.targets, of_targets), (axes.bases, of_bases))
         )
         yield repeated(outcomes, measures, *named)
 

@@ -43,7 +43,7 @@ from torchvision import transforms
 from raytransfer.config import load_config
 from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.checks import seen_shape
-from raytransfer.experiments.yosinski.cells import Cell
+from raytransfer.experiments.yosinski.cells import GridCell
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import Network, build, copy_first, freeze_first, train_mode, trainable
@@ -215,7 +215,7 @@ def trained_base(base: PretrainSpec, dataset: ImageSet, workers: int, clock: Clo
     return network
 
 
-def trial(config: dict[str, str], cells: dict[str, Cell], source: DataSource, workers: int) -> None:
+def trial(config: dict[str, str], cells: dict[str, GridCell], source: DataSource, workers: int) -> None:
     """What Tune calls: one cell of the grid, beginning with its base where it copies from one."""
     start_s = time.process_time()  # CPU time: Ray may have started the process long before it had a trial for it
     clock, cell = Clock(), cells[config["cell"]]
@@ -249,7 +249,7 @@ def trial(config: dict[str, str], cells: dict[str, Cell], source: DataSource, wo
         tune.report(metrics | {"seconds": seconds, "began_at": ended_at - sum(seconds.values()), "ended_at": ended_at})
 
 
-def name_of(cell: Cell) -> str:
+def name_of(cell: GridCell) -> str:
     """A cell in a few words, for Tune's tables."""
     n = f" n={cell.spec.n_layers}" if isinstance(cell.spec, TransferSpec) else ""
     return f"{cell.treatment}{n} {cell.split} {cell.direction} seed={cell.spec.seed}"

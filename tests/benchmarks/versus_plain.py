@@ -34,10 +34,10 @@ from spread import SWEEP
 
 from raytransfer.config import load_config
 from raytransfer.experiments import EXPERIMENTS
-from raytransfer.experiments.yosinski.cells import TREATMENTS
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.specs.dependencies import needs
+from raytransfer.specs.treatments import TREATMENTS
 from raytransfer.trials import device_name
 
 PLAIN = Path(__file__).with_name("plain_sweep.py")

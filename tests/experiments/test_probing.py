@@ -16,7 +16,7 @@ from raytransfer.specs import PretrainSpec, ProbeSpec, Trained, TransferSpec, fr
 from raytransfer.specs.dependencies import in_order, needs
 from raytransfer.store import Store, checkpoint_steps, load_weights, publish_failure, read_table, save_checkpoint
 from raytransfer.sweep.backlog import backlog
-from raytransfer.sweep.queue import Agenda
+from raytransfer.sweep.queue import Queue
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site
 from raytransfer.trials.probing import run_probe
@@ -146,15 +146,15 @@ def stage_specs(tiny):
 
 def test_a_trial_can_start_once_the_checkpoints_it_reads_are_there(tiny):
     base, transfers = stage_specs(tiny)
-    agenda = Agenda(in_order(transfers))
-    assert agenda.next() == base.id
-    assert agenda.next() is None
-    assert agenda.awaited(base.id) == {0, 3, 6}
-    agenda.arrive(base.id, 3)
-    assert agenda.next() == transfers[1].id
-    assert agenda.next() is None
-    assert set(agenda.fail(base.id)) == {transfers[0].id, transfers[2].id}
-    assert agenda.unfinished == {transfers[1].id}
+    queue = Queue(in_order(transfers))
+    assert queue.next() == base.id
+    assert queue.next() is None
+    assert queue.awaited(base.id) == {0, 3, 6}
+    queue.arrive(base.id, 3)
+    assert queue.next() == transfers[1].id
+    assert queue.next() is None
+    assert set(queue.fail(base.id)) == {transfers[0].id, transfers[2].id}
+    assert queue.unfinished == {transfers[1].id}
 
 
 def test_transfers_start_from_early_checkpoints_while_their_base_still_trains(tiny):

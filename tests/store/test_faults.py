@@ -31,7 +31,7 @@ from raytransfer.store import (
     save_checkpoint,
 )
 from raytransfer.store import retries as patience
-from raytransfer.sweep.driver import _kept_packing
+from raytransfer.sweep.driver import _kept_sharing
 from tests.helpers import checkpoint
 
 AWS = "When writing: AWS Error {} during PutObject operation: no luck"
@@ -414,6 +414,6 @@ def test_storage_that_does_not_answer_is_never_taken_for_damage_or_for_nothing(r
     publish_failure(store, "x", "boom")
     store.handler.open_input_file = lambda path: store.handler._maybe("before")
     down.append(1)
-    for ask in (store._mark, lambda: failure(store, "x"), lambda: _kept_packing(store)):
+    for ask in (store._mark, lambda: failure(store, "x"), lambda: _kept_sharing(store)):
         with pytest.raises(StorageError, match="has not answered for"):
             ask()

@@ -41,20 +41,20 @@ def test_when_to_try_no_more(measured, most, why):
 )
 def test_the_choice_is_the_fewest_trials_that_no_doubling_beats(tiny, speeds, chosen):
     base = make_plan(tiny()).longest_base
-    packing = _choice(base, "cpu", groups(*speeds), "the reason")
-    assert packing.trials_per_gpu == chosen
-    assert packing.reason.startswith(
+    sharing = _choice(base, "cpu", groups(*speeds), "the reason")
+    assert sharing.trials_per_gpu == chosen
+    assert sharing.reason.startswith(
         f"{chosen} trials on each GPU: images a second by trials side by side 1: {speeds[0]}"
     )
-    assert packing.reason.endswith("; the reason")
+    assert sharing.reason.endswith("; the reason")
 
 
 def test_real_processes_side_by_side(tiny):
     plan = make_plan(tiny())
-    packing = measure(plan.longest_base, plan.sources[0][1], "cpu", 10**9, most=2, seconds=0.2)
-    assert [group.trials for group in packing.measured] == [1, 2]
-    assert all(group.images_per_s > 100 for group in packing.measured)
-    assert packing.trial == plan.longest_base.id
+    sharing = measure(plan.longest_base, plan.sources[0][1], "cpu", 10**9, most=2, seconds=0.2)
+    assert [group.trials for group in sharing.measured] == [1, 2]
+    assert all(group.images_per_s > 100 for group in sharing.measured)
+    assert sharing.trial == plan.longest_base.id
 
 
 def test_what_cannot_run_says_why(tiny):
@@ -71,9 +71,9 @@ def test_a_kept_choice_is_taken_and_says_where_trials_take_turns(tiny, monkeypat
     plan, store = make_plan(config), Store(config.out)
     store.create()
     kept = replace(_choice(plan.longest_base, "cpu", groups(100, 190, 380), "4 at most"), mps=mps)
-    store.write("packing.json", json.dumps(asdict(kept)).encode())
+    store.write("gpu_sharing.json", json.dumps(asdict(kept)).encode())
     assert running._gpus_per_trial(Console(width=200), plan, store, config) == 1 / 4
     said = capsys.readouterr().out
     assert kept.reason in said
-    assert ("remove packing.json" in said) is not mps
+    assert ("remove gpu_sharing.json" in said) is not mps
     assert (", MPS)" in said) is mps

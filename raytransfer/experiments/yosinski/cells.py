@@ -26,7 +26,7 @@ class Halving:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class GridCell:
     """The place of one trial in the grid."""
 
     treatment: str
@@ -47,7 +47,7 @@ def cells(
     depth: int,
     directions: Sequence[str],
     seeds: Sequence[int],
-) -> list[Cell]:
+) -> list[GridCell]:
     """All places of the grid at one split.
 
     All treatments of a (split, direction, seed) see the same images, and the transfers among them draw the same fresh
@@ -77,7 +77,7 @@ def cells(
             )
             for treatment in treatments:
                 grid += [
-                    Cell(
+                    GridCell(
                         treatment=treatment, halves=halving.halves, split=halving.split, direction=direction, spec=spec
                     )
                     for spec in _specs(TREATMENTS[treatment], base_a, base_b, n_layers, depth)

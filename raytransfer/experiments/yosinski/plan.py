@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import checked_recipe, data_source, layer_numbers
 from raytransfer.experiments.probing import with_probes
-from raytransfer.experiments.yosinski.cells import Cell, Halving, cells
+from raytransfer.experiments.yosinski.cells import GridCell, Halving, cells
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.networks import architecture
 from raytransfer.specs import NetworkSpec, TaskSpec
@@ -16,7 +16,7 @@ from raytransfer.tasks import Dataset, halves, open_dataset, random_halves, task
 _NAME_LENGTH = 40
 
 
-def make_plan(config: GridConfig) -> Plan[Cell, None]:
+def make_plan(config: GridConfig) -> Plan[GridCell, None]:
     """Open the data and lay out the grid, checking everything that can be checked before training.
 
     Raises:

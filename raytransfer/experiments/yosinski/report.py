@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 
 from raytransfer.analysis import boosts, readings, treatment_means
-from raytransfer.experiments.yosinski.cells import Cell
+from raytransfer.experiments.yosinski.cells import GridCell
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.figures import lines_figure, points_figure
 from raytransfer.experiments.yosinski.tables import boosts_table, means_table, readings_table
@@ -17,7 +17,7 @@ from raytransfer.store.schema import CELLS, arrow_schema
 from raytransfer.sweep.plan import Plan
 
 
-def make_report(plan: Plan[Cell, None], store: Store, config: GridConfig) -> Report:
+def make_report(plan: Plan[GridCell, None], store: Store, config: GridConfig) -> Report:
     """Analyse the finished part of a grid.
 
     Its frames: ``results``, one row a finished cell (``schema.CELLS`` joined with ``schema.TRIALS``); ``means``,
@@ -49,7 +49,7 @@ def make_report(plan: Plan[Cell, None], store: Store, config: GridConfig) -> Rep
     )
 
 
-def results_of(cells: Sequence[Cell], store: Store) -> pd.DataFrame:
+def results_of(cells: Sequence[GridCell], store: Store) -> pd.DataFrame:
     """The finished cells of a grid, each with its trial's row; one trial may fill several cells."""
     rows = places_of(cells, ["treatment", "halves", "split", "direction"])
     places = pa.Table.from_pandas(rows[[column.name for column in CELLS]], arrow_schema(CELLS), preserve_index=False)

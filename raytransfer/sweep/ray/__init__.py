@@ -13,7 +13,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")  # its snapshots are never restored: the store is the truth
 
 with lasting():  # also what workers import: to look through it after each trial would take 0.1 s
-    from raytransfer.sweep.ray.cluster import Slots, cluster, has_gpus, measure_packing, wait_for_machines
+    from raytransfer.sweep.ray.cluster import Slots, cluster, has_gpus, measure_sharing, wait_for_machines
     from raytransfer.sweep.ray.tuning import run_on_ray
 
-__all__ = ["Slots", "cluster", "has_gpus", "measure_packing", "run_on_ray", "wait_for_machines"]
+__all__ = ["Slots", "cluster", "has_gpus", "measure_sharing", "run_on_ray", "wait_for_machines"]

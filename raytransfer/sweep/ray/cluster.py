@@ -21,7 +21,7 @@ from ray.autoscaler.sdk import request_resources
 
 from raytransfer.errors import UserError
 from raytransfer.specs import PretrainSpec
-from raytransfer.sweep.gpu_sharing import Packing, measure
+from raytransfer.sweep.gpu_sharing import GpuSharing, measure
 from raytransfer.sweep.slots import check_slots, slot_count
 from raytransfer.tasks import DataSource
 
@@ -148,7 +148,7 @@ def has_gpus() -> bool:
     return bool(_resources().get("GPU") or _could_become().get("GPU"))
 
 
-def measure_packing(spec: PretrainSpec, source: DataSource, memory_bytes: int) -> Packing:
+def measure_sharing(spec: PretrainSpec, source: DataSource, memory_bytes: int) -> GpuSharing:
     """How many trials to run side by side on a GPU of the cluster, measured on one of them.
 
     Args:
@@ -160,11 +160,11 @@ def measure_packing(spec: PretrainSpec, source: DataSource, memory_bytes: int) -
     cores_per_gpu = max(1, int(total["CPU"] / total["GPU"])) if total.get("CPU") else 1
 
     @ray.remote(num_cpus=0, num_gpus=1)
-    def on_a_gpu() -> Packing:
+    def on_a_gpu() -> GpuSharing:
         return measure(spec, source, "cuda", memory_bytes, cores_per_gpu)
 
-    packing: Packing = ray.get(on_a_gpu.remote())
-    return packing
+    sharing: GpuSharing = ray.get(on_a_gpu.remote())
+    return sharing
 
 
 def _resources() -> dict[str, float]:

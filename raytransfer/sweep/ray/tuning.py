@@ -37,20 +37,20 @@ def run_on_ray(run: Run, slots: Slots) -> None:
         StorageError: The sweep was given up.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is told by the observer
-    agenda = _Agenda(run, slots)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "10000"  # none that matters: the agenda hands out what it wants to run
+    searcher = _Searcher(run, slots)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "10000"  # none that matters: the searcher hands out what it wants to run
     with tempfile.TemporaryDirectory(prefix="raytransfer-tune-") as unread:  # Tune's own state
         tuner = tune.Tuner(
             _Worker,
             tune_config=tune.TuneConfig(
-                search_alg=agenda,
+                search_alg=searcher,
                 scheduler=_FirstCome(),
                 num_samples=-1,  # until the searcher says that it is finished
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 storage_path=unread,
-                callbacks=[_Starts(agenda)],
+                callbacks=[_Starts(searcher)],
                 verbose=0,
             ),
         )
@@ -98,7 +98,7 @@ class _Worker(tune.Trainable):
         return {"reasons": reasons, "done": True}
 
 
-class _Agenda(SearchAlgorithm):
+class _Searcher(SearchAlgorithm):
     """Hands Tune the trials in the order of the run: a trial whose base is still training has to wait.
 
     It makes them itself. From what a ``Searcher`` suggests Tune parses each trial out of a command line, which doubled
@@ -235,11 +235,11 @@ class _FirstCome(FIFOScheduler):
 
 
 class _Starts(tune.Callback):
-    """Tells the agenda when a trial starts: on a cluster that grows it may wait for its slot for minutes."""
+    """Tells the searcher when a trial starts: on a cluster that grows it may wait for its slot for minutes."""
 
-    def __init__(self, agenda: _Agenda) -> None:
-        self._agenda = agenda
+    def __init__(self, searcher: _Searcher) -> None:
+        self._searcher = searcher
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """See the class."""
-        self._agenda.on_trial_start(trial.trial_id)
+        self._searcher.on_trial_start(trial.trial_id)

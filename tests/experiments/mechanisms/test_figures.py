@@ -162,7 +162,7 @@ def test_a_loss_that_overflowed_is_cut_off(readings):
     assert filled.levels[-1] == pytest.approx(1000)
 
 
-def test_paths_show_the_line_to_the_twin_and_likeness_at_every_stage(readings):
+def test_paths_show_the_line_to_the_twin_and_cka_at_every_stage(readings):
     figure = paths_figure(readings, STAGES, title="t")
     assert titles(figure) == [
         "loss on the line to the twin, nats",

@@ -10,7 +10,7 @@ from raytransfer.experiments.yosinski.cells import Halving, cells
 from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, Surgery, TaskSpec, Trained, TransferSpec
 from raytransfer.specs.dependencies import checkpoint_steps, in_order, needs
 from raytransfer.specs.treatments import TREATMENTS
-from raytransfer.sweep.queue import Agenda
+from raytransfer.sweep.queue import Queue
 
 RECIPE = Recipe(steps=100, batch_size=16, learning_rate=0.01, warmup_steps=10)
 HALVINGS = [
@@ -116,25 +116,25 @@ def test_an_extended_grid_holds_the_smaller_one():
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sets(st.integers(0, 60)))
-def test_the_agenda_hands_out_everything_once_and_bases_first(seed, slots, unlucky):
+def test_the_queue_hands_out_everything_once_and_bases_first(seed, slots, unlucky):
     random = Random(seed)
     specs = WHOLE
     order = list(specs)
     unlucky = {order[i] for i in unlucky}
-    agenda, running, started, ended, skipped = Agenda(specs), [], [], set(), set()
-    while agenda.unfinished:
-        while len(running) < slots and (trial := agenda.next()) is not None:
+    queue, running, started, ended, skipped = Queue(specs), [], [], set(), set()
+    while queue.unfinished:
+        while len(running) < slots and (trial := queue.next()) is not None:
             assert bases(specs[trial]) <= ended
             running.append(trial)
             started.append(trial)
         trial = running.pop(random.randrange(len(running)))
         if random.random() < 0.1:
-            agenda.again(trial)
+            queue.again(trial)
             started.remove(trial)
         elif trial in unlucky:
-            skipped.update(agenda.fail(trial))
+            skipped.update(queue.fail(trial))
         else:
-            agenda.finish(trial)
+            queue.finish(trial)
             ended.add(trial)
     assert not running
     assert len(started) == len(set(started))
@@ -142,11 +142,11 @@ def test_the_agenda_hands_out_everything_once_and_bases_first(seed, slots, unluc
     assert skipped == {t for t, spec in specs.items() if bases(spec) & unlucky}
 
 
-def test_the_agenda_takes_a_base_that_is_not_to_run_as_there():
+def test_the_queue_takes_a_base_that_is_not_to_run_as_there():
     specs = {trial: spec for trial, spec in trials(grid()).items() if bases(spec)}
-    agenda = Agenda(specs)
-    assert [agenda.next() for _ in specs] == list(specs)
-    assert agenda.next() is None
+    queue = Queue(specs)
+    assert [queue.next() for _ in specs] == list(specs)
+    assert queue.next() is None
 
 
 @pytest.mark.parametrize("treatment", TREATMENTS)

@@ -46,13 +46,13 @@ def machines(monkeypatch):
 
 
 @pytest.fixture
-def agenda(tiny, machines):
+def searcher(tiny, machines):
     """What Tune asks for trials, of a sweep of two bases and their transfers; its run and its observer."""
     config = tiny("treatments=[baseB,AnB]", "n_layers=[2]")
     plan, store, observer = make_plan(config), Store(config.out), Watching()
     store.create()
     run = Run(plan.trials, Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9), observer)
-    made = tuning._Agenda(run, Slots(None, 1.0))
+    made = tuning._Searcher(run, Slots(None, 1.0))
     made.add_configurations([SimpleNamespace(storage=None)])
     made.run, made.observer = run, observer
     return made
@@ -102,58 +102,58 @@ def test_a_cluster_that_no_machine_joins_is_asked_for_one_and_not_waited_for_wit
     assert asked == [[{"CPU": 1}], []]  # the wish is taken back
 
 
-def test_as_many_trials_are_handed_out_as_there_are_slots_when_machines_join_and_leave(agenda, machines):
+def test_as_many_trials_are_handed_out_as_there_are_slots_when_machines_join_and_leave(searcher, machines):
     machines["now"] = {"CPU": 1.0}
-    assert agenda.next_trial() is not None
-    assert agenda.next_trial() is None
+    assert searcher.next_trial() is not None
+    assert searcher.next_trial() is None
     machines["now"] = {"CPU": 3.0}
-    assert agenda.next_trial() is not None
-    assert agenda.next_trial() is None  # the transfers wait for their bases
+    assert searcher.next_trial() is not None
+    assert searcher.next_trial() is None  # the transfers wait for their bases
     machines["now"] = {}
-    assert agenda.next_trial() is None
-    assert agenda.observer.sizes == [1, 3, 0]
+    assert searcher.next_trial() is None
+    assert searcher.observer.sizes == [1, 3, 0]
 
 
-def test_a_trial_has_begun_when_tune_has_found_a_slot(agenda):
-    handed = agenda.next_trial()
-    assert agenda.observer.begun == []
-    agenda.on_trial_start(handed.trial_id)
-    assert agenda.observer.begun == [first_of(handed)]
+def test_a_trial_has_begun_when_tune_has_found_a_slot(searcher):
+    handed = searcher.next_trial()
+    assert searcher.observer.begun == []
+    searcher.on_trial_start(handed.trial_id)
+    assert searcher.observer.begun == [first_of(handed)]
 
 
-def test_a_process_may_die_three_times_and_a_machine_as_often_as_it_likes(agenda, machines):
-    handed = agenda.next_trial()
+def test_a_process_may_die_three_times_and_a_machine_as_often_as_it_likes(searcher, machines):
+    handed = searcher.next_trial()
     trial = first_of(handed)
     for _ in range(10):  # machines
         machines["gone"] += 1
-        agenda.on_trial_complete(handed.trial_id, error=True)
-        handed = agenda.next_trial()
+        searcher.on_trial_complete(handed.trial_id, error=True)
+        handed = searcher.next_trial()
         assert first_of(handed) == trial
     machines["leave"] = True
-    agenda.on_trial_complete(handed.trial_id, error=True)
+    searcher.on_trial_complete(handed.trial_id, error=True)
     machines["leave"] = False
     for _ in range(4):  # processes
-        assert agenda.observer.failures == {}
-        handed = agenda.next_trial()
+        assert searcher.observer.failures == {}
+        handed = searcher.next_trial()
         assert first_of(handed) == trial
-        agenda.on_trial_complete(handed.trial_id, error=True)
-    assert len(agenda.observer.dead) == 14
-    assert "its process died 4 times" in agenda.observer.failures[trial]
-    assert "its process died 4 times" in failures(agenda.run.site.store())[trial]
+        searcher.on_trial_complete(handed.trial_id, error=True)
+    assert len(searcher.observer.dead) == 14
+    assert "its process died 4 times" in searcher.observer.failures[trial]
+    assert "its process died 4 times" in failures(searcher.run.site.store())[trial]
 
 
-def test_what_a_process_wrote_before_it_died_counts(agenda):
-    handed = agenda.next_trial()
+def test_what_a_process_wrote_before_it_died_counts(searcher):
+    handed = searcher.next_trial()
     trial = first_of(handed)
-    publish_failure(agenda.run.site.store(), trial, "boom")
-    agenda.on_trial_complete(handed.trial_id, error=True)
-    assert agenda.observer.failures == {trial: "boom"}
-    assert agenda.observer.dead == []
+    publish_failure(searcher.run.site.store(), trial, "boom")
+    searcher.on_trial_complete(handed.trial_id, error=True)
+    assert searcher.observer.failures == {trial: "boom"}
+    assert searcher.observer.dead == []
 
 
-def test_a_sweep_whose_storage_is_gone_hands_out_nothing_more(agenda):
-    handed = agenda.next_trial()
-    agenda.on_trial_complete(handed.trial_id, {"abandon": "out=x: no room (on host)"})
+def test_a_sweep_whose_storage_is_gone_hands_out_nothing_more(searcher):
+    handed = searcher.next_trial()
+    searcher.on_trial_complete(handed.trial_id, {"abandon": "out=x: no room (on host)"})
     with pytest.raises(StorageError, match=r"out=x: no room \(on host\)"):
-        agenda.next_trial()
-    assert agenda.observer.failures == {}
+        searcher.next_trial()
+    assert searcher.observer.failures == {}
