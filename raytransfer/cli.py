@@ -45,7 +45,7 @@ def main() -> None:
     console = Console(highlight=False, markup=False)
     if not arguments or arguments[0] in _HELP_FLAGS:
         console.print(_USAGE, soft_wrap=True)
-        _print_experiments(console)
+        _print_list(console, "experiments")
         return
     command, *rest = arguments
     if command == "--version":
@@ -289,19 +289,10 @@ def _costs(plan: "Plan[Cell, Any]", seconds: Mapping[str, float]) -> Table:
     return table
 
 
-def _print_experiments(console: Console) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for experiment in EXPERIMENTS.values():
-        table.add_row(experiment.name, experiment.question)
-    console.print(table)
-
-
 def _print_list(console: Console, what: str) -> None:
     """Print one of the project's tables, a line an entry."""
-    if what == "experiments":
-        _print_experiments(console)
-        return
     lists: dict[str, Callable[[], Mapping[str, str]]] = {
+        "experiments": _experiments,
         "treatments": _treatments,
         "networks": _networks,
         "distances": _distances,
@@ -310,13 +301,17 @@ def _print_list(console: Console, what: str) -> None:
         "columns": _columns,
     }
     if what not in lists:
-        raise UserError(f"list {what} is not known; choose from experiments, {', '.join(lists)}")
+        raise UserError(f"list {what} is not known; choose from {', '.join(lists)}")
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
     for name, meaning in lists[what]().items():
         table.add_row(Text(name), Text(meaning))
     console.print(table)
+
+
+def _experiments() -> dict[str, str]:
+    return {name: experiment.question for name, experiment in EXPERIMENTS.items()}
 
 
 def _treatments() -> dict[str, str]:

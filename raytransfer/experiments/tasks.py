@@ -11,6 +11,7 @@ from raytransfer.config import PairsConfig
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import data_source
 from raytransfer.experiments.distance.cells import NamedTask, Pair
+from raytransfer.networks import Shape
 from raytransfer.specs import TaskSpec
 from raytransfer.tasks import (
     INPUT_DIALS,
@@ -84,6 +85,16 @@ class Design:
     dials: list[DialRow]
     grid: list[GridRow]
     opened: list[tuple[DataSource, Dataset]]
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width of all images."""
+        (shape,) = {dataset.train_images.shape[1:] for _, dataset in self.opened}
+        return shape
+
+    def specs(self, seeds: Sequence[int]) -> set[TaskSpec]:
+        """The tasks of all pairs, for these seeds."""
+        return {task.spec(seed) for pair in self.pairs for task in (pair.base, pair.target) for seed in seeds}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,11 +25,6 @@ def as_training(spec: TrialSpec) -> TrainingSpec | None:
     return spec if isinstance(spec, TrainingSpec) else None
 
 
-def as_measurement(spec: TrialSpec) -> MeasureSpec | None:
-    """The spec if it is of a measurement, else None."""
-    return spec if isinstance(spec, MeasureSpec) else None
-
-
 def as_probe(spec: TrialSpec) -> ProbeSpec | None:
     """The spec if it is of a probe, else None."""
     return spec if isinstance(spec, ProbeSpec) else None

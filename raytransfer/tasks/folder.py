@@ -51,6 +51,11 @@ def holds_classes(path: Path) -> bool:
     return len(list(islice(holding, 2))) == 2
 
 
+def is_store(folder: Path) -> bool:
+    """Whether the folder is a store of this project's results."""
+    return (folder / _OF_STORES).is_file()
+
+
 class FolderSource:
     """Reads a folder of image classes; each class is a folder, whose images may lie in folders below it.
 
@@ -262,7 +267,7 @@ def _why_not(folder: Path) -> str:
         return "hidden"
     if folder.name.lower() in _OF_TOOLS:
         return "made by tools"
-    return _RESULTS if (folder / _OF_STORES).is_file() else ""
+    return _RESULTS if is_store(folder) else ""
 
 
 def _key(folder: Path) -> tuple[int, int]:
@@ -290,7 +295,7 @@ def _holds_images(folder: Path) -> bool:
 def _holds_store(folder: Path) -> bool:
     """Whether a store lies directly in a folder, as the results of several sweeps may."""
     with os.scandir(folder) as entries:  # knows without asking for each which are folders
-        return any(entry.is_dir() and Path(entry.path, _OF_STORES).is_file() for entry in entries)
+        return any(entry.is_dir() and is_store(Path(entry.path)) for entry in entries)
 
 
 def _check_are_classes(folders: list[Path]) -> None:

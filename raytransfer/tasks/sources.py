@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from raytransfer.errors import UserError
 from raytransfer.tasks.decode import Raw
-from raytransfer.tasks.folder import FolderSource, folders_of_images, holds_classes
+from raytransfer.tasks.folder import FolderSource, folders_of_images, holds_classes, is_store
 from raytransfer.tasks.parquet import ParquetSource, parquet_files
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.published import DigitsSource, TorchvisionSource
@@ -94,7 +94,7 @@ def _find(source: DataSource) -> Source:
 
 
 def _at(path: Path, source: DataSource) -> Source:
-    if (path / "store.json").is_file():
+    if is_store(path):
         raise UserError(f"data {source.data!r} is a store of results, not a data set")
     files = parquet_files(path)
     if not files:

@@ -19,8 +19,6 @@ from raytransfer.experiments.tasks import make_design
 from raytransfer.specs import NetworkSpec
 from raytransfer.sweep.plan import Plan, plan_of
 
-_PLACE = ["treatment", "schedule", "target", "base", "n_layers", "seed", "step"]
-
 
 def make_plan(config: StageConfig) -> Plan[StageCell, None]:
     """Open the data and lay out all bases, checkpoints and transfers, checking what can be checked before training.
@@ -32,9 +30,8 @@ def make_plan(config: StageConfig) -> Plan[StageCell, None]:
     n_layers = layer_numbers(config)
     design = make_design(config)
     seeds = range(config.seeds)
-    tasks = {task.spec(seed) for pair in design.pairs for task in (pair.base, pair.target) for seed in seeds}
-    (shape,) = {dataset.train_images.shape[1:] for _, dataset in design.opened}
-    recipe = checked_recipe(config, network, shape, {task.label_count for task in tasks})
+    tasks = design.specs(seeds)
+    recipe = checked_recipe(config, network, design.shape, {task.label_count for task in tasks})
     steps = config.base_steps or recipe.steps
     places = cells(
         design.pairs,
@@ -45,7 +42,7 @@ def make_plan(config: StageConfig) -> Plan[StageCell, None]:
         steps=_steps(config.base_checkpoints, steps, milestones_of(config)),
         n_layers=n_layers,
     )
-    return plan_of(with_probes(places, config, shape), design.opened, None)
+    return plan_of(with_probes(places, config, design.shape), design.opened, None)
 
 
 def milestones_of(config: StageConfig) -> list[float]:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from raytransfer.distances import DIAL_KINDS
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 
 _OF_OUTCOME = {ANB.name: ANB.color, ANB_PLUS.name: ANB_PLUS.color, "boost": "#1f5fbf"}
@@ -27,7 +28,6 @@ _KINDS = {  # of the rows of the monotonicity figure, with the right way of each
     "score": "scores: −1 is right, they fall along the dial",
     "outcome": "transfer: −1 where it falls along the dial",
 }
-_DIAL_KINDS = ("input", "shared", "labelling", "random labels")
 
 
 def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
@@ -363,7 +363,7 @@ def _known(rows: pd.DataFrame, column: str, names: Iterable[str]) -> pd.DataFram
 def _dials(rows: pd.DataFrame) -> list[tuple[str, str]]:
     """The (kind, dial) there are, dials of the input first."""
     pairs = set(zip(rows["dial_kind"], rows["dial"], strict=True))
-    rank = {kind: i for i, kind in enumerate(_DIAL_KINDS)}
+    rank = {kind: i for i, kind in enumerate(DIAL_KINDS)}
     return sorted(pairs, key=lambda pair: (rank.get(pair[0], len(rank)), pair))
 
 

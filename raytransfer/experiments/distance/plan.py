@@ -16,7 +16,6 @@ from raytransfer.specs import NetworkSpec, TaskSpec
 from raytransfer.sweep.plan import Plan, plan_of
 from raytransfer.tasks import label_names
 
-_PLACE = ["treatment", "measure", "target", "base", "n_layers", "seed"]
 _MEASURED = ["measure", "kind", "target", "base", "n_layers", "seed", "id"]
 
 
@@ -31,9 +30,8 @@ def make_plan(config: DistanceConfig) -> Plan[PairCell, Design]:
     measures = _measures(config)
     design = make_design(config, config.dial_grid)
     seeds = range(config.seeds)
-    tasks = {task.spec(seed) for pair in design.pairs for task in (pair.base, pair.target) for seed in seeds}
-    (shape,) = {dataset.train_images.shape[1:] for _, dataset in design.opened}
-    recipe = checked_recipe(config, network, shape, {task.label_count for task in tasks})
+    tasks = design.specs(seeds)
+    recipe = checked_recipe(config, network, design.shape, {task.label_count for task in tasks})
     places = cells(
         design.pairs,
         seeds=seeds,
@@ -43,7 +41,7 @@ def make_plan(config: DistanceConfig) -> Plan[PairCell, Design]:
         depth=len(architecture(config.network).stages),
         measures=measures,
     )
-    plan = plan_of(with_probes(places, config, shape), design.opened, design)
+    plan = plan_of(with_probes(places, config, design.shape), design.opened, design)
     _check_measurable(config, plan, tasks)
     return plan
 

@@ -10,8 +10,6 @@ from raytransfer.experiments.tasks import make_design
 from raytransfer.specs import NetworkSpec
 from raytransfer.sweep.plan import Plan, plan_of
 
-_PLACE = ["treatment", "target", "base", "n_layers", "seed"]
-
 
 def make_plan(config: WhyConfig) -> Plan[WhyCell, None]:
     """Open the data and lay out all pairs and looks, checking everything that can be checked before training.
@@ -28,9 +26,8 @@ def make_plan(config: WhyConfig) -> Plan[WhyCell, None]:
         raise UserError("probes=[] leaves nothing to compare: name at least one")
     design = make_design(config)
     seeds = range(config.seeds)
-    tasks = {task.spec(seed) for pair in design.pairs for task in (pair.base, pair.target) for seed in seeds}
-    (shape,) = {dataset.train_images.shape[1:] for _, dataset in design.opened}
-    recipe = checked_recipe(config, network, shape, {task.label_count for task in tasks})
+    tasks = design.specs(seeds)
+    recipe = checked_recipe(config, network, design.shape, {task.label_count for task in tasks})
     places = cells(
         design.pairs,
         seeds=seeds,
@@ -40,4 +37,4 @@ def make_plan(config: WhyConfig) -> Plan[WhyCell, None]:
         distance=config.distance,
         images=config.probe_images,
     )
-    return plan_of(with_probes(places, config, shape), design.opened, None)
+    return plan_of(with_probes(places, config, design.shape), design.opened, None)

@@ -8,8 +8,6 @@ from raytransfer.experiments.theory.config import TheoryConfig
 from raytransfer.specs import SimulationSpec
 from raytransfer.sweep.plan import Plan, plan_of
 
-_PLACE = ["target", "base", "seed", "width"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TheoryCell:
