@@ -33,6 +33,8 @@ Usage: raytransfer run EXPERIMENT [name=value ...]      run what is missing of a
        raytransfer report EXPERIMENT [name=value ...]   report what has finished, and run nothing
        raytransfer list [WHAT]                          experiments, treatments, networks, distances, scores, probes
                                                         or columns
+       raytransfer networks NAME [name=value ...]       how a network is cut into layers; options are image_size_px,
+                                                        channels, classes, network_args, granularity and stages
        raytransfer run EXPERIMENT --help                every option of an experiment
        raytransfer --version
 
@@ -77,8 +79,11 @@ def _command(console: Console, command: str, arguments: Sequence[str]) -> int:
             raise UserError(f"list takes one thing to list, and got {' '.join(arguments)}")
         _print_list(console, arguments[0] if arguments else "experiments")
         return 0
+    if command == "networks":
+        _print_network(console, arguments)
+        return 0
     if command not in ("run", "plan", "report"):
-        raise UserError(f"{command} is no command; there are run, plan, report and list (raytransfer --help)")
+        raise UserError(f"{command} is no command; there are run, plan, report, list and networks (raytransfer --help)")
     name, *rest = arguments or ["nothing"]
     if name not in EXPERIMENTS:
         raise UserError(f"{command} takes an experiment, one of {', '.join(EXPERIMENTS)}, and got {name}")
@@ -310,6 +315,48 @@ def _print_list(console: Console, what: str) -> None:
     console.print(table)
 
 
+def _print_network(console: Console, arguments: Sequence[str]) -> None:
+    """Print the stages of a network, as a sweep would cut it."""
+    if not arguments or "=" in arguments[0]:
+        raise UserError("networks takes the name of a network first, as raytransfer networks torchvision/resnet18")
+    from raytransfer.config import plain_yaml
+    from raytransfer.experiments.checks import network_spec
+    from raytransfer.networks import check_network, default_image_size, describe
+
+    name, *rest = arguments
+    values: dict[str, Any] = {"image_size_px": None, "channels": 3, "classes": 1000}
+    values |= {"network_args": {}, "granularity": "block", "stages": None}
+    for argument in rest:
+        key, _, text = argument.partition("=")
+        if key not in values:
+            raise UserError(f"{argument} is no option of networks; there are {', '.join(values)}")
+        values[key] = plain_yaml.load(text)
+    spec = network_spec(TrainingConfig(network=name, **{key: values[key] for key in list(values)[3:]}))
+    side = values["image_size_px"] or default_image_size(spec)
+    network = check_network(spec, image=(values["channels"], side, side), classes=values["classes"])
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("n", "layer", "parameters", "output", "MFLOPs", "draws", "moves"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading in ("n", "parameters", "MFLOPs") else "left")
+    table.add_column("parts", overflow="fold")
+    rows = describe(network)
+    for row in rows:
+        table.add_row(
+            str(row.n) if row.n < len(rows) else "head",
+            row.name,
+            f"{row.parameters:,}",
+            "x".join(map(str, row.output)),
+            f"{row.mflops:.1f}",
+            "random" if row.random else "",
+            "statistics" if row.statistics else "",
+            ", ".join(row.parts),
+        )
+    total = sum(row.parameters for row in rows), sum(row.mflops for row in rows)
+    console.print(
+        f"{name}: {len(rows)} layers, {total[0]:,} parameters, {total[1]:.1f} MFLOPs an image of {side} pixels"
+    )
+    console.print(table)
+
+
 def _experiments() -> dict[str, str]:
     return {name: experiment.question for name, experiment in EXPERIMENTS.items()}
 
@@ -323,7 +370,11 @@ def _treatments() -> dict[str, str]:
 def _networks() -> dict[str, str]:
     from raytransfer.networks import ZOO
 
-    return {name: architecture.meaning for name, architecture in ZOO.items()}
+    return {name: architecture.meaning for name, architecture in ZOO.items()} | {
+        "torchvision/NAME": "any classifier of torchvision, such as torchvision/vit_b_16",
+        "timm/NAME": "any of timm, such as timm/convnext_tiny",
+        "package.module:function": "one of your own: a function of num_classes that gives a torch.nn.Module",
+    }
 
 
 def _distances() -> dict[str, str]:

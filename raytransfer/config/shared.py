@@ -4,7 +4,6 @@ An experiment adds options of its own in a class below one of these. What a valu
 ``RULES``, ``CHOICES``, ``EFFECTS`` and ``FOLLOWERS``, which ``raytransfer.config.rules`` explains.
 """
 
-import typing
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -132,9 +131,17 @@ class TrainingConfig(SweepConfig):
     """What every sweep of trainings has: network and recipe, and what is looked at afterwards.
 
     Attributes:
-        network: Network of the zoo.
+        network: Network: convnet8, caffenet, alexnet, resnet18, torchvision/NAME, timm/NAME, or
+            package.module:function, a function of num_classes that builds a module of one's own. raytransfer networks
+            NAME shows how it is cut into layers.
+        network_args: What its builder is given beside num_classes, as {patch_size: 4}.
+        granularity: How finely a network is cut into layers: block (wherever one tensor alone passes), or fine or
+            coarse, as timm groups the parameters of its networks.
+        stages: Layers of one's own in place of that, as {stem: [conv1, bn1], body: [layer*], head: [fc]}: of each, in
+            order, paths of modules or patterns of names; null for none.
         init: Initial weights: network (its own), kaiming or gaussian (standard deviation 0.01).
-        n_layers: Layers to copy: all (1 to N-1), or a list of numbers or layer names.
+        n_layers: Layers to copy: spread (1 to N-1, or 8 of these spread evenly where there are more), all (1 to N-1),
+            or a list of numbers, layer names or fractions of the depth.
         recipe: How every network is trained.
         probes: Probes of every trained network, a list: generalisation, deviation, flatness, landscape,
             initial-landscape, loss-variation, gradient-components, gradient-scale, path, CKA.
@@ -170,12 +177,14 @@ class TrainingConfig(SweepConfig):
     }
     CHOICES: ClassVar[dict[str, Sequence[str]]] = {
         "checkpoints": ("needed", "all"),
-        "init": typing.get_args(typing.get_type_hints(NetworkSpec)["init"]),
+        "init": choices_of(NetworkSpec)["init"],
+        "granularity": choices_of(NetworkSpec)["granularity"],
         **{f"recipe.{name}": choices for name, choices in choices_of(Recipe).items()},
     }
     EFFECTS: ClassVar[dict[str, Effect]] = {
         "recipe.milestones": (lambda c: c.recipe.schedule == "step", "recipe.schedule=step"),
         "recipe.gamma": (_reads_gamma, "recipe.schedule=step"),
+        "granularity": (lambda c: c.stages is None, "no stages of one's own"),
         "probe_steps": (lambda c: bool(c.probes), "probes"),
         "probe_images": (lambda c: bool(c.probes), "probes"),
         "eigenvalues": (probed("flatness"), "flatness among the probes"),
@@ -183,8 +192,11 @@ class TrainingConfig(SweepConfig):
     }
 
     network: str = "convnet8"
+    network_args: Any = field(default_factory=dict)
+    granularity: str = "block"
+    stages: Any = None
     init: str = "network"
-    n_layers: Any = "all"
+    n_layers: Any = "spread"
     recipe: Any = None
     probes: list[str] = field(default_factory=list)
     probe_steps: Any = field(default_factory=lambda: ["last"])

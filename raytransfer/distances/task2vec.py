@@ -1,6 +1,7 @@
 """Task2Vec: which of a network's filters matter to a task."""
 
 import copy
+import dataclasses
 import math
 from weakref import WeakKeyDictionary
 
@@ -105,7 +106,7 @@ class Body(nn.Module):
         for layer in self.module.modules():
             if hasattr(layer, "inplace"):  # per-sample gradients cannot pass through what overwrites its input
                 layer.__dict__["inplace"] = False
-        self.network = Network(self.module, probe.stages)
+        self.network = dataclasses.replace(probe, module=self.module)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(B, d) outputs of the stage before the head."""

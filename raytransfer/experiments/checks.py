@@ -1,49 +1,133 @@
 """What every experiment on networks checks before anything trains."""
 
-from collections.abc import Collection
-from dataclasses import replace
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError
-from raytransfer.networks import Shape, architecture, check_network
+from raytransfer.networks import Shape, check_network, resolved
 from raytransfer.specs import NetworkSpec, Recipe
 from raytransfer.store.root import absolute
 from raytransfer.tasks import DataSource
 
 
-def layer_numbers(config: TrainingConfig) -> list[int]:
-    """Numbers of layers to copy, from numbers or names of layers.
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What every network of a sweep has in common, once it has been built and run.
 
-    Raises:
-        UserError: A number or name is not one of the network's, or is there twice.
+    Attributes:
+        network: The network.
+        recipe: How it is trained.
+        stages: Names of its N stages, the head last.
+        n_layers: The cuts n that were asked for, each in 1..N-1, ascending where the sweep chose them.
     """
-    names = [stage.name for stage in architecture(config.network).stages]
-    highest = len(names) - 1
-    if config.n_layers == "all":
-        return list(range(1, highest + 1))
-    asked = config.n_layers if isinstance(config.n_layers, list) else [config.n_layers]
-    chosen = [names.index(entry) + 1 if entry in names else entry for entry in asked]
-    for entry, n in zip(asked, chosen, strict=True):
-        if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= highest:
-            layers = ", ".join(f"{i} {name}" for i, name in enumerate(names[:-1], start=1))
-            below = f"name a layer of {config.network} below its head: {layers}"
-            raise UserError(f"n_layers={entry} must lie in 1..{highest} or {below}")
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise UserError(f"n_layers={asked} must name at least one layer, each once")
-    return chosen
+
+    network: NetworkSpec
+    recipe: Recipe
+    stages: tuple[str, ...]
+    n_layers: list[int]
+
+    @property
+    def depth(self) -> int:
+        """N, the number of stages."""
+        return len(self.stages)
 
 
-def checked_recipe(config: TrainingConfig, network: NetworkSpec, shape: Shape, label_counts: Collection[int]) -> Recipe:
-    """The recipe, once the network has been seen to take its images.
+def checked_setup(config: TrainingConfig, shape: Shape, label_counts: Collection[int]) -> Setup:
+    """The network, its cuts and its recipe, once the network has been seen to take the images.
 
     Args:
         config: The configuration.
-        network: The network.
         shape: Channels, height and width of the images.
         label_counts: Numbers of outputs that the network needs.
 
     Raises:
-        UserError: The images are too small for the recipe, or the network does not take them.
+        UserError: The images are too small for the recipe, there is no such network, it does not take the images or
+            cannot be cut, or a cut that is asked for does not exist.
+    """
+    recipe = _checked_recipe(config, shape)
+    image = seen_shape(recipe, shape)
+    network = resolved(network_spec(config), image)
+    for labels in sorted(set(label_counts)):
+        built = check_network(network, image=image, classes=labels)
+    stages = tuple(stage.name for stage in built.stages)
+    return Setup(network=network, recipe=recipe, stages=stages, n_layers=_layer_numbers(config, stages))
+
+
+def network_spec(config: TrainingConfig) -> NetworkSpec:
+    """The network that the options name, before it has been looked at.
+
+    Raises:
+        UserError: ``network_args`` or ``stages`` are no mappings of the right kind.
+    """
+    args, stages = config.network_args, config.stages
+    if not isinstance(args, Mapping):
+        raise UserError(f"network_args={args} must be a mapping of names to values, as {{img_size: 32}}")
+    if stages is not None:
+        lists = stages.values() if isinstance(stages, Mapping) else ()
+        if not lists or not all(isinstance(e, list) and e and all(isinstance(p, str) for p in e) for e in lists):
+            raise UserError(
+                f"stages={stages} must name the modules of each stage, as {{stem: [conv1, bn1], body: [layer1]}}"
+            )
+    return NetworkSpec(
+        name=config.network,
+        init=config.init,  # type: ignore[arg-type]  # one of the spec's, as the configuration checks
+        args=_canonical(args),
+        granularity=config.granularity,  # type: ignore[arg-type]  # likewise
+        table=None if stages is None else _canonical(stages, ordered=True),
+    )
+
+
+def _canonical(value: Any, *, ordered: bool = False) -> str:
+    return json.dumps(value, sort_keys=not ordered, separators=(",", ":"))
+
+
+def _layer_numbers(config: TrainingConfig, stages: Sequence[str]) -> list[int]:
+    """Numbers of layers to copy, from numbers, names of layers or fractions of the depth.
+
+    Raises:
+        UserError: One is none of the network's, or is there twice.
+    """
+    highest = len(stages) - 1
+    if config.n_layers == "all":
+        return list(range(1, highest + 1))
+    if config.n_layers == "spread":
+        return spread(highest)
+    asked = config.n_layers if isinstance(config.n_layers, list) else [config.n_layers]
+    chosen = [_layer_number(entry, stages) for entry in asked]
+    for entry, n in zip(asked, chosen, strict=True):
+        if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= highest:
+            layers = ", ".join(f"{i} {name}" for i, name in enumerate(stages[:-1], start=1))
+            below = f"be a fraction of the depth, or name a layer of {config.network} below its head: {layers}"
+            raise UserError(f"n_layers={entry} must lie in 1..{highest}, {below}")
+    if not chosen or len(set(chosen)) < len(chosen):
+        meant = f", which are {chosen}" if chosen != asked else ""
+        raise UserError(f"n_layers={asked}{meant} must name at least one layer, each once")
+    return chosen
+
+
+def _layer_number(entry: Any, stages: Sequence[str]) -> Any:
+    if entry in stages:
+        return list(stages).index(entry) + 1
+    if isinstance(entry, float) and 0 < entry < 1:
+        return max(1, round(entry * (len(stages) - 1)))
+    return entry
+
+
+def spread(highest: int, most: int = 8) -> list[int]:
+    """At most ``most`` of the cuts 1..highest, evenly spread, the first and the last among them."""
+    if highest <= most:
+        return list(range(1, highest + 1))
+    return [1 + round(i * (highest - 1) / (most - 1)) for i in range(most)]
+
+
+def _checked_recipe(config: TrainingConfig, shape: Shape) -> Recipe:
+    """The recipe, if the images are large enough for it.
+
+    Raises:
+        UserError: They are not, or it does not go with the network.
     """
     recipe: Recipe = config.recipe
     _, height, width = shape
@@ -52,13 +136,11 @@ def checked_recipe(config: TrainingConfig, network: NetworkSpec, shape: Shape, l
         raise UserError(f"recipe.crop_px={recipe.crop_px} must not exceed the images' side: {height} x {width} pixels")
     if recipe.pad_px > side:
         raise UserError(f"recipe.pad_px={recipe.pad_px} must not exceed the images' side: {height} x {width} pixels")
-    if network.name == "caffenet" and network.init == "network" and recipe.normalization != "mean":
+    if config.network == "caffenet" and config.init == "network" and recipe.normalization != "mean":
         raise UserError(
             f"recipe.normalization={recipe.normalization} starves caffenet, whose small initial weights are made for "
             "pixels on 0..255: choose recipe.normalization=mean, or init=kaiming"
         )
-    for labels in sorted(set(label_counts)):
-        check_network(network, image=seen_shape(recipe, shape), classes=labels)
     return replace(recipe, crop_px=None) if recipe.crop_px == height == width else recipe
 
 

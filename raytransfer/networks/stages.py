@@ -1,27 +1,32 @@
-"""Where a network can be cut: stages that run one after the other and share out its parameters and buffers."""
+"""A network as stages that run one after the other and share out its parameters and buffers."""
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from raytransfer.networks.cuts import Atom, all_tensors
+
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
     """One layer of a network in the sense of the papers: what is copied or frozen as a whole.
 
     Attributes:
         name: What papers and rows call it, such as ``conv1``.
-        modules: Paths of the modules it consists of, in the order they run, those without parameters included.
+        tensors: Names of the parameters and buffers that belong to it, those that no state dict holds included.
+        evaluation: What it does in eval mode, in order.
+        training: The same in training mode.
     """
 
     name: str
-    modules: tuple[str, ...]
+    tensors: tuple[str, ...]
+    evaluation: tuple[Atom, ...]
+    training: tuple[Atom, ...]
 
 
 @dataclass(eq=False)
@@ -32,17 +37,24 @@ class Network:
         module: Takes images (B, C, H, W), float, and gives logits (B, classes).
         stages: Its N stages; the last is the head, so n copied layers run from 1 to N-1. Run one after the other they
             compute what the module computes.
-        frozen: How many stages, from the input on, do not train; ``raytransfer.networks.freeze_first`` sets it.
+        image: Channels, height and width of the images it takes.
+        frozen: How many stages, from the input on, do not train; ``raytransfer.networks.freeze_first`` sets it, and the
+            next two.
+        still: The modules of those stages that stay in eval mode, so that their statistics do not move.
+        repeatable: How many stages, of the frozen ones, always give the same for the same image in training mode: they
+            draw no random numbers, and what they make of an image does not depend on the others of its batch.
     """
 
     module: nn.Module
     stages: tuple[Stage, ...]
+    image: tuple[int, ...]
     frozen: int = 0
+    still: tuple[nn.Module, ...] = ()
+    repeatable: int = 0
 
     def __post_init__(self) -> None:
-        tensors = [*dict(self.module.named_parameters()), *dict(self.module.named_buffers())]
-        for tensor in tensors:
-            owners = [stage.name for stage in self.stages if _owns(stage, tensor)]
+        for tensor in all_tensors(self.module):
+            owners = [stage.name for stage in self.stages if tensor in stage.tensors]
             if len(owners) != 1:
                 raise ValueError(f"{tensor} must belong to one stage, and belongs to {owners or 'none'}")
 
@@ -54,26 +66,17 @@ class Network:
             start: First stage to run, counted from 0: as many stages are skipped.
             stop: Stage to stop before; None for the end.
         """
-        for stage in self._in_order[start:stop]:
-            for module in stage:
-                inputs = module(inputs)
+        for stage in self.stages[start:stop]:
+            for atom in stage.training if self.module.training else stage.evaluation:
+                inputs = atom.run(self.module, inputs)
         return inputs
 
-    @functools.cached_property
-    def _in_order(self) -> tuple[tuple[nn.Module, ...], ...]:
-        """The modules of each stage."""
-        return tuple(tuple(self.module.get_submodule(path) for path in stage.modules) for stage in self.stages)
-
-    def first(self, n: int) -> Iterator[nn.Module]:
-        """The modules of the first n stages, submodules included."""
-        for stage in self._in_order[:n]:
-            for module in stage:
-                yield from module.modules()
+    def tensors(self, stage: int) -> Iterator[tuple[str, torch.Tensor]]:
+        """Names, and the parameters and buffers of a stage, counted from 0."""
+        every = all_tensors(self.module)
+        return ((name, every[name]) for name in self.stages[stage].tensors)
 
     def first_names(self, n: int) -> list[str]:
         """State-dict names of the parameters and buffers of the first n stages."""
-        return [name for name in self.module.state_dict() if any(_owns(stage, name) for stage in self.stages[:n])]
-
-
-def _owns(stage: Stage, tensor: str) -> bool:
-    return any(tensor.startswith(f"{path}.") for path in stage.modules)
+        owned = {name for stage in self.stages[:n] for name in stage.tensors}
+        return [name for name in self.module.state_dict() if name in owned]

@@ -1,11 +1,12 @@
 """Copy the first n layers, freeze the first n layers."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
+from raytransfer.errors import UserError
 from raytransfer.networks.stages import Network
 
 
@@ -31,23 +32,95 @@ def copy_first(base: Mapping[str, torch.Tensor], network: Network, n: int) -> No
 
 
 def freeze_first(network: Network, n: int) -> None:
-    """Take the first n stages out of training; ``train_mode`` keeps their statistics still."""
-    network.frozen = n
-    for module in network.first(n):
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(False)
+    """Take the first n stages out of training; ``train_mode`` keeps their statistics still.
+
+    What they do in training mode is seen by running them on noise, not told from the types of their modules. Nothing of
+    the network but its flags changes by that, and torch's random numbers stay where they were.
+
+    Raises:
+        UserError: A buffer of theirs moves though its module is in eval mode.
+    """
+    network.frozen, network.still, network.repeatable = n, (), 0
+    if not n:
+        return
+    for stage in range(n):
+        for _, tensor in network.tensors(stage):
+            if isinstance(tensor, nn.Parameter):
+                tensor.requires_grad_(False)
+    moving = [name for seen in behaviour(network, n) for name in seen.moving]
+    owners = sorted({name.rpartition(".")[0] for name in moving})
+    network.still = tuple(network.module.get_submodule(path) for path in owners)
+    seen = behaviour(network, n)
+    if still_moving := [name for stage in seen for name in stage.moving]:
+        raise UserError(f"{still_moving[0]} moves in eval mode, too: its layer cannot be frozen")
+    network.repeatable = next((i for i, stage in enumerate(seen) if stage.draws or stage.mixes), n)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behaviour:
+    """What a stage does in training mode.
+
+    Attributes:
+        draws: Whether it draws random numbers.
+        mixes: Whether what it makes of an image depends on the other images of the batch.
+        moving: Names of its buffers that change.
+    """
+
+    draws: bool
+    mixes: bool
+    moving: tuple[str, ...]
+
+
+@torch.no_grad()
+def behaviour(network: Network, n: int) -> list[Behaviour]:
+    """What each of the first n stages does in training mode, seen by running two batches that share one image.
+
+    The network is left as it was, and so are torch's random numbers.
+    """
+    flags = [(module, module.training) for module in network.module.modules()]
+    like = next(network.module.parameters())
+    batch = torch.randn((4, *network.image), generator=torch.Generator().manual_seed(0)).to(like)
+    other = torch.cat([batch[:1], batch[1:].flip(0) + 1.0])
+    found = []
+    with torch.random.fork_rng(devices=[like.device] if like.device.type == "cuda" else []):
+        train_mode(network)
+        for i in range(n):
+            before = {name: tensor.clone() for name, tensor in network.tensors(i)}
+            torch.manual_seed(0)
+            start = _random_state(like.device)
+            batch = network.through(batch.clone(), i, i + 1)
+            drawn = _random_state(like.device)
+            torch.manual_seed(0)
+            other = network.through(other.clone(), i, i + 1)
+            moving = [name for name, tensor in network.tensors(i) if not torch.equal(tensor, before[name])]
+            found.append(
+                Behaviour(
+                    draws=not torch.equal(start, drawn),
+                    mixes=not torch.equal(batch[0], other[0]),
+                    moving=tuple(moving),
+                )
+            )
+            for name, tensor in network.tensors(i):
+                if name in moving:
+                    tensor.copy_(before[name])
+    for module, training in flags:
+        module.training = training
+    return found
+
+
+def _random_state(device: torch.device) -> torch.Tensor:
+    """The state of the random numbers that layers on this device draw from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def train_mode(network: Network) -> None:
-    """Set the network to training mode, all but the normalisation layers of its frozen stages.
+    """Set the network to training mode, all but those modules of its frozen stages whose statistics would move.
 
-    Without this, batch statistics of frozen layers would go on moving although their parameters do not train. Dropout
-    of frozen stages stays on, as in the 2014 experiments.
+    Dropout of frozen stages stays on, as in the 2014 experiments.
     """
     network.module.train()
-    for module in network.first(network.frozen):
-        if isinstance(module, _NormBase):
-            module.eval()
+    for module in network.still:
+        module.training = False
 
 
 def trainable(network: Network) -> list[tuple[str, nn.Parameter]]:

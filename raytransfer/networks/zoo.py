@@ -1,16 +1,14 @@
-"""The networks a sweep can ask for by name, each with its table of stages."""
+"""The project's own networks, each with its table of stages; those of 2014 among them."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import torch
 from torch import nn
 
-from raytransfer.errors import UserError
-from raytransfer.networks.stages import Network, Shape, Stage
-from raytransfer.specs import NetworkSpec
+from raytransfer.networks.partition import Table
+from raytransfer.networks.stages import Shape
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -21,12 +19,12 @@ class Architecture:
 
     Attributes:
         build: From the shape of the images and the number of classes to the module with its own init.
-        stages: The table of stages.
+        stages: The table of stages: the modules of each.
         meaning: One line for people.
     """
 
     build: Callable[[Shape, int], nn.Module]
-    stages: tuple[Stage, ...]
+    stages: Table
     meaning: str
 
 
@@ -97,14 +95,16 @@ def _alexnet(image: Shape, classes: int) -> nn.Module:
     _check_colour(image)
     from torchvision.models import alexnet  # slow to import, and most sweeps do without
 
-    return _with_flatten(alexnet(num_classes=classes))
+    module: nn.Module = alexnet(num_classes=classes)
+    return module
 
 
 def _resnet18(image: Shape, classes: int) -> nn.Module:
     _check_colour(image)
     from torchvision.models import resnet18  # slow to import, and most sweeps do without
 
-    return _with_flatten(resnet18(num_classes=classes))
+    module: nn.Module = resnet18(num_classes=classes)
+    return module
 
 
 def _check_colour(image: Shape) -> None:
@@ -112,33 +112,26 @@ def _check_colour(image: Shape) -> None:
         raise ValueError(f"it takes colour images of 3 channels, not {image[0]}")
 
 
-def _with_flatten(module: nn.Module) -> nn.Module:
-    """Give torchvision's networks a module for what their ``forward`` does in between, so that a stage can name it."""
-    module.flatten = nn.Flatten()
-    return module
+_EIGHT_STAGES = {name: [name] for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")}
 
-
-_EIGHT = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
-_EIGHT_STAGES = tuple(Stage(name, (name,)) for name in _EIGHT)
-
-_ALEXNET_STAGES = (
-    Stage("conv1", ("features.0", "features.1", "features.2")),
-    Stage("conv2", ("features.3", "features.4", "features.5")),
-    Stage("conv3", ("features.6", "features.7")),
-    Stage("conv4", ("features.8", "features.9")),
-    Stage("conv5", ("features.10", "features.11", "features.12")),
+_ALEXNET_STAGES = {
+    "conv1": ["features.0"],
+    "conv2": ["features.3"],
+    "conv3": ["features.6"],
+    "conv4": ["features.8"],
+    "conv5": ["features.10"],
     # torchvision puts the dropout before the layer, not after
-    Stage("fc6", ("avgpool", "flatten", "classifier.0", "classifier.1", "classifier.2")),
-    Stage("fc7", ("classifier.3", "classifier.4", "classifier.5")),
-    Stage("fc8", ("classifier.6",)),
-)
+    "fc6": ["avgpool", "classifier.0", "classifier.1"],
+    "fc7": ["classifier.3", "classifier.4"],
+    "fc8": ["classifier.6"],
+}
 
-_RESNET18_STAGES = (
-    Stage("stem", ("conv1", "bn1", "relu", "maxpool")),
+_RESNET18_STAGES = {
+    "stem": ["conv1", "bn1"],
     # Cut only between blocks: inside one, the skip connection joins both sides of the cut.
-    *(Stage(f"layer{i}.{j}", (f"layer{i}.{j}",)) for i in range(1, 5) for j in range(2)),
-    Stage("fc", ("avgpool", "flatten", "fc")),
-)
+    **{f"layer{i}.{j}": [f"layer{i}.{j}"] for i in range(1, 5) for j in range(2)},
+    "fc": ["avgpool", "fc"],
+}
 
 ZOO: dict[str, Architecture] = {
     "convnet8": Architecture(_convnet8, _EIGHT_STAGES, "5 convolutions and 3 full layers, for 8 to 64 pixels"),
@@ -146,59 +139,16 @@ ZOO: dict[str, Architecture] = {
     "alexnet": Architecture(_alexnet, _ALEXNET_STAGES, "torchvision's AlexNet, for 63 pixels and more"),
     "resnet18": Architecture(_resnet18, _RESNET18_STAGES, "torchvision's ResNet-18, cut between blocks"),
 }
+"""They are named without a prefix; ``raytransfer.networks.sources`` knows where others come from."""
 
 
-def architecture(name: str) -> Architecture:
-    """The entry of the zoo.
-
-    Raises:
-        UserError: There is no such network.
-    """
-    if name not in ZOO:
-        raise UserError(f"network={name} is not in the zoo; choose one of {', '.join(ZOO)}")
-    return ZOO[name]
-
-
-def build(spec: NetworkSpec, *, image: Shape, classes: int, seed: int) -> Network:
-    """A network of the zoo with freshly drawn weights.
-
-    Args:
-        spec: Name and initialisation.
-        image: Channels, height and width of the images the network sees, after cropping.
-        classes: Outputs of the head.
-        seed: Seed of the weights; torch's global generator is left as it was.
-
-    Raises:
-        ValueError: The architecture does not take such images.
-    """
-    entry = architecture(spec.name)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        module = entry.build(image, classes)
-        if spec.init != "network":
-            for layer in module.modules():
-                if spec.init == "kaiming":
-                    _kaiming(layer)
-                else:
-                    _gaussian(layer, std=0.01, bias=0.0)
-    return Network(module, entry.stages)
-
-
-def check_network(spec: NetworkSpec, *, image: Shape, classes: int) -> None:
-    """Push two blank images through the network.
-
-    Raises:
-        UserError: There is no such network, or it does not take such images.
-    """
-    architecture(spec.name)  # a UserError of its own, not one about the images
-    try:
-        network = build(spec, image=image, classes=classes, seed=0)
-        with torch.no_grad():
-            network.module.eval()(torch.zeros(2, *image))
-    except (ValueError, RuntimeError) as error:
-        size = "x".join(map(str, image))
-        reason = str(error).splitlines()[0]
-        raise UserError(f"network={spec.name} does not take images of {size}: {reason}") from error
+def initialise(module: nn.Module, init: str) -> None:
+    """Draw all weights of convolutions and fully connected layers anew: ``kaiming`` or ``gaussian``."""
+    for layer in module.modules():
+        if init == "kaiming":
+            _kaiming(layer)
+        else:
+            _gaussian(layer, std=0.01, bias=0.0)
 
 
 def _kaiming(layer: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import torch
 from torch.nn import functional
@@ -33,7 +34,7 @@ def gradient_scale(subject: Subject) -> list[Reading]:
     if not count:
         raise UserError(f"{subject.name}: gradient-scale looks at images, and there are none")
     # A copy, so that frozen weights can have gradients and the network's own keep their flags.
-    network = Network(copy.deepcopy(subject.network.module).requires_grad_(False), subject.network.stages)
+    network = replace(subject.network, module=copy.deepcopy(subject.network.module).requires_grad_(False))
     weights = {
         stage: [weight.requires_grad_() for weight in of_stage.values()]
         for stage, of_stage in weight_tensors(network).items()

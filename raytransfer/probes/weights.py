@@ -4,24 +4,27 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
-from raytransfer.networks import Network
+from raytransfer.networks import Network, is_norm
 
 
 def weight_tensors(network: Network) -> dict[str, dict[str, torch.Tensor]]:
-    """Of each stage, in order, the weights of its convolutions and full layers by their state-dict names.
+    """Of each stage, in order, the weights of its convolutions and fully connected layers by their state-dict names.
 
-    Biases and normalisation layers have none, and so a stage may have none.
+    These are its parameters of two dimensions or more whose name ends in ``weight``, such as the ``in_proj_weight`` of
+    attention. Biases, normalisation layers and embeddings of positions have none, and so a stage may have none.
     """
-    found: dict[str, dict[str, torch.Tensor]] = {}
-    for stage in network.stages:
-        found[stage.name] = {}
-        for path in stage.modules:
-            for name, layer in network.module.get_submodule(path).named_modules(prefix=path):
-                if isinstance(layer, _ConvNd | nn.Linear):
-                    found[stage.name][f"{name}.weight"] = layer.weight
-    return found
+    return {
+        stage.name: {
+            name: tensor
+            for name, tensor in network.tensors(i)
+            if isinstance(tensor, nn.Parameter)
+            and tensor.ndim > 1
+            and name.endswith("weight")
+            and not is_norm(network.module.get_submodule(name.rpartition(".")[0]))
+        }
+        for i, stage in enumerate(network.stages)
+    }
 
 
 def trained_weights(network: Network) -> dict[str, torch.Tensor]:

@@ -11,16 +11,25 @@ from raytransfer.specs.task import TaskSpec
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """A network of the zoo and how its weights start.
+    """A network, how it is cut into stages, and how its weights start.
 
     Attributes:
-        name: Key of ``raytransfer.networks.zoo.ZOO``.
+        name: Key of ``raytransfer.networks.ZOO``, ``torchvision/NAME``, ``timm/NAME`` or ``package.module:function``.
         init: ``network`` for the network's own initialisation, ``kaiming`` (normal, fan-in, ReLU gain) or ``gaussian``
             (standard deviation 0.01) for all its weights; the biases are zero in the latter two.
+        args: What its builder is given beside the number of classes, as canonical JSON.
+        granularity: How finely it is cut into stages.
+        table: Stages of the user's own in place of that, as canonical JSON; None for none.
+        structure: Digest of its stages, the shapes of their tensors and, where it is the user's, its source; None for
+            the project's own networks, which do not change under their names.
     """
 
     name: str
     init: Literal["network", "kaiming", "gaussian"] = "network"
+    args: str = "{}"
+    granularity: Literal["block", "fine", "coarse"] = "block"
+    table: str | None = None
+    structure: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import torch
-from torch.nn.modules.dropout import _DropoutNd
 
 from raytransfer.networks import Network
 from raytransfer.training.images import DeviceData, DeviceImages, to_device
@@ -130,10 +129,10 @@ def batch_source(network: Network, data: DeviceData) -> BatchSource:
 def reusable_stages(network: Network, data: DeviceData) -> int:
     """How many frozen stages to compute once.
 
-    None unless training draws more views than there are, and their outputs fit. Stages from the first with dropout on
-    are not reused: frozen or not, it draws anew at every step.
+    None unless training draws more views than there are, and their outputs fit. Stages from the first that draws random
+    numbers are not reused: frozen or not, dropout draws anew at every step.
     """
-    stages = _stages_without_dropout(network)
+    stages = network.repeatable
     if stages == 0 or data.view_count > data.recipe.steps * data.batch_size:
         return 0
     return stages if data.view_count * _bytes_per_image(network, data, stages) <= data.memory_left else 0
@@ -146,14 +145,6 @@ def evaluation_inputs(network: Network, data: DeviceData) -> EvaluationInputs:
     if keep:
         data.memory_left -= needed
     return EvaluationInputs(network, data, data.test, network.frozen, keep=keep)
-
-
-def _stages_without_dropout(network: Network) -> int:
-    """How many of the frozen stages come before the first with dropout."""
-    for n in range(network.frozen):
-        if any(isinstance(module, _DropoutNd) and module.p > 0 for module in network.first(n + 1)):
-            return n
-    return network.frozen
 
 
 def _bytes_per_image(network: Network, data: DeviceData, stages: int) -> int:

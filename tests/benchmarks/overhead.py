@@ -124,14 +124,14 @@ def fabricate(root: str) -> None:
     from datetime import UTC, datetime
 
     from raytransfer.experiments.yosinski.plan import make_plan
-    from raytransfer.networks import architecture
+    from raytransfer.networks import ZOO
     from raytransfer.specs import TransferSpec, TrialSpec, to_json
     from raytransfer.specs.dependencies import frozen_layers, needs
     from raytransfer.store import Store, publish
 
     config = _config()
     plan, store, draws = make_plan(config), Store(root), random.Random(0)
-    names = [stage.name for stage in architecture(config.network).stages]
+    names = list(ZOO[config.network].stages)
 
     def fill(spec: TrialSpec) -> None:
         transfer = isinstance(spec, TransferSpec)

@@ -26,7 +26,7 @@ from raytransfer.distances.proxy_a import proxy_a
 from raytransfer.distances.task2vec import Body, embedding, fisher, fit_head, random_signs, task2vec
 from raytransfer.distances.tree import check_in_tree, tree_distance
 from raytransfer.errors import UserError
-from raytransfer.networks import Network, Stage, build
+from raytransfer.networks import build, staged
 from raytransfer.specs import NetworkSpec
 
 PROBE = build(NetworkSpec(name="convnet8"), image=(1, 8, 8), classes=5, seed=0)
@@ -472,7 +472,7 @@ def test_task2vec_looks_at_the_probe_in_eval_mode(some, far):
     module = nn.Sequential(OrderedDict(body=nn.Sequential(*layers), head=nn.Linear(4 * 36, 2)))
     values = []
     for mode in (True, False):
-        probe = Network(copy.deepcopy(module).train(mode), (Stage("body", ("body",)), Stage("head", ("head",))))
+        probe = staged(copy.deepcopy(module).train(mode), (1, 8, 8), {"body": ["body"], "head": ["head"]})
         values.append(task2vec(replace(some, probe=probe), replace(far, probe=probe)))
         assert probe.module.body[1].num_batches_tracked == 0
     assert values[0] == values[1]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from raytransfer.errors import UserError
-from raytransfer.networks import ZOO, Network, Stage, build, check_network, copy_first, freeze_first, train_mode
+from raytransfer.networks import ZOO, Network, build, check_network, copy_first, freeze_first, staged, train_mode
 from raytransfer.networks.surgery import trainable
 from raytransfer.specs import NetworkSpec
 
@@ -140,7 +140,7 @@ def test_dropout_of_frozen_layers_stays_on():
     network = make("alexnet")
     freeze_first(network, 7)
     train_mode(network)
-    dropouts = [layer for layer in network.first(7) if isinstance(layer, nn.Dropout)]
+    dropouts = [layer for layer in network.module.modules() if isinstance(layer, nn.Dropout)]
     assert len(dropouts) == 2
     assert all(layer.training for layer in dropouts)
 
@@ -159,16 +159,17 @@ def test_no_graph_below_the_cut():
 
 def test_stages_must_partition():
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    both = staged(module, (2,), {"a": ["0"], "b": ["1"]}).stages
     with pytest.raises(ValueError, match=r"1\.weight must belong to one stage, and belongs to none"):
-        Network(module, (Stage("a", ("0",)),))
-    with pytest.raises(ValueError, match=r"0\.weight must belong to one stage, and belongs to \['a', 'b'\]"):
-        Network(module, (Stage("a", ("0",)), Stage("b", ("0", "1"))))
+        Network(module, both[:1], (2,))
+    with pytest.raises(ValueError, match=r"0\.weight must belong to one stage, and belongs to \['a', 'a'\]"):
+        Network(module, (both[0], *both), (2,))
 
 
 @pytest.mark.parametrize(
     ("name", "channels", "side", "message"),
     [
-        ("convnet9", 3, 32, "network=convnet9 is not in the zoo; choose one of convnet8, caffenet"),
+        ("convnet9", 3, 32, "network=convnet9 is not known; choose one of convnet8, caffenet"),
         (
             "caffenet",
             3,

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import importlib
 import math
 
@@ -11,14 +12,13 @@ from torch.nn import functional
 from torchvision.models.resnet import BasicBlock
 
 from raytransfer.errors import UserError
-from raytransfer.networks import Network, Stage
-from raytransfer.networks.zoo import build
+from raytransfer.networks import build, staged
 from raytransfer.probes.flatness import flat, hessian_product, largest_eigenvalues, quadratic_forms
 from raytransfer.probes.gradient_components import leading_components
 from raytransfer.probes.loss import trained
 from raytransfer.probes.weights import filter_normalised, trained_weights
 from raytransfer.specs import NetworkSpec
-from tests.probes.test_probes import LARGEST, WEIGHTS, all_kinds, make, rebuilt, saturated, see, subject, values
+from tests.probes.test_probes import LARGEST, SIDE, WEIGHTS, all_kinds, make, rebuilt, saturated, see, subject, values
 
 
 def literal_gradient(network, s, *, every=False):
@@ -124,7 +124,7 @@ def residual():
         module = nn.Sequential(
             make("norms", 0).module[0], BasicBlock(3, 3), nn.Flatten(), nn.LayerNorm(27), nn.Linear(27, 3)
         )
-    return Network(module, (Stage("body", ("0", "1", "2", "3")), Stage("head", ("4",))))
+    return staged(module.double(), (1, SIDE, SIDE), {"body": ["0", "1", "2", "3"], "head": ["4"]})
 
 
 def convnet8():
@@ -164,7 +164,7 @@ def test_the_filter_normalised_trace_ignores_a_shift_of_scale_between_layers():
 
 def test_single_precision_gives_the_same_flatness():
     s = subject("norms", dtype=torch.float32)
-    double = Network(copy.deepcopy(s.network.module).double(), s.network.stages)
+    double = dataclasses.replace(s.network, module=copy.deepcopy(s.network.module).double())
     other = see("flatness", subject("norms", network=double, inputs=s.inputs.double()))
     assert [r.value for r in see("flatness", s)] == pytest.approx([r.value for r in other], rel=1e-3)
 
@@ -295,7 +295,7 @@ def test_gradient_scale_is_that_of_each_stage_on_its_own(kind, frozen):
 
 def test_a_stage_without_weights_has_only_an_input_gradient():
     module = nn.Sequential(nn.BatchNorm2d(1), make("norms", 0).module).double()
-    stages = (Stage("norm", ("0",)), Stage("conv", ("1.0",)), Stage("head", ("1.1", "1.2")))
-    s = subject(network=Network(module.eval(), stages))
+    stages = {"norm": ["0"], "conv": ["1.0"], "head": ["1.1", "1.2"]}
+    s = subject(network=staged(module.eval(), (1, SIDE, SIDE), stages))
     assert [r.quantity for r in see("gradient-scale", s) if r.stage == "norm"] == ["input gradient"]
     assert {r.stage for r in see("gradient-components", s)} == {"conv", "head"}

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from raytransfer.errors import UserError
-from raytransfer.networks import Network, Stage, freeze_first
+from raytransfer.networks import freeze_first, staged
 from raytransfer.probes import PROBES, Reading, Subject
 from raytransfer.probes.weights import filter_normalised, filter_norms
 from raytransfer.scores import Representation
@@ -57,7 +57,7 @@ def make(kind, seed, *, dtype=torch.float64, classes=CLASSES, frozen=0):
         torch.manual_seed(seed)
         module = KINDS[kind](classes).to(dtype)
         module(3 * torch.randn(20, 1, SIDE, SIDE, dtype=dtype) + 1)  # running statistics of a training
-    network = Network(module.eval(), tuple(Stage(f"layer{i + 1}", (str(i),)) for i in range(3)))
+    network = staged(module.eval(), (1, SIDE, SIDE), {f"layer{i + 1}": [str(i)] for i in range(3)})
     freeze_first(network, frozen)
     return network
 
@@ -99,7 +99,7 @@ def rebuilt(network, **weights):
     module = copy.deepcopy(network.module)
     for path, weight in weights.items():
         module.get_parameter(path).data.copy_(weight)
-    return Network(module, network.stages)
+    return dataclasses.replace(network, module=module)
 
 
 def mean_loss(network, s):
@@ -200,7 +200,7 @@ def test_probes_that_compare_say_what_they_lack():
     compare = {name for name in PROBES if PROBES[name].against}
     assert compare == {"path", "CKA"}
     fewer = make("norms", 2)
-    fewer = Network(fewer.module, (Stage("all", ("0", "1", "2")),))
+    fewer = staged(fewer.module, (1, SIDE, SIDE), {"all": ["0", "1", "2"]})
     for probe in compare:
         with pytest.raises(UserError, match="a network: this probe compares two networks, and one is given"):
             see(probe, subject(other=None))

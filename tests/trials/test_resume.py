@@ -15,8 +15,7 @@ from safetensors.torch import save
 from torch import nn
 
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.networks import Network, freeze_first
-from raytransfer.networks.stages import Stage
+from raytransfer.networks import freeze_first, staged
 from raytransfer.specs.dependencies import needs
 from raytransfer.store import Store, failures, is_finished, read_table
 from raytransfer.store.states import delete_state, load_state, save_state
@@ -35,7 +34,7 @@ def dropping(seed):
     conv = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
     hidden = nn.Sequential(nn.Dropout(0.2), nn.Flatten(), nn.Linear(8 * 4 * 4, 16), nn.ReLU())
     head = nn.Sequential(nn.Dropout(0.5), nn.Linear(16, 4))
-    return Network(nn.Sequential(conv, hidden, head), tuple(Stage(f"layer{i + 1}", (str(i),)) for i in range(3)))
+    return staged(nn.Sequential(conv, hidden, head), (3, 8, 8), {f"layer{i + 1}": [str(i)] for i in range(3)})
 
 
 class Setup:

@@ -13,10 +13,9 @@ from raytransfer.experiments.checkpoints.cells import (
     with_drops,
 )
 from raytransfer.experiments.checkpoints.config import StageConfig
-from raytransfer.experiments.checks import checked_recipe, layer_numbers
+from raytransfer.experiments.checks import checked_setup
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.tasks import make_design
-from raytransfer.specs import NetworkSpec
 from raytransfer.sweep.plan import Plan, plan_of
 
 
@@ -26,21 +25,22 @@ def make_plan(config: StageConfig) -> Plan[StageCell, None]:
     Raises:
         UserError: Something asked for cannot be done.
     """
-    network = NetworkSpec(name=config.network, init=config.init)  # type: ignore[arg-type]
-    n_layers = layer_numbers(config)
     design = make_design(config)
     seeds = range(config.seeds)
     tasks = design.specs(seeds)
-    recipe = checked_recipe(config, network, design.shape, {task.label_count for task in tasks})
+    setup = checked_setup(config, design.shape, {task.label_count for task in tasks})
+    recipe = setup.recipe
     steps = config.base_steps or recipe.steps
     places = cells(
         design.pairs,
         seeds=seeds,
-        network=network,
+        network=setup.network,
         recipe=transfer_recipe(recipe),
-        base_recipes={name: base_recipe(recipe, name, steps, config.base_milestones) for name in config.schedules},
+        base_recipes={
+            name: base_recipe(setup.recipe, name, steps, config.base_milestones) for name in config.schedules
+        },
         steps=_steps(config.base_checkpoints, steps, milestones_of(config)),
-        n_layers=n_layers,
+        n_layers=setup.n_layers,
     )
     return plan_of(with_probes(places, config, design.shape), design.opened, None)
 

@@ -5,14 +5,13 @@ import json
 from raytransfer.distances import DISTANCES
 from raytransfer.distances.tree import check_in_tree, parse_tree
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import checked_recipe, layer_numbers
+from raytransfer.experiments.checks import checked_setup
 from raytransfer.experiments.distance.cells import Measures, PairCell, cells
 from raytransfer.experiments.distance.config import DISTANCE_FEATURES, DistanceConfig
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.tasks import Design, make_design
-from raytransfer.networks import architecture
 from raytransfer.scores import SCORES
-from raytransfer.specs import NetworkSpec, TaskSpec
+from raytransfer.specs import TaskSpec
 from raytransfer.sweep.plan import Plan, plan_of
 from raytransfer.tasks import label_names
 
@@ -25,20 +24,18 @@ def make_plan(config: DistanceConfig) -> Plan[PairCell, Design]:
     Raises:
         UserError: Something asked for cannot be done.
     """
-    network = NetworkSpec(name=config.network, init=config.init)  # type: ignore[arg-type]
-    n_layers = layer_numbers(config)
     measures = _measures(config)
     design = make_design(config, config.dial_grid)
     seeds = range(config.seeds)
     tasks = design.specs(seeds)
-    recipe = checked_recipe(config, network, design.shape, {task.label_count for task in tasks})
+    setup = checked_setup(config, design.shape, {task.label_count for task in tasks})
     places = cells(
         design.pairs,
         seeds=seeds,
-        network=network,
-        recipe=recipe,
-        n_layers=n_layers,
-        depth=len(architecture(config.network).stages),
+        network=setup.network,
+        recipe=setup.recipe,
+        n_layers=setup.n_layers,
+        depth=setup.depth,
         measures=measures,
     )
     plan = plan_of(with_probes(places, config, design.shape), design.opened, design)

@@ -16,7 +16,6 @@ from raytransfer.experiments.mechanisms.tables import (
     verdicts_markdown,
     verdicts_table,
 )
-from raytransfer.networks import architecture
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of, probe_readings
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
@@ -26,12 +25,12 @@ from raytransfer.sweep.plan import Plan
 _PLACE = ["treatment", "target", "base", "n_layers", "seed"]
 
 
-def make_report(plan: Plan[WhyCell, None], store: Store, config: WhyConfig) -> Report:
+def make_report(plan: Plan[WhyCell, tuple[str, ...]], store: Store, config: WhyConfig) -> Report:
     """Analyse what has finished."""
     readings = _readings(plan.cells, store)
     if readings.empty:
         return Report(notes=["No probe of this sweep has finished."])
-    stages = [stage.name for stage in architecture(config.network).stages]
+    stages = plan.design
     distances = _distances(plan.cells, store)
     compared, near = comparisons(readings, stages), nearness(readings, distances)
     found = {
@@ -90,6 +89,6 @@ def _figures(readings: pd.DataFrame, compared: pd.DataFrame, stages: Sequence[st
     return figures
 
 
-def _title(plan: Plan[WhyCell, None], config: WhyConfig) -> str:
+def _title(plan: Plan[WhyCell, tuple[str, ...]], config: WhyConfig) -> str:
     units = len({(cell.target, cell.seed) for cell in plan.cells})
     return f"{config.network} on {plan.data}, {config.recipe.steps} steps: {units} units of target and seed"

@@ -4,12 +4,11 @@ import hashlib
 from collections.abc import Sequence
 
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import checked_recipe, data_source, layer_numbers
+from raytransfer.experiments.checks import checked_setup, data_source
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.yosinski.cells import GridCell, Halving, cells
 from raytransfer.experiments.yosinski.config import GridConfig
-from raytransfer.networks import architecture
-from raytransfer.specs import NetworkSpec, TaskSpec
+from raytransfer.specs import TaskSpec
 from raytransfer.sweep.plan import Plan, plan_of
 from raytransfer.tasks import Dataset, halves, open_dataset, random_halves, task_spec
 
@@ -22,14 +21,12 @@ def make_plan(config: GridConfig) -> Plan[GridCell, None]:
     Raises:
         UserError: Something asked for cannot be done.
     """
-    network = NetworkSpec(name=config.network, init=config.init)  # type: ignore[arg-type]
-    n_layers = layer_numbers(config)
     source = data_source(config, config.data)
     dataset = open_dataset(source)
     halvings = _halvings(config, dataset)
     sizes = {len(half) for halving in halvings for half in (halving.a, halving.b)}
     shape = dataset.train_images.shape[1:]
-    recipe = checked_recipe(config, network, shape, sizes)
+    setup = checked_setup(config, shape, sizes)
     fixed = config.treatments if config.fixed_treatments is None else config.fixed_treatments
     tasks: dict[tuple[tuple[int, ...], int], TaskSpec] = {}
 
@@ -44,11 +41,11 @@ def make_plan(config: GridConfig) -> Plan[GridCell, None]:
         for cell in cells(
             halving=halving,
             task=task,
-            network=network,
-            recipe=recipe,
+            network=setup.network,
+            recipe=setup.recipe,
             treatments=config.treatments if halving.halves == "random" else fixed,
-            n_layers=n_layers,
-            depth=len(architecture(config.network).stages),
+            n_layers=setup.n_layers,
+            depth=setup.depth,
             directions=config.directions,
             seeds=range(config.seeds),
         )

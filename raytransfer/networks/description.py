@@ -1,0 +1,72 @@
+"""A network's stages as people want to see them before they choose where to cut."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from raytransfer.networks.cuts import Atom
+from raytransfer.networks.expansion import is_norm
+from raytransfer.networks.stages import Network
+from raytransfer.networks.surgery import behaviour
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRow:
+    """What there is to say of one stage.
+
+    Attributes:
+        n: Its number, counted from 1: the cut n lies behind it.
+        name: Its name.
+        parameters: Numbers in its parameters.
+        output: Shape of what it makes of one image.
+        mflops: Millions of floating-point operations for one image, a multiply-add counted as two.
+        random: Whether it draws random numbers in training.
+        statistics: Whether it keeps statistics that move in training.
+        parts: What it consists of, in order; in parentheses what has no weights or only normalises.
+    """
+
+    n: int
+    name: str
+    parameters: int
+    output: tuple[int, ...]
+    mflops: float
+    random: bool
+    statistics: bool
+    parts: tuple[str, ...]
+
+
+@torch.no_grad()
+def describe(network: Network) -> list[StageRow]:
+    """Run a network once in each mode and say what its stages are."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports PyTorch's compiler
+
+    seen = behaviour(network, len(network.stages))
+    network.module.eval()
+    outputs = torch.zeros(1, *network.image)
+    rows = []
+    for i, stage in enumerate(network.stages):
+        with FlopCounterMode(display=False) as counter:
+            outputs = network.through(outputs, i, i + 1)
+        parameters = {id(t): t.numel() for _, t in network.tensors(i) if isinstance(t, nn.Parameter)}
+        rows.append(
+            StageRow(
+                n=i + 1,
+                name=stage.name,
+                parameters=sum(parameters.values()),
+                output=tuple(outputs.shape[1:]),
+                mflops=counter.get_total_flops() / 1e6,
+                random=seen[i].draws,
+                statistics=bool(seen[i].moving),
+                parts=tuple(_part(network.module, atom) for atom in stage.evaluation),
+            )
+        )
+    return rows
+
+
+def _part(module: nn.Module, atom: Atom) -> str:
+    """What an atom is called; in parentheses where it has no weights or only normalises, and so is no stage."""
+    functions = sorted(atom.functions - {"getattr", "getitem"}) or ["select"]
+    name = "+".join(atom.modules or functions)
+    inside = {tensor.rpartition(".")[0] for tensor in atom.tensors - atom.bare}
+    return f"({name})" if all(is_norm(module.get_submodule(path)) for path in inside) else name

@@ -1,0 +1,165 @@
+"""Which modules of a network are looked into for cuts, and which are blocks that stay whole."""
+
+import collections
+import re
+from collections.abc import Iterator
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from raytransfer.networks.cuts import cut_nodes, pixel_nodes, slice_between, used_tensors
+from raytransfer.networks.tracing import Calls, TraceError, trace
+
+_NORM_NAME = re.compile(r"Norm(2d|Act|Act2d)?$|^LayerNorm|BatchNorm|GroupNorm|RmsNorm|RMSNorm")
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module normalises: such a one is no layer of its own in the papers' sense, and joins the one before."""
+    return isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm) or bool(_NORM_NAME.search(type(module).__name__))
+
+
+def expandable(module: nn.Module, calls: Calls) -> set[str]:
+    """Paths of the modules to look into; the others are blocks.
+
+    Containers are looked into. Of other modules it is decided class by class, from the outside in: a class is looked
+    into if none of its instances is a block, that is, if in each the paths never divide, or it holds a series of alike
+    blocks; and if one can be cut between two parts with weights.
+
+    Args:
+        module: The network, on meta.
+        calls: What its submodules took and gave.
+    """
+    return _Expansion(module, calls).expand
+
+
+class _Expansion:
+    def __init__(self, module: nn.Module, calls: Calls) -> None:
+        self._module, self._calls = module, calls
+        leaves = [path for path in calls if _has_weights_itself(module.get_submodule(path))]
+        self._head = leaves[-1] if leaves else ""
+        self.expand = {""}
+        self._blocks: set[type[nn.Module]] = set()
+        paths = [""]
+        while paths:
+            undecided = self._through_containers(paths)
+            paths = []
+            for cls, found in undecided.items():
+                if cls in self._blocks:
+                    continue
+                if self._is_divisible(found):
+                    self.expand |= {*found}
+                    paths += found
+                else:
+                    self._blocks.add(cls)
+        for path in list(self.expand):  # a class found to be a block later stays whole everywhere
+            if path and type(module.get_submodule(path)) in self._blocks:
+                self.expand -= {other for other in self.expand if other == path or other.startswith(f"{path}.")}
+
+    def _through_containers(self, paths: list[str]) -> dict[type[nn.Module], dict[str, nn.Module]]:
+        """Look into the containers below these modules; gives the other modules found there, by class and path."""
+        undecided: dict[type[nn.Module], dict[str, nn.Module]] = collections.defaultdict(dict)
+        waiting = list(paths)
+        while waiting:
+            parent = waiting.pop(0)
+            for name, child in self._module.get_submodule(parent).named_children():
+                path = f"{parent}.{name}" if parent else name
+                if isinstance(child, nn.ModuleList | nn.ModuleDict) or (
+                    isinstance(child, nn.Sequential) and path not in self._calls
+                ):
+                    waiting.append(path)  # its children are called one by one
+                elif path not in self._calls or not _has_parts(child):
+                    continue
+                elif type(child) is not nn.Sequential:
+                    undecided[type(child)][path] = child
+                elif self._is_called_once(path) and not self._is_one_layer(path, child):
+                    self.expand.add(path)
+                    waiting.append(path)
+        return undecided
+
+    def _is_divisible(self, found: dict[str, nn.Module]) -> bool:
+        """Whether a class with these instances is looked into."""
+        verdicts = [self._look(path, module) for path, module in found.items()]
+        whole = [
+            verdict is not None and (verdict[1] or (verdict[0] and _holds_series(module)))
+            for verdict, module in zip(verdicts, found.values(), strict=True)
+        ]
+        return all(whole) and any(verdict is not None and verdict[0] for verdict in verdicts)
+
+    def _look(self, path: str, module: nn.Module) -> tuple[bool, bool] | None:
+        """Whether a module can be cut between two parts with weights, and whether its paths never divide.
+
+        None where it cannot be followed, or is called more than once.
+        """
+        if not self._is_called_once(path):
+            return None
+        args, kwargs, _ = self._calls[path][0]
+        try:
+            level = trace(module, path, self._containers(module, path), self._calls, args, kwargs)
+        except TraceError:
+            return None
+        cuts, undivided = cut_nodes(level, pixel_nodes(level))
+        start = next((node for node in level.graph.nodes if node.op == "placeholder"), None)
+        if start is None:
+            return None
+        every = used_tensors(module, level.graph.nodes)
+        layers = _without_norms(module, every)
+        holds_head = bool(path) and self._head.startswith(f"{path}.")
+        for cut in cuts:
+            before = used_tensors(module, slice_between(level.graph, start, cut))
+            layers_before = _without_norms(module, before)
+            if layers_before and layers - layers_before:
+                return True, undivided
+            if holds_head and undivided and before and every - before:
+                return True, undivided  # what stands before the head alone can be cut off, a norm too
+        return False, undivided
+
+    def _containers(self, module: nn.Module, path: str, prefix: str = "") -> set[str]:
+        """Paths, below a module, of the containers in it."""
+        found: set[str] = set()
+        for name, child in module.named_children():
+            below = f"{prefix}.{name}" if prefix else name
+            whole = f"{path}.{name}" if path else name
+            if isinstance(child, nn.ModuleList | nn.ModuleDict) or (
+                isinstance(child, nn.Sequential) and whole not in self._calls
+            ):
+                found |= self._containers(child, whole, below)
+            elif type(child) is nn.Sequential and self._is_called_once(whole) and not self._is_one_layer(whole, child):
+                found |= {below, *self._containers(child, whole, below)}
+        return found
+
+    def _is_called_once(self, path: str) -> bool:
+        return len(self._calls.get(path, ())) == 1
+
+    def _is_one_layer(self, path: str, container: nn.Module) -> bool:
+        """Whether a container holds one layer with what goes with it, such as its norm; never one with the head."""
+        if self._head.startswith(f"{path}."):
+            return False
+        weighty = [child for child in container.children() if any(map(_has_weights_itself, child.modules()))]
+        return len(weighty) == 1 and not _has_parts(weighty[0])
+
+
+def _has_weights_itself(module: nn.Module) -> bool:
+    return not is_norm(module) and any(True for _ in module.parameters(recurse=False))
+
+
+def _without_norms(module: nn.Module, names: set[str]) -> set[str]:
+    """The tensors that belong to submodules which do not normalise."""
+    owners = ((name, name.rpartition(".")[0]) for name in names)
+    return {name for name, owner in owners if owner and not is_norm(module.get_submodule(owner))}
+
+
+def _holds_series(module: nn.Module) -> bool:
+    """Whether a container in a module holds two or more modules of one class that have parts of their own."""
+    return any(
+        max(collections.Counter(_classes_with_parts(child)).values(), default=0) >= 2 or _holds_series(child)
+        for child in module.children()
+        if isinstance(child, nn.Sequential | nn.ModuleList)
+    )
+
+
+def _classes_with_parts(container: nn.Module) -> Iterator[type[nn.Module]]:
+    return (type(child) for child in container.children() if _has_parts(child))
+
+
+def _has_parts(module: nn.Module) -> bool:
+    return any(True for _ in module.children())

@@ -1,0 +1,245 @@
+"""From a module to its stages: found by following it, grouped, and checked by running it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from raytransfer.errors import UserError
+from raytransfer.networks.cuts import Atom, all_tensors, find_atoms, owners
+from raytransfer.networks.expansion import expandable, is_norm
+from raytransfer.networks.stages import Network, Stage
+from raytransfer.networks.tracing import TraceError, record, trace
+
+Granularity = Literal["block", "fine", "coarse"]
+Table = Mapping[str, Sequence[str]]
+"""Stages of one's own: by name, paths of modules or patterns of the names of modules and tensors."""
+
+_BEFORE_HEAD = re.compile(r"pool|flatten|drop|mean|view|reshape|select|getitem")
+_NOT_BEFORE_HEAD = re.compile(r"maxpool")
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """An atom in both modes, and the tensors that belong to it."""
+
+    evaluation: Atom
+    training: Atom
+    owned: tuple[str, ...]
+
+
+@runtime_checkable
+class _HasGroups(Protocol):
+    def group_matcher(self, coarse: bool) -> Any:
+        """The patterns by which timm groups a network's parameters."""
+
+
+def find_stages(
+    module: nn.Module, image: tuple[int, ...], granularity: Granularity = "block", table: Table | None = None
+) -> tuple[Stage, ...]:
+    """Follow a module and cut it into stages, the last of them its head.
+
+    Args:
+        module: It is run a few times, and left as it was; on meta it costs nothing.
+        image: Shape of one input, as (C, H, W).
+        granularity: ``block`` cuts wherever one tensor alone passes, a norm or what has no weights joining the layer
+            before it; ``fine`` and ``coarse`` join those to the groups that timm says.
+        table: Stages of one's own in place of a granularity; a cut stays where it lies between two of them.
+
+    Raises:
+        UserError: It cannot be followed or cut, or the table or granularity does not fit it.
+    """
+    try:
+        pieces = _pieces(module, image)
+    except TraceError as error:
+        raise UserError(str(error)) from error
+    if table is not None:
+        names = list(table)
+        groups = _by_table(pieces, table)
+    elif granularity == "block":
+        groups = _by_block(module, pieces)
+        names = _names([[name for i in group for name in pieces[i].owned] for group in groups])
+    else:
+        groups = _by_matcher(module, pieces, coarse=granularity == "coarse")
+        names = _names([[name for i in group for name in pieces[i].owned] for group in groups])
+    return tuple(
+        Stage(
+            name=name,
+            tensors=tuple(tensor for i in group for tensor in pieces[i].owned),
+            evaluation=tuple(pieces[i].evaluation for i in group),
+            training=tuple(pieces[i].training for i in group),
+        )
+        for name, group in zip(names, groups, strict=True)
+    )
+
+
+def staged(module: nn.Module, image: tuple[int, ...], table: Table) -> Network:
+    """A module as a network of the stages that a table names.
+
+    Raises:
+        UserError: It cannot be cut so.
+    """
+    return Network(module, find_stages(module, image, table=table), image)
+
+
+def check_exact(network: Network) -> None:
+    """Run a network as a whole and stage by stage, in both modes, on noise.
+
+    Raises:
+        UserError: The outputs, the statistics or the random numbers drawn differ.
+    """
+    module = network.module
+    was_training = module.training
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        images = torch.randn(4, *network.image)
+        for training in (False, True):
+            module.train(training)
+            results = []
+            for run in (module, network.through):
+                for name, buffer in module.named_buffers():
+                    buffer.copy_(before[name])
+                torch.manual_seed(1)
+                outputs = run(images.clone())
+                results.append([outputs, *(buffer.clone() for buffer in module.buffers()), torch.get_rng_state()])
+            if not all(torch.equal(a, b) for a, b in zip(*results, strict=True)):
+                mode = "training" if training else "eval"
+                raise UserError(f"stage by stage it gives other numbers than as a whole, in {mode} mode")
+        for name, buffer in module.named_buffers():
+            buffer.copy_(before[name])
+    module.train(was_training)
+
+
+def _pieces(module: nn.Module, image: tuple[int, ...]) -> list[_Piece]:
+    """The atoms of a module in both modes, cut alike."""
+    was_training = [(child, child.training) for child in module.modules()]
+    tensors = all_tensors(module)
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    like = next(module.parameters(), torch.zeros(()))
+    expand: set[str] | None = None
+    by_mode = []
+    for training in (False, True):
+        module.train(training)
+        levels = []
+        for batch in (2, 3):
+            inputs = torch.zeros(batch, *image, device=like.device, dtype=like.dtype)
+            calls = record(module, inputs)
+            if expand is None:
+                expand = expandable(module, calls)
+            levels.append(trace(module, "", expand, calls, (inputs,), {}))
+        by_mode.append(find_atoms(*levels))
+    for name, buffer in module.named_buffers():
+        buffer.copy_(before[name])
+    for child, flag in was_training:
+        child.training = flag
+    evaluation, training_atoms = by_mode
+    owned, owned_too = (owners(atoms, tensors) for atoms in by_mode)
+    if owned != owned_too:
+        raise TraceError("its layers are not the same in eval and in training mode")
+    return [_Piece(a, b, tuple(c)) for a, b, c in zip(evaluation, training_atoms, owned, strict=True)]
+
+
+def _by_block(module: nn.Module, pieces: Sequence[_Piece]) -> list[list[int]]:
+    """A stage for each piece with a layer, which takes along what follows it up to the next."""
+    kinds = [_kind(module, piece) for piece in pieces]
+    groups: list[list[int]] = [[0]]
+    has_layer = kinds[0] == "layer"
+    for i, kind in enumerate(kinds[1:], start=1):
+        if kind == "layer" and has_layer:
+            groups.append([i])
+        else:
+            groups[-1].append(i)
+            has_layer = has_layer or kind == "layer"
+    if len(groups) > 1:
+        _move_to_head(module, pieces, kinds, groups)
+    return groups
+
+
+def _kind(module: nn.Module, piece: _Piece) -> str:
+    if not piece.owned:
+        return "no weights"
+    inside = {name.rpartition(".")[0] for name in piece.owned if name not in piece.evaluation.bare}
+    return "norm" if all(is_norm(module.get_submodule(path)) for path in inside) else "layer"
+
+
+def _move_to_head(module: nn.Module, pieces: Sequence[_Piece], kinds: Sequence[str], groups: list[list[int]]) -> None:
+    """Pooling, flattening and dropout right before the head belong to it."""
+    before = groups[-2]
+    first = len(before)
+    while first > 1 and kinds[before[first - 1]] == "no weights":
+        first -= 1
+    for place in range(first, len(before)):
+        atom = pieces[before[place]].evaluation
+        types = [type(module.get_submodule(path)).__name__ for path in atom.modules]
+        said = " ".join([*types, *atom.functions]).lower()
+        if _BEFORE_HEAD.search(said) and not _NOT_BEFORE_HEAD.search(said):
+            groups[-1] = before[place:] + groups[-1]
+            groups[-2] = before[:place]
+            return
+
+
+def _by_matcher(module: nn.Module, pieces: Sequence[_Piece], *, coarse: bool) -> list[list[int]]:
+    """Stages that leave timm's groups of parameters whole."""
+    if not isinstance(module, _HasGroups):
+        raise UserError(
+            "granularity=fine and coarse are what timm's networks say of themselves: give stages of your own"
+        )
+    from timm.models import group_parameters
+
+    numbers: dict[str, int] = group_parameters(module, module.group_matcher(coarse=coarse), reverse=True)
+    labels = [[numbers[name] for name in piece.owned if name in numbers] for piece in pieces]
+    return _between(labels)
+
+
+def _by_table(pieces: Sequence[_Piece], table: Table) -> list[list[int]]:
+    """Stages that a table names."""
+    labels = [
+        [i for i, patterns in enumerate(table.values()) if any(_matches(piece, pattern) for pattern in patterns)]
+        for piece in pieces
+    ]
+    groups = _between(labels)
+    found = [sorted({label for i in group for label in labels[i]}) for group in groups]
+    for name, number in zip(table, range(len(table)), strict=True):
+        holders = [numbers for numbers in found if number in numbers]
+        if not holders:
+            raise UserError(f"the stage {name} of the table matches nothing: {', '.join(table[name])}")
+        if len(holders[0]) > 1:
+            others = " and ".join(list(table)[i] for i in holders[0])
+            raise UserError(f"the stages {others} of the table cannot be cut apart: more than one tensor passes there")
+    return groups
+
+
+def _matches(piece: _Piece, pattern: str) -> bool:
+    names = {*piece.owned, *piece.evaluation.modules}
+    return any(name.startswith(f"{pattern}.") or fnmatchcase(name, pattern) for name in names)
+
+
+def _between(labels: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Group pieces by labels: a cut lies before a piece if all labels before it are smaller than all from it on."""
+    groups: list[list[int]] = [[0]]
+    for i in range(1, len(labels)):
+        before = [label for piece in labels[:i] for label in piece]
+        after = [label for piece in labels[i:] for label in piece]
+        if labels[i] and before and max(before) < min(after):
+            groups.append([i])
+        else:
+            groups[-1].append(i)
+    return groups
+
+
+def _names(owned: Sequence[Sequence[str]]) -> list[str]:
+    """Names of stages: of the first module of each, as much of its path as no other stage shares."""
+    names = []
+    for i, tensors in enumerate(owned):
+        others = [name for j, group in enumerate(owned) if j != i for name in group]
+        inside = [name for name in tensors if "." in name] or list(tensors)
+        parts = inside[0].split(".") if inside else [f"stage{i + 1}"]
+        prefixes = [".".join(parts[: length + 1]) for length in range(max(1, len(parts) - 1))]
+        unique = (p for p in prefixes if not any(o == p or o.startswith(f"{p}.") for o in others))
+        names.append(next(unique, prefixes[-1]))
+    return [name if name not in names[:i] else f"{name} {i + 1}" for i, name in enumerate(names)]

@@ -1,0 +1,255 @@
+"""From the name of a network to a module: the project's own, torchvision's, timm's or the user's."""
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from raytransfer.errors import UserError
+from raytransfer.networks.cuts import all_tensors
+from raytransfer.networks.partition import check_exact, find_stages
+from raytransfer.networks.stages import Network, Shape, Stage
+from raytransfer.networks.zoo import ZOO, initialise
+from raytransfer.specs import NetworkSpec
+
+_CLASSES = 10  # outputs of the network whose structure is hashed, whatever the task's
+_FOUND: dict[tuple[NetworkSpec, Shape, int], tuple[Stage, ...]] = {}
+"""The stages that this process has found; they do not depend on the weights."""
+
+
+def build(spec: NetworkSpec, *, image: Shape, classes: int, seed: int) -> Network:
+    """A network with freshly drawn weights.
+
+    Args:
+        spec: Which network, and its initialisation.
+        image: Channels, height and width of the images the network sees, after cropping.
+        classes: Outputs of the head.
+        seed: Seed of the weights; torch's global generator is left as it was.
+
+    Raises:
+        UserError: There is no such network, it does not take such arguments, or it has no stages.
+        ValueError: It does not take such images.
+        RuntimeError: Likewise.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        module = _module(spec, image, classes)
+        if spec.init != "network":
+            initialise(module, spec.init)
+    key = spec, image, classes
+    if key not in _FOUND:
+        try:
+            _FOUND[key] = find_stages(module, image, spec.granularity, _table(spec))
+        except UserError as error:
+            raise UserError(f"network={spec.name}: {error}") from error
+    return Network(module, _FOUND[key], image)
+
+
+def check_network(spec: NetworkSpec, *, image: Shape, classes: int) -> Network:
+    """Build a network, push blank images through it, and compare it with its stages one after the other.
+
+    Raises:
+        UserError: There is no such network, it does not take such images, or it cannot be cut into stages.
+    """
+    try:
+        network = build(spec, image=image, classes=classes, seed=0)
+        with torch.no_grad():
+            logits = network.module.eval()(torch.zeros(2, *image))
+        if logits.shape != (2, classes):
+            raise UserError(f"network={spec.name} gives {tuple(logits.shape)} for 2 images, and not (2, {classes})")
+        check_exact(network)
+    except UserError as error:
+        named = str(error).startswith("network=")
+        raise UserError(str(error) if named else f"network={spec.name}: {error}") from error
+    except Exception as error:  # whatever a network of the user's raises
+        size = "x".join(map(str, image))
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        hint = "; give channels=3" if image[0] != 3 and "channels" in reason else ""
+        raise UserError(f"network={spec.name} does not take images of {size}: {reason}{hint}") from error
+    if len(network.stages) < 2:
+        raise UserError(
+            f"network={spec.name} has no cut: nowhere between its layers does one tensor alone pass, or it is one layer"
+        )
+    return network
+
+
+def default_image_size(spec: NetworkSpec) -> int:
+    """Side of the images, in pixels, that a network is made for.
+
+    Raises:
+        UserError: There is no such network.
+    """
+    args: dict[str, Any] = json.loads(spec.args)
+    family, _, name = spec.name.partition("/")
+    given = args.get("img_size", args.get("image_size"))
+    if given is not None:
+        return int(given[0] if isinstance(given, list) else given)
+    if family == "timm":
+        config = _timm().get_pretrained_cfg(name, allow_unregistered=True)
+        return 224 if config is None else int(config.input_size[-1])
+    return {"convnet8": 32, "caffenet": 227, "torchvision/inception_v3": 299}.get(spec.name, 224)
+
+
+def resolved(spec: NetworkSpec, image: Shape) -> NetworkSpec:
+    """The spec with the digest of what the name stands for, where that is not the project's own.
+
+    Two networks of one name with other layers, widths or code are two networks: their trials must not be taken for each
+    other's.
+
+    Raises:
+        UserError: As for ``check_network``.
+    """
+    if spec.name in ZOO:
+        return spec
+    network = check_network(spec, image=image, classes=_CLASSES)
+    tensors = all_tensors(network.module)
+    content = [[stage.name, [[name, [*tensors[name].shape]] for name in stage.tensors]] for stage in network.stages]
+    digest = hashlib.sha256(json.dumps(content).encode())
+    for name, text in sorted(sources_of(spec).items()):
+        digest.update(f"{name}\n{text}".encode())
+    return NetworkSpec(
+        name=spec.name,
+        init=spec.init,
+        args=spec.args,
+        granularity=spec.granularity,
+        table=spec.table,
+        structure=digest.hexdigest()[:16],
+    )
+
+
+def sources_of(spec: NetworkSpec) -> dict[str, str]:
+    """The source of a network of the user's, by the path of each file below the folder that it is imported from.
+
+    These are the files of its package, or those beside its module, that are loaded. Empty for other networks.
+    """
+    if ":" not in spec.name:
+        return {}
+    top = importlib.import_module(spec.name.partition(":")[0].partition(".")[0])
+    file = _file(top)
+    root = file.parent.parent if file.name == "__init__.py" else file.parent
+    below = file.parent if file.name == "__init__.py" else root
+    loaded = {_file(module) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
+    own = sorted(path for path in loaded if path.is_relative_to(below) and path.suffix == ".py" and path.exists())
+    is_script = Path(sys.argv[0]).resolve()
+    return {
+        str(path.relative_to(root)): path.read_text(encoding="utf-8")
+        for path in own
+        if path != is_script and "site-packages" not in path.parts
+    }
+
+
+def _file(module: ModuleType) -> Path:
+    return Path(module.__file__ or "").resolve()
+
+
+def _table(spec: NetworkSpec) -> Mapping[str, list[str]] | None:
+    if spec.table:
+        table: dict[str, list[str]] = json.loads(spec.table)
+        return table
+    if spec.name in ZOO:
+        return {name: list(paths) for name, paths in ZOO[spec.name].stages.items()}
+    return None
+
+
+def _module(spec: NetworkSpec, image: Shape, classes: int) -> nn.Module:
+    """The module with its own fresh weights."""
+    family, slash, name = spec.name.partition("/")
+    args: dict[str, Any] = json.loads(spec.args)
+    if spec.name in ZOO:
+        if args:
+            raise UserError(f"network={spec.name} takes no network_args, and got {', '.join(args)}")
+        return ZOO[spec.name].build(image, classes)
+    if ":" in spec.name:
+        return _of_the_user(spec.name, args, image, classes)
+    if slash and family in _FAMILIES:
+        return _FAMILIES[family](name, args, image, classes)
+    raise UserError(
+        f"network={spec.name} is not known; choose one of {', '.join(ZOO)}, or torchvision/NAME, timm/NAME, or "
+        "package.module:function"
+    )
+
+
+def _from_torchvision(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn.Module:
+    from torchvision import models  # slow to import, and most sweeps do without
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UserError(f"network=torchvision/{name} is not known{_nearest(name, known)}")
+    defaults: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        defaults = {"aux_logits": False, "init_weights": True}  # the side heads give more than one output
+    if name.startswith("vit_"):
+        defaults = {"image_size": image[1]}
+    given = {**defaults, **args}
+    return _called(f"torchvision/{name}", lambda: models.get_model(name, weights=None, num_classes=classes, **given))
+
+
+def _from_timm(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn.Module:
+    timm = _timm()
+    known = timm.list_models()
+    if name.partition(".")[0] not in known:
+        raise UserError(f"network=timm/{name} is not known{_nearest(name, known)}")
+    defaults: dict[str, Any] = {}
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if config is not None and config.fixed_input_size:
+        defaults = {"img_size": image[1:]}
+    given = {"num_classes": classes, "in_chans": image[0], **defaults, **args}
+    return _called(f"timm/{name}", lambda: timm.create_model(name, **given))
+
+
+def _timm() -> Any:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        return importlib.import_module("timm")
+    except ImportError as error:
+        raise UserError("networks of timm need it installed: pip install timm") from error
+
+
+def _of_the_user(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn.Module:
+    path, _, attribute = name.partition(":")
+    if str(Path.cwd()) not in sys.path:  # an installed command does not look there by itself
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(path), attribute)
+    except ImportError as error:
+        raise UserError(f"network={name} cannot be imported: {error}") from error
+    except AttributeError as error:
+        raise UserError(f"network={name} cannot be imported: {path} has no {attribute}") from error
+    if not callable(function):
+        raise UserError(f"network={name} is a {type(function).__name__}, and not a function that builds a network")
+    given: dict[str, Any] = {"num_classes": classes}
+    if "image_shape" in inspect.signature(function).parameters:
+        given["image_shape"] = image
+    return _called(name, lambda: function(**given, **args))
+
+
+def _called(name: str, make: Callable[[], Any]) -> nn.Module:
+    """What a builder makes; its complaint about arguments in one line."""
+    try:
+        module = make()
+    except TypeError as error:
+        raise UserError(f"network={name} does not take these arguments: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise UserError(f"network={name} gives a {type(module).__name__}, and not a torch.nn.Module")
+    return module
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+_FAMILIES: dict[str, Callable[[str, dict[str, Any], Shape, int], nn.Module]] = {
+    "torchvision": _from_torchvision,
+    "timm": _from_timm,
+}

@@ -1,0 +1,234 @@
+"""What a module does with a batch, as a graph of one level: its children are seen as wholes, but for those expanded.
+
+Blocks stay whole that way, where a trace of everything would cut through them. The graph knows the shape of every
+value, so that a network's own decisions about shapes can be followed; decisions about pixels cannot.
+"""
+
+import collections
+import operator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+
+class TraceError(Exception):
+    """A module cannot be followed; the message says why, for people."""
+
+
+Calls = Mapping[str, list[tuple[tuple[Any, ...], dict[str, Any], Any]]]
+"""By the path of a submodule, each of its calls: positional and keyword arguments and output, tensors on meta."""
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One module's graph.
+
+    Attributes:
+        module: The module.
+        graph: What its ``forward`` does; children are leaves, but for the expanded ones.
+        values: What each node gives, tensors on meta.
+    """
+
+    module: nn.Module
+    graph: fx.Graph
+    values: dict[fx.Node, Any]
+
+    def __post_init__(self) -> None:
+        self.graph.lint()
+
+    @property
+    def position(self) -> dict[fx.Node, int]:
+        """Where each node stands in the order of execution."""
+        return {node: i for i, node in enumerate(self.graph.nodes)}
+
+
+def record(module: nn.Module, inputs: torch.Tensor) -> Calls:
+    """Run a module and note what each of its submodules takes and gives, without the numbers.
+
+    Whatever the module raises passes through.
+    """
+    calls: dict[str, list[Any]] = collections.defaultdict(list)
+    names = {child: name for name, child in module.named_modules()}
+
+    def note(child: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        calls[names[child]].append((_on_meta(args), _on_meta(kwargs), _on_meta(output)))
+
+    handles = [child.register_forward_hook(note, with_kwargs=True) for child in module.modules()]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            module(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def trace(
+    root: nn.Module, path: str, expand: Collection[str], calls: Calls, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Level:
+    """Trace a module on the arguments of one of its calls.
+
+    Args:
+        root: The module, on meta.
+        path: Its path in the network, whose calls were recorded.
+        expand: Paths below the module of the submodules to look into.
+        calls: What was recorded.
+        args: Positional arguments; their tensors become the graph's inputs.
+        kwargs: Keyword arguments likewise.
+
+    Raises:
+        TraceError: What it does depends on the numbers in its input, or cannot be followed for another reason.
+    """
+    leaves, spec = tree_flatten((args, kwargs))
+    tensors = {f"input_{i}": leaf for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)}
+    cls = type(root)
+
+    def forward(self: nn.Module, *given: Any) -> Any:
+        places = iter(given)
+        filled = [next(places) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        positional, keyword = tree_unflatten(filled, spec)
+        return cls.forward(self, *positional, **keyword)
+
+    tracer = _Tracer(root, path, expand, calls, {name: _on_meta(tensor) for name, tensor in tensors.items()})
+    # fx reads the names of the inputs off the signature, so a forward of just the tensors stands in for the module's.
+    names = ", ".join(tensors)
+    scope: dict[str, Any] = {"forward": forward}
+    exec(f"def stand_in(self, {names}):\n    return forward(self, {names})", scope)
+    root.__class__ = type(cls.__name__, (cls,), {"forward": scope["stand_in"]})
+    try:
+        graph = tracer.trace(root)
+    except Exception as error:  # whatever a network of the user's raises
+        raise TraceError(_reason(error)) from error
+    finally:
+        root.__class__ = cls
+    return Level(root, graph, tracer.values)
+
+
+def _on_meta(values: Any) -> Any:
+    return tree_map(lambda v: v.detach().to("meta") if isinstance(v, torch.Tensor) else v, values)
+
+
+def _reason(error: Exception) -> str:
+    """One line on why a module cannot be followed."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "meta tensor" in text or ("meta" in text and "item" in text):
+        return "what it does depends on the numbers in its input, not only on their shape"
+    if "numpy" in text.lower():
+        return "it computes with NumPy, which cannot be followed"
+    return text[:300]
+
+
+class _Value(fx.Proxy):
+    """A proxy that also knows what it stands for, so that decisions about shapes can be made."""
+
+    value: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return _Attribute(self, name)
+
+    @property
+    def ndim(self) -> int:
+        ndim: int = self.value.ndim
+        return ndim
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __index__(self) -> int:
+        return operator.index(self.value)
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __iter__(self) -> Iterator[Any]:
+        if isinstance(self.value, torch.Tensor):
+            parts: Any = self.unbind(0)
+            return (parts[i] for i in range(len(self.value)))
+        if isinstance(self.value, dict):
+            return iter(self.value)
+        whole: Any = self
+        return iter([whole[i] for i in range(len(self.value))])
+
+    def __contains__(self, item: Any) -> bool:
+        return item in self.value
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def keys(self) -> Any:
+        return self.value.keys()
+
+
+class _Attribute(_Value):
+    """An attribute of a value, or one of its methods before it is called."""
+
+    def __init__(self, owner: _Value, name: str) -> None:
+        self.root, self.attr, self.tracer = owner, name, owner.tracer
+        self.value = getattr(owner.value, name)
+        self._node: fx.Node | None = None
+
+    @property
+    def node(self) -> fx.Node:  # type: ignore[override]  # fx's own Attribute does the same
+        if self._node is None:  # a method that is called needs no node of its own
+            self._node = self.tracer.create_proxy("call_function", getattr, (self.root, self.attr), {}).node
+        return self._node
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
+
+
+class _Tracer(fx.Tracer):
+    def __init__(
+        self, root: nn.Module, path: str, expand: Collection[str], calls: Calls, inputs: Mapping[str, torch.Tensor]
+    ) -> None:
+        super().__init__(param_shapes_constant=False)
+        self.proxy_buffer_attributes = True
+        self.values: dict[fx.Node, Any] = {}
+        self._top, self._path, self._expand, self._calls, self._inputs = root, path, expand, calls, inputs
+        self._called: collections.Counter[str] = collections.Counter()
+        self._tensors: dict[str, torch.Tensor] = {**dict(root.named_parameters(remove_duplicate=False))}
+        self._tensors |= dict(root.named_buffers(remove_duplicate=False))
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return module_qualified_name not in self._expand and m is not self._top
+
+    def proxy(self, node: fx.Node) -> _Value:
+        return _Value(node, self)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        return bool(cast(_Value, obj).value)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> _Value:
+        proxy = cast(_Value, super().create_proxy(kind, target, args, kwargs, *rest, **more))
+        proxy.value = self.values[proxy.node] = self._value(kind, target, args, kwargs)
+        return proxy
+
+    def _value(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
+        if kind == "placeholder":
+            return self._inputs[target]
+        if kind == "get_attr":
+            found = self._tensors.get(target)
+            return _on_meta(_attribute(self._top, target) if found is None else found)
+        if kind == "call_module":
+            call = self._called[target]
+            self._called[target] += 1
+            return self._calls[f"{self._path}.{target}" if self._path else target][call][2]
+        args, kwargs = tree_map(lambda v: v.value if isinstance(v, fx.Proxy) else v, (args, kwargs))
+        args, kwargs = _on_meta(args), _on_meta(kwargs)
+        if kwargs.get("device") is not None:
+            kwargs["device"] = "meta"
+        with torch.no_grad():
+            return target(*args, **kwargs) if kind == "call_function" else getattr(args[0], target)(*args[1:], **kwargs)
+
+
+def _attribute(root: Any, target: str) -> Any:
+    for part in target.split("."):
+        root = getattr(root, part)
+    return root
