@@ -68,7 +68,7 @@ def test_help_and_version(call):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["walk"], "walk is no command; there are run, plan, report and list"),
+        (["walk"], "walk is no command; there are run, plan, report, list and networks"),
         (
             ["run"],
             "run takes an experiment, one of yosinski, distance, checkpoints, .*, and got nothing",
