@@ -15,7 +15,10 @@ from raytransfer.scores.leep import leep
 from raytransfer.scores.linear_probe import linear_probe
 from raytransfer.scores.logme import logme
 from raytransfer.scores.nce import nce
+from raytransfer.scores.nleep import nleep
+from raytransfer.scores.parc import parc
 from raytransfer.scores.representation import Representation
+from raytransfer.scores.sfda import sfda
 from raytransfer.scores.transrate import transrate
 
 __all__ = ["SCORES", "Representation", "Score"]
@@ -54,6 +57,19 @@ SCORES: dict[str, Score] = {
         function=transrate, reads="stage", low=0.0, high=None, meaning="coding rate that labels explain"
     ),
     "GBC": Score(function=gbc, reads="stage", low=None, high=0.0, meaning="overlap of classes as Gaussians, negative"),
+    "N-LEEP": Score(
+        function=nleep, reads="stage", low=None, high=0.0, meaning="log-likelihood by way of clusters of the features"
+    ),
+    "PARC": Score(
+        function=parc, reads="stage", low=-1.0, high=1.0, meaning="rank correlation of feature and label distances"
+    ),
+    "SFDA": Score(
+        function=sfda,
+        reads="stage",
+        low=None,
+        high=0.0,
+        meaning="log-likelihood by a self-challenging Fisher discriminant",
+    ),
     "kNN": Score(function=knn, reads="stage", low=0.0, high=1.0, meaning="held-out accuracy of 5 nearest neighbours"),
     "linear probe": Score(
         function=linear_probe, reads="stage", low=0.0, high=1.0, meaning="held-out accuracy of a logistic regression"

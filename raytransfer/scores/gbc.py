@@ -1,10 +1,9 @@
 """GBC: how much the classes overlap, each taken for a Gaussian."""
 
 import numpy as np
-from scipy import linalg
 
-from raytransfer.scores.representation import Features, Representation
-from raytransfer.scores.scaling import centred_to_unit_norm
+from raytransfer.scores.representation import Representation
+from raytransfer.scores.scaling import centred_to_unit_norm, principal_components
 
 _DIMENSIONS = 64
 _LEAST_VARIANCE = 1e-4
@@ -24,8 +23,10 @@ def gbc(r: Representation) -> float:
     Source: Pándy, Agostinelli, Uijlings, Ferrari, Mensink 2022, "Transferability estimation using Bhattacharyya class
     separability" (arXiv 2111.12780), section 3.
     """
-    features = _principal_components(centred_to_unit_norm(r.features))
-    d = features.shape[1]
+    centred = centred_to_unit_norm(r.features)
+    d = min(_DIMENSIONS, centred.shape[1], len(centred) - 1)
+    features = principal_components(centred, d)
+    features /= np.sqrt((features**2).mean()) or 1.0
     classes = [features[r.labels == label] for label in range(r.labels.max() + 1)]
     means = np.stack([members.mean(axis=0) for members in classes])
     variances = np.maximum([members.var(axis=0).mean() for members in classes], _LEAST_VARIANCE)
@@ -34,13 +35,3 @@ def gbc(r: Representation) -> float:
     distances = ((means[first] - means[second]) ** 2).sum(axis=1) / (8 * shared)
     distances += d / 2 * np.log(shared / np.sqrt(variances[first] * variances[second]))
     return -2 * float(np.exp(-distances).sum())
-
-
-def _principal_components(centred: Features) -> Features:
-    """The first components of each row, (n, d), of mean variance 1 (or all 0)."""
-    n, d = centred.shape
-    kept = min(_DIMENSIONS, d, n - 1)
-    gram = centred @ centred.T if n < d else centred.T @ centred
-    values, vectors = linalg.eigh(gram, subset_by_index=(len(gram) - kept, len(gram) - 1))
-    components: Features = vectors * np.sqrt(np.maximum(values, 0)) if n < d else centred @ vectors
-    return components / (np.sqrt((components**2).mean()) or 1.0)

@@ -1,6 +1,7 @@
-"""Features brought to one centre and one scale."""
+"""Features brought to one centre, one scale and fewer dimensions."""
 
 import numpy as np
+from scipy import linalg
 
 from raytransfer.scores.representation import Features
 
@@ -25,3 +26,20 @@ def centred_to_unit_norm(features: Features) -> Features:
     centred /= largest  # before squaring, which very small or large numbers do not survive
     centred *= np.sqrt(len(centred)) / np.linalg.norm(centred)
     return centred
+
+
+def principal_components(centred: Features, kept: int) -> Features:
+    """The first principal components of each row; their signs are arbitrary.
+
+    Args:
+        centred: (n, D) features whose columns have mean 0.
+        kept: Number of components, at most min(n, D).
+
+    Returns:
+        (n, kept), by rising variance.
+    """
+    n, d = centred.shape
+    gram = centred @ centred.T if n < d else centred.T @ centred
+    values, vectors = linalg.eigh(gram, subset_by_index=(len(gram) - kept, len(gram) - 1))
+    components: Features = vectors * np.sqrt(np.maximum(values, 0)) if n < d else centred @ vectors
+    return components

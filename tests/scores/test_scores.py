@@ -4,11 +4,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import optimize
+from scipy import linalg, optimize, stats
 from sklearn.covariance import ledoit_wolf
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import GaussianMixture
 
 from raytransfer.errors import UserError
 from raytransfer.scores import SCORES, Representation
@@ -20,7 +21,10 @@ from raytransfer.scores.leep import leep
 from raytransfer.scores.linear_probe import linear_probe
 from raytransfer.scores.logme import logme
 from raytransfer.scores.nce import nce
+from raytransfer.scores.nleep import nleep
+from raytransfer.scores.parc import parc
 from raytransfer.scores.representation import pooled
+from raytransfer.scores.sfda import sfda
 from raytransfer.scores.transrate import transrate
 
 SHAPES = {"n > D": (120, 20), "n < D": (60, 150)}
@@ -319,6 +323,129 @@ def test_gbc_of_collapsed_classes_is_0_and_of_constant_features_the_least():
     assert gbc(changed(r, features=np.full((30, 4), 0.1))) == pytest.approx(-6.0, abs=1e-12)
 
 
+# --- N-LEEP
+
+
+@both_shapes
+def test_nleep_is_leep_of_the_posterior_of_a_mixture_on_principal_components(n, d):
+    r = uneven(made_up(n, d, noise=0.3))
+    r = rows(r, np.array(sorted(range(len(r.labels)), key=lambda i: r.features[i].tolist())))
+    left, singular, _ = np.linalg.svd(r.features - r.features.mean(axis=0), full_matrices=False)
+    kept = next(k for k in range(1, d) if (singular[:k] ** 2).sum() > 0.8 * (singular**2).sum())
+    z = left[:, :kept] * singular[:kept]
+    z /= math.sqrt(np.mean(z**2))
+    components = min(5 * CLASSES, len(r.labels) // 5)
+    mixture = GaussianMixture(components, covariance_type="diag", random_state=0, max_iter=1000).fit(z)
+    densities = np.array(
+        [
+            weight * stats.multivariate_normal(mean, np.diag(variances)).pdf(z)
+            for weight, mean, variances in zip(mixture.weights_, mixture.means_, mixture.covariances_, strict=True)
+        ]
+    ).T
+    expected = literal_leep(densities / densities.sum(axis=1, keepdims=True), r.labels)
+    assert expected < -0.1
+    assert nleep(r) == pytest.approx(expected, abs=1e-9)
+
+
+def test_nleep_of_classes_that_are_clusters_is_0_and_of_two_in_one_cluster_what_leep_says():
+    labels = np.repeat([0, 1, 2], [10, 20, 30])
+    r = Representation(name="r", features=one_hot(labels), labels=labels)
+    assert nleep(r) == pytest.approx(0.0, abs=1e-9)
+    merged = changed(r, features=one_hot(np.minimum(labels, 1)))
+    assert nleep(merged) == pytest.approx((20 * math.log(0.4) + 30 * math.log(0.6)) / 60, abs=1e-9)
+
+
+def test_nleep_and_sfda_of_noise_fall_to_the_entropy_of_the_labels_as_images_become_more():
+    rng = np.random.default_rng(0)
+    for score in (nleep, sfda):
+        few, many = (
+            score(Representation(name="r", features=rng.normal(size=(n, 6)), labels=np.arange(n) % 3))
+            for n in (40, 4000)
+        )
+        assert -math.log(3) < many < few
+        assert many == pytest.approx(-math.log(3), abs=0.02)
+
+
+# --- PARC
+
+
+@pytest.mark.parametrize(("n", "d"), [(40, 12), (24, 60)])
+def test_parc_is_the_rank_correlation_of_correlation_distances(n, d):
+    r = uneven(made_up(n, d, noise=0.3, spread=3.0))
+    z = (r.features - r.features.mean(axis=0)) / r.features.std(axis=0)
+    pairs = list(itertools.combinations(range(len(r.labels)), 2))
+    of_features = [1 - stats.pearsonr(z[i], z[j]).statistic for i, j in pairs]
+    of_labels = [1 - round(stats.pearsonr(*one_hot(r.labels)[[i, j]]).statistic, 9) for i, j in pairs]
+    expected = stats.spearmanr(of_features, of_labels).statistic
+    assert 0.1 < expected < 0.9
+    assert parc(r) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_parc_of_collapsed_classes_is_1_and_of_separate_ones_what_untied_distances_allow(classes):
+    labels = np.arange(40 * classes) % classes
+    r = Representation(name="r", features=one_hot(labels), labels=labels)
+    assert parc(r) == pytest.approx(1.0, abs=1e-12)
+    noise = np.random.default_rng(0).normal(size=(len(labels), 30))
+    separate = changed(
+        r, features=np.repeat(one_hot(labels), 20, axis=1) + 1e-3 * np.tile(noise, 20)[:, : 20 * classes]
+    )
+    different = 1 - sum(math.comb(count, 2) for count in np.bincount(labels)) / math.comb(len(labels), 2)
+    assert parc(separate) == pytest.approx(math.sqrt(3 * different * (1 - different)), abs=1e-3)
+
+
+def test_parc_of_noise_is_about_0_and_of_one_column_0():
+    rng = np.random.default_rng(0)
+    r = Representation(name="r", features=rng.normal(size=(300, 50)), labels=np.arange(300) % 5)
+    assert abs(parc(r)) < 0.02
+    assert parc(changed(r, features=one_hot(r.labels)[:, :1])) == 0.0
+
+
+# --- SFDA
+
+
+def literal_fda(z: np.ndarray, labels: np.ndarray, shrinkage: float | None) -> tuple[np.ndarray, float]:
+    """Probabilities (n, K) by way of the K - 1 leading directions of the Fisher space, and the shrinkage used."""
+    n, d = z.shape
+    within, between, means = np.zeros((d, d)), np.zeros((d, d)), []
+    for label in range(labels.max() + 1):
+        members = z[labels == label]
+        means.append(members.mean(axis=0))
+        within += (members - means[-1]).T @ (members - means[-1]) / n
+        between += len(members) / n * np.outer(means[-1] - z.mean(axis=0), means[-1] - z.mean(axis=0))
+    if shrinkage is None:
+        shrinkage = math.exp(-5 * np.linalg.eigvalsh(within)[-1])
+    regularised = (1 - shrinkage) * within + shrinkage * np.trace(within) / d * np.eye(d)
+    directions = linalg.eigh(between, regularised)[1][:, -labels.max() :]
+    fisher, centres = z @ directions, np.array(means) @ directions
+    logits = fisher @ centres.T - 0.5 * (centres**2).sum(axis=1) + np.log(np.bincount(labels) / n)
+    return softmax(logits), shrinkage
+
+
+@pytest.mark.parametrize(("n", "d"), [(120, 20), (90, 150)])
+@pytest.mark.parametrize("noise", [0.2, 0.5])
+def test_sfda_is_its_formula_in_fisher_space(n, d, noise):
+    r = uneven(made_up(n, d, noise=noise, spread=4.0))
+    kept = min(d, len(r.labels) // 5)
+    z = PCA(kept, svd_solver="full").fit_transform(centred(r.features))
+    first, shrinkage = literal_fda(z, r.labels, None)
+    assert math.exp(-5) < shrinkage < 0.9
+    means = [z[r.labels == label].mean(axis=0) for label in range(CLASSES)]
+    mixed = z.copy()
+    for i, label in enumerate(r.labels):
+        others = np.mean([means[other] for other in range(CLASSES) if other != label], axis=0)
+        mixed[i] = first[i, label] * z[i] + (1 - first[i, label]) * others
+    second, _ = literal_fda(mixed, r.labels, shrinkage)
+    expected = np.mean(np.log(second[np.arange(len(z)), r.labels]))
+    assert expected < -0.01
+    assert sfda(r) == pytest.approx(expected, rel=1e-7)
+
+
+def test_sfda_of_collapsed_classes_is_0():
+    labels = np.arange(60) % 3
+    assert sfda(Representation(name="r", features=one_hot(labels), labels=labels)) == pytest.approx(0.0, abs=1e-9)
+
+
 # --- kNN and linear probe
 
 
@@ -491,7 +618,7 @@ def test_a_shift_changes_no_score_but_logme(name, n, d):
 
 
 @both_shapes
-@pytest.mark.parametrize("name", ["LogME", "H-score", "TransRate", "GBC", "CKA"])
+@pytest.mark.parametrize("name", ["LogME", "H-score", "TransRate", "GBC", "SFDA", "CKA"])
 def test_a_rotation_changes_no_score_that_says_so(name, n, d):
     r = made_up(n, d, noise=0.4, spread=3.0)
     turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(d, d)))
@@ -535,7 +662,9 @@ def test_constant_features_tell_nothing():
     r = Representation(
         name="r", features=np.full((60, 4), 0.1), labels=labels, reference=np.random.default_rng(0).normal(size=(60, 3))
     )
-    assert (hscore(r), transrate(r), cka(r)) == (0.0, 0.0, 0.0)
+    assert (hscore(r), transrate(r), cka(r), parc(r)) == (0.0, 0.0, 0.0, 0.0)
+    assert nleep(r) == pytest.approx(-entropy(labels), abs=1e-12)
+    assert sfda(r) == pytest.approx(-entropy(labels), abs=1e-12)
     assert linear_probe(r) == 0.5
     assert knn(r) <= 0.5
 
