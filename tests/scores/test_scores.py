@@ -449,18 +449,18 @@ def test_sfda_of_collapsed_classes_is_0():
 # --- kNN and linear probe
 
 
-def literal_folds(r: Representation) -> list[int]:
-    """Sort non-negative rows as lists of numbers and deal them out."""
-    order = sorted(range(len(r.labels)), key=lambda i: (r.labels[i], r.features[i].tolist()))
-    folds = min(5, *np.bincount(r.labels).tolist())
-    dealt = [0] * len(order)
-    for place, i in enumerate(order):
-        dealt[i] = place % folds
-    return dealt
+def literal_folds(r: Representation) -> np.ndarray:
+    """Shuffle the images, of which none is there twice, and deal them to five folds class by class."""
+    by_features = sorted(range(len(r.labels)), key=lambda i: r.features[i].tolist())
+    turn = dict(zip(by_features, np.random.default_rng(0).permutation(len(by_features)), strict=True))
+    folds = np.empty(len(r.labels), dtype=int)
+    for place, i in enumerate(sorted(by_features, key=lambda i: (r.labels[i], turn[i]))):
+        folds[i] = place % 5
+    return folds
 
 
 def few_digits() -> Representation:
-    """Digits whose smallest class has 4 images, shifted so that scores sort them as numbers too."""
+    """Digits whose smallest class has 4 images."""
     r = digits(n=150)
     keep = np.flatnonzero((r.labels != 3) | (np.cumsum(r.labels == 3) <= 4))
     rng = np.random.default_rng(0)
@@ -468,16 +468,9 @@ def few_digits() -> Representation:
     return changed(rows(r, keep), features=features)
 
 
-def fold_signs_kept(features: np.ndarray) -> np.ndarray:
-    """Centred features, made comparable as numbers: scores sort by sign, then by size."""
-    z = centred(features)
-    return np.where(z >= 0, z, 1e6 - z)
-
-
 def test_knn_is_a_vote_of_the_five_nearest_images_of_the_other_folds():
     r = few_digits()
-    folds = literal_folds(changed(r, features=fold_signs_kept(r.features)))
-    assert set(folds) == {0, 1, 2, 3}
+    folds = literal_folds(r)
     right = 0
     for i, image in enumerate(r.features):
         others = [j for j in range(len(r.labels)) if folds[j] != folds[i]]
@@ -492,9 +485,9 @@ def test_knn_is_a_vote_of_the_five_nearest_images_of_the_other_folds():
 
 def test_the_linear_probe_is_a_logistic_regression_on_the_other_folds():
     r = few_digits()
-    folds = np.array(literal_folds(changed(r, features=fold_signs_kept(r.features))))
+    folds = literal_folds(r)
     right = 0
-    for fold in range(4):
+    for fold in range(5):
         train, test = folds != fold, folds == fold
         mean, std = r.features[train].mean(axis=0), r.features[train].std(axis=0)
         probe = LogisticRegression(max_iter=1000).fit((r.features[train] - mean) / std, r.labels[train])
@@ -508,6 +501,31 @@ def test_accuracies_are_of_images_held_out(score):
     rng = np.random.default_rng(0)
     r = Representation(name="r", features=rng.normal(size=(400, 300)), labels=rng.integers(0, 2, 400))
     assert 0.4 < score(r) < 0.6  # both fit their own training images perfectly
+
+
+@pytest.mark.parametrize("score", [knn, linear_probe])
+def test_copies_of_an_image_are_held_out_together(score):
+    rng = np.random.default_rng(0)
+    noise, labels = rng.normal(size=(200, 30)), np.arange(200) % 4
+    r = Representation(name="r", features=np.concatenate([noise, noise]), labels=np.concatenate([labels, labels]))
+    assert 0.15 < score(r) < 0.35
+    # Of every image one copy in three has another label: nothing is right of that, and no fold knows the images.
+    mixed = np.concatenate([labels, labels, (labels + 1) % 4])
+    assert 0.15 < score(changed(r, features=np.tile(noise, (3, 1)), labels=mixed)) < 0.35
+
+
+def test_noise_of_few_images_scores_chance():
+    rng = np.random.default_rng(0)
+    labels = np.arange(50) % 5
+    scores = [knn(Representation(name="r", features=rng.normal(size=(50, 1)), labels=labels)) for _ in range(100)]
+    assert np.mean(scores) == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.parametrize("score", [knn, linear_probe])
+def test_where_nothing_can_be_held_out_the_guess_is_the_commonest_class(score):
+    labels = np.repeat([0, 1], [3, 7])
+    r = Representation(name="r", features=np.column_stack([labels, labels]), labels=labels)
+    assert score(r) == 0.7
 
 
 # --- CKA
