@@ -1,0 +1,394 @@
+"""Checkpoints that were made elsewhere: read without running anything of theirs, and matched by name and shape."""
+
+import argparse
+import itertools
+import re
+import warnings
+import zipfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from raytransfer.errors import UserError
+
+Tensors = dict[str, torch.Tensor]
+
+_DEPTH = 3  # of dicts in dicts that are searched
+_SHOWN = 3  # names in a message
+_COUNTER = "num_batches_tracked"  # of batch normalisation, since PyTorch 0.4.1; its momentum makes it idle
+# Last parts of names whose tensors follow from the architecture: nothing in them is learned.
+_DERIVED = {
+    _COUNTER,
+    "attn_mask",
+    "relative_coords_table",
+    "relative_position_index",
+    "total_ops",
+    "total_params",
+}
+# What may be converted into each other. Other kinds, such as quantised numbers, mean nothing without their scales.
+_KINDS = (
+    {torch.float16, torch.bfloat16, torch.float32, torch.float64},
+    {torch.int32, torch.int64},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """The strict account of what a checkpoint gave to a network.
+
+    Attributes:
+        tensors: By the network's own state-dict names, in its shapes and dtypes, contiguous on the CPU, no two in one
+            memory: all of the body, and the head where it was there. A counter in ``missing`` is zero, as in PyTorch.
+        path: Keys of the dicts that lead to the state dict in the file, joined by dots; empty for the file's own.
+        prefix: What stands before the network's names there, such as ``module.encoder_q.``.
+        head: Whether the whole head was there, too, in the network's shapes.
+        unused: Tensors of the file that nothing took, by path and name.
+        missing: Names of the body that the file lacks: counters of batch normalisation, and nothing else.
+    """
+
+    tensors: Tensors
+    path: str
+    prefix: str
+    head: bool
+    unused: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def read_file(path: Path) -> Any:
+    """What a checkpoint file holds, on the CPU: a dict of tensors, or dicts of them among other plain values.
+
+    Safetensors are told from PyTorch's own files (zip and the format before 1.6) by content. Pickles are read with
+    ``weights_only=True``, so only tensors and plain values come out of them. Where the file can be mapped into memory,
+    tensors are read from it when they are used, so it must stay as it is until then.
+
+    Raises:
+        UserError: There is no such file; it is damaged or of another format; it holds objects other than tensors and
+            plain values.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name the checkpoint file in it")
+    if not path.is_file():
+        raise UserError(f"{path} is no file" if path.exists() else f"{path} does not exist")
+    try:
+        with path.open("rb") as file:
+            start = file.read(40)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    if not start:
+        raise UserError(f"{path} is empty: it is no checkpoint")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle's protocol and old storages: nothing that a user can change
+            if path.suffix == ".safetensors" or start[8:9] == b"{":
+                return load_file(path)
+            # Namespaces, in which many training scripts keep their options, are data as dicts are.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
+    except Exception as error:  # what is no checkpoint can make a reader raise anything
+        raise UserError(f"{path} {_complaint(error, start)}") from error
+
+
+def _can_be_mapped(path: Path) -> bool:
+    """Whether it is a zip file in which nothing is compressed."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+
+
+def _complaint(error: Exception, start: bytes) -> str:
+    """What is wrong with a file, in few words: PyTorch needs ten lines, and advises to run the file."""
+    message = str(error)
+    again = "save it again as a plain state dict: torch.save(model.state_dict(), FILE)"
+    code = re.search(r"GLOBAL (\S+)", message)
+    if code:
+        return f"holds objects that are neither tensors nor plain values ({code[1]}), which are not made: {again}"
+    if "TorchScript" in message:
+        return f"is a TorchScript program, which is not run: {again}"
+    if start.startswith((b"PK", b"\x80")):
+        return "is no whole PyTorch file: it is damaged or truncated, or of another kind"
+    if start[8:9] == b"{":
+        return "is no whole safetensors file: it is damaged or truncated"
+    return f"is neither a safetensors nor a PyTorch file: it begins with {start[:20]!r}"
+
+
+def match(
+    content: Any,
+    expected: Mapping[str, torch.Tensor],
+    *,
+    head: Collection[str],
+    name: str,
+    key: str | None = None,
+    prefix: str | None = None,
+    rename: Mapping[str, str | None] | None = None,
+) -> Match:
+    """Find the weights of a network in a checkpoint, by name, shape and kind of number, whatever is around them.
+
+    Every dict down to the third level is searched, and in it every prefix before a name of the body. Only a place that
+    holds all of the body will do. It must not hold other tensors inside the body's modules, or modules that continue
+    its numbering: ResNet-34 has all names and shapes of ResNet-18, and blocks more. Never does order decide: two
+    tensors of one shape are told apart by their names alone. What stands beside the body under other names, such as
+    projection heads and decoders, is left unused.
+
+    Args:
+        content: What ``read_file`` gave.
+        expected: State dict of the network, whose shapes and dtypes count; it may lie on the meta device.
+        head: Those of its names that belong to the head, which may be absent or of another shape.
+        name: What messages call the checkpoint, such as its path.
+        key: The only place to search, as ``Match.path`` has it; None for all.
+        prefix: The only prefix to try; None for all.
+        rename: Names of the file to names of the network, applied first: regular expressions, and what replaces all
+            that they find in a name (``re.sub``), or None to leave tensors out in whose names they are found. Of
+            several that are found in a name only the first counts, and each must be the first for some name.
+
+    Raises:
+        UserError: No place fits, and the message says what comes closest; several fit and hold different tensors; a
+            key or prefix is not there; a renaming is no regular expression, changes nothing or makes two names one.
+    """
+    places = _renamed(list(_places(content)), rename or {}, name)
+    if not places:
+        raise UserError(f"{name} holds no tensors by name: it must be a state dict, or dicts with one inside")
+    if key is not None and all(key != path for path, _ in places):
+        raise UserError(f"key={key} is not in {name}; choose from {_some([path or _TOP for path, _ in places])}")
+    wanted = _Wanted(expected, head)
+    found = [
+        _Candidate(wanted, path, start, tensors)
+        for path, tensors in places
+        if key in (None, path)
+        for start in wanted.prefixes(tensors)
+    ]
+    if prefix is not None and all(prefix != candidate.prefix for candidate in found):
+        there = list(dict.fromkeys(candidate.prefix or _NO_PREFIX for candidate in found))
+        choices = f"choose from {_some(there)}" if there else "there is none before a name of the network"
+        raise UserError(f"prefix={prefix} is not in {name}: {choices}")
+    found = [candidate for candidate in found if prefix in (None, candidate.prefix)]
+    fitting = sorted((candidate for candidate in found if candidate.fits), key=lambda c: not c.has_head)
+    if not fitting:
+        raise UserError(f"{name} does not fit the network: {_shortfall(found, wanted, places)}")
+    best = fitting[0]
+    if not all(candidate.equals(best) for candidate in fitting[1:]):
+        choices = "; ".join(candidate.place for candidate in fitting)
+        raise UserError(f"{name} holds {len(fitting)} networks that fit: choose one by key= or prefix=: {choices}")
+    taken = best.take()
+    used = {best.prefix + own for own in taken}
+    return Match(
+        tensors=taken,
+        path=best.path,
+        prefix=best.prefix,
+        head=best.has_head,
+        unused=tuple(
+            _joined(path, full)
+            for path, tensors in places
+            for full in tensors
+            if tensors is not best.tensors or full not in used
+        ),
+        missing=tuple(own for own in best.missing if _last(own) == _COUNTER),
+    )
+
+
+_TOP = '"" (the top level)'
+_NO_PREFIX = '"" (none)'
+
+Place = tuple[str, Tensors]
+"""Keys to a dict, joined by dots, and the tensors that it holds itself."""
+
+
+def _places(content: Any, path: str = "", depth: int = 0) -> Iterator[Place]:
+    if not isinstance(content, Mapping):
+        return
+    tensors = {k: v.detach() for k, v in content.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
+    if tensors:
+        yield path, tensors
+    if depth < _DEPTH:
+        for k, v in content.items():
+            yield from _places(v, _joined(path, str(k)), depth + 1)
+
+
+def _renamed(places: list[Place], rename: Mapping[str, str | None], name: str) -> list[Place]:
+    rules = []
+    for pattern, replacement in rename.items():
+        try:
+            rules.append((re.compile(pattern), replacement))
+        except re.error as error:
+            raise UserError(f"rename={pattern} is no regular expression: {error}") from error
+    idle = set(rename)
+    renamed = []
+    for path, tensors in places:
+        origins: dict[str, str] = {}
+        for old in tensors:
+            new: str | None = old
+            for rule, replacement in rules:
+                if rule.search(old):
+                    idle.discard(rule.pattern)
+                    try:
+                        new = None if replacement is None else rule.sub(replacement, old)
+                    except (re.error, IndexError) as error:
+                        raise UserError(f"rename={rule.pattern}: {replacement} cannot replace it: {error}") from error
+                    break
+            if new is None:
+                continue
+            if new in origins:
+                raise UserError(f"rename would make two tensors of {name} one: {origins[new]} and {old}, both {new}")
+            origins[new] = old
+        renamed.append((path, {new: tensors[old] for new, old in origins.items()}))
+    for pattern in rename:
+        if pattern in idle:
+            raise UserError(f"rename={pattern} changes no name of {name} that an earlier pattern does not")
+    return [(path, tensors) for path, tensors in renamed if tensors]
+
+
+class _Wanted:
+    """What a network expects, and what may not stand beside it."""
+
+    def __init__(self, expected: Mapping[str, torch.Tensor], head: Collection[str]) -> None:
+        self.body = {own: tensor for own, tensor in expected.items() if own not in head}
+        self.head = {own: tensor for own, tensor in expected.items() if own in head}
+        self._modules = {start for own in self.body for start in _starts(own)}
+        self._head_modules = tuple({_starts(own)[-1] for own in self.head} - {""})
+        shared = [start for start in self._modules if all(own.startswith(start) for own in self.body)]
+        self._root = max(shared, key=len, default="")  # where the body's own modules lie: "", or "features." of a VGG
+        self._numbered = {_unnumbered(self._part(own, self._root)) for own in self.body} - {None}
+
+    def prefixes(self, tensors: Iterable[str]) -> list[str]:
+        """What stands before names of the body."""
+        return list(
+            dict.fromkeys(start for full in tensors for start in _starts(full) if full[len(start) :] in self.body)
+        )
+
+    def is_intruder(self, own: str) -> bool:
+        """Whether a tensor that is not expected shows that the weights are another network's."""
+        if _last(own) in _DERIVED or own.startswith(self._head_modules):
+            return False
+        module = max((start for start in _starts(own) if start in self._modules), key=len)
+        if module == self._root:
+            part = _unnumbered(self._part(own, module))
+            return part is not None and part in self._numbered
+        return len(module) > len(self._root)
+
+    @staticmethod
+    def _part(own: str, module: str) -> str:
+        return own[len(module) :].partition(".")[0]
+
+
+class _Candidate:
+    """A place and a prefix, and how well what is there fits."""
+
+    def __init__(self, wanted: _Wanted, path: str, prefix: str, tensors: Tensors) -> None:
+        self.path, self.prefix, self.tensors = path, prefix, tensors
+        self._wanted = wanted
+        self._own = {full[len(prefix) :]: tensor for full, tensor in tensors.items() if full.startswith(prefix)}
+        self.missing = [own for own in wanted.body if own not in self._own]
+        self.unlike = [own for own, tensor in wanted.body.items() if own in self._own and not self._agrees(own, tensor)]
+        self.matched = len(wanted.body) - len(self.missing) - len(self.unlike)
+        self.has_head = bool(wanted.head) and all(self._agrees(own, tensor) for own, tensor in wanted.head.items())
+        self.lacking = [own for own in self.missing if _last(own) != _COUNTER]
+        whole = not self.lacking and not self.unlike and self.matched > 0
+        expected = wanted.body.keys() | wanted.head.keys()
+        self.intruders = [own for own in self._own if own not in expected and wanted.is_intruder(own)] if whole else []
+        self.fits = whole and not self.intruders
+
+    @property
+    def place(self) -> str:
+        """Where it is, as the user would ask for it."""
+        return f'key="{self.path}" prefix="{self.prefix}"'
+
+    def _agrees(self, own: str, wanted: torch.Tensor) -> bool:
+        tensor = self._own.get(own)
+        return (
+            tensor is not None
+            and tensor.shape == wanted.shape
+            and tensor.layout == torch.strided
+            and not tensor.is_meta
+            and (tensor.dtype == wanted.dtype or any({tensor.dtype, wanted.dtype} <= kind for kind in _KINDS))
+        )
+
+    def differences(self) -> list[str]:
+        """Each tensor of another shape or kind, beside what the network expects."""
+        return [
+            f"{own} is {_shape(self._own[own])}, not {_shape(self._wanted.body[own])}"
+            if self._own[own].shape != self._wanted.body[own].shape
+            else f"{own} holds {_kind(self._own[own])}, not {_dtype(self._wanted.body[own])}"
+            for own in self.unlike
+        ]
+
+    def equals(self, other: "_Candidate") -> bool:
+        """Whether both would give the same: the body, and the head where both have one."""
+        names = [*self._wanted.body, *(self._wanted.head if self.has_head and other.has_head else ())]
+        mine, theirs = self._own, other._own
+        return all(
+            mine[own].dtype == theirs[own].dtype and torch.equal(mine[own], theirs[own])
+            if own in mine and own in theirs
+            else own not in mine and own not in theirs
+            for own in names
+        )
+
+    def take(self) -> Tensors:
+        """The tensors for the network, copied: files may hold several in one memory, and may be mapped."""
+        expected = self._wanted.body | (self._wanted.head if self.has_head else {})
+        return {
+            own: torch.empty(wanted.shape, dtype=wanted.dtype).copy_(self._own[own])
+            if own in self._own
+            else torch.zeros(wanted.shape, dtype=wanted.dtype)
+            for own, wanted in expected.items()
+        }
+
+
+def _shortfall(found: list[_Candidate], wanted: _Wanted, places: list[Place]) -> str:
+    """What comes closest, and what it lacks."""
+    if not found:
+        there = [full for _, tensors in places for full in tensors]
+        return f"it has none of its names; it has {_some(there)}, and the network {_some(list(wanted.body))}"
+    best = max(found, key=lambda candidate: candidate.matched)
+    if best.intruders:
+        return (
+            f"{best.place} has all of it, and {len(best.intruders)} more inside, as another architecture would: "
+            f"{_some(best.intruders)}; if they do not matter, leave them out with rename={{PATTERN: null}}"
+        )
+    parts = [f"{best.place} comes closest, with {best.matched} of {len(wanted.body)} tensors"]
+    if best.lacking:
+        parts.append(f"it lacks {_some(best.lacking)}")
+    if best.unlike:
+        parts.append(_some(best.differences()))
+    return "; ".join(parts)
+
+
+def _starts(name: str) -> list[str]:
+    """The names of the modules around a tensor, each with its dot, from the outermost, which is empty."""
+    return ["", *itertools.accumulate(part + "." for part in name.split(".")[:-1])]
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _unnumbered(part: str) -> str | None:
+    """``layer`` of ``layer4``; None where there is no number."""
+    stem = part.rstrip("0123456789")
+    return None if stem == part else stem
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "one number"
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    if tensor.is_meta:
+        return "no numbers"
+    return _dtype(tensor) if tensor.layout == torch.strided else f"{_dtype(tensor)} in a sparse layout"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
