@@ -132,7 +132,9 @@ def match(
     holds all of the body will do. It must not hold other tensors inside the body's modules, or modules that continue
     its numbering: ResNet-34 has all names and shapes of ResNet-18, and blocks more. Never does order decide: two
     tensors of one shape are told apart by their names alone. What stands beside the body under other names, such as
-    projection heads and decoders, is left unused.
+    projection heads and decoders, is left unused. Twins that share
+    all names and shapes and compute otherwise, such as timm's ``efficientnet_lite0`` and ``tf_efficientnet_lite0``, whose
+    padding differs, cannot be told apart.
 
     Args:
         content: What ``read_file`` gave.
