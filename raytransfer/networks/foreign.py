@@ -20,10 +20,13 @@ Tensors = dict[str, torch.Tensor]
 _DEPTH = 3  # of dicts in dicts that are searched
 _SHOWN = 3  # names in a message
 _COUNTER = "num_batches_tracked"  # of batch normalisation, since PyTorch 0.4.1; its momentum makes it idle
-# Last parts of names whose tensors follow from the architecture: nothing in them is learned.
-_DERIVED = {
+# Last parts of names that say nothing of the architecture: what follows from it and is not learned, and masked
+# autoencoders' own.
+_HARMLESS = {
     _COUNTER,
     "attn_mask",
+    "decoder_pos_embed",
+    "mask_token",
     "relative_coords_table",
     "relative_position_index",
     "total_ops",
@@ -129,12 +132,12 @@ def match(
     """Find the weights of a network in a checkpoint, by name, shape and kind of number, whatever is around them.
 
     Every dict down to the third level is searched, and in it every prefix before a name of the body. Only a place that
-    holds all of the body will do. It must not hold other tensors inside the body's modules, or modules that continue
-    its numbering: ResNet-34 has all names and shapes of ResNet-18, and blocks more. Never does order decide: two
-    tensors of one shape are told apart by their names alone. What stands beside the body under other names, such as
-    projection heads and decoders, is left unused. Twins that share
-    all names and shapes and compute otherwise, such as timm's ``efficientnet_lite0`` and ``tf_efficientnet_lite0``, whose
-    padding differs, cannot be told apart.
+    holds all of the body will do. It must not hold other tensors inside the body's modules, bare ones beside them, or
+    modules that continue their numbering: ResNet-34 has all names and shapes of ResNet-18, and blocks more. Never does
+    order decide: two tensors of one shape are told apart by their names alone. Modules beside the body under other
+    names, such as projection heads and decoders, are left unused. Twins that share all names and shapes and compute
+    otherwise, such as timm's ``efficientnet_lite0`` and ``tf_efficientnet_lite0``, whose padding differs, pass as
+    each other.
 
     Args:
         content: What ``read_file`` gave.
@@ -263,12 +266,13 @@ class _Wanted:
 
     def is_intruder(self, own: str) -> bool:
         """Whether a tensor that is not expected shows that the weights are another network's."""
-        if _last(own) in _DERIVED or own.startswith(self._head_modules):
+        if _last(own) in _HARMLESS or own.startswith(self._head_modules):
             return False
         module = max((start for start in _starts(own) if start in self._modules), key=len)
         if module == self._root:
-            part = _unnumbered(self._part(own, module))
-            return part is not None and part in self._numbered
+            part = self._part(own, module)
+            is_bare = module + part == own  # such as position embeddings, which have no module of their own
+            return is_bare or _unnumbered(part) in self._numbered
         return len(module) > len(self._root)
 
     @staticmethod

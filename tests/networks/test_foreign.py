@@ -362,6 +362,7 @@ UNFIT = {
     ),
     "a bias more": (lambda: state() | {"blocks.0.conv.bias": torch.ones(4)}, "1 more inside.*: blocks.0.conv.bias;"),
     "a module more": (lambda: state() | {"blocks.1.se.weight": torch.ones(4)}, "1 more inside.*: blocks.1.se.weight;"),
+    "a bare parameter more": (lambda: state() | {"pos_embed": torch.ones(4)}, "1 more inside.*: pos_embed;"),
     "other names": (
         lambda: {name.replace("stem", "conv1").replace("blocks", "layer"): t for name, t in state().items()},
         "with 2 of 16 tensors; it lacks stem.weight, stem.bias, blocks.0.conv.weight and 9 more",
@@ -605,6 +606,19 @@ def test_one_tensor_changed_in_name_or_shape_is_never_loaded(data):
         content[name + "_g"] = tensor
     with pytest.raises(UserError, match="comes closest, with 15 of 16 tensors"):
         matched(content)
+
+
+def test_a_module_that_continues_the_numbering_beside_the_body_is_refused():
+    class Plain(nn.Module):
+        def __init__(self, depth):
+            super().__init__()
+            for i in range(1, depth + 1):
+                self.add_module(f"conv{i}", nn.Conv2d(3, 3, 1))
+            self.fc = nn.Linear(3, 2)
+
+    with pytest.raises(UserError, match=r"2 more inside, .*: conv3.weight, conv3.bias;"):
+        match(Plain(3).state_dict(), Plain(2).state_dict(), head=HEAD, name="a.pth")
+    assert match(Plain(2).state_dict(), Plain(2).state_dict(), head=HEAD, name="a.pth").unused == ()
 
 
 def test_the_shallower_twin_of_a_real_network_is_told_from_it():
