@@ -127,6 +127,8 @@ def _recipe(given: Any, *, keeps_gamma: bool) -> Recipe:
         values["milestones"] = []
         if not keeps_gamma:
             values["gamma"] = Recipe.gamma
+    if given.normalization != "given":  # likewise
+        values["channel_mean"] = values["channel_std"] = []
     typed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     return Recipe(**typed)
 

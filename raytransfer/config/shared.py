@@ -173,6 +173,11 @@ class TrainingConfig(SweepConfig):
         "recipe.bias_decay_multiplier": NOT_NEGATIVE,
         "recipe.pad_px": at_least(0),
         "recipe.crop_px": AT_LEAST_ONE,
+        "recipe.channel_mean": (lambda v: all(0 <= entry <= 1 for entry in v), "lie in 0..1: pixels are on that scale"),
+        "recipe.channel_std": (
+            lambda v: all(0 < entry <= 1 for entry in v),
+            "lie above 0 and up to 1: pixels are on a scale of 0..1",
+        ),
         "recipe.evaluations": AT_LEAST_ONE,
     }
     CHOICES: ClassVar[dict[str, Sequence[str]]] = {
@@ -185,6 +190,8 @@ class TrainingConfig(SweepConfig):
         "recipe.milestones": (lambda c: c.recipe.schedule == "step", "recipe.schedule=step"),
         "recipe.gamma": (_reads_gamma, "recipe.schedule=step"),
         "granularity": (lambda c: c.stages is None, "no stages of one's own"),
+        "recipe.channel_mean": (lambda c: c.recipe.normalization == "given", "recipe.normalization=given"),
+        "recipe.channel_std": (lambda c: c.recipe.normalization == "given", "recipe.normalization=given"),
         "probe_steps": (lambda c: bool(c.probes), "probes"),
         "probe_images": (lambda c: bool(c.probes), "probes"),
         "eigenvalues": (probed("flatness"), "flatness among the probes"),
@@ -219,6 +226,12 @@ class TrainingConfig(SweepConfig):
             raise UserError(
                 "recipe.schedule=step drops at recipe.milestones, and there are none: give recipe.milestones=[...], or "
                 "recipe.schedule=constant"
+            )
+        counts = {len(recipe.channel_mean), len(recipe.channel_std)}
+        if recipe.normalization == "given" and (0 in counts or len(counts) > 1):
+            raise UserError(
+                f"recipe.normalization=given needs one entry for each channel in both recipe.channel_mean="
+                f"{recipe.channel_mean} and recipe.channel_std={recipe.channel_std}"
             )
 
 

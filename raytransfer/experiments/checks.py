@@ -130,12 +130,17 @@ def _checked_recipe(config: TrainingConfig, shape: Shape) -> Recipe:
         UserError: They are not, or it does not go with the network.
     """
     recipe: Recipe = config.recipe
-    _, height, width = shape
+    channels, height, width = shape
     side = min(height, width)
     if recipe.crop_px is not None and recipe.crop_px > side:
         raise UserError(f"recipe.crop_px={recipe.crop_px} must not exceed the images' side: {height} x {width} pixels")
     if recipe.pad_px > side:
         raise UserError(f"recipe.pad_px={recipe.pad_px} must not exceed the images' side: {height} x {width} pixels")
+    if recipe.normalization == "given" and len(recipe.channel_mean) != channels:
+        raise UserError(
+            f"recipe.channel_mean={list(recipe.channel_mean)} must have one entry for each channel of the images, "
+            f"which have {channels}: decode them with channels=1 or channels=3, or give other statistics"
+        )
     if config.network == "caffenet" and config.init == "network" and recipe.normalization != "mean":
         raise UserError(
             f"recipe.normalization={recipe.normalization} starves caffenet, whose small initial weights are made for "

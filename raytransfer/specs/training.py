@@ -51,8 +51,11 @@ class Recipe:
         mirror: Whether each training image is mirrored with probability one half.
         pad_px: Zero padding on every side before a training image is cropped.
         crop_px: Side of the random training crop and the central test crop; None for the image's own side.
-        normalization: ``standard`` (zero mean and unit variance per channel of the data set's training images) or
-            ``mean`` (only the mean is subtracted, pixels stay on 0..255, as in the 2014 recipe).
+        normalization: ``standard`` (zero mean and unit variance per channel of the data set's training images),
+            ``mean`` (only the mean is subtracted, pixels stay on 0..255, as in the 2014 recipe) or ``given`` (by
+            ``channel_mean`` and ``channel_std``, such as those that pretrained weights were made with).
+        channel_mean: What ``given`` subtracts from each channel's pixels, on a scale of 0..1.
+        channel_std: What ``given`` then divides each channel by, on the same scale.
         precision: ``fp32``, or ``bf16`` for autocast to bfloat16.
         channels_last: Whether images and weights lie in channels-last memory.
         evaluations: Evaluations on the test images, evenly spaced, the last after the last step.
@@ -72,7 +75,9 @@ class Recipe:
     mirror: bool = False
     pad_px: int = 0
     crop_px: int | None = None
-    normalization: Literal["standard", "mean"] = "standard"
+    normalization: Literal["standard", "mean", "given"] = "standard"
+    channel_mean: tuple[float, ...] = ()
+    channel_std: tuple[float, ...] = ()
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = False
     evaluations: int = 20
@@ -197,6 +202,8 @@ class Imported:
         network: The network that they are of.
         outputs: Outputs of its head.
         normalization: How its images are normalised, as in ``Recipe``.
+        channel_mean: As in ``Recipe``.
+        channel_std: As in ``Recipe``.
         crop_px: Side of the central square that it sees of an image; None for the whole image.
         label: What tables call them.
     """
@@ -206,7 +213,9 @@ class Imported:
     digest: str
     network: NetworkSpec
     outputs: int
-    normalization: Literal["standard", "mean"] = "standard"
+    normalization: Literal["standard", "mean", "given"] = "standard"
+    channel_mean: tuple[float, ...] = ()
+    channel_std: tuple[float, ...] = ()
     crop_px: int | None = None
     label: str = field(default="imported", metadata=NAME)
 
@@ -232,7 +241,15 @@ class Imported:
     @property
     def recipe(self) -> Recipe:
         """How images are made for it: a recipe that trains nothing."""
-        return Recipe(steps=1, batch_size=1, learning_rate=1.0, normalization=self.normalization, crop_px=self.crop_px)
+        return Recipe(
+            steps=1,
+            batch_size=1,
+            learning_rate=1.0,
+            normalization=self.normalization,
+            channel_mean=self.channel_mean,
+            channel_std=self.channel_std,
+            crop_px=self.crop_px,
+        )
 
 
 Weights = Trained | Imported

@@ -77,9 +77,12 @@ class DeviceData:
         self.train = DeviceImages(task.train, device, resident=resident)
         self.test = DeviceImages(task.test, device, resident=resident)
         self.recipe, self.device = recipe, device
-        self.mean = torch.tensor(task.channel_mean, device=device).view(1, -1, 1, 1)
-        std = torch.tensor(task.channel_std, device=device).view(1, -1, 1, 1)
-        self.scale = 1 / std.clamp_min(1e-6) if recipe.normalization == "standard" else torch.ones_like(std)
+        mean, std = task.channel_mean, task.channel_std
+        if recipe.normalization == "given":
+            mean, std = (255 * np.array(given, np.float32) for given in (recipe.channel_mean, recipe.channel_std))
+        self.mean = torch.tensor(mean, device=device).view(1, -1, 1, 1)
+        scale = 1 / torch.tensor(std, device=device).view(1, -1, 1, 1).clamp_min(1e-6)
+        self.scale = torch.ones_like(scale) if recipe.normalization == "mean" else scale
         channels, height, width = self.train.shape
         crop = recipe.crop_px
         self.shape = (channels, height, width) if crop is None else (channels, crop, crop)

@@ -112,6 +112,8 @@ def loader(part: Part, task: TaskData, recipe: Recipe, workers: int, *, training
     """Batches of augmented images in random order for training, else of all images as they are, for evaluation."""
     side = recipe.crop_px or part.images.shape[-1]
     mean, std = task.channel_mean / 255, task.channel_std / 255
+    if recipe.normalization == "given":
+        mean, std = np.array(recipe.channel_mean), np.array(recipe.channel_std)
     if recipe.normalization == "mean":
         std = np.full_like(std, 1 / 255)
     steps: list[Callable[[Any], Any]] = []

@@ -134,6 +134,22 @@ def test_every_option_has_a_meaning(yaml):
         ("halves=${data}", "halves=${data} holds ${...}, which nothing fills in"),
         ("halves={A: [1, 2], A: [3, 4]}", "A is there twice"),
         ("recipe.gamma=0.5", "recipe.gamma is given and would change nothing: it takes recipe.schedule=step"),
+        ("recipe.normalization=own", "recipe.normalization=own is not known; choose from standard, mean, given"),
+        (
+            "recipe.normalization=given",
+            "recipe.normalization=given needs one entry for each channel in both recipe.channel_mean=[] and "
+            "recipe.channel_std=[]",
+        ),
+        ("recipe.channel_mean=0.5", "recipe.channel_mean=0.5 has the wrong type: it takes a list of numbers"),
+        ("recipe.channel_mean=[123.7]", "recipe.channel_mean=[123.7] must lie in 0..1: pixels are on that scale"),
+        ("recipe.channel_mean=[.nan]", "recipe.channel_mean=[nan] must lie in 0..1"),
+        ("recipe.channel_std=[0.2, 0]", "recipe.channel_std=[0.2, 0.0] must lie above 0 and up to 1"),
+        ("recipe.channel_std=[58.4]", "recipe.channel_std=[58.4] must lie above 0 and up to 1"),
+        (
+            "recipe.channel_mean=[0.5]",
+            "recipe.channel_mean is given and would change nothing: it takes recipe.normalization=given",
+        ),
+        ("recipe.channel_std=[0.5]", "recipe.channel_std is given and would change nothing: it takes recipe.normaliz"),
         ("fixed_treatments=[AnB]", "fixed_treatments is given and would change nothing: it takes halves other than"),
         ("probe_steps=[0]", "probe_steps is given and would change nothing: it takes probes"),
     ],
@@ -145,6 +161,19 @@ def test_bad_options_are_named(yaml, override, message):
     with pytest.raises(UserError, match=re.escape(message)) as error:
         load_config(GridConfig, yaml, arguments)
     assert "\n" not in str(error.value)
+
+
+def test_statistics_that_come_with_weights_are_given_for_every_channel(yaml):
+    arguments = ["recipe.normalization=given", "recipe.channel_mean=[0.5, 0.4, 0]", "recipe.channel_std=[0.2, 0.3, 1]"]
+    recipe = load_config(GridConfig, yaml, arguments).recipe
+    assert (recipe.channel_mean, recipe.channel_std) == ((0.5, 0.4, 0.0), (0.2, 0.3, 1.0))
+    with pytest.raises(
+        UserError, match=r"in both recipe.channel_mean=\[0.5, 0.4, 0.0\] and recipe.channel_std=\[0.2\]$"
+    ):
+        load_config(GridConfig, yaml, [*arguments[:2], "recipe.channel_std=[0.2]"])
+    yaml.write_text(YAML + "presets: {a: {recipe: {channel_mean: [0.5], channel_std: [0.5]}}, b: {recipe: {}}}\n")
+    unread, standard = (load_config(GridConfig, yaml, [f"preset={name}"]).recipe for name in "ab")
+    assert unread == standard  # what is not read makes no other run
 
 
 def test_in_process_runs_one_at_a_time(yaml):

@@ -53,7 +53,7 @@ def other_value(value):
         int: lambda: value + 1,
         float: lambda: value + 0.125,
         str: lambda: value + "x",
-        tuple: lambda: value[:-1],
+        tuple: lambda: value[:-1] if value else (0.5,),
         type(None): lambda: 5,
     }[type(value)]()
 
@@ -203,6 +203,20 @@ def test_kinds_that_can_stand_in_one_place_are_told_apart():
     assert dataclasses.replace(transfers[1], weights=Imported(**same, label="mine")).id == transfers[1].id
     with pytest.raises(ValueError, match="photograph is no kind of"):
         from_json(to_json(BASE).replace('"kind":"pretrain"', '"kind":"photograph"'))
+
+
+def test_imported_weights_pass_on_how_their_images_are_made():
+    statistics = {"channel_mean": (0.5, 0.4, 0.3), "channel_std": (0.2, 0.3, 0.25)}
+    weights = dataclasses.replace(IMPORTED, normalization="given", **statistics, crop_px=64)
+    recipe = weights.recipe
+    assert (recipe.normalization, recipe.crop_px) == ("given", 64)
+    assert {name: getattr(recipe, name) for name in statistics} == statistics
+    transfers = [
+        dataclasses.replace(TRANSFER, weights=dataclasses.replace(weights, **change))
+        for change in ({}, {"channel_mean": (0.5, 0.4, 0.4)}, {"channel_std": (0.2, 0.3, 0.3)}, {"crop_px": 32})
+    ]
+    assert len({transfer.id for transfer in transfers}) == 4
+    assert from_json(to_json(transfers[0])) == transfers[0]
 
 
 def test_looks_and_simulations_survive_json_and_their_identities_are_golden():

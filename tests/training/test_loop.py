@@ -158,6 +158,23 @@ def test_normalization():
     assert torch.equal(raw.normalize(images), images.float() - raw.mean)
 
 
+def test_given_statistics_are_those_of_torchvision_s_transforms():
+    """What a network that was pretrained elsewhere sees in training and evaluation is what it was trained on."""
+    from torchvision.transforms import v2
+
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    data = device_data(task(channels=3), replace(RECIPE, normalization="given", channel_mean=mean, channel_std=std))
+    own = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+    network = build(NetworkSpec(name="resnet18"), image=(3, 8, 8), classes=4, seed=0).module.eval()
+    views = next(data.draw(torch.Generator().manual_seed(0)))
+    inputs, _ = data.inputs(data.fetch(views))
+    central = data.central(data.test, torch.arange(5))
+    for ours, raw in ((inputs, pixels(task(channels=3).train)[views[0]]), (central, pixels(task(channels=3).test)[:5])):
+        torch.testing.assert_close(ours, own(raw), rtol=1e-6, atol=1e-6)
+        with torch.no_grad():
+            torch.testing.assert_close(network(ours), network(own(raw)), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("frozen", "keep"), [(0, False), (0, True), (3, False), (3, True)])
 def test_evaluation_is_the_mean_over_images(frozen, keep):
     network, data = net(), device_data(task(count=1100), RECIPE)

@@ -227,6 +227,14 @@ def test_help_lists_every_option_with_default_and_meaning(environment):
         (["--plan", "slots=1000"], "slots=1000 must not exceed what is there"),
         (["--plan", "price_per_hour=-1"], "price_per_hour=-1.0 must be zero or positive, and finite"),
         (["train_per_class=1000"], "1000"),
+        (
+            [
+                "recipe.normalization=given",
+                "recipe.channel_mean=[0.485, 0.456, 0.406]",
+                "recipe.channel_std=[0.229, 0.224, 0.225]",
+            ],
+            "recipe.channel_mean=[0.485, 0.456, 0.406] must have one entry for each channel of the images, which have",
+        ),
         (["recipe.crop_px=9"], "recipe.crop_px=9 must not exceed the images' side: 8 x 8 pixels"),
         (["slots=1000"], "slots=1000 must not exceed what is there"),
         (["out=/dev/null/out"], "out=/dev/null/out"),
