@@ -49,7 +49,8 @@ class Match:
         path: Keys of the dicts that lead to the state dict in the file, joined by dots; empty for the file's own.
         prefix: What stands before the network's names there, such as ``module.encoder_q.``.
         head: Whether the whole head was there, too, in the network's shapes.
-        unused: Tensors of the file that nothing took, by path and name.
+        unused: Tensors that nothing took, by path and name, among them those of optimisers and of other networks; not
+            those that a renaming left out.
         missing: Names of the body that the file lacks: counters of batch normalisation, and nothing else.
     """
 
