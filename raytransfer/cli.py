@@ -159,18 +159,20 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
     store = Store(config.out, config.retry_s)
     store.check()
     plan = experiment.plan(config)
-    todo = backlog(plan, store, config.mode)
-    _print_plan(console, plan, todo, store)
-    if plan_only:
-        _print_estimate(console, plan, todo, config)
-        return 0
-    interrupted = False
-    if todo.to_run and config.mode != "read-only":
-        from raytransfer.sweep.driver import run_missing
-
-        interrupted = run_missing(console, plan, store, config)
-    elif not store.exists("store.json"):
-        raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
+    for account in plan.accounts:
+        console.print(account, soft_wrap=True)
+    if plan.then is not None and (plan_only or config.mode == "read-only"):
+        plan = plan.then(store)
+    while True:
+        todo = backlog(plan, store, config.mode)
+        _print_plan(console, plan, todo, store)
+        if plan_only:
+            _print_estimate(console, plan, todo, config)
+            return 0
+        interrupted = _run_missing(console, plan, todo, store, config)
+        if plan.then is None or interrupted:
+            break
+        plan = plan.then(store)
     report = experiment.report(plan, store, config)
     files: dict[str, str] = {}
     if report.frames:
@@ -180,6 +182,19 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
     if interrupted:
         return 130
     return _print_left(console, plan, store, config.mode)
+
+
+def _run_missing(
+    console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", store: "Store", config: SweepConfig
+) -> bool:
+    """Run what is to run; gives whether it was interrupted."""
+    if todo.to_run and config.mode != "read-only":
+        from raytransfer.sweep.driver import run_missing
+
+        return run_missing(console, plan, store, config)
+    if not store.exists("store.json"):
+        raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
+    return False
 
 
 def _print_left(console: Console, plan: "Plan[Cell, Any]", store: "Store", mode: str) -> int:

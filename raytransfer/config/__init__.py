@@ -1,6 +1,15 @@
 """From the defaults, a YAML file and the command line to one checked configuration."""
 
 from raytransfer.config.loading import Option, load_config, options, to_yaml
-from raytransfer.config.shared import PairsConfig, SweepConfig, TrainingConfig
+from raytransfer.config.shared import PairsConfig, SweepConfig, TrainingConfig, WeightsConfig
 
-__all__ = ["Option", "PairsConfig", "SweepConfig", "TrainingConfig", "load_config", "options", "to_yaml"]
+__all__ = [
+    "Option",
+    "PairsConfig",
+    "SweepConfig",
+    "TrainingConfig",
+    "WeightsConfig",
+    "load_config",
+    "options",
+    "to_yaml",
+]

@@ -141,7 +141,7 @@ class TrainingConfig(SweepConfig):
             order, paths of modules or patterns of names; null for none.
         init: Initial weights: network (its own), kaiming or gaussian (standard deviation 0.01).
         n_layers: Layers to copy: spread (1 to N-1, or 8 of these spread evenly where there are more), all (1 to N-1),
-            or a list of numbers, layer names or fractions of the depth.
+            or a list of numbers, layer names or fractions of the depth (0.5, and 1.0 for N-1).
         recipe: How every network is trained.
         probes: Probes of every trained network, a list: generalisation, deviation, flatness, landscape,
             initial-landscape, loss-variation, gradient-components, gradient-scale, path, CKA.
@@ -233,6 +233,27 @@ class TrainingConfig(SweepConfig):
                 f"recipe.normalization=given needs one entry for each channel in both recipe.channel_mean="
                 f"{recipe.channel_mean} and recipe.channel_std={recipe.channel_std}"
             )
+
+
+@dataclass
+class WeightsConfig(TrainingConfig):
+    """What every sweep has that can start from weights of others.
+
+    Attributes:
+        weights: Weights that others trained: a file (safetensors, or PyTorch's, read without running it), a name of
+            torchvision's weights such as IMAGENET1K_V1, a tag of timm's or default, each of the option network or as
+            NETWORK@WEIGHTS; or a mapping with weights and network, network_args, key and prefix (where in the file),
+            rename ({pattern: replacement}, or a JSON file of them), mean, std, accuracy (published, 0..1) or label;
+            null for none.
+        preprocessing: How images are made for them: weights (size, crop and normalisation of their publisher's; an
+            image_size_px that is given replaces size and crop) or own (as the other options say).
+    """
+
+    CHOICES: ClassVar[dict[str, Sequence[str]]] = {"preprocessing": ("weights", "own")}
+    EFFECTS: ClassVar[dict[str, Effect]] = {"preprocessing": (lambda c: c.weights is not None, "weights")}
+
+    weights: Any = None
+    preprocessing: str = "weights"
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from raytransfer.experiments import checkpoints, distance, mechanisms, theory, yosinski
+from raytransfer.experiments import checkpoints, distance, mechanisms, selection, theory, yosinski
 from raytransfer.experiments.base import Experiment
 
 __all__ = ["EXPERIMENTS", "Experiment"]
@@ -15,6 +15,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         checkpoints.EXPERIMENT,
         mechanisms.EXPERIMENT,
         theory.EXPERIMENT,
+        selection.EXPERIMENT,
     )
 }
 """Every experiment by its name."""

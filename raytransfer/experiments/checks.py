@@ -111,7 +111,7 @@ def _layer_numbers(config: TrainingConfig, stages: Sequence[str]) -> list[int]:
 def _layer_number(entry: Any, stages: Sequence[str]) -> Any:
     if entry in stages:
         return list(stages).index(entry) + 1
-    if isinstance(entry, float) and 0 < entry < 1:
+    if isinstance(entry, float) and 0 < entry <= 1:
         return max(1, round(entry * (len(stages) - 1)))
     return entry
 

@@ -52,6 +52,7 @@ class Match:
         unused: Tensors that nothing took, by path and name, among them those of optimisers and of other networks; not
             those that a renaming left out.
         missing: Names of the body that the file lacks: counters of batch normalisation, and nothing else.
+        head_shapes: Shapes there of what has the names of the head.
     """
 
     tensors: Tensors
@@ -60,6 +61,7 @@ class Match:
     head: bool
     unused: tuple[str, ...]
     missing: tuple[str, ...]
+    head_shapes: dict[str, tuple[int, ...]]
 
 
 def read_file(path: Path) -> Any:
@@ -193,6 +195,7 @@ def match(
             if tensors is not best.tensors or full not in used
         ),
         missing=tuple(own for own in best.missing if _last(own) == _COUNTER),
+        head_shapes=best.head_shapes,
     )
 
 
@@ -297,6 +300,11 @@ class _Candidate:
         expected = wanted.body.keys() | wanted.head.keys()
         self.intruders = [own for own in self._own if own not in expected and wanted.is_intruder(own)] if whole else []
         self.fits = whole and not self.intruders
+
+    @property
+    def head_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what has the names of the head."""
+        return {own: tuple(self._own[own].shape) for own in self._wanted.head if own in self._own}
 
     @property
     def place(self) -> str:

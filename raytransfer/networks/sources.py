@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from raytransfer.networks.stages import Network, Shape, Stage
 from raytransfer.networks.zoo import ZOO, initialise
 from raytransfer.specs import NetworkSpec
 
+_HUB = "huggingface.co", 443
 _CLASSES = 10  # outputs of the network whose structure is hashed, whatever the task's
 _FOUND: dict[tuple[NetworkSpec, Shape, int], tuple[Stage, ...]] = {}
 """The stages that this process has found; they do not depend on the weights."""
@@ -43,7 +45,7 @@ def build(spec: NetworkSpec, *, image: Shape, classes: int, seed: int) -> Networ
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        module = _module(spec, image, classes)
+        module = module_of(spec, image, classes)
         if spec.init != "network":
             initialise(module, spec.init)
     key = spec, image, classes
@@ -95,7 +97,7 @@ def default_image_size(spec: NetworkSpec) -> int:
     if given is not None:
         return int(given[0] if isinstance(given, list) else given)
     if family == "timm":
-        config = _timm().get_pretrained_cfg(name, allow_unregistered=True)
+        config = timm_module().get_pretrained_cfg(name, allow_unregistered=True)
         return 224 if config is None else int(config.input_size[-1])
     return {"convnet8": 32, "caffenet": 227, "torchvision/inception_v3": 299}.get(spec.name, 224)
 
@@ -161,10 +163,20 @@ def _table(spec: NetworkSpec) -> Mapping[str, list[str]] | None:
     return None
 
 
-def _module(spec: NetworkSpec, image: Shape, classes: int) -> nn.Module:
-    """The module with its own fresh weights."""
+def module_of(spec: NetworkSpec, image: Shape, classes: int, **more: Any) -> nn.Module:
+    """The module with its own fresh weights, as torch's global generator draws them.
+
+    Args:
+        spec: Which network.
+        image: Channels, height and width of its images.
+        classes: Outputs of its head.
+        more: Further arguments for its builder.
+
+    Raises:
+        UserError: There is no such network, or it does not take such arguments.
+    """
     family, slash, name = spec.name.partition("/")
-    args: dict[str, Any] = json.loads(spec.args)
+    args: dict[str, Any] = {**json.loads(spec.args), **more}
     if spec.name in ZOO:
         if args:
             raise UserError(f"network={spec.name} takes no network_args, and got {', '.join(args)}")
@@ -195,7 +207,7 @@ def _from_torchvision(name: str, args: dict[str, Any], image: Shape, classes: in
 
 
 def _from_timm(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn.Module:
-    timm = _timm()
+    timm = timm_module()
     known = timm.list_models()
     if name.partition(".")[0] not in known:
         raise UserError(f"network=timm/{name} is not known{_nearest(name, known)}")
@@ -207,12 +219,30 @@ def _from_timm(name: str, args: dict[str, Any], image: Shape, classes: int) -> n
     return _called(f"timm/{name}", lambda: timm.create_model(name, **given))
 
 
-def _timm() -> Any:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+def timm_module(*, hub: bool = False) -> Any:
+    """timm, once imported.
+
+    Args:
+        hub: Whether weights may be wanted of its hub of models. Where that does not answer, or is not wanted, its
+            client is told before its import to do without: it would try for a minute.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    if not (hub and _answers(_HUB)):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         return importlib.import_module("timm")
     except ImportError as error:
         raise UserError("networks of timm need it installed: pip install timm") from error
+
+
+def _answers(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, timeout=3):
+            return True
+    except OSError:
+        return False
 
 
 def _of_the_user(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn.Module:

@@ -35,6 +35,7 @@ class Score:
         low: The least it can be; None where there is no bound, or one that depends on the number of classes.
         high: The most it can be, likewise.
         meaning: One line for people.
+        revision: Raised whenever its value for the same input changes, so that old values are not taken for new ones.
     """
 
     function: Callable[[Representation], float]
@@ -42,6 +43,7 @@ class Score:
     low: float | None
     high: float | None
     meaning: str
+    revision: int = 1
 
 
 SCORES: dict[str, Score] = {
@@ -70,9 +72,16 @@ SCORES: dict[str, Score] = {
         high=0.0,
         meaning="log-likelihood by a self-challenging Fisher discriminant",
     ),
-    "kNN": Score(function=knn, reads="stage", low=0.0, high=1.0, meaning="held-out accuracy of 5 nearest neighbours"),
+    "kNN": Score(
+        function=knn, reads="stage", low=0.0, high=1.0, meaning="held-out accuracy of 5 nearest neighbours", revision=2
+    ),
     "linear probe": Score(
-        function=linear_probe, reads="stage", low=0.0, high=1.0, meaning="held-out accuracy of a logistic regression"
+        function=linear_probe,
+        reads="stage",
+        low=0.0,
+        high=1.0,
+        meaning="held-out accuracy of a logistic regression",
+        revision=2,
     ),
     "CKA": Score(
         function=cka, reads="reference", low=-1.0, high=1.0, meaning="CKA with the target's own network, debiased"

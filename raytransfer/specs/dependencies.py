@@ -133,13 +133,13 @@ def checkpoint_steps(specs: Iterable[TrialSpec]) -> dict[str, frozenset[int]]:
 def alike(spec: TrialSpec) -> tuple[str | int, ...]:
     """Trials with the same answer take about the same time.
 
-    For a training: its steps, labels and frozen layers. For a measurement: its kind, what is measured, and how deep or
+    For a training: its network, steps, labels and frozen layers. For a measurement: its kind, what is measured, and how deep or
     wide.
     """
     if isinstance(spec, TrainingSpec):
-        return spec.recipe.steps, spec.task.label_count, frozen_layers(spec)
+        return spec.network.name, spec.recipe.steps, spec.task.label_count, frozen_layers(spec)
     if isinstance(spec, ProbeSpec):
-        return spec.kind, spec.probe, frozen_layers(spec.trained)
+        return spec.kind, spec.trained.network.name, spec.probe, frozen_layers(spec.trained)
     if isinstance(spec, DistanceSpec | ScoreSpec):
         return spec.kind, spec.measure, spec.n_layers or 0
     return spec.kind, "", spec.width

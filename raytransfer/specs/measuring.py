@@ -54,6 +54,7 @@ class ScoreSpec:
         reference: The weights of the target's own network, for a similarity; None else.
         images: Images, at most, drawn whatever their labels.
         seed: Seed of their draw.
+        revision: Which reading of the score's definition, as ``raytransfer.scores.SCORES`` has it.
     """
 
     kind: ClassVar[str] = "score"
@@ -65,6 +66,7 @@ class ScoreSpec:
     reference: Weights | None = None
     images: int
     seed: int
+    revision: int = 1
 
     @functools.cached_property
     def id(self) -> str:

@@ -183,7 +183,7 @@ class Trained:
         return self.training.recipe
 
     @property
-    def outputs(self) -> int:
+    def outputs(self) -> int | None:
         """Outputs of its head."""
         return self.training.task.label_count
 
@@ -200,7 +200,7 @@ class Imported:
     Attributes:
         digest: Hash of the tensors, with their names.
         network: The network that they are of.
-        outputs: Outputs of its head.
+        outputs: Outputs of its classifier; None where there is none among the weights.
         normalization: How its images are normalised, as in ``Recipe``.
         channel_mean: As in ``Recipe``.
         channel_std: As in ``Recipe``.
@@ -212,7 +212,7 @@ class Imported:
 
     digest: str
     network: NetworkSpec
-    outputs: int
+    outputs: int | None
     normalization: Literal["standard", "mean", "given"] = "standard"
     channel_mean: tuple[float, ...] = ()
     channel_std: tuple[float, ...] = ()

@@ -8,6 +8,7 @@ from raytransfer.store.checkpoints import (
     imported,
     load_weights,
     save_checkpoint,
+    weights_digest,
 )
 from raytransfer.store.locking import lock
 from raytransfer.store.results import (
@@ -50,4 +51,5 @@ __all__ = [
     "repair",
     "save_checkpoint",
     "save_state",
+    "weights_digest",
 ]

@@ -36,21 +36,21 @@ def load_weights(store: Store, weights: Weights) -> dict[str, torch.Tensor]:
 
 
 def import_weights(store: Store, state: Mapping[str, torch.Tensor]) -> str:
-    """Store a state dict that was made elsewhere, once for the same content.
-
-    Returns:
-        The hash of its names, types, shapes and numbers: ``Imported.digest``.
-    """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(state.items())}
-    digest = hashlib.sha256()
-    for name, tensor in tensors.items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
-    identity = digest.hexdigest()[:16]
+    """Store a state dict that was made elsewhere, once for the same content; gives its ``weights_digest``."""
+    identity = weights_digest(state)
     name = f"imported/{identity}.safetensors"
     if not store.exists(name):
-        store.write(name, save(tensors))
+        store.write(name, save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
     return identity
+
+
+def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """The hash of a state dict's names, types, shapes and numbers: ``Imported.digest``."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def imported(store: Store) -> set[str]:

@@ -39,7 +39,7 @@ def backlog(plan: Plan[Cell, Any], store: Store, mode: str) -> Backlog:
     recorded = failures(store)
     missing = {trial for trial in plan.trials if trial not in done or trial in recorded}
     wanted = imports(plan.trials[trial] for trial in missing)
-    for digest in sorted(wanted.keys() - (imported(store) if wanted else set())):
+    for digest in sorted(wanted.keys() - plan.imports.keys() - (imported(store) if wanted else set())):
         raise UserError(f"weights {wanted[digest].label} ({digest}) are not in out={store.root}: import them again")
     stored = all_checkpoint_steps(store) if missing else {}
     reading = missing

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.specs import TrialSpec
-from raytransfer.store import Store, clear_failures, compact, delete_state, lock
+from raytransfer.specs.dependencies import imports
+from raytransfer.store import Store, clear_failures, compact, delete_state, import_weights, lock
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressBar
@@ -79,6 +80,8 @@ def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell, Any], stor
     )
     with lock(store) as lost:
         todo = _cleared(plan, store, config.mode)
+        for digest in imports(todo.values()).keys() & plan.imports.keys():
+            import_weights(store, plan.imports[digest])
         console.print(f"Running {len(todo)} trials, {slots.now() if slots else 1} at once, on {site.device}")
         if on_gpu:
             _print_streaming(console, plan, config)

@@ -10,8 +10,8 @@ import torch
 
 from raytransfer.networks import Network, freeze_first, train_mode
 from raytransfer.specs import TaskSpec, TrainingSpec, TrialSpec
-from raytransfer.specs.dependencies import alike, as_training, needs
-from raytransfer.store import Store, save_checkpoint
+from raytransfer.specs.dependencies import alike, as_training, imports, needs
+from raytransfer.store import Store, import_weights, save_checkpoint
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.tasks import Part, TaskData, load_task, sample_task
 from raytransfer.training import (
@@ -94,6 +94,8 @@ def _measurement_seconds(
     with tempfile.TemporaryDirectory() as root:
         store = Store(root)
         site = Site(sources=plan.sources, root=root, device=device, memory_bytes=memory_bytes)
+        for digest in imports([spec, other]):
+            import_weights(store, plan.imports[digest])
         for weights in (*needs(spec), *needs(other)):
             base = weights.training
             task = sample_task(plan.datasets[base.task.fingerprint], base.task, images=1, seed=0)  # for their shape

@@ -1,11 +1,14 @@
 """All that a sweep consists of."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from raytransfer.specs import PretrainSpec, TaskSpec, TrialSpec
+import torch
+
+from raytransfer.specs import Imported, PretrainSpec, TaskSpec, TrialSpec
 from raytransfer.specs.dependencies import as_base, as_training, as_transfer, in_order
+from raytransfer.store import Store
 from raytransfer.tasks import Dataset, DataSource
 
 
@@ -19,6 +22,21 @@ class Cell(Protocol):
     @property
     def spec(self) -> TrialSpec:
         """The trial."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Read:
+    """Weights of others that have been read and fit a network.
+
+    Attributes:
+        weights: What a trial is told of them.
+        state: The tensors.
+        account: What matched, in a line for people.
+    """
+
+    weights: Imported
+    state: Mapping[str, torch.Tensor]
+    account: str
 
 
 Placed = TypeVar("Placed", bound=Cell, covariant=True)
@@ -35,6 +53,9 @@ class Plan(Generic[Placed, Design]):
         trials: The distinct trials by identity, bases first.
         sources: Fingerprint of each data set, and where it is.
         datasets: The data sets, opened, by fingerprint.
+        imports: Tensors of the weights of others that trials read, by digest: they go into the store before trials run.
+        accounts: What matched of each of them, in a line for people.
+        then: The plan that follows once this one has finished, made of what the store then holds; None for none.
     """
 
     cells: Sequence[Placed]
@@ -42,6 +63,9 @@ class Plan(Generic[Placed, Design]):
     trials: dict[str, TrialSpec]
     sources: tuple[tuple[str, DataSource], ...]
     datasets: dict[str, Dataset]
+    imports: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+    accounts: Sequence[str] = ()
+    then: "Callable[[Store], Plan[Placed, Design]] | None" = None
 
     @property
     def data(self) -> str:
@@ -64,13 +88,18 @@ class Plan(Generic[Placed, Design]):
 
 
 def plan_of(
-    cells: Sequence[Placed], opened: Sequence[tuple[DataSource, Dataset]], design: Design
+    cells: Sequence[Placed],
+    opened: Sequence[tuple[DataSource, Dataset]],
+    design: Design,
+    read: Sequence[Read] = (),
 ) -> Plan[Placed, Design]:
-    """The plan of a sweep's cells on the data sets that were opened for it."""
+    """The plan of a sweep's cells on the data sets that were opened, and the weights that were read, for it."""
     return Plan(
         cells=cells,
         design=design,
         trials=in_order(cell.spec for cell in cells),
         sources=tuple((dataset.fingerprint, source) for source, dataset in opened),
         datasets={dataset.fingerprint: dataset for _, dataset in opened},
+        imports={entry.weights.digest: entry.state for entry in read},
+        accounts=[entry.account for entry in read],
     )

@@ -75,7 +75,9 @@ def open_dataset(source: DataSource) -> Dataset:
 
 def _opened(found: Source, source: DataSource) -> Dataset:
     try:
-        wanted = {"image_size_px": source.image_size_px, "channels": source.channels}
+        wanted: dict[str, Any] = {"image_size_px": source.image_size_px, "channels": source.channels}
+        if source.interpolation != "bilinear":
+            wanted["interpolation"] = source.interpolation
         identity = {**found.identity(), **wanted, "decode_version": DECODE_VERSION}
     except OSError as error:
         raise _unreadable(source.data, error) from None
@@ -158,7 +160,7 @@ def _decoded(found: Source, source: DataSource, cache: Path, key: str) -> Datase
         np.save(partial / "train_labels.npy", raw.labels[~is_test])
         np.save(partial / "test_labels.npy", raw.labels[is_test])
         outs = (partial / "train_images.npy", partial / "test_images.npy")
-        decode_images(raw, is_test, source.image_size_px, source.channels, outs)
+        decode_images(raw, is_test, source.image_size_px, source.channels, outs, source.interpolation)
         fingerprint = _finish(partial, raw.class_names)
         _publish(partial, cache, fingerprint)
     finally:

@@ -48,7 +48,12 @@ class _ColourFoundError(Exception):
 
 
 def decode_images(
-    raw: Raw, is_test: npt.NDArray[np.bool_], size_px: int | None, channels: int | None, outs: tuple[Path, Path]
+    raw: Raw,
+    is_test: npt.NDArray[np.bool_],
+    size_px: int | None,
+    channels: int | None,
+    outs: tuple[Path, Path],
+    interpolation: str = "bilinear",
 ) -> None:
     """Decode all images into two npy files of shape (N, C, H, W), training and test images.
 
@@ -60,6 +65,7 @@ def decode_images(
         size_px: Side to resize and crop to, or None where all images have one size.
         channels: 1 to take luma (Rec. 601) of colour images, 3 to give grey ones three equal channels, or None.
         outs: The training and the test file, overwritten.
+        interpolation: ``bilinear`` or ``bicubic``, of resizing.
 
     Raises:
         UserError: An image does not decode, or the sizes differ and ``size_px`` is None.
@@ -69,12 +75,12 @@ def decode_images(
         own_channels = 1 if image.mode in GREY_MODES else 3
         shape = (image.height, image.width) if size_px is None else (size_px, size_px)
     if channels is not None:
-        _decode_all(raw, is_test, size_px, (channels, *shape), outs, convert=True)
+        _decode_all(raw, is_test, size_px, (channels, *shape), outs, interpolation, convert=True)
         return
     try:
-        _decode_all(raw, is_test, size_px, (own_channels, *shape), outs)
+        _decode_all(raw, is_test, size_px, (own_channels, *shape), outs, interpolation)
     except _ColourFoundError:  # rare, and cheaper than reading every file's header first
-        _decode_all(raw, is_test, size_px, (3, *shape), outs)
+        _decode_all(raw, is_test, size_px, (3, *shape), outs, interpolation)
 
 
 def _decode_all(
@@ -83,6 +89,7 @@ def _decode_all(
     size_px: int | None,
     shape: tuple[int, int, int],
     outs: tuple[Path, Path],
+    interpolation: str,
     *,
     convert: bool = False,
 ) -> None:
@@ -96,7 +103,9 @@ def _decode_all(
 
     def job(chunk: list[tuple[int, tuple[str, Encoded]]]) -> None:
         for i, (where, encoded) in chunk:
-            arrays[int(is_test[i])][position[i]] = _pixels(where, encoded, size_px, shape, convert=convert)
+            arrays[int(is_test[i])][position[i]] = _pixels(
+                where, encoded, size_px, shape, interpolation, convert=convert
+            )
 
     workers = min(16, os.cpu_count() or 1)
     images = enumerate(raw.images())
@@ -126,7 +135,15 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _pixels(where: str, encoded: Encoded, size_px: int | None, shape: tuple[int, int, int], *, convert: bool) -> Images:
+def _pixels(
+    where: str,
+    encoded: Encoded,
+    size_px: int | None,
+    shape: tuple[int, int, int],
+    interpolation: str,
+    *,
+    convert: bool,
+) -> Images:
     """One image as (C, H, W); colour becomes grey only where it is to be converted."""
     with _opened(where, encoded) as opened:
         if shape[0] == 1 and not convert and opened.mode not in GREY_MODES:
@@ -136,7 +153,7 @@ def _pixels(where: str, encoded: Encoded, size_px: int | None, shape: tuple[int,
         except Exception as error:  # PIL's decoders raise anything on broken bytes
             raise _unreadable(where, error) from None
     if size_px is not None:
-        image = _resized(image, size_px)
+        image = _resized(image, size_px, interpolation)
     if (image.height, image.width) != shape[1:]:
         raise UserError(
             f"{where} is {image.height}x{image.width} pixels, the first image {shape[1]}x{shape[2]}: "
@@ -160,12 +177,12 @@ def _opened(where: str, encoded: Encoded) -> Image.Image:
     return image
 
 
-def _resized(image: Image.Image, size_px: int) -> Image.Image:
+def _resized(image: Image.Image, size_px: int, interpolation: str) -> Image.Image:
     """Shorter side resized to ``size_px``, then the central square."""
     short = min(image.size)
     width, height = (max(size_px, round(side * size_px / short)) for side in image.size)
     if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.resize((width, height), Image.Resampling[interpolation.upper()])
     left, top = (width - size_px) // 2, (height - size_px) // 2
     return image.crop((left, top, left + size_px, top + size_px))
 

@@ -25,6 +25,7 @@ class DataSource:
             all have one size already.
         channels: 1 to decode colour as grey, 3 to decode grey as colour, or None for the images' own.
         label_column: Label column of Parquet files that have several; None for the only one.
+        interpolation: How images are resized: ``bilinear`` or ``bicubic``.
         cache_dir: Where this machine keeps decoded images.
     """
 
@@ -33,6 +34,7 @@ class DataSource:
     image_size_px: int | None = None
     channels: int | None = None
     label_column: str | None = None
+    interpolation: str = "bilinear"
     cache_dir: str
 
     @property

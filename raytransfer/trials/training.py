@@ -130,9 +130,10 @@ def untrained(spec: TrainingSpec, data: DeviceData) -> Network:
 
 def stored_network(weights: Weights, store: Store, data: DeviceData) -> Network:
     """The network with stored weights, in eval mode; what trained requires gradients."""
-    network = build(weights.network, image=data.shape, classes=weights.outputs, seed=0)
+    network = build(weights.network, image=data.shape, classes=weights.outputs or 2, seed=0)
     _placed(network, data)
-    network.module.load_state_dict(load_weights(store, weights))
+    # Without a classifier among the weights the head stays as it was built: nothing that reads it is planned.
+    network.module.load_state_dict(load_weights(store, weights), strict=weights.outputs is not None)
     freeze_first(network, weights.frozen_layers)
     network.module.eval()
     return network

@@ -188,6 +188,7 @@ def _scores(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
                 reference=own.weights if reads == "reference" else None,
                 images=measures.images,
                 seed=seed,
+                revision=SCORES[name].revision,
             )
             found.append(PairCell(**place, n_layers=n, measure=name, spec=spec))
     return found

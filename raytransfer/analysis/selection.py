@@ -1,0 +1,147 @@
+"""Checkpoints against each other on targets: what starting from each gives, and what would have foretold it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import kendalltau
+
+from raytransfer.analysis.intervals import student_t
+
+FIXED = "fixed ranking"
+"""The baseline that ranks checkpoints by their mean rank on the other targets, whatever this target is."""
+
+
+def start_means(outcomes: pd.DataFrame, scratch: str) -> pd.DataFrame:
+    """Mean accuracy of every treatment of every checkpoint at every cut, and its gain over scratch.
+
+    The unit is a repeat (seed): its draw of training images and of fresh weights. Gains are paired by it. The intervals
+    speak of this target and these checkpoints.
+
+    Args:
+        outcomes: One row a training: treatment, checkpoint, target, seed, n_layers (missing where nothing is copied)
+            and top1 as a fraction.
+        scratch: The treatment that trains a checkpoint's network from random weights.
+
+    Returns:
+        One row a (target, checkpoint, treatment, n_layers): top1, top1_low, top1_high, gain, gain_low, gain_high, as
+        fractions, and units. Without an interval its ends are missing.
+    """
+    own = outcomes[outcomes["treatment"] == scratch].set_index(["target", "checkpoint", "seed"])["top1"]
+    keys = ["target", "checkpoint", "treatment", "n_layers"]
+    rows = []
+    for key, runs in outcomes.groupby(keys, dropna=False, sort=False):
+        places = pd.MultiIndex.from_frame(runs[["target", "checkpoint", "seed"]])
+        gains = (runs["top1"].to_numpy() - own.reindex(places).to_numpy(dtype=float))[~own.reindex(places).isna()]
+        mean, gain = student_t(runs["top1"].to_numpy(dtype=float)), student_t(gains)
+        rows.append(
+            dict(zip(keys, key, strict=True))
+            | {"top1": mean.estimate, "top1_low": mean.low, "top1_high": mean.high}
+            | {"gain": gain.estimate, "gain_low": gain.low, "gain_high": gain.high, "units": len(runs)}
+        )
+    return pd.DataFrame(rows)
+
+
+def predictors(
+    outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFrame, treatments: Sequence[str]
+) -> pd.DataFrame:
+    """How well scores, and baselines that look at no image, rank the checkpoints of each target.
+
+    Accuracy is that of a treatment with all layers below the head copied, averaged over repeats; scores are those of
+    the last cut, likewise. The baselines are the published accuracy on the source's data, the number of parameters and,
+    with two targets or more, ``FIXED``.
+
+    Args:
+        outcomes: As for ``start_means``, with depth, the number of layers of the checkpoint's network.
+        scores: One row a score: measure, checkpoint, target, seed, n_layers (missing for the whole network), depth and
+            value.
+        known: One row a checkpoint: checkpoint, accuracy (may be missing) and parameters.
+        treatments: The treatments whose accuracy is foretold.
+
+    Returns:
+        One row a (treatment, predictor, target): kind (score or baseline), tau (Kendall's τ-b over checkpoints) and
+        checkpoints, how many have both numbers. Of fewer than 3 there is no row.
+    """
+    last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1]
+    at_last = scores[scores["n_layers"].isna() | (scores["n_layers"] == scores["depth"] - 1)]
+    measured = at_last.groupby(["measure", "target", "checkpoint"])["value"].mean()
+    rows = []
+    for treatment in treatments:
+        accuracy = last[last["treatment"] == treatment].groupby(["target", "checkpoint"])["top1"].mean()
+        if accuracy.empty:
+            continue
+        table = accuracy.unstack("target")
+        for target in table:
+            truth = table[target].dropna()
+            found = {(name, "score"): values for name, values in _by_measure(measured, target).items()}
+            indexed = known.set_index("checkpoint")
+            found["published accuracy", "baseline"] = indexed["accuracy"].astype(float)
+            found["parameters", "baseline"] = indexed["parameters"].astype(float)
+            others = table.drop(columns=target)
+            if others.shape[1]:
+                found[FIXED, "baseline"] = others.rank().mean(axis=1)
+            for (name, kind), values in found.items():
+                both = pd.concat([truth, values], axis=1, join="inner").dropna()
+                if len(both) >= 3:
+                    tau = float(kendalltau(both.iloc[:, 0], both.iloc[:, 1]).statistic)
+                    rows.append((treatment, name, kind, target, tau, len(both)))
+    return pd.DataFrame(rows, columns=["treatment", "predictor", "kind", "target", "tau", "checkpoints"])
+
+
+def _by_measure(measured: pd.Series, target: object) -> dict[str, pd.Series]:
+    if measured.empty or target not in measured.index.get_level_values("target"):
+        return {}
+    of_target = measured.xs(target, level="target")
+    return {str(name): of_target.xs(name, level="measure") for name in of_target.index.unique("measure")}
+
+
+def predictor_means(predictors: pd.DataFrame) -> pd.DataFrame:
+    """Mean τ of each predictor over targets, and each score's lead over the best baseline of the same targets.
+
+    Targets are the units; targets that share a data set are not independent, and the interval takes them as if they
+    were. Under 3 targets there is none.
+
+    Args:
+        predictors: Output of ``predictors``.
+
+    Returns:
+        One row a (treatment, predictor): kind, tau, low, high, targets, checkpoints (fewest of a target), and for a
+        score the mean lead over the baseline with the highest mean τ, lead, lead_low, lead_high and over, its name.
+    """
+    rows = []
+    for treatment, of_treatment in predictors.groupby("treatment", sort=False):
+        taus = of_treatment.pivot(index="target", columns="predictor", values="tau")
+        baselines = [name for name in taus if (of_treatment["predictor"] == name).any()]
+        baselines = [name for name in baselines if _kind(of_treatment, name) == "baseline"]
+        means = taus.mean()
+        best = means[baselines].idxmax() if baselines else None
+        for name in of_treatment["predictor"].unique():
+            mean = student_t(taus[name].dropna().to_numpy())
+            row = {"treatment": treatment, "predictor": name, "kind": _kind(of_treatment, name)}
+            row |= {"tau": mean.estimate, "low": mean.low, "high": mean.high, "targets": int(taus[name].count())}
+            row["checkpoints"] = int(of_treatment.loc[of_treatment["predictor"] == name, "checkpoints"].min())
+            if row["kind"] == "score" and best is not None:
+                lead = student_t((taus[name] - taus[best]).dropna().to_numpy())
+                row |= {"lead": lead.estimate, "lead_low": lead.low, "lead_high": lead.high, "over": best}
+            rows.append(row)
+    columns = ["treatment", "predictor", "kind", "tau", "low", "high", "targets", "checkpoints"]
+    return pd.DataFrame(rows).reindex(columns=[*columns, "lead", "lead_low", "lead_high", "over"])
+
+
+def _kind(predictors: pd.DataFrame, name: object) -> str:
+    return str(predictors.loc[predictors["predictor"] == name, "kind"].iloc[0])
+
+
+def score_ranks(scores: pd.DataFrame) -> pd.DataFrame:
+    """Rank of each checkpoint by each score at the last cut, 1 the highest, mean over targets and repeats.
+
+    Args:
+        scores: As for ``predictors``.
+
+    Returns:
+        One row a (measure, checkpoint): value and rank, both means.
+    """
+    at_last = scores[scores["n_layers"].isna() | (scores["n_layers"] == scores["depth"] - 1)]
+    ranked = at_last.assign(rank=at_last.groupby(["measure", "target", "seed"])["value"].rank(ascending=False))
+    means: pd.DataFrame = ranked.groupby(["measure", "checkpoint"], as_index=False)[["value", "rank"]].mean()
+    return means.replace([np.inf, -np.inf], np.nan)

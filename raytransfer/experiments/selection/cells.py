@@ -1,0 +1,121 @@
+"""Which checkpoint to start from: which trials the sweep consists of. No I/O."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from raytransfer.scores import SCORES
+from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, ScoreSpec, TaskSpec, TrialSpec, Weights
+from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B, RNB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A checkpoint to start from, as its trials see it.
+
+    Attributes:
+        name: What tables call it.
+        weights: What is copied and scored.
+        network: Its network.
+        recipe: How its transfers are trained, and its network from scratch.
+        n_layers: The cuts.
+        depth: N, the network's number of layers.
+        tasks: By target and seed.
+    """
+
+    name: str
+    weights: Weights
+    network: NetworkSpec
+    recipe: Recipe
+    n_layers: Sequence[int]
+    depth: int
+    tasks: dict[tuple[str, int], TaskSpec]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionCell:
+    """The place of one trial in the sweep.
+
+    Attributes:
+        treatment: baseB, RnB, AnB, AnB+ or score.
+        checkpoint: Name of the checkpoint; for baseB and RnB, the one whose network it is.
+        target: Name of the target.
+        seed: The repeat.
+        n_layers: Layers copied or passed; None for baseB, and for a score of the whole network.
+        measure: Name of the score; None for trainings.
+        spec: The trial.
+    """
+
+    treatment: str
+    checkpoint: str
+    target: str
+    seed: int
+    n_layers: int | None = None
+    measure: str | None = None
+    spec: TrialSpec
+
+
+def trainings(candidate: Candidate, treatments: Collection[str]) -> list[SelectionCell]:
+    """What is trained of one checkpoint.
+
+    For each target and seed: its network from scratch, and at each cut transfers of it and of random layers, which all
+    see the same images; the transfers draw the same fresh weights and batches.
+
+    Args:
+        candidate: The checkpoint.
+        treatments: Which of baseB, RnB, AnB and AnB+.
+    """
+    found: list[SelectionCell] = []
+    for (target, seed), task in candidate.tasks.items():
+        own = PretrainSpec(task=task, network=candidate.network, recipe=candidate.recipe, seed=seed)
+        if BASE_B.name in treatments:
+            found.append(
+                SelectionCell(treatment=BASE_B.name, checkpoint=candidate.name, target=target, seed=seed, spec=own)
+            )
+        for treatment in (RNB, ANB, ANB_PLUS):
+            if treatment.name in treatments:
+                weights = None if treatment is RNB else candidate.weights
+                found += [
+                    SelectionCell(
+                        treatment=treatment.name,
+                        checkpoint=candidate.name,
+                        target=target,
+                        seed=seed,
+                        n_layers=spec.surgery.n_layers,
+                        spec=spec,
+                    )
+                    for spec in treatment.transfers(weights, own, candidate.n_layers)
+                ]
+    return found
+
+
+def scored(candidate: Candidate, scores: Sequence[str], images: int) -> list[SelectionCell]:
+    """The scores of one checkpoint on every target, at every cut and before the head.
+
+    Args:
+        candidate: The checkpoint.
+        scores: Keys of ``raytransfer.scores.SCORES``.
+        images: Training images of a target that are looked at, at most.
+    """
+    last = candidate.depth - 1
+    return [
+        SelectionCell(
+            treatment="score",
+            checkpoint=candidate.name,
+            target=target,
+            seed=seed,
+            n_layers=n,
+            measure=name,
+            spec=ScoreSpec(
+                measure=name,
+                weights=candidate.weights,
+                task=task,
+                n_layers=n or candidate.depth,
+                images=images,
+                seed=seed,
+                revision=SCORES[name].revision,
+            ),
+        )
+        for (target, seed), task in candidate.tasks.items()
+        for name in scores
+        for n in ([None] if SCORES[name].reads == "head" else sorted({*candidate.n_layers, last}))
+    ]

@@ -1,0 +1,118 @@
+"""Pictures of a choice among checkpoints.
+
+A figure shows what its DataFrames hold: it selects rows and scales fractions to percent, and computes means alone.
+"""
+
+import math
+
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
+
+_COLUMNS = 4
+
+
+def cuts_figure(means: pd.DataFrame, depth: dict[str, int], *, title: str) -> Figure:
+    """Accuracy against the cut: a panel for each checkpoint and target, its network from scratch as a line across.
+
+    Args:
+        means: Output of ``raytransfer.analysis.selection.start_means``.
+        depth: The number of layers of each checkpoint's network.
+        title: What was run.
+    """
+    panels = list(means.groupby(["target", "checkpoint"], sort=False))
+    columns = min(_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(1.2 + 3.0 * columns, 1.2 + 2.6 * rows), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    several = means["target"].nunique() > 1
+    for axes, ((target, checkpoint), of_panel) in zip(grid.flat, panels, strict=False):
+        for treatment, line in of_panel.groupby("treatment", sort=False):
+            style = TREATMENTS[str(treatment)]
+            if line["n_layers"].isna().all():
+                (row,) = line.to_dict("records")
+                axes.axhline(100 * row["top1"], color=style.color, linewidth=1.2, label=style.name)
+                if not pd.isna(row["top1_low"]):
+                    axes.axhspan(100 * row["top1_low"], 100 * row["top1_high"], color=style.color, alpha=0.12, lw=0)
+                continue
+            line = line.sort_values("n_layers")
+            below, above = line["top1"] - line["top1_low"], line["top1_high"] - line["top1"]
+            axes.errorbar(
+                line["n_layers"].astype(float),
+                100 * line["top1"],
+                yerr=[100 * below.fillna(0), 100 * above.fillna(0)],
+                color=style.color,
+                marker=style.marker,
+                markersize=5,
+                linewidth=1.3,
+                elinewidth=0.8,
+                capsize=2,
+                label=style.name,
+            )
+        axes.set_title(f"{checkpoint}\non {target}" if several else str(checkpoint), fontsize=9)
+        axes.set_xlabel(f"layers copied, n (of {depth[str(checkpoint)] - 1})", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    for line in grid:
+        line[0].set_ylabel("test top-1, %", fontsize=9)
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    return figure
+
+
+def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFrame, *, title: str) -> Figure:
+    """Each score at the last cut, and each baseline, against accuracy with every layer below the head copied.
+
+    A colour for each checkpoint, a point for each target; hollow points are frozen, full ones fine-tuned.
+
+    Args:
+        outcomes: As for ``raytransfer.analysis.selection.start_means``, with depth.
+        scores: As for ``raytransfer.analysis.selection.predictors``.
+        known: One row a checkpoint: checkpoint, accuracy and parameters.
+        title: What was run.
+    """
+    last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1]
+    keys = ["target", "checkpoint"]
+    accuracy = last.groupby([*keys, "treatment"])["top1"].mean().unstack("treatment").reset_index()
+    at_last = scores[scores["n_layers"].isna() | (scores["n_layers"] == scores["depth"] - 1)]
+    values = at_last.groupby([*keys, "measure"])["value"].mean().unstack("measure").reset_index()
+    points = accuracy.merge(values, on=keys).merge(known[["checkpoint", "accuracy", "parameters"]], on="checkpoint")
+    points = points.rename(columns={"accuracy": "published accuracy"}).astype({"published accuracy": float})
+    drawn = [*at_last["measure"].unique(), "published accuracy", "parameters"]
+    drawn = [name for name in drawn if points[name].notna().sum() >= 2]
+    columns = min(_COLUMNS, len(drawn))
+    rows = math.ceil(len(drawn) / columns)
+    figure = Figure(figsize=(1.2 + 2.9 * columns, 1.4 + 2.5 * rows), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    names = list(dict.fromkeys(known["checkpoint"]))
+    colors = dict(zip(names, colormaps["tab10"](range(len(names))), strict=True))
+    for axes in grid.flat[len(drawn) :]:
+        axes.set_visible(False)
+    for axes, name in zip(grid.flat, drawn, strict=False):
+        for checkpoint, rows_of in points.groupby("checkpoint"):
+            color = colors[str(checkpoint)]
+            for treatment, fill in ((ANB.name, "none"), (ANB_PLUS.name, color)):
+                if treatment in rows_of:
+                    axes.plot(
+                        rows_of[name],
+                        100 * rows_of[treatment],
+                        linestyle="none",
+                        marker=TREATMENTS[treatment].marker,
+                        markeredgecolor=color,
+                        markerfacecolor=fill,
+                        label=str(checkpoint) if treatment == ANB_PLUS.name else None,
+                    )
+        axes.set_xlabel(str(name), fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    for line in grid:
+        line[0].set_ylabel("test top-1, %", fontsize=9)
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure

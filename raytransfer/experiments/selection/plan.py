@@ -1,0 +1,185 @@
+"""Which checkpoint to start from: from its configuration to a plan."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from raytransfer.errors import UserError
+from raytransfer.experiments.checks import checked_setup, seen_shape
+from raytransfer.experiments.probing import with_probes
+from raytransfer.experiments.selection.cells import Candidate, SelectionCell, scored, trainings
+from raytransfer.experiments.selection.config import SelectionConfig
+from raytransfer.experiments.weights import Checkpoint, checkpoint, read
+from raytransfer.networks import build
+from raytransfer.report.rows import places_of
+from raytransfer.scores import SCORES
+from raytransfer.specs import TaskSpec
+from raytransfer.store import Store, read_table
+from raytransfer.sweep.plan import Plan, Read, plan_of
+from raytransfer.tasks import Dataset, DataSource, class_indices, open_dataset, task_spec
+
+_TARGET_KEYS = ("data", "classes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of a checkpoint before anything is measured.
+
+    Attributes:
+        network: Its network.
+        parameters: Numbers in the network's parameters, with a head for the first target.
+        accuracy: Published top-1 accuracy on its own data, 0..1; None where it is not known.
+        stages: Names of its network's stages, the head last.
+    """
+
+    network: str
+    parameters: int
+    accuracy: float | None
+    stages: tuple[str, ...]
+
+
+Design = Mapping[str, Known]
+"""What is known of every checkpoint, by name."""
+
+SelectionPlan = Plan[SelectionCell, Design]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """A checkpoint that has been read and fits the images of every target."""
+
+    candidate: Candidate
+    known: Known
+    read: Read
+    opened: list[tuple[DataSource, Dataset]]
+    config: SelectionConfig
+    shape: tuple[int, int, int]
+
+
+def make_plan(config: SelectionConfig) -> SelectionPlan:
+    """Open the data for every checkpoint and read it, checking everything that can be checked before training.
+
+    With ``best`` the plan has the scores alone; the one that follows it has the trainings of those that they choose.
+
+    Raises:
+        UserError: Something asked for cannot be done.
+    """
+    for name in config.scores:
+        if name not in SCORES or SCORES[name].reads == "reference":
+            fitting = [name for name, score in SCORES.items() if score.reads != "reference"]
+            raise UserError(f"scores has {name}, which is not known here; choose from {', '.join(fitting)}")
+    if len(set(config.scores)) < len(config.scores):
+        raise UserError(f"scores={config.scores} must name each once")
+    entries = [checkpoint(entry, config) for entry in config.weights]
+    twice = [label for label, count in Counter(entry.label for entry in entries).items() if count > 1]
+    if twice:
+        raise UserError(f"weights name {twice[0]} twice: give one of them another label")
+    prepared = [_prepared(entry, config) for entry in entries]
+    cells = [cell for one in prepared for cell in scored(one.candidate, _fitting(config, one), config.images)]
+    if config.best is None:
+        return _plan(config, prepared, [*cells, *(cell for one in prepared for cell in _trained(one))])
+    return replace(
+        _plan(config, prepared, cells),
+        then=lambda store: _plan(
+            config,
+            prepared,
+            [*cells, *(cell for one in _best(config, prepared, cells, store) for cell in _trained(one))],
+        ),
+    )
+
+
+def _fitting(config: SelectionConfig, one: _Prepared) -> list[str]:
+    """The scores that can be had: those of the head only where the weights have one."""
+    has_head = one.candidate.weights.outputs is not None
+    return [name for name in config.scores if SCORES[name].reads != "head" or has_head]
+
+
+def _plan(config: SelectionConfig, prepared: Sequence[_Prepared], cells: Sequence[SelectionCell]) -> SelectionPlan:
+    opened = {dataset.fingerprint: (source, dataset) for one in prepared for source, dataset in one.opened}
+    design = {one.candidate.name: one.known for one in prepared}
+    return plan_of(cells, list(opened.values()), design, [one.read for one in prepared])
+
+
+def _trained(one: _Prepared) -> list[SelectionCell]:
+    return with_probes(trainings(one.candidate, one.config.treatments), one.config, one.shape)
+
+
+def _best(
+    config: SelectionConfig, prepared: Sequence[_Prepared], cells: Sequence[SelectionCell], store: Store
+) -> list[_Prepared]:
+    """The checkpoints that the score ranks highest, on its mean rank over targets and seeds.
+
+    Where none has been scored yet, those that were named first.
+    """
+    last = {one.candidate.name: one.candidate.depth - 1 for one in prepared}
+    chosen = [cell for cell in cells if cell.measure == config.rank_by]
+    chosen = [cell for cell in chosen if cell.n_layers in (None, last[cell.checkpoint])]
+    values = places_of(chosen, ["checkpoint", "target", "seed"]).merge(read_table(store, "scores")[["id", "value"]])
+    ranks = values.groupby(["target", "seed"])["value"].rank(ascending=False)
+    means = ranks.groupby(values["checkpoint"]).mean()
+    order = sorted(prepared, key=lambda one: float(means.get(one.candidate.name, len(prepared) + 1)))
+    return order[: config.best]
+
+
+def _prepared(entry: Checkpoint[SelectionConfig], config: SelectionConfig) -> _Prepared:
+    opened: dict[str, tuple[DataSource, Dataset]] = {}
+    tasks: dict[tuple[str, int], TaskSpec] = {}
+    for name, data, classes in _targets(config):
+        if data not in opened:
+            source = entry.data_source(data)
+            opened[data] = source, open_dataset(source)
+        dataset = opened[data][1]
+        wanted = (
+            range(len(dataset.class_names)) if classes is None else class_indices(dataset, f"target {name}", classes)
+        )
+        for seed in range(config.seeds):
+            tasks[name, seed] = task_spec(dataset, wanted, config.train_per_class, seed)
+    shapes = {dataset.train_images.shape[1:] for _, dataset in opened.values()}
+    if len(shapes) > 1:
+        sizes = " and ".join("x".join(map(str, shape)) for shape in sorted(shapes))
+        raise UserError(f"targets have images of {sizes}: give image_size_px=... and channels=1 or 3 for all")
+    (shape,) = shapes
+    setup = checked_setup(entry.config, shape, {task.label_count for task in tasks.values()})
+    found = read(entry, setup, shape)
+    first = next(iter(tasks.values()))
+    image = seen_shape(setup.recipe, shape)
+    module = build(setup.network, image=image, classes=first.label_count, seed=0).module
+    return _Prepared(
+        candidate=Candidate(
+            name=entry.label,
+            weights=found.weights,
+            network=setup.network,
+            recipe=setup.recipe,
+            n_layers=setup.n_layers,
+            depth=setup.depth,
+            tasks=tasks,
+        ),
+        known=Known(
+            network=setup.network.name,
+            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            accuracy=entry.accuracy,
+            stages=setup.stages,
+        ),
+        read=found,
+        opened=list(opened.values()),
+        config=entry.config,
+        shape=shape,
+    )
+
+
+def _targets(config: SelectionConfig) -> list[tuple[str, str, list[Any] | None]]:
+    """Name, data set and classes of each target."""
+    if not isinstance(config.targets, Mapping):
+        raise UserError(f"targets={config.targets} must be named, as {{mine: {{data: /path, classes: [cat, dog]}}}}")
+    if not config.targets:
+        return [(config.data.rpartition("/")[2], config.data, None)]
+    found: list[tuple[str, str, list[Any] | None]] = []
+    for name, entry in config.targets.items():
+        if not isinstance(entry, Mapping) or set(entry) - {*_TARGET_KEYS}:
+            raise UserError(f"target {name} is {entry}: it must be a mapping of {' and '.join(_TARGET_KEYS)}")
+        classes = entry.get("classes")
+        if classes is not None and not isinstance(classes, list):
+            raise UserError(f"target {name} has classes={classes}: they must be a list")
+        found.append((str(name), str(entry.get("data", config.data)), classes))
+    return found

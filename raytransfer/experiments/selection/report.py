@@ -1,0 +1,97 @@
+"""Which checkpoint to start from: from its results to a report."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import pandas as pd
+
+from raytransfer.analysis.selection import predictor_means, predictors, score_ranks, start_means
+from raytransfer.experiments.selection.cells import SelectionCell
+from raytransfer.experiments.selection.config import TREATED, SelectionConfig
+from raytransfer.experiments.selection.figures import cuts_figure, scores_figure
+from raytransfer.experiments.selection.plan import SelectionPlan
+from raytransfer.experiments.selection.tables import predictors_table, ranking_table, starts_table
+from raytransfer.report import Report
+from raytransfer.report.rows import places_of
+from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
+from raytransfer.store import Store, read_table
+
+_PLACE = ["treatment", "checkpoint", "target", "seed", "n_layers", "measure"]
+
+
+def make_report(plan: SelectionPlan, store: Store, config: SelectionConfig) -> Report:
+    """Analyse what has finished."""
+    known = pd.DataFrame([{"checkpoint": name, **asdict(row)} for name, row in plan.design.items()])
+    depth = {name: len(row.stages) for name, row in plan.design.items()}
+    outcomes, scores = _outcomes(plan.cells, store, depth), _scores(plan.cells, store, depth)
+    if outcomes.empty and scores.empty:
+        return Report(notes=["No trial of this sweep has finished."])
+    ranks = score_ranks(scores)
+    means = start_means(outcomes, BASE_B.name)
+    foretold = predictors(outcomes, scores, known, [ANB.name, ANB_PLUS.name])
+    found = {
+        "outcomes": outcomes,
+        "scores": scores,
+        "checkpoints": known.drop(columns="stages"),
+        "score_ranks": ranks,
+        "means": means,
+        "predictors": foretold,
+        "predictor_means": predictor_means(foretold),
+    }
+    title = _title(plan, config)
+    tables = [ranking_table(ranks, known)] if not ranks.empty else []
+    figures = {}
+    if not means.empty:
+        tables.append(starts_table(means, depth))
+        figures["cuts"] = cuts_figure(means, depth, title=title)
+    if not foretold.empty:
+        tables.append(predictors_table(found["predictor_means"]))
+        figures["scores"] = scores_figure(outcomes, scores, known, title=title)
+    return Report(
+        frames={name: table for name, table in found.items() if not table.empty},
+        main=("outcomes", "Every training of the sweep, one row each (scores.parquet: every score)"),
+        tables=tables,
+        figures=figures,
+        notes=_advice(means, depth),
+    )
+
+
+def _outcomes(cells: Sequence[SelectionCell], store: Store, depth: dict[str, int]) -> pd.DataFrame:
+    places = places_of([cell for cell in cells if cell.treatment in TREATED], _PLACE).drop(columns="measure")
+    trials = read_table(store, "trials")[["id", "top1", "train_top1", "cut"]]
+    rows = places.merge(trials, on="id").astype({"n_layers": "Int64"})
+    rows["depth"] = rows["checkpoint"].map(depth)
+    return rows
+
+
+def _scores(cells: Sequence[SelectionCell], store: Store, depth: dict[str, int]) -> pd.DataFrame:
+    places = places_of([cell for cell in cells if cell.measure is not None], _PLACE).drop(columns="treatment")
+    rows = places.merge(read_table(store, "scores")[["id", "value"]], on="id").astype({"n_layers": "Int64"})
+    rows["depth"] = rows["checkpoint"].map(depth)
+    return rows
+
+
+def _advice(means: pd.DataFrame, depth: dict[str, int]) -> list[str]:
+    """For each target, the start with the highest mean, and what it gained."""
+    lines = []
+    for target, rows in means.groupby("target"):
+        best = rows.sort_values("top1").iloc[-1]
+        if pd.isna(best["n_layers"]):
+            lines.append(f"{target}: no start did better than {best['treatment']} of {best['checkpoint']}'s network.")
+            continue
+        low, high = 100 * best["gain_low"], 100 * best["gain_high"]
+        interval = "" if pd.isna(low) else f" [{low:+.1f}, {high:+.1f}]"
+        gain = "" if pd.isna(best["gain"]) else f", {100 * best['gain']:+.1f}{interval} points over scratch"
+        lines.append(
+            f"{target}: highest was {best['treatment']} of {best['checkpoint']} with n = {best['n_layers']} of "
+            f"{depth[str(best['checkpoint'])] - 1}: {100 * best['top1']:.1f}%{gain}. It was chosen on the test images "
+            "that it is measured on, so expect a little less."
+        )
+    return lines
+
+
+def _title(plan: SelectionPlan, config: SelectionConfig) -> str:
+    targets = len({cell.target for cell in plan.cells})
+    of_targets = f"{targets} {'target' if targets == 1 else 'targets'}"
+    counted = f"{len(plan.design)} checkpoints, {of_targets}, {config.seeds} repeats"
+    return f"Transfer to {plan.data}, {config.recipe.steps} steps: {counted}"

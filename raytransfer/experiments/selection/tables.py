@@ -1,0 +1,117 @@
+"""The console's tables of a choice among checkpoints."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
+
+
+def ranking_table(ranks: pd.DataFrame, known: pd.DataFrame) -> Group:
+    """Tabulate checkpoints by their mean rank over scores, beside what is known without looking at an image.
+
+    Args:
+        ranks: Output of ``raytransfer.analysis.selection.score_ranks``.
+        known: One row a checkpoint: checkpoint, accuracy and parameters.
+    """
+    measures = list(dict.fromkeys(ranks["measure"]))
+    table = _table("checkpoint", ["published top-1 %", "parameters, M", *measures])
+    wide = ranks.pivot(index="checkpoint", columns="measure", values=["value", "rank"])
+    order = ranks.groupby("checkpoint")["rank"].mean().sort_values().index
+    facts = known.set_index("checkpoint")
+    for checkpoint in order:
+        accuracy = facts.loc[checkpoint, "accuracy"]
+        cells = [
+            f"{wide.loc[checkpoint, ('value', name)]:.3g} ({wide.loc[checkpoint, ('rank', name)]:.1f})"
+            for name in measures
+        ]
+        table.add_row(
+            str(checkpoint),
+            "" if pd.isna(accuracy) else f"{100 * accuracy:.1f}",
+            f"{facts.loc[checkpoint, 'parameters'] / 1e6:.1f}",
+            *cells,
+        )
+    heading = Text("Scores before the head, with the mean rank over targets and repeats (1 is best)", style="bold")
+    return Group(heading, table)
+
+
+def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
+    """Tabulate what each checkpoint gives: from scratch, and with all layers below the head copied.
+
+    Args:
+        means: Output of ``raytransfer.analysis.selection.start_means``.
+        depth: The number of layers of each checkpoint's network.
+    """
+    parts: list[Text | Table] = []
+    for target, rows in means.groupby("target"):
+        table = _table("checkpoint", ["scratch", f"{ANB.name}, all", f"{ANB_PLUS.name}, all", "gain", "best cut"])
+        whole = rows[rows["n_layers"] == rows["checkpoint"].map(depth) - 1].set_index(["checkpoint", "treatment"])
+        scratch = rows[rows["treatment"] == BASE_B.name].set_index("checkpoint")
+        order = rows.groupby("checkpoint")["top1"].max().sort_values(ascending=False).index
+        for checkpoint in order:
+            of_checkpoint = rows[rows["checkpoint"] == checkpoint]
+            best = of_checkpoint.loc[of_checkpoint["top1"].idxmax()]
+            tuned = (checkpoint, ANB_PLUS.name)
+            table.add_row(
+                str(checkpoint),
+                _percent(scratch.loc[checkpoint]) if checkpoint in scratch.index else "",
+                _percent(whole.loc[(checkpoint, ANB.name)]) if (checkpoint, ANB.name) in whole.index else "",
+                _percent(whole.loc[tuned]) if tuned in whole.index else "",
+                _percent(whole.loc[tuned], "gain") if tuned in whole.index else "",
+                f"{best['treatment']} n = {'-' if pd.isna(best['n_layers']) else best['n_layers']}: {_percent(best)}",
+            )
+        units = int(rows["units"].min())
+        parts += [Text(f"Top-1 on {target}, %: mean over {units} repeats [95%]", style="bold"), table]
+    note = (
+        "all: every layer below the head is copied. gain: fine-tuned so, over the same network from scratch, paired by "
+        "repeat.\nThe best cut is chosen on the images it is measured on. No interval under 3 repeats.\n"
+    )
+    return Group(*parts, Text(note, style="dim"))
+
+
+def predictors_table(means: pd.DataFrame) -> Group:
+    """Tabulate how well scores and baselines rank the checkpoints.
+
+    Args:
+        means: Output of ``raytransfer.analysis.selection.predictor_means``.
+    """
+    parts: list[Text | Table] = []
+    for treatment, rows in means.groupby("treatment", sort=False):
+        table = _table("predictor", ["kind", "Kendall's τ", "lead over the best baseline"])
+        for row in rows.sort_values("tau", ascending=False).to_dict("records"):
+            lead = "" if pd.isna(row["lead"]) else f"{_range(row, 'lead', 'lead_low', 'lead_high')} ({row['over']})"
+            table.add_row(str(row["predictor"]), str(row["kind"]), _range(row, "tau", "low", "high"), lead)
+        counted = f"{int(rows['checkpoints'].min())} checkpoints, {int(rows['targets'].max())} targets"
+        heading = f"What foretells {treatment} with every layer below the head copied, {counted}"
+        parts += [Text(heading, style="bold"), table]
+    note = (
+        "τ over checkpoints, mean over targets; [95%] over targets, from 3 on, as if they were independent.\n"
+        "Baselines look at none of the target's images. With few checkpoints τ takes few values: of 4 there are 7.\n"
+    )
+    return Group(*parts, Text(note, style="dim"))
+
+
+def _range(row: Mapping[Hashable, Any], name: str, low: str, high: str) -> str:
+    interval = "" if pd.isna(row[low]) else f" [{row[low]:+.2f}, {row[high]:+.2f}]"
+    return "" if pd.isna(row[name]) else f"{row[name]:+.2f}{interval}"
+
+
+def _percent(row: "pd.Series[float]", name: str = "top1") -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    sign = "+" if name == "gain" else ""
+    if pd.isna(row[name]):
+        return ""
+    interval = "" if pd.isna(low) else f" [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+    return f"{100 * row[name]:{sign}.1f}{interval}"
+
+
+def _table(first: str, columns: list[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table

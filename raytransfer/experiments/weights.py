@@ -1,0 +1,108 @@
+"""Weights of others in a sweep: from the option to the network, the images made for it, and what a trial reads."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from raytransfer.config import WeightsConfig
+from raytransfer.errors import UserError
+from raytransfer.experiments.checks import Setup, data_source, network_spec, seen_shape
+from raytransfer.networks import Shape
+from raytransfer.networks.pretrained import Source, load_pretrained, parse, preprocessing, published_accuracy
+from raytransfer.specs import Imported
+from raytransfer.store import weights_digest
+from raytransfer.sweep.plan import Read
+from raytransfer.tasks import DataSource
+
+Config = TypeVar("Config", bound=WeightsConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Generic[Config]):
+    """One entry of the option ``weights``, and the sweep's options as they are for it.
+
+    Attributes:
+        source: Where the weights come from.
+        config: The options, with its network and, unless ``preprocessing=own``, images as they were made for it.
+        interpolation: How its images are resized.
+        accuracy: Published top-1 accuracy, 0..1; None where it is not known.
+    """
+
+    source: Source
+    config: Config
+    interpolation: str
+    accuracy: float | None
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return self.source.label
+
+    def data_source(self, data: str) -> DataSource:
+        """Where a data set is, decoded for it."""
+        return replace(data_source(self.config, data), interpolation=self.interpolation)
+
+
+def checkpoint(entry: Any, config: Config) -> Checkpoint[Config]:
+    """Look up an entry of ``weights``, before any image is read.
+
+    Raises:
+        UserError: It is no entry, or there are no such weights.
+    """
+    source = parse(entry, config.network, config.network_args)
+    own = replace(config, network=source.network, network_args=dict(source.network_args))
+    spec = network_spec(own)
+    accuracy = published_accuracy(source, spec)
+    if config.preprocessing == "own":
+        return Checkpoint(source=source, config=own, interpolation="bilinear", accuracy=accuracy)
+    made = preprocessing(source, spec)
+    recipe = replace(config.recipe, normalization="given", channel_mean=made.mean, channel_std=made.std)
+    size = config.image_size_px
+    if size is None:
+        size = made.resize_px
+        recipe = replace(recipe, crop_px=config.recipe.crop_px or made.crop_px)
+    own = replace(own, recipe=recipe, image_size_px=size, channels=config.channels or len(made.mean))
+    return Checkpoint(source=source, config=own, interpolation=made.interpolation, accuracy=accuracy)
+
+
+def read(checkpoint: Checkpoint[Any], setup: Setup, shape: Shape) -> Read:
+    """Read the weights for a network that has been seen to take the images.
+
+    Args:
+        checkpoint: Which.
+        setup: Its network and recipe.
+        shape: Channels, height and width of the images.
+
+    Raises:
+        UserError: They cannot be read, or do not fit.
+    """
+    image = seen_shape(setup.recipe, shape)
+    try:
+        found = load_pretrained(checkpoint.source, setup.network, image)
+    except UserError as error:
+        raise UserError(f"weights={checkpoint.label}: {error}") from error
+    recipe = setup.recipe
+    weights = Imported(
+        digest=weights_digest(found.state),
+        network=setup.network,
+        outputs=found.outputs,
+        normalization=recipe.normalization,
+        channel_mean=recipe.channel_mean,
+        channel_std=recipe.channel_std,
+        crop_px=recipe.crop_px,
+        label=checkpoint.label,
+    )
+    return Read(weights=weights, state=found.state, account=found.account)
+
+
+def only_checkpoint(config: Config) -> Checkpoint[Config] | None:
+    """The one entry of ``weights`` of a sweep that takes one; None where it has none.
+
+    Raises:
+        UserError: There are several.
+    """
+    if config.weights is None:
+        return None
+    entries = config.weights if isinstance(config.weights, list) else [config.weights]
+    if len(entries) != 1:
+        raise UserError(f"weights={config.weights} must be one entry; sweeps/which_checkpoint.py compares several")
+    return checkpoint(entries[0], config)

@@ -1,0 +1,370 @@
+"""Weights that others trained: named in options, read, matched, and made to fit the images of a sweep."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from raytransfer.errors import UserError
+from raytransfer.networks.foreign import Match, match, read_file
+from raytransfer.networks.sources import default_image_size, module_of, timm_module
+from raytransfer.networks.stages import Shape
+from raytransfer.specs import NetworkSpec
+
+_KEYS = ("network", "network_args", "weights", "key", "prefix", "rename", "mean", "std", "accuracy", "label")
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where weights come from, as the user said it.
+
+    Attributes:
+        network: The network that they are of.
+        network_args: What its builder is given.
+        weights: A file, a name of torchvision's weights, a tag of timm's, or ``default`` for theirs.
+        key: Where in the file they lie; None to look for them.
+        prefix: What stands before their names there; None likewise.
+        rename: Names in the file to names of the network, as ``raytransfer.networks.foreign.match`` takes them.
+        mean: Per channel, what is subtracted from pixels of 0..1; empty for what is known of the weights.
+        std: Per channel, what they are then divided by; likewise.
+        accuracy: Published top-1 accuracy on the data they were trained on, 0..1; None where it is not known.
+        label: What tables call them.
+    """
+
+    network: str
+    network_args: Mapping[str, Any] = field(default_factory=dict)
+    weights: str
+    key: str | None = None
+    prefix: str | None = None
+    rename: Mapping[str, str | None] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    accuracy: float | None = None
+    label: str
+
+    @property
+    def is_file(self) -> bool:
+        """Whether they lie in a file."""
+        return "/" in self.weights or os.sep in self.weights or self.weights.endswith(_SUFFIXES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How images were made for weights.
+
+    Attributes:
+        resize_px: Shorter side to which they are resized.
+        crop_px: Side of the square that the network sees.
+        mean: Per channel, what is subtracted from pixels of 0..1.
+        std: Per channel, what they are then divided by.
+        interpolation: ``bilinear`` or ``bicubic``.
+    """
+
+    resize_px: int
+    crop_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bilinear"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pretrained:
+    """Weights for a network that takes the images of a sweep.
+
+    Attributes:
+        state: State dict; without the classifier's tensors where the weights have none.
+        outputs: Outputs of the classifier; None where there is none.
+        account: What matched, in a line for people.
+    """
+
+    state: dict[str, torch.Tensor]
+    outputs: int | None
+    account: str
+
+
+def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> Source:
+    """What one entry of the option ``weights`` names.
+
+    Args:
+        entry: ``WEIGHTS`` of the option ``network``, ``NETWORK@WEIGHTS``, or a mapping with ``weights`` and whatever
+            more there is to say.
+        network: The option ``network``.
+        network_args: The option ``network_args``.
+
+    Raises:
+        UserError: It is none of these.
+    """
+    if isinstance(entry, str):
+        name, at, weights = entry.partition("@")
+        entry = {"network": name, "weights": weights} if at and name else {"weights": entry}
+    if not isinstance(entry, Mapping) or not entry.get("weights"):
+        raise UserError(f"weights={entry} must be WEIGHTS, NETWORK@WEIGHTS or a mapping {{network: ..., weights: ...}}")
+    for key in entry:
+        if key not in _KEYS:
+            raise UserError(f"weights={entry} has the key {key}: it takes {', '.join(_KEYS)}")
+    values = dict(entry)
+    own = "network" not in values or values["network"] == network
+    values.setdefault("network", network)
+    values.setdefault("network_args", network_args if own else {})
+    for key in ("mean", "std"):
+        given = values.get(key, [])
+        if not isinstance(given, list) or not all(isinstance(v, int | float) for v in given):
+            raise UserError(f"weights={entry} has {key}={given}: it must list one number for each channel")
+        values[key] = tuple(map(float, given))
+    if len(values["mean"]) != len(values["std"]) or not all(0 < value <= 1 for value in values["std"]):
+        raise UserError(f"weights={entry} must have mean and std together, on a scale of 0..1, std above 0")
+    accuracy = values.get("accuracy")
+    if accuracy is not None and not (isinstance(accuracy, float) and 0 < accuracy < 1):
+        raise UserError(f"weights={entry} has accuracy={accuracy}: it must lie between 0 and 1")
+    text = str(values["weights"])
+    shown = Path(text).name if "/" in text else text
+    values.setdefault("label", f"{values['network'].rpartition('/')[2]}@{shown}")
+    values["rename"] = _renaming(values.get("rename"))
+    return Source(**values)
+
+
+def _renaming(given: Any) -> Mapping[str, str | None] | None:
+    """A renaming, or what a JSON file holds of one.
+
+    Raises:
+        UserError: It is none.
+    """
+    rules = given
+    if isinstance(given, str):
+        try:
+            rules = json.loads(Path(given).expanduser().read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"rename={given} is no JSON file that can be read: {error}") from error
+    if rules is None or (isinstance(rules, Mapping) and all(isinstance(v, str | None) for v in rules.values())):
+        return rules
+    raise UserError(f"rename={given} must map patterns of names in the file to what replaces them, or to null")
+
+
+def preprocessing(source: Source, spec: NetworkSpec) -> Preprocessing:
+    """How images were made for weights: what the entry says, or what their publisher does.
+
+    Raises:
+        UserError: There are no such weights, or nothing is known of how images were made for them.
+    """
+    family, _, name = spec.name.partition("/")
+    if family == "torchvision" and not source.is_file:
+        made = _torchvision_weights(name, source.weights).transforms()
+        found = Preprocessing(
+            resize_px=int(made.resize_size[0]),
+            crop_px=int(made.crop_size[0]),
+            mean=tuple(made.mean),
+            std=tuple(made.std),
+            interpolation=made.interpolation.value,
+        )
+    elif family == "timm":
+        config = timm_module(hub=True).get_pretrained_cfg(_tagged(source, name), allow_unregistered=True)
+        if config is None:
+            raise UserError(f"weights={source.weights} are not known to timm for network={spec.name}")
+        side = default_image_size(spec)
+        found = Preprocessing(
+            resize_px=int(side / config.crop_pct),
+            crop_px=side,
+            mean=tuple(config.mean),
+            std=tuple(config.std),
+            interpolation=config.interpolation,
+        )
+    elif source.mean:
+        side = default_image_size(spec)
+        found = Preprocessing(resize_px=side, crop_px=side, mean=source.mean, std=source.std)
+    else:
+        raise UserError(
+            f"weights={source.weights} of network={spec.name} come with no normalisation: say mean and std, as "
+            "{network: ..., weights: FILE, mean: [...], std: [...]} (ImageNet's are [0.485, 0.456, 0.406] and "
+            "[0.229, 0.224, 0.225])"
+        )
+    if not source.mean:
+        return found
+    return Preprocessing(
+        resize_px=found.resize_px,
+        crop_px=found.crop_px,
+        mean=source.mean,
+        std=source.std,
+        interpolation=found.interpolation,
+    )
+
+
+def published_accuracy(source: Source, spec: NetworkSpec) -> float | None:
+    """Top-1 accuracy that the weights' publisher states on their own data, 0..1; None where there is none here."""
+    family, _, name = spec.name.partition("/")
+    if source.accuracy is not None or family != "torchvision" or source.is_file:
+        return source.accuracy
+    metrics = _torchvision_weights(name, source.weights).meta.get("_metrics", {})
+    published = metrics.get("ImageNet-1K", {}).get("acc@1")
+    return None if published is None else published / 100
+
+
+def load_pretrained(source: Source, spec: NetworkSpec, image: Shape) -> Pretrained:
+    """Read weights and make them fit a network that takes images of this shape.
+
+    Where they were made for another image size or number of channels, timm's networks are converted as timm does it:
+    position embeddings and patch kernels are resampled, the filters of the first convolution summed over channels.
+    torchvision's vision transformers have their position embeddings resampled. Nothing else is converted.
+
+    Raises:
+        UserError: They cannot be read, do not match the network, or do not fit the images.
+    """
+    family, _, name = spec.name.partition("/")
+    if family == "timm" and not source.is_file:
+        return _from_timm_tag(source, spec, image)
+    if family == "torchvision" and not source.is_file:
+        content = _downloaded(name, source.weights)
+    elif source.is_file:
+        content = read_file(Path(source.weights).expanduser())
+    else:
+        raise UserError(
+            f"weights={source.weights} of network={spec.name} must be a file: only torchvision/NAME and timm/NAME have "
+            "weights by name"
+        )
+    try:
+        return _matched(content, source, spec, image)
+    except UserError as error:
+        side = default_image_size(spec)
+        native = (3, side, side)
+        if native == image or family not in ("torchvision", "timm"):
+            raise
+        try:
+            made = _matched(content, source, spec, native)
+        except UserError:
+            raise error from None
+        return _converted(made, source, spec, native, image)
+
+
+def _matched(content: Any, source: Source, spec: NetworkSpec, image: Shape) -> Pretrained:
+    """The weights of a file for a network as it is built for images of this shape."""
+    one, two = (_empty(spec, image, classes) for classes in (2, 3))
+    classifier = [name for name, tensor in one.items() if tensor.shape != two[name].shape]
+
+    def found_with(expected: Mapping[str, torch.Tensor]) -> Match:
+        return match(
+            content,
+            expected,
+            head=classifier,
+            name=source.weights,
+            key=source.key,
+            prefix=source.prefix,
+            rename=source.rename,
+        )
+
+    found = found_with(one)
+    outputs = {shape[0] for shape in found.head_shapes.values() if shape}
+    if len(outputs) == 1 and len(found.head_shapes) == len(classifier):
+        (count,) = outputs
+        with_head = found_with(_empty(spec, image, count))
+        if with_head.head:
+            return Pretrained(state=with_head.tensors, outputs=count, account=_account(source, with_head, count))
+    body = {name: tensor for name, tensor in found.tensors.items() if name not in classifier}
+    return Pretrained(state=body, outputs=None, account=_account(source, found, None))
+
+
+def _empty(spec: NetworkSpec, image: Shape, classes: int) -> dict[str, torch.Tensor]:
+    """The state dict of a network as it is built, of which names, shapes and types count."""
+    with torch.random.fork_rng(devices=[]):
+        return module_of(spec, image, classes).state_dict()
+
+
+def _account(source: Source, found: Match, outputs: int | None) -> str:
+    place = ", ".join(
+        part for part in (found.path and f"key {found.path}", found.prefix and f"prefix {found.prefix}") if part
+    )
+    head = f"with its classifier of {outputs} classes" if outputs else "without a classifier"
+    line = f"{source.label}: {len(found.tensors)} tensors matched{f' ({place})' if place else ''}, {head}"
+    if found.missing:
+        line += f"; {len(found.missing)} counters of batches were not in the file"
+    if found.unused:
+        shown = ", ".join(found.unused[:3])
+        line += f"; not used: {shown}{f' and {len(found.unused) - 3} more' if len(found.unused) > 3 else ''}"
+    return line
+
+
+def _converted(made: Pretrained, source: Source, spec: NetworkSpec, native: Shape, image: Shape) -> Pretrained:
+    """Weights for images of one shape, made to fit those of another."""
+    family, _, name = spec.name.partition("/")
+    size = "x".join(map(str, native))
+    account = f"{made.account}; converted from images of {size}"
+    if family == "timm":
+        if made.outputs is None:
+            raise UserError(f"weights={source.weights} have no classifier, and timm converts none such from {size}")
+        with tempfile.TemporaryDirectory() as folder:
+            file = str(Path(folder) / "weights.safetensors")
+            save_file(made.state, file)
+            module = module_of(spec, image, made.outputs, pretrained=True, pretrained_cfg_overlay={"file": file})
+        return Pretrained(state=module.state_dict(), outputs=made.outputs, account=account)
+    wanted = module_of(spec, image, made.outputs or 2)
+    state = dict(made.state)
+    if name.startswith("vit_") and image[0] == native[0]:
+        from torchvision.models.vision_transformer import interpolate_embeddings
+
+        patch: Any = wanted.patch_size
+        state = dict(interpolate_embeddings(image_size=image[1], patch_size=patch, model_state=state))
+    for key, tensor in wanted.state_dict().items():
+        if key in state and state[key].shape != tensor.shape:
+            raise UserError(
+                f"weights={source.weights} fit images of {size}, and not of {'x'.join(map(str, image))}: {key} is "
+                f"{tuple(state[key].shape)}, not {tuple(tensor.shape)}; give channels={native[0]} or another "
+                "image_size_px"
+            )
+    return Pretrained(state=state, outputs=made.outputs, account=account)
+
+
+def _from_timm_tag(source: Source, spec: NetworkSpec, image: Shape) -> Pretrained:
+    name = spec.name.partition("/")[2]
+    timm = timm_module(hub=True)
+    config = timm.get_pretrained_cfg(_tagged(source, name), allow_unregistered=True)
+    if config is None:
+        known = [entry.partition(".")[2] for entry in timm.list_pretrained(f"{name}.*")]
+        raise UserError(
+            f"weights={source.weights} are not known to timm for {spec.name}; choose from {', '.join(known)}"
+        )
+    tagged = NetworkSpec(name=f"timm/{_tagged(source, name)}", args=spec.args)
+    try:
+        module = module_of(tagged, image, int(config.num_classes), pretrained=True)
+    except Exception as error:  # the hub's client raises of many kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"weights={source.weights} of {spec.name} could not be had from the hub: {reason}") from error
+    outputs = int(config.num_classes) or None
+    account = f"{source.label}: timm's weights {_tagged(source, name)}, read by timm"
+    return Pretrained(state=module.state_dict(), outputs=outputs, account=account)
+
+
+def _tagged(source: Source, name: str) -> str:
+    """Timm's name of weights; a file has those of the network's default configuration."""
+    return name if source.is_file or source.weights == "default" or "." in name else f"{name}.{source.weights}"
+
+
+def _torchvision_weights(name: str, weights: str) -> Any:
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        module_of(NetworkSpec(name=f"torchvision/{name}"), (3, 224, 224), 2)  # says what is wrong with the name
+    known = models.get_model_weights(name)
+    wanted = "DEFAULT" if weights == "default" else weights.rpartition(".")[2]
+    if wanted not in known.__members__:
+        raise UserError(
+            f"weights={weights} are not known to torchvision for {name}; choose from {', '.join(known.__members__)}"
+        )
+    return known[wanted]
+
+
+def _downloaded(name: str, weights: str) -> Any:
+    """The state dict of torchvision's weights, from its own folder or the network."""
+    found = _torchvision_weights(name, weights)
+    try:
+        return found.get_state_dict(progress=False, check_hash=True)
+    except Exception as error:  # of the network, of the disk, or a damaged file
+        place = Path(torch.hub.get_dir()) / "checkpoints" / Path(found.url).name
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"weights={weights} of {name} are not at {place} and could not be downloaded: {reason}"
+        ) from error
