@@ -123,7 +123,10 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
 
 def _recipe(given: Any, *, keeps_gamma: bool) -> Recipe:
     values = {item.name: getattr(given, item.name) for item in dataclasses.fields(given)}
-    if given.schedule != "step":  # what a schedule does not read must not make another run of it
+    # What a schedule or an optimiser does not read must not make another run of it.
+    for name in ("beta1", "beta2") if given.optimizer == "sgd" else ("momentum",):
+        values[name] = getattr(Recipe, name)
+    if given.schedule != "step":
         values["milestones"] = []
         if not keeps_gamma:
             values["gamma"] = Recipe.gamma

@@ -32,6 +32,7 @@ def _are_fractions(value: Any) -> bool:
 
 AT_LEAST_ONE: Rule = at_least(1)
 NOT_NEGATIVE: Rule = (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite")
+BELOW_ONE: Rule = (lambda v: 0 <= v < 1, "lie in 0..1, 1 left out")
 POSITIVE: Rule = (lambda v: 0 < v < float("inf"), "be positive and finite")
 FRACTIONS: Rule = (_are_fractions, "be fractions of the steps between 0 and 1, ascending")
 

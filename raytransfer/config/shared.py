@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from raytransfer.config.rules import (
     AT_LEAST_ONE,
+    BELOW_ONE,
     FRACTIONS,
     NOT_NEGATIVE,
     POSITIVE,
@@ -164,13 +165,17 @@ class TrainingConfig(SweepConfig):
         "recipe.steps": AT_LEAST_ONE,
         "recipe.batch_size": AT_LEAST_ONE,
         "recipe.learning_rate": POSITIVE,
-        "recipe.momentum": (lambda v: 0 <= v < 1, "lie in 0..1, 1 left out"),
+        "recipe.momentum": BELOW_ONE,
+        "recipe.beta1": BELOW_ONE,
+        "recipe.beta2": BELOW_ONE,
         "recipe.weight_decay": NOT_NEGATIVE,
         "recipe.milestones": FRACTIONS,
         "recipe.gamma": POSITIVE,
         "recipe.warmup_steps": at_least(0),
         "recipe.bias_lr_multiplier": NOT_NEGATIVE,
         "recipe.bias_decay_multiplier": NOT_NEGATIVE,
+        "recipe.label_smoothing": BELOW_ONE,
+        "recipe.clip_norm": POSITIVE,
         "recipe.pad_px": at_least(0),
         "recipe.crop_px": AT_LEAST_ONE,
         "recipe.channel_mean": (lambda v: all(0 <= entry <= 1 for entry in v), "lie in 0..1: pixels are on that scale"),
@@ -187,6 +192,9 @@ class TrainingConfig(SweepConfig):
         **{f"recipe.{name}": choices for name, choices in choices_of(Recipe).items()},
     }
     EFFECTS: ClassVar[dict[str, Effect]] = {
+        "recipe.momentum": (lambda c: c.recipe.optimizer == "sgd", "recipe.optimizer=sgd"),
+        "recipe.beta1": (lambda c: c.recipe.optimizer == "adamw", "recipe.optimizer=adamw"),
+        "recipe.beta2": (lambda c: c.recipe.optimizer == "adamw", "recipe.optimizer=adamw"),
         "recipe.milestones": (lambda c: c.recipe.schedule == "step", "recipe.schedule=step"),
         "recipe.gamma": (_reads_gamma, "recipe.schedule=step"),
         "granularity": (lambda c: c.stages is None, "no stages of one's own"),

@@ -34,20 +34,27 @@ class NetworkSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How one network is trained: SGD with momentum on the cross-entropy.
+    """How one network is trained: SGD with momentum, or AdamW, on the cross-entropy.
 
     Attributes:
         steps: Optimiser steps.
         batch_size: Images a step; a task with fewer training images takes all of them each step.
         learning_rate: Peak learning rate.
+        optimizer: ``sgd``, or ``adamw`` (Loshchilov and Hutter 2019, arXiv 1711.05101).
         momentum: Momentum of SGD (not Nesterov's).
-        weight_decay: Coefficient of the L2 penalty.
+        beta1: AdamW's decay rate of the mean of gradients.
+        beta2: AdamW's decay rate of the mean of their squares.
+        weight_decay: Coefficient of SGD's L2 penalty, or of AdamW's decay, which the learning rate multiplies.
         schedule: ``constant``, ``step`` (times ``gamma`` at each milestone) or ``cosine`` (to zero).
         milestones: Where the step schedule drops, as fractions of ``steps``.
         gamma: Factor of each drop of the step schedule.
         warmup_steps: Steps over which the learning rate first rises linearly.
-        bias_lr_multiplier: Learning rate of biases relative to that of weights (2 in the 2014 recipe).
+        bias_lr_multiplier: Learning rate of biases relative to that of weights (2 in the 2014 recipe). AdamW counts
+            every parameter of one dimension as a bias, scales of normalisation layers too, as recipes for it do.
         bias_decay_multiplier: Weight decay of biases relative to that of weights (0 in the 2014 recipe).
+        label_smoothing: Share of a label that is spread evenly over all classes (Szegedy et al. 2016, section 7).
+        clip_norm: Largest norm of the gradient of all trained parameters together, to which a longer one is shortened;
+            null for none.
         mirror: Whether each training image is mirrored with probability one half.
         pad_px: Zero padding on every side before a training image is cropped.
         crop_px: Side of the random training crop and the central test crop; None for the image's own side.
@@ -64,7 +71,10 @@ class Recipe:
     steps: int
     batch_size: int
     learning_rate: float
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.999
     weight_decay: float = 5e-4
     schedule: Literal["constant", "step", "cosine"] = "cosine"
     milestones: tuple[float, ...] = ()
@@ -72,6 +82,8 @@ class Recipe:
     warmup_steps: int = 0
     bias_lr_multiplier: float = 1.0
     bias_decay_multiplier: float = 1.0
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
     mirror: bool = False
     pad_px: int = 0
     crop_px: int | None = None

@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from raytransfer.networks import Network, trainable
 from raytransfer.training.images import DeviceData
 from raytransfer.training.schedule import evaluation_steps
-from raytransfer.training.step import Step
+from raytransfer.training.step import KINDS, Step, buffer_kinds
 
 
 class Interrupted(Exception):  # noqa: N818 - told to stop is no error
@@ -54,7 +54,7 @@ class TrainingState:
         wall_time_s: Seconds that the trial has taken until now; whoever keeps the state fills it in.
         curve: The evaluations until now.
         weights: State dict of the module, in contiguous memory on the CPU, as all tensors here.
-        momentum: The optimiser's momentum buffers by the name of their parameter.
+        optimizer: The optimiser's buffers by kind and name of their parameter, such as ``momentum/conv1.0.weight``.
         loss_sum: Sum of the batches' losses since the last evaluation, of shape ().
         random: States of torch's random numbers: ``cpu`` and, for a training on a GPU, ``cuda``.
     """
@@ -65,7 +65,7 @@ class TrainingState:
     wall_time_s: float = 0.0
     curve: tuple[Evaluation, ...]
     weights: Mapping[str, torch.Tensor]
-    momentum: Mapping[str, torch.Tensor]
+    optimizer: Mapping[str, torch.Tensor]
     loss_sum: torch.Tensor
     random: Mapping[str, torch.Tensor]
 
@@ -80,17 +80,17 @@ class TrainingState:
             seconds=seconds,
             curve=tuple(curve),
             weights=_copies(network.module.state_dict()),
-            momentum=_copies(one_step.momentum()),
+            optimizer=_copies(one_step.buffers()),
             loss_sum=one_step.loss_sum.to("cpu", copy=True),
             random=_random(one_step.loss_sum.device),
         )
 
     def put_back(self, one_step: Step) -> None:
-        """Give a new optimiser the momentum, and torch its random numbers: nothing may draw from them in between.
+        """Give a new optimiser its buffers, and torch its random numbers: nothing may draw from them in between.
 
         The weights are not part of it: they have to be there before the outputs of frozen layers are computed.
         """
-        one_step.set_momentum(self.momentum)
+        one_step.set_buffers(self.optimizer)
         one_step.loss_sum.copy_(self.loss_sum)
         torch.set_rng_state(self.random["cpu"])
         if "cuda" in self.random:
@@ -109,14 +109,19 @@ class TrainingState:
         if [evaluation.step for evaluation in self.curve] != due:
             raise ValueError(f"its learning curve has other steps than {due}")
         _check_alike("weights", self.weights, network.module.state_dict())
-        _check_alike("momentum", self.momentum, dict(trainable(network)) if recipe.momentum else {})
+        expected = {
+            f"{kind}/{name}": torch.zeros(()) if kind == "step" else parameter
+            for kind in buffer_kinds(recipe)
+            for name, parameter in trainable(network)
+        }
+        _check_alike("optimiser's buffers", self.optimizer, expected)
         _check_alike("loss", {"sum": self.loss_sum}, {"sum": torch.zeros(())})
         _check_alike("random", self.random, _random(data.device))
 
     def to_bytes(self) -> bytes:
         """As the content of a safetensors file; the same state gives the same bytes."""
         tensors = {f"weights/{name}": tensor for name, tensor in self.weights.items()}
-        tensors |= {f"momentum/{name}": tensor for name, tensor in self.momentum.items()}
+        tensors |= self.optimizer
         tensors |= {f"random/{name}": tensor for name, tensor in self.random.items()}
         numbers = {
             "step": self.step,
@@ -136,17 +141,21 @@ class TrainingState:
         Raises:
             ValueError: The content is damaged, or no state.
         """
-        groups: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "momentum": {}, "random": {}, "loss": {}}
+        groups: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "optimizer": {}, "random": {}, "loss": {}}
+        kinds = {kind for kinds in KINDS.values() for kind in kinds}
         try:
             for key, tensor in load(content).items():
                 group, _, name = key.partition("/")
-                groups[group][name] = tensor
+                if group in kinds:
+                    groups["optimizer"][key] = tensor
+                else:
+                    groups[group][name] = tensor
             header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
             numbers = json.loads(header["__metadata__"]["state"])
             return cls(
                 curve=tuple(Evaluation(**evaluation) for evaluation in numbers.pop("curve")),
                 weights=groups["weights"],
-                momentum=groups["momentum"],
+                optimizer=groups["optimizer"],
                 loss_sum=groups["loss"]["sum"],
                 random=groups["random"],
                 **numbers,

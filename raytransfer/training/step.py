@@ -5,17 +5,19 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from raytransfer.networks import Network, trainable
+from raytransfer.specs import Recipe
 from raytransfer.training.frozen import BatchSource
 from raytransfer.training.images import DeviceData
 
-_EAGER = 3  # steps before a graph is recorded, in which the optimiser makes its buffers and libraries their plans
+_EAGER = 3  # steps before a graph is recorded, in which libraries make their plans
 
 
 class Step:
-    """A step of SGD with momentum on the trainable parameters and one batch.
+    """A step of the recipe's optimiser on the trainable parameters and one batch.
 
     Args:
         network: In the mode of training.
@@ -28,18 +30,18 @@ class Step:
 
     def __init__(self, network: Network, data: DeviceData, source: BatchSource) -> None:
         self._network, self._data, self._source = network, data, source
-        recipe, named = data.recipe, trainable(network)
-        weights = [(name, parameter) for name, parameter in named if not name.endswith(".bias")]
-        biases = [(name, parameter) for name, parameter in named if name.endswith(".bias")]
-        self._groups = (
-            _Group(weights, data, rate_multiplier=1.0, decay=recipe.weight_decay),
-            _Group(
-                biases,
-                data,
-                rate_multiplier=recipe.bias_lr_multiplier,
-                decay=recipe.weight_decay * recipe.bias_decay_multiplier,
-            ),
-        )
+        recipe = data.recipe
+        members: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
+        for name, parameter in trainable(network):
+            rate_multiplier, decay = 1.0, recipe.weight_decay
+            if name.endswith(".bias") or (recipe.optimizer == "adamw" and parameter.ndim <= 1):
+                rate_multiplier, decay = recipe.bias_lr_multiplier, decay * recipe.bias_decay_multiplier
+            members.setdefault((rate_multiplier, decay), []).append((name, parameter))
+        self._groups = [
+            _Group(named, data, rate_multiplier=rate_multiplier, decay=decay)
+            for (rate_multiplier, decay), named in members.items()
+        ]
+        self._parameters = [parameter for group in self._groups for parameter in group.parameters]
         self.loss_sum = torch.zeros((), device=data.device)
 
     def set_rate(self, rate: float) -> None:
@@ -47,45 +49,51 @@ class Step:
         for group in self._groups:
             group.set_rate(rate)
 
-    def momentum(self) -> dict[str, torch.Tensor]:
-        """The momentum buffers by the name of their parameter: none before the first step."""
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """The optimiser's buffers, such as ``momentum/conv1.0.weight``, by kind and name of their parameter."""
         return {
-            name: buffer
+            f"{kind}/{name}": buffer
             for group in self._groups
-            for name, buffer in zip(group.names, group.momentum, strict=True)
-            if buffer is not None
+            for kind, buffers in group.buffers.items()
+            for name, buffer in zip(group.names, buffers, strict=True)
         }
 
-    def set_momentum(self, buffers: Mapping[str, torch.Tensor]) -> None:
-        """Copy momentum buffers, by the name of their parameter, in before the first step.
-
-        Each gets the memory layout of its parameter: the fused kernel goes through both as they lie in memory.
-        """
-        for group in self._groups:
-            group.momentum = [
-                torch.empty_like(parameter).copy_(buffers[name]) if name in buffers else None
-                for name, parameter in zip(group.names, group.parameters, strict=True)
-            ]
+    def set_buffers(self, buffers: Mapping[str, torch.Tensor]) -> None:
+        """Copy buffers in, by kind and name of their parameter, before the first step; the others stay at zero."""
+        for name, buffer in self.buffers().items():
+            if name in buffers:
+                buffer.copy_(buffers[name])
 
     def __call__(self, sent: tuple[torch.Tensor, ...]) -> None:
         """Train on what the source's ``fetch`` sent."""
         inputs, labels = self._source.inputs(sent)
-        for group in self._groups:
-            group.forget_gradients()
+        for parameter in self._parameters:
+            parameter.grad = None
         with self._data.autocast():
             logits = self._network.through(inputs, start=self._source.stages_done)
-        loss = functional.cross_entropy(logits.float(), labels)
+        recipe = self._data.recipe
+        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
+        if recipe.clip_norm is not None:  # all on the device: nothing waits for the norm
+            nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm)
         for group in self._groups:
             group.step()
         self.loss_sum += loss.detach()
 
 
+KINDS: Mapping[str, tuple[str, ...]] = {"sgd": ("momentum",), "adamw": ("exp_avg", "exp_avg_sq", "step")}
+"""What each optimiser keeps of a parameter, as PyTorch names it."""
+
+
+def buffer_kinds(recipe: Recipe) -> tuple[str, ...]:
+    """What the recipe's optimiser keeps of a parameter: SGD without momentum nothing."""
+    return () if recipe.optimizer == "sgd" and recipe.momentum == 0 else KINDS[recipe.optimizer]
+
+
 class _Group:
     """Parameters of one learning rate and one decay.
 
-    PyTorch's ``SGD`` as a function: the class of that name imports PyTorch's compiler, a second and 80 MB of every
-    process.
+    PyTorch's optimisers as functions: their classes import PyTorch's compiler, a second and 80 MB of every process.
     """
 
     def __init__(
@@ -93,8 +101,15 @@ class _Group:
     ) -> None:
         self.names = [name for name, _ in named]
         self.parameters: list[torch.Tensor] = [parameter for _, parameter in named]
-        self.momentum: list[torch.Tensor | None] = [None] * len(named)
-        self._rate_multiplier, self._decay, self._momentum_factor = rate_multiplier, decay, data.recipe.momentum
+        # Zeros in the memory layout of the parameter: the fused kernels go through both as they lie in memory.
+        self.buffers = {
+            kind: [
+                torch.zeros((), device=data.device) if kind == "step" else torch.zeros_like(parameter)
+                for parameter in self.parameters
+            ]
+            for kind in buffer_kinds(data.recipe)
+        }
+        self._rate_multiplier, self._decay, self._recipe = rate_multiplier, decay, data.recipe
         # On a GPU the rate is a tensor there: a recorded step reads it each time.
         self._rate: float | torch.Tensor = torch.zeros((), device=data.device) if data.device.type == "cuda" else 0.0
 
@@ -104,25 +119,47 @@ class _Group:
         else:
             self._rate = rate * self._rate_multiplier
 
-    def forget_gradients(self) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
-
     @torch.no_grad()
     def step(self) -> None:
-        sgd(
-            self.parameters,
-            [parameter.grad for parameter in self.parameters if parameter.grad is not None],  # every one has one
-            self.momentum,
-            fused=True,
-            foreach=False,
-            lr=self._rate,
-            weight_decay=self._decay,
-            momentum=self._momentum_factor,
-            dampening=0.0,
-            nesterov=False,
-            maximize=False,
-        )
+        # A parameter that the loss does not depend on has no gradient, and stays.
+        used = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        parameters = [self.parameters[i] for i in used]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        buffers = {kind: [tensors[i] for i in used] for kind, tensors in self.buffers.items()}
+        if self._recipe.optimizer == "adamw":
+            adamw(
+                parameters,
+                gradients,
+                buffers["exp_avg"],
+                buffers["exp_avg_sq"],
+                [],
+                buffers["step"],
+                fused=True,
+                foreach=False,
+                capturable=isinstance(self._rate, torch.Tensor),
+                amsgrad=False,
+                beta1=self._recipe.beta1,
+                beta2=self._recipe.beta2,
+                lr=self._rate,
+                weight_decay=self._decay,
+                eps=1e-8,
+                maximize=False,
+            )
+        else:
+            momentum: list[torch.Tensor | None] = [*buffers.get("momentum", [None] * len(used))]
+            sgd(
+                parameters,
+                gradients,
+                momentum,
+                fused=True,
+                foreach=False,
+                lr=self._rate,
+                weight_decay=self._decay,
+                momentum=self._recipe.momentum,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+            )
 
 
 def fastest(step: Step, data: DeviceData) -> Callable[[tuple[torch.Tensor, ...]], None]:

@@ -187,9 +187,9 @@ def with_new_field(cls, name, kind, default):
 
 def test_a_new_field_with_a_default_changes_no_identity():
     later = {field.name: getattr(RECIPE, field.name) for field in dataclasses.fields(RECIPE)}
-    recipe = with_new_field(Recipe, "label_smoothing", float, 0.0)
+    recipe = with_new_field(Recipe, "mixup", float, 0.0)
     assert dataclasses.replace(BASE, recipe=recipe(**later)).id == BASE.id
-    assert dataclasses.replace(BASE, recipe=recipe(**later, label_smoothing=0.1)).id != BASE.id
+    assert dataclasses.replace(BASE, recipe=recipe(**later, mixup=0.1)).id != BASE.id
     fields = {field.name: getattr(TRANSFER, field.name) for field in dataclasses.fields(TRANSFER)}
     transfer = with_new_field(TransferSpec, "adapter", str | None, None)
     assert transfer(**fields).id == TRANSFER.id

@@ -8,15 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional
 
-from raytransfer.networks import build, freeze_first
+from raytransfer.networks import Network, Stage, build, freeze_first
 from raytransfer.networks.surgery import trainable
 from raytransfer.specs import NetworkSpec, Recipe
 from raytransfer.tasks import Part, TaskData
 from raytransfer.training import (
     DeviceData,
     EvaluationInputs,
+    Step,
     evaluate,
     evaluation_steps,
     learning_rate,
@@ -213,6 +215,78 @@ def test_training_is_sgd_with_momentum_decay_and_bias_multipliers():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
 
 
+class Scaled(nn.Module):
+    """Outputs times bare parameters of one dimension and of three, and one that nothing uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.linspace(0.5, 1.5, 16))
+        self.shift = nn.Parameter(torch.full((1, 1, 16), 0.1))
+        self.unused = nn.Parameter(torch.ones(16, 2))
+
+    def forward(self, inputs):
+        return inputs * self.scale + self.shift[0]
+
+
+def small():
+    torch.manual_seed(1)
+    body = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.LayerNorm(16), Scaled(), nn.ReLU())
+    return Network(nn.Sequential(body, nn.Linear(16, 4)), (Stage("body", ("0",)), Stage("head", ("1",))))
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.3])
+def test_adamw_smoothing_and_clipping_are_torch_s_own(clip_norm):
+    recipe = replace(
+        RECIPE,
+        optimizer="adamw",
+        learning_rate=0.01,
+        beta1=0.8,
+        beta2=0.95,
+        weight_decay=0.1,
+        bias_decay_multiplier=0.0,
+        bias_lr_multiplier=2.0,
+        label_smoothing=0.2,
+        clip_norm=clip_norm,
+    )
+    data, network, naive = device_data(task(), recipe), small(), small()
+    train(network, data, seed=5)
+    views = data.draw(torch.Generator().manual_seed(stream_seed(5, "batches")))
+    named = list(naive.module.named_parameters())
+    flat = [p for name, p in named if p.ndim > 1]  # the 1-D ones: biases, and scales of the normalisation
+    vectors = [p for name, p in named if p.ndim == 1]
+    assert len(vectors) == 5
+    groups = [{"params": flat, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.8, 0.95), eps=1e-8, foreach=False)
+    norms = []
+    for step in range(recipe.steps):
+        inputs, labels = data.inputs(data.fetch(next(views)))
+        for group, multiplier in zip(optimizer.param_groups, (1.0, 2.0), strict=True):
+            group["lr"] = learning_rate(recipe, step) * multiplier
+        optimizer.zero_grad()
+        functional.cross_entropy(naive.module(inputs), labels, label_smoothing=0.2).backward()
+        norms.append(nn.utils.clip_grad_norm_(naive.module.parameters(), clip_norm or 1e9).item())
+        optimizer.step()
+    assert max(norms) > 0.3 * 2  # so that clipping does something
+    expected = naive.module.state_dict()
+    for name, tensor in network.module.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_sgd_decays_what_has_one_dimension_unless_it_is_a_bias():
+    recipe = replace(RECIPE, learning_rate=0.01, weight_decay=0.1, bias_decay_multiplier=0.0)
+    network = small()
+    step = Step(network, device_data(task(), recipe), None)
+    decays = {name: group._decay for group in step._groups for name in group.names}
+    assert {name for name, decay in decays.items() if decay == 0.0} == {"0.1.bias", "0.2.bias", "1.bias"}
+
+
+def test_a_parameter_that_nothing_uses_stays():
+    for optimizer in ("sgd", "adamw"):
+        network = small()
+        train(network, device_data(task(), replace(RECIPE, weight_decay=0.1, optimizer=optimizer)), seed=0)
+        assert torch.equal(network.module.state_dict()["0.3.unused"], torch.ones(16, 2))
+
+
 def test_training_learns_and_says_so():
     recipe = replace(RECIPE, steps=200, learning_rate=0.01)
     outcome = train(net(), device_data(task(), recipe), seed=0)
@@ -350,8 +424,9 @@ def test_streamed_images_give_the_same_batches():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("memory_bytes", [10**9, 0])
 @pytest.mark.parametrize("frozen", [0, 3])
-def test_a_gpu_trains_as_a_cpu_does(memory_bytes, frozen):
-    recipe = replace(RECIPE, mirror=True, pad_px=1, steps=20, weight_decay=0.01, bias_lr_multiplier=2.0)
+@pytest.mark.parametrize("optimizer", [{}, {"optimizer": "adamw", "learning_rate": 0.001, "clip_norm": 1.0}])
+def test_a_gpu_trains_as_a_cpu_does(memory_bytes, frozen, optimizer):
+    recipe = replace(RECIPE, mirror=True, pad_px=1, steps=20, weight_decay=0.01, bias_lr_multiplier=2.0, **optimizer)
     weights = []
     for device in (CPU, torch.device("cuda")):
         network = net(channels=3)
@@ -393,9 +468,10 @@ print(median(after - before for before, after in zip(faults, faults[1:])))
 
 def test_a_process_that_trains_does_without_pytorch_s_compiler_and_symbolic_mathematics():
     steps, reused, *slow = in_a_new_process("""
-network = net()
-freeze_first(network, 2)
-outcome = train(network, device_data(task(), replace(RECIPE, mirror=True)), seed=0)
+for changes in ({"optimizer": "adamw", "clip_norm": 0.5, "label_smoothing": 0.1}, {}):
+    network = net()
+    freeze_first(network, 2)
+    outcome = train(network, device_data(task(), replace(RECIPE, mirror=True, **changes)), seed=0)
 print(outcome.curve[-1].step, outcome.reused_layers)
 print(*{"torch._dynamo", "sympy"} & {*sys.modules})
 """)

@@ -106,6 +106,8 @@ def test_stopped_anywhere_and_gone_on_with_is_as_never_stopped(stops):
         Setup(mirror=True, channels_last=True, frozen=3),
         Setup(mirror=True, frozen=3, memory_bytes=0),
         Setup(pad_px=1, momentum=0.0, bias_lr_multiplier=2.0, warmup_steps=5),
+        Setup(mirror=True, optimizer="adamw", learning_rate=0.002, label_smoothing=0.1, clip_norm=0.5),
+        Setup("dropping", mirror=True, channels_last=True, frozen=1, optimizer="adamw", learning_rate=0.002),
         Setup(pad_px=1, streamed=True),
         Setup("dropping", mirror=True),
         Setup("dropping", mirror=True, channels_last=True, frozen=1),
@@ -136,6 +138,7 @@ def test_a_network_with_batch_norm_goes_on_to_the_bit(frozen):
         Setup(device="cuda", mirror=True, channels_last=True, precision="bf16"),
         Setup(device="cuda", mirror=True, channels_last=True, frozen=3),
         Setup(device="cuda", pad_px=1, streamed=True),
+        Setup(device="cuda", mirror=True, optimizer="adamw", learning_rate=0.002, clip_norm=0.5),
         Setup("dropping", device="cuda", mirror=True, channels_last=True),
         Setup("resnet18", device="cuda", side=32, batch_size=4, channels_last=True),
     ],
@@ -205,7 +208,7 @@ def test_a_state_comes_back_to_the_bit(numbers, curve, tensor):
         wall_time_s=numbers[1],
         curve=tuple(curve),
         weights={"a.weight": tensor, "a/b": torch.zeros(0)},
-        momentum={"a.weight": tensor + 1},
+        optimizer={"momentum/a.weight": tensor + 1, "step/a.weight": tensor + 2},
         loss_sum=torch.tensor(0.1),
         random={"cpu": torch.get_rng_state()},
     )
@@ -215,6 +218,7 @@ def test_a_state_comes_back_to_the_bit(numbers, curve, tensor):
     assert (found.seconds, found.wall_time_s) == numbers
     assert found.weights.keys() == state.weights.keys()
     assert found.weights["a.weight"].dtype == tensor.dtype
+    assert found.optimizer.keys() == state.optimizer.keys()
     assert torch.equal(found.random["cpu"], state.random["cpu"])
     assert found.to_bytes() == content
 
@@ -252,7 +256,7 @@ def test_what_is_no_state_is_refused(content):
         ({"step": 13}, r"step 13 is not in 1\.\.12"),
         ({"step": 7}, r"other steps than \[3, 6\]"),
         ({"weights": {}}, "its weights differ in name: .*'0.0.bias'"),
-        ({"momentum": {}}, "its momentum differ in name: .*'2.1.bias'"),
+        ({"optimizer": {}}, "its optimiser's buffers differ in name: .*'momentum/2.1.bias'"),
         ({"loss_sum": torch.zeros(2)}, r"its loss differ: sum is \(2,\) torch.float32, not \(\)"),
         ({"random": {"cpu": torch.zeros(3)}}, "its random differ: cpu is"),
         ({"random": {"cpu": torch.get_rng_state(), "cuda": torch.zeros(16)}}, r"differ in name: \['cuda'\]"),
@@ -267,7 +271,7 @@ def test_a_state_of_another_training_is_told(change, reason):
 
 def test_a_state_of_a_training_with_other_frozen_layers_is_told():
     setup = Setup("dropping", frozen=1)
-    with pytest.raises(ValueError, match=r"its momentum differ in name: .*'0\.0\.weight'"):
+    with pytest.raises(ValueError, match=r"its optimiser's buffers differ in name: .*'momentum/0\.0\.weight'"):
         TrainingState.from_bytes(CONTENT).check(setup.network(), setup.data())
 
 
