@@ -35,7 +35,7 @@ from raytransfer.specs.treatments import (
     treatment_rank,
 )
 
-BASES = tuple(name for name, treatment in TREATMENTS.items() if not treatment.copies)
+BASES = tuple(name for name, treatment in TREATMENTS.items() if not treatment.has_cut)
 """Treatments that copy no layer: one such run stands against the runs of every n."""
 
 READINGS = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError
-from raytransfer.networks import Shape, check_network, resolved
+from raytransfer.networks import Shape, add_lora, build, check_network, resolved
 from raytransfer.specs import NetworkSpec, Recipe
 from raytransfer.store.root import absolute
 from raytransfer.tasks import DataSource
@@ -147,6 +147,25 @@ def _checked_recipe(config: TrainingConfig, shape: Shape) -> Recipe:
             "pixels on 0..255: choose recipe.normalization=mean, or init=kaiming"
         )
     return replace(recipe, crop_px=None) if recipe.crop_px == height == width else recipe
+
+
+def check_adapters(network: NetworkSpec, image: Shape, n_layers: Collection[int], *, asked: str) -> None:
+    """Check that at every cut some of the copied layers take adapters.
+
+    Args:
+        network: The network.
+        image: Shape of what it sees.
+        n_layers: The cuts.
+        asked: The option that asks for adapters, for the message.
+
+    Raises:
+        UserError: At a cut none of them does.
+    """
+    for n in n_layers:
+        try:
+            add_lora(build(network, image=image, classes=2, seed=0), n, rank=1, seed=0)
+        except UserError as error:
+            raise UserError(f"{asked} cannot be run on network={network.name} at n_layers={n}: {error}") from error
 
 
 def seen_shape(recipe: Recipe, shape: Shape) -> Shape:

@@ -9,7 +9,7 @@ import torch
 from raytransfer.config import TrainingConfig
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import seen_shape
-from raytransfer.networks import Network, Shape, build, freeze_first, trainable
+from raytransfer.networks import Network, Shape, build, freeze, trainable
 from raytransfer.probes import PROBES, Subject
 from raytransfer.probes.flatness import hessian_product
 from raytransfer.specs import PretrainSpec, ProbeSpec, Trained, TrainingSpec, Weights
@@ -46,7 +46,7 @@ def with_probes(cells: Sequence[Placed], config: TrainingConfig, image_shape: Sh
         spec = as_training(cell.spec)
         if spec is None:
             continue
-        kind = spec.network, spec.task.label_count, spec.frozen_layers
+        kind = spec.network, spec.task.label_count, spec.surgery.frozen_layers, spec.surgery.surgical
         if config.probes and kind not in tried:
             _try(spec, config, image_shape)
             tried.add(kind)
@@ -125,7 +125,7 @@ def _try(spec: TrainingSpec, config: TrainingConfig, image_shape: Shape) -> None
     if "flatness" in config.probes and config.eigenvalues > parameters:
         raise UserError(
             f"eigenvalues={config.eigenvalues} must not exceed the parameters that train: {spec.network.name} has "
-            f"{parameters} with {spec.frozen_layers} layers frozen"
+            f"{parameters} with {len(first.frozen)} layers frozen"
         )
     images = torch.rand((_IMAGES, *image), generator=torch.Generator().manual_seed(0))
     labels = torch.arange(_IMAGES) % spec.task.label_count
@@ -156,6 +156,6 @@ def _try(spec: TrainingSpec, config: TrainingConfig, image_shape: Shape) -> None
 def _untrained(spec: TrainingSpec, image: Shape, seed: int) -> Network:
     labels = spec.task.label_count
     network = build(spec.network, image=image, classes=labels, seed=seed)
-    freeze_first(network, spec.frozen_layers)
+    freeze(network, spec.surgery.kept_stages(len(network.stages)))
     network.module.eval()
     return network

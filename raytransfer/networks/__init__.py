@@ -1,11 +1,12 @@
-"""Networks as ordered stages, and the surgery of transfer: copy the first n, freeze the first n."""
+"""Networks as ordered stages, and the surgery of transfer: copy the first n, freeze some, adapt others."""
 
+from raytransfer.networks.adapters import add_lora, merged
 from raytransfer.networks.description import describe
 from raytransfer.networks.expansion import is_norm
 from raytransfer.networks.partition import find_stages, staged
 from raytransfer.networks.sources import build, check_network, default_image_size, resolved, sources_of
 from raytransfer.networks.stages import Network, Shape, Stage
-from raytransfer.networks.surgery import copy_first, freeze_first, train_mode, trainable
+from raytransfer.networks.surgery import copy_first, freeze, freeze_first, frozen_prefix, train_mode, trainable
 from raytransfer.networks.zoo import ZOO
 
 __all__ = [
@@ -13,14 +14,18 @@ __all__ = [
     "Network",
     "Shape",
     "Stage",
+    "add_lora",
     "build",
     "check_network",
     "copy_first",
     "default_image_size",
     "describe",
     "find_stages",
+    "freeze",
     "freeze_first",
+    "frozen_prefix",
     "is_norm",
+    "merged",
     "resolved",
     "sources_of",
     "staged",

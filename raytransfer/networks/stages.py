@@ -38,17 +38,18 @@ class Network:
         stages: Its N stages; the last is the head, so n copied layers run from 1 to N-1. Run one after the other they
             compute what the module computes.
         image: Channels, height and width of the images it takes.
-        frozen: How many stages, from the input on, do not train; ``raytransfer.networks.freeze_first`` sets it, and the
+        frozen: Stages, counted from 0, whose tensors stay as they are; ``raytransfer.networks.freeze`` sets it, and the
             next two.
         still: The modules of those stages that stay in eval mode, so that their statistics do not move.
-        repeatable: How many stages, of the frozen ones, always give the same for the same image in training mode: they
-            draw no random numbers, and what they make of an image does not depend on the others of its batch.
+        repeatable: How many stages, of the frozen ones from the input on, always give the same for the same image in
+            training mode: they draw no random numbers, and what they make of an image does not depend on the others of
+            its batch.
     """
 
     module: nn.Module
     stages: tuple[Stage, ...]
     image: tuple[int, ...]
-    frozen: int = 0
+    frozen: frozenset[int] = frozenset()
     still: tuple[nn.Module, ...] = ()
     repeatable: int = 0
 

@@ -1,6 +1,6 @@
-"""Copy the first n layers, freeze the first n layers."""
+"""Copy the first n layers, freeze any layers."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -31,29 +31,55 @@ def copy_first(base: Mapping[str, torch.Tensor], network: Network, n: int) -> No
             state[name].copy_(base[name])
 
 
-def freeze_first(network: Network, n: int) -> None:
-    """Take the first n stages out of training; ``train_mode`` keeps their statistics still.
+def stage_names(network: Network, i: int) -> frozenset[str]:
+    """State-dict names of the parameters and buffers of stage i, counted from 0."""
+    return frozenset(network.first_names(i + 1)) - frozenset(network.first_names(i))
 
-    What they do in training mode is seen by running them on noise, not told from the types of their modules. Nothing of
-    the network but its flags changes by that, and torch's random numbers stay where they were.
+
+def freeze(network: Network, stages: Collection[int]) -> None:
+    """Take these stages out of training, and those that were frozen and are not among them back in.
+
+    ``train_mode`` keeps the statistics of the frozen ones still. What they do in training mode is seen by running them
+    on noise, not told from the types of their modules. Nothing of the network but its flags changes by that, and
+    torch's random numbers stay where they were. What a stage got after it was frozen, such as the adapters of
+    ``raytransfer.networks.adapters``, trains on.
+
+    Args:
+        network: The network.
+        stages: Stages, counted from 0: a prefix, a range, or any.
 
     Raises:
         UserError: A buffer of theirs moves though its module is in eval mode.
     """
-    network.frozen, network.still, network.repeatable = n, (), 0
-    if not n:
-        return
-    for stage in range(n):
-        for _, tensor in network.tensors(stage):
+    for i in network.frozen.symmetric_difference(stages):
+        for _, tensor in network.tensors(i):
             if isinstance(tensor, nn.Parameter):
-                tensor.requires_grad_(False)
-    moving = [name for seen in behaviour(network, n) for name in seen.moving]
+                tensor.requires_grad_(i not in stages)
+    network.frozen, network.still, network.repeatable = frozenset(stages), (), 0
+    if not stages:
+        return
+    depth = max(stages) + 1
+    moving = [name for i, seen in enumerate(behaviour(network, depth)) if i in stages for name in seen.moving]
     owners = sorted({name.rpartition(".")[0] for name in moving})
     network.still = tuple(network.module.get_submodule(path) for path in owners)
-    seen = behaviour(network, n)
-    if still_moving := [name for stage in seen for name in stage.moving]:
+    seen = behaviour(network, depth)
+    if still_moving := [name for i, stage in enumerate(seen) if i in stages for name in stage.moving]:
         raise UserError(f"{still_moving[0]} moves in eval mode, too: its layer cannot be frozen")
-    network.repeatable = next((i for i, stage in enumerate(seen) if stage.draws or stage.mixes), n)
+    prefix = frozen_prefix(network)
+    network.repeatable = next((i for i, stage in enumerate(seen[:prefix]) if stage.draws or stage.mixes), prefix)
+
+
+def freeze_first(network: Network, n: int) -> None:
+    """Take the first n stages out of training, and no others."""
+    freeze(network, range(n))
+
+
+def frozen_prefix(network: Network) -> int:
+    """How many stages, from the input on, have nothing that trains: what they make of an image never changes."""
+    for i in range(len(network.stages)):
+        if i not in network.frozen or any(tensor.requires_grad for _, tensor in network.tensors(i)):
+            return i
+    return len(network.stages)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from raytransfer.specs.identity import HASH_VERSION, to_json
 from raytransfer.specs.measuring import DistanceSpec, MeasureSpec, ProbeSpec, ScoreSpec, SimulationSpec
 from raytransfer.specs.task import Dials, TaskSpec
 from raytransfer.specs.training import (
+    UNCUT,
     Imported,
     NetworkSpec,
     PretrainSpec,
@@ -26,6 +27,7 @@ TrialSpec = TrainingSpec | MeasureSpec
 
 __all__ = [
     "HASH_VERSION",
+    "UNCUT",
     "Dials",
     "DistanceSpec",
     "Imported",

@@ -68,7 +68,7 @@ def imports(specs: Iterable[TrialSpec]) -> dict[str, Imported]:
 
 def frozen_layers(spec: TrialSpec) -> int:
     """How many layers of a trial, from the input on, stay as they are."""
-    return spec.frozen_layers if isinstance(spec, TrainingSpec) else 0
+    return spec.surgery.frozen_layers if isinstance(spec, TrainingSpec) else 0
 
 
 _LONG = ("flatness", "landscape", "initial-landscape")  # probes that take too long to wait for each other
@@ -133,8 +133,8 @@ def checkpoint_steps(specs: Iterable[TrialSpec]) -> dict[str, frozenset[int]]:
 def alike(spec: TrialSpec) -> tuple[str | int, ...]:
     """Trials with the same answer take about the same time.
 
-    For a training: its network, steps, labels and frozen layers. For a measurement: its kind, what is measured, and how deep or
-    wide.
+    For a training: its network, steps, labels and frozen layers. For a measurement: its kind, what is measured, and how
+    deep or wide.
     """
     if isinstance(spec, TrainingSpec):
         return spec.network.name, spec.recipe.steps, spec.task.label_count, frozen_layers(spec)

@@ -104,21 +104,64 @@ class Surgery:
             to copy.
         frozen: Whether layers 1..n stay as they are, or train with the rest.
         preserved: How many layers above n are copied, too, and train: "preserve k" in the code of Yosinski et al. 2014.
+        thaw: When frozen layers are released to train: ``never``; ``halfway``, all of them after half of the steps
+            (LP-FT, Kumar et al. 2022, arXiv 2202.10054); or ``gradual``, one by one from the top, evenly over the first
+            half of the steps (ULMFiT, Howard and Ruder 2018, arXiv 1801.06146, section 3.3).
+        surgical: Whether all layers below the head are copied, and layer n alone of them trains (Lee et al. 2023, arXiv
+            2210.11466).
+        layer_decay: Factor of the learning rate for each layer that lies between a layer and the head, the layer
+            counted, 0..1; the head has the recipe's rate.
+        l2_sp: Whether weight decay pulls the copied layers towards what was copied, not towards zero (L2-SP, Li et al.
+            2018, arXiv 1802.01483).
+        lora_rank: Rank of adapters that train in the frozen layers 1..n (LoRA, Hu et al. 2021, arXiv 2106.09685); 0 for
+            none.
+
+    Raises:
+        UserError: Layers that are not frozen are to be released, left out or adapted.
     """
 
     n_layers: int
     frozen: bool
     preserved: int = 0
+    thaw: Literal["never", "halfway", "gradual"] = "never"
+    surgical: bool = False
+    layer_decay: float = 1.0
+    l2_sp: bool = False
+    lora_rank: int = 0
 
-    @property
-    def copied(self) -> int:
-        """How many layers are copied."""
-        return self.n_layers + self.preserved
+    def __post_init__(self) -> None:
+        if not self.frozen and (self.thaw != "never" or self.surgical or self.lora_rank):
+            raise UserError(
+                f"thaw={self.thaw}, surgical={self.surgical} and lora_rank={self.lora_rank} say what trains of frozen "
+                "layers: they take frozen=True"
+            )
+
+    def copied(self, depth: int) -> int:
+        """How many layers of a network of ``depth`` layers are copied."""
+        return depth - 1 if self.surgical else self.n_layers + self.preserved
+
+    def frozen_stages(self, depth: int) -> frozenset[int]:
+        """The layers, counted from 0, that are frozen when training begins."""
+        if not self.frozen:
+            return frozenset()
+        if self.surgical:
+            return frozenset(range(depth - 1)) - {self.n_layers - 1}
+        return frozenset(range(self.n_layers))
+
+    def kept_stages(self, depth: int) -> frozenset[int]:
+        """The layers, counted from 0, that compute at the end what they computed before training."""
+        return self.frozen_stages(depth) if self.thaw == "never" and not self.lora_rank else frozenset()
 
     @property
     def frozen_layers(self) -> int:
-        """How many layers, from the input on, stay as they are."""
-        return self.n_layers if self.frozen else 0
+        """How many layers, from the input on, compute the same all the time."""
+        if not self.frozen or self.thaw != "never" or self.lora_rank:
+            return 0
+        return self.n_layers - 1 if self.surgical else self.n_layers
+
+
+UNCUT = Surgery(n_layers=0, frozen=False)
+"""Nothing is copied, and all layers train: a base."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +176,7 @@ class PretrainSpec:
     """
 
     kind: ClassVar[str] = "pretrain"
+    surgery: ClassVar[Surgery] = UNCUT
 
     task: TaskSpec
     network: NetworkSpec
@@ -143,11 +187,6 @@ class PretrainSpec:
     def id(self) -> str:
         """Identity of the training, from its content."""
         return identity(self)
-
-    @property
-    def frozen_layers(self) -> int:
-        """How many layers, from the input on, stay as they are: none."""
-        return 0
 
     @property
     def weights(self) -> "Trained":
@@ -200,9 +239,9 @@ class Trained:
         return self.training.task.label_count
 
     @property
-    def frozen_layers(self) -> int:
-        """How many layers, from the input on, did not train."""
-        return self.training.frozen_layers
+    def surgery(self) -> Surgery:
+        """What became of the layers in the training."""
+        return self.training.surgery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +260,7 @@ class Imported:
     """
 
     kind: ClassVar[str] = "imported"
+    surgery: ClassVar[Surgery] = UNCUT
 
     digest: str
     network: NetworkSpec
@@ -244,11 +284,6 @@ class Imported:
     @property
     def step(self) -> None:
         """None: nothing is known of their training."""
-
-    @property
-    def frozen_layers(self) -> int:
-        """How many layers, from the input on, did not train: none."""
-        return 0
 
     @property
     def recipe(self) -> Recipe:
@@ -294,18 +329,13 @@ class TransferSpec:
             raise UserError(
                 f"a transfer copies {self.weights.network} into {self.network}: both must be the same network"
             )
-        if self.weights is None and (not self.surgery.frozen or self.surgery.preserved):
+        if self.weights is None and self.surgery != Surgery(n_layers=self.surgery.n_layers, frozen=True):
             raise UserError("a transfer without weights is the frozen random control: fine-tuned, it would be a base")
 
     @functools.cached_property
     def id(self) -> str:
         """Identity of the training, from its content."""
         return identity(self)
-
-    @property
-    def frozen_layers(self) -> int:
-        """How many layers, from the input on, stay as they are."""
-        return self.surgery.frozen_layers
 
 
 TrainingSpec = PretrainSpec | TransferSpec

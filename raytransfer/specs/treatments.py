@@ -1,4 +1,4 @@
-"""The treatments of Yosinski et al. 2014 and their controls: every one a value, and one table of them.
+"""The treatments of Yosinski et al. 2014, their controls and those that came after: each a value, and a table of all.
 
 A treatment says where a network's layers come from, which of them train, and how tables and figures show it. No other
 module types its name: what needs a certain treatment imports it from here, what shows treatments shows those there are.
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from raytransfer.specs.training import PretrainSpec, Surgery, TransferSpec, Weights
+from raytransfer.specs.training import UNCUT, PretrainSpec, Surgery, TransferSpec, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,27 +20,27 @@ class Treatment:
         meaning: One line for people.
         source: Whose weights the layers 1..n come from: the ``target``'s own base (B), the ``other`` task's (A), or
             ``random`` ones; None where nothing is copied.
-        frozen: Whether layers 1..n stay as they are.
-        preserved: How many layers above n are copied too, and train.
+        surgery: What becomes of the layers; its n is left open.
+        whole: Whether all layers below the head are copied, whatever the cuts.
         steps: How many times the recipe's steps it trains for.
         color: Its colour in figures: blue on the target's own layers, red on another task's, pale when fine-tuned, as
-            in the paper.
+            in the paper; those that came after have colours of their own.
         marker: Its marker in figures, as Matplotlib names them.
     """
 
     name: str
     meaning: str
     source: Literal["target", "other", "random"] | None = None
-    frozen: bool = False
-    preserved: int = 0
+    surgery: Surgery = UNCUT
+    whole: bool = False
     steps: int = 1
     color: str
     marker: str
 
     @property
-    def copies(self) -> bool:
+    def has_cut(self) -> bool:
         """Whether it has a cut n; else one run of it stands against those of every n."""
-        return self.source is not None
+        return self.source is not None and not self.whole
 
     def transfers(self, weights: Weights | None, target: PretrainSpec, n_layers: Sequence[int]) -> list[TransferSpec]:
         """The transfers of some weights at every n, trained as the target's own base is.
@@ -53,7 +53,7 @@ class Treatment:
         return [
             TransferSpec(
                 weights=weights,
-                surgery=Surgery(n_layers=n, frozen=self.frozen, preserved=self.preserved),
+                surgery=replace(self.surgery, n_layers=n),
                 task=target.task,
                 network=target.network,
                 recipe=target.recipe,
@@ -69,6 +69,8 @@ class Treatment:
         return replace(target, recipe=stretched)
 
 
+_FROZEN = Surgery(n_layers=0, frozen=True)
+
 BASE_B = Treatment(name="baseB", meaning="trained on B from random weights", color="#000000", marker="o")
 BASE_B_2X = Treatment(
     name="baseB-2x",
@@ -81,7 +83,7 @@ BNB = Treatment(
     name="BnB",
     meaning="layers 1..n from baseB, frozen (selffer)",
     source="target",
-    frozen=True,
+    surgery=_FROZEN,
     color="#1f5fbf",
     marker="s",
 )
@@ -92,7 +94,7 @@ ANB = Treatment(
     name="AnB",
     meaning="layers 1..n from baseA, frozen (transfer)",
     source="other",
-    frozen=True,
+    surgery=_FROZEN,
     color="#b2182b",
     marker="v",
 )
@@ -100,7 +102,7 @@ ANB_PLUS = Treatment(
     name="AnB+", meaning="layers 1..n from baseA, fine-tuned", source="other", color="#f4866a", marker="^"
 )
 RNB = Treatment(
-    name="RnB", meaning="layers 1..n random, frozen", source="random", frozen=True, color="#8a7a2f", marker="X"
+    name="RnB", meaning="layers 1..n random, frozen", source="random", surgery=_FROZEN, color="#8a7a2f", marker="X"
 )
 BASE_A = Treatment(name="baseA", meaning="trained on A, for what copies from it", color="#b8b8b8", marker="h")
 
@@ -119,8 +121,7 @@ TREATMENTS: dict[str, Treatment] = {
             name="BnB-preserve1",
             meaning="BnB, and layer n+1 starts from baseB, too, and trains (2014's code, unpublished)",
             source="target",
-            frozen=True,
-            preserved=1,
+            surgery=replace(_FROZEN, preserved=1),
             color="#0b2f66",
             marker="<",
         ),
@@ -128,8 +129,7 @@ TREATMENTS: dict[str, Treatment] = {
             name="AnB-preserve1",
             meaning="AnB, and layer n+1 starts from baseA, too, and trains (2014's code, unpublished)",
             source="other",
-            frozen=True,
-            preserved=1,
+            surgery=replace(_FROZEN, preserved=1),
             color="#5c0a15",
             marker=">",
         ),
@@ -137,8 +137,7 @@ TREATMENTS: dict[str, Treatment] = {
             name="BnB-preserve2",
             meaning="the same with layers n+1 and n+2 from baseB",
             source="target",
-            frozen=True,
-            preserved=2,
+            surgery=replace(_FROZEN, preserved=2),
             color="#3b6f8f",
             marker="p",
         ),
@@ -146,10 +145,74 @@ TREATMENTS: dict[str, Treatment] = {
             name="AnB-preserve2",
             meaning="the same with layers n+1 and n+2 from baseA",
             source="other",
-            frozen=True,
-            preserved=2,
+            surgery=replace(_FROZEN, preserved=2),
             color="#8f3b5c",
             marker="*",
+        ),
+        Treatment(
+            name="linear-probe",
+            meaning="all layers below the head from baseA, frozen: the head alone trains",
+            source="other",
+            surgery=_FROZEN,
+            whole=True,
+            color="#3a7d44",
+            marker="d",
+        ),
+        Treatment(
+            name="fine-tune",
+            meaning="all layers below the head from baseA, and all train",
+            source="other",
+            whole=True,
+            color="#8cc084",
+            marker="8",
+        ),
+        Treatment(
+            name="AnB-surgical",
+            meaning="all layers below the head from baseA; layer n and the head train (Lee et al. 2023)",
+            source="other",
+            surgery=replace(_FROZEN, surgical=True),
+            color="#d95f02",
+            marker="H",
+        ),
+        Treatment(
+            name="AnB-LP-FT",
+            meaning="AnB for half of the steps, then AnB+ from there (Kumar et al. 2022)",
+            source="other",
+            surgery=replace(_FROZEN, thaw="halfway"),
+            color="#7b3294",
+            marker="p",
+        ),
+        Treatment(
+            name="AnB-gradual",
+            meaning="AnB whose layers are released one by one from n down, over half of the steps (ULMFiT, 2018)",
+            source="other",
+            surgery=replace(_FROZEN, thaw="gradual"),
+            color="#c2a5cf",
+            marker="<",
+        ),
+        Treatment(
+            name="AnB-layer-decay",
+            meaning="AnB+ whose learning rate falls by 0.75 from each layer to the one below (BEiT, Bao et al. 2022)",
+            source="other",
+            surgery=replace(UNCUT, layer_decay=0.75),
+            color="#e6ab02",
+            marker=">",
+        ),
+        Treatment(
+            name="AnB-L2-SP",
+            meaning="AnB+ whose copied layers decay towards baseA's weights, not zero (Li et al. 2018)",
+            source="other",
+            surgery=replace(UNCUT, l2_sp=True),
+            color="#a6761d",
+            marker="*",
+        ),
+        Treatment(
+            name="AnB-LoRA",
+            meaning="AnB with trained adapters of rank 8 in its frozen layers (Hu et al. 2021)",
+            source="other",
+            surgery=replace(_FROZEN, lora_rank=8),
+            color="#1b9e9e",
+            marker="D",
         ),
     )
 }

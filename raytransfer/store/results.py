@@ -182,9 +182,11 @@ def _merged(store: Store, table: str) -> pa.Table:
     with ThreadPoolExecutor(_READERS) as pool:
         for start in range(0, len(names), _TOGETHER):
             parts = pool.map(lambda name: _read(store, f"{table}/{name}"), names[start : start + _TOGETHER])
-            merged.append(pa.concat_tables([_unseen(part, seen) for part in parts]).combine_chunks())
+            unseen = [_unseen(part, seen) for part in parts]
+            merged.append(pa.concat_tables(unseen, promote_options="default").combine_chunks())
     keys = [("id", "ascending"), ("step", "ascending")] if table == "curves" else [("id", "ascending")]
-    return pa.concat_tables(merged).sort_by(keys)
+    # Rows that were written before a column was there have nulls in it.
+    return pa.concat_tables(merged, promote_options="default").sort_by(keys)
 
 
 def _unseen(part: pa.Table, seen: set[str]) -> pa.Table:

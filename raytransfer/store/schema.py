@@ -53,6 +53,8 @@ _CONFIG = (
     "The resolved config: canonical JSON, whose hash, but for what tasks are called, is the id.",
 )
 
+_NEW = "null for a base, and in rows older than the column"
+
 TRIALS = (
     *_columns(
         ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
@@ -63,8 +65,17 @@ TRIALS = (
         ("stages", pa.list_(pa.string()), "Names of the network's layers, from input to head."),
         ("n_layers", pa.int64(), "Layers copied (for RnB: left random), counted from the input; 0 for a base."),
         ("cut", pa.string(), "Name of the last copied layer; null for a base."),
-        ("frozen", pa.bool_(), "Whether the first n layers stayed as they were; null for a base."),
-        ("preserved_layers", pa.int64(), "Layers above n that were copied too, and trained; null for a base."),
+        ("frozen", pa.bool_(), "Whether the first n layers stayed as they were, or began so; null for a base."),
+        (
+            "preserved_layers",
+            pa.int64(),
+            "Layers above n that were copied too, and trained unless surgical; null for a base.",
+        ),
+        ("thaw", pa.string(), f"When frozen layers were released: never, halfway or gradual; {_NEW}."),
+        ("surgical", pa.bool_(), f"Whether layer n alone of the copied ones trained; {_NEW}."),
+        ("layer_decay", pa.float64(), f"Factor of the learning rate from each layer to the one below it; {_NEW}."),
+        ("l2_sp", pa.bool_(), f"Whether the copied layers decayed towards what was copied; {_NEW}."),
+        ("lora_rank", pa.int64(), f"Rank of the adapters of the first n layers, 0 without; {_NEW}."),
         (
             "pretrain_id",
             pa.string(),
@@ -93,7 +104,7 @@ TRIALS = (
     *_columns(
         ("wall_time_s", pa.float64(), "Seconds the trial took, data and evaluation included."),
         ("images_per_s", pa.float64(), "Training images a second, evaluation left out."),
-        ("reused_layers", pa.int64(), "Frozen layers whose outputs were computed once and reused at every step."),
+        ("reused_layers", pa.int64(), "Frozen layers whose outputs were looked up, not computed, until the last step."),
         ("streamed", pa.bool_(), "Whether the images did not fit the GPU's share and were sent batch by batch."),
         repeatable=False,
     ),

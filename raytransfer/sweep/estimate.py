@@ -115,12 +115,12 @@ def _seconds(spec: TrainingSpec, task: TaskData, cost: _Cost) -> float:
 
 
 def _measure(spec: TrainingSpec, task: TaskData, device: torch.device, memory_bytes: int) -> _Cost:
-    frozen = spec.frozen_layers
+    frozen = spec.surgery.frozen_layers
     few = DeviceData(replace(task, train=_first(task.train), test=_first(task.test)), spec.recipe, device, memory_bytes)
     network = untrained(spec, few)
     freeze_first(network, frozen)
     train_mode(network)
-    stages = reusable_stages(network, DeviceData(task, spec.recipe, device, memory_bytes))
+    stages = reusable_stages(network, DeviceData(task, spec.recipe, device, memory_bytes), spec.recipe.steps)
     source = FrozenOutputs(network, few, stages) if stages else few
     step = Step(network, few, source)
     take = fastest(step, few)

@@ -4,7 +4,7 @@ from raytransfer.training.core import use_one_core
 from raytransfer.training.frozen import EvaluationInputs, FrozenOutputs, evaluation_inputs, reusable_stages
 from raytransfer.training.images import DeviceData, image_bytes
 from raytransfer.training.loop import SAVE_EVERY_S, Outcome, evaluate, stream_seed, train
-from raytransfer.training.schedule import evaluation_steps, learning_rate
+from raytransfer.training.schedule import Phase, evaluation_steps, learning_rate, phases
 from raytransfer.training.state import Evaluation, Interrupted, TrainingState, never
 from raytransfer.training.step import Step, fastest
 
@@ -16,6 +16,7 @@ __all__ = [
     "FrozenOutputs",
     "Interrupted",
     "Outcome",
+    "Phase",
     "Step",
     "TrainingState",
     "evaluate",
@@ -25,6 +26,7 @@ __all__ = [
     "image_bytes",
     "learning_rate",
     "never",
+    "phases",
     "reusable_stages",
     "stream_seed",
     "train",

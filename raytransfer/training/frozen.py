@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from raytransfer.networks import Network
+from raytransfer.networks import Network, frozen_prefix
 from raytransfer.training.images import DeviceData, DeviceImages, to_device
 
 _BATCH = 500
@@ -111,14 +111,15 @@ class EvaluationInputs:
             yield batch
 
 
-def batch_source(network: Network, data: DeviceData) -> BatchSource:
+def batch_source(network: Network, data: DeviceData, steps: int) -> BatchSource:
     """Where training takes its batches from: reused outputs of frozen stages where that is worth it, else images.
 
     Args:
         network: In the mode of training.
         data: The task; what reused outputs take is taken off its ``memory_left``.
+        steps: For how many steps.
     """
-    stages = reusable_stages(network, data)
+    stages = reusable_stages(network, data, steps)
     if not stages:
         return data
     reused = FrozenOutputs(network, data, stages)
@@ -126,25 +127,26 @@ def batch_source(network: Network, data: DeviceData) -> BatchSource:
     return reused
 
 
-def reusable_stages(network: Network, data: DeviceData) -> int:
-    """How many frozen stages to compute once.
+def reusable_stages(network: Network, data: DeviceData, steps: int) -> int:
+    """How many frozen stages to compute once for so many steps.
 
     None unless training draws more views than there are, and their outputs fit. Stages from the first that draws random
     numbers are not reused: frozen or not, dropout draws anew at every step.
     """
-    stages = network.repeatable
-    if stages == 0 or data.view_count > data.recipe.steps * data.batch_size:
+    stages = min(network.repeatable, frozen_prefix(network))
+    if stages == 0 or data.view_count > steps * data.batch_size:
         return 0
     return stages if data.view_count * _bytes_per_image(network, data, stages) <= data.memory_left else 0
 
 
 def evaluation_inputs(network: Network, data: DeviceData) -> EvaluationInputs:
     """Batches of the test images past the frozen stages, kept where they fit the memory left; they are taken off it."""
-    needed = len(data.test) * _bytes_per_image(network, data, network.frozen)
+    stages = frozen_prefix(network)
+    needed = len(data.test) * _bytes_per_image(network, data, stages)
     keep = needed <= data.memory_left
     if keep:
         data.memory_left -= needed
-    return EvaluationInputs(network, data, data.test, network.frozen, keep=keep)
+    return EvaluationInputs(network, data, data.test, stages, keep=keep)
 
 
 def _bytes_per_image(network: Network, data: DeviceData, stages: int) -> int:

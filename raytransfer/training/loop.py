@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from raytransfer.networks import Network, train_mode
+from raytransfer.networks import Network, freeze, frozen_prefix, train_mode, trainable
+from raytransfer.specs import UNCUT, Surgery
 from raytransfer.training.frozen import EvaluationInputs, batch_source, evaluation_inputs
 from raytransfer.training.images import DeviceData
-from raytransfer.training.schedule import evaluation_steps, learning_rate
+from raytransfer.training.schedule import evaluation_steps, learning_rate, phases
 from raytransfer.training.state import Evaluation, Interrupted, TrainingState, never
 from raytransfer.training.step import Step, fastest
 
@@ -41,7 +42,7 @@ class Outcome:
         train_top1: Accuracy on the training images at the end, in eval mode without augmentation.
         train_loss_nats: Cross-entropy likewise.
         images_per_s: Training images a second, evaluation left out.
-        reused_layers: Frozen layers whose outputs were computed once and looked up at every step.
+        reused_layers: Frozen layers whose outputs were looked up, not computed, until the last step.
     """
 
     curve: list[Evaluation] = field(default_factory=list)
@@ -56,6 +57,7 @@ def train(
     data: DeviceData,
     *,
     seed: int,
+    surgery: Surgery = UNCUT,
     checkpoint_steps: frozenset[int] = frozenset(),
     on_checkpoint: Callable[[int, nn.Module], None] = lambda step, module: None,
     state: TrainingState | None = None,
@@ -65,12 +67,17 @@ def train(
 ) -> Outcome:
     """Train the network's trainable parameters as the recipe of ``data`` says, in place.
 
+    Frozen layers may be released on the way: each phase between two releases computes anew what it reuses of frozen
+    layers. What is released joins the optimiser with buffers at zero; the learning rate goes on by its one schedule.
+
     From a state on, a training of the same network and data ends with the same bits as if it had not been stopped.
 
     Args:
         network: On the device of the data.
         data: The task and the recipe.
         seed: Seed of batches, augmentation and dropout.
+        surgery: When the network's frozen layers are released, and how rate and decay differ between layers. What is
+            copied and frozen when training begins is the network's own.
         checkpoint_steps: Steps, 0..recipe.steps, after which ``on_checkpoint`` gets the step and the module.
         on_checkpoint: Called at those steps.
         state: What to go on from, which ``TrainingState.check`` has passed; None for the beginning. Checkpoints at
@@ -90,51 +97,66 @@ def train(
     recipe, outcome = data.recipe, Outcome()
     generator = torch.Generator().manual_seed(stream_seed(seed, "batches"))
     torch.manual_seed(stream_seed(seed, "dropout"))
+    copied = set(network.first_names(surgery.copied(len(network.stages)))) if surgery.l2_sp else set()
+    anchors = {name: tensor.detach().clone() for name, tensor in trainable(network) if name in copied}
     if state is not None:  # before outputs of frozen layers are computed
         network.module.load_state_dict(state.weights)
     elif 0 in checkpoint_steps:
         on_checkpoint(0, network.module)
-    train_mode(network)
-    started = saved = time.perf_counter()
-    source = batch_source(network, data)
-    tested = evaluation_inputs(network, data)
-    one_step = Step(network, data, source)
-    do = fastest(one_step, data)
     due, done, since, seconds = set(evaluation_steps(recipe)), 0, 0, 0.0
-    if state is not None:  # after all that draws random numbers on the way to the first step
-        state.put_back(one_step)
+    if state is not None:
         outcome.curve, done, since, seconds = list(state.curve), state.step, state.since, state.seconds
     # The batches before are drawn again and passed over: that is cheap, and spares the state the order of the images.
     views = itertools.islice(data.draw(generator), done, None)
-    batches: Iterator[tuple[torch.Tensor, ...]] = map(source.fetch, views)
-    if data.streamed:
-        batches = _ahead(batches)
-    for step, batch in zip(range(done + 1, recipe.steps + 1), batches, strict=False):
-        one_step.set_rate(learning_rate(recipe, step - 1))
-        do(batch)
-        since += 1
-        if step in due:
-            train_loss = one_step.loss_sum.item() / since  # waits for the device, so the clock below is right
-            seconds += time.perf_counter() - started
-            outcome.curve.append(_evaluation(network, data, tested, step, train_loss))
-            train_mode(network)
-            one_step.loss_sum.zero_()
-            since, started = 0, time.perf_counter()
-        if step in checkpoint_steps:
-            on_checkpoint(step, network.module)
-        stopping = stop()
-        if on_state is not None and (stopping or time.perf_counter() - saved >= save_every_s):
-            one_step.loss_sum.item()  # waits for the device, as above
-            seconds += time.perf_counter() - started
-            on_state(
-                TrainingState.capture(network, one_step, step=step, since=since, seconds=seconds, curve=outcome.curve)
-            )
-            started = saved = time.perf_counter()
-        if stopping:
-            raise Interrupted(f"told to stop after step {step} of {recipe.steps}")
+    memory = data.memory_left
+    started = saved = time.perf_counter()
+    for phase in phases(recipe.steps, network.frozen, surgery.thaw):
+        if phase.last <= done and phase.last < recipe.steps:  # the last is entered in any case, for its evaluation
+            continue
+        freeze(network, phase.frozen)
+        train_mode(network)
+        data.memory_left = memory  # what the phase before reused is gone
+        source = batch_source(network, data, phase.last - phase.first)
+        tested = evaluation_inputs(network, data)
+        one_step = Step(network, data, source, layer_decay=surgery.layer_decay, anchors=anchors)
+        do = fastest(one_step, data)
+        if state is not None:  # after all that draws random numbers on the way to the phase's first step
+            state.put_back(one_step)
+        batches: Iterator[tuple[torch.Tensor, ...]] = map(source.fetch, itertools.islice(views, phase.last - done))
+        if data.streamed:
+            batches = _ahead(batches)
+        for step, batch in enumerate(batches, done + 1):
+            one_step.set_rate(learning_rate(recipe, step - 1))
+            do(batch)
+            since += 1
+            if step in due:
+                train_loss = one_step.loss_sum.item() / since  # waits for the device, so the clock below is right
+                seconds += time.perf_counter() - started
+                outcome.curve.append(_evaluation(network, data, tested, step, train_loss))
+                train_mode(network)
+                one_step.loss_sum.zero_()
+                since, started = 0, time.perf_counter()
+            if step in checkpoint_steps:
+                on_checkpoint(step, network.module)
+            stopping = stop()
+            due_for_saving = on_state is not None and (stopping or time.perf_counter() - saved >= save_every_s)
+            if due_for_saving or step == phase.last < recipe.steps:
+                one_step.loss_sum.item()  # waits for the device, as above
+                seconds += time.perf_counter() - started
+                # A phase begins as a training that goes on does, so that one stopped in between gives the same bits.
+                state = TrainingState.capture(
+                    network, one_step, step=step, since=since, seconds=seconds, curve=outcome.curve
+                )
+                if on_state is not None and due_for_saving:
+                    on_state(state)
+                    saved = time.perf_counter()
+                started = time.perf_counter()
+            if stopping:
+                raise Interrupted(f"told to stop after step {step} of {recipe.steps}")
+        done = phase.last
     outcome.images_per_s = recipe.steps * data.batch_size / seconds
     outcome.reused_layers = source.stages_done
-    trained_on = EvaluationInputs(network, data, data.train, network.frozen, keep=False)
+    trained_on = EvaluationInputs(network, data, data.train, frozen_prefix(network), keep=False)
     outcome.train_top1, outcome.train_loss_nats = evaluate(network, data, trained_on)
     return outcome
 
@@ -173,8 +195,7 @@ def evaluate(network: Network, data: DeviceData, batches: EvaluationInputs) -> t
 def _ahead(items: Iterator[Item]) -> Iterator[Item]:
     """The same items, each made in a thread while the one before it is used."""
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items)
-        while True:
-            item = coming.result()
-            coming = pool.submit(next, items)
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
             yield item

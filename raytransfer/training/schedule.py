@@ -1,8 +1,45 @@
-"""When the learning rate changes and when the network is evaluated."""
+"""When the learning rate changes, when layers are released, and when the network is evaluated."""
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 from raytransfer.specs import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Steps of a training during which the same stages are frozen.
+
+    Attributes:
+        first: Steps done when it begins.
+        last: Steps done when it ends.
+        frozen: The frozen stages, counted from 0.
+    """
+
+    first: int
+    last: int
+    frozen: frozenset[int]
+
+
+def phases(steps: int, frozen: frozenset[int], thaw: Literal["never", "halfway", "gradual"]) -> list[Phase]:
+    """The phases of a training, in order; each has a step.
+
+    Args:
+        steps: Steps of the training.
+        frozen: The stages that are frozen when it begins, counted from 0.
+        thaw: As in ``raytransfer.specs.Surgery``; ``gradual`` releases stage k of K from the top after k/(2K) of the
+            steps.
+    """
+    starts = {0: frozen}
+    if thaw == "halfway":
+        starts[steps // 2] = frozenset()
+    elif thaw == "gradual":
+        from_the_top = sorted(frozen, reverse=True)
+        for released in range(1, len(frozen) + 1):  # of several at one step, the last counts
+            starts[released * steps // (2 * len(frozen))] = frozen.difference(from_the_top[:released])
+    ends = [*list(starts)[1:], steps]
+    return [Phase(first=first, last=last, frozen=starts[first]) for first, last in zip(starts, ends, strict=True)]
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

@@ -9,9 +9,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from raytransfer.networks import Network, trainable
+from raytransfer.networks import Network
+from raytransfer.networks.surgery import stage_names
+from raytransfer.specs import UNCUT, Surgery
 from raytransfer.training.images import DeviceData
-from raytransfer.training.schedule import evaluation_steps
+from raytransfer.training.schedule import evaluation_steps, phases
 from raytransfer.training.step import KINDS, Step, buffer_kinds
 
 
@@ -96,8 +98,13 @@ class TrainingState:
         if "cuda" in self.random:
             torch.cuda.set_rng_state(self.random["cuda"], one_step.loss_sum.device)
 
-    def check(self, network: Network, data: DeviceData) -> None:
-        """Check that it is a state of the training of this network as the recipe of ``data`` says.
+    def check(self, network: Network, data: DeviceData, surgery: Surgery = UNCUT) -> None:
+        """Check that it is a state of the training of this network as the recipe of ``data`` and the surgery say.
+
+        Args:
+            network: As it is before its first step.
+            data: The task and the recipe.
+            surgery: As for ``raytransfer.training.train``.
 
         Raises:
             ValueError: It is that of another training, or of one on another kind of device.
@@ -109,10 +116,14 @@ class TrainingState:
         if [evaluation.step for evaluation in self.curve] != due:
             raise ValueError(f"its learning curve has other steps than {due}")
         _check_alike("weights", self.weights, network.module.state_dict())
+        plan = phases(recipe.steps, network.frozen, surgery.thaw)
+        frozen = next(phase.frozen for phase in plan if self.step <= phase.last)
+        released = frozenset[str]().union(*(stage_names(network, i) for i in network.frozen - frozen))
         expected = {
             f"{kind}/{name}": torch.zeros(()) if kind == "step" else parameter
             for kind in buffer_kinds(recipe)
-            for name, parameter in trainable(network)
+            for name, parameter in network.module.named_parameters()
+            if parameter.requires_grad or name in released
         }
         _check_alike("optimiser's buffers", self.optimizer, expected)
         _check_alike("loss", {"sum": self.loss_sum}, {"sum": torch.zeros(())})

@@ -1,6 +1,7 @@
 """One optimiser step: run as written, or on a GPU recorded once and replayed as a CUDA graph."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from raytransfer.networks import Network, trainable
+from raytransfer.networks.surgery import stage_names
 from raytransfer.specs import Recipe
 from raytransfer.training.frozen import BatchSource
 from raytransfer.training.images import DeviceData
@@ -23,23 +25,41 @@ class Step:
         network: In the mode of training.
         data: The task, with the recipe.
         source: Where the batches come from.
+        layer_decay: Factor of the learning rate for each stage on the way from the head down.
+        anchors: What parameters decay towards, by name; those not among them decay towards zero.
 
     Attributes:
         loss_sum: Sum of the batches' losses since it was last set to zero, on the device.
     """
 
-    def __init__(self, network: Network, data: DeviceData, source: BatchSource) -> None:
+    def __init__(
+        self,
+        network: Network,
+        data: DeviceData,
+        source: BatchSource,
+        *,
+        layer_decay: float = 1.0,
+        anchors: Mapping[str, torch.Tensor] = MappingProxyType({}),
+    ) -> None:
         self._network, self._data, self._source = network, data, source
-        recipe = data.recipe
-        members: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
+        recipe, depth = data.recipe, len(network.stages)
+        of_stage = {name: layer_decay ** (depth - 1 - i) for i in range(depth) for name in stage_names(network, i)}
+        members: dict[tuple[float, float, bool], list[tuple[str, nn.Parameter]]] = {}
         for name, parameter in trainable(network):
-            rate_multiplier, decay = 1.0, recipe.weight_decay
+            rate_multiplier, decay = of_stage[name], recipe.weight_decay
             if name.endswith(".bias") or (recipe.optimizer == "adamw" and parameter.ndim <= 1):
-                rate_multiplier, decay = recipe.bias_lr_multiplier, decay * recipe.bias_decay_multiplier
-            members.setdefault((rate_multiplier, decay), []).append((name, parameter))
+                rate_multiplier *= recipe.bias_lr_multiplier
+                decay *= recipe.bias_decay_multiplier
+            members.setdefault((rate_multiplier, decay, name in anchors), []).append((name, parameter))
         self._groups = [
-            _Group(named, data, rate_multiplier=rate_multiplier, decay=decay)
-            for (rate_multiplier, decay), named in members.items()
+            _Group(
+                named,
+                data,
+                rate_multiplier=rate_multiplier,
+                decay=decay,
+                anchors=[anchors[name] for name, _ in named] if anchored else None,
+            )
+            for (rate_multiplier, decay, anchored), named in members.items()
         ]
         self._parameters = [parameter for group in self._groups for parameter in group.parameters]
         self.loss_sum = torch.zeros((), device=data.device)
@@ -91,13 +111,19 @@ def buffer_kinds(recipe: Recipe) -> tuple[str, ...]:
 
 
 class _Group:
-    """Parameters of one learning rate and one decay.
+    """Parameters of one learning rate and one decay, towards zero or towards anchors.
 
     PyTorch's optimisers as functions: their classes import PyTorch's compiler, a second and 80 MB of every process.
     """
 
     def __init__(
-        self, named: list[tuple[str, nn.Parameter]], data: DeviceData, *, rate_multiplier: float, decay: float
+        self,
+        named: list[tuple[str, nn.Parameter]],
+        data: DeviceData,
+        *,
+        rate_multiplier: float,
+        decay: float,
+        anchors: list[torch.Tensor] | None,
     ) -> None:
         self.names = [name for name, _ in named]
         self.parameters: list[torch.Tensor] = [parameter for _, parameter in named]
@@ -109,7 +135,7 @@ class _Group:
             ]
             for kind in buffer_kinds(data.recipe)
         }
-        self._rate_multiplier, self._decay, self._recipe = rate_multiplier, decay, data.recipe
+        self._rate_multiplier, self._decay, self._anchors, self._recipe = rate_multiplier, decay, anchors, data.recipe
         # On a GPU the rate is a tensor there: a recorded step reads it each time.
         self._rate: float | torch.Tensor = torch.zeros((), device=data.device) if data.device.type == "cuda" else 0.0
 
@@ -126,6 +152,16 @@ class _Group:
         parameters = [self.parameters[i] for i in used]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         buffers = {kind: [tensors[i] for i in used] for kind, tensors in self.buffers.items()}
+        decay = self._decay
+        if self._anchors is not None:  # as the optimiser's own decay, but of the distance to the anchors
+            decay = 0.0
+            away = [self.parameters[i] - self._anchors[i] for i in used]
+            if self._recipe.optimizer == "adamw":
+                for parameter, distance in zip(parameters, away, strict=True):
+                    parameter -= self._rate * self._decay * distance
+            else:
+                for gradient, distance in zip(gradients, away, strict=True):
+                    gradient.add_(distance, alpha=self._decay)
         if self._recipe.optimizer == "adamw":
             adamw(
                 parameters,
@@ -141,7 +177,7 @@ class _Group:
                 beta1=self._recipe.beta1,
                 beta2=self._recipe.beta2,
                 lr=self._rate,
-                weight_decay=self._decay,
+                weight_decay=decay,
                 eps=1e-8,
                 maximize=False,
             )
@@ -154,7 +190,7 @@ class _Group:
                 fused=True,
                 foreach=False,
                 lr=self._rate,
-                weight_decay=self._decay,
+                weight_decay=decay,
                 momentum=self._recipe.momentum,
                 dampening=0.0,
                 nesterov=False,

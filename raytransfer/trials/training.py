@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from raytransfer.networks import Network, build, copy_first, freeze_first
+from raytransfer.networks import Network, add_lora, build, copy_first, freeze, merged
 from raytransfer.specs import TrainingSpec, Weights, to_json
 from raytransfer.specs.dependencies import as_base, as_transfer
 from raytransfer.store import Store, delete_state, load_state, load_weights, publish, save_checkpoint, save_state
@@ -67,6 +67,7 @@ def run_training(
         network,
         data,
         seed=training_seed(spec),
+        surgery=spec.surgery,
         checkpoint_steps=checkpoint_steps,
         on_checkpoint=lambda step, module: save_checkpoint(store, spec.id, step, module.state_dict()),
         state=state,
@@ -93,7 +94,7 @@ def _state_of(
     stored = stored_steps(store, spec.id)
     try:
         state = TrainingState.from_bytes(content)
-        state.check(network, data)
+        state.check(network, data, spec.surgery)
         passed = {step for step in checkpoint_steps if step <= state.step}
         if missing := passed - stored:  # a later sweep may ask for steps that this training has passed
             raise ValueError(f"checkpoints that it passed are wanted and not there: {sorted(missing)}")
@@ -104,12 +105,15 @@ def _state_of(
 
 
 def prepare(spec: TrainingSpec, store: Store, data: DeviceData) -> Network:
-    """The network before its first step: fresh weights, then, for a transfer, the copied and frozen layers."""
-    network = untrained(spec, data)
-    transfer = as_transfer(spec)
+    """The network before its first step: fresh weights, then, for a transfer, the copied, frozen and adapted layers."""
+    network, surgery = untrained(spec, data), spec.surgery
+    depth, transfer = len(network.stages), as_transfer(spec)
     if transfer is not None and transfer.weights is not None:
-        copy_first(load_weights(store, transfer.weights), network, transfer.surgery.copied)
-    freeze_first(network, spec.frozen_layers)
+        copy_first(merged(load_weights(store, transfer.weights)), network, surgery.copied(depth))
+    freeze(network, surgery.frozen_stages(depth))
+    if surgery.lora_rank:
+        seed = stream_seed(spec.seed, spec.kind, "adapters")
+        add_lora(network, surgery.n_layers, rank=surgery.lora_rank, seed=seed)
     return network
 
 
@@ -129,12 +133,15 @@ def untrained(spec: TrainingSpec, data: DeviceData) -> Network:
 
 
 def stored_network(weights: Weights, store: Store, data: DeviceData) -> Network:
-    """The network with stored weights, in eval mode; what trained requires gradients."""
+    """The network with stored weights, in eval mode; layers that trained, or were adapted, require gradients.
+
+    Adapters are added to the weights beside which they trained: the network is a plain one.
+    """
     network = build(weights.network, image=data.shape, classes=weights.outputs or 2, seed=0)
     _placed(network, data)
     # Without a classifier among the weights the head stays as it was built: nothing that reads it is planned.
-    network.module.load_state_dict(load_weights(store, weights), strict=weights.outputs is not None)
-    freeze_first(network, weights.frozen_layers)
+    network.module.load_state_dict(merged(load_weights(store, weights)), strict=weights.outputs is not None)
+    freeze(network, weights.surgery.kept_stages(len(network.stages)))
     network.module.eval()
     return network
 
@@ -170,7 +177,12 @@ def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcom
         "n_layers": surgery.n_layers if surgery else 0,
         "cut": names[surgery.n_layers - 1] if surgery else None,
         "frozen": surgery.frozen if surgery else None,
-        "preserved_layers": surgery.preserved if surgery else None,
+        "preserved_layers": surgery.copied(len(names)) - surgery.n_layers if surgery else None,
+        "thaw": surgery.thaw if surgery else None,
+        "surgical": surgery.surgical if surgery else None,
+        "layer_decay": surgery.layer_decay if surgery else None,
+        "l2_sp": surgery.l2_sp if surgery else None,
+        "lora_rank": surgery.lora_rank if surgery else None,
         "pretrain_id": weights.source_id if weights else None,
         "pretrain_step": weights.step if weights else None,
         "seed": spec.seed,

@@ -5,8 +5,19 @@ import torch
 from torch import nn
 
 from raytransfer.errors import UserError
-from raytransfer.networks import ZOO, Network, build, check_network, copy_first, freeze_first, staged, train_mode
-from raytransfer.networks.surgery import trainable
+from raytransfer.networks import (
+    ZOO,
+    Network,
+    build,
+    check_network,
+    copy_first,
+    freeze,
+    freeze_first,
+    frozen_prefix,
+    staged,
+    train_mode,
+)
+from raytransfer.networks.surgery import stage_names, trainable
 from raytransfer.specs import NetworkSpec
 
 SHAPES = {"convnet8": (1, 8), "alexnet": (3, 64), "resnet18": (3, 32), "caffenet": (3, 227)}
@@ -134,6 +145,61 @@ def test_frozen_layers_keep_parameters_and_statistics():
     assert all(torch.equal(after[name], before[name]) for name in frozen)
     moved = [name for name in after if not torch.equal(after[name], before[name])]
     assert set(moved) == set(after) - frozen
+
+
+@pytest.mark.parametrize("name", ["convnet8", "resnet18"])
+def test_any_stages_can_be_frozen_and_released(name):
+    network = make(name)
+    last = len(network.stages) - 1
+    for stages in ({0, 2, last - 1}, {2}, {0, 1, 2}, set()):
+        freeze(network, stages)
+        frozen = {tensor for i in stages for tensor in stage_names(network, i)}
+        named = dict(network.module.named_parameters())
+        assert {tensor for tensor in named if tensor not in dict(trainable(network))} == frozen & named.keys()
+        assert frozen_prefix(network) == {3: 1, 1: 0, 0: 0}[len(stages)] if stages != {0, 1, 2} else 3
+        before = {tensor: value.clone() for tensor, value in network.module.state_dict().items()}
+        train_mode(network)
+        network.module(images(name, 8))
+        after = network.module.state_dict()
+        moved = {tensor for tensor in after if not torch.equal(after[tensor], before[tensor])}
+        assert moved == dict(network.module.named_buffers()).keys() - frozen
+
+
+class Centred(nn.Module):
+    """Subtracts a running mean that is no normalisation layer's, after dropout inside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, inputs):
+        inputs = self.drop(inputs)
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * inputs.mean().detach()
+        return inputs - self.mean
+
+
+def test_statistics_of_a_frozen_stage_stay_whatever_the_layer_and_dropout_inside_it_stays_on():
+    module = nn.Sequential(Centred(), nn.Linear(2, 2))
+    network = staged(module, (2,), {"a": ["0"], "b": ["1"]})
+    freeze(network, {0})
+    train_mode(network)
+    torch.manual_seed(0)
+    assert (module[0](torch.ones(50)) == 0).any()
+    assert module[0].mean == 0
+    freeze(network, set())
+    train_mode(network)
+    module[0](torch.ones(50))
+    assert module[0].mean != 0
+
+
+def test_weights_that_stages_share_are_frozen_with_the_stage_that_has_them_under_any_name():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    module[1].weight = module[0].weight
+    network = staged(module, (2,), {"a": ["0"], "b": ["1"]})
+    freeze(network, {0})
+    assert [name for name, _ in trainable(network)] == ["1.bias"]
 
 
 def test_dropout_of_frozen_layers_stays_on():

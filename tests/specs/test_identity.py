@@ -135,11 +135,32 @@ def test_numbers_must_be_finite(value):
         ({"network": NetworkSpec(name="alexnet")}, "must be the same network"),
         ({"weights": None, "surgery": Surgery(n_layers=4, frozen=False)}, "frozen random control"),
         ({"weights": None, "surgery": Surgery(n_layers=4, frozen=True, preserved=1)}, "frozen random control"),
+        ({"weights": None, "surgery": Surgery(n_layers=4, frozen=True, lora_rank=2)}, "frozen random control"),
     ],
 )
 def test_impossible_transfers_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(TRANSFER, **change)
+
+
+@pytest.mark.parametrize("change", [{"thaw": "gradual"}, {"surgical": True}, {"lora_rank": 2}])
+def test_what_trains_of_frozen_layers_takes_frozen_layers(change):
+    with pytest.raises(UserError, match="say what trains of frozen layers: they take frozen=True"):
+        Surgery(n_layers=4, frozen=False, **change)
+
+
+def test_which_layers_are_copied_and_frozen():
+    surgery = Surgery(n_layers=3, frozen=True)
+    told = {
+        surgery: (3, {0, 1, 2}, {0, 1, 2}, 3),
+        Surgery(n_layers=3, frozen=False): (3, set(), set(), 0),
+        dataclasses.replace(surgery, preserved=2): (5, {0, 1, 2}, {0, 1, 2}, 3),
+        dataclasses.replace(surgery, surgical=True): (7, {0, 1, 3, 4, 5, 6}, {0, 1, 3, 4, 5, 6}, 2),
+        dataclasses.replace(surgery, thaw="halfway"): (3, {0, 1, 2}, set(), 0),
+        dataclasses.replace(surgery, lora_rank=2): (3, {0, 1, 2}, set(), 0),
+    }
+    for each, expected in told.items():
+        assert (each.copied(8), each.frozen_stages(8), each.kept_stages(8), each.frozen_layers) == expected
 
 
 DIALLED = dataclasses.replace(TASK, dials=Dials(blur_px=1.0, seed=2))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from raytransfer.networks import Network, Stage, build, freeze_first
+from raytransfer.networks import build, freeze_first, staged
 from raytransfer.networks.surgery import trainable
 from raytransfer.specs import NetworkSpec, Recipe
 from raytransfer.tasks import Part, TaskData
@@ -231,7 +231,7 @@ class Scaled(nn.Module):
 def small():
     torch.manual_seed(1)
     body = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.LayerNorm(16), Scaled(), nn.ReLU())
-    return Network(nn.Sequential(body, nn.Linear(16, 4)), (Stage("body", ("0",)), Stage("head", ("1",))))
+    return staged(nn.Sequential(body, nn.Linear(16, 4)), (1, 8, 8), {"body": ["0"], "head": ["1"]})
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.3])

@@ -15,7 +15,8 @@ from safetensors.torch import save
 from torch import nn
 
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.networks import freeze_first, staged
+from raytransfer.networks import add_lora, freeze, freeze_first, staged
+from raytransfer.specs import UNCUT, Surgery
 from raytransfer.specs.dependencies import needs
 from raytransfer.store import Store, failures, is_finished, read_table
 from raytransfer.store.states import delete_state, load_state, save_state
@@ -40,8 +41,18 @@ def dropping(seed):
 class Setup:
     """A training that can be done again and again, each time in fresh objects."""
 
-    def __init__(self, name="convnet8", frozen=0, side=8, memory_bytes=10**9, streamed=False, device="cpu", **changes):
-        self.name, self.frozen, self.side = name, frozen, side
+    def __init__(
+        self,
+        name="convnet8",
+        frozen=0,
+        side=8,
+        memory_bytes=10**9,
+        streamed=False,
+        device="cpu",
+        surgery=UNCUT,
+        **changes,
+    ):
+        self.name, self.frozen, self.side, self.surgery = name, frozen, side, surgery
         self.memory_bytes, self.streamed, self.device = memory_bytes, streamed, torch.device(device)
         self.recipe = replace(RECIPE, **changes)
 
@@ -51,6 +62,10 @@ class Setup:
         if self.recipe.channels_last:
             network.module.to(memory_format=torch.channels_last)
         freeze_first(network, self.frozen)
+        if self.surgery is not UNCUT:
+            freeze(network, self.surgery.frozen_stages(len(network.stages)))
+        if self.surgery.lora_rank:
+            add_lora(network, self.surgery.n_layers, rank=self.surgery.lora_rank, seed=seed)
         return network
 
     def data(self):
@@ -60,7 +75,7 @@ class Setup:
 
     def train(self, network, **options):
         """The outcome but for its speed, and the final weights."""
-        outcome = asdict(train(network, self.data(), seed=3, **options))
+        outcome = asdict(train(network, self.data(), seed=3, surgery=self.surgery, **options))
         assert outcome.pop("images_per_s") > 0
         return outcome, states(network)
 
@@ -80,7 +95,7 @@ class Setup:
         state = None
         for step in steps:
             state = self.until(step, state)
-            state.check(self.network(), self.data())
+            state.check(self.network(), self.data(), self.surgery)
         return self.train(self.network(seed=9), state=state)
 
 
@@ -121,6 +136,59 @@ def test_every_kind_of_training_goes_on_to_the_bit(setup, stops):
         reused = 0 if setup.memory_bytes == 0 else 1 if setup.name == "dropping" else setup.frozen
         assert undisturbed[0]["reused_layers"] == reused
     assert same(setup.with_stops(stops), undisturbed)
+
+
+# Phases of halfway end after 6 steps, those of gradual after 3 and 6, or 1, 3, 4 and 6.
+TREATED = [
+    ("convnet8", Surgery(n_layers=4, frozen=True, thaw="halfway"), {}),
+    ("convnet8", Surgery(n_layers=4, frozen=True, thaw="gradual"), {"optimizer": "adamw", "learning_rate": 0.002}),
+    ("convnet8", Surgery(n_layers=2, frozen=True, thaw="gradual"), {"streamed": True, "pad_px": 1}),
+    ("convnet8", Surgery(n_layers=2, frozen=True, thaw="gradual"), {"memory_bytes": 0}),
+    ("convnet8", Surgery(n_layers=4, frozen=True, surgical=True), {}),
+    ("convnet8", Surgery(n_layers=4, frozen=True, lora_rank=2), {}),
+    ("convnet8", Surgery(n_layers=4, frozen=False, layer_decay=0.75), {}),
+    ("dropping", Surgery(n_layers=2, frozen=True, thaw="halfway"), {"mirror": True}),
+    ("dropping", Surgery(n_layers=2, frozen=True, thaw="gradual"), {"mirror": True}),
+    ("dropping", Surgery(n_layers=2, frozen=True, lora_rank=2), {"optimizer": "adamw", "learning_rate": 0.002}),
+]
+
+
+@pytest.mark.parametrize("stops", [(2,), (3, 4), (6,), (5, 7, 12)])
+@pytest.mark.parametrize(("name", "surgery", "changes"), TREATED)
+def test_every_treatment_goes_on_to_the_bit(name, surgery, changes, stops):
+    setup = Setup(name, surgery=surgery, **changes)
+    assert same(setup.with_stops(stops), setup.train(setup.network()))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("stops", [(8,), (20,), (28,)])
+@pytest.mark.parametrize(("name", "surgery", "changes"), TREATED)
+def test_every_treatment_goes_on_to_the_bit_on_a_gpu(monkeypatch, name, surgery, changes, stops):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # as in every trial
+    setup = Setup(name, surgery=surgery, device="cuda", steps=40, **changes)
+    assert same(setup.with_stops(stops), setup.train(setup.network()))
+
+
+class Copied(Setup):
+    """A training whose network begins, whatever its seed, with the same copied weights, as those of a trial do."""
+
+    def network(self, seed=0):
+        return super().network(0)
+
+
+def test_l2_sp_goes_on_to_the_bit():
+    setup = Copied(surgery=Surgery(n_layers=4, frozen=False, l2_sp=True), weight_decay=0.5)
+    undisturbed = setup.train(setup.network())
+    assert same(setup.with_stops((2, 7)), undisturbed)
+    plain = Copied(weight_decay=0.5)
+    assert not same(plain.train(plain.network()), undisturbed)
+
+
+def test_a_state_of_another_phase_is_told():
+    setup = Setup(surgery=Surgery(n_layers=4, frozen=True, thaw="gradual"))
+    state = setup.until(4)
+    with pytest.raises(ValueError, match=r"its optimiser's buffers differ in name: .*'momentum/conv3.0.bias'"):
+        state.check(setup.network(), setup.data(), Surgery(n_layers=4, frozen=True, thaw="never"))
 
 
 @pytest.mark.parametrize("frozen", [0, 4])

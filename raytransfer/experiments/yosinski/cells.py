@@ -89,13 +89,14 @@ def _specs(
     treatment: Treatment, base_a: PretrainSpec, base_b: PretrainSpec, n_layers: Sequence[int], depth: int
 ) -> Sequence[TrialSpec]:
     """The trials of one treatment at one (split, direction, seed)."""
-    if not treatment.copies:
+    if treatment.source is None:
         return [treatment.base(base_b)]
-    fitting = [n for n in n_layers if n + treatment.preserved < depth]
+    preserved = treatment.surgery.preserved
+    fitting = [depth - 1] if treatment.whole else [n for n in n_layers if n + preserved < depth]
     if not fitting:
         raise UserError(
-            f"treatments={treatment.name} copies {treatment.preserved} layers above n, and n_layers={list(n_layers)} "
+            f"treatments={treatment.name} copies {preserved} layers above n, and n_layers={list(n_layers)} "
             f"leave no room for them below the head, layer {depth}: name a smaller n"
         )
-    weights = {"other": base_a.weights, "target": base_b.weights}.get(treatment.source or "")
+    weights = {"other": base_a.weights, "target": base_b.weights}.get(treatment.source)
     return treatment.transfers(weights, base_b, fitting)

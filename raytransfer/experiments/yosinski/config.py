@@ -6,7 +6,17 @@ from typing import Any, ClassVar
 
 from raytransfer.config.rules import AT_LEAST_ONE, Effect, Rule
 from raytransfer.config.shared import TrainingConfig
-from raytransfer.specs.treatments import BASE_A, TREATMENTS
+from raytransfer.specs.treatments import (
+    ANB,
+    ANB_PLUS,
+    BASE_A,
+    BASE_B,
+    BASE_B_2X,
+    BNB,
+    BNB_PLUS,
+    RNB,
+    TREATMENTS,
+)
 
 DIRECTIONS = ("A->B", "B->A")
 
@@ -47,7 +57,7 @@ class GridConfig(TrainingConfig):
     splits: int = 2
     directions: list[str] = field(default_factory=lambda: list(DIRECTIONS))
     treatments: list[str] = field(
-        default_factory=lambda: [name for name, treatment in _OF_THE_GRID.items() if not treatment.preserved]
+        default_factory=lambda: [each.name for each in (BASE_B, BASE_B_2X, BNB, BNB_PLUS, ANB, ANB_PLUS, RNB)]
     )
     fixed_treatments: list[str] | None = None
 

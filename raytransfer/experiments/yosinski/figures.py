@@ -96,7 +96,9 @@ def lines_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
         margin = 0.35 * (most - least) + 0.5
         axes.set_ylim(max(bottom, least - margin), min(top, most + margin))
     handles = [
-        Line2D([], [], color=treatment.color, marker=treatment.marker if treatment.copies else "", label=treatment.name)
+        Line2D(
+            [], [], color=treatment.color, marker=treatment.marker if treatment.has_cut else "", label=treatment.name
+        )
         for treatment in (TREATMENTS[name] for name in _drawn(panels))
     ]
     if halves != ["random"]:
@@ -142,7 +144,7 @@ def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list
 def _draw_line(axes: Axes, rows: pd.DataFrame, treatment: Treatment, shift: float, dash: _Dash) -> None:
     mean, low, high = (100 * rows[column].to_numpy() for column in ("mean", "low", "high"))
     whiskers = np.isfinite(low) & (rows["halves"] == "random").to_numpy()
-    if not treatment.copies:
+    if not treatment.has_cut:
         axes.axhline(mean[0], color=treatment.color, linestyle=dash, linewidth=1.2, zorder=1)
         if treatment is BASE_B and whiskers[0]:  # two bands on each other could not be told apart
             axes.axhspan(low[0], high[0], color=treatment.color, alpha=0.1, linewidth=0, zorder=0)
@@ -160,8 +162,8 @@ def _drawn(panels: list[tuple[Axes, pd.DataFrame]]) -> list[str]:
 def _shifts(panels: list[tuple[Axes, pd.DataFrame]]) -> dict[str, float]:
     """How far each treatment is shifted sideways, in n: bases by themselves, at n = 0, and what is copied."""
     shifts: dict[str, float] = {}
-    for copies in (False, True):
-        names = [name for name in _drawn(panels) if TREATMENTS[name].copies == copies]
+    for cut in (False, True):
+        names = [name for name in _drawn(panels) if TREATMENTS[name].has_cut == cut]
         step = min(_APART, _WIDEST / max(len(names), 1))
         shifts |= {name: step * (i - (len(names) - 1) / 2) for i, name in enumerate(names)}
     return shifts

@@ -4,11 +4,12 @@ import hashlib
 from collections.abc import Sequence
 
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import checked_setup, data_source
+from raytransfer.experiments.checks import check_adapters, checked_setup, data_source, seen_shape
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.yosinski.cells import GridCell, Halving, cells
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.specs import TaskSpec
+from raytransfer.specs.treatments import TREATMENTS
 from raytransfer.sweep.plan import Plan, plan_of
 from raytransfer.tasks import Dataset, halves, open_dataset, random_halves, task_spec
 
@@ -28,6 +29,9 @@ def make_plan(config: GridConfig) -> Plan[GridCell, None]:
     shape = dataset.train_images.shape[1:]
     setup = checked_setup(config, shape, sizes)
     fixed = config.treatments if config.fixed_treatments is None else config.fixed_treatments
+    for name in dict.fromkeys([*config.treatments, *fixed]):
+        if TREATMENTS[name].surgery.lora_rank:
+            check_adapters(setup.network, seen_shape(setup.recipe, shape), setup.n_layers, asked=f"treatments={name}")
     tasks: dict[tuple[tuple[int, ...], int], TaskSpec] = {}
 
     def task(classes: tuple[int, ...], seed: int) -> TaskSpec:

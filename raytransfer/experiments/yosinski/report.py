@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import pyarrow as pa
 
-from raytransfer.analysis import boosts, readings, treatment_means
+from raytransfer.analysis import BASES, boosts, readings, treatment_means
 from raytransfer.experiments.yosinski.cells import GridCell
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.figures import lines_figure, points_figure
@@ -50,12 +50,16 @@ def make_report(plan: Plan[GridCell, None], store: Store, config: GridConfig) ->
 
 
 def results_of(cells: Sequence[GridCell], store: Store) -> pd.DataFrame:
-    """The finished cells of a grid, each with its trial's row; one trial may fill several cells."""
+    """The finished cells of a grid, each with its trial's row; one trial may fill several cells.
+
+    Treatments without a cut stand at n_layers = 0, as bases do, even if they copy layers: at every sweep's n.
+    """
     rows = places_of(cells, ["treatment", "halves", "split", "direction"])
     places = pa.Table.from_pandas(rows[[column.name for column in CELLS]], arrow_schema(CELLS), preserve_index=False)
     joined: pd.DataFrame = places.to_pandas().merge(
         read_table(store, "trials"), on="id", how="inner", validate="many_to_one"
     )
+    joined.loc[joined["treatment"].isin(BASES), "n_layers"] = 0
     return joined
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.cells import Halving, cells
+from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, Surgery, TaskSpec, Trained, TransferSpec
 from raytransfer.specs.dependencies import checkpoint_steps, in_order, needs
 from raytransfer.specs.treatments import TREATMENTS
@@ -55,9 +56,22 @@ def only(treatment, **changes):
 
 def test_the_whole_grid():
     whole = grid()
-    # 2 splits x 2 directions x 2 seeds, of 2 bases, 5 treatments at 7 cuts, 2 at 6 and 2 at 5
-    assert len(whole) == 2 * 2 * 2 * (2 + 5 * 7 + 2 * 6 + 2 * 5)
-    assert len(trials(whole)) == len(whole)
+    # 2 splits x 2 directions x 2 seeds, of 2 bases, 11 treatments at 7 cuts, 2 at 6 and 2 at 5, 2 without a cut
+    units = 2 * 2 * 2
+    assert len(whole) == units * (2 + 11 * 7 + 2 * 6 + 2 * 5 + 2)
+    # a linear probe is AnB at the highest cut, fine-tuning AnB+ there
+    assert len(trials(whole)) == len(whole) - 2 * units
+
+
+def test_treatments_without_a_cut_are_one_run_each():
+    for name, frozen in (("linear-probe", True), ("fine-tune", False)):
+        (cell,) = only(name, halvings=HALVINGS[:1], directions=("A->B",), seeds=[3], n_layers=[2, 4])
+        assert cell.spec.surgery == Surgery(n_layers=7, frozen=frozen)
+        assert cell.spec.weights.training.task.classes == (0, 1)
+
+
+def test_a_default_grid_has_the_treatments_of_2014_and_its_controls():
+    assert GridConfig().treatments == ["baseB", "baseB-2x", "BnB", "BnB+", "AnB", "AnB+", "RnB"]
 
 
 def test_treatments_are_those_of_the_paper():

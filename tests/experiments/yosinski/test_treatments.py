@@ -1,0 +1,145 @@
+"""Every treatment on tiny trainings: what ran, what its rows say, and that the report shows it."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from raytransfer.analysis import BASES
+from raytransfer.config import load_config
+from raytransfer.errors import UserError
+from raytransfer.experiments.yosinski.config import GridConfig
+from raytransfer.experiments.yosinski.figures import lines_figure, points_figure
+from raytransfer.experiments.yosinski.plan import make_plan
+from raytransfer.experiments.yosinski.report import make_report
+from raytransfer.networks import adapters, build
+from raytransfer.specs import NetworkSpec, Trained
+from raytransfer.specs.treatments import TREATMENTS
+from raytransfer.store import Store, load_weights, read_table
+from raytransfer.sweep.run import Run, run_in_process
+from raytransfer.trials import Site
+from tests.conftest import TINY
+from tests.helpers import Quiet, legend, rendered
+
+NEW = ["linear-probe", "fine-tune", *(name for name, each in TREATMENTS.items() if name.partition("-")[0] == "AnB")]
+NEW = [name for name in NEW if "preserve" not in name]
+ALL = [name for name in GridConfig.CHOICES["treatments"] if "preserve" not in name]
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory, cache_dir):
+    """A grid of every treatment at two cuts, run in this process."""
+    before, root = torch.get_num_threads(), tmp_path_factory.mktemp("grid")
+    (root / "tiny.yaml").write_text(TINY)
+    places = [f"cache_dir={cache_dir}", f"data_dir={root}", f"out={root / 'out'}", "directions=[A->B]"]
+    config = load_config(
+        GridConfig, root / "tiny.yaml", [*places, f"treatments=[{','.join(ALL)}]", "probes=[deviation]"]
+    )
+    plan = make_plan(config)
+    store = Store(config.out)
+    store.create()
+    site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
+    run_in_process(Run(plan.trials, site, Quiet(), keep_checkpoints=True))
+    yield config, plan, store
+    torch.set_num_threads(before)
+
+
+def test_the_new_treatments_are_all_here():
+    assert len(NEW) == 8 + 1  # AnB among them
+
+
+def test_rows_tell_the_treatments_apart(grid):
+    config, plan, store = grid
+    results = make_report(plan, store, config).frames["results"]
+    surgery = ["frozen", "preserved_layers", "thaw", "surgical", "layer_decay", "l2_sp", "lora_rank"]
+    at_two = results[results["n_layers"] == 2].set_index("treatment")[[*surgery, "pretrain_id"]]
+    told = at_two.apply(lambda row: str(row.tolist()), axis=1)
+    assert set(told.index) == {name for name in ALL if TREATMENTS[name].has_cut}
+    assert told.nunique() == len(told)
+    assert at_two.loc["AnB-surgical", ["surgical", "preserved_layers"]].tolist() == [True, 5]
+    assert at_two.loc["AnB-LoRA", "lora_rank"] == 8
+    assert at_two.loc["AnB-LP-FT", "thaw"] == "halfway"
+    assert at_two.loc["AnB+", ["thaw", "layer_decay"]].tolist() == ["never", 1.0]
+
+
+def test_treatments_without_a_cut_stand_where_bases_do(grid):
+    config, plan, store = grid
+    report = make_report(plan, store, config)
+    results = report.frames["results"]
+    assert set(results.loc[results["n_layers"] == 0, "treatment"]) == {"baseB", "baseB-2x", "linear-probe", "fine-tune"}
+    assert {"linear-probe", "fine-tune"} <= set(BASES)
+    trials = read_table(store, "trials").set_index("id")
+    probe = results.set_index("treatment").loc["linear-probe"]
+    assert trials.loc[probe["id"], "n_layers"] == 7  # in the store it is what it copies
+    lines = lines_figure(report.frames["means"], title="t").axes[0].get_lines()
+    flat = {line.get_color() for line in lines if len(set(line.get_ydata())) == 1 and len(line.get_ydata()) == 2}
+    assert {TREATMENTS[name].color for name in ("baseB", "linear-probe", "fine-tune")} <= flat
+
+
+def test_the_report_shows_every_treatment(grid):
+    config, plan, store = grid
+    report = make_report(plan, store, config)
+    text = " ".join(" ".join(rendered(table, width=400)) for table in report.tables)
+    entries = legend(points_figure(report.frames["results"], title="t"))
+    assert entries[: len(ALL)] == ALL
+    assert [name for name in ALL if name not in text] == []
+
+
+def test_what_copied_layers_became(grid):
+    _, plan, store = grid
+    cells = {(cell.treatment, cell.spec.surgery.n_layers): cell.spec for cell in plan.cells if cell.treatment in NEW}
+    assert len(cells) == 2 + 7 * 2
+    names = [stage.name for stage in build(NetworkSpec(name="convnet8"), image=(1, 8, 8), classes=5, seed=0).stages]
+    for (name, n), spec in cells.items():
+        base = load_weights(store, spec.weights)
+        end = load_weights(store, Trained(training=spec, step=spec.recipe.steps))
+        same = {key.partition(".")[0] for key in base if key.endswith("weight") and torch.equal(base[key], end[key])}
+        surgery = TREATMENTS[name].surgery
+        expected = set(names[:n])
+        if surgery.surgical:
+            expected = set(names[:-1]) - {names[n - 1]}
+        elif surgery.thaw != "never" or not surgery.frozen:
+            expected = set()
+        assert same == expected, name
+        assert bool([key for key in end if "lora" in key]) == bool(surgery.lora_rank)
+
+
+def test_probes_see_the_network_with_its_adapters(grid):
+    _, plan, store = grid
+    lora, frozen = (next(cell.spec for cell in plan.cells if cell.treatment == name) for name in ("AnB-LoRA", "AnB"))
+    probes, readings = read_table(store, "probes"), read_table(store, "readings")
+    moved = readings[readings["quantity"] == "deviation"].merge(probes[["id", "trained_id"]], on="id")
+    values = moved.set_index(["trained_id", "stage"])["value"]
+    assert [values[lora.id, stage] > 0 for stage in ("conv1", "conv2", "conv3", "fc8")] == [True] * 4
+    assert [values[frozen.id, stage] > 0 for stage in ("conv1", "conv2", "conv3", "fc8")] == [False] * 2 + [True] * 2
+
+
+def test_rows_of_an_older_store_have_nulls_in_new_columns(grid, tmp_path):
+    _, _, store = grid
+    old = Store(str(tmp_path / "old"))
+    for i, name in enumerate(store.names("trials")[:2]):
+        content = store.read(f"trials/{name}")
+        (tmp_path / name).write_bytes(content)
+        table = pq.read_table(tmp_path / name)
+        if i == 0:
+            pq.write_table(table.drop_columns(["thaw", "lora_rank"]), tmp_path / name)
+        old.write(f"trials/{name}", (tmp_path / name).read_bytes())
+    rows = read_table(old, "trials")
+    assert len(rows) == 2
+    assert list(rows) == list(read_table(store, "trials"))
+    assert rows["thaw"].isna().any()
+
+
+def test_a_cut_without_a_layer_for_adapters_is_refused_before_training(tiny, monkeypatch):
+    monkeypatch.setattr(adapters, "ADAPTED", {torch.nn.Linear: adapters.LoRALinear})
+    message = "treatments=AnB-LoRA cannot be run on network=convnet8 at n_layers=2: LoRA adapts layers of type Linear"
+    with pytest.raises(UserError, match=message):
+        make_plan(tiny("treatments=[AnB-LoRA]"))
+
+
+def test_configurations_keep_what_is_new(grid):
+    _, plan, store = grid
+    configs = read_table(store, "trials")["config"].map(json.loads)
+    assert {config["surgery"]["thaw"] for config in configs if "surgery" in config} == {"never", "halfway", "gradual"}
+    assert len(plan.trials) > len(configs)  # probes beside them
