@@ -215,7 +215,7 @@ def _by_table(pieces: Sequence[_Piece], table: Table) -> list[list[int]]:
 
 
 def _matches(piece: _Piece, pattern: str) -> bool:
-    names = {*piece.owned, *piece.evaluation.modules}
+    names = {*piece.evaluation.tensors.intersection(piece.owned), *piece.evaluation.modules}
     return any(name.startswith(f"{pattern}.") or fnmatchcase(name, pattern) for name in names)
 
 
