@@ -42,15 +42,18 @@ class FrozenOutputs:
 
     def __init__(self, network: Network, data: DeviceData, stages: int) -> None:
         self._data, self.stages_done = data, stages
-        count = data.view_count
+        count, size = data.view_count, data.batch_size
         self._outputs: torch.Tensor | None = None
-        # Equal parts: a last batch of one image would run through other kernels, which round in another way.
-        for numbers in torch.arange(count).tensor_split(math.ceil(count / _BATCH)):
+        # Batches as large as training's: others run through other kernels, which round in another way.
+        for numbers in torch.arange(math.ceil(count / size) * size).remainder(count).split(size):
             inputs, _ = data.inputs(data.fetch(data.numbered_views(numbers)))
-            outputs = self._stored(_outputs(network, data, inputs, stages))
+            outputs = _outputs(network, data, inputs, stages)
             if self._outputs is None:
-                self._outputs = outputs.new_empty((count, *outputs.shape[1:]))
-            self._outputs[numbers[0] : numbers[-1] + 1] = outputs
+                # An image's numbers stay in the order that they have in memory: it, too, decides about kernels.
+                inside = sorted(range(1, outputs.ndim), key=outputs.stride, reverse=True)
+                self._order = (0, *inside)
+                self._outputs = outputs.new_empty((count, *(outputs.shape[i] for i in inside)))
+            self._outputs[numbers] = outputs.permute(self._order)
 
     @property
     def nbytes(self) -> int:
@@ -67,16 +70,8 @@ class FrozenOutputs:
         assert self._outputs is not None
         (views,) = sent
         outputs = self._outputs.index_select(0, self._data.view_numbers(views))
-        if self._by_channel_last(outputs):
-            outputs = outputs.permute(0, 3, 1, 2)
-        return outputs, self._data.train.labels[views[0]]
-
-    def _stored(self, outputs: torch.Tensor) -> torch.Tensor:
-        """As they are kept: a map (C, H, W) in channels-last memory as (H, W, C), so that rows are whole."""
-        return outputs.permute(0, 2, 3, 1) if self._by_channel_last(outputs) else outputs
-
-    def _by_channel_last(self, outputs: torch.Tensor) -> bool:
-        return self._data.recipe.channels_last and outputs.ndim == 4
+        back = sorted(range(outputs.ndim), key=self._order.__getitem__)
+        return outputs.permute(back), self._data.train.labels[views[0]]
 
 
 class EvaluationInputs:
