@@ -45,7 +45,7 @@ class FrozenOutputs:
         count, size = data.view_count, data.batch_size
         self._outputs: torch.Tensor | None = None
         # Batches as large as training's: others run through other kernels, which round in another way.
-        for numbers in torch.arange(math.ceil(count / size) * size).remainder(count).split(size):
+        for numbers in torch.split(torch.arange(math.ceil(count / size) * size).remainder(count), size):
             inputs, _ = data.inputs(data.fetch(data.numbered_views(numbers)))
             outputs = _outputs(network, data, inputs, stages)
             if self._outputs is None:

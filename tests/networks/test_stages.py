@@ -508,15 +508,15 @@ def test_a_table_that_does_not_fit_is_refused(table, message):
 
 def test_granularity_is_what_timm_says_of_its_networks():
     image = (3, 32, 32)
-    module = NETWORKS["timm pvt"][1]()
+    module = NETWORKS["timm mobilenetv3"][1]()
     counts = {}
     for granularity in ("block", "fine", "coarse"):
         found = Network(module, find_stages(module, image, granularity), image)
         check_exact(found)
         counts[granularity] = len(found.stages)
-        assert {*found.stages[-1].tensors} == {"head.weight", "head.bias"}
+        assert {"classifier.weight", "classifier.bias"} <= {*found.stages[-1].tensors}
     assert counts["coarse"] < counts["fine"] <= counts["block"]
-    with pytest.raises(UserError, match="granularity=fine and coarse are what timm's networks say of themselves"):
+    with pytest.raises(UserError, match="granularity=fine and coarse are groups that only timm's networks have"):
         find_stages(Blocks(), (3, 8, 8), "fine")
 
 
@@ -530,7 +530,7 @@ def test_cuts_are_numbers_names_fractions_of_the_depth_or_spread():
     assert cuts("spread") == [1, 3, 5, 7, 8, 10, 12, 14]
     assert cuts([0.01, 0.5, 0.99]) == [1, 7, 14]
     assert cuts(["features.1", 5, 0.5]) == [2, 5, 7]
-    for asked in ([15], [0], [1.0], ["features.99"], [True]):
+    for asked in ([15], [0], ["features.99"], [True]):
         with pytest.raises(UserError, match=r"^n_layers=.* must lie in 1\.\.14, be a fraction of the depth, or name"):
             cuts(asked)
     with pytest.raises(UserError, match=r"^n_layers=\[0\.5, 7\], which are \[7, 7\] must name at least one layer"):
