@@ -39,7 +39,8 @@ def start_means(outcomes: pd.DataFrame, scratch: str) -> pd.DataFrame:
             | {"top1": mean.estimate, "top1_low": mean.low, "top1_high": mean.high}
             | {"gain": gain.estimate, "gain_low": gain.low, "gain_high": gain.high, "units": len(runs)}
         )
-    return pd.DataFrame(rows)
+    columns = [*keys, "top1", "top1_low", "top1_high", "gain", "gain_low", "gain_high", "units"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def predictors(

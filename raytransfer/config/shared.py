@@ -51,6 +51,7 @@ class SweepConfig:
         data_dir: Folder in which named data sets lie, or are downloaded to.
         cache_dir: Folder on each machine for decoded images.
         image_size_px: Side to which images are resized and cropped when they are decoded; null keeps their own.
+        interpolation: How images are resized then: bilinear or bicubic.
         channels: 1 to decode colour images as grey, 3 to decode grey ones as colour; null keeps their own.
         label_column: Label column of Parquet files that have several.
         train_per_class: Training images drawn of each class; null for all.
@@ -83,12 +84,20 @@ class SweepConfig:
         "retry_s": NOT_NEGATIVE,
         "save_every_s": NOT_NEGATIVE,
     }
-    CHOICES: ClassVar[dict[str, Sequence[str]]] = {"mode": MODES, "backend": BACKENDS}
+    CHOICES: ClassVar[dict[str, Sequence[str]]] = {
+        "mode": MODES,
+        "backend": BACKENDS,
+        "interpolation": ("bilinear", "bicubic"),
+    }
+    EFFECTS: ClassVar[dict[str, Effect]] = {
+        "interpolation": (lambda c: c.image_size_px is not None, "image_size_px"),
+    }
 
     data: str = "digits"
     data_dir: str = "~/.cache/raytransfer-data"
     cache_dir: str = "~/.cache/raytransfer"
     image_size_px: int | None = None
+    interpolation: str = "bilinear"
     channels: int | None = None
     label_column: str | None = None
     train_per_class: int | None = None

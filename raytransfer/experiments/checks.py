@@ -185,6 +185,7 @@ def data_source(config: SweepConfig, data: str) -> DataSource:
         data_dir=absolute("data_dir", config.data_dir),
         cache_dir=absolute("cache_dir", config.cache_dir),
         image_size_px=config.image_size_px,
+        interpolation=config.interpolation,
         channels=config.channels,
         label_column=config.label_column,
     )

@@ -5,13 +5,12 @@ from typing import Any, Generic, TypeVar
 
 from raytransfer.config import WeightsConfig
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import Setup, data_source, network_spec, seen_shape
+from raytransfer.experiments.checks import Setup, network_spec, seen_shape
 from raytransfer.networks import Shape
 from raytransfer.networks.pretrained import Source, load_pretrained, parse, preprocessing, published_accuracy
 from raytransfer.specs import Imported
 from raytransfer.store import weights_digest
 from raytransfer.sweep.plan import Read
-from raytransfer.tasks import DataSource
 
 Config = TypeVar("Config", bound=WeightsConfig)
 
@@ -23,23 +22,17 @@ class Checkpoint(Generic[Config]):
     Attributes:
         source: Where the weights come from.
         config: The options, with its network and, unless ``preprocessing=own``, images as they were made for it.
-        interpolation: How its images are resized.
         accuracy: Published top-1 accuracy, 0..1; None where it is not known.
     """
 
     source: Source
     config: Config
-    interpolation: str
     accuracy: float | None
 
     @property
     def label(self) -> str:
         """What tables call it."""
         return self.source.label
-
-    def data_source(self, data: str) -> DataSource:
-        """Where a data set is, decoded for it."""
-        return replace(data_source(self.config, data), interpolation=self.interpolation)
 
 
 def checkpoint(entry: Any, config: Config) -> Checkpoint[Config]:
@@ -53,15 +46,16 @@ def checkpoint(entry: Any, config: Config) -> Checkpoint[Config]:
     spec = network_spec(own)
     accuracy = published_accuracy(source, spec)
     if config.preprocessing == "own":
-        return Checkpoint(source=source, config=own, interpolation="bilinear", accuracy=accuracy)
+        return Checkpoint(source=source, config=own, accuracy=accuracy)
     made = preprocessing(source, spec)
     recipe = replace(config.recipe, normalization="given", channel_mean=made.mean, channel_std=made.std)
     size = config.image_size_px
     if size is None:
         size = made.resize_px
         recipe = replace(recipe, crop_px=config.recipe.crop_px or made.crop_px)
-    own = replace(own, recipe=recipe, image_size_px=size, channels=config.channels or len(made.mean))
-    return Checkpoint(source=source, config=own, interpolation=made.interpolation, accuracy=accuracy)
+    channels = config.channels or len(made.mean)
+    own = replace(own, recipe=recipe, image_size_px=size, channels=channels, interpolation=made.interpolation)
+    return Checkpoint(source=source, config=own, accuracy=accuracy)
 
 
 def read(checkpoint: Checkpoint[Any], setup: Setup, shape: Shape) -> Read:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from raytransfer.errors import UserError
 from raytransfer.specs.training import UNCUT, PretrainSpec, Surgery, TransferSpec, Weights
 
 
@@ -41,6 +42,23 @@ class Treatment:
     def has_cut(self) -> bool:
         """Whether it has a cut n; else one run of it stands against those of every n."""
         return self.source is not None and not self.whole
+
+    def cuts(self, n_layers: Sequence[int], depth: int) -> list[int]:
+        """Those of the cuts that leave it room in a network of ``depth`` layers; all below the head where it is whole.
+
+        Raises:
+            UserError: None does.
+        """
+        if self.whole:
+            return [depth - 1]
+        preserved = self.surgery.preserved
+        fitting = [n for n in n_layers if n + preserved < depth]
+        if not fitting:
+            raise UserError(
+                f"treatments={self.name} copies {preserved} layers above n, and n_layers={list(n_layers)} leave no "
+                f"room for them below the head, layer {depth}: name a smaller n"
+            )
+        return fitting
 
     def transfers(self, weights: Weights | None, target: PretrainSpec, n_layers: Sequence[int]) -> list[TransferSpec]:
         """The transfers of some weights at every n, trained as the target's own base is.

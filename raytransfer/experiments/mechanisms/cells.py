@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from raytransfer.distances import DISTANCES
 from raytransfer.experiments.distance.cells import Pair
-from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, Recipe, TrialSpec
+from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, Recipe, TrialSpec, Weights
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 
 
@@ -39,6 +39,7 @@ def cells(
     n_layers: Sequence[int],
     distance: str,
     images: int,
+    weights: Weights | None = None,
 ) -> list[WhyCell]:
     """All places but those of probes.
 
@@ -54,6 +55,8 @@ def cells(
         n_layers: Numbers of layers to copy.
         distance: Key of ``raytransfer.distances.DISTANCES``.
         images: Training images of each task that the distance looks at, at most.
+        weights: Weights of others, from which every target is fine-tuned in place of the bases; None for none. Of their
+            task there are no images, and so no distance.
     """
     found: list[WhyCell] = []
     for seed in seeds:
@@ -65,17 +68,20 @@ def cells(
             scratch = WhyCell(treatment=BASE_B.name, target=pair.target.name, base=None, seed=seed, spec=target)
             if scratch not in found:
                 found.append(scratch)
-            found += [
+            tuned = [
                 WhyCell(
                     treatment=ANB_PLUS.name,
                     target=pair.target.name,
-                    base=pair.base.name,
+                    base=weights.label if weights else pair.base.name,
                     seed=seed,
                     n_layers=spec.surgery.n_layers,
                     spec=spec,
                 )
-                for spec in ANB_PLUS.transfers(base.weights, target, n_layers)
+                for spec in ANB_PLUS.transfers(weights or base.weights, target, n_layers)
             ]
+            found += [cell for cell in tuned if cell not in found]
+            if weights is not None:
+                continue
             found.append(
                 WhyCell(
                     treatment="distance",

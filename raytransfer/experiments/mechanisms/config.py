@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
-from raytransfer.config.shared import PairsConfig, TrainingConfig
+from raytransfer.config.shared import PairsConfig, WeightsConfig
 
 
 @dataclass
-class WhyConfig(PairsConfig, TrainingConfig):
+class WhyConfig(PairsConfig, WeightsConfig):
     """Fine-tuned networks against networks trained from scratch, looked at with probes.
+
+    Where ``weights`` are given, every target is fine-tuned from them in place of the bases.
 
     Attributes:
         distance: Distance between tasks, of pixels or classes, that says how similar a base is to its target.

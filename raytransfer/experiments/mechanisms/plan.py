@@ -7,6 +7,7 @@ from raytransfer.experiments.mechanisms.cells import WhyCell, cells
 from raytransfer.experiments.mechanisms.config import WhyConfig
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.tasks import make_design
+from raytransfer.experiments.weights import only_checkpoint, read
 from raytransfer.sweep.plan import Plan, plan_of
 
 
@@ -19,6 +20,9 @@ def make_plan(config: WhyConfig) -> Plan[WhyCell, tuple[str, ...]]:
     Raises:
         UserError: Something asked for cannot be done.
     """
+    chosen = only_checkpoint(config)
+    if chosen is not None:
+        config = chosen.config
     alone = [name for name, distance in DISTANCES.items() if distance.reads != "probe" and name != "tree"]
     if config.distance not in alone:
         raise UserError(f"distance={config.distance} is not known, or needs more than images: {', '.join(alone)}")
@@ -28,6 +32,7 @@ def make_plan(config: WhyConfig) -> Plan[WhyCell, tuple[str, ...]]:
     seeds = range(config.seeds)
     tasks = design.specs(seeds)
     setup = checked_setup(config, design.shape, {task.label_count for task in tasks})
+    found = [] if chosen is None else [read(chosen, setup, design.shape)]
     places = cells(
         design.pairs,
         seeds=seeds,
@@ -35,6 +40,7 @@ def make_plan(config: WhyConfig) -> Plan[WhyCell, tuple[str, ...]]:
         recipe=setup.recipe,
         n_layers=setup.n_layers,
         distance=config.distance,
+        weights=found[0].weights if found else None,
         images=config.probe_images,
     )
-    return plan_of(with_probes(places, config, design.shape), design.opened, setup.stages)
+    return plan_of(with_probes(places, config, design.shape), design.opened, setup.stages, found)

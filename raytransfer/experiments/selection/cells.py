@@ -1,11 +1,11 @@
 """Which checkpoint to start from: which trials the sweep consists of. No I/O."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raytransfer.scores import SCORES
 from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, ScoreSpec, TaskSpec, TrialSpec, Weights
-from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B, RNB
+from raytransfer.specs.treatments import TREATMENTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,29 +62,25 @@ def trainings(candidate: Candidate, treatments: Collection[str]) -> list[Selecti
 
     Args:
         candidate: The checkpoint.
-        treatments: Which of baseB, RnB, AnB and AnB+.
+        treatments: Which of ``raytransfer.specs.treatments.TREATMENTS``.
+
+    Raises:
+        UserError: No cut leaves a treatment room below the head.
     """
     found: list[SelectionCell] = []
     for (target, seed), task in candidate.tasks.items():
         own = PretrainSpec(task=task, network=candidate.network, recipe=candidate.recipe, seed=seed)
-        if BASE_B.name in treatments:
-            found.append(
-                SelectionCell(treatment=BASE_B.name, checkpoint=candidate.name, target=target, seed=seed, spec=own)
-            )
-        for treatment in (RNB, ANB, ANB_PLUS):
-            if treatment.name in treatments:
-                weights = None if treatment is RNB else candidate.weights
-                found += [
-                    SelectionCell(
-                        treatment=treatment.name,
-                        checkpoint=candidate.name,
-                        target=target,
-                        seed=seed,
-                        n_layers=spec.surgery.n_layers,
-                        spec=spec,
-                    )
-                    for spec in treatment.transfers(weights, own, candidate.n_layers)
-                ]
+        place = SelectionCell(treatment="", checkpoint=candidate.name, target=target, seed=seed, spec=own)
+        for treatment in (TREATMENTS[name] for name in treatments):
+            if treatment.source is None:
+                found.append(replace(place, treatment=treatment.name))
+                continue
+            weights = None if treatment.source == "random" else candidate.weights
+            transfers = treatment.transfers(weights, own, treatment.cuts(candidate.n_layers, candidate.depth))
+            found += [
+                replace(place, treatment=treatment.name, n_layers=spec.surgery.n_layers, spec=spec)
+                for spec in transfers
+            ]
     return found
 
 

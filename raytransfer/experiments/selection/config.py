@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 from raytransfer.config.rules import AT_LEAST_ONE, Effect, Rule, at_least
 from raytransfer.config.shared import WeightsConfig
 from raytransfer.errors import UserError
-from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B, RNB
+from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B, RNB, TREATMENTS
 
-TREATED = (BASE_B.name, RNB.name, ANB.name, ANB_PLUS.name)
+TREATED = (BASE_B.name, RNB.name, *(name for name, entry in TREATMENTS.items() if entry.source == "other"))
 
 
 @dataclass
@@ -20,7 +20,7 @@ class SelectionConfig(WeightsConfig):
         targets: Tasks to transfer to by name, each a mapping with data (a data set; the option data where left out) and
             classes (a list of them; all where left out); empty for all of data as one task.
         treatments: What is trained of every checkpoint, a list of baseB (its network from scratch), RnB (on random
-            frozen layers), AnB (on its frozen layers) and AnB+ (fine-tuned).
+            frozen layers), AnB (on its frozen layers), AnB+ (fine-tuned) and others that start from it.
         scores: Scores of every checkpoint at every cut, a list.
         images: Training images of a target, at most, that scores look at.
         best: How many checkpoints are trained: those that rank_by ranks highest, on the mean over targets; null for
@@ -36,7 +36,7 @@ class SelectionConfig(WeightsConfig):
     }
 
     targets: Any = field(default_factory=dict)
-    treatments: list[str] = field(default_factory=lambda: list(TREATED))
+    treatments: list[str] = field(default_factory=lambda: [BASE_B.name, RNB.name, ANB.name, ANB_PLUS.name])
     scores: list[str] = field(default_factory=list)
     images: int = 500
     best: int | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import checked_setup, seen_shape
+from raytransfer.experiments.checks import checked_setup, data_source, seen_shape
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.selection.cells import Candidate, SelectionCell, scored, trainings
 from raytransfer.experiments.selection.config import SelectionConfig
@@ -127,7 +127,7 @@ def _prepared(entry: Checkpoint[SelectionConfig], config: SelectionConfig) -> _P
     tasks: dict[tuple[str, int], TaskSpec] = {}
     for name, data, classes in _targets(config):
         if data not in opened:
-            source = entry.data_source(data)
+            source = data_source(entry.config, data)
             opened[data] = source, open_dataset(source)
         dataset = opened[data][1]
         wanted = (

@@ -59,16 +59,14 @@ def make_report(plan: SelectionPlan, store: Store, config: SelectionConfig) -> R
 def _outcomes(cells: Sequence[SelectionCell], store: Store, depth: dict[str, int]) -> pd.DataFrame:
     places = places_of([cell for cell in cells if cell.treatment in TREATED], _PLACE).drop(columns="measure")
     trials = read_table(store, "trials")[["id", "top1", "train_top1", "cut"]]
-    rows = places.merge(trials, on="id").astype({"n_layers": "Int64"})
-    rows["depth"] = rows["checkpoint"].map(depth)
-    return rows
+    rows = places.merge(trials, on="id")
+    return rows.assign(depth=rows["checkpoint"].map(depth)).astype({"n_layers": "Int64", "depth": "Int64"})
 
 
 def _scores(cells: Sequence[SelectionCell], store: Store, depth: dict[str, int]) -> pd.DataFrame:
     places = places_of([cell for cell in cells if cell.measure is not None], _PLACE).drop(columns="treatment")
-    rows = places.merge(read_table(store, "scores")[["id", "value"]], on="id").astype({"n_layers": "Int64"})
-    rows["depth"] = rows["checkpoint"].map(depth)
-    return rows
+    rows = places.merge(read_table(store, "scores")[["id", "value"]], on="id")
+    return rows.assign(depth=rows["checkpoint"].map(depth)).astype({"n_layers": "Int64", "depth": "Int64"})
 
 
 def _advice(means: pd.DataFrame, depth: dict[str, int]) -> list[str]:

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from raytransfer.errors import UserError
-from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TrialSpec
+from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TrialSpec, Weights
 from raytransfer.specs.treatments import TREATMENTS, Treatment
 
 
@@ -47,6 +46,7 @@ def cells(
     depth: int,
     directions: Sequence[str],
     seeds: Sequence[int],
+    weights: Weights | None = None,
 ) -> list[GridCell]:
     """All places of the grid at one split.
 
@@ -63,6 +63,7 @@ def cells(
         depth: N, the network's number of layers.
         directions: Which of ``DIRECTIONS``.
         seeds: The repeats.
+        weights: Weights of others that stand in for those of base A; None for none.
 
     Raises:
         UserError: No cut leaves a treatment room below the head.
@@ -80,23 +81,16 @@ def cells(
                     GridCell(
                         treatment=treatment, halves=halving.halves, split=halving.split, direction=direction, spec=spec
                     )
-                    for spec in _specs(TREATMENTS[treatment], base_a, base_b, n_layers, depth)
+                    for spec in _specs(TREATMENTS[treatment], weights or base_a.weights, base_b, n_layers, depth)
                 ]
     return grid
 
 
 def _specs(
-    treatment: Treatment, base_a: PretrainSpec, base_b: PretrainSpec, n_layers: Sequence[int], depth: int
+    treatment: Treatment, other: Weights, base_b: PretrainSpec, n_layers: Sequence[int], depth: int
 ) -> Sequence[TrialSpec]:
     """The trials of one treatment at one (split, direction, seed)."""
     if treatment.source is None:
         return [treatment.base(base_b)]
-    preserved = treatment.surgery.preserved
-    fitting = [depth - 1] if treatment.whole else [n for n in n_layers if n + preserved < depth]
-    if not fitting:
-        raise UserError(
-            f"treatments={treatment.name} copies {preserved} layers above n, and n_layers={list(n_layers)} "
-            f"leave no room for them below the head, layer {depth}: name a smaller n"
-        )
-    weights = {"other": base_a.weights, "target": base_b.weights}.get(treatment.source)
-    return treatment.transfers(weights, base_b, fitting)
+    weights = {"other": other, "target": base_b.weights}.get(treatment.source)
+    return treatment.transfers(weights, base_b, treatment.cuts(n_layers, depth))

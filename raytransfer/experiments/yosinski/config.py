@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from raytransfer.config.rules import AT_LEAST_ONE, Effect, Rule
-from raytransfer.config.shared import TrainingConfig
+from raytransfer.config.shared import WeightsConfig
 from raytransfer.specs.treatments import (
     ANB,
     ANB_PLUS,
@@ -24,8 +24,8 @@ _OF_THE_GRID = {name: treatment for name, treatment in TREATMENTS.items() if tre
 
 
 @dataclass
-class GridConfig(TrainingConfig):
-    """The grid of Yosinski et al. 2014.
+class GridConfig(WeightsConfig):
+    """The grid of Yosinski et al. 2014; where it is given ``weights``, they stand in for those of base A.
 
     Attributes:
         halves: Ways to halve the classes, a list of: random, the name of a fixed pair such as animals/vehicles, or

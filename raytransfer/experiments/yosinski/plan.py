@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import check_adapters, checked_setup, data_source, seen_shape
 from raytransfer.experiments.probing import with_probes
+from raytransfer.experiments.weights import only_checkpoint, read
 from raytransfer.experiments.yosinski.cells import GridCell, Halving, cells
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.specs import TaskSpec
@@ -22,12 +23,16 @@ def make_plan(config: GridConfig) -> Plan[GridCell, None]:
     Raises:
         UserError: Something asked for cannot be done.
     """
+    chosen = only_checkpoint(config)
+    if chosen is not None:
+        config = chosen.config
     source = data_source(config, config.data)
     dataset = open_dataset(source)
     halvings = _halvings(config, dataset)
     sizes = {len(half) for halving in halvings for half in (halving.a, halving.b)}
     shape = dataset.train_images.shape[1:]
     setup = checked_setup(config, shape, sizes)
+    found = [] if chosen is None else [read(chosen, setup, shape)]
     fixed = config.treatments if config.fixed_treatments is None else config.fixed_treatments
     for name in dict.fromkeys([*config.treatments, *fixed]):
         if TREATMENTS[name].surgery.lora_rank:
@@ -52,9 +57,10 @@ def make_plan(config: GridConfig) -> Plan[GridCell, None]:
             depth=setup.depth,
             directions=config.directions,
             seeds=range(config.seeds),
+            weights=found[0].weights if found else None,
         )
     ]
-    return plan_of(with_probes(grid, config, shape), [(source, dataset)], None)
+    return plan_of(with_probes(grid, config, shape), [(source, dataset)], None, found)
 
 
 def _halvings(config: GridConfig, dataset: Dataset) -> list[Halving]:
