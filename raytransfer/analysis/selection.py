@@ -114,8 +114,8 @@ def predictor_means(predictors: pd.DataFrame) -> pd.DataFrame:
         taus = of_treatment.pivot(index="target", columns="predictor", values="tau")
         baselines = [name for name in taus if (of_treatment["predictor"] == name).any()]
         baselines = [name for name in baselines if _kind(of_treatment, name) == "baseline"]
-        means = taus[baselines].mean()
-        best = means.idxmax() if baselines else None
+        means = taus[baselines].mean().dropna()
+        best = None if means.empty else means.idxmax()
         for name in of_treatment["predictor"].unique():
             mean = student_t(taus[name].dropna().to_numpy())
             row = {"treatment": treatment, "predictor": name, "kind": _kind(of_treatment, name)}

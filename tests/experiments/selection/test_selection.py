@@ -1,0 +1,213 @@
+"""Which checkpoint to start from, with checkpoints of the project's own small network on real digits."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import kendalltau
+
+from raytransfer.analysis.selection import predictor_means, predictors, start_means
+from raytransfer.cli import main
+from raytransfer.config import load_config
+from raytransfer.errors import UserError
+from raytransfer.experiments.selection import EXPERIMENT
+from raytransfer.experiments.selection.plan import make_plan
+from raytransfer.networks import build
+from raytransfer.specs import NetworkSpec
+from raytransfer.store import Store, read_table
+
+SHORT = [
+    "backend=in-process",
+    "seeds=1",
+    "n_layers=[0.5, 1.0]",
+    "images=40",
+    "recipe.steps=6",
+    "recipe.warmup_steps=2",
+    "recipe.evaluations=1",
+    "scores=[LogME, LEEP]",
+]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Three checkpoints: two networks of 10 classes, one of them trained a little, and one without a head."""
+    folder = tmp_path_factory.mktemp("weights")
+    for i, name in enumerate(("one", "two", "headless")):
+        state = build(NetworkSpec(name="convnet8"), image=(1, 8, 8), classes=10, seed=i).module.state_dict()
+        if name == "headless":
+            state = {key: tensor for key, tensor in state.items() if not key.startswith("fc8")}
+        torch.save({"state_dict": {f"module.{key}": tensor for key, tensor in state.items()}}, folder / f"{name}.pth")
+    return folder
+
+
+def entries(folder, *names, **more):
+    return [
+        {
+            "network": "convnet8",
+            "weights": str(folder / f"{name}.pth"),
+            "mean": [0.3],
+            "std": [0.4],
+            "label": name,
+            **more,
+        }
+        for name in names
+    ]
+
+
+@pytest.fixture
+def arguments(tmp_path, cache_dir, files):
+    def of(*options, names=("one", "two", "headless"), **more):
+        places = [f"out={tmp_path / 'out'}", f"cache_dir={cache_dir}", f"data_dir={tmp_path}"]
+        given = {option.partition("=")[0] for option in options}
+        usual = [option for option in SHORT if option.partition("=")[0] not in given]
+        weights = json.dumps(entries(files, *names, **more)).replace(":", ": ")
+        return [*usual, *places, "image_size_px=8", f"weights={weights}", *options]
+
+    return of
+
+
+def called(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["raytransfer", *arguments])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as exit_code:
+        main()
+    captured = capsys.readouterr()
+    return exit_code.value.code, captured.out, captured.err
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_checkpoints_are_read_scored_trained_and_compared(arguments, tmp_path, monkeypatch, capsys):
+    code, printed, error = called(monkeypatch, capsys, "run", "selection", *arguments())
+    assert (code, error) == (0, "")
+    assert "one: 16 tensors matched (key state_dict, prefix module.), with its classifier of 10 classes" in printed
+    assert "headless: 14 tensors matched (key state_dict, prefix module.), without a classifier" in printed
+    assert "What foretells AnB+ with every layer below the head copied, 3 checkpoints, 1 targets" in printed
+    store = Store(str(tmp_path / "out"))
+    trials, scores = read_table(store, "trials"), read_table(store, "scores")
+    assert set(trials["base_task"].dropna()) == {"one", "two", "headless"}
+    assert set(trials["n_layers"]) == {0, 4, 7}
+    assert len(trials) == 3 * 2 * 2 + 2 + 1  # frozen and fine-tuned; random layers and scratch are one network's
+    assert set(scores[scores["measure"] == "LEEP"]["base_task"]) == {"one", "two"}  # which have a head
+    (folder,) = (tmp_path / "out" / "sweeps").iterdir()
+    assert {file.name for file in folder.iterdir()} >= {"cuts.png", "scores.png", "outcomes.parquet", "means.parquet"}
+    code, printed, _ = called(monkeypatch, capsys, "run", "selection", *arguments())
+    assert (code, "0 to run" in printed) == (0, True)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_only_the_best_are_trained(arguments, tmp_path, monkeypatch, capsys):
+    options = arguments("best=1", "treatments=[AnB]", "scores=[LogME]", "n_layers=[1.0]")
+    code, _, error = called(monkeypatch, capsys, "run", "selection", *options)
+    assert (code, error) == (0, "")
+    store = Store(str(tmp_path / "out"))
+    values = read_table(store, "scores").set_index("base_task")["value"]
+    assert len(values) == 3
+    assert set(read_table(store, "trials")["base_task"]) == {values.idxmax()}
+
+
+def config_of(options):
+    return load_config(EXPERIMENT.config, EXPERIMENT.defaults, options)
+
+
+@pytest.mark.parametrize(
+    ("options", "names", "more", "message"),
+    [
+        ([], ("one", "one"), {}, "weights name one twice: give one of them another label"),
+        (["scores=[CKA]"], ("one",), {}, "scores has CKA, which is not known here; choose from LogME"),
+        (["targets={a: {classes: 3}}"], ("one",), {}, "target a has classes=3: they must be a list"),
+        ([], ("one",), {"std": [40.0]}, "must have mean and std together, on a scale of 0..1"),
+        ([], ("one",), {"mean": [0.1, 0.2, 0.3]}, "must have mean and std together"),
+        ([], ("one",), {"size": 3}, "has the key size: it takes network, network_args, weights"),
+        ([], ("gone",), {}, r"weights=gone: .*gone\.pth does not exist"),
+        ([], ("one",), {"key": "model"}, "weights=one: key=model is not in"),
+        ([], ("one",), {"network": "resnet18"}, "network=resnet18 does not take images of 1x8x8"),
+        ([], ("one",), {"accuracy": 71.0}, "has accuracy=71.0: it must lie between 0 and 1"),
+        (["best=1", "rank_by=PARC"], ("one",), {}, "rank_by=PARC is none of the scores: LogME, LEEP"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_training(arguments, options, names, more, message):
+    with pytest.raises(UserError, match=message):
+        make_plan(config_of(arguments(*options, names=names, **more)))
+
+
+def test_weights_without_a_value_are_asked_for():
+    with pytest.raises(UserError, match=r"weights has no value: name the checkpoints, as weights=\["):
+        config_of([])
+
+
+def test_weights_of_a_network_of_ones_own_need_their_normalisation(arguments, files):
+    options = [option for option in arguments() if not option.startswith("weights=")]
+    with pytest.raises(UserError, match="come with no normalisation: say mean and std"):
+        make_plan(config_of([*options, f"weights=[{files / 'one.pth'}]"]))
+    plan = make_plan(config_of([*options, f"weights=[{files / 'one.pth'}]", "preprocessing=own"]))
+    assert {cell.spec.recipe.normalization for cell in plan.cells if cell.treatment == "AnB"} == {"standard"}
+
+
+def outcomes_of(rows):
+    table = pd.DataFrame(rows, columns=["treatment", "checkpoint", "target", "seed", "n_layers", "top1"])
+    return table.astype({"n_layers": "Int64"}).assign(depth=8)
+
+
+def test_gains_are_paired_by_repeat():
+    rng = np.random.default_rng(0)
+    level = rng.normal(0.5, 0.1, 4)
+    rows = [("baseB", "a", "t", s, None, level[s]) for s in range(4)]
+    rows += [("AnB+", "a", "t", s, 7, level[s] + 0.1 + 0.01 * s) for s in range(4)]
+    means = start_means(outcomes_of(rows), "baseB").set_index("treatment")
+    gains = 0.1 + 0.01 * np.arange(4)
+    half = 3.182446305284263 * gains.std(ddof=1) / 2  # t(0.975, 3)
+    assert means.loc["AnB+", "gain"] == pytest.approx(gains.mean())
+    assert means.loc["AnB+", ["gain_low", "gain_high"]].tolist() == pytest.approx(
+        [gains.mean() - half, gains.mean() + half]
+    )
+    assert means.loc["AnB+", "top1_high"] - means.loc["AnB+", "top1_low"] > 5 * half
+    fewer = start_means(outcomes_of([row for row in rows if row[3] < 2]), "baseB")
+    assert fewer["gain_low"].isna().all()
+
+
+def test_predictors_are_kendalls_tau_beside_baselines_that_look_at_no_image():
+    rng = np.random.default_rng(1)
+    names, targets = list("abcde"), ["x", "y", "z"]
+    accuracy = {(t, c): rng.random() for t in targets for c in names}
+    rows = [("AnB", c, t, s, 7, a + 0.01 * s) for (t, c), a in accuracy.items() for s in range(2)]
+    rows += [("AnB", c, t, s, 3, rng.random()) for (t, c) in accuracy for s in range(2)]  # another cut: not read
+    values = {(t, c): rng.random() for t in targets for c in names}
+    scores = pd.DataFrame(
+        [("LogME", c, t, 0, n, v if n == 7 else rng.random(), 8) for (t, c), v in values.items() for n in (3, 7)],
+        columns=["measure", "checkpoint", "target", "seed", "n_layers", "value", "depth"],
+    ).astype({"n_layers": "Int64"})
+    known = pd.DataFrame({"checkpoint": names, "accuracy": [0.7, None, 0.8, 0.6, 0.75], "parameters": [5, 4, 3, 2, 1]})
+    found = predictors(outcomes_of(rows), scores, known, ["AnB", "AnB+"]).set_index(["predictor", "target"])
+    for target in targets:
+        truth = [accuracy[target, c] for c in names]
+        tau = kendalltau(truth, [values[target, c] for c in names]).statistic
+        assert found.loc[("LogME", target), "tau"] == pytest.approx(tau)
+        assert found.loc[("parameters", target), "tau"] == pytest.approx(kendalltau(truth, [5, 4, 3, 2, 1]).statistic)
+        others = [t for t in targets if t != target]
+        ranks = [np.mean([sorted(accuracy[t, d] for d in names).index(accuracy[t, c]) for t in others]) for c in names]
+        assert found.loc[("fixed ranking", target), "tau"] == pytest.approx(kendalltau(truth, ranks).statistic)
+        assert found.loc[("published accuracy", target), "checkpoints"] == 4
+    means = predictor_means(found.reset_index()).set_index("predictor")
+    taus = found.loc["LogME", "tau"].to_numpy()
+    best = means[means["kind"] == "baseline"]["tau"].idxmax()
+    assert means.loc["LogME", "tau"] == pytest.approx(taus.mean())
+    assert (means.loc["LogME", "over"], means.loc["LogME", "targets"]) == (best, 3)
+    lead = taus - found.loc[best, "tau"].to_numpy()
+    assert means.loc["LogME", "lead"] == pytest.approx(lead.mean())
+    assert means.loc["LogME", "lead_low"] < lead.mean() < means.loc["LogME", "lead_high"]
+
+
+def test_a_grid_takes_weights_in_place_of_base_a(tiny, files):
+    from raytransfer.experiments.yosinski.plan import make_plan as grid_plan
+
+    text = json.dumps(entries(files, "one")).replace(":", ": ")
+    plan = grid_plan(tiny("treatments=[baseB, BnB, AnB]", f"weights={text}", "image_size_px=8"))
+    sources = {c.treatment: {type(c.spec.weights).__name__} for c in plan.cells if c.treatment != "baseB"}
+    assert sources == {"BnB": {"Trained"}, "AnB": {"Imported"}}
+    assert {c.spec.recipe.channel_mean for c in plan.cells} == {(0.3,)}
+    assert list(plan.imports) == [next(c.spec.weights.digest for c in plan.cells if c.treatment == "AnB")]
+    two = json.dumps(entries(files, "one", "two")).replace(":", ": ")
+    with pytest.raises(UserError, match=r"must be one entry; sweeps/which_checkpoint\.py compares several"):
+        grid_plan(tiny(f"weights={two}"))
