@@ -26,7 +26,7 @@ def expandable(module: nn.Module, calls: Calls) -> set[str]:
     blocks; and if one can be cut between two parts with weights.
 
     Args:
-        module: The network, on meta.
+        module: The network.
         calls: What its submodules took and gave.
     """
     return _Expansion(module, calls).expand

@@ -186,9 +186,7 @@ def _move_to_head(module: nn.Module, pieces: Sequence[_Piece], kinds: Sequence[s
 def _by_matcher(module: nn.Module, pieces: Sequence[_Piece], *, coarse: bool) -> list[list[int]]:
     """Stages that leave timm's groups of parameters whole."""
     if not isinstance(module, _HasGroups):
-        raise UserError(
-            "granularity=fine and coarse are what timm's networks say of themselves: give stages of your own"
-        )
+        raise UserError("granularity=fine and coarse are groups that only timm's networks have: give stages={...}")
     from timm.models import group_parameters
 
     numbers: dict[str, int] = group_parameters(module, module.group_matcher(coarse=coarse), reverse=True)

@@ -251,10 +251,10 @@ def _of_the_user(name: str, args: dict[str, Any], image: Shape, classes: int) ->
         sys.path.insert(0, str(Path.cwd()))
     try:
         function = getattr(importlib.import_module(path), attribute)
-    except ImportError as error:
-        raise UserError(f"network={name} cannot be imported: {error}") from error
     except AttributeError as error:
         raise UserError(f"network={name} cannot be imported: {path} has no {attribute}") from error
+    except Exception as error:  # a module of the user's can raise anything
+        raise UserError(f"network={name} cannot be imported: {error}") from error
     if not callable(function):
         raise UserError(f"network={name} is a {type(function).__name__}, and not a function that builds a network")
     given: dict[str, Any] = {"num_classes": classes}

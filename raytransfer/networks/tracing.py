@@ -19,8 +19,11 @@ class TraceError(Exception):
     """A module cannot be followed; the message says why, for people."""
 
 
+_PIXELS = "what it does depends on the numbers in its input, not only on their shape"
+_READS_NUMBERS = ("item", "tolist")
+
 Calls = Mapping[str, list[tuple[tuple[Any, ...], dict[str, Any], Any]]]
-"""By the path of a submodule, each of its calls: positional and keyword arguments and output, tensors on meta."""
+"""By the path of a submodule, each of its calls: positional and keyword arguments and output."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +33,7 @@ class Level:
     Attributes:
         module: The module.
         graph: What its ``forward`` does; children are leaves, but for the expanded ones.
-        values: What each node gives, tensors on meta.
+        values: What each node gave on the inputs that it was traced with.
     """
 
     module: nn.Module
@@ -47,7 +50,7 @@ class Level:
 
 
 def record(module: nn.Module, inputs: torch.Tensor) -> Calls:
-    """Run a module and note what each of its submodules takes and gives, without the numbers.
+    """Run a module and note what each of its submodules takes and gives.
 
     Whatever the module raises passes through.
     """
@@ -55,7 +58,7 @@ def record(module: nn.Module, inputs: torch.Tensor) -> Calls:
     names = {child: name for name, child in module.named_modules()}
 
     def note(child: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        calls[names[child]].append((_on_meta(args), _on_meta(kwargs), _on_meta(output)))
+        calls[names[child]].append((_detached(args), _detached(kwargs), _detached(output)))
 
     handles = [child.register_forward_hook(note, with_kwargs=True) for child in module.modules()]
     try:
@@ -73,7 +76,7 @@ def trace(
     """Trace a module on the arguments of one of its calls.
 
     Args:
-        root: The module, on meta.
+        root: The module.
         path: Its path in the network, whose calls were recorded.
         expand: Paths below the module of the submodules to look into.
         calls: What was recorded.
@@ -93,7 +96,7 @@ def trace(
         positional, keyword = tree_unflatten(filled, spec)
         return cls.forward(self, *positional, **keyword)
 
-    tracer = _Tracer(root, path, expand, calls, {name: _on_meta(tensor) for name, tensor in tensors.items()})
+    tracer = _Tracer(root, path, expand, calls, {name: _detached(tensor) for name, tensor in tensors.items()})
     # fx reads the names of the inputs off the signature, so a forward of just the tensors stands in for the module's.
     names = ", ".join(tensors)
     scope: dict[str, Any] = {"forward": forward}
@@ -101,6 +104,8 @@ def trace(
     root.__class__ = type(cls.__name__, (cls,), {"forward": scope["stand_in"]})
     try:
         graph = tracer.trace(root)
+    except TraceError:
+        raise
     except Exception as error:  # whatever a network of the user's raises
         raise TraceError(_reason(error)) from error
     finally:
@@ -108,16 +113,25 @@ def trace(
     return Level(root, graph, tracer.values)
 
 
-def _on_meta(values: Any) -> Any:
-    return tree_map(lambda v: v.detach().to("meta") if isinstance(v, torch.Tensor) else v, values)
+def _detached(values: Any) -> Any:
+    return tree_map(lambda v: v.detach() if isinstance(v, torch.Tensor) else v, values)
+
+
+def _number(value: Any) -> Any:
+    """A value that stands for itself, and is not told by the pixels.
+
+    Raises:
+        TraceError: It is a tensor.
+    """
+    if isinstance(value, torch.Tensor):
+        raise TraceError(_PIXELS)
+    return value
 
 
 def _reason(error: Exception) -> str:
     """One line on why a module cannot be followed."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if "meta tensor" in text or ("meta" in text and "item" in text):
-        return "what it does depends on the numbers in its input, not only on their shape"
-    if "numpy" in text.lower():
+    if "numpy" in text.lower() or "__array" in text:
         return "it computes with NumPy, which cannot be followed"
     return text[:300]
 
@@ -139,13 +153,13 @@ class _Value(fx.Proxy):
         return len(self.value)
 
     def __index__(self) -> int:
-        return operator.index(self.value)
+        return operator.index(_number(self.value))
 
     def __int__(self) -> int:
-        return int(self.value)
+        return int(_number(self.value))
 
     def __float__(self) -> float:
-        return float(self.value)
+        return float(_number(self.value))
 
     def __iter__(self) -> Iterator[Any]:
         if isinstance(self.value, torch.Tensor):
@@ -203,7 +217,7 @@ class _Tracer(fx.Tracer):
         return _Value(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        return bool(cast(_Value, obj).value)
+        return bool(_number(cast(_Value, obj).value))
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> _Value:
         proxy = cast(_Value, super().create_proxy(kind, target, args, kwargs, *rest, **more))
@@ -215,15 +229,15 @@ class _Tracer(fx.Tracer):
             return self._inputs[target]
         if kind == "get_attr":
             found = self._tensors.get(target)
-            return _on_meta(_attribute(self._top, target) if found is None else found)
+            return _detached(_attribute(self._top, target) if found is None else found)
         if kind == "call_module":
             call = self._called[target]
             self._called[target] += 1
             return self._calls[f"{self._path}.{target}" if self._path else target][call][2]
         args, kwargs = tree_map(lambda v: v.value if isinstance(v, fx.Proxy) else v, (args, kwargs))
-        args, kwargs = _on_meta(args), _on_meta(kwargs)
-        if kwargs.get("device") is not None:
-            kwargs["device"] = "meta"
+        args, kwargs = _detached(args), _detached(kwargs)
+        if kind == "call_method" and target in _READS_NUMBERS:
+            _number(args[0])
         with torch.no_grad():
             return target(*args, **kwargs) if kind == "call_function" else getattr(args[0], target)(*args[1:], **kwargs)
 

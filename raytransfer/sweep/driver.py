@@ -9,8 +9,9 @@ import torch
 from rich.console import Console
 
 from raytransfer.config import SweepConfig, TrainingConfig
+from raytransfer.networks import sources_of
 from raytransfer.specs import TrialSpec
-from raytransfer.specs.dependencies import imports
+from raytransfer.specs.dependencies import as_training, imports
 from raytransfer.store import Store, clear_failures, compact, delete_state, import_weights, lock
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.plan import Cell, Plan
@@ -58,7 +59,9 @@ def _run(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepCon
     console.print("Starting Ray ...")
     from raytransfer.sweep.ray import Slots, cluster, wait_for_machines
 
-    with cluster() as may_grow:
+    networks = {spec.network for trial in plan.trials.values() if (spec := as_training(trial)) is not None}
+    sources = {path: text for network in networks for path, text in sources_of(network).items()}
+    with cluster(sources) as may_grow:
         wait_for_machines()
         slots = Slots(config.slots, _gpus_per_trial(console, plan, store, config), may_grow=may_grow)
         return _run_on(slots, console, plan, store, config)

@@ -95,14 +95,15 @@ class EvaluationInputs:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         if self._kept:
-            yield from self._kept
+            # Copies, as a stage may begin by overwriting what it takes.
+            yield from ((inputs.clone(), labels) for inputs, labels in self._kept)
             return
         for rows in torch.split(torch.arange(len(self._images)), _BATCH):
             inputs = self._data.central(self._images, rows)
             outputs = _outputs(self._network, self._data, inputs, self.stages_done)
             batch = outputs, self._images.labels[rows[0] : rows[-1] + 1]
             if self._keep:
-                self._kept.append(batch)
+                self._kept.append((outputs.clone(), batch[1]))
             yield batch
 
 

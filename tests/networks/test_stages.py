@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import operator
 
 import numpy as np
 import pytest
@@ -294,19 +295,21 @@ class UnusedParameters(Pooled):
         return x
 
 
-class InPlace(nn.Module):
-    """Stages that begin by overwriting what they are given, by a module, a method and an operator."""
+class InPlace(Pooled):
+    """Blocks that begin by overwriting what they are given: with a module, a method or an operator."""
+
+    class Block(nn.Module):
+        def __init__(self, overwrite):
+            super().__init__()
+            self.overwrite, self.conv = overwrite, conv(6, 6)
+
+        def forward(self, x):
+            x = self.overwrite(x)
+            return x + self.conv(x)
 
     def __init__(self):
-        super().__init__()
-        self.conv1, self.conv2, self.conv3, self.conv4 = conv(3, 6), conv(6, 6), conv(6, 6), conv(6, 6)
-        self.relu, self.head = nn.ReLU(inplace=True), nn.Linear(6, CLASSES)
-
-    def forward(self, x):
-        x = self.conv2(self.relu(self.conv1(x)))
-        x = self.conv3(x.mul_(0.5))
-        x += 1.0
-        return self.head(self.conv4(x).mean((2, 3)))
+        overwriting = nn.ReLU(inplace=True), lambda x: x.mul_(0.5), lambda x: operator.iadd(x, 1.0)
+        super().__init__(conv(3, 6), *(self.Block(overwrite) for overwrite in overwriting))
 
 
 SMALL = [
@@ -355,7 +358,7 @@ def test_what_frozen_stages_always_give_alike_is_seen_and_not_told_from_types(cl
     freeze_first(found, len(found.stages) - 1)
     assert found.repeatable == repeatable
     seen = behaviour(found, len(found.stages) - 1)
-    assert [stage.mixes for stage in seen].count(True) == (cls is BatchNormWithoutStatistics)
+    assert any(stage.mixes for stage in seen) == (cls is BatchNormWithoutStatistics)
     assert [stage.draws for stage in seen].count(True) == (cls is FunctionalDropout)
 
 

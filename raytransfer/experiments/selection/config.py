@@ -49,12 +49,6 @@ class SelectionConfig(WeightsConfig):
             UserError: They do not fit each other.
         """
         super().check()
-        if not isinstance(self.weights, list):
-            self.weights = [] if self.weights is None else [self.weights]
-        if not self.weights:
-            raise UserError(
-                "weights has no value: name the checkpoints, as weights=[torchvision/resnet18@IMAGENET1K_V1]"
-            )
         if self.best is not None and self.rank_by not in self.scores:
             raise UserError(
                 f"rank_by={self.rank_by} is none of the scores: {', '.join(self.scores) or 'there are none'}"

@@ -65,17 +65,20 @@ def make_plan(config: SelectionConfig) -> SelectionPlan:
     Raises:
         UserError: Something asked for cannot be done.
     """
+    entries = config.weights if isinstance(config.weights, list) else [config.weights]
+    if not entries or None in entries:
+        raise UserError("weights has no value: name the checkpoints, as weights=[torchvision/resnet18@IMAGENET1K_V1]")
     for name in config.scores:
         if name not in SCORES or SCORES[name].reads == "reference":
             fitting = [name for name, score in SCORES.items() if score.reads != "reference"]
             raise UserError(f"scores has {name}, which is not known here; choose from {', '.join(fitting)}")
     if len(set(config.scores)) < len(config.scores):
         raise UserError(f"scores={config.scores} must name each once")
-    entries = [checkpoint(entry, config) for entry in config.weights]
-    twice = [label for label, count in Counter(entry.label for entry in entries).items() if count > 1]
+    checkpoints = [checkpoint(entry, config) for entry in entries]
+    twice = [label for label, count in Counter(entry.label for entry in checkpoints).items() if count > 1]
     if twice:
         raise UserError(f"weights name {twice[0]} twice: give one of them another label")
-    prepared = [_prepared(entry, config) for entry in entries]
+    prepared = [_prepared(entry, config) for entry in checkpoints]
     cells = [cell for one in prepared for cell in scored(one.candidate, _fitting(config, one), config.images)]
     if config.best is None:
         return _plan(config, prepared, [*cells, *(cell for one in prepared for cell in _trained(one))])

@@ -4,11 +4,13 @@ import logging
 import os
 import re
 import socket
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import ray
 import yaml
@@ -34,8 +36,11 @@ _LOG = logging.getLogger("raytransfer")
 
 
 @contextmanager
-def cluster() -> Iterator[bool]:
+def cluster(sources: Mapping[str, str] = MappingProxyType({})) -> Iterator[bool]:
     """The Ray cluster this machine is part of (or ``RAY_ADDRESS`` names), else one of this machine alone.
+
+    Args:
+        sources: Python files of the user's own that workers import from, by path; Ray takes them to every machine.
 
     Yields:
         Whether it was there before, and so may grow.
@@ -50,8 +55,28 @@ def cluster() -> Iterator[bool]:
         # What was killed leaves its address in a file.
         _LOG.info("no Ray answers at %s, where there was one: starting one of this machine alone", found)
         named = "local"
+    with tempfile.TemporaryDirectory() as folder:
+        yield from _started(named, found, _environment(sources, Path(folder)))
+
+
+def _environment(sources: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """What Ray is told of the workers' surroundings: that they run, and so import, in a copy of this folder."""
+    for name, text in sources.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return {"working_dir": str(folder)} if sources else {}
+
+
+def _started(named: str | None, found: str | None, environment: dict[str, str]) -> Iterator[bool]:
     try:
-        ray.init(address=named, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=named,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=environment or None,
+        )
     except ConnectionError as error:
         raise UserError(
             f"the Ray cluster at {named or found} does not let this machine in: start one there, or unset RAY_ADDRESS; "

@@ -134,7 +134,7 @@ def test_what_cannot_be_done_is_said_before_training(arguments, options, names, 
 
 def test_weights_without_a_value_are_asked_for():
     with pytest.raises(UserError, match=r"weights has no value: name the checkpoints, as weights=\["):
-        config_of([])
+        make_plan(config_of([]))
 
 
 def test_weights_of_a_network_of_ones_own_need_their_normalisation(arguments, files):

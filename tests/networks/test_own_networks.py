@@ -1,0 +1,125 @@
+"""Networks of the user's own: imported from where the command runs, taken to every worker, told apart by content."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raytransfer.store import Store, read_table
+
+CODE = """
+import os
+
+from torch import nn
+
+from own_parts import WIDTH
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.one = nn.Conv2d(1, WIDTH, 3, padding=1)
+        self.two = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+        self.head = nn.Linear(WIDTH, num_classes)
+
+    def forward(self, x):
+        x = self.two(self.one(x).relu()).relu()
+        return self.head(x.mean((2, 3))) * 1.0
+
+
+def build(num_classes):
+    with open(os.environ["SEEN"], "a") as file:
+        print(__file__, file=file)
+    return Net(num_classes)
+
+
+number = 3
+
+
+def none(num_classes):
+    return num_classes
+
+
+def raises(num_classes):
+    raise RuntimeError("no weights today")
+
+
+def takes_nothing():
+    return Net(2)
+"""
+SHORT = ["halves=[random]", "treatments=[baseB,AnB]", "splits=1", "seeds=1", "recipe.steps=4", "recipe.warmup_steps=0"]
+
+
+@pytest.fixture
+def run_in(tmp_path, cache_dir):
+    """Run the command in a folder that holds a network of one's own."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "own_net.py").write_text(CODE)
+    (folder / "own_parts.py").write_text("WIDTH = 6\n")
+    (folder / "unrelated.py").write_text("1 / 0\n")
+
+    def run(*options, network="own_net:build", experiment=("run", "yosinski")):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        environment |= {"SEEN": str(tmp_path / "seen"), "COLUMNS": "200"}
+        places = [f"out={tmp_path / 'out'}", f"cache_dir={cache_dir}", f"data_dir={tmp_path}"]
+        code = "from raytransfer.cli import main; main()"
+        command = [sys.executable, "-c", code, *experiment, f"network={network}", *SHORT, *options, *places]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+    return run, folder
+
+
+def ids(tmp_path):
+    return set(read_table(Store(str(tmp_path / "out")), "trials")["id"])
+
+
+def test_its_code_reaches_rays_workers(run_in, tmp_path):
+    run, folder = run_in
+    result = run()
+    assert (result.returncode, result.stderr) == (0, "")
+    files = {Path(line).parent for line in (tmp_path / "seen").read_text().splitlines()}
+    assert folder in files  # the driver's
+    assert any("runtime_resources" in str(file) for file in files), files  # the workers' copy, wherever they run
+    assert len(ids(tmp_path)) == 2 * 3
+
+
+def test_another_width_or_code_is_another_network(run_in, tmp_path):
+    run, folder = run_in
+    options = ["backend=in-process", "n_layers=[1]"]
+    found = set()
+    for change in (
+        lambda: None,
+        lambda: (folder / "own_parts.py").write_text("WIDTH = 7\n"),
+        lambda: (folder / "own_net.py").write_text(CODE.replace("* 1.0", "* 2.0")),
+    ):
+        change()
+        result = run(*options)
+        assert (result.returncode, result.stderr) == (0, "")
+        new = ids(tmp_path) - found
+        assert len(new) == 4
+        found |= new
+    (folder / "unrelated.py").write_text("2 / 0\n")
+    assert "0 to run" in run(*options).stdout
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("nowhere:build", "network=nowhere:build cannot be imported: No module named 'nowhere'"),
+        ("own_net:missing", "network=own_net:missing cannot be imported: own_net has no missing"),
+        ("own_net:number", "network=own_net:number is a int, and not a function that builds a network"),
+        ("own_net:none", "network=own_net:none gives a int, and not a torch.nn.Module"),
+        ("own_net:raises", "network=own_net:raises does not take images of 1x8x8: no weights today"),
+        ("own_net:takes_nothing", "network=own_net:takes_nothing does not take these arguments: "),
+        ("unrelated:build", "network=unrelated:build cannot be imported: division by zero"),
+    ],
+)
+def test_what_is_no_network_is_refused_in_one_line(run_in, tmp_path, network, message):
+    result = run_in[0](network=network, experiment=("plan", "yosinski"))
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
