@@ -164,9 +164,7 @@ def preprocessing(source: Source, spec: NetworkSpec) -> Preprocessing:
             interpolation=made.interpolation.value,
         )
     elif family == "timm":
-        config = timm_module(hub=True).get_pretrained_cfg(_tagged(source, name), allow_unregistered=True)
-        if config is None:
-            raise UserError(f"weights={source.weights} are not known to timm for network={spec.name}")
+        config = _timm_config(source, name)
         side = default_image_size(spec)
         found = Preprocessing(
             resize_px=int(side / config.crop_pct),
@@ -320,13 +318,7 @@ def _converted(made: Pretrained, source: Source, spec: NetworkSpec, native: Shap
 
 def _from_timm_tag(source: Source, spec: NetworkSpec, image: Shape) -> Pretrained:
     name = spec.name.partition("/")[2]
-    timm = timm_module(hub=True)
-    config = timm.get_pretrained_cfg(_tagged(source, name), allow_unregistered=True)
-    if config is None:
-        known = [entry.partition(".")[2] for entry in timm.list_pretrained(f"{name}.*")]
-        raise UserError(
-            f"weights={source.weights} are not known to timm for {spec.name}; choose from {', '.join(known)}"
-        )
+    config = _timm_config(source, name)
     tagged = NetworkSpec(name=f"timm/{_tagged(source, name)}", args=spec.args)
     try:
         module = module_of(tagged, image, int(config.num_classes), pretrained=True)
@@ -336,6 +328,23 @@ def _from_timm_tag(source: Source, spec: NetworkSpec, image: Shape) -> Pretraine
     outputs = int(config.num_classes) or None
     account = f"{source.label}: timm's weights {_tagged(source, name)}, read by timm"
     return Pretrained(state=module.state_dict(), outputs=outputs, account=account)
+
+
+def _timm_config(source: Source, name: str) -> Any:
+    """What timm knows of weights.
+
+    Raises:
+        UserError: It does not know them.
+    """
+    timm = timm_module(hub=True)
+    try:
+        config = timm.get_pretrained_cfg(_tagged(source, name), allow_unregistered=True)
+    except RuntimeError:  # of an unknown tag
+        config = None
+    if config is None:
+        known = ", ".join(entry.partition(".")[2] for entry in timm.list_pretrained(f"{name}.*"))
+        raise UserError(f"weights={source.weights} are not known to timm for {name}; choose from {known or 'none'}")
+    return config
 
 
 def _tagged(source: Source, name: str) -> str:

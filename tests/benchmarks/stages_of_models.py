@@ -1,6 +1,6 @@
 """Of all torchvision classifiers and a random 200 of timm: how many can be cut into stages, and are they exact?
 
-    python tests/benchmarks/stages_of_models.py FILE.md [COUNT]    20 minutes on one core, 8 GB; nothing is downloaded
+    python tests/benchmarks/stages_of_models.py FILE.md [COUNT]    40 minutes on one core, 8 GB; nothing is downloaded
 
 Each model gets noise on all its weights and statistics. *Found*: cut into at least 2 stages. *Partitioned*: every
 parameter and buffer belongs to one of them. *Exact*: the stages one after the other give the outputs, statistics and

@@ -1,0 +1,122 @@
+"""Weights of others by name and from files, made to fit the images of a sweep."""
+
+import json
+from urllib.error import URLError
+
+import pytest
+import torch
+from torchvision import models
+
+from raytransfer.errors import UserError
+from raytransfer.networks.pretrained import load_pretrained, parse, preprocessing, published_accuracy
+from raytransfer.networks.sources import module_of
+from raytransfer.specs import NetworkSpec
+
+VIT = {"patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
+
+
+def spec(name, **args):
+    return NetworkSpec(name=name, args=json.dumps(args))
+
+
+def saved(tmp_path, network, image, classes=7, seed=3):
+    """A file with a network's weights, and its state dict."""
+    torch.manual_seed(seed)
+    module = module_of(network, image, classes)
+    torch.save({"model": module.state_dict(), "epoch": 3}, tmp_path / "file.pth")
+    return module
+
+
+def read(tmp_path, network, image, **more):
+    entry = {"network": network.name, "weights": str(tmp_path / "file.pth"), **more}
+    return load_pretrained(parse(entry, network.name, {}), network, image)
+
+
+@pytest.mark.parametrize(
+    ("network", "image"),
+    [(spec("torchvision/mobilenet_v3_small"), (3, 32, 32)), (spec("timm/test_resnet"), (1, 32, 32))],
+)
+def test_a_file_gives_the_very_network_with_its_classifier(tmp_path, network, image):
+    made = saved(tmp_path, network, image).eval()
+    found = read(tmp_path, network, image)
+    assert found.outputs == 7
+    again = module_of(network, image, 7).eval()
+    again.load_state_dict(found.state)
+    images = torch.randn(2, *image)
+    assert torch.equal(again(images), made(images))
+
+
+def test_timms_networks_are_converted_to_another_size_and_number_of_channels(tmp_path):
+    network = spec("timm/vit_tiny_patch16_224", img_size=32, **VIT)
+    made = saved(tmp_path, network, (3, 32, 32))
+    found = read(tmp_path, spec("timm/vit_tiny_patch16_224", **VIT, img_size=32), (1, 32, 32))
+    kernel, summed = made.patch_embed.proj.weight, found.state["patch_embed.proj.weight"]
+    torch.testing.assert_close(summed, kernel.sum(1, keepdim=True))
+    assert "converted from images of 3x32x32" in found.account
+    assert torch.equal(found.state["blocks.1.mlp.fc1.weight"], made.state_dict()["blocks.1.mlp.fc1.weight"])
+
+
+def test_what_does_not_fit_the_images_is_refused(tmp_path):
+    network = spec("torchvision/squeezenet1_1")
+    saved(tmp_path, network, (3, 64, 64))
+    other = spec("torchvision/mobilenet_v3_small")
+    with pytest.raises(UserError, match=r"file\.pth does not fit the network: it has none of its names"):
+        read(tmp_path, other, (3, 64, 64))
+    with pytest.raises(UserError, match="must be a file: only torchvision/NAME and timm/NAME have weights by name"):
+        load_pretrained(parse("best", "convnet8", {}), spec("convnet8"), (1, 8, 8))
+
+
+def test_torchvisions_weights_go_by_name(monkeypatch, tmp_path):
+    name = "torchvision/mobilenet_v3_small"
+    network, source = spec(name), parse(f"{name}@IMAGENET1K_V1", "convnet8", {})
+    made = module_of(network, (3, 32, 32), 1000)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: made.state_dict())
+    found = load_pretrained(source, network, (3, 32, 32))
+    assert found.outputs == 1000
+    assert torch.equal(found.state["classifier.3.weight"], made.state_dict()["classifier.3.weight"])
+    how = preprocessing(source, network)
+    assert (how.resize_px, how.crop_px, how.interpolation) == (256, 224, "bilinear")
+    assert (how.mean, how.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    metrics = models.MobileNet_V3_Small_Weights.IMAGENET1K_V1.meta["_metrics"]
+    assert published_accuracy(source, network) == pytest.approx(metrics["ImageNet-1K"]["acc@1"] / 100)
+
+    def offline(*_, **__):
+        raise URLError("no route")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(
+        UserError, match=r"are not at .*mobilenet_v3_small-.*\.pth and could not be downloaded: .*no route"
+    ):
+        load_pretrained(source, network, (3, 32, 32))
+
+
+def test_the_preprocessing_is_the_weights_own():
+    lite = spec("timm/tf_efficientnet_lite0")
+    how = preprocessing(parse("/x/lite0.pth", lite.name, {}), lite)
+    assert (how.mean, how.std, how.crop_px, how.resize_px) == ((0.5,) * 3, (0.5,) * 3, 224, 256)
+    assert how.interpolation == "bicubic"
+    given = parse({"weights": "/x/lite0.pth", "mean": [0.1] * 3, "std": [0.2] * 3}, lite.name, {})
+    assert preprocessing(given, lite).mean == (0.1,) * 3
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            "torchvision/resnet18@IMAGENET21K",
+            "weights=IMAGENET21K are not known to torchvision for resnet18; ",
+        ),
+        ("torchvision/resnet19@default", r"network=torchvision/resnet19 is not known; did you mean resnet18"),
+        ("timm/resnet18@none_such", "weights=none_such are not known to timm for resnet18; choose from a1_in1k, "),
+        ({"weights": ""}, r"weights=\{'weights': ''\} must be WEIGHTS, NETWORK@WEIGHTS or a mapping"),
+        ({"weights": "a.pth", "rename": "/no/such.json"}, r"rename=/no/such\.json is no JSON file that can be read"),
+        ({"weights": "a.pth", "rename": {"a": 3}}, r"rename=\{'a': 3\} must map patterns of names in the file"),
+    ],
+)
+def test_entries_that_name_nothing_are_refused(entry, message):
+    def look() -> None:
+        source = parse(entry, "convnet8", {})
+        preprocessing(source, spec(source.network))
+
+    with pytest.raises(UserError, match=message):
+        look()
