@@ -335,8 +335,10 @@ def _print_network(console: Console, arguments: Sequence[str]) -> None:
     if not arguments or "=" in arguments[0]:
         raise UserError("networks takes the name of a network first, as raytransfer networks torchvision/resnet18")
     from raytransfer.config import plain_yaml
+    from raytransfer.config.rules import choices_of
     from raytransfer.experiments.checks import network_spec
     from raytransfer.networks import check_network, default_image_size, describe
+    from raytransfer.specs import NetworkSpec
 
     name, *rest = arguments
     values: dict[str, Any] = {"image_size_px": None, "channels": 3, "classes": 1000}
@@ -346,23 +348,31 @@ def _print_network(console: Console, arguments: Sequence[str]) -> None:
         if key not in values:
             raise UserError(f"{argument} is no option of networks; there are {', '.join(values)}")
         values[key] = plain_yaml.load(text)
+    for key, least in (("image_size_px", 1), ("channels", 1), ("classes", 2)):
+        value = values[key]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise UserError(f"{key}={value} must be a whole number from {least} on")
+    choices = choices_of(NetworkSpec)["granularity"]
+    if values["granularity"] not in choices:
+        raise UserError(f"granularity={values['granularity']} is not known; choose from {', '.join(choices)}")
     spec = network_spec(TrainingConfig(network=name, **{key: values[key] for key in list(values)[3:]}))
     side = values["image_size_px"] or default_image_size(spec)
     network = check_network(spec, image=(values["channels"], side, side), classes=values["classes"])
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("n", "layer", "parameters", "output", "MFLOPs", "draws", "moves"):
+    rows = describe(network)
+    draws, moves = any(row.random for row in rows), any(row.statistics for row in rows)
+    for heading in ("n", "layer", "parameters", "output", "MFLOPs", *["draws"] * draws, *["moves"] * moves):
         table.add_column(heading, no_wrap=True, justify="right" if heading in ("n", "parameters", "MFLOPs") else "left")
     table.add_column("parts", overflow="fold")
-    rows = describe(network)
     for row in rows:
         table.add_row(
             str(row.n) if row.n < len(rows) else "head",
             row.name,
             f"{row.parameters:,}",
             "x".join(map(str, row.output)),
-            f"{row.mflops:.1f}",
-            "random" if row.random else "",
-            "statistics" if row.statistics else "",
+            f"{row.mflops:.3g}",
+            *["random" if row.random else ""] * draws,
+            *["statistics" if row.statistics else ""] * moves,
             ", ".join(row.parts),
         )
     total = sum(row.parameters for row in rows), sum(row.mflops for row in rows)
@@ -370,6 +380,11 @@ def _print_network(console: Console, arguments: Sequence[str]) -> None:
         f"{name}: {len(rows)} layers, {total[0]:,} parameters, {total[1]:.1f} MFLOPs an image of {side} pixels"
     )
     console.print(table)
+    console.print(
+        "In parentheses: what has no weights or only normalises. It joins the layer before it; what pools, flattens or "
+        "drops out right before the head joins the head. No cut lies inside a part.",
+        soft_wrap=True,
+    )
 
 
 def _experiments() -> dict[str, str]:

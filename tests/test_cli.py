@@ -77,6 +77,17 @@ def test_help_and_version(call):
         (["list", "cats"], "list cats is not known; choose from experiments, treatments"),
         (["list", "scores", "probes"], "list takes one thing to list, and got scores probes"),
         (["run", "yosinski", "--dry"], "--dry is no flag; there are --plan and --help"),
+        (["networks"], "networks takes the name of a network first"),
+        (["networks", "convnet8", "image_size_px=abc"], "image_size_px=abc must be a whole number from 1 on"),
+        (["networks", "convnet8", "classes=0"], "classes=0 must be a whole number from 2 on"),
+        (["networks", "convnet8", "granularity=tiny"], "granularity=tiny is not known; choose from block, fine"),
+        (["networks", "convnet8", "size=8"], "size=8 is no option of networks; there are image_size_px"),
+        (["networks", "convnet8", "stages={a: conv1}"], r"stages=\{'a': 'conv1'\} must name the modules of each"),
+        (["networks", "convnet8", "network_args=3"], "network_args=3 must be a mapping of names to values"),
+        (["networks", "timm/resnet19"], "network=timm/resnet19 is not known; did you mean resnet1"),
+        (["networks", "torchvision/alexnet", "image_size_px=8"], "network=torchvision/alexnet does not take images"),
+        (["networks", "torchvision/resnet18", "channels=1"], "network=torchvision/resnet18 .*; give channels=3"),
+        (["networks", "torchvision/resnet18", "network_args={depth: 3}"], "network=torchvision/resnet18 does not take"),
         (["report", "yosinski", "mode=retry"], "mode=retry and mode=read-only are both given"),
     ],
 )
@@ -113,3 +124,12 @@ def test_a_script_does_what_the_experiment_s_command_does(call, monkeypatch, cap
         run_script("yosinski", "a script")
     counts = re.compile(r"^(\w+\+? +\d+ +\d+|\d+ trials.*) *$", re.MULTILINE)
     assert counts.findall(capsys.readouterr().out) == counts.findall(of_command) != []
+
+
+def test_a_network_s_layers_are_shown(call):
+    code, printed, error = call("networks", "convnet8", "image_size_px=8", "channels=1", "classes=10")
+    assert (code, error) == (0, "")
+    assert "convnet8: 8 layers, 45,610 parameters" in printed
+    lines = [line.split() for line in printed.splitlines()]
+    assert ["1", "conv1", "160", "16x8x8", "0.0184", "conv1"] in lines  # 2 * 9 * 16 * 64 operations
+    assert ["head", "fc8", "650", "10", "0.00128", "fc8.0"] in lines

@@ -59,17 +59,17 @@ NARROW = {  # torchvision's own classes, with fewer channels and blocks than any
 }
 TORCHVISION = {  # one a family, by the module that holds it
     "efficientnet": zoo("torchvision/efficientnet_b0"),
-    "googlenet": zoo("torchvision/googlenet", init_weights=False),
     "mnasnet": zoo("torchvision/mnasnet0_5"),
     "mobilenetv2": zoo("torchvision/mobilenet_v2"),
     "mobilenetv3": zoo("torchvision/mobilenet_v3_small"),
-    "regnet": zoo("torchvision/regnet_y_400mf"),
     "resnet": zoo("torchvision/resnet18"),
-    "shufflenetv2": zoo("torchvision/shufflenet_v2_x0_5"),
     "squeezenet": zoo("torchvision/squeezenet1_1"),
     **{name: (32, make) for name, make in NARROW.items()},
 }
-SLOW = {  # the rest of torchvision's families, and the networks themselves that were narrowed
+SLOW = {  # those that take seconds, the rest of torchvision's families, and the networks themselves that were narrowed
+    "googlenet": zoo("torchvision/googlenet", init_weights=False),
+    "regnet": zoo("torchvision/regnet_y_400mf"),
+    "shufflenetv2": zoo("torchvision/shufflenet_v2_x0_5"),
     "inception": zoo("torchvision/inception_v3", 75, init_weights=False),
     "alexnet": zoo("torchvision/alexnet", 64),
     "vgg": zoo("torchvision/vgg11_bn"),
@@ -85,14 +85,17 @@ TIMM = {
     "mixer": (32, lambda: mlp_mixer.MlpMixer(CLASSES, 32, patch_size=8, num_blocks=4, embed_dim=16)),
     "nfnet": zoo("timm/test_nfnet"),
     "pvt": zoo("timm/pvt_v2_b0"),
-    "resnetv2": zoo("timm/resnetv2_18"),
-    "regnet": zoo("timm/regnetx_002"),
     "mobilenetv3": zoo("timm/mobilenetv3_small_050"),
     "moving statistics of EvoNorm": zoo("timm/test_efficientnet_evos"),
     "shared RoPE": zoo("timm/eva02_tiny_patch14_224", img_size=32, patch_size=8, depth=5),
     "random stage depth": zoo("timm/test_vit", img_size=32, drop_path_rate=0.5),
 }
-SLOW_TIMM = {"test_maxvit": zoo("timm/test_maxvit", 160), "mixer_s32": zoo("timm/mixer_s32_224", 64)}
+SLOW_TIMM = {
+    "regnetx": zoo("timm/regnetx_002"),
+    "resnetv2": zoo("timm/resnetv2_18"),
+    "test_maxvit": zoo("timm/test_maxvit", 160),
+    "mixer_s32": zoo("timm/mixer_s32_224", 64),
+}
 FAMILIES = {"torchvision": TORCHVISION | SLOW, "timm": TIMM | SLOW_TIMM}
 NETWORKS = {f"{source} {name}": made for source, family in FAMILIES.items() for name, made in family.items()}
 EVERY = pytest.mark.parametrize(
