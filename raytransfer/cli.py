@@ -16,7 +16,7 @@ from rich.text import Text
 from raytransfer.config import SweepConfig, TrainingConfig, load_config, options
 from raytransfer.errors import StorageError, UnreadableError, UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
-from raytransfer.sweep.garbage import lasting
+from raytransfer.sweep.garbage import lasting, release
 
 if TYPE_CHECKING:
     from raytransfer.store import Store
@@ -109,6 +109,7 @@ def _exit(console: Console, do: Callable[[], int]) -> None:
         code = 130
     if code == 130:
         console.print("Interrupted: what finished is in the store; the same command goes on from there.")
+    release()
     sys.exit(code)
 
 

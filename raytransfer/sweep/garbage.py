@@ -1,6 +1,7 @@
 """Python's garbage collector, kept from what stays."""
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,3 +19,12 @@ def lasting() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def release() -> None:
+    """Let the collector see what lasted again, before the process ends, where that would be missed.
+
+    Triton, which timm and torchvision import, complains at length of its objects that nobody collected.
+    """
+    if "triton" in sys.modules:
+        gc.unfreeze()
