@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from raytransfer.errors import UserError
 from raytransfer.networks.foreign import Match, match, read_file
-from raytransfer.networks.sources import default_image_size, module_of, timm_module
+from raytransfer.networks.sources import default_image_size, module_of, timm_config, timm_module
 from raytransfer.networks.stages import Shape
 from raytransfer.specs import NetworkSpec
 
@@ -336,15 +336,12 @@ def _timm_config(source: Source, name: str) -> Any:
     Raises:
         UserError: It does not know them.
     """
-    timm = timm_module(hub=True)
     try:
-        config = timm.get_pretrained_cfg(_tagged(source, name), allow_unregistered=True)
-    except RuntimeError:  # of an unknown tag
-        config = None
-    if config is None:
-        known = ", ".join(entry.partition(".")[2] for entry in timm.list_pretrained(f"{name}.*"))
-        raise UserError(f"weights={source.weights} are not known to timm for {name}; choose from {known or 'none'}")
-    return config
+        return timm_config(_tagged(source, name))
+    except UserError as error:
+        known = ", ".join(entry.partition(".")[2] for entry in timm_module().list_pretrained(f"{name}.*"))
+        choices = f"choose from {known}" if known else str(error)
+        raise UserError(f"weights={source.weights} are not known to timm for {name}; {choices}") from error
 
 
 def _tagged(source: Source, name: str) -> str:

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from raytransfer.networks.zoo import ZOO, initialise
 from raytransfer.specs import NetworkSpec
 
 _HUB = "huggingface.co", 443
+_HUB_NAMES = ("hf-hub:", "hf_hub:", "local-dir:")  # of timm's, for networks that a hub or a folder describes
 _CLASSES = 10  # outputs of the network whose structure is hashed, whatever the task's
 _FOUND: dict[tuple[NetworkSpec, Shape, int], tuple[Stage, ...]] = {}
 """The stages that this process has found; they do not depend on the weights."""
@@ -97,8 +98,7 @@ def default_image_size(spec: NetworkSpec) -> int:
     if given is not None:
         return int(given[0] if isinstance(given, list) else given)
     if family == "timm":
-        config = timm_module().get_pretrained_cfg(name, allow_unregistered=True)
-        return 224 if config is None else int(config.input_size[-1])
+        return int(timm_config(name).input_size[-1])
     return {"convnet8": 32, "caffenet": 227, "torchvision/inception_v3": 299}.get(spec.name, 224)
 
 
@@ -134,7 +134,7 @@ def sources_of(spec: NetworkSpec) -> dict[str, str]:
 
     These are the files of its package, or those beside its module, that are loaded. Empty for other networks.
     """
-    if ":" not in spec.name:
+    if not _is_own(spec.name):
         return {}
     top = importlib.import_module(spec.name.partition(":")[0].partition(".")[0])
     file = _file(top)
@@ -152,6 +152,11 @@ def sources_of(spec: NetworkSpec) -> dict[str, str]:
 
 def _file(module: ModuleType) -> Path:
     return Path(module.__file__ or "").resolve()
+
+
+def _is_own(name: str) -> bool:
+    """Whether a network is a function of the user's; ``timm/hf-hub:ORG/NAME`` is none."""
+    return ":" in name and name.partition("/")[0] not in _FAMILIES
 
 
 def _table(spec: NetworkSpec) -> Mapping[str, list[str]] | None:
@@ -181,7 +186,7 @@ def module_of(spec: NetworkSpec, image: Shape, classes: int, **more: Any) -> nn.
         if args:
             raise UserError(f"network={spec.name} takes no network_args, and got {', '.join(args)}")
         return ZOO[spec.name].build(image, classes)
-    if ":" in spec.name:
+    if _is_own(spec.name):
         return _of_the_user(spec.name, args, image, classes)
     if slash and family in _FAMILIES:
         return _FAMILIES[family](name, args, image, classes)
@@ -207,14 +212,14 @@ def _from_torchvision(name: str, args: dict[str, Any], image: Shape, classes: in
 
 
 def _from_timm(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn.Module:
-    timm = timm_module()
+    timm = timm_module(hub=name.startswith(_HUB_NAMES))
     known = timm.list_models()
-    if name.partition(".")[0] not in known:
-        raise UserError(f"network=timm/{name} is not known{_nearest(name, known)}")
     defaults: dict[str, Any] = {}
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    if config is not None and config.fixed_input_size:
-        defaults = {"img_size": image[1:]}
+    if not name.startswith(_HUB_NAMES):
+        if name.partition(".")[0] not in known:
+            raise UserError(f"network=timm/{name} is not known{_nearest(name, known)}")
+        if timm_config(name).fixed_input_size:
+            defaults = {"img_size": image[1:]}
     given = {"num_classes": classes, "in_chans": image[0], **defaults, **args}
     return _called(f"timm/{name}", lambda: timm.create_model(name, **given))
 
@@ -243,6 +248,29 @@ def _answers(address: tuple[str, int]) -> bool:
             return True
     except OSError:
         return False
+
+
+def timm_config(name: str) -> Any:
+    """What timm knows of a network and, with a tag or on a hub, of its weights.
+
+    Raises:
+        UserError: It knows nothing of it.
+    """
+    hub = name.startswith(_HUB_NAMES)
+    timm = timm_module(hub=hub)
+    try:
+        if hub:
+            return SimpleNamespace(**{"fixed_input_size": False, **timm.create_model(name).pretrained_cfg})
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except Exception as error:  # the hub's client raises of many kinds
+        raise UserError(f"network=timm/{name} is not known to timm: {_first_line(error)}") from error
+    if config is None:
+        raise UserError(f"network=timm/{name} is not known to timm")
+    return config
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _of_the_user(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn.Module:

@@ -4,7 +4,9 @@ import json
 from urllib.error import URLError
 
 import pytest
+import timm
 import torch
+from timm.models import save_for_hf
 from torchvision import models
 
 from raytransfer.errors import UserError
@@ -54,6 +56,20 @@ def test_timms_networks_are_converted_to_another_size_and_number_of_channels(tmp
     torch.testing.assert_close(summed, kernel.sum(1, keepdim=True))
     assert "converted from images of 3x32x32" in found.account
     assert torch.equal(found.state["blocks.1.mlp.fc1.weight"], made.state_dict()["blocks.1.mlp.fc1.weight"])
+
+
+def test_a_folder_or_hub_that_describes_a_network_is_read_as_timm_does(tmp_path):
+    torch.manual_seed(0)
+    made = timm.create_model("test_resnet", num_classes=9).eval()
+    save_for_hf(made, tmp_path / "repository", safe_serialization=True)
+    name = f"timm/local-dir:{tmp_path / 'repository'}"
+    network = spec(name)
+    found = load_pretrained(parse(f"{name}@default", "convnet8", {}), network, (3, 64, 64))
+    assert found.outputs == 9
+    assert torch.equal(found.state["fc.weight"], made.state_dict()["fc.weight"])
+    assert preprocessing(parse(f"{name}@default", "convnet8", {}), network).mean == tuple(made.pretrained_cfg["mean"])
+    with pytest.raises(UserError, match="network=timm/local-dir:/no/such is not known to timm"):
+        preprocessing(parse("timm/local-dir:/no/such@default", "convnet8", {}), spec("timm/local-dir:/no/such"))
 
 
 def test_what_does_not_fit_the_images_is_refused(tmp_path):

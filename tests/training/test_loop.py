@@ -466,14 +466,14 @@ print(median(after - before for before, after in zip(faults, faults[1:])))
     assert int(faults) < 1000  # now and then one takes more, where freed pieces lie otherwise
 
 
-def test_a_process_that_trains_does_without_pytorch_s_compiler_and_symbolic_mathematics():
+def test_a_process_that_trains_does_without_pytorch_s_compiler_symbolic_mathematics_and_other_networks():
     steps, reused, *slow = in_a_new_process("""
 for changes in ({"optimizer": "adamw", "clip_norm": 0.5, "label_smoothing": 0.1}, {}):
     network = net()
     freeze_first(network, 2)
     outcome = train(network, device_data(task(), replace(RECIPE, mirror=True, **changes)), seed=0)
 print(outcome.curve[-1].step, outcome.reused_layers)
-print(*{"torch._dynamo", "sympy"} & {*sys.modules})
+print(*{"torch._dynamo", "sympy", "torchvision", "timm"} & {*sys.modules})
 """)
     assert (steps, reused, slow) == (str(RECIPE.steps), "2", [])
 
