@@ -211,7 +211,7 @@ def test_help_lists_every_option_with_default_and_meaning(environment):
         (["--plam"], "--plam is no flag"),
         (["data=no-such-data"], "no-such-data"),
         (["network=convnet9"], "network=convnet9 is not known; choose one of convnet8"),
-        (["n_layers=[8]"], "n_layers=8 must lie in 1..7, be a fraction of the depth, or name a layer of convnet8 below"),
+        (["n_layers=[8]"], "n_layers=8 must lie in 1..7, be a fraction of the depth, or name a layer of convnet8"),
         (["n_layers=[conv9]"], "n_layers=conv9 must lie in 1..7"),
         (["n_layers=[2,conv2]"], "must name at least one layer, each once"),
         (["halves={A: [0,1,2], B: [2,3]}"], "halves A and B overlap: both hold 2"),
