@@ -5,6 +5,16 @@ import re
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its type where it has no message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line; its type where it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class UserError(Exception):
     """What the user asked for cannot be done; the message names the value, the rule and the choices.
 

@@ -17,7 +17,7 @@ from yaml import YAMLError
 from raytransfer.config import plain_yaml
 from raytransfer.config.rules import check_effects, check_values, declared
 from raytransfer.config.shared import SweepConfig, TrainingConfig
-from raytransfer.errors import UserError
+from raytransfer.errors import UserError, one_line
 from raytransfer.specs import Recipe
 
 _PER_DATA = "per_data"  # the YAML's section of values that go with a data set
@@ -173,7 +173,7 @@ def _read_yaml(path: Path, cls: type[SweepConfig]) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         content, texts = plain_yaml.load(text) or {}, plain_yaml.load_texts(text) or {}
     except (OSError, ValueError, YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {_one_line(error)}") from error
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} cannot be read: it must be a mapping of options to values")
     for key in (_PER_DATA, _PRESETS):
@@ -244,12 +244,8 @@ def _parsed(argument: str, cls: type[SweepConfig], key: str, text: str) -> Any:
     try:
         return _typed(cls, key, plain_yaml.load(text), plain_yaml.load_texts(text))
     except (YAMLError, ValueError) as error:
-        reason = _one_line(error)
+        reason = one_line(error)
         raise UserError(f"{argument} cannot be read: {reason} (YAML wants a space after each colon)") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _hint(cls: type[SweepConfig], key: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 
 from raytransfer.config import TrainingConfig
-from raytransfer.errors import UserError
+from raytransfer.errors import UserError, first_line
 from raytransfer.experiments.checks import seen_shape
 from raytransfer.networks import Network, Shape, build, freeze, trainable
 from raytransfer.probes import PROBES, Subject
@@ -149,7 +149,7 @@ def _try(spec: TrainingSpec, config: TrainingConfig, image_shape: Shape) -> None
             else:
                 PROBES[name].function(subject)
         except Exception as error:  # whatever a network of the user's raises
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"probes={name} does not work on network={spec.network.name}: {reason}") from error
 
 

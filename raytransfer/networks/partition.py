@@ -12,7 +12,7 @@ from torch import nn
 from raytransfer.errors import UserError
 from raytransfer.networks.cuts import Atom, all_tensors, find_atoms, owners
 from raytransfer.networks.expansion import expandable, is_norm
-from raytransfer.networks.stages import Network, Stage
+from raytransfer.networks.stages import Network, Stage, untouched
 from raytransfer.networks.tracing import TraceError, record, trace
 
 Granularity = Literal["block", "fine", "coarse"]
@@ -58,22 +58,21 @@ def find_stages(
     except TraceError as error:
         raise UserError(str(error)) from error
     if table is not None:
-        names = list(table)
         groups = _by_table(pieces, table)
     elif granularity == "block":
         groups = _by_block(module, pieces)
-        names = _names([[name for i in group for name in pieces[i].owned] for group in groups])
     else:
         groups = _by_matcher(module, pieces, coarse=granularity == "coarse")
-        names = _names([[name for i in group for name in pieces[i].owned] for group in groups])
+    owned = [tuple(tensor for i in group for tensor in pieces[i].owned) for group in groups]
+    names = _names(owned) if table is None else list(table)
     return tuple(
         Stage(
             name=name,
-            tensors=tuple(tensor for i in group for tensor in pieces[i].owned),
+            tensors=tensors,
             evaluation=tuple(pieces[i].evaluation for i in group),
             training=tuple(pieces[i].training for i in group),
         )
-        for name, group in zip(names, groups, strict=True)
+        for name, tensors, group in zip(names, owned, groups, strict=True)
     )
 
 
@@ -93,50 +92,39 @@ def check_exact(network: Network) -> None:
         UserError: The outputs, the statistics or the random numbers drawn differ.
     """
     module = network.module
-    was_training = module.training
-    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with untouched(module), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         images = torch.randn(4, *network.image)
         for training in (False, True):
             module.train(training)
             results = []
             for run in (module, network.through):
-                for name, buffer in module.named_buffers():
-                    buffer.copy_(before[name])
-                torch.manual_seed(1)
-                outputs = run(images.clone())
-                results.append([outputs, *(buffer.clone() for buffer in module.buffers()), torch.get_rng_state()])
+                with untouched(module):
+                    torch.manual_seed(1)
+                    outputs = run(images.clone())
+                    results.append([outputs, *(buffer.clone() for buffer in module.buffers()), torch.get_rng_state()])
             if not all(torch.equal(a, b) for a, b in zip(*results, strict=True)):
                 mode = "training" if training else "eval"
                 raise UserError(f"stage by stage it gives other numbers than as a whole, in {mode} mode")
-        for name, buffer in module.named_buffers():
-            buffer.copy_(before[name])
-    module.train(was_training)
 
 
 def _pieces(module: nn.Module, image: tuple[int, ...]) -> list[_Piece]:
     """The atoms of a module in both modes, cut alike."""
-    was_training = [(child, child.training) for child in module.modules()]
     tensors = all_tensors(module)
-    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     like = next(module.parameters(), torch.zeros(()))
     expand: set[str] | None = None
     by_mode = []
-    for training in (False, True):
-        module.train(training)
-        levels = []
-        for batch in (2, 3):
-            inputs = torch.zeros(batch, *image, device=like.device, dtype=like.dtype)
-            calls = record(module, inputs)
-            if expand is None:
-                expand = expandable(module, calls)
-            levels.append(trace(module, "", expand, calls, (inputs,), {}))
-        by_mode.append(find_atoms(*levels))
-    for name, buffer in module.named_buffers():
-        buffer.copy_(before[name])
-    for child, flag in was_training:
-        child.training = flag
+    with untouched(module):
+        for training in (False, True):
+            module.train(training)
+            levels = []
+            for batch in (2, 3):
+                inputs = torch.zeros(batch, *image, device=like.device, dtype=like.dtype)
+                calls = record(module, inputs)
+                if expand is None:
+                    expand = expandable(module, calls)
+                levels.append(trace(module, "", expand, calls, (inputs,), {}))
+            by_mode.append(find_atoms(*levels))
     evaluation, training_atoms = by_mode
     owned, owned_too = (owners(atoms, tensors) for atoms in by_mode)
     if owned != owned_too:

@@ -4,14 +4,14 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from raytransfer.errors import UserError
+from raytransfer.errors import UserError, first_line
 from raytransfer.networks.foreign import Match, match, read_file
 from raytransfer.networks.sources import default_image_size, module_of, timm_config, timm_module
 from raytransfer.networks.stages import Shape
@@ -182,15 +182,7 @@ def preprocessing(source: Source, spec: NetworkSpec) -> Preprocessing:
             "{network: ..., weights: FILE, mean: [...], std: [...]} (ImageNet's are [0.485, 0.456, 0.406] and "
             "[0.229, 0.224, 0.225])"
         )
-    if not source.mean:
-        return found
-    return Preprocessing(
-        resize_px=found.resize_px,
-        crop_px=found.crop_px,
-        mean=source.mean,
-        std=source.std,
-        interpolation=found.interpolation,
-    )
+    return replace(found, mean=source.mean, std=source.std) if source.mean else found
 
 
 def published_accuracy(source: Source, spec: NetworkSpec) -> float | None:
@@ -323,8 +315,8 @@ def _from_timm_tag(source: Source, spec: NetworkSpec, image: Shape) -> Pretraine
     try:
         module = module_of(tagged, image, int(config.num_classes), pretrained=True)
     except Exception as error:  # the hub's client raises of many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"weights={source.weights} of {spec.name} could not be had from the hub: {reason}") from error
+        missing = f"weights={source.weights} of {spec.name} could not be had from the hub"
+        raise UserError(f"{missing}: {first_line(error)}") from error
     outputs = int(config.num_classes) or None
     account = f"{source.label}: timm's weights {_tagged(source, name)}, read by timm"
     return Pretrained(state=module.state_dict(), outputs=outputs, account=account)
@@ -370,7 +362,5 @@ def _downloaded(name: str, weights: str) -> Any:
         return found.get_state_dict(progress=False, check_hash=True)
     except Exception as error:  # of the network, of the disk, or a damaged file
         place = Path(torch.hub.get_dir()) / "checkpoints" / Path(found.url).name
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"weights={weights} of {name} are not at {place} and could not be downloaded: {reason}"
-        ) from error
+        missing = f"weights={weights} of {name} are not at {place} and could not be downloaded"
+        raise UserError(f"{missing}: {first_line(error)}") from error

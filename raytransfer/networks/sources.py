@@ -1,6 +1,7 @@
 """From the name of a network to a module: the project's own, torchvision's, timm's or the user's."""
 
 import difflib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -8,7 +9,8 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,9 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from raytransfer.errors import UserError
+from raytransfer.errors import UserError, first_line
 from raytransfer.networks.cuts import all_tensors
-from raytransfer.networks.partition import check_exact, find_stages
+from raytransfer.networks.partition import Table, check_exact, find_stages
 from raytransfer.networks.stages import Network, Shape, Stage
 from raytransfer.networks.zoo import ZOO, initialise
 from raytransfer.specs import NetworkSpec
@@ -76,7 +78,7 @@ def check_network(spec: NetworkSpec, *, image: Shape, classes: int) -> Network:
         raise UserError(str(error) if named else f"network={spec.name}: {error}") from error
     except Exception as error:  # whatever a network of the user's raises
         size = "x".join(map(str, image))
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         hint = "; give channels=3" if image[0] != 3 and "channels" in reason else ""
         raise UserError(f"network={spec.name} does not take images of {size}: {reason}{hint}") from error
     if len(network.stages) < 2:
@@ -119,14 +121,7 @@ def resolved(spec: NetworkSpec, image: Shape) -> NetworkSpec:
     digest = hashlib.sha256(json.dumps(content).encode())
     for name, text in sorted(sources_of(spec).items()):
         digest.update(f"{name}\n{text}".encode())
-    return NetworkSpec(
-        name=spec.name,
-        init=spec.init,
-        args=spec.args,
-        granularity=spec.granularity,
-        table=spec.table,
-        structure=digest.hexdigest()[:16],
-    )
+    return replace(spec, structure=digest.hexdigest()[:16])
 
 
 def sources_of(spec: NetworkSpec) -> dict[str, str]:
@@ -159,13 +154,11 @@ def _is_own(name: str) -> bool:
     return ":" in name and name.partition("/")[0] not in _FAMILIES
 
 
-def _table(spec: NetworkSpec) -> Mapping[str, list[str]] | None:
+def _table(spec: NetworkSpec) -> Table | None:
     if spec.table:
-        table: dict[str, list[str]] = json.loads(spec.table)
+        table: Table = json.loads(spec.table)
         return table
-    if spec.name in ZOO:
-        return {name: list(paths) for name, paths in ZOO[spec.name].stages.items()}
-    return None
+    return ZOO[spec.name].stages if spec.name in ZOO else None
 
 
 def module_of(spec: NetworkSpec, image: Shape, classes: int, **more: Any) -> nn.Module:
@@ -234,7 +227,7 @@ def timm_module(*, hub: bool = False) -> Any:
     Raises:
         UserError: It is not installed.
     """
-    if not (hub and _answers(_HUB)):
+    if "timm" not in sys.modules and not (hub and _answers(_HUB)):  # once imported, it is told nothing any more
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         return importlib.import_module("timm")
@@ -250,6 +243,7 @@ def _answers(address: tuple[str, int]) -> bool:
         return False
 
 
+@functools.cache  # of a hub's network the whole is built for it
 def timm_config(name: str) -> Any:
     """What timm knows of a network and, with a tag or on a hub, of its weights.
 
@@ -263,14 +257,10 @@ def timm_config(name: str) -> Any:
             return SimpleNamespace(**{"fixed_input_size": False, **timm.create_model(name).pretrained_cfg})
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     except Exception as error:  # the hub's client raises of many kinds
-        raise UserError(f"network=timm/{name} is not known to timm: {_first_line(error)}") from error
+        raise UserError(f"network=timm/{name} is not known to timm: {first_line(error)}") from error
     if config is None:
         raise UserError(f"network=timm/{name} is not known to timm")
     return config
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _of_the_user(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn.Module:

@@ -1,6 +1,7 @@
 """A network as stages that run one after the other and share out its parameters and buffers."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,21 @@ from raytransfer.networks.cuts import Atom, all_tensors
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
+
+
+@contextmanager
+def untouched(module: nn.Module) -> Iterator[None]:
+    """A block that may run a module in any mode: its buffers and the flags of its modules are then as they were."""
+    flags = [(child, child.training) for child in module.modules()]
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                buffer.copy_(before[name])
+        for child, training in flags:
+            child.training = training
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,10 +70,13 @@ class Network:
     repeatable: int = 0
 
     def __post_init__(self) -> None:
+        owners: dict[str, list[str]] = {}
+        for stage in self.stages:
+            for tensor in stage.tensors:
+                owners.setdefault(tensor, []).append(stage.name)
         for tensor in all_tensors(self.module):
-            owners = [stage.name for stage in self.stages if tensor in stage.tensors]
-            if len(owners) != 1:
-                raise ValueError(f"{tensor} must belong to one stage, and belongs to {owners or 'none'}")
+            if len(owners.get(tensor, ())) != 1:
+                raise ValueError(f"{tensor} must belong to one stage, and belongs to {owners.get(tensor, 'none')}")
 
     def through(self, inputs: torch.Tensor, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Outputs of the stages ``start`` to ``stop``, which is left out; by default all, from images to logits.
@@ -74,8 +93,9 @@ class Network:
 
     def tensors(self, stage: int) -> Iterator[tuple[str, torch.Tensor]]:
         """Names, and the parameters and buffers of a stage, counted from 0."""
-        every = all_tensors(self.module)
-        return ((name, every[name]) for name in self.stages[stage].tensors)
+        for name in self.stages[stage].tensors:
+            owner, _, last = name.rpartition(".")
+            yield name, getattr(self.module.get_submodule(owner), last)
 
     def first_names(self, n: int) -> list[str]:
         """State-dict names of the parameters and buffers of the first n stages."""

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from raytransfer.errors import UserError
-from raytransfer.networks.stages import Network
+from raytransfer.networks.stages import Network, untouched
 
 
 def copy_first(base: Mapping[str, torch.Tensor], network: Network, n: int) -> None:
@@ -29,11 +29,6 @@ def copy_first(base: Mapping[str, torch.Tensor], network: Network, n: int) -> No
                 shapes = f"{tuple(base[name].shape)} in the base, {tuple(state[name].shape)} here"
                 raise ValueError(f"{name} cannot be copied: its shape is {shapes}")
             state[name].copy_(base[name])
-
-
-def stage_names(network: Network, i: int) -> frozenset[str]:
-    """State-dict names of the parameters and buffers of stage i, counted from 0."""
-    return frozenset(network.first_names(i + 1)) - frozenset(network.first_names(i))
 
 
 def freeze(network: Network, stages: Collection[int]) -> None:
@@ -103,15 +98,15 @@ def behaviour(network: Network, n: int) -> list[Behaviour]:
 
     The network is left as it was, and so are torch's random numbers.
     """
-    flags = [(module, module.training) for module in network.module.modules()]
     like = next(network.module.parameters())
     batch = torch.randn((4, *network.image), generator=torch.Generator().manual_seed(0)).to(like)
     other = batch.flip(0) + 1.0
     found = []
-    with torch.random.fork_rng(devices=[like.device] if like.device.type == "cuda" else []):
+    devices = [like.device] if like.device.type == "cuda" else []
+    with untouched(network.module), torch.random.fork_rng(devices=devices):
         train_mode(network)
         for i in range(n):
-            before = {name: tensor.clone() for name, tensor in network.tensors(i)}
+            before = {name: t.clone() for name, t in network.tensors(i) if not isinstance(t, nn.Parameter)}
             other = torch.cat([batch[:1], other[1:]])  # what a stage before mixed is no fault of this one
             torch.manual_seed(0)
             start = _random_state(like.device)
@@ -119,7 +114,7 @@ def behaviour(network: Network, n: int) -> list[Behaviour]:
             drawn = _random_state(like.device)
             torch.manual_seed(0)
             other = network.through(other.clone(), i, i + 1)
-            moving = [name for name, tensor in network.tensors(i) if not torch.equal(tensor, before[name])]
+            moving = [name for name, tensor in network.tensors(i) if name in before and not tensor.equal(before[name])]
             found.append(
                 Behaviour(
                     draws=not torch.equal(start, drawn),
@@ -127,11 +122,6 @@ def behaviour(network: Network, n: int) -> list[Behaviour]:
                     moving=tuple(moving),
                 )
             )
-            for name, tensor in network.tensors(i):
-                if name in moving:
-                    tensor.copy_(before[name])
-    for module, training in flags:
-        module.training = training
     return found
 
 

@@ -14,6 +14,8 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from raytransfer.errors import one_line
+
 
 class TraceError(Exception):
     """A module cannot be followed; the message says why, for people."""
@@ -130,7 +132,7 @@ def _number(value: Any) -> Any:
 
 def _reason(error: Exception) -> str:
     """One line on why a module cannot be followed."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error)
     if "numpy" in text.lower() or "__array" in text:
         return "it computes with NumPy, which cannot be followed"
     return text[:300]

@@ -7,9 +7,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from raytransfer.errors import UnreadableError
+from raytransfer.errors import UnreadableError, first_line
 from raytransfer.specs import Weights
-from raytransfer.store.retries import first_line
 from raytransfer.store.root import Store
 
 

@@ -16,8 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raytransfer.errors import UnreadableError
-from raytransfer.store.retries import first_line
+from raytransfer.errors import UnreadableError, first_line
 from raytransfer.store.root import Store
 from raytransfer.store.schema import CURVES, DISTANCES, PROBES, READINGS, SCORES, SIMULATIONS, TRIALS, arrow_schema
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pyarrow import ArrowException
 
-from raytransfer.errors import StorageError
+from raytransfer.errors import StorageError, first_line
 
 PATIENCE_S = 600.0
 """How long a storage that does not answer is tried again, unless a sweep says otherwise."""
@@ -85,8 +85,3 @@ def passes(error: OSError) -> bool:
     if error.errno is not None:
         return error.errno in _PASSING
     return not _REFUSED.search(str(error))
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from pyarrow import ArrowException, fs
 
-from raytransfer.errors import StorageError, UserError
+from raytransfer.errors import StorageError, UserError, first_line
 from raytransfer.specs import HASH_VERSION
-from raytransfer.store.retries import PATIENCE_S, Result, first_line, patiently
+from raytransfer.store.retries import PATIENCE_S, Result, patiently
 from raytransfer.store.schema import SCHEMA_VERSION
 
 _VERSIONS = {"schema_version": SCHEMA_VERSION, "hash_version": HASH_VERSION}

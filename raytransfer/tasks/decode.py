@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from raytransfer.errors import UserError
+from raytransfer.errors import UserError, one_line
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -189,8 +189,3 @@ def _resized(image: Image.Image, size_px: int, interpolation: str) -> Image.Imag
 
 def _unreadable(where: str, error: Exception) -> UserError:
     return UserError(f"{where} is not a readable image: {one_line(error)}")
-
-
-def one_line(error: BaseException) -> str:
-    """Put an error's message on one line; its type where it has no message."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raytransfer.errors import UserError
-from raytransfer.tasks.decode import Encoded, Labels, Raw, one_line
+from raytransfer.errors import UserError, one_line
+from raytransfer.tasks.decode import Encoded, Labels, Raw
 from raytransfer.tasks.parts import HALVED, Contents, Parts, choices, part_of, placed
 
 _SHARDS = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]+)?$")  # older names end in a hash

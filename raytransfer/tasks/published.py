@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from raytransfer.errors import UserError
-from raytransfer.tasks.decode import Encoded, Raw, one_line
+from raytransfer.errors import UserError, one_line
+from raytransfer.tasks.decode import Encoded, Raw
 from raytransfer.tasks.parts import HALVED, Contents
 
 _TRAIN_SPLITS = ("train", "trainval", "train-standard")

@@ -10,7 +10,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from raytransfer.networks import Network
-from raytransfer.networks.surgery import stage_names
 from raytransfer.specs import UNCUT, Surgery
 from raytransfer.training.images import DeviceData
 from raytransfer.training.schedule import evaluation_steps, phases
@@ -118,7 +117,7 @@ class TrainingState:
         _check_alike("weights", self.weights, network.module.state_dict())
         plan = phases(recipe.steps, network.frozen, surgery.thaw)
         frozen = next(phase.frozen for phase in plan if self.step <= phase.last)
-        released = frozenset[str]().union(*(stage_names(network, i) for i in network.frozen - frozen))
+        released = {name for i in network.frozen - frozen for name in network.stages[i].tensors}
         expected = {
             f"{kind}/{name}": torch.zeros(()) if kind == "step" else parameter
             for kind in buffer_kinds(recipe)

@@ -10,7 +10,6 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from raytransfer.networks import Network, trainable
-from raytransfer.networks.surgery import stage_names
 from raytransfer.specs import Recipe
 from raytransfer.training.frozen import BatchSource
 from raytransfer.training.images import DeviceData
@@ -43,7 +42,7 @@ class Step:
     ) -> None:
         self._network, self._data, self._source = network, data, source
         recipe, depth = data.recipe, len(network.stages)
-        of_stage = {name: layer_decay ** (depth - 1 - i) for i in range(depth) for name in stage_names(network, i)}
+        of_stage = {name: layer_decay ** (depth - 1 - i) for i in range(depth) for name in network.stages[i].tensors}
         members: dict[tuple[float, float, bool], list[tuple[str, nn.Parameter]]] = {}
         for name, parameter in trainable(network):
             rate_multiplier, decay = of_stage[name], recipe.weight_decay

@@ -17,7 +17,7 @@ from raytransfer.networks import (
     staged,
     train_mode,
 )
-from raytransfer.networks.surgery import stage_names, trainable
+from raytransfer.networks.surgery import trainable
 from raytransfer.specs import NetworkSpec
 
 SHAPES = {"convnet8": (1, 8), "alexnet": (3, 64), "resnet18": (3, 32), "caffenet": (3, 227)}
@@ -153,7 +153,7 @@ def test_any_stages_can_be_frozen_and_released(name):
     last = len(network.stages) - 1
     for stages in ({0, 2, last - 1}, {2}, {0, 1, 2}, set()):
         freeze(network, stages)
-        frozen = {tensor for i in stages for tensor in stage_names(network, i)}
+        frozen = {tensor for i in stages for tensor in network.stages[i].tensors}
         named = dict(network.module.named_parameters())
         assert {tensor for tensor in named if tensor not in dict(trainable(network))} == frozen & named.keys()
         assert frozen_prefix(network) == {3: 1, 1: 0, 0: 0}[len(stages)] if stages != {0, 1, 2} else 3

@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional
 
 from raytransfer.networks import add_lora, freeze
-from raytransfer.networks.surgery import stage_names
 from raytransfer.specs import UNCUT, Surgery
 from raytransfer.specs.treatments import TREATMENTS
 from raytransfer.training import Phase, Step, learning_rate, phases, stream_seed, train
@@ -51,7 +50,7 @@ def moved(name, surgery, **changes):
 
 
 def tensors(network, stages):
-    return {name for i in stages for name in stage_names(network, i)}
+    return {name for i in stages for name in network.stages[i].tensors}
 
 
 def test_phases_of_a_training():

@@ -81,15 +81,13 @@ def make_plan(config: SelectionConfig) -> SelectionPlan:
     prepared = [_prepared(entry, config) for entry in checkpoints]
     cells = [cell for one in prepared for cell in scored(one.candidate, _fitting(config, one), config.images)]
     if config.best is None:
-        return _plan(config, prepared, [*cells, *(cell for one in prepared for cell in _trained(one))])
-    return replace(
-        _plan(config, prepared, cells),
-        then=lambda store: _plan(
-            config,
-            prepared,
-            [*cells, *(cell for one in _best(config, prepared, cells, store) for cell in _trained(one))],
-        ),
-    )
+        return _plan(prepared, [*cells, *(cell for one in prepared for cell in _trained(one))])
+
+    def then(store: Store) -> SelectionPlan:
+        best = _best(config, prepared, cells, store)
+        return _plan(prepared, [*cells, *(cell for one in best for cell in _trained(one))])
+
+    return replace(_plan(prepared, cells), then=then)
 
 
 def _fitting(config: SelectionConfig, one: _Prepared) -> list[str]:
@@ -98,7 +96,7 @@ def _fitting(config: SelectionConfig, one: _Prepared) -> list[str]:
     return [name for name in config.scores if SCORES[name].reads != "head" or has_head]
 
 
-def _plan(config: SelectionConfig, prepared: Sequence[_Prepared], cells: Sequence[SelectionCell]) -> SelectionPlan:
+def _plan(prepared: Sequence[_Prepared], cells: Sequence[SelectionCell]) -> SelectionPlan:
     opened = {dataset.fingerprint: (source, dataset) for one in prepared for source, dataset in one.opened}
     design = {one.candidate.name: one.known for one in prepared}
     return plan_of(cells, list(opened.values()), design, [one.read for one in prepared])
