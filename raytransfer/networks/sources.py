@@ -206,13 +206,9 @@ def _from_torchvision(name: str, args: dict[str, Any], image: Shape, classes: in
 
 def _from_timm(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn.Module:
     timm = timm_module(hub=name.startswith(_HUB_NAMES))
-    known = timm.list_models()
     defaults: dict[str, Any] = {}
-    if not name.startswith(_HUB_NAMES):
-        if name.partition(".")[0] not in known:
-            raise UserError(f"network=timm/{name} is not known{_nearest(name, known)}")
-        if timm_config(name).fixed_input_size:
-            defaults = {"img_size": image[1:]}
+    if not name.startswith(_HUB_NAMES) and timm_config(name).fixed_input_size:
+        defaults = {"img_size": image[1:]}
     given = {"num_classes": classes, "in_chans": image[0], **defaults, **args}
     return _called(f"timm/{name}", lambda: timm.create_model(name, **given))
 
@@ -252,6 +248,9 @@ def timm_config(name: str) -> Any:
     """
     hub = name.startswith(_HUB_NAMES)
     timm = timm_module(hub=hub)
+    known = timm.list_models()
+    if not hub and name.partition(".")[0] not in known:
+        raise UserError(f"network=timm/{name} is not known{_nearest(name, known)}")
     try:
         if hub:
             return SimpleNamespace(**{"fixed_input_size": False, **timm.create_model(name).pretrained_cfg})
