@@ -9,7 +9,7 @@ import torch
 from raytransfer.config import TrainingConfig
 from raytransfer.errors import UserError, first_line
 from raytransfer.experiments.checks import seen_shape
-from raytransfer.networks import Network, Shape, build, freeze, trainable
+from raytransfer.networks import Network, Shape, build, freeze, read_all_layers, trainable
 from raytransfer.probes import PROBES, Subject
 from raytransfer.probes.flatness import hessian_product
 from raytransfer.specs import PretrainSpec, ProbeSpec, Trained, TrainingSpec, Weights
@@ -46,7 +46,8 @@ def with_probes(cells: Sequence[Placed], config: TrainingConfig, image_shape: Sh
         spec = as_training(cell.spec)
         if spec is None:
             continue
-        kind = spec.network, spec.task.label_count, spec.surgery.frozen_layers, spec.surgery.surgical
+        surgery = spec.surgery
+        kind = spec.network, spec.task.label_count, surgery.frozen_layers, surgery.surgical, surgery.reads_all
         if config.probes and kind not in tried:
             _try(spec, config, image_shape)
             tried.add(kind)
@@ -156,6 +157,8 @@ def _try(spec: TrainingSpec, config: TrainingConfig, image_shape: Shape) -> None
 def _untrained(spec: TrainingSpec, image: Shape, seed: int) -> Network:
     labels = spec.task.label_count
     network = build(spec.network, image=image, classes=labels, seed=seed)
+    if spec.surgery.reads_all:
+        read_all_layers(network, classes=labels, seed=seed)
     freeze(network, spec.surgery.kept_stages(len(network.stages)))
     network.module.eval()
     return network

@@ -1,6 +1,7 @@
 """Networks as ordered stages, and the surgery of transfer: copy the first n, freeze some, adapt others."""
 
 from raytransfer.networks.adapters import add_lora, merged
+from raytransfer.networks.all_layers import pooled, read_all_layers
 from raytransfer.networks.description import describe
 from raytransfer.networks.expansion import is_norm
 from raytransfer.networks.partition import find_stages, staged
@@ -26,6 +27,8 @@ __all__ = [
     "frozen_prefix",
     "is_norm",
     "merged",
+    "pooled",
+    "read_all_layers",
     "resolved",
     "sources_of",
     "staged",

@@ -1,6 +1,6 @@
 """A network as stages that run one after the other and share out its parameters and buffers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -45,6 +45,14 @@ class Stage:
     training: tuple[Atom, ...]
 
 
+def run_stages(module: nn.Module, stages: Sequence[Stage], inputs: torch.Tensor) -> torch.Tensor:
+    """Outputs of some stages of a module, one after the other, in its mode."""
+    for stage in stages:
+        for atom in stage.training if module.training else stage.evaluation:
+            inputs = atom.run(module, inputs)
+    return inputs
+
+
 @dataclass(eq=False)
 class Network:
     """A module and its stages, from the input to the head, and which of them stay as they are while it trains.
@@ -86,10 +94,7 @@ class Network:
             start: First stage to run, counted from 0: as many stages are skipped.
             stop: Stage to stop before; None for the end.
         """
-        for stage in self.stages[start:stop]:
-            for atom in stage.training if self.module.training else stage.evaluation:
-                inputs = atom.run(self.module, inputs)
-        return inputs
+        return run_stages(self.module, self.stages[start:stop], inputs)
 
     def tensors(self, stage: int) -> Iterator[tuple[str, torch.Tensor]]:
         """Names, and the parameters and buffers of a stage, counted from 0."""

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from raytransfer.errors import UserError
-from raytransfer.networks import Network
+from raytransfer.networks import Network, pooled
 from raytransfer.probes.loss import CHUNK
 from raytransfer.probes.subject import Reading, Subject, other_of
 
@@ -51,8 +51,6 @@ def cka(subject: Subject) -> list[Reading]:
 @torch.no_grad()
 def _outputs(network: Network, subject: Subject) -> Iterator[Features]:
     """(n, D) outputs of one stage after the other."""
-    from raytransfer.scores.representation import pooled
-
     chunks = list(torch.split(subject.inputs, CHUNK))
     for i in range(len(network.stages)):
         chunks = [network.through(chunk, i, i + 1) for chunk in chunks]

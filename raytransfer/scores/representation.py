@@ -1,19 +1,14 @@
 """What a score may look at of a trained network on a target task."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.nn import functional
 
 from raytransfer.errors import UserError
 
 Features = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
-
-_LONGEST = 1024  # features of an image: maps are averaged over a coarser grid until they are no longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +80,3 @@ def reference_of(r: Representation) -> Features:
     if r.reference is None:
         raise UserError(f"{r.name}: this score compares with a network trained on the target, and none is given")
     return r.reference
-
-
-def pooled(outputs: torch.Tensor) -> torch.Tensor:
-    """Feature vectors (B, D) of outputs (B, ...): maps (B, C, H, W) averaged to the largest grid with D <= 1024."""
-    if outputs.ndim == 4 and outputs[0].numel() > _LONGEST:
-        side = max(1, math.isqrt(_LONGEST // outputs.shape[1]))
-        height, width = outputs.shape[2:]
-        outputs = functional.adaptive_avg_pool2d(outputs, (min(side, height), min(side, width)))
-    return outputs.flatten(1)

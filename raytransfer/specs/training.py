@@ -115,9 +115,11 @@ class Surgery:
             2018, arXiv 1802.01483).
         lora_rank: Rank of adapters that train in the frozen layers 1..n (LoRA, Hu et al. 2021, arXiv 2106.09685); 0 for
             none.
+        reads_all: Whether the head reads all layers below it, and not the last of them alone (Head2Toe, Evci et al.
+            2022, arXiv 2201.03529); all are copied and frozen, whatever n.
 
     Raises:
-        UserError: Layers that are not frozen are to be released, left out or adapted.
+        UserError: Layers that are not frozen are to be released, left out, adapted or read.
     """
 
     n_layers: int
@@ -128,12 +130,14 @@ class Surgery:
     layer_decay: float = 1.0
     l2_sp: bool = False
     lora_rank: int = 0
+    reads_all: bool = False
 
     def __post_init__(self) -> None:
-        if not self.frozen and (self.thaw != "never" or self.surgical or self.lora_rank):
+        of_frozen = self.thaw != "never" or self.surgical or self.lora_rank or self.reads_all
+        if of_frozen and not self.frozen:
             raise UserError(
-                f"thaw={self.thaw}, surgical={self.surgical} and lora_rank={self.lora_rank} say what trains of frozen "
-                "layers: they take frozen=True"
+                f"thaw={self.thaw}, surgical={self.surgical}, lora_rank={self.lora_rank} and reads_all="
+                f"{self.reads_all} say what becomes of frozen layers: they take frozen=True"
             )
 
     def copied(self, depth: int) -> int:

@@ -177,6 +177,15 @@ TREATMENTS: dict[str, Treatment] = {
             marker="d",
         ),
         Treatment(
+            name="Head2Toe",
+            meaning="linear-probe whose head reads all layers, each scaled alike (after Evci et al. 2022)",
+            source="other",
+            surgery=replace(_FROZEN, reads_all=True),
+            whole=True,
+            color="#1b5e20",
+            marker="h",
+        ),
+        Treatment(
             name="fine-tune",
             meaning="all layers below the head from baseA, and all train",
             source="other",

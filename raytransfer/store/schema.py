@@ -76,6 +76,7 @@ TRIALS = (
         ("layer_decay", pa.float64(), f"Factor of the learning rate from each layer to the one below it; {_NEW}."),
         ("l2_sp", pa.bool_(), f"Whether the copied layers decayed towards what was copied; {_NEW}."),
         ("lora_rank", pa.int64(), f"Rank of the adapters of the first n layers, 0 without; {_NEW}."),
+        ("reads_all", pa.bool_(), f"Whether the head read all layers, not the last alone; {_NEW}."),
         (
             "pretrain_id",
             pa.string(),

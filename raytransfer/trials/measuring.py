@@ -15,9 +15,9 @@ import torch
 from raytransfer.distances import DISTANCES
 from raytransfer.distances.sample import Sample
 from raytransfer.distances.tree import parse_tree
-from raytransfer.networks import Network
+from raytransfer.networks import Network, pooled
 from raytransfer.scores import SCORES
-from raytransfer.scores.representation import Representation, pooled
+from raytransfer.scores.representation import Representation
 from raytransfer.specs import DistanceSpec, ScoreSpec, TaskSpec, Weights, to_json
 from raytransfer.store import publish
 from raytransfer.tasks import TaskData, label_names, sample_task

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from raytransfer.networks import Network, add_lora, build, copy_first, freeze, merged
+from raytransfer.networks import Network, add_lora, build, copy_first, freeze, merged, read_all_layers
 from raytransfer.specs import TrainingSpec, Weights, to_json
 from raytransfer.specs.dependencies import as_base, as_transfer
 from raytransfer.store import Store, delete_state, load_state, load_weights, publish, save_checkpoint, save_state
@@ -110,6 +110,9 @@ def prepare(spec: TrainingSpec, store: Store, data: DeviceData) -> Network:
     depth, transfer = len(network.stages), as_transfer(spec)
     if transfer is not None and transfer.weights is not None:
         copy_first(merged(load_weights(store, transfer.weights)), network, surgery.copied(depth))
+    if surgery.reads_all:
+        seed = stream_seed(spec.seed, spec.kind, "head on all layers")
+        read_all_layers(network, classes=spec.task.label_count, seed=seed)
     freeze(network, surgery.frozen_stages(depth))
     if surgery.lora_rank:
         seed = stream_seed(spec.seed, spec.kind, "adapters")
@@ -139,6 +142,8 @@ def stored_network(weights: Weights, store: Store, data: DeviceData) -> Network:
     """
     network = build(weights.network, image=data.shape, classes=weights.outputs or 2, seed=0)
     _placed(network, data)
+    if weights.surgery.reads_all:
+        read_all_layers(network, classes=weights.outputs or 2, seed=0)
     # Without a classifier among the weights the head stays as it was built: nothing that reads it is planned.
     network.module.load_state_dict(merged(load_weights(store, weights)), strict=weights.outputs is not None)
     freeze(network, weights.surgery.kept_stages(len(network.stages)))
@@ -183,6 +188,7 @@ def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcom
         "layer_decay": surgery.layer_decay if surgery else None,
         "l2_sp": surgery.l2_sp if surgery else None,
         "lora_rank": surgery.lora_rank if surgery else None,
+        "reads_all": surgery.reads_all if surgery else None,
         "pretrain_id": weights.source_id if weights else None,
         "pretrain_step": weights.step if weights else None,
         "seed": spec.seed,

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 
 from raytransfer.errors import UserError
+from raytransfer.networks import pooled
 from raytransfer.scores import SCORES, Representation
 from raytransfer.scores.cka import cka
 from raytransfer.scores.gbc import gbc
@@ -23,7 +24,6 @@ from raytransfer.scores.logme import logme
 from raytransfer.scores.nce import nce
 from raytransfer.scores.nleep import nleep
 from raytransfer.scores.parc import parc
-from raytransfer.scores.representation import pooled
 from raytransfer.scores.sfda import sfda
 from raytransfer.scores.transrate import transrate
 

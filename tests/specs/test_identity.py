@@ -143,9 +143,9 @@ def test_impossible_transfers_are_refused(change, message):
         dataclasses.replace(TRANSFER, **change)
 
 
-@pytest.mark.parametrize("change", [{"thaw": "gradual"}, {"surgical": True}, {"lora_rank": 2}])
+@pytest.mark.parametrize("change", [{"thaw": "gradual"}, {"surgical": True}, {"lora_rank": 2}, {"reads_all": True}])
 def test_what_trains_of_frozen_layers_takes_frozen_layers(change):
-    with pytest.raises(UserError, match="say what trains of frozen layers: they take frozen=True"):
+    with pytest.raises(UserError, match="say what becomes of frozen layers: they take frozen=True"):
         Surgery(n_layers=4, frozen=False, **change)
 
 

@@ -22,7 +22,12 @@ from raytransfer.trials import Site
 from tests.conftest import TINY
 from tests.helpers import Quiet, legend, rendered
 
-NEW = ["linear-probe", "fine-tune", *(name for name, each in TREATMENTS.items() if name.partition("-")[0] == "AnB")]
+NEW = [
+    "linear-probe",
+    "Head2Toe",
+    "fine-tune",
+    *(name for name, each in TREATMENTS.items() if name.partition("-")[0] == "AnB"),
+]
 NEW = [name for name in NEW if "preserve" not in name]
 ALL = [name for name in GridConfig.CHOICES["treatments"] if "preserve" not in name]
 
@@ -46,7 +51,7 @@ def grid(tmp_path_factory, cache_dir):
 
 
 def test_the_new_treatments_are_all_here():
-    assert len(NEW) == 8 + 1  # AnB among them
+    assert len(NEW) == 9 + 1  # AnB among them
 
 
 def test_rows_tell_the_treatments_apart(grid):
@@ -67,14 +72,20 @@ def test_treatments_without_a_cut_stand_where_bases_do(grid):
     config, plan, store = grid
     report = make_report(plan, store, config)
     results = report.frames["results"]
-    assert set(results.loc[results["n_layers"] == 0, "treatment"]) == {"baseB", "baseB-2x", "linear-probe", "fine-tune"}
-    assert {"linear-probe", "fine-tune"} <= set(BASES)
+    assert set(results.loc[results["n_layers"] == 0, "treatment"]) == {
+        "baseB",
+        "baseB-2x",
+        "linear-probe",
+        "Head2Toe",
+        "fine-tune",
+    }
+    assert {"linear-probe", "Head2Toe", "fine-tune"} <= set(BASES)
     trials = read_table(store, "trials").set_index("id")
     probe = results.set_index("treatment").loc["linear-probe"]
     assert trials.loc[probe["id"], "n_layers"] == 7  # in the store it is what it copies
     lines = lines_figure(report.frames["means"], title="t").axes[0].get_lines()
     flat = {line.get_color() for line in lines if len(set(line.get_ydata())) == 1 and len(line.get_ydata()) == 2}
-    assert {TREATMENTS[name].color for name in ("baseB", "linear-probe", "fine-tune")} <= flat
+    assert {TREATMENTS[name].color for name in ("baseB", "linear-probe", "Head2Toe", "fine-tune")} <= flat
 
 
 def test_the_report_shows_every_treatment(grid):
@@ -89,12 +100,14 @@ def test_the_report_shows_every_treatment(grid):
 def test_what_copied_layers_became(grid):
     _, plan, store = grid
     cells = {(cell.treatment, cell.spec.surgery.n_layers): cell.spec for cell in plan.cells if cell.treatment in NEW}
-    assert len(cells) == 2 + 7 * 2
+    assert len(cells) == 3 + 7 * 2
     names = [stage.name for stage in build(NetworkSpec(name="convnet8"), image=(1, 8, 8), classes=5, seed=0).stages]
     for (name, n), spec in cells.items():
         base = load_weights(store, spec.weights)
         end = load_weights(store, Trained(training=spec, step=spec.recipe.steps))
-        same = {key.partition(".")[0] for key in base if key.endswith("weight") and torch.equal(base[key], end[key])}
+        same = {
+            key.partition(".")[0] for key in base if key in end and "weight" in key and torch.equal(base[key], end[key])
+        }
         surgery = TREATMENTS[name].surgery
         expected = set(names[:n])
         if surgery.surgical:
@@ -103,6 +116,8 @@ def test_what_copied_layers_became(grid):
             expected = set()
         assert same == expected, name
         assert bool([key for key in end if "lora" in key]) == bool(surgery.lora_rank)
+        heads = {key.partition(".")[0] for key in end} - set(names[:-1])
+        assert heads == {"all_layers_head" if surgery.reads_all else "fc8"}
 
 
 def test_probes_see_the_network_with_its_adapters(grid):

@@ -1,0 +1,108 @@
+"""A head on all layers below it: Head2Toe (Evci et al. 2022, arXiv 2201.03529), without its choice of features."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from raytransfer.networks.cuts import Atom
+from raytransfer.networks.stages import Network, Stage, run_stages, untouched
+
+_HEAD = "all_layers_head"
+_LONGEST = 1024  # features of a layer: maps are averaged over a coarser grid until they are no longer
+
+
+class _ReadsAllLayers(nn.Module):
+    """What the module becomes an instance of, beside its own class: its own forward would ask for the old head."""
+
+    stages: tuple[Stage, ...]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return run_stages(self, self.stages, images)
+
+
+def pooled(outputs: torch.Tensor) -> torch.Tensor:
+    """Feature vectors (B, D) of outputs (B, ...): maps (B, C, H, W) averaged to the largest grid with D <= 1024."""
+    if outputs.ndim == 4 and outputs[0].numel() > _LONGEST:
+        side = max(1, math.isqrt(_LONGEST // outputs.shape[1]))
+        height, width = outputs.shape[2:]
+        outputs = functional.adaptive_avg_pool2d(outputs, (min(side, height), min(side, width)))
+    return outputs.flatten(1)
+
+
+def read_all_layers(network: Network, *, classes: int, seed: int) -> None:
+    """Give the network, in place, a new linear head that reads the outputs of all layers below it.
+
+    The outputs of a layer are pooled as for scores and scaled to a mean square of 1 for each image, so that no layer
+    outweighs another; outputs that are all zero stay so. The paper normalises layer by layer, too (to length 1; here a
+    learning rate that suits another head suits this one), but then keeps the features that a group lasso chooses. Here
+    all are kept.
+
+    A stage takes and gives one tensor: what the head will read of the layers so far and, beside it, the outputs of the
+    last of them. So a network can still be cut between any two, and frozen and reused up to there.
+
+    Args:
+        network: The network, on its device.
+        classes: Outputs of the new head.
+        seed: Seed of its weights; torch's global generator is left as it was.
+    """
+    module, old_head = network.module, network.stages[-1]
+    inputs, features = _sizes(network)
+    like = next(module.parameters())
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        head = nn.Linear(features, classes).to(like)
+    for name in old_head.tensors:
+        owner, _, last = name.rpartition(".")
+        delattr(module.get_submodule(owner), last)
+    module.add_module(_HEAD, head)
+    below = [
+        replace(
+            stage,
+            evaluation=_beside(stage.evaluation, shape, is_first=i == 0, is_last=i == len(inputs) - 1),
+            training=_beside(stage.training, shape, is_first=i == 0, is_last=i == len(inputs) - 1),
+        )
+        for i, (stage, shape) in enumerate(zip(network.stages, inputs, strict=False))
+    ]
+    tensors = (f"{_HEAD}.weight", f"{_HEAD}.bias")
+    reads = (_atom(lambda module, outputs: module.get_submodule(_HEAD)(outputs), tensors),)
+    network.stages = (*below, Stage(name=old_head.name, tensors=tensors, evaluation=reads, training=reads))
+    module.__class__ = type(type(module).__name__, (_ReadsAllLayers, type(module)), {})
+    module.stages = network.stages  # type: ignore[assignment]  # no module
+
+
+@torch.no_grad()
+def _sizes(network: Network) -> tuple[list[tuple[int, ...]], int]:
+    """Shape of what each stage below the head takes of an image, and how many numbers the new head will read."""
+    like, shapes, features = next(network.module.parameters()), [], 0
+    with untouched(network.module):
+        network.module.eval()
+        outputs = torch.zeros((2, *network.image), device=like.device, dtype=like.dtype)
+        for i in range(len(network.stages) - 1):
+            shapes.append(tuple(outputs.shape[1:]))
+            outputs = network.through(outputs, i, i + 1)
+            features += pooled(outputs).shape[1]
+    return shapes, features
+
+
+def _beside(atoms: Sequence[Atom], shape: tuple[int, ...], *, is_first: bool, is_last: bool) -> tuple[Atom]:
+    """What a stage does with what the head will read so far and, in the last columns, inputs of a shape."""
+    size = math.prod(shape)
+
+    def run(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        parts = [] if is_first else [inputs[:, :-size]]
+        outputs = inputs if is_first else inputs[:, -size:].reshape(-1, *shape)
+        for atom in atoms:
+            outputs = atom.run(module, outputs)
+        found = pooled(outputs).float()
+        parts.append(functional.normalize(found, dim=1) * math.sqrt(found.shape[1]))
+        return torch.cat(parts if is_last else [*parts, outputs.flatten(1)], dim=1)
+
+    return (_atom(run, [name for atom in atoms for name in atom.tensors]),)
+
+
+def _atom(run: Callable[[nn.Module, torch.Tensor], torch.Tensor], tensors: Iterable[str]) -> Atom:
+    return Atom(code="", run=run, tensors=frozenset(tensors), bare=frozenset(), modules=(), functions=frozenset())
