@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from ray import tune
+from ray.exceptions import OutOfMemoryError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import SearchAlgorithm
@@ -23,6 +24,7 @@ from raytransfer.sweep.run import Run
 from raytransfer.training import Interrupted
 from raytransfer.trials import Site, attempt
 
+_LOG = logging.getLogger("raytransfer")
 _RETRIES = 3  # of a trial whose process died
 _LOOK_S = 2.0  # between looks at the cluster's size
 
@@ -38,6 +40,18 @@ def run_on_ray(run: Run, slots: Slots) -> None:
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is told by the observer
     searcher = _Searcher(run, slots)
+    while not _fitted(run, searcher):
+        searcher.all_died()
+    if run.abandoned is not None:
+        raise StorageError(run.abandoned)
+
+
+def _fitted(run: Run, searcher: "_Searcher") -> bool:
+    """Run Tune until nothing is left; gives whether it got there.
+
+    It does not where Ray kills a worker because its machine runs out of memory: Tune knows no such end of a process and
+    stops with an error, and all its workers end.
+    """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "10000"  # none that matters: the searcher hands out what it wants to run
     with tempfile.TemporaryDirectory(prefix="raytransfer-tune-") as unread:  # Tune's own state
         tuner = tune.Tuner(
@@ -56,11 +70,16 @@ def run_on_ray(run: Run, slots: Slots) -> None:
         )
         try:
             tuner.fit()
-        except Exception:
+        except Exception as error:
+            if isinstance(error.__cause__, OutOfMemoryError):
+                _LOG.warning(
+                    "a machine ran out of memory, and Ray stopped a worker: what ran is handed out again; slots=... "
+                    "runs fewer trials at once"
+                )
+                return False
             if run.abandoned is None:
                 raise
-    if run.abandoned is not None:
-        raise StorageError(run.abandoned)
+    return True
 
 
 class _Worker(tune.Trainable):
@@ -167,6 +186,14 @@ class _Searcher(SearchAlgorithm):
         else:
             for trial, reason in zip(trials, result["reasons"], strict=True):
                 self._run.end(trial, reason)
+
+    def all_died(self) -> None:
+        """Tune has stopped, and with it the processes of all that ran."""
+        self._machines_gone.clear()
+        while self._running:
+            _, trials = self._running.popitem()
+            for trial in trials:
+                self._died(trial, machine_left=False)
 
     def _died(self, trial: str, machine_left: bool) -> None:
         """A trial's process died, perhaps only after it had written how the trial ended."""

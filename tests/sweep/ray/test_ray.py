@@ -4,6 +4,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import OutOfMemoryError
 
 from raytransfer.errors import StorageError, UserError
 from raytransfer.experiments.yosinski.plan import make_plan
@@ -157,3 +158,45 @@ def test_a_sweep_whose_storage_is_gone_hands_out_nothing_more(searcher):
     with pytest.raises(StorageError, match=r"out=x: no room \(on host\)"):
         searcher.next_trial()
     assert searcher.observer.failures == {}
+
+
+def test_where_memory_runs_out_tune_is_started_again_for_what_ran(searcher, machines, monkeypatch):
+    run, rounds = searcher.run, []
+
+    class Tuner:
+        """Tune as it ends when Ray stops a worker, twice; then as it runs to the end."""
+
+        def __init__(self, *_, tune_config, **__):
+            self.searcher = tune_config.search_alg
+            self.searcher.add_configurations([SimpleNamespace(storage=None)])
+
+        def fit(self):
+            rounds.append(len(run.specs) - run.unfinished)
+            while handed := [trial for trial in iter(self.searcher.next_trial, None)]:
+                for trial in handed:
+                    self.searcher.on_trial_start(trial.trial_id)
+                if len(rounds) < 3:
+                    raise RuntimeError("unexpected") from OutOfMemoryError("too much")
+                for trial in handed:
+                    reasons = [None] * len(trial.config["trials"])
+                    self.searcher.on_trial_complete(trial.trial_id, {"reasons": reasons})
+
+    monkeypatch.setattr(tuning.tune, "Tuner", Tuner)
+    tuning.run_on_ray(run, Slots(None, 1.0))
+    assert rounds == [0, 0, 0]
+    assert len(searcher.observer.dead) == 2 * 2  # two slots, twice
+    assert searcher.observer.failures == {}
+    assert len(searcher.observer.ended) == len(run.specs)
+
+
+def test_other_errors_of_tune_are_not_hidden(searcher, monkeypatch):
+    class Tuner:
+        def __init__(self, **_):
+            pass
+
+        def fit(self):
+            raise RuntimeError("something else") from ValueError("a fault")
+
+    monkeypatch.setattr(tuning.tune, "Tuner", lambda *_, **__: Tuner())
+    with pytest.raises(RuntimeError, match="something else"):
+        tuning.run_on_ray(searcher.run, Slots(None, 1.0))
