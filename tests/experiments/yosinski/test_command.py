@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from raytransfer.cli import run_script
 from raytransfer.store import Store, finished, read_table
 from tests.helpers import REPEATABLE, ROOT, run, wait_for_trials
 
@@ -40,6 +41,21 @@ def command(tmp_path, cache_dir):
         return [sys.executable, str(SCRIPT), *kept, *arguments]
 
     return command_line
+
+
+@pytest.fixture
+def call(command, monkeypatch, capsys):
+    """Run the script's main in this process, for what ends before it trains; gives exit code, output and errors."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call_with(*arguments):
+        monkeypatch.setattr("sys.argv", command(*arguments)[1:])
+        with pytest.raises(SystemExit, match=r"\d") as end:
+            run_script("yosinski", "The grid.")
+        printed = capsys.readouterr()
+        return end.value.code, printed.out, printed.err
+
+    return call_with
 
 
 @pytest.fixture
@@ -96,7 +112,7 @@ def test_a_killed_driver_loses_nothing_and_repeats_nothing(undisturbed, command,
     time.sleep(1)  # a worker may outlive its driver for a moment and finish its trial
     there = len(finished(store))
     assert there < 24
-    result = run(command(), environment)
+    result = run(command("backend=in-process"), environment)
     assert f"24 trials, {24 - there} to run" in result.stdout
     rows = read_table(store, "trials")
     pd.testing.assert_frame_equal(rows[REPEATABLE], read_table(undisturbed[1], "trials")[REPEATABLE], check_exact=True)
@@ -137,48 +153,48 @@ def test_interrupted_it_says_how_to_go_on(command, environment, tmp_path, how):
     assert "Traceback" not in output + error
 
 
-def test_the_plan_counts_and_writes_nothing(undisturbed, command, environment, tmp_path):
-    result = run(command("--plan"), environment)
-    assert "24 trials, 24 to run" in result.stdout
-    assert re.search(r"About \d+ s on \d+ slots of this machine", result.stdout)
+def test_the_plan_counts_and_writes_nothing(undisturbed, call, tmp_path):
+    _, printed, _ = call("--plan")
+    assert "24 trials, 24 to run" in printed
+    assert re.search(r"About \d+ s on \d+ slots of this machine", printed)
     assert not (tmp_path / "out").exists()
-    result = run(command("--plan", f"out={undisturbed[1].root}", "seeds=2"), environment)
-    assert "48 trials, 24 to run" in result.stdout
-    assert "an hour of" not in result.stdout
+    _, printed, _ = call("--plan", f"out={undisturbed[1].root}", "seeds=2")
+    assert "48 trials, 24 to run" in printed
+    assert "an hour of" not in printed
 
 
-def test_the_plan_says_what_the_work_costs_and_a_price_makes_no_other_trials(undisturbed, command, environment):
-    result = run(command("--plan", f"out={undisturbed[1].root}", "seeds=2", "price_per_hour=3600"), environment)
-    assert "48 trials, 24 to run" in result.stdout
-    (work,) = re.findall(r": (\d+) s of work", result.stdout)
-    (cost, paid) = re.findall(r"At 3600 an hour of a (?:GPU|CPU core): about ([\d.]+) for (\d+) s of a", result.stdout)[
-        0
-    ]
+def test_the_plan_says_what_the_work_costs_and_a_price_makes_no_other_trials(undisturbed, call):
+    _, printed, _ = call("--plan", f"out={undisturbed[1].root}", "seeds=2", "price_per_hour=3600")
+    assert "48 trials, 24 to run" in printed
+    (work,) = re.findall(r": (\d+) s of work", printed)
+    (cost, paid) = re.findall(r"At 3600 an hour of a (?:GPU|CPU core): about ([\d.]+) for (\d+) s of a", printed)[0]
     assert paid == work  # a slot is a whole GPU or core
     assert 0 < float(cost) == pytest.approx(float(work), abs=0.51)
 
 
-def test_a_failed_trial_ends_in_exit_code_1_with_its_reason(command, environment, tmp_path):
-    result = run(command("treatments=[baseB]", "backend=in-process", "recipe.learning_rate=1e9"), environment, code=1)
-    assert "failed" in result.stdout
-    assert "training diverged" in result.stdout
-    assert "mode=retry runs them again" in result.stdout
+def test_a_failed_trial_ends_in_exit_code_1_with_its_reason(call, one_thread):
+    code, printed, _ = call("treatments=[baseB]", "backend=in-process", "recipe.learning_rate=1e9")
+    assert code == 1
+    assert "failed" in printed
+    assert "training diverged" in printed
+    assert "mode=retry runs them again" in printed
 
 
-def test_damaged_files_are_named_and_what_they_held_is_made_anew(undisturbed, command, environment, tmp_path):
-    run(command("treatments=[baseB]", "backend=in-process"), environment)
+def test_damaged_files_are_named_and_what_they_held_is_made_anew(undisturbed, call, one_thread, tmp_path):
+    call("treatments=[baseB]", "backend=in-process")
     store = Store(str(tmp_path / "out"))
     (merged,) = store.names("trials")
     for damaged in (f"trials/{merged}", f"checkpoints/{store.names('checkpoints')[0]}/20.safetensors"):
         path = tmp_path / "out" / damaged
         path.write_bytes(path.read_bytes()[:1000])
-    plan = run(command("treatments=[baseB]", "--plan"), environment, code=2)
-    assert f"trials/{merged} is damaged" in plan.stderr
-    shown = run(command("treatments=[baseB,BnB+]", "backend=in-process"), environment).stdout
+    code, _, error = call("treatments=[baseB]", "--plan")
+    assert code == 2
+    assert f"trials/{merged} is damaged" in error
+    _, shown, _ = call("treatments=[baseB,BnB+]", "backend=in-process")
     assert f"trials/{merged} was damaged; it lies in damaged/ now, and its trials run again" in shown
     for path in (tmp_path / "out").glob("checkpoints/*/20.safetensors"):
         path.write_bytes(path.read_bytes()[:1000])
-    shown = " ".join(run(command("treatments=[AnB]", "backend=in-process"), environment).stdout.split())
+    shown = " ".join(call("treatments=[AnB]", "backend=in-process")[1].split())
     assert "20.safetensors is damaged: " in shown
     assert "6 trials are still to run: weights that they read are trained anew" in shown
     rows = read_table(store, "trials")
@@ -236,7 +252,6 @@ def test_help_lists_every_option_with_default_and_meaning(environment):
             "recipe.channel_mean=[0.485, 0.456, 0.406] must have one entry for each channel of the images, which have",
         ),
         (["recipe.crop_px=9"], "recipe.crop_px=9 must not exceed the images' side: 8 x 8 pixels"),
-        (["slots=1000"], "slots=1000 must not exceed what is there"),
         (["out=/dev/null/out"], "out=/dev/null/out"),
         (["mode=read-only"], "mode=read-only runs nothing"),
         (["seeds=1", "seeds=2"], "seeds=1 and seeds=2 are both given: choose one"),
@@ -250,33 +265,39 @@ def test_help_lists_every_option_with_default_and_meaning(environment):
         (["halves={A: ['02', 1], B: [3, 4]}"], "half A names class '02', which digits does not have"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2_with_nothing_written(command, environment, tmp_path, arguments, message):
-    result = run(command(*arguments), environment, code=2)
-    assert message in result.stderr
-    assert result.stderr.startswith("error: ")
+def test_bad_input_is_one_line_and_exit_code_2_with_nothing_written(call, tmp_path, arguments, message):
+    code, _, error = call(*arguments)
+    assert code == 2
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_slots_than_there_are_is_one_line_and_exit_code_2_with_nothing_written(command, environment, tmp_path):
+    result = run(command("slots=1000"), environment, code=2)
+    assert result.stderr.startswith("error: slots=1000 must not exceed what is there")
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def planned(command, environment, *arguments):
+def planned(call, *arguments):
     """Trials by treatment, as the plan of a command lists them, and all that it printed."""
-    printed = run([*command, "--plan", *arguments], environment).stdout
+    _, printed, _ = call("--plan", *arguments)
     return {
         name: int(count) for name, count in re.findall(r"^(base\S+|\wnB\+?) +(\d+) +\d+ *$", printed, re.M)
     }, printed
 
 
-def test_treatments_that_are_asked_for_are_planned_whatever_the_data_set_s_own(environment, cache_dir, tmp_path):
-    places = [f"cache_dir={cache_dir}", f"out={tmp_path / 'out'}", "backend=in-process"]
-    halves = "halves={A: [0,1,2,3,4], B: [5,6,7,8,9]}"
-    command = [sys.executable, str(SCRIPT), *places, halves, "n_layers=[1,7]", "seeds=1"]
-    asked, _ = planned(command, environment, "treatments=[baseB,AnB,AnB+]")
+def test_treatments_that_are_asked_for_are_planned_whatever_the_data_set_s_own(call):
+    asked_for = ["backend=in-process", "halves={A: [0,1,2,3,4], B: [5,6,7,8,9]}", "n_layers=[1,7]"]
+    asked, _ = planned(call, *asked_for, "treatments=[baseB,AnB,AnB+]")
     assert asked == {"baseB": 2, "AnB": 4, "AnB+": 4}
-    usual, _ = planned(command, environment)
+    usual, _ = planned(call, *asked_for)
     assert usual == {"baseB": 2, "AnB": 4, "RnB": 4}
 
 
 @pytest.mark.parametrize("name", ["2024_11_26", "0123", "a #b", "1e3", "yes"])
-def test_a_store_lies_where_its_option_says(command, environment, tmp_path, name):
-    printed = run(command("--plan", "backend=in-process", f"out={tmp_path}/{name}"), environment).stdout
+def test_a_store_lies_where_its_option_says(call, tmp_path, name):
+    _, printed, _ = call("--plan", "backend=in-process", f"out={tmp_path}/{name}")
     assert f"24 trials, 24 to run, in {tmp_path}/{name}\n" in printed

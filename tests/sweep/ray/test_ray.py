@@ -172,7 +172,7 @@ def test_where_memory_runs_out_tune_is_started_again_for_what_ran(searcher, mach
 
         def fit(self):
             rounds.append(len(run.specs) - run.unfinished)
-            while handed := [trial for trial in iter(self.searcher.next_trial, None)]:
+            while handed := list(iter(self.searcher.next_trial, None)):
                 for trial in handed:
                     self.searcher.on_trial_start(trial.trial_id)
                 if len(rounds) < 3:
