@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from raytransfer.errors import UserError
-from raytransfer.specs.training import UNCUT, PretrainSpec, Surgery, TransferSpec, Weights
+from raytransfer.specs.training import UNCUT, PretrainSpec, Surgery, Trained, TrainingSpec, TransferSpec, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,3 +249,21 @@ TREATMENTS: dict[str, Treatment] = {
 def treatment_rank(name: str) -> tuple[int, str]:
     """Sorting key of names: the order of the table, what is not in it last, by name."""
     return (list(TREATMENTS).index(name) if name in TREATMENTS else len(TREATMENTS), name)
+
+
+def treatment_of(spec: TrainingSpec) -> str | None:
+    """The name of the treatment that a training is, of itself; None where it is none of the table.
+
+    A sweep may use one training in several places. A base is baseB here, whatever copies from it, and a linear probe is
+    AnB with n below the head, as they are the same training.
+    """
+    transfer = spec if isinstance(spec, TransferSpec) else None
+    if transfer is None:
+        return BASE_B.name
+    source = "random" if transfer.weights is None else "other"
+    if isinstance(transfer.weights, Trained) and transfer.weights.training.task == transfer.task:
+        source = "target"
+    surgery = replace(transfer.surgery, n_layers=0)
+    return next(
+        (name for name, entry in TREATMENTS.items() if (entry.source, entry.surgery) == (source, surgery)), None
+    )

@@ -1,0 +1,91 @@
+"""The library on a real store: tables that join without losing or inventing rows."""
+
+import pandas as pd
+import pytest
+
+import raytransfer as rt
+from raytransfer.cli import main
+from raytransfer.errors import UserError
+from raytransfer.specs import from_json
+from raytransfer.specs.treatments import TREATMENTS, treatment_of
+from raytransfer.store import Store, publish_failure
+
+SHORT = ["backend=in-process", "seeds=1", "n_layers=[2,7]", "train_per_class=5"]
+SHORT += ["recipe.steps=4", "recipe.warmup_steps=0", "recipe.evaluations=1"]
+PAIR = ["base_task", "target_task", "seed"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store of a grid of several treatments and a sweep of distances."""
+    root = tmp_path_factory.mktemp("library")
+    places = [f"out={root / 'out'}", f"cache_dir={root / 'cache'}", f"data_dir={root}"]
+    grid = ["halves=[random]", "splits=1", "treatments=[baseB,BnB,BnB+,AnB,AnB+,RnB,AnB-LoRA,AnB-preserve1]"]
+    few = ["images=40", "base_per_class=20", "dials={noise: [80]}", "dial_grid=null", "distance_features=[pixels]"]
+    measured = ["distances=[MMD2,NTK residual,class overlap]", "scores=[LogME]", "drawn=[]"]
+    with pytest.MonkeyPatch.context() as patch:
+        for experiment, options in (("yosinski", grid), ("distance", [*few, *measured])):
+            # Two cuts of which one leaves no room for a preserved layer: that treatment runs at the other alone.
+            patch.setattr("sys.argv", ["raytransfer", "run", experiment, *SHORT, *options, *places])
+            with pytest.raises(SystemExit, match="0"):
+                main()
+    return Store(str(root / "out"))
+
+
+@pytest.fixture(scope="module")
+def results(store):
+    return rt.load(store.root)
+
+
+def test_trainings_have_their_treatment_and_recipe_as_columns(results):
+    trials = results.trials
+    counts = trials["treatment"].value_counts()
+    assert set(counts.index) == {"baseB", "BnB", "BnB+", "AnB", "AnB+", "RnB", "AnB-LoRA", "AnB-preserve1"}
+    assert counts["AnB-LoRA"] == 2 * counts["AnB-preserve1"] == 4  # two directions, two cuts
+    assert (trials["recipe.steps"] == trials["steps"]).all()
+    assert set(trials["recipe.optimizer"]) == {"sgd"}
+    copied = trials[trials["treatment"].isin(["BnB", "BnB+"])]
+    assert (copied["base_task"] == copied["target_task"]).all()
+    assert len(results.curves) == len(trials) == trials["id"].nunique()
+
+
+def test_every_transfer_joins_with_every_distance_of_its_pair_once(results):
+    frozen = results.trials[(results.trials["treatment"] == "AnB") & (results.trials["recipe.batch_size"] > 0)]
+    frozen = frozen[frozen["base_task"].isin(results.distances["base_task"])]
+    joined = frozen.merge(results.distances, on=PAIR, suffixes=("", "_of_distance"))
+    assert len(frozen) == 2 * 2  # bases, cuts
+    assert joined.groupby("measure").size().to_dict() == {"MMD2": 4, "NTK residual": 4, "class overlap": 4}
+
+
+def test_symmetric_distances_stand_in_both_directions_and_others_in_one(results):
+    pairs = results.distances.groupby("measure").apply(lambda rows: set(zip(*(rows[c] for c in PAIR), strict=True)))
+    for measure, directed in pairs.items():
+        reversed_too = {(target, base, seed) for base, target, seed in directed}
+        assert (directed == reversed_too) == (measure != "NTK residual"), measure
+    assert not results.distances.duplicated(["measure", "features", *PAIR]).any()
+
+
+def test_failures_are_a_table(store):
+    assert list(rt.load(store.root).failures) == ["id", "error"]
+    publish_failure(store, "0123456789abcdef", "ValueError: no")
+    assert rt.load(store.root).failures.to_dict("records") == [{"id": "0123456789abcdef", "error": "ValueError: no"}]
+
+
+def test_an_empty_store_has_empty_tables_and_no_store_is_refused(tmp_path):
+    Store(str(tmp_path)).create()
+    found = rt.load(str(tmp_path))
+    assert all(isinstance(table, pd.DataFrame) and table.empty for table in vars(found).values())
+    assert {"treatment", "top1"} <= set(found.trials)
+    with pytest.raises(UserError, match="holds no results"):
+        rt.load(str(tmp_path / "none"))
+
+
+def test_a_treatment_is_told_from_its_training(results):
+    for config, name in zip(results.trials["config"], results.trials["treatment"], strict=True):
+        assert treatment_of(from_json(config)) == name
+        assert name in TREATMENTS
+
+
+def test_what_is_not_there_is_said_with_what_is():
+    with pytest.raises(AttributeError, match="raytransfer has no lod; it has Results, load"):
+        _ = rt.lod
