@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
+from raytransfer.config import load_config
 from raytransfer.errors import UserError
+from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.experiments.yosinski.report import make_report
 from raytransfer.probes import PROBES
@@ -21,6 +23,7 @@ from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site
 from raytransfer.trials.probing import run_probe
 from raytransfer.trials.training import run_training
+from tests.conftest import TINY
 from tests.helpers import REPEATABLE, Quiet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,10 +45,21 @@ def run(config):
     return plan, store, [plan.trials[trial] for trial in recorder.begun]
 
 
-def test_probes_leave_weights_and_results_as_they_are_without_them(tiny, tmp_path):
-    config = [*SMALL, "checkpoints=all"]
-    plain, store, _ = run(tiny(*config, f"out={tmp_path / 'plain'}"))
-    _, probed, _ = run(tiny(*config, ALL, *FEW, "probe_steps=[0,3,last]", f"out={tmp_path / 'probed'}"))
+@pytest.fixture(scope="module")
+def all_probes(tmp_path_factory, cache_dir):
+    """A sweep with every probe: its plan and its store."""
+    before, root = torch.get_num_threads(), tmp_path_factory.mktemp("probed")
+    (root / "tiny.yaml").write_text(TINY)
+    places = [f"cache_dir={cache_dir}", f"data_dir={root}", f"out={root / 'out'}"]
+    options = [*SMALL, ALL, *FEW, "probe_steps=[0,3,last]", "checkpoints=all"]
+    plan, store, _ = run(load_config(GridConfig, root / "tiny.yaml", [*places, *options]))
+    yield plan, store
+    torch.set_num_threads(before)
+
+
+def test_probes_leave_weights_and_results_as_they_are_without_them(tiny, all_probes):
+    plain, store, _ = run(tiny(*SMALL, "checkpoints=all"))
+    _, probed = all_probes
     with_probes = read_table(probed, "trials")
     with_probes = with_probes[with_probes["id"].isin(plain.trials)].reset_index(drop=True)  # but for the twins
     pd.testing.assert_frame_equal(read_table(store, "trials")[REPEATABLE], with_probes[REPEATABLE])
@@ -55,8 +69,8 @@ def test_probes_leave_weights_and_results_as_they_are_without_them(tiny, tmp_pat
         assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_every_probe_leaves_readings_that_lead_to_its_network(tiny):
-    plan, store, _ = run(tiny(*SMALL, ALL, *FEW, "probe_steps=[0,3,last]"))
+def test_every_probe_leaves_readings_that_lead_to_its_network(all_probes):
+    plan, store = all_probes
     readings = probe_readings(plan.cells, store)
     assert set(readings["probe"]) == set(PROBES)
     assert readings["value"].notna().all()
