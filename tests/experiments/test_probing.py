@@ -69,7 +69,7 @@ def test_probes_leave_weights_and_results_as_they_are_without_them(tiny, all_pro
         assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_every_probe_leaves_readings_that_lead_to_its_network(all_probes):
+def test_every_probe_leaves_readings_that_lead_to_its_network(all_probes, tiny):
     plan, store = all_probes
     readings = probe_readings(plan.cells, store)
     assert set(readings["probe"]) == set(PROBES)
