@@ -89,6 +89,8 @@ def _started(named: str | None, found: str | None, environment: dict[str, str]) 
             f"the Ray cluster at {named or found} cannot be used from here: {' '.join(str(error).split())} "
             "Install the same versions on all machines (constraints.txt pins them)"
         ) from error
+    except SystemExit as stopped:  # Ray's handler of SIGTERM, as long as it starts
+        raise KeyboardInterrupt from stopped
     try:
         yield (named or found) is not None and named != "local"
     finally:
