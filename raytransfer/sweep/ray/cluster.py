@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -33,7 +33,9 @@ from raytransfer.tasks import DataSource
 
 _CONNECT_S = 10.0
 _HOST_AND_PORT = re.compile(r"[^/\s]+:\d{1,5}")
-_HTTP2_SETTINGS = b"\x04"  # the type of a frame
+_HTTP2_SETTINGS = b"\x04" + bytes(5)  # the type of a frame, its flags and its stream
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTINGS
+_GRPC_SETTING = b"\xfe\x03"
 _JOIN_S = 1200.0  # a cloud may take minutes to give a machine, and that to install
 _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves its cluster file on the head
 _LOOK_S = 5.0  # between a worker's looks at whether its machine is to leave
@@ -149,26 +151,34 @@ def _started(named: str | None, where: str | None, environment: dict[str, str]) 
 
 
 def _is_ray(address: str) -> bool:
-    """Whether something at an address greets as Ray's head does within 10 s, which is how any gRPC server greets."""
-    greetings: list[bytes] = []
+    """Whether what is at an address greets within 10 s as Ray's head does: it tells of an HTTP/2 setting of gRPC's own.
+
+    With TLS nothing is said before a handshake: whether something listens has to do then.
+    """
+    greetings: list[bytes | None] = []
     # To look a name up can take longer than any socket's own time limit.
     thread = threading.Thread(target=lambda: greetings.append(_greeting(address)), daemon=True)
     thread.start()
     thread.join(_CONNECT_S)
-    return greetings != [] and greetings[0].endswith(_HTTP2_SETTINGS)
+    if not greetings or greetings[0] is None:
+        return False
+    with_tls = os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+    return with_tls or any(greetings[0].startswith(_GRPC_SETTING, at) for at in range(0, len(greetings[0]), 6))
 
 
-def _greeting(address: str) -> bytes:
-    """The first frame that is sent from an address to a client that speaks HTTP/2: its length and its type."""
+def _greeting(address: str) -> bytes | None:
+    """The settings that are sent from an address to a client that speaks HTTP/2; None where nothing listens."""
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S) as connection:
-            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):  # says nothing before a handshake
-                return _HTTP2_SETTINGS
-            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTINGS + bytes(5))
-            return connection.recv(4, socket.MSG_WAITALL)  # the frame's length in three bytes, and its type
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S / 2) as connection:
+            with suppress(OSError):
+                connection.sendall(_HTTP2_PREFACE)
+                head = connection.recv(9, socket.MSG_WAITALL)  # a frame's length and type, and what is 0 in this one
+                if head[3:] == _HTTP2_SETTINGS:
+                    return connection.recv(int.from_bytes(head[:3], "big"), socket.MSG_WAITALL)
+            return b""
     except (OSError, ValueError, OverflowError):
-        return b""
+        return None
 
 
 class Slots:
