@@ -9,11 +9,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from filelock import AcquireReturnProxy, FileLock, SoftFileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from raytransfer.errors import StorageError, UserError, first_line
 from raytransfer.store.root import Store
@@ -58,7 +57,7 @@ def lock(store: Store) -> Iterator[Callable[[], str | None]]:
         lease.release()
 
 
-def _locked(store: Store) -> AcquireReturnProxy[Any]:
+def _locked(store: Store) -> AbstractContextManager[object]:
     """The lock on a folder, held until this is left."""
     file = Path(store.place(".lock"))
     how = "by another sweep"
