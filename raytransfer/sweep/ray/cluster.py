@@ -78,9 +78,7 @@ def _address() -> tuple[str | None, str | None]:
         return _found()
     choices = "give the head's address as host:port (the port is mostly 6379), auto or local, or unset it"
     if named != "auto" and not _HOST_AND_PORT.fullmatch(named):
-        kind = (
-            ": Ray's client and jobs have such addresses, and sweeps do not go through them" if "://" in named else ""
-        )
+        kind = " but of Ray's client or jobs, through which no sweep runs" if "://" in named else ""
         raise UserError(f"RAY_ADDRESS={named} is no address of a Ray cluster{kind}: {choices}")
     try:
         where = canonicalize_bootstrap_address(named)  # "auto", and this machine's address in place of localhost
