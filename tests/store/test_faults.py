@@ -242,7 +242,7 @@ def test_google_s_storage_without_a_network_is_told_as_soon_as_any_other(monkeyp
     with pytest.raises(UserError, match=r"out=gs://.* cannot be read: .*has not answered"):
         Store("gs://anonymous@bucket/x?endpoint_override=127.0.0.1:1&scheme=http").check()
     assert time.monotonic() - started < 10
-    assert "retry_limit_seconds=5&x=" in Store("gs://anonymous@bucket/x?retry_limit_seconds=5&x=").root + "&x="
+    assert Store("gs://anonymous@bucket/x?retry_limit_seconds=5").root.endswith("x?retry_limit_seconds=5")
 
 
 def test_a_folder_that_is_not_shared_is_told_from_the_drivers(tmp_path):

@@ -81,7 +81,7 @@ def test_sigterm_ends_what_was_started_to_ignore_ctrl_c_and_ctrl_c_does_not():
 def test_sigterm_to_a_sweep_and_all_of_ray_s_processes_ends_it_soon_with_its_rows_and_its_lock_free(
     tmp_path, cache_dir
 ):
-    options = ["halves=[random]", "splits=1", "seeds=1", "n_layers=[2]", "recipe.steps=200", "recipe.evaluations=1"]
+    options = ["halves=[random]", "splits=1", "seeds=20", "n_layers=[2]", "recipe.steps=4", "recipe.warmup_steps=0"]
     places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}", "slots=1"]
     start = "from raytransfer.sweep import interrupts; interrupts._PATIENCE_S = 3.0; from raytransfer.cli import main"
     command = [sys.executable, "-c", f"{start}; main()", "run", "yosinski", *options, *places]
