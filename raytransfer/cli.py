@@ -17,6 +17,7 @@ from raytransfer.config import SweepConfig, TrainingConfig, load_config, options
 from raytransfer.errors import StorageError, UnreadableError, UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
 from raytransfer.sweep.garbage import lasting, release
+from raytransfer.sweep.interrupts import EXIT_CODE, INTERRUPTED, interruptible
 
 if TYPE_CHECKING:
     from raytransfer.store import Store
@@ -98,7 +99,8 @@ def _exit(console: Console, do: Callable[[], int]) -> None:
     logging.getLogger("raytransfer").addHandler(handler)
     logging.getLogger("raytransfer").setLevel(logging.INFO)
     try:
-        code = do()
+        with interruptible():
+            code = do()
     except UserError as error:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"error: {error}")
         if not isinstance(error, StorageError):
@@ -106,9 +108,10 @@ def _exit(console: Console, do: Callable[[], int]) -> None:
         console.print("What finished is in the store; once the storage works, the same command goes on from there.")
         sys.exit(3)
     except KeyboardInterrupt:
-        code = 130
-    if code == 130:
-        console.print("Interrupted: what finished is in the store; the same command goes on from there.")
+        try:
+            console.print(INTERRUPTED)
+        finally:  # nothing is left to tidy up, and what is done at a usual exit may wait for what is gone
+            os._exit(EXIT_CODE)
     release()
     sys.exit(code)
 
@@ -170,8 +173,8 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
         if plan_only:
             _print_estimate(console, plan, todo, config)
             return 0
-        interrupted = _run_missing(console, plan, todo, store, config)
-        if plan.then is None or interrupted:
+        _run_missing(console, plan, todo, store, config)
+        if plan.then is None:
             break
         plan = plan.then(store)
     report = experiment.report(plan, store, config)
@@ -180,22 +183,19 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
         name = f"{experiment.script}-{plan.data.replace(', ', '-')}"
         files = write_files(report, store, name=name, cells=plan.cells, config=to_yaml(config))
     show(console, report, store, files)
-    if interrupted:
-        return 130
     return _print_left(console, plan, store, config.mode)
 
 
 def _run_missing(
     console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", store: "Store", config: SweepConfig
-) -> bool:
-    """Run what is to run; gives whether it was interrupted."""
+) -> None:
+    """Run what is to run."""
     if todo.to_run and config.mode != "read-only":
         from raytransfer.sweep.driver import run_missing
 
-        return run_missing(console, plan, store, config)
-    if not store.exists("store.json"):
+        run_missing(console, plan, store, config)
+    elif not store.exists("store.json"):
         raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
-    return False
 
 
 def _print_left(console: Console, plan: "Plan[Cell, Any]", store: "Store", mode: str) -> int:

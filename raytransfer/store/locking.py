@@ -1,5 +1,7 @@
 """Keeping two drivers apart: a file lock on a folder, a lease on an object store."""
 
+import errno
+import fcntl
 import json
 import logging
 import os
@@ -7,15 +9,16 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
-from raytransfer.errors import StorageError, UserError
+from raytransfer.errors import StorageError, UserError, first_line
 from raytransfer.store.root import Store
 
 _NAME = "lock.json"
+_NO_FLOCK = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 _BEAT_S = 15.0
 _BEAT_PATIENCE_S = 4.0  # a beat that is late is not worth a line
 _LOOK_S = 2.0
@@ -28,8 +31,10 @@ _LOG = logging.getLogger("raytransfer")
 def lock(store: Store) -> Iterator[Callable[[], str | None]]:
     """Keep other drivers out while this one works; a dead driver's lock is free.
 
-    On a folder the operating system frees it at once. On an object store, which knows no locks, the holder renews an
-    object every 15 s, and one that has not changed for two minutes of the waiting driver's own clock is taken over.
+    On a folder the operating system frees it at once; where that knows no locks, as some mounts of NFS, a file says who
+    holds it, and that the holder is dead shows on its own machine alone. On an object store, which knows no locks, the
+    holder renews an object every 15 s, and one that has not changed for two minutes of the waiting driver's own clock
+    is taken over.
 
     Args:
         store: The store.
@@ -38,15 +43,11 @@ def lock(store: Store) -> Iterator[Callable[[], str | None]]:
         What tells, when called, that another driver has taken the lock over, and None as long as none has.
 
     Raises:
-        UserError: Another driver is at work on this store.
+        UserError: Another driver is at work on this store, or the lock's file is another user's.
     """
     if store.is_local:
-        Path(store.place("")).mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(store.place(".lock"), timeout=0):
-                yield lambda: None
-        except Timeout as error:
-            raise _in_use(store, "by another sweep") from error
+        with _locked(store):
+            yield lambda: None
         return
     lease = _Lease(store)
     lease.acquire()
@@ -54,6 +55,50 @@ def lock(store: Store) -> Iterator[Callable[[], str | None]]:
         yield lambda: lease.lost
     finally:
         lease.release()
+
+
+def _locked(store: Store) -> AbstractContextManager[object]:
+    """The lock on a folder, held until this is left."""
+    file = Path(store.place(".lock"))
+    how = "by another sweep"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if _knows_flock(file):
+            return FileLock(file, timeout=0).acquire()
+        # Not in the same file: the one that flock takes is never deleted, and would be taken for a held one.
+        file = file.with_name(".lock.held")
+        with suppress(OSError):
+            process, host, *_ = [*file.read_text().splitlines(), "?", "?"]
+            how = f"by another sweep, process {process} on {host} (if that has ended, remove {file})"
+        return SoftFileLock(file, timeout=0).acquire()
+    except Timeout as error:
+        raise _in_use(store, how) from error
+    except PermissionError as error:
+        raise UserError(
+            f"out={store.root} cannot be locked: {error.filename} belongs to {_owner(error.filename)}, and you may not "
+            "write to it: have it made writable for you, or removed if no sweep of theirs runs, or name another folder"
+        ) from error
+    except OSError as error:
+        raise UserError(f"out={store.root} cannot be locked: {first_line(error)}; name another folder") from error
+
+
+def _knows_flock(file: Path) -> bool:
+    """Whether the file system of a file, which is made if it is not there, knows flock; whether it is held or not."""
+    with file.open("a") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in _NO_FLOCK
+    return True
+
+
+def _owner(file: str) -> str:
+    try:
+        return Path(file).owner()
+    except (OSError, KeyError):  # a user without a name
+        with suppress(OSError):
+            return f"user {Path(file).stat().st_uid}"
+        return "another user"
 
 
 class _Lease:

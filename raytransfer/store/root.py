@@ -19,7 +19,9 @@ from raytransfer.store.schema import SCHEMA_VERSION
 
 _VERSIONS = {"schema_version": SCHEMA_VERSION, "hash_version": HASH_VERSION}
 _MARK = "store.json"
-_CHECK_PATIENCE_S = 15.0  # at the start somebody is waiting, and the address may be wrong
+_CHECK_PATIENCE_S = 8.0  # at the start somebody is waiting, and the address may be wrong
+_ASKS_GS_FOR_S = 2  # else pyarrow itself tries for a quarter of an hour, several times over, before it says a word
+_SCHEME = re.compile("(s3|gs|gcs|abfs|abfss|hdfs|viewfs|file|https?):", re.IGNORECASE)
 # Where a connection breaks off in the middle of S3's answer on a file's size, pyarrow takes the size for 0. But no file
 # of a store is empty.
 _LOOKS = 6
@@ -52,6 +54,8 @@ class Store:
         if root.startswith("s3://") and "allow_delayed_open" not in root:
             # A small file then takes one PUT; else pyarrow starts a multipart upload for every one, in three requests.
             self.root += ("&" if "?" in root else "?") + "allow_delayed_open=true"
+        if root.startswith(("gs://", "gcs://")) and "retry_limit_seconds" not in root:
+            self.root += ("&" if "?" in root else "?") + f"retry_limit_seconds={_ASKS_GS_FOR_S}"
         self._fs: fs.FileSystem
         self._path: str
         try:
@@ -238,8 +242,13 @@ def absolute(option: str, path: str) -> str:
     """A path of the user's, made absolute, since workers run elsewhere.
 
     Raises:
-        UserError: It is empty, or names the home of a user that does not exist.
+        UserError: It is empty, names the home of a user that does not exist, or begins like an address.
     """
+    if scheme := _SCHEME.match(path):
+        raise UserError(
+            f"{option}={path} is neither an address, which begins with {scheme[0]}//, where {option} takes one, nor a "
+            f"folder: write ./{path} for a folder of that name"
+        )
     try:
         if path:
             return str(Path(path).expanduser().absolute())

@@ -1,7 +1,6 @@
 """Run what is missing of a plan: start Ray, hold the store, hand out, merge the rows."""
 
 import json
-import signal
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import as_training, imports
 from raytransfer.store import Store, clear_failures, compact, delete_state, import_weights, lock
 from raytransfer.sweep.backlog import backlog
+from raytransfer.sweep.interrupts import catch_signals
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressBar
 from raytransfer.sweep.run import Run, run_in_process
@@ -26,7 +26,7 @@ _SHARING = "gpu_sharing.json"  # in the store: what gpus_per_trial=auto measured
 _PASSES = 3
 
 
-def run_missing(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> bool:
+def run_missing(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> None:
     """Run what is missing, and once more what turned out to need weights that were damaged or gone.
 
     Args:
@@ -35,22 +35,17 @@ def run_missing(console: Console, plan: Plan[Cell, Any], store: Store, config: S
         store: Where its results go; held against other drivers meanwhile.
         config: How to run it.
 
-    Returns:
-        Whether it was interrupted.
-
     Raises:
+        KeyboardInterrupt: It was told to stop.
         UserError: Another driver holds the store, or the slots that are asked for are not there.
         StorageError: The storage failed on the way.
     """
     for _ in range(_PASSES):
         run = _run(console, plan, store, config)
-        if run.unfinished:
-            return True
         config = replace(config, mode="cached")
         if not run.failures or not (left := backlog(plan, store, config.mode).to_run):
             break
         console.print(f"{len(left)} trials are still to run: weights that they read are trained anew")
-    return False
 
 
 def _run(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Run:
@@ -69,8 +64,7 @@ def _run(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepCon
 
 def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Run:
     """Run on slots of Ray, or in this process."""
-    # A machine or a pod that is shut down says so by SIGTERM. Ray's own handler aborts the process.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    catch_signals()  # Ray has put a handler of its own in place
     on_gpu = "GPU" in slots.per_trial if slots else torch.cuda.is_available()
     site = Site(
         sources=plan.sources,

@@ -236,6 +236,15 @@ def test_passwords_in_an_address_are_refused_and_not_repeated():
     assert "very-secret" not in str(raised.value)
 
 
+def test_google_s_storage_without_a_network_is_told_as_soon_as_any_other(monkeypatch):
+    monkeypatch.setattr("raytransfer.store.root._CHECK_PATIENCE_S", 0.1)
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"out=gs://.* cannot be read: .*has not answered"):
+        Store("gs://anonymous@bucket/x?endpoint_override=127.0.0.1:1&scheme=http").check()
+    assert time.monotonic() - started < 10
+    assert Store("gs://anonymous@bucket/x?retry_limit_seconds=5").root.endswith("x?retry_limit_seconds=5")
+
+
 def test_a_folder_that_is_not_shared_is_told_from_the_drivers(tmp_path):
     driver, elsewhere = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
     identity = driver.create()

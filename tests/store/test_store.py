@@ -1,5 +1,8 @@
 import errno
 import json
+import os
+import socket
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +25,7 @@ from raytransfer.store import (
     read_table,
     save_checkpoint,
 )
+from raytransfer.store.root import absolute
 from raytransfer.store.schema import CURVES, SCHEMA_VERSION, TRIALS, arrow_schema
 from tests.helpers import checkpoint
 
@@ -195,6 +199,68 @@ def test_a_second_driver_is_kept_out(store):
         pass
     with FileLock(store.place(".lock"), timeout=0):
         pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP])
+def test_where_flock_is_not_known_a_file_keeps_a_second_driver_out(store, monkeypatch, code):
+    with lock(store):  # leaves the file that flock takes
+        pass
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with lock(store):
+        message = (
+            rf"is in use by another sweep, process {os.getpid()} on .* \(if that has ended, remove .*\.lock\.held\)"
+        )
+        with pytest.raises(UserError, match=message), lock(Store(store.root)):
+            pass
+    with lock(Store(store.root)):  # free again
+        pass
+    held = Path(store.place(".lock.held"))
+    process = subprocess.Popen(["true"])
+    process.wait()
+    held.write_text(f"{process.pid}\n{socket.gethostname()}\n")
+    with lock(store):  # its holder was killed
+        pass
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (errno.EACCES, r"\.lock belongs to \S+, and you may not write to it: have it made writable"),
+        (errno.EPERM, r"\.lock belongs to \S+, and you may not write to it: have it made writable"),
+        (errno.EROFS, "cannot be locked: .*Read-only file system.*; name another folder"),
+    ],
+)
+def test_a_lock_that_cannot_be_written_is_named_with_its_owner(store, monkeypatch, code, message):
+    Path(store.place(".lock")).touch()
+
+    def refuse(*_, **__):
+        raise OSError(code, os.strerror(code), store.place(".lock"))
+
+    monkeypatch.setattr("raytransfer.store.locking.FileLock", refuse)
+    with pytest.raises(UserError, match=message), lock(store):
+        pass
+
+
+def test_what_fails_under_a_lock_is_not_taken_for_the_lock_s_fault(store):
+    with pytest.raises(PermissionError, match="of the sweep's own"), lock(store):
+        raise PermissionError("of the sweep's own")
+
+
+@pytest.mark.parametrize("option", ["out", "data", "cache_dir"])
+@pytest.mark.parametrize("path", ["s3:/b/x", "S3:b", "gs:/b", "abfs:x", "file:rel", "file:/x", "hdfs:/x", "https:/x"])
+def test_an_address_with_one_slash_is_no_folder(path, option):
+    with pytest.raises(UserError, match=rf"{option}={path} is neither an address.* write \./{path} for a folder"):
+        absolute(option, path)
+
+
+def test_folders_may_have_colons(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Store("./s3:x").root == str(tmp_path / "s3:x")
+    assert Store("run:1").root == str(tmp_path / "run:1")
 
 
 def test_a_store_of_another_version_is_refused(store):

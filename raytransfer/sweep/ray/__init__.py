@@ -8,6 +8,7 @@ from raytransfer.sweep.garbage import lasting
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the store keeps what these would write
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer reporter prints a banner whatever its verbosity
+os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # which would wait for Ray's processes, that are told to stop, too
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000")  # its snapshots are never restored: the store is the truth

@@ -5,30 +5,37 @@ import os
 import re
 import socket
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
 import ray
 import yaml
 
-# Ray has no public way to ask for these: which machines are being taken away, and the address that the last cluster on
-# this machine left.
+# Ray has no public way to ask for these: where it keeps its files, what it makes of an address, the one that the last
+# cluster on this machine left, and which machines are being taken away.
+from ray._common.utils import get_default_ray_temp_dir, get_ray_address_file
+from ray._private.services import canonicalize_bootstrap_address
 from ray._private.state import state
 from ray._private.utils import read_ray_address
 from ray.autoscaler.sdk import request_resources
+from ray.exceptions import AuthenticationError
 
-from raytransfer.errors import UserError
+from raytransfer.errors import UserError, first_line, one_line
 from raytransfer.specs import PretrainSpec
 from raytransfer.sweep.gpu_sharing import GpuSharing, measure
 from raytransfer.sweep.slots import check_slots, slot_count
 from raytransfer.tasks import DataSource
 
-_CONNECT_S = 5.0
-_HOST_AND_PORT = re.compile(r"[^/]+:\d+")
+_CONNECT_S = 10.0
+_HOST_AND_PORT = re.compile(r"[^/\s]+:\d{1,5}")
+_HTTP2_SETTINGS = b"\x04" + bytes(5)  # the type of a frame, its flags and its stream
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTINGS
+_GRPC_SETTING = b"\xfe\x03"
 _JOIN_S = 1200.0  # a cloud may take minutes to give a machine, and that to install
 _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves its cluster file on the head
 _LOOK_S = 5.0  # between a worker's looks at whether its machine is to leave
@@ -46,17 +53,55 @@ def cluster(sources: Mapping[str, str] = MappingProxyType({})) -> Iterator[bool]
         Whether it was there before, and so may grow.
 
     Raises:
-        UserError: The address leads nowhere, or to a cluster of another version of Ray or Python.
+        UserError: The address leads nowhere, or to a cluster of another version of Ray or Python; or Ray cannot start
+            on this machine.
     """
-    named, found = os.environ.get("RAY_ADDRESS"), read_ray_address()
-    if named and _HOST_AND_PORT.fullmatch(named) and not _answers(named):  # Ray itself would try for many minutes
-        raise UserError(f"RAY_ADDRESS={named} leads to no Ray cluster: start one there, or unset it")
-    if not named and found and not _answers(found):
-        # What was killed leaves its address in a file.
-        _LOG.info("no Ray answers at %s, where there was one: starting one of this machine alone", found)
-        named = "local"
+    named, where = _address()
     with tempfile.TemporaryDirectory() as folder:
-        yield from _started(named, found, _environment(sources, Path(folder)))
+        yield from _started(named, where, _environment(sources, Path(folder)))
+
+
+def _address() -> tuple[str | None, str | None]:
+    """What to tell Ray, and where the cluster is that it is to join, or None for one of this machine alone.
+
+    ``RAY_ADDRESS`` is what Ray itself takes it for, but for Ray's client, through which no sweep runs. As Ray would try
+    for many minutes, whether a Ray is there is seen first. What is named must be there; what the last cluster on this
+    machine left in a file need not.
+
+    Raises:
+        UserError: ``RAY_ADDRESS`` is no address, or leads to no Ray.
+    """
+    named = os.environ.get("RAY_ADDRESS")
+    if named == "local":
+        return named, None
+    if named is None:
+        return _found()
+    choices = "give the head's address as host:port (the port is mostly 6379), auto or local, or unset it"
+    if named != "auto" and not _HOST_AND_PORT.fullmatch(named):
+        kind = " but of Ray's client or jobs, through which no sweep runs" if "://" in named else ""
+        raise UserError(f"RAY_ADDRESS={named} is no address of a Ray cluster{kind}: {choices}")
+    try:
+        where = canonicalize_bootstrap_address(named)  # "auto", and this machine's address in place of localhost
+    except ConnectionError as error:
+        raise UserError(f"RAY_ADDRESS={named}, and no Ray cluster runs on this machine: {choices}") from error
+    if where is not None and not _is_ray(where):
+        raise UserError(f"RAY_ADDRESS={named} leads to no Ray cluster: start one there, or unset it")
+    return named, where
+
+
+def _found() -> tuple[str | None, str | None]:
+    """As ``_address``, where none is named: of the last cluster on this machine, if that is still there."""
+    file = get_ray_address_file(None)
+    try:
+        found = read_ray_address()
+    except (OSError, ValueError) as error:  # another user's, or no text
+        _LOG.info("%s cannot be read (%s): starting a Ray of this machine alone", file, first_line(error))
+        return "local", None
+    if found is None or _is_ray(found):
+        return None, found
+    # What was killed leaves its address in a file.
+    _LOG.info("no Ray answers at %r, which %s names: starting one of this machine alone", found, file)
+    return "local", None
 
 
 def _environment(sources: Mapping[str, str], folder: Path) -> dict[str, str]:
@@ -68,7 +113,7 @@ def _environment(sources: Mapping[str, str], folder: Path) -> dict[str, str]:
     return {"working_dir": str(folder)} if sources else {}
 
 
-def _started(named: str | None, found: str | None, environment: dict[str, str]) -> Iterator[bool]:
+def _started(named: str | None, where: str | None, environment: dict[str, str]) -> Iterator[bool]:
     try:
         ray.init(
             address=named,
@@ -77,31 +122,61 @@ def _started(named: str | None, found: str | None, environment: dict[str, str]) 
             logging_level=logging.ERROR,
             runtime_env=environment or None,
         )
-    except ConnectionError as error:
+    except (ConnectionError, AuthenticationError) as error:
         raise UserError(
-            f"the Ray cluster at {named or found} does not let this machine in: start one there, or unset RAY_ADDRESS; "
+            f"the Ray cluster at {where} does not let this machine in: start one there, or unset RAY_ADDRESS; "
             "if it wants a token, set RAY_AUTH_MODE=token and copy its ~/.ray/auth_token here"
         ) from error
     except RuntimeError as error:
         if "Version mismatch" not in str(error):
             raise
         raise UserError(
-            f"the Ray cluster at {named or found} cannot be used from here: {' '.join(str(error).split())} "
+            f"the Ray cluster at {where} cannot be used from here: {' '.join(str(error).split())} "
             "Install the same versions on all machines (constraints.txt pins them)"
         ) from error
+    except OSError as error:
+        folder = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
+        raise UserError(
+            f"Ray does not start on this machine: {one_line(error)}; it writes to {folder} (set RAY_TMPDIR to have "
+            "another folder, of a short path) and to ~/.ray (set HOME to have another)"
+        ) from error
+    except SystemExit as stopped:  # Ray's handler of SIGTERM, as long as it starts
+        raise KeyboardInterrupt from stopped
     try:
-        yield (named or found) is not None and named != "local"
+        yield where is not None
     finally:
         ray.shutdown()
 
 
-def _answers(address: str) -> bool:
+def _is_ray(address: str) -> bool:
+    """Whether what is at an address greets within 10 s as Ray's head does: it tells of an HTTP/2 setting of gRPC's own.
+
+    With TLS nothing is said before a handshake: whether something listens has to do then.
+    """
+    greetings: list[bytes | None] = []
+    # To look a name up can take longer than any socket's own time limit.
+    thread = threading.Thread(target=lambda: greetings.append(_greeting(address)), daemon=True)
+    thread.start()
+    thread.join(_CONNECT_S)
+    if not greetings or greetings[0] is None:
+        return False
+    with_tls = os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+    return with_tls or any(greetings[0].startswith(_GRPC_SETTING, at) for at in range(0, len(greetings[0]), 6))
+
+
+def _greeting(address: str) -> bytes | None:
+    """The settings that are sent from an address to a client that speaks HTTP/2; None where nothing listens."""
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S):
-            return True
-    except (OSError, ValueError):
-        return False
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S / 2) as connection:
+            with suppress(OSError):
+                connection.sendall(_HTTP2_PREFACE)
+                head = connection.recv(9, socket.MSG_WAITALL)  # a frame's length and type, and what is 0 in this one
+                if head[3:] == _HTTP2_SETTINGS:
+                    return connection.recv(int.from_bytes(head[:3], "big"), socket.MSG_WAITALL)
+            return b""
+    except (OSError, ValueError, OverflowError):
+        return None
 
 
 class Slots:

@@ -36,6 +36,7 @@ def run_on_ray(run: Run, slots: Slots) -> None:
     died is handed out again as a new trial of Tune's: Tune's own retries pass over a process that dies between trials.
 
     Raises:
+        KeyboardInterrupt: It was told to stop.
         StorageError: The sweep was given up.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is told by the observer
@@ -44,6 +45,8 @@ def run_on_ray(run: Run, slots: Slots) -> None:
         searcher.all_died()
     if run.abandoned is not None:
         raise StorageError(run.abandoned)
+    if run.unfinished:  # at SIGUSR1 Tune ends as if all were done
+        raise KeyboardInterrupt
 
 
 def _fitted(run: Run, searcher: "_Searcher") -> bool:

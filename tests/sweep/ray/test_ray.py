@@ -1,10 +1,15 @@
-"""What is handed to Ray Tune as machines come and go, without a Ray: how many trials, and which again."""
+"""Where the cluster is, and what is handed to Ray Tune as machines come and go, without a Ray."""
 
+import http.server
+import logging
+import socket
 import sys
+import threading
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
-from ray.exceptions import OutOfMemoryError
+from ray.exceptions import AuthenticationError, OutOfMemoryError
 
 from raytransfer.errors import StorageError, UserError
 from raytransfer.experiments.yosinski.plan import make_plan
@@ -200,3 +205,144 @@ def test_other_errors_of_tune_are_not_hidden(searcher, monkeypatch):
     monkeypatch.setattr(tuning.tune, "Tuner", lambda *_, **__: Tuner())
     with pytest.raises(RuntimeError, match="something else"):
         tuning.run_on_ray(searcher.run, Slots(None, 1.0))
+
+
+RAY_S_GREETING = bytes.fromhex("000018040000000000000400400000000500400000fe0300000001000600004000")
+ANOTHER_S_GREETING = bytes.fromhex("00000c04000000000000030000008000040000fe03")  # of HTTP/2, as proxies send it
+
+
+@contextmanager
+def server(greeting):
+    """Something that listens on this machine and sends all its clients the same; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        kept = []
+
+        def greet():
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                kept.append(connection)
+                connection.sendall(greeting)
+
+        threading.Thread(target=greet, daemon=True).start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+        for connection in kept:
+            connection.close()
+
+
+@pytest.fixture
+def addresses(monkeypatch, tmp_path):
+    """Addresses as they are given, no waiting, and a folder of Ray's that nobody else uses."""
+    monkeypatch.setattr(cluster, "canonicalize_bootstrap_address", lambda address: address)
+    monkeypatch.setattr(cluster, "_CONNECT_S", 1.0)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "ray").mkdir()
+    return tmp_path / "ray" / "ray_current_cluster"
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("", "RAY_ADDRESS= is no address of a Ray cluster: give the head's address as host:port"),
+        ("host", "RAY_ADDRESS=host is no address of a Ray cluster: give"),
+        ("host:", "RAY_ADDRESS=host: is no address"),
+        (":6379", "RAY_ADDRESS=:6379 is no address"),
+        ("host:6379/x", "RAY_ADDRESS=host:6379/x is no address"),
+        (
+            "ray://host:10001",
+            "RAY_ADDRESS=ray://host:10001 is no address .* but of Ray's client or jobs,",
+        ),
+        ("http://host:8265", "RAY_ADDRESS=http://host:8265 is no address .* but of Ray's client or jobs"),
+        ("127.0.0.1:99999", "RAY_ADDRESS=127.0.0.1:99999 leads to no Ray cluster"),
+    ],
+)
+def test_what_is_no_address_of_a_cluster_is_refused(addresses, monkeypatch, named, message):
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    with pytest.raises(UserError, match=message), cluster.cluster():
+        pass
+
+
+@pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", ANOTHER_S_GREETING, RAY_S_GREETING[:12]])
+def test_what_listens_and_does_not_greet_as_ray_does_is_refused(addresses, monkeypatch, greeting):
+    with server(greeting) as address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(UserError, match=f"RAY_ADDRESS={address} leads to no Ray cluster: start one there"):
+            cluster._address()
+
+
+def test_a_web_server_is_no_ray(addresses, monkeypatch):
+    handler = type("Quiet", (http.server.BaseHTTPRequestHandler,), {"log_message": lambda *_: None})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{web.server_port}")
+        with pytest.raises(UserError, match="leads to no Ray cluster"):
+            cluster._address()
+        web.shutdown()
+
+
+def test_a_cluster_that_is_there_is_joined_at_its_address(addresses, monkeypatch):
+    with server(RAY_S_GREETING) as address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert cluster._address() == (address, address)
+        monkeypatch.delenv("RAY_ADDRESS")
+        addresses.write_text(f"{address}\n")
+        assert cluster._address() == (None, address)
+        monkeypatch.setattr(cluster, "canonicalize_bootstrap_address", lambda _: address)
+        monkeypatch.setenv("RAY_ADDRESS", "auto")
+        assert cluster._address() == ("auto", address)
+        monkeypatch.setenv("RAY_ADDRESS", "local")
+        assert cluster._address() == ("local", None)
+
+
+def test_no_address_and_no_cluster_is_a_machine_alone_and_auto_wants_a_cluster(addresses, monkeypatch):
+    assert cluster._address() == (None, None)
+
+    def none_there(_):
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(cluster, "canonicalize_bootstrap_address", none_there)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(UserError, match="RAY_ADDRESS=auto, and no Ray cluster runs on this machine: give"):
+        cluster._address()
+
+
+@pytest.mark.parametrize("left", [b"", b"\xff\xfe\x00", b"host", b"x\n\ny", b"127.0.0.1:99999", None])
+def test_a_file_that_leads_to_no_cluster_is_passed_over_and_said(addresses, caplog, left):
+    if left is None:
+        addresses.mkdir()
+    else:
+        addresses.write_bytes(left)
+    with caplog.at_level(logging.INFO, "raytransfer"):
+        assert cluster._address() == ("local", None)
+    (record,) = caplog.records
+    assert str(addresses) in record.getMessage()
+    assert "of this machine alone" in record.getMessage()
+    assert "\n" not in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError("AF_UNIX path length cannot exceed 107 bytes: /long"), "AF_UNIX .*/long; it writes to .*RAY_TMPDIR"),
+        (PermissionError(13, "Permission denied", "/tmp/ray/session_1"), "'/tmp/ray/session_1'; .*RAY_TMPDIR"),
+        (FileNotFoundError(2, "No such file", "/home/x/.ray"), r"'/home/x/.ray'; .* ~/.ray \(set HOME"),
+        (AuthenticationError("no token"), "the Ray cluster at .* does not let this machine in"),
+    ],
+)
+def test_a_ray_that_does_not_start_is_one_line_with_the_way_out(addresses, monkeypatch, error, message):
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr(cluster.ray, "init", fail)
+    with pytest.raises(UserError, match=message), cluster.cluster():
+        pass
+
+
+def test_sigterm_while_ray_starts_is_an_interruption(addresses, monkeypatch):
+    monkeypatch.setattr(cluster.ray, "init", lambda **_: sys.exit(15))  # as its own handler does
+    with pytest.raises(KeyboardInterrupt, match=r"^$"), cluster.cluster():
+        pass
