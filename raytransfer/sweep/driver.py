@@ -13,7 +13,6 @@ from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import as_training, imports
 from raytransfer.store import Store, clear_failures, compact, delete_state, import_weights, lock
 from raytransfer.sweep.backlog import backlog
-from raytransfer.sweep.interrupts import catch_signals
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressBar
 from raytransfer.sweep.run import Run, run_in_process
@@ -64,7 +63,6 @@ def _run(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepCon
 
 def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Run:
     """Run on slots of Ray, or in this process."""
-    catch_signals()  # Ray has put a handler of its own in place
     on_gpu = "GPU" in slots.per_trial if slots else torch.cuda.is_available()
     site = Site(
         sources=plan.sources,

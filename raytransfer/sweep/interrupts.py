@@ -32,7 +32,9 @@ def interruptible() -> Iterator[None]:
     os.set_blocking(writer, False)
     wakeup_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_end_in_time, args=(reader,), daemon=True).start()
-    catch_signals()
+    for number in _SIGNALS:
+        if number == signal.SIGTERM or before[number] is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         yield
     finally:
@@ -41,13 +43,6 @@ def interruptible() -> Iterator[None]:
             os.close(writer)
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def catch_signals() -> None:
-    """Have SIGTERM and Ctrl-C raise KeyboardInterrupt, once; to be said again after ``ray.init``, which replaces it."""
-    for number in _SIGNALS:
-        if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import signal
 import socket
 import tempfile
 import threading
@@ -115,13 +116,14 @@ def _environment(sources: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 def _started(named: str | None, where: str | None, environment: dict[str, str]) -> Iterator[bool]:
     try:
-        ray.init(
-            address=named,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=environment or None,
-        )
+        with _handlers_kept():
+            ray.init(
+                address=named,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=environment or None,
+            )
     except (ConnectionError, AuthenticationError) as error:
         raise UserError(
             f"the Ray cluster at {where} does not let this machine in: start one there, or unset RAY_ADDRESS; "
@@ -146,6 +148,17 @@ def _started(named: str | None, where: str | None, environment: dict[str, str]) 
         yield where is not None
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """A block after which SIGTERM is handled as before: Ray's own handler aborts the process."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # Ray, too, sets it there alone
+            signal.signal(signal.SIGTERM, before)
 
 
 def _is_ray(address: str) -> bool:
