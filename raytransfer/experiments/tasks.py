@@ -24,6 +24,7 @@ from raytransfer.tasks import (
     task_spec,
 )
 from raytransfer.tasks.draws import stable_permutation
+from raytransfer.words import number_of
 
 SHARED = "shared"
 DIAL_KINDS = {
@@ -315,7 +316,7 @@ def _shared_classes(target: _Task, share: Any, seed: int) -> tuple[int, ...]:
     others = [index for index in range(len(target.dataset.class_names)) if index not in target.classes]
     if count - kept > len(others):
         raise UserError(
-            f"shared={share} asks for {count - kept} classes that task {target.name} does not have, and "
+            f"shared={share} asks for {number_of(count - kept, 'class')} that task {target.name} does not have, and "
             f"{target.dataset.name} has only {len(others)} others"
         )
     own = [target.classes[i] for i in stable_permutation(count, "shared", seed)[:kept]]

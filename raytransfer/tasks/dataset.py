@@ -17,6 +17,7 @@ from raytransfer.tasks.decode import Images, Labels, Raw, decode_images
 from raytransfer.tasks.draws import stratified_half
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.sources import DataSource, Source, find_source
+from raytransfer.words import number_of
 
 DECODE_VERSION = 2
 """Raised whenever the same files would be decoded into other arrays, or the cache is laid out anew."""
@@ -153,7 +154,7 @@ def _decoded(found: Source, source: DataSource, cache: Path, key: str) -> Datase
     raw = _without_empty_classes(_read(found, source.data), source.name)
     is_test = stratified_half(raw.labels) if raw.is_test is None else raw.is_test
     _check_parts(raw, is_test, source.name)
-    _LOG.info("decoding %s: %d images, once on this machine", source.name, len(raw.labels))
+    _LOG.info("decoding %s: %s, once on this machine", source.name, number_of(len(raw.labels), "image"))
     partial = cache / f"partial-{key}"
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     partial.mkdir()
@@ -191,9 +192,9 @@ def _without_empty_classes(raw: Raw, name: str) -> Raw:
     counts = np.bincount(raw.labels, minlength=len(raw.class_names))
     kept = np.flatnonzero(counts)
     if len(kept) < 2:
-        raise UserError(f"{name} has images of {len(kept)} classes: a data set needs at least 2")
+        raise UserError(f"{name} has images of {number_of(len(kept), 'class')}: a data set needs at least 2")
     if len(kept) < len(counts):
-        _LOG.info("%s: %d of its %d classes have no image and are left out", name, len(counts) - len(kept), len(counts))
+        _LOG.info("%s: of its %d classes %d without an image left out", name, len(counts), len(counts) - len(kept))
     names = tuple(raw.class_names[i] for i in kept)
     for class_name in names:
         _check_is_text(f"a class of {name}", class_name)

@@ -20,6 +20,7 @@ from raytransfer.tasks.parts import (
     placed,
     says_only_its_part,
 )
+from raytransfer.words import number_of
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp", ".avif")
 
@@ -224,7 +225,7 @@ class _Walk:
                 folders.append(folder)
         if len(folders) < 2:
             raise UserError(
-                f"{part} holds {len(folders)} class folders and no Parquet files: "
+                f"{part} holds {number_of(len(folders), 'class folder')} and no Parquet files: "
                 "a data set is Parquet files or a folder of at least 2 classes, each a folder of images"
             )
         self.pass_over_images(part)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from raytransfer.errors import UserError, one_line
 from raytransfer.tasks.decode import Encoded, Labels, Raw
 from raytransfer.tasks.parts import HALVED, Contents, Parts, choices, part_of, placed
+from raytransfer.words import number_of
 
 _SHARDS = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]+)?$")  # older names end in a hash
 _SHOWN = 3  # files listed at most
@@ -71,7 +72,9 @@ def _check_shards(files: list[Path]) -> None:
     for key, same in sets.items():
         if set(same) != set(range(counts[key])):
             file = next(iter(same.values()))
-            raise UserError(f"{file} is one of {counts[key]} shards, and some of them are missing in {file.parent}")
+            raise UserError(
+                f"{file} is one of {number_of(counts[key], 'shard')}, and some of them are missing in {file.parent}"
+            )
 
 
 def _check_numbers(folder: Path, files: Sequence[Path]) -> None:
@@ -209,7 +212,7 @@ def _image_column(file: Path, schema: pa.Schema) -> str:
     found = [name for name in _described(schema, "Image") if name in able] or able
     if len(found) != 1:
         raise UserError(
-            f"{file} has {len(found)} image columns ({', '.join(found or schema.names)}): "
+            f"{file} has {number_of(len(found), 'image column')} ({', '.join(found or schema.names)}): "
             "exactly one column of bytes, or of struct<bytes, path>, must hold the images"
         )
     return found[0]

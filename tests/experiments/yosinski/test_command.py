@@ -180,7 +180,7 @@ def test_damaged_files_are_named_and_what_they_held_is_made_anew(undisturbed, co
         path.write_bytes(path.read_bytes()[:1000])
     shown = " ".join(run(command("treatments=[AnB]", "backend=in-process"), environment).stdout.split())
     assert "20.safetensors is damaged: " in shown
-    assert "6 trials are still to run: weights that they read are trained anew" in shown
+    assert "Still to run: 6 trials; weights that they read are trained anew" in shown
     rows = read_table(store, "trials")
     expected = read_table(undisturbed[1], "trials").set_index("id").loc[rows["id"]].reset_index()
     assert len(rows) == 2 + 4 + 4
