@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+_LONGEST_KEY = 16  # letters of a word in the first columns that are kept together where space is short
 _BETWEEN = 2  # spaces and edges that a column takes beside its cells
 
 
@@ -14,8 +16,8 @@ class NumberTable:
     """A table in which no number is broken in two or cut short.
 
     Where it is wider than the console, cells break at spaces. Where that does not do, the further columns follow in a
-    table below, with the first ones again. Only a word that is wider than the console, or stands in the first columns
-    and leaves a number no space, is broken.
+    table below, with the first ones again. Only a long word in the first columns, such as a name, or one that is wider
+    than the console is broken.
     """
 
     def __init__(self, columns: Mapping[str, JustifyMethod], *, keys: int = 1, line: bool = True) -> None:
@@ -36,11 +38,11 @@ class NumberTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
         headings = [Text(name) for name in self._columns]
         cells = [list(column) for column in zip(headings, *self._rows, strict=True)]
-        # ``Text.cell_len`` is the width of its words one after the other; in the console letters may be two wide.
-        least = [max(word.cell_len for cell in column for word in cell.split() or [cell]) for column in cells]
+        least = [max(cell_len(word) for cell in column for word in cell.plain.split() or [""]) for column in cells]
+        least[: self._keys] = [min(width, _LONGEST_KEY) for width in least[: self._keys]]
         most = [max(cell.cell_len for cell in column) for column in cells]
         for shown in self._parts(least, options.max_width):
-            yield self._table(shown, _widths([(least[i], most[i]) for i in shown], options.max_width))
+            yield self._table(shown, _widths([(least[i], most[i]) for i in shown], self._keys, options.max_width))
 
     def _parts(self, least: Sequence[int], width: int) -> list[list[int]]:
         """Which columns stand side by side."""
@@ -63,14 +65,18 @@ class NumberTable:
         return table
 
 
-def _widths(ranges: Sequence[tuple[int, int]], width: int) -> list[int]:
-    """Widths of columns: as wide as their cells, or less where that is too much, first of the last ones."""
+def _widths(ranges: Sequence[tuple[int, int]], keys: int, width: int) -> list[int]:
+    """Widths of columns: as wide as their cells, or less where that is too much, first of the first ones.
+
+    Args:
+        ranges: The least and the most of each.
+        keys: How many columns are the first ones.
+        width: The console's.
+    """
     free = width - _BETWEEN * len(ranges)
     widths = [least for least, _ in ranges]
-    if sum(widths) > free:  # one number beside long words
-        others = sum(widths[:-1])
-        widths[:-1] = [max(1, w * max(0, free - widths[-1]) // others) for w in widths[:-1]]
-        widths[-1] = min(widths[-1], max(1, free - sum(widths[:-1])))
-    for i, (_, most) in enumerate(ranges):
-        widths[i] += max(0, min(most - widths[i], free - sum(widths)))
+    while sum(widths) > free and max(widths[:keys]) > 1:  # one number beside long words
+        widths[widths.index(max(widths[:keys]))] -= 1
+    for i in [*range(keys, len(ranges)), *range(keys)]:
+        widths[i] += max(0, min(ranges[i][1] - widths[i], free - sum(widths)))
     return widths
