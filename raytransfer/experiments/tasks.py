@@ -154,7 +154,9 @@ def _task(config: PairsConfig, name: str, entry: Any, opened: dict[str, tuple[Da
     for key in entry:
         if key not in _KEYS:
             raise UserError(f"task {name} has the key {key}: a task takes {', '.join(_KEYS)}")
-    data = str(entry.get("data", config.data))
+    data = entry.get("data", config.data)
+    if not isinstance(data, str) or data == "null":
+        raise UserError(f"task {name} has data={data}: it must name a data set; leave it out for the option data")
     if data not in opened:
         source = data_source(config, data)
         opened[data] = source, open_dataset(source)
@@ -193,7 +195,7 @@ def _named(wanted: Any, option: str, tasks: Mapping[str, _Task]) -> list[_Task]:
         return list(tasks.values())
     names = wanted if isinstance(wanted, list) else [wanted]
     for name in names:
-        if name not in tasks:
+        if not isinstance(name, str) or name not in tasks:
             raise UserError(f"{option} name {name}, which is no task; choose from {', '.join(tasks)}, or all")
     if len(set(names)) < len(names):
         raise UserError(f"{option}={names} must name each task once")
