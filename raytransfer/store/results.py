@@ -74,7 +74,7 @@ def failure(store: Store, trial: str) -> str | None:
 
 def failures(store: Store) -> dict[str, str]:
     """Trials that failed and have not finished since, and why."""
-    trials = [name.removesuffix(".json") for name in store.names("failed")]
+    trials = [name.removesuffix(".json") for name in store.names_below("failed") if "/" not in name]
     return {trial: error for trial in trials if (error := failure(store, trial)) is not None}
 
 
@@ -163,7 +163,8 @@ def _drop_rows_without_details(store: Store, table: str, details: str) -> None:
 
 
 def _files(store: Store, table: str) -> list[str]:
-    return [name for name in store.names(table) if name.endswith(".parquet")]
+    """The files of a table; a folder or a named pipe is none, whatever its name."""
+    return [name for name in store.names_below(table) if name.endswith(".parquet") and "/" not in name]
 
 
 def _retried(read: Callable[[], Read]) -> Read:
@@ -217,9 +218,11 @@ def _check_columns(found: pa.Schema, schema: pa.Schema) -> None:
         ValueError: One is not, or the trials' identities are missing.
     """
     for field in found:
-        known = schema.field(field.name).type if field.name in schema.names else "no column of this table"
+        if field.name not in schema.names:
+            raise ValueError(f"this table has no column {field.name}")
+        known = schema.field(field.name).type
         if field.type != known:
-            raise ValueError(f"its column {field.name} is {field.type}, and here {known}")
+            raise ValueError(f"its column {field.name} is {field.type}, not {known}")
     if "id" not in found.names:
         raise ValueError("it has no column id")
 

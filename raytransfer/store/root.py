@@ -93,7 +93,7 @@ class Store:
             mark = json.loads(self.read(_MARK))
             if not isinstance(mark, dict):
                 raise ValueError("it holds no mapping")
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # of JSON nested without end
             raise UserError(
                 f"out={self.root} has a damaged {_MARK} ({first_line(error)}): if this version of raytransfer made the "
                 f"store, write {json.dumps(_VERSIONS)} into it"
