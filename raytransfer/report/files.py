@@ -15,7 +15,7 @@ from raytransfer.store import Store
 
 _DPI = 150
 _LONGEST_NAME = 120  # bytes of a folder's name, of which a file system takes 255
-_LONGEST_WORD, _LONGEST_LINE = 40, 120  # letters in a figure, which is no wider
+_LONGEST_WORD, _LONGEST_LINE, _LONGEST_LABEL = 32, 120, 48  # letters in a figure, which is no wider
 
 
 def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Placed], config: str) -> dict[str, str]:
@@ -65,11 +65,15 @@ def png(figure: Figure) -> bytes:
     Texts are drawn as they stand: no name in them is taken for a formula, and of very long ones the middle is left out.
     """
     numbers = _numbers(figure)
+    legends = [*figure.legends, *(legend for axes in figure.axes if (legend := axes.get_legend()) is not None)]
+    labels = {text for legend in legends for text in legend.get_texts()}
+    labels |= {label for axes in figure.axes for label in [*axes.get_xticklabels(), *axes.get_yticklabels()]}
     for text in figure.findobj(Text):
         if text not in numbers:
+            longest = _LONGEST_LABEL if text in labels else _LONGEST_LINE
             text.set_parse_math(False)
             text.set_usetex(False)
-            text.set_text("\n".join(_short_line(line) for line in text.get_text().split("\n")))
+            text.set_text("\n".join(_short_line(line, longest) for line in text.get_text().split("\n")))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
@@ -90,9 +94,9 @@ def _numbers(figure: Figure) -> set[Text]:
     return found
 
 
-def _short_line(line: str) -> str:
+def _short_line(line: str, longest: int) -> str:
     words = " ".join(_shortened(word, _LONGEST_WORD) for word in line.split(" "))
-    return _shortened(words, _LONGEST_LINE)
+    return _shortened(words, longest)
 
 
 def _shortened(text: str, most: int) -> str:
