@@ -1,5 +1,5 @@
 import hypothesis.strategies as st
-from hypothesis import given
+from hypothesis import given, settings
 from rich.text import Text
 
 from raytransfer.table import NumberTable
@@ -9,6 +9,7 @@ from tests.helpers import rendered
 NUMBERS = st.floats(-1e6, 1e6).map(lambda value: f"{value:+.1f} [{value - 1:.1f},{value + 1:.1f}]")
 
 
+@settings(max_examples=30)
 @given(rows=st.lists(st.lists(NUMBERS, min_size=5, max_size=5), min_size=1, max_size=4), width=st.integers(40, 120))
 def test_no_number_is_broken_or_cut_short(rows, width):
     table = NumberTable({"a name": "left", **{f"column {i}": "right" for i in range(5)}})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import LogFormatter, ScalarFormatter
+from matplotlib.ticker import FixedFormatter, LogFormatter, ScalarFormatter
 
 from raytransfer.report import Report
 from raytransfer.report.rows import Placed, probe_readings
@@ -67,7 +67,9 @@ def png(figure: Figure) -> bytes:
     numbers = _numbers(figure)
     legends = [*figure.legends, *(legend for axes in figure.axes if (legend := axes.get_legend()) is not None)]
     labels = {text for legend in legends for text in legend.get_texts()}
-    labels |= {label for axes in figure.axes for label in [*axes.get_xticklabels(), *axes.get_yticklabels()]}
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(formatter := axis.get_major_formatter(), FixedFormatter):  # it labels anew when it is drawn
+            formatter.seq = [_short_line(label, _LONGEST_LABEL) for label in formatter.seq]
     for text in figure.findobj(Text):
         if text not in numbers:
             longest = _LONGEST_LABEL if text in labels else _LONGEST_LINE
