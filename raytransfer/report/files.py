@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter, LogFormatter, ScalarFormatter
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from raytransfer.report import Report
 from raytransfer.report.rows import Placed, probe_readings
@@ -68,8 +68,9 @@ def png(figure: Figure) -> bytes:
     legends = [*figure.legends, *(legend for axes in figure.axes if (legend := axes.get_legend()) is not None)]
     labels = {text for legend in legends for text in legend.get_texts()}
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        if isinstance(formatter := axis.get_major_formatter(), FixedFormatter):  # it labels anew when it is drawn
-            formatter.seq = [_short_line(label, _LONGEST_LABEL) for label in formatter.seq]
+        if any(len(label.get_text()) > _LONGEST_WORD and label not in numbers for label in axis.get_ticklabels()):
+            names = [_short_line(label.get_text(), _LONGEST_LABEL) for label in axis.get_ticklabels()]
+            axis.set_ticks(axis.get_ticklocs(), labels=names)  # else they would be labelled anew when they are drawn
     for text in figure.findobj(Text):
         if text not in numbers:
             longest = _LONGEST_LABEL if text in labels else _LONGEST_LINE
