@@ -195,7 +195,7 @@ def test_faulty_folders(tmp_path):
     refused(source(tmp_path, tmp_path / "empty"), "empty holds 0 class folders and no Parquet files")
 
     write_folder(tmp_path / "one", ["cat"])
-    refused(source(tmp_path, tmp_path / "one"), "one holds 1 class folders")
+    refused(source(tmp_path, tmp_path / "one"), "one holds 1 class folder ")
 
     write_folder(tmp_path / "hollow", ["cat", "dog"])
     (tmp_path / "hollow" / "eel").mkdir()
