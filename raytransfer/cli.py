@@ -114,6 +114,8 @@ def _exit(console: Console, do: Callable[[], int]) -> None:
         sys.exit(3)
     except KeyboardInterrupt:
         code = 130
+    finally:  # its console may be gone when something is logged next
+        logging.getLogger("raytransfer").removeHandler(handler)
     if code == 130:
         console.print(
             "Interrupted: what finished is in the store; the same command goes on from there.", soft_wrap=True
