@@ -14,10 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from raytransfer.config import SweepConfig, TrainingConfig, load_config, options
+from raytransfer.console.output import Output, new_console
+from raytransfer.console.table import NumberTable
 from raytransfer.errors import StorageError, UnreadableError, UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
 from raytransfer.sweep.garbage import lasting, release
 from raytransfer.sweep.interrupts import EXIT_CODE, INTERRUPTED, interruptible
+from raytransfer.words import number_of
 
 if TYPE_CHECKING:
     from raytransfer.store import Store
@@ -45,36 +48,36 @@ Experiments:"""
 def main() -> None:
     """The command ``raytransfer``. Exit codes are those of ``run_script``."""
     arguments = sys.argv[1:]
-    console = Console(highlight=False, markup=False)
-    if not arguments or arguments[0] in _HELP_FLAGS:
-        console.print(_USAGE, soft_wrap=True)
-        _print_list(console, "experiments")
-        return
-    command, *rest = arguments
-    if command == "--version":
-        console.print(f"raytransfer {importlib.metadata.version('raytransfer')}")
-        return
-    _exit(console, lambda: _command(console, command, rest))
+    console = new_console()
+    _exit(console, lambda: _command(console, *(arguments or ["--help"])))
 
 
 def run_script(name: str, description: str) -> None:
     """Run an experiment as its script below ``sweeps/`` does, with the command line's options.
 
     Exit codes: 0 all trials are there; 1 some failed; 2 what was asked cannot be done; 3 the storage failed on the way;
-    130 interrupted. Unless it is 0 or 2, the same command goes on from what is there.
+    130 interrupted. Unless it is 0 or 2, the same command goes on from what is there. Standard output that cannot be
+    written, since its disk is full, ends no sweep: the report's files are written, and the exit code is 3.
 
     Args:
         name: Key of ``EXPERIMENTS``.
         description: What ``--help`` says first.
     """
-    console = Console(highlight=False, markup=False)
+    console = new_console()
     experiment = EXPERIMENTS[name]
     usage = f"python sweeps/{experiment.script}.py"
     _exit(console, lambda: _run(console, experiment, sys.argv[1:], usage, description))
 
 
-def _command(console: Console, command: str, arguments: Sequence[str]) -> int:
+def _command(console: Console, command: str, *arguments: str) -> int:
     """One command of ``raytransfer``; gives the exit code."""
+    if command in _HELP_FLAGS:
+        console.print(_USAGE, soft_wrap=True)
+        _print_list(console, "experiments")
+        return 0
+    if command == "--version":
+        console.print(f"raytransfer {importlib.metadata.version('raytransfer')}")
+        return 0
     if command == "list":
         if len(arguments) > 1:
             raise UserError(f"list takes one thing to list, and got {' '.join(arguments)}")
@@ -95,6 +98,7 @@ def _command(console: Console, command: str, arguments: Sequence[str]) -> int:
 
 def _exit(console: Console, do: Callable[[], int]) -> None:
     """Do something and exit with its code, or with an error's in one line."""
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files alone, and a notebook's backend may not be there
     handler = _ConsoleHandler(console)
     logging.getLogger("raytransfer").addHandler(handler)
     logging.getLogger("raytransfer").setLevel(logging.INFO)
@@ -105,13 +109,20 @@ def _exit(console: Console, do: Callable[[], int]) -> None:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"error: {error}")
         if not isinstance(error, StorageError):
             sys.exit(2)
-        console.print("What finished is in the store; once the storage works, the same command goes on from there.")
+        console.print(
+            "What finished is in the store; once the storage works, the same command goes on from there.",
+            soft_wrap=True,
+        )
         sys.exit(3)
     except KeyboardInterrupt:
         try:
-            console.print(INTERRUPTED)
+            console.print(INTERRUPTED, soft_wrap=True)
         finally:  # nothing is left to tidy up, and what is done at a usual exit may wait for what is gone
             os._exit(EXIT_CODE)
+    finally:  # its console may be gone when something is logged next
+        logging.getLogger("raytransfer").removeHandler(handler)
+    if code == 0 and isinstance(console.file, Output) and console.file.lost:
+        code = 3
     release()
     sys.exit(code)
 
@@ -155,7 +166,7 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
     with lasting():
         # Imported here so that --help and a mistyped option need not wait for torch.
         from raytransfer.config import to_yaml
-        from raytransfer.report.console import show
+        from raytransfer.report.console import show_places, show_tables
         from raytransfer.report.files import write_files
         from raytransfer.store import Store
         from raytransfer.sweep.backlog import backlog
@@ -178,11 +189,16 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
             break
         plan = plan.then(store)
     report = experiment.report(plan, store, config)
-    files: dict[str, str] = {}
+    show_tables(console, report)  # first, since nothing that befalls the files may cost them
     if report.frames:
         name = f"{experiment.script}-{plan.data.replace(', ', '-')}"
-        files = write_files(report, store, name=name, cells=plan.cells, config=to_yaml(config))
-    show(console, report, store, files)
+        try:
+            files = write_files(report, store, name=name, cells=plan.cells, config=to_yaml(config))
+            show_places(console, report, store, files)
+        except StorageError as error:
+            if config.mode != "read-only":  # of a store that one may only read, the report is what is above
+                raise
+            console.print(f"The report's files are not written: {error}", soft_wrap=True)
     return _print_left(console, plan, store, config.mode)
 
 
@@ -210,10 +226,10 @@ def _print_left(console: Console, plan: "Plan[Cell, Any]", store: "Store", mode:
         console.print(f"\n{', '.join(trials)} failed {left.failed[trials[0]].strip()}", soft_wrap=True)
     missing = bool(left.to_run) and mode != "read-only"  # which asked for no more than is there
     if missing:
-        console.print(f"\n{len(left.to_run)} trials have not run; the same command runs them.")
+        console.print(f"\nNot run: {number_of(len(left.to_run), 'trial')}; the same command runs them.", soft_wrap=True)
     if left.failed:
-        waiting = f"{len(left.blocked)} wait for them"
-        console.print(f"\n{len(left.failed)} trials failed, {waiting}; mode=retry runs them again.")
+        failed = f"{number_of(len(left.failed), 'trial')} failed, {len(left.blocked)} waiting for others"
+        console.print(f"\n{failed}; mode=retry runs them again.", soft_wrap=True)
     return 1 if left.failed or missing else 0
 
 
@@ -228,16 +244,13 @@ def _print_plan(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", stor
     states = [
         state for state in ("to run", "there", "failed", "waiting") if any(count[state] for count in counts.values())
     ]
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("treatment")
-    for state in ("trials", *states):
-        table.add_column(state, justify="right")
+    table = NumberTable({"treatment": "left", **dict.fromkeys(["trials", *states], "right")}, line=False)
     for treatment, count in counts.items():
         table.add_row(treatment, str(count.total()), *(str(count[state]) for state in states))
     for dataset in plan.datasets.values():
         _print_dataset(console, dataset)
     console.print(table)
-    console.print(f"{len(plan.trials)} trials, {len(todo.to_run)} to run, in {store.root}", soft_wrap=True)
+    console.print(f"{number_of(len(plan.trials), 'trial')}, {len(todo.to_run)} to run, in {store.root}", soft_wrap=True)
 
 
 def _print_dataset(console: Console, dataset: "Dataset") -> None:
@@ -245,7 +258,7 @@ def _print_dataset(console: Console, dataset: "Dataset") -> None:
     train, test = len(dataset.train_labels), len(dataset.test_labels)
     _, channels, height, width = dataset.train_images.shape
     kind = "grey" if channels == 1 else "colour"
-    held = f"{train} training and {test} test images of {len(dataset.class_names)} classes"
+    held = f"{train} training and {number_of(test, 'test image')} of {len(dataset.class_names)} classes"
     console.print(f"{dataset.name}: {held}, {height} x {width} pixels, {kind}", soft_wrap=True)
     if dataset.contents is not None:
         console.print(f"  training: {dataset.contents.train}; test: {dataset.contents.test}", soft_wrap=True)
@@ -279,21 +292,22 @@ def _print_estimate(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", 
     seconds = sum(by_trial.values())
     console.print(_costs(plan, by_trial))
     console.print(
-        f"About {duration(seconds / slots)} on {slots} slots of this machine{start}: {duration(seconds)} of work, from "
-        "a few measured steps of each kind of training and one measurement of each kind",
+        f"About {duration(seconds / slots)} on {number_of(slots, 'slot')} of this machine{start}: "
+        f"{duration(seconds)} of work, from a few measured steps of each kind of training and one measurement of each "
+        "kind",
         soft_wrap=True,
     )
     if config.price_per_hour is not None:
         unit, paid = "GPU" if gpus else "CPU core", seconds * share
         console.print(
-            f"At {config.price_per_hour:g} an hour of a {unit}: about {config.price_per_hour * paid / 3600:.2f} for "
-            f"{duration(paid)} of a {unit} as fast as this machine's; hours in which machines start, idle or are lost "
-            "come on top",
+            f"At a price of {config.price_per_hour:g} an hour of a {unit}: about "
+            f"{config.price_per_hour * paid / 3600:.2f}, in the currency of that price, for {duration(paid)} of a "
+            f"{unit} as fast as this machine's; hours in which machines start, idle or are lost come on top",
             soft_wrap=True,
         )
 
 
-def _costs(plan: "Plan[Cell, Any]", seconds: Mapping[str, float]) -> Table:
+def _costs(plan: "Plan[Cell, Any]", seconds: Mapping[str, float]) -> NumberTable:
     """What each treatment takes; a trial with several places counts for the first."""
     from raytransfer.sweep.progress import duration
 
@@ -301,10 +315,8 @@ def _costs(plan: "Plan[Cell, Any]", seconds: Mapping[str, float]) -> Table:
     times: dict[str, list[float]] = {}
     for trial, time in seconds.items():
         times.setdefault(treatments.get(trial, _NOT_IN_A_CELL), []).append(time)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("treatment")
-    for heading in ("to run", "each", "together"):
-        table.add_column(heading, justify="right")
+    headings = ("to run", "each", "together")
+    table = NumberTable({"treatment": "left", **dict.fromkeys(headings, "right")}, line=False)
     for treatment, each in times.items():
         table.add_row(treatment, str(len(each)), f"{sum(each) / len(each):.2f} s", duration(sum(each)))
     return table
@@ -359,12 +371,12 @@ def _print_network(console: Console, arguments: Sequence[str]) -> None:
     spec = network_spec(TrainingConfig(network=name, **{key: values[key] for key in list(values)[3:]}))
     side = values["image_size_px"] or default_image_size(spec)
     network = check_network(spec, image=(values["channels"], side, side), classes=values["classes"])
-    table = Table(box=None, padding=(0, 2, 0, 0))
     rows = describe(network)
     draws, moves = any(row.random for row in rows), any(row.statistics for row in rows)
-    for heading in ("n", "layer", "parameters", "output", "MFLOPs", *["draws"] * draws, *["moves"] * moves):
-        table.add_column(heading, no_wrap=True, justify="right" if heading in ("n", "parameters", "MFLOPs") else "left")
-    table.add_column("parts", overflow="fold")
+    headings = ["n", "layer", "parameters", "output", "MFLOPs", *["draws"] * draws, *["moves"] * moves, "parts"]
+    table = NumberTable(
+        {name: "right" if name in ("n", "parameters", "MFLOPs") else "left" for name in headings}, keys=2, line=False
+    )
     for row in rows:
         table.add_row(
             str(row.n) if row.n < len(rows) else "head",
@@ -378,7 +390,9 @@ def _print_network(console: Console, arguments: Sequence[str]) -> None:
         )
     total = sum(row.parameters for row in rows), sum(row.mflops for row in rows)
     console.print(
-        f"{name}: {len(rows)} layers, {total[0]:,} parameters, {total[1]:.1f} MFLOPs an image of {side} pixels"
+        f"{name}: {number_of(len(rows), 'layer')}, {total[0]:,} parameters, {total[1]:.1f} MFLOPs an image of {side} "
+        "pixels",
+        soft_wrap=True,
     )
     console.print(table)
     console.print(

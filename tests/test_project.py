@@ -10,7 +10,7 @@ from tests.helpers import ROOT
 
 # Each may import from those before it, and none from those after it.
 ROOMS = [
-    {"errors"},
+    {"errors", "words", "console"},
     {"specs"},
     {"config", "networks", "tasks", "analysis"},
     {"training", "store"},
@@ -19,12 +19,13 @@ ROOMS = [
     {"trials"},
     {"sweep"},
     {"experiments"},
+    {"library"},
     {"cli"},
 ]
 HEAVY = {
     "ray": {"sweep/ray"},
     "omegaconf": {"config"},
-    "rich": {"cli", "report", "sweep", "experiments"},
+    "rich": {"cli", "console", "report", "sweep", "experiments"},
     "matplotlib": {"report", "experiments"},
 }
 

@@ -233,8 +233,7 @@ def _parse_arguments(arguments: Sequence[str], cls: type[SweepConfig], schema: D
 def _parsed(argument: str, cls: type[SweepConfig], key: str, text: str) -> Any:
     if any("\ud800" <= character <= "\udfff" for character in text):  # how Python shows bytes that are no text
         raise UserError(f"{argument} is not valid UTF-8")
-    hint = _hint(cls, key)
-    may_be_null = hint is Any or types.NoneType in typing.get_args(hint)
+    hint, may_be_null = _hint(cls, key), _takes_null(cls, key)
     if not text:
         raise UserError(f"{argument} is empty: give a value{', or null' if may_be_null else ''}")
     if _is_text(hint):
@@ -253,6 +252,12 @@ def _hint(cls: type[SweepConfig], key: str) -> Any:
     if key.startswith("recipe."):
         return typing.get_type_hints(Recipe).get(key.removeprefix("recipe."))
     return typing.get_type_hints(cls).get(key)
+
+
+def _takes_null(cls: type[SweepConfig], key: str) -> bool:
+    """Whether null is a value of an option: where its type says so, or it takes anything and is null by default."""
+    hint = _hint(cls, key)
+    return types.NoneType in typing.get_args(hint) or (hint is Any and getattr(cls, key, ...) is None)
 
 
 def _is_text(hint: Any) -> bool:
@@ -295,6 +300,8 @@ def _merge(schema: DictConfig, layer: Mapping[str, Any], cls: type[SweepConfig])
             if "${" in str(part):
                 raise UserError(f"{name}={part} holds ${{...}}, which nothing fills in: write out what it stands for")
             hint = _hint(cls, name)
+            if part is None and not _takes_null(cls, name):
+                raise UserError(f"{name}=null has the wrong type: it takes {_type_name(hint)}")
             if not _fits(part, hint):
                 raise UserError(f"{name}={plain_yaml.one_line(part)} has the wrong type: it takes {_type_name(hint)}")
             OmegaConf.update(schema, name, part, merge=False)
@@ -318,6 +325,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 def _type_name(hint: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", types.NoneType: "null"}
+    names[Any] = "any other value"
     if typing.get_origin(hint) in (list, tuple):
         kinds = {int: "whole numbers", float: "numbers"}
         return f"a list of {kinds.get(typing.get_args(hint)[0], 'words')}"

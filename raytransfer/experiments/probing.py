@@ -15,6 +15,7 @@ from raytransfer.probes.flatness import hessian_product
 from raytransfer.specs import PretrainSpec, ProbeSpec, Trained, TrainingSpec, Weights
 from raytransfer.specs.dependencies import as_training, as_transfer
 from raytransfer.sweep.plan import Cell
+from raytransfer.words import number_of
 
 TWIN = 1_000_000
 """What is added to a training's seed for its twin: the same task and base, but other fresh weights and batches."""
@@ -126,7 +127,7 @@ def _try(spec: TrainingSpec, config: TrainingConfig, image_shape: Shape) -> None
     if "flatness" in config.probes and config.eigenvalues > parameters:
         raise UserError(
             f"eigenvalues={config.eigenvalues} must not exceed the parameters that train: {spec.network.name} has "
-            f"{parameters} with {len(first.frozen)} layers frozen"
+            f"{parameters} with {number_of(len(first.frozen), 'layer')} frozen"
         )
     images = torch.rand((_IMAGES, *image), generator=torch.Generator().manual_seed(0))
     labels = torch.arange(_IMAGES) % spec.task.label_count

@@ -24,6 +24,7 @@ from raytransfer.tasks import (
     task_spec,
 )
 from raytransfer.tasks.draws import stable_permutation
+from raytransfer.words import number_of
 
 SHARED = "shared"
 DIAL_KINDS = {
@@ -153,7 +154,9 @@ def _task(config: PairsConfig, name: str, entry: Any, opened: dict[str, tuple[Da
     for key in entry:
         if key not in _KEYS:
             raise UserError(f"task {name} has the key {key}: a task takes {', '.join(_KEYS)}")
-    data = str(entry.get("data", config.data))
+    data = entry.get("data", config.data)
+    if not isinstance(data, str) or data == "null":
+        raise UserError(f"task {name} has data={data}: it must name a data set; leave it out for the option data")
     if data not in opened:
         source = data_source(config, data)
         opened[data] = source, open_dataset(source)
@@ -192,7 +195,7 @@ def _named(wanted: Any, option: str, tasks: Mapping[str, _Task]) -> list[_Task]:
         return list(tasks.values())
     names = wanted if isinstance(wanted, list) else [wanted]
     for name in names:
-        if name not in tasks:
+        if not isinstance(name, str) or name not in tasks:
             raise UserError(f"{option} name {name}, which is no task; choose from {', '.join(tasks)}, or all")
     if len(set(names)) < len(names):
         raise UserError(f"{option}={names} must name each task once")
@@ -315,7 +318,7 @@ def _shared_classes(target: _Task, share: Any, seed: int) -> tuple[int, ...]:
     others = [index for index in range(len(target.dataset.class_names)) if index not in target.classes]
     if count - kept > len(others):
         raise UserError(
-            f"shared={share} asks for {count - kept} classes that task {target.name} does not have, and "
+            f"shared={share} asks for {number_of(count - kept, 'class')} that task {target.name} does not have, and "
             f"{target.dataset.name} has only {len(others)} others"
         )
     own = [target.classes[i] for i in stable_permutation(count, "shared", seed)[:kept]]

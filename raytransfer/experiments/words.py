@@ -3,6 +3,7 @@
 import pandas as pd
 
 from raytransfer.analysis.intervals import MIN_UNITS
+from raytransfer.words import number_of
 
 NO_INTERVAL = f"Under {MIN_UNITS} units, or where all are equal: no interval."
 """What a number that stands alone means, for the note below a table."""
@@ -11,4 +12,4 @@ NO_INTERVAL = f"Under {MIN_UNITS} units, or where all are equal: no interval."
 def counted(units: "pd.Series[int]", noun: str = "unit") -> str:
     """How many units the cells of a table have, from the fewest to the most."""
     least, most = int(units.min()), int(units.max())
-    return f"{least} to {most} {noun}s" if least < most else f"1 {noun}" if most == 1 else f"{most} {noun}s"
+    return f"{least} to {most} {noun}s" if least < most else number_of(most, noun)

@@ -1,6 +1,7 @@
 """Weights that others trained: named in options, read, matched, and made to fit the images of a sweep."""
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from raytransfer.networks.stages import Shape
 from raytransfer.specs import NetworkSpec
 
 _KEYS = ("network", "network_args", "weights", "key", "prefix", "rename", "mean", "std", "accuracy", "label")
+_TEXTS = ("network", "weights", "key", "prefix", "label")
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 
 
@@ -109,13 +111,18 @@ def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> Source:
     for key in entry:
         if key not in _KEYS:
             raise UserError(f"weights={entry} has the key {key}: it takes {', '.join(_KEYS)}")
+    for key in _TEXTS:
+        if not isinstance(entry.get(key, ""), str):
+            raise UserError(f"weights={entry} has {key}={entry[key]}: it must be text, which quotes make of a number")
+    if not isinstance(entry.get("network_args", {}), Mapping):
+        raise UserError(f"weights={entry} has network_args={entry['network_args']}: they must map names to values")
     values = dict(entry)
     own = "network" not in values or values["network"] == network
     values.setdefault("network", network)
     values.setdefault("network_args", network_args if own else {})
     for key in ("mean", "std"):
         given = values.get(key, [])
-        if not isinstance(given, list) or not all(isinstance(v, int | float) for v in given):
+        if not isinstance(given, list) or not all(map(_is_number, given)):
             raise UserError(f"weights={entry} has {key}={given}: it must list one number for each channel")
         values[key] = tuple(map(float, given))
     if len(values["mean"]) != len(values["std"]) or not all(0 < value <= 1 for value in values["std"]):
@@ -130,6 +137,10 @@ def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> Source:
     return Source(**values)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _renaming(given: Any) -> Mapping[str, str | None] | None:
     """A renaming, or what a JSON file holds of one.
 
@@ -139,8 +150,11 @@ def _renaming(given: Any) -> Mapping[str, str | None] | None:
     rules = given
     if isinstance(given, str):
         try:
-            rules = json.loads(Path(given).expanduser().read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            path = Path(given).expanduser()
+            if path.exists() and not path.is_file():  # a named pipe would be waited for without end
+                raise ValueError("it is no regular file")
+            rules = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"rename={given} is no JSON file that can be read: {error}") from error
     if rules is None or (isinstance(rules, Mapping) and all(isinstance(v, str | None) for v in rules.values())):
         return rules

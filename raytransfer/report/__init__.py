@@ -20,7 +20,7 @@ class Report:
         tables: What a console shows of them, in order.
         figures: Pictures by name.
         texts: Further texts by the name of their file.
-        notes: Sentences that stand at the end.
+        notes: Sentences that stand below the tables.
     """
 
     frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)

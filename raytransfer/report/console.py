@@ -8,8 +8,23 @@ from raytransfer.report import Report
 from raytransfer.store import Store
 
 
-def show(console: Console, report: Report, store: Store, files: Mapping[str, str]) -> None:
-    """Print a report, and where its files lie.
+def show_tables(console: Console, report: Report) -> None:
+    """Print what a report says: its tables and notes.
+
+    Args:
+        console: Where to.
+        report: The report.
+    """
+    if report.tables:
+        console.print()
+    for table in report.tables:
+        console.print(table)
+    for note in report.notes:
+        console.print(note, soft_wrap=True)
+
+
+def show_places(console: Console, report: Report, store: Store, files: Mapping[str, str]) -> None:
+    """Print where the files of a report lie.
 
     Args:
         console: Where to.
@@ -17,20 +32,14 @@ def show(console: Console, report: Report, store: Store, files: Mapping[str, str
         store: Where its files are.
         files: The place of each by its name.
     """
-    if report.tables:
-        console.print()
-    for table in report.tables:
-        console.print(table)
     pictures = [place for file, place in files.items() if file.endswith(".png")]
     if pictures:
         console.print("Pictures:" if len(pictures) > 1 else "Picture:", *pictures, soft_wrap=True)
     for file in report.texts:
         console.print(f"{file}: {files[file]}", soft_wrap=True)
-    for note in report.notes:
-        console.print(note, soft_wrap=True)
     name, meaning = report.main
     if name:
-        console.print(f"{meaning}, in pandas:")
+        console.print(f"{meaning}, in pandas:", soft_wrap=True)
         console.print(_how_to_read(store, name, files[f"{name}.parquet"]), soft_wrap=True)
 
 

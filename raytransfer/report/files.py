@@ -6,16 +6,22 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from raytransfer.report import Report
 from raytransfer.report.rows import Placed, probe_readings
 from raytransfer.store import Store
 
 _DPI = 150
+_LONGEST_NAME = 120  # bytes of a folder's name, of which a file system takes 255
+_LONGEST_WORD, _LONGEST_LINE, _LONGEST_LABEL = 32, 120, 48  # letters in a figure, which is no wider
 
 
 def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Placed], config: str) -> dict[str, str]:
     """Write a report into a folder named after the sweep and its trials, which no other sweep has.
+
+    Of a long name the folder has the first part.
 
     What probes read goes into ``probe_readings.parquet``, if there is any and the report has no such frame.
 
@@ -28,20 +34,22 @@ def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Plac
 
     Returns:
         The place of each file by its name.
+
+    Raises:
+        StorageError: They cannot be written.
     """
     probed = {} if "probe_readings" in report.frames else {"probe_readings": probe_readings(cells, store)}
     frames = {**report.frames, **{file: rows for file, rows in probed.items() if not rows.empty}}
     contents = {"config.yaml": config.encode()}
     contents |= {f"{file}.parquet": parquet(rows) for file, rows in frames.items()}
-    contents |= {f"{file}.png": png(figure) for file, figure in report.figures.items()}
     contents |= {file: text.encode() for file, text in report.texts.items()}
     identity = hashlib.sha256("".join(sorted({cell.spec.id for cell in cells})).encode()).hexdigest()[:8]
-    files = {}
+    folder = f"sweeps/{name.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{identity}"
     for file, content in contents.items():
-        path = f"sweeps/{name}-{identity}/{file}"
-        store.write(path, content)
-        files[file] = store.place(path)
-    return files
+        store.write(f"{folder}/{file}", content)
+    for file, figure in report.figures.items():  # last: drawing is the most that can fail
+        store.write(f"{folder}/{file}.png", png(figure))
+    return {file: store.place(f"{folder}/{file}") for file in [*contents, *(f"{file}.png" for file in report.figures)]}
 
 
 def parquet(table: pd.DataFrame) -> bytes:
@@ -52,7 +60,48 @@ def parquet(table: pd.DataFrame) -> bytes:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as the content of a PNG file."""
+    """A figure as the content of a PNG file.
+
+    Texts are drawn as they stand: no name in them is taken for a formula, and of very long ones the middle is left out.
+    """
+    numbers = _numbers(figure)
+    legends = [*figure.legends, *(legend for axes in figure.axes if (legend := axes.get_legend()) is not None)]
+    labels = {text for legend in legends for text in legend.get_texts()}
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if any(len(label.get_text()) > _LONGEST_WORD and label not in numbers for label in axis.get_ticklabels()):
+            names = [_short_line(label.get_text(), _LONGEST_LABEL) for label in axis.get_ticklabels()]
+            axis.set_ticks(axis.get_ticklocs(), labels=names)  # else they would be labelled anew when they are drawn
+    for text in figure.findobj(Text):
+        if text not in numbers:
+            longest = _LONGEST_LABEL if text in labels else _LONGEST_LINE
+            text.set_parse_math(False)
+            text.set_usetex(False)
+            text.set_text("\n".join(_short_line(line, longest) for line in text.get_text().split("\n")))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
+
+
+def _numbers(figure: Figure) -> set[Text]:
+    """The texts that matplotlib makes of numbers, powers of ten among them, which are formulas."""
+    found: set[Text] = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            found.add(axis.offsetText)
+            for ticks, formatter in (
+                (axis.get_major_ticks(), axis.get_major_formatter()),
+                (axis.get_minor_ticks(), axis.get_minor_formatter()),
+            ):
+                if isinstance(formatter, ScalarFormatter | LogFormatter):
+                    found.update(text for tick in ticks for text in tick.findobj(Text))
+    return found
+
+
+def _short_line(line: str, longest: int) -> str:
+    words = " ".join(_shortened(word, _LONGEST_WORD) for word in line.split(" "))
+    return _shortened(words, longest)
+
+
+def _shortened(text: str, most: int) -> str:
+    half = most // 2
+    return text if len(text) <= most else f"{text[: half - 1]}…{text[-half:]}"

@@ -10,6 +10,7 @@ from typing import Literal
 
 from raytransfer.errors import UserError
 from raytransfer.specs.training import UNCUT, PretrainSpec, Surgery, Trained, TrainingSpec, TransferSpec, Weights
+from raytransfer.words import number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,8 @@ class Treatment:
         fitting = [n for n in n_layers if n + preserved < depth]
         if not fitting:
             raise UserError(
-                f"treatments={self.name} copies {preserved} layers above n, and n_layers={list(n_layers)} leave no "
-                f"room for them below the head, layer {depth}: name a smaller n"
+                f"treatments={self.name} copies {number_of(preserved, 'layer')} above n, and "
+                f"n_layers={list(n_layers)} leave no room for them below the head, layer {depth}: name a smaller n"
             )
         return fitting
 

@@ -74,7 +74,7 @@ def failure(store: Store, trial: str) -> str | None:
 
 def failures(store: Store) -> dict[str, str]:
     """Trials that failed and have not finished since, and why."""
-    trials = [name.removesuffix(".json") for name in store.names("failed")]
+    trials = [name.removesuffix(".json") for name in store.names_below("failed") if "/" not in name]
     return {trial: error for trial in trials if (error := failure(store, trial)) is not None}
 
 
@@ -163,7 +163,8 @@ def _drop_rows_without_details(store: Store, table: str, details: str) -> None:
 
 
 def _files(store: Store, table: str) -> list[str]:
-    return [name for name in store.names(table) if name.endswith(".parquet")]
+    """The files of a table; a folder or a named pipe is none, whatever its name."""
+    return [name for name in store.names_below(table) if name.endswith(".parquet") and "/" not in name]
 
 
 def _retried(read: Callable[[], Read]) -> Read:
@@ -197,12 +198,33 @@ def _unseen(part: pa.Table, seen: set[str]) -> pa.Table:
 
 
 def _read(store: Store, name: str, columns: list[str] | None = None) -> pa.Table:
+    """A file of rows of a table; one that is no whole file of such rows is damaged.
+
+    Its columns must be the table's, some of which an older store may not have.
+    """
     content = pa.BufferReader(store.read(name))
     try:
         with pq.ParquetFile(content) as file:
+            _check_columns(file.schema_arrow, _SCHEMAS[name.partition("/")[0]])
             return file.read(columns=columns, use_threads=False)  # of small files, many are read at once
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # damaged pages give any of them
         raise UnreadableError(name, f"{store.place(name)} is damaged: {first_line(error)}") from error
+
+
+def _check_columns(found: pa.Schema, schema: pa.Schema) -> None:
+    """Check that columns are a table's.
+
+    Raises:
+        ValueError: One is not, or the trials' identities are missing.
+    """
+    for field in found:
+        if field.name not in schema.names:
+            raise ValueError(f"this table has no column {field.name}")
+        known = schema.field(field.name).type
+        if field.type != known:
+            raise ValueError(f"its column {field.name} is {field.type}, not {known}")
+    if "id" not in found.names:
+        raise ValueError("it has no column id")
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -36,7 +36,7 @@ _PASSING = {
 _REFUSED = re.compile(
     "access.?denied|forbidden|no.?such.?bucket|bucket.{0,80}(not found|does not exist)|invalid.?access.?key|"
     "signature.?does.?not.?match|expired.?token|unrecognized.?client|permission.?denied|unauthenticated|unauthorized|"
-    "authentication.?failed|no credentials",
+    "authentication.?failed|no credentials|(is|not) a directory",
     re.IGNORECASE,
 )
 _LOG = logging.getLogger("raytransfer")

@@ -17,6 +17,7 @@ from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressBar
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site
+from raytransfer.words import number_of
 
 if TYPE_CHECKING:
     from raytransfer.sweep.ray import Slots
@@ -44,7 +45,7 @@ def run_missing(console: Console, plan: Plan[Cell, Any], store: Store, config: S
         config = replace(config, mode="cached")
         if not run.failures or not (left := backlog(plan, store, config.mode).to_run):
             break
-        console.print(f"{len(left)} trials are still to run: weights that they read are trained anew")
+        console.print(f"Still to run: {number_of(len(left), 'trial')}; weights that they read are trained anew")
 
 
 def _run(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Run:
@@ -77,7 +78,9 @@ def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell, Any], stor
         todo = _cleared(plan, store, config.mode)
         for digest in imports(todo.values()).keys() & plan.imports.keys():
             import_weights(store, plan.imports[digest])
-        console.print(f"Running {len(todo)} trials, {slots.now() if slots else 1} at once, on {site.device}")
+        console.print(
+            f"Running {number_of(len(todo), 'trial')}, {slots.now() if slots else 1} at once, on {site.device}"
+        )
         if on_gpu:
             _print_streaming(console, plan, config)
         elif isinstance(config, TrainingConfig):

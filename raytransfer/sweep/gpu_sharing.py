@@ -21,6 +21,7 @@ from raytransfer.specs.dependencies import as_base
 from raytransfer.tasks import DataSource, load_task, open_fingerprint
 from raytransfer.training import DeviceData, Step, evaluate, evaluation_inputs, fastest, use_one_core
 from raytransfer.trials import device_name, untrained
+from raytransfer.words import number_of
 
 _MOST = 8
 _GAIN = 1.1  # what twice as many trials must bring to be worth their memory
@@ -129,7 +130,8 @@ def _choice(spec: PretrainSpec, device: str, measured: Sequence[SideBySide], sto
         mps=mps,
         trials_per_gpu=chosen.trials,
         measured=tuple(measured),
-        reason=f"{chosen.trials} trials on each GPU: images a second by trials side by side {speeds}; {stopped}",
+        reason=f"{number_of(chosen.trials, 'trial')} on each GPU: images a second by trials side by side {speeds}; "
+        f"{stopped}",
     )
 
 

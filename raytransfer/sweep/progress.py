@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import alike, as_training
 from raytransfer.sweep.plan import Cell
+from raytransfer.words import number_of
 
 _LINE_EVERY_S = 15.0  # where no terminal can redraw a bar
 
@@ -76,7 +77,8 @@ class ProgressBar:
             missing.discard(trial)
             if not missing:
                 elapsed = time.monotonic() - self._start
-                self._console.print(f"{treatment:8} {self._total[treatment]:4} trials done after {elapsed:.0f} s")
+                total = number_of(self._total[treatment], "trial")
+                self._console.print(f"{treatment:8} {total:>11} done after {elapsed:.0f} s")
                 del self._missing[treatment]
 
     def failed(self, trial: str, reason: str, skipped: list[str]) -> None:
@@ -87,7 +89,7 @@ class ProgressBar:
             for missing in self._missing.values():
                 missing.discard(gone)
         last = reason.strip().splitlines()[-1]
-        needed = f"; {len(skipped)} trials that read its weights are skipped" if skipped else ""
+        needed = f"; skipped: {number_of(len(skipped), 'trial')} that would read its weights" if skipped else ""
         self._console.print(f"failed   {trial}: {last}{needed}", style="red")
 
     def _drop(self, trial: str) -> None:

@@ -1,6 +1,7 @@
 """How many trials run at once."""
 
 from raytransfer.errors import UserError
+from raytransfer.words import number_of
 
 
 def check_slots(wanted: int | None, units: int, share: float, kind: str) -> int:
@@ -19,7 +20,7 @@ def check_slots(wanted: int | None, units: int, share: float, kind: str) -> int:
     if there < 1:
         raise UserError(f"no slot of {share:g} {kind} fits: there are {units} {kind}")
     if wanted is not None and wanted > there:
-        raise UserError(f"slots={wanted} must not exceed what is there: {there} slots of {share:g} {kind}")
+        raise UserError(f"slots={wanted} must not exceed what is there: {number_of(there, 'slot')} of {share:g} {kind}")
     return wanted or there
 
 

@@ -17,8 +17,9 @@ from raytransfer.tasks.decode import Images, Labels, Raw, decode_images
 from raytransfer.tasks.draws import stratified_half
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.sources import DataSource, Source, find_source
+from raytransfer.words import number_of
 
-DECODE_VERSION = 1
+DECODE_VERSION = 2
 """Raised whenever the same files would be decoded into other arrays, or the cache is laid out anew."""
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -69,6 +70,7 @@ def open_dataset(source: DataSource) -> Dataset:
     Raises:
         UserError: The data are not found, not readable or not a classification set, or the cache cannot be written.
     """
+    _check_is_text("data", source.name)
     found = find_source(source)
     return replace(_opened(found, source), contents=found.contents())
 
@@ -152,7 +154,7 @@ def _decoded(found: Source, source: DataSource, cache: Path, key: str) -> Datase
     raw = _without_empty_classes(_read(found, source.data), source.name)
     is_test = stratified_half(raw.labels) if raw.is_test is None else raw.is_test
     _check_parts(raw, is_test, source.name)
-    _LOG.info("decoding %s: %d images, once on this machine", source.name, len(raw.labels))
+    _LOG.info("decoding %s: %s, once on this machine", source.name, number_of(len(raw.labels), "image"))
     partial = cache / f"partial-{key}"
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     partial.mkdir()
@@ -190,15 +192,29 @@ def _without_empty_classes(raw: Raw, name: str) -> Raw:
     counts = np.bincount(raw.labels, minlength=len(raw.class_names))
     kept = np.flatnonzero(counts)
     if len(kept) < 2:
-        raise UserError(f"{name} has images of {len(kept)} classes: a data set needs at least 2")
+        raise UserError(f"{name} has images of {number_of(len(kept), 'class')}: a data set needs at least 2")
     if len(kept) < len(counts):
-        _LOG.info("%s: %d of its %d classes have no image and are left out", name, len(counts) - len(kept), len(counts))
+        _LOG.info("%s: of its %d classes %d without an image left out", name, len(counts), len(counts) - len(kept))
     names = tuple(raw.class_names[i] for i in kept)
+    for class_name in names:
+        _check_is_text(f"a class of {name}", class_name)
     twice = {class_name for class_name in names if names.count(class_name) > 1}
     if twice:
         raise UserError(f"{name} has several classes named {', '.join(sorted(twice))}: class names must differ")
     labels = np.searchsorted(kept, raw.labels).astype(np.int64)
     return Raw(class_names=names, labels=labels, is_test=raw.is_test, images=raw.images)
+
+
+def _check_is_text(what: str, name: str) -> None:
+    """Check that a name can be written into results; one of a file may hold bytes that are no text.
+
+    Raises:
+        UserError: It cannot.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{what} is named {name!r}, which is not valid UTF-8: rename it") from None
 
 
 def _check_parts(raw: Raw, is_test: npt.NDArray[np.bool_], name: str) -> None:
@@ -249,6 +265,7 @@ def _publish(partial: Path, cache: Path, fingerprint: str) -> None:
     entry = cache / fingerprint
     if _cached(cache, fingerprint, "") is not None:
         return
-    if entry.exists():
+    if entry.is_dir():
         shutil.rmtree(entry)
+    entry.unlink(missing_ok=True)  # a file where a folder should be
     partial.rename(entry)

@@ -1,5 +1,6 @@
 """Encoded images of any source -> uint8 arrays on the disk."""
 
+import errno
 import io
 import math
 import os
@@ -7,6 +8,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +25,22 @@ Encoded = Path | bytes | Image.Image
 
 GREY_MODES = ("1", "L", "LA")
 COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+MOST_PIXELS = 2**27
+"""Pixels of the largest image that is read; decoding one takes up to 8 bytes a pixel, on each core at once."""
+
+_LONGEST = 3  # in widths: of a longer image only the middle is resized, since the rest is cut off anyway
+_ORIENTATION = 0x0112  # EXIF's tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # how file systems say that they cannot reserve
+_ZEROS = 2**20  # bytes written at once
 _CHUNK = 16  # images a job: few enough that lazily opened files stay below the usual limit of 1024
 
 
@@ -57,7 +75,9 @@ def decode_images(
 ) -> None:
     """Decode all images into two npy files of shape (N, C, H, W), training and test images.
 
-    Where ``channels`` is None, C is 1 if every image is grey, else 3.
+    Where ``channels`` is None, C is 1 if every image is grey, else 3. Images are turned as their EXIF orientation says,
+    if they have one that can be read. Of several frames the first is taken. An image of more than ``MOST_PIXELS`` is
+    refused.
 
     Args:
         raw: The images.
@@ -68,19 +88,32 @@ def decode_images(
         interpolation: ``bilinear`` or ``bicubic``, of resizing.
 
     Raises:
-        UserError: An image does not decode, or the sizes differ and ``size_px`` is None.
+        UserError: An image does not decode or is too large, or the sizes differ and ``size_px`` is None.
+        OSError: The disk is full.
     """
-    where, first = next(raw.images())
-    with _opened(where, first) as image:
-        own_channels = 1 if image.mode in GREY_MODES else 3
-        shape = (image.height, image.width) if size_px is None else (size_px, size_px)
-    if channels is not None:
-        _decode_all(raw, is_test, size_px, (channels, *shape), outs, interpolation, convert=True)
-        return
+    with _without_warnings_of_size():
+        where, first = next(raw.images())
+        with _opened(where, first) as image:
+            own_channels = 1 if image.mode in GREY_MODES else 3
+            shape = (size_px, size_px) if size_px is not None else _upright(where, image).size[::-1]
+        if channels is not None:
+            _decode_all(raw, is_test, size_px, (channels, *shape), outs, interpolation, convert=True)
+            return
+        try:
+            _decode_all(raw, is_test, size_px, (own_channels, *shape), outs, interpolation)
+        except _ColourFoundError:  # rare, and cheaper than reading every file's header first
+            _decode_all(raw, is_test, size_px, (3, *shape), outs, interpolation)
+
+
+@contextmanager
+def _without_warnings_of_size() -> Iterator[None]:
+    """PIL's own limits, which warn first and say less, stand back while images are held to ``MOST_PIXELS``."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
     try:
-        _decode_all(raw, is_test, size_px, (own_channels, *shape), outs, interpolation)
-    except _ColourFoundError:  # rare, and cheaper than reading every file's header first
-        _decode_all(raw, is_test, size_px, (3, *shape), outs, interpolation)
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _decode_all(
@@ -99,6 +132,8 @@ def _decode_all(
         np.lib.format.open_memmap(out, mode="w+", dtype=np.uint8, shape=(count, *shape))
         for out, count in zip(outs, counts, strict=True)
     ]
+    for out in outs:
+        _reserve(out)
     position = np.where(is_test, np.cumsum(is_test), np.cumsum(~is_test)) - 1
 
     def job(chunk: list[tuple[int, tuple[str, Encoded]]]) -> None:
@@ -126,13 +161,38 @@ def _decode_all(
 
 
 def _check_space(folder: Path, needed: int) -> None:
-    """Refuse early what does not fit: writing to a mapped file on a full disk kills the process."""
+    """Refuse early what does not fit."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
             f"cache_dir {folder.parent} has {free / 1e9:.1f} GB free, the decoded images take {needed / 1e9:.1f} GB: "
             "choose another cache_dir or a smaller image_size_px"
         )
+
+
+def _reserve(file: Path) -> None:
+    """Give a file the space of its whole length: writing to a mapped file on a full disk kills the process (SIGBUS).
+
+    Where a file system cannot reserve, zeros are written, which takes the space all the same.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    with file.open("r+b") as stream:
+        length = os.fstat(stream.fileno()).st_size
+        try:
+            os.posix_fallocate(stream.fileno(), 0, length)
+            return
+        except AttributeError:  # not on this system
+            pass
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+        np.lib.format.read_magic(stream)  # zeros follow the header
+        np.lib.format.read_array_header_1_0(stream)
+        for start in range(stream.tell(), length, _ZEROS):
+            stream.seek(start)
+            stream.write(bytes(min(_ZEROS, length - start)))
 
 
 def _pixels(
@@ -148,9 +208,10 @@ def _pixels(
     with _opened(where, encoded) as opened:
         if shape[0] == 1 and not convert and opened.mode not in GREY_MODES:
             raise _ColourFoundError
+        upright = _upright(where, opened)
         try:
-            image = opened.convert("L" if shape[0] == 1 else "RGB")
-        except Exception as error:  # PIL's decoders raise anything on broken bytes
+            image = upright.convert("L" if shape[0] == 1 else "RGB")
+        except Exception as error:  # as above
             raise _unreadable(where, error) from None
     if size_px is not None:
         image = _resized(image, size_px, interpolation)
@@ -174,12 +235,37 @@ def _opened(where: str, encoded: Encoded) -> Image.Image:
     if image.mode not in GREY_MODES + COLOUR_MODES:
         image.close()
         raise UserError(f"{where} has pixels of mode {image.mode}: only 8-bit grey and colour images are read")
+    if image.width * image.height > MOST_PIXELS:
+        size = f"{image.height}x{image.width}"
+        image.close()
+        raise UserError(f"{where} is {size} pixels: images are read up to {MOST_PIXELS:,} pixels; make it smaller")
     return image
 
 
+def _upright(where: str, image: Image.Image) -> Image.Image:
+    """The decoded image, turned as its EXIF orientation says; what cannot be read there says nothing."""
+    try:
+        image.load()  # a TIFF turns itself, and then says so
+    except Exception as error:  # as above
+        raise _unreadable(where, error) from None
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # as above
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
 def _resized(image: Image.Image, size_px: int, interpolation: str) -> Image.Image:
-    """Shorter side resized to ``size_px``, then the central square."""
-    short = min(image.size)
+    """Shorter side resized to ``size_px``, then the central square.
+
+    What an image is longer than 3 times its shorter side is cut off first, from both ends alike: resized, it would take
+    memory without bound.
+    """
+    short, long = min(image.size), max(image.size)
+    end = max(0, (long - _LONGEST * short) // 2)
+    if end:
+        wide = image.width == long
+        image = image.crop((end, 0, long - end, short) if wide else (0, end, short, long - end))
     width, height = (max(size_px, round(side * size_px / short)) for side in image.size)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling[interpolation.upper()])

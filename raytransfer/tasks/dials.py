@@ -7,6 +7,7 @@ from typing import Any
 
 from raytransfer.errors import UserError
 from raytransfer.specs import Dials
+from raytransfer.words import number_of
 
 INPUT_DIALS = ("resolution_px", "blur_px", "grey", "inverted", "noise", "shuffle_px")
 LABEL_DIALS = ("labelling", "merged", "split", "random_labels")
@@ -94,7 +95,7 @@ def _check_against_task(
         raise UserError("labelling=brightness leaves no classes to be merged or split: choose one of them")
     merged = turned.get("merged")
     if merged is not None and merged > classes:
-        raise UserError(f"merged={merged} must not exceed the task's {classes} classes")
+        raise UserError(f"merged={merged} must not exceed the task's {number_of(classes, 'class')}")
     split = turned.get("split")
     if split is not None and 2 * split > per_class:
         raise UserError(

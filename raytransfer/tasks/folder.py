@@ -20,6 +20,7 @@ from raytransfer.tasks.parts import (
     placed,
     says_only_its_part,
 )
+from raytransfer.words import number_of
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp", ".avif")
 
@@ -138,13 +139,17 @@ class FolderSource:
         return Contents(train=f"{self._parts.train[0].name}/", test=test, left_out=aside + left_out)
 
     def identity(self) -> dict[str, Any]:
-        """Kind, path, and each file's path, size and time."""
+        """Kind, path, and each file's path, size and times.
+
+        The second time is the file system's own note of the last change, which tools that keep the first one of what
+        they copy, such as ``cp -p``, cannot set.
+        """
         stats = [(str(file.relative_to(self.path)), file.stat()) for _, file in self.files]
         return {
             "kind": "folder",
             "path": str(self.path),
             "n_train": self.n_train,  # the same files may have been read as classes before
-            "files": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
+            "files": [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats],
         }
 
     def read(self) -> Raw:
@@ -220,7 +225,7 @@ class _Walk:
                 folders.append(folder)
         if len(folders) < 2:
             raise UserError(
-                f"{part} holds {len(folders)} class folders and no Parquet files: "
+                f"{part} holds {number_of(len(folders), 'class folder')} and no Parquet files: "
                 "a data set is Parquet files or a folder of at least 2 classes, each a folder of images"
             )
         self.pass_over_images(part)

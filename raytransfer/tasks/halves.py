@@ -10,6 +10,7 @@ from importlib.resources import files
 from raytransfer.errors import UserError
 from raytransfer.tasks.dataset import Dataset
 from raytransfer.tasks.draws import stable_permutation
+from raytransfer.words import number_of
 
 Halves = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -43,7 +44,7 @@ def random_halves(n_classes: int, index: int) -> Halves:
         UserError: There are too few classes, or fewer different splits than ``index`` + 1.
     """
     if n_classes < 4:
-        raise UserError(f"random halves of {n_classes} classes: it takes at least 4, two a half")
+        raise UserError(f"random halves of {number_of(n_classes, 'class')}: it takes at least 4, two a half")
     size = (n_classes + 1) // 2
     different = math.comb(n_classes, size) // (2 if n_classes % 2 == 0 else 1)
     if not 0 <= index < different:
@@ -147,7 +148,7 @@ def class_indices(dataset: Dataset, what: str, classes: Sequence[str | int]) -> 
     if twice:
         raise UserError(f"{what} names {', '.join(twice)} more than once")
     if len(indices) < 2:
-        raise UserError(f"{what} has {len(indices)} classes: it needs at least 2")
+        raise UserError(f"{what} has {number_of(len(indices), 'class')}: it needs at least 2")
     return tuple(sorted(indices))
 
 

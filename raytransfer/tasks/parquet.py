@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 from raytransfer.errors import UserError, one_line
 from raytransfer.tasks.decode import Encoded, Labels, Raw
 from raytransfer.tasks.parts import HALVED, Contents, Parts, choices, part_of, placed
+from raytransfer.words import number_of
 
 _SHARDS = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]+)?$")  # older names end in a hash
 _SHOWN = 3  # files listed at most
+_LONGEST = 200  # characters of a foreign value that are shown
 
 
 def parquet_files(path: Path) -> list[Path]:
@@ -70,7 +72,9 @@ def _check_shards(files: list[Path]) -> None:
     for key, same in sets.items():
         if set(same) != set(range(counts[key])):
             file = next(iter(same.values()))
-            raise UserError(f"{file} is one of {counts[key]} shards, and some of them are missing in {file.parent}")
+            raise UserError(
+                f"{file} is one of {number_of(counts[key], 'shard')}, and some of them are missing in {file.parent}"
+            )
 
 
 def _check_numbers(folder: Path, files: Sequence[Path]) -> None:
@@ -119,12 +123,12 @@ class ParquetSource:
         return Contents(train=shown(self.train), test=shown(self.test) if self.test else HALVED, left_out=aside)
 
     def identity(self) -> dict[str, Any]:
-        """Kind, label column, and each file's path, size and time."""
+        """Kind, label column, and each file's path, size and times, as ``FolderSource.identity`` has them."""
         stats = [(str(file), file.stat()) for file in self.train + self.test]
         return {
             "kind": "parquet",
             "label_column": self.label_column,
-            "files": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
+            "files": [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats],
             "n_train_files": len(self.train),
         }
 
@@ -208,7 +212,7 @@ def _image_column(file: Path, schema: pa.Schema) -> str:
     found = [name for name in _described(schema, "Image") if name in able] or able
     if len(found) != 1:
         raise UserError(
-            f"{file} has {len(found)} image columns ({', '.join(found or schema.names)}): "
+            f"{file} has {number_of(len(found), 'image column')} ({', '.join(found or schema.names)}): "
             "exactly one column of bytes, or of struct<bytes, path>, must hold the images"
         )
     return found[0]
@@ -229,8 +233,13 @@ def _shown(schema: pa.Schema) -> str:
 
 
 def _class_names(files: Sequence[Path], label_column: str) -> list[str] | None:
-    """Names of the labels 0, 1, ... from the metadata, which must agree between the files."""
+    """Names of the labels 0, 1, ... from the metadata, which must be text and agree between the files."""
     first, *others = [_features(_opened(file).schema_arrow).get(label_column, {}).get("names") for file in files]
+    if first is not None and not (isinstance(first, list) and all(isinstance(name, str) for name in first)):
+        raise UserError(
+            f"{files[0]} has {str(first)[:_LONGEST]} in its metadata as names of the classes of {label_column!r}: they "
+            "must be a list of text"
+        )
     for file, names in zip(files[1:], others, strict=True):
         if names != first:
             raise UserError(f"{file} and {files[0]} name the classes of {label_column!r} differently in their metadata")

@@ -96,6 +96,8 @@ def _find(source: DataSource) -> Source:
 
 
 def _at(path: Path, source: DataSource) -> Source:
+    if not path.is_dir() and not path.is_file():  # a named pipe would be waited for without end
+        raise UserError(f"data {source.data!r} is neither a folder nor a regular file")
     if is_store(path):
         raise UserError(f"data {source.data!r} is a store of results, not a data set")
     files = parquet_files(path)

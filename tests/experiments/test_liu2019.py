@@ -14,7 +14,7 @@ from raytransfer.experiments.checkpoints.cells import spaced_steps, with_drops
 from raytransfer.experiments.checkpoints.config import StageConfig
 from raytransfer.experiments.mechanisms.config import WhyConfig
 from raytransfer.experiments.theory.config import TheoryConfig
-from raytransfer.report.console import show
+from raytransfer.report.console import show_places, show_tables
 from raytransfer.report.files import write_files
 from raytransfer.specs import DistanceSpec, PretrainSpec, ProbeSpec, SimulationSpec, TransferSpec
 from raytransfer.store import Store
@@ -90,7 +90,9 @@ def run_and_report(config):
     run_in_process(Run(backlog(plan, store, "cached").to_run, site, Quiet()))
     console = Console(file=io.StringIO(), width=160)
     report = experiment.report(plan, store, config)
-    show(console, report, store, write_files(report, store, name="sweep", cells=plan.cells, config=to_yaml(config)))
+    show_tables(console, report)
+    files = write_files(report, store, name="sweep", cells=plan.cells, config=to_yaml(config))
+    show_places(console, report, store, files)
     (folder,) = Path(config.out, "sweeps").iterdir()
     return console.file.getvalue(), folder
 

@@ -71,7 +71,7 @@ def test_random_halves_are_random():
 
 @pytest.mark.parametrize("n_classes", [0, 1, 3])
 def test_too_few_classes_for_halves(n_classes):
-    with pytest.raises(UserError, match=f"random halves of {n_classes} classes: it takes at least 4"):
+    with pytest.raises(UserError, match=f"random halves of {n_classes} class(es)?: it takes at least 4"):
         random_halves(n_classes, 0)
 
 
@@ -125,7 +125,7 @@ def test_a_named_pair_fits_a_part_of_its_data_set_that_has_both_halves():
         ({"A": [0, 1, 2], "B": [1, "bird", 3]}, "halves A and B overlap: both hold automobile, bird"),
         ({"A": [0, 1, "airplane"], "B": [2, 3]}, "half A names airplane more than once"),
         ({"A": [], "B": [2, 3]}, "half A has 0 classes: it needs at least 2"),
-        ({"A": [0, 1], "B": ["dog"]}, "half B has 1 classes: it needs at least 2"),
+        ({"A": [0, 1], "B": ["dog"]}, "half B has 1 class: it needs at least 2"),
         ({"A": "cat", "B": [0, 1]}, "half A is 'cat': it must be a list"),
         ({"A": [0, 1]}, "halves have keys A: they must be A and B"),
         ({}, "halves have keys none: they must be A and B"),

@@ -195,7 +195,7 @@ def test_faulty_folders(tmp_path):
     refused(source(tmp_path, tmp_path / "empty"), "empty holds 0 class folders and no Parquet files")
 
     write_folder(tmp_path / "one", ["cat"])
-    refused(source(tmp_path, tmp_path / "one"), "one holds 1 class folders")
+    refused(source(tmp_path, tmp_path / "one"), "one holds 1 class folder ")
 
     write_folder(tmp_path / "hollow", ["cat", "dog"])
     (tmp_path / "hollow" / "eel").mkdir()
@@ -354,7 +354,7 @@ def test_faulty_parquet(tmp_path):
     refused(write(labels=[0, 1, 2, 2, 1, 0, -1]), r"row 6 \(from 0\) has label -1")
     refused(write([*PNGS[:5], None, PNGS[6]]), r"row 5 \(from 0\) has no image bytes in column 'image'")
     refused(write([*PNGS[:5], PNGS[5][:60], PNGS[6]]), r"row 5 \(from 0\) is not a readable image")
-    refused(write(labels=[1] * 7), "x has images of 1 classes: a data set needs at least 2")
+    refused(write(labels=[1] * 7), "x has images of 1 class: a data set needs at least 2")
     refused(write(names=["ape", "bee", "ape"]), "x has several classes named ape")
     refused(write(names=None, more={"also": pa.array(PNGS, pa.binary())}), r"has 2 image columns \(image, also\)")
     pq.write_table(pa.table({"image": pa.array(PNGS, pa.binary()), "label": ["a"] * 7}), path)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from raytransfer.experiments.words import counted
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 
 _LAYERS = LinearSegmentedColormap.from_list("layers", ["#6fb7ea", "#1f5fbf", "#6b3fa0", "#b2182b"])  # as in distance.py
@@ -63,7 +64,7 @@ def stages_figure(
                 axes[i, j].axvline(step, color=_GREY, linewidth=1, linestyle=":", zorder=0)
             for n_layers, line in of_panel.groupby("n_layers"):
                 _draw_line(axes[i, j], line.sort_values("pretrain_step"), *styles[n_layers])
-            _decorate(axes[i, j], f"{schedule}: {_TREATMENTS[treatment]}, {_range(of_panel['units'])} units", steps)
+            _decorate(axes[i, j], f"{schedule}: {_TREATMENTS[treatment]}, {counted(of_panel['units'])}", steps)
             best = peaks[(peaks["treatment"] == treatment) & (peaks["schedule"] == schedule)]
             _draw_peaks(axes[i, j], best, styles)
             if len(bases_mean):
@@ -152,7 +153,3 @@ def _other_handles(bases: pd.DataFrame, drops: pd.DataFrame, peaks: pd.DataFrame
 
 def _rank(schedule: str) -> tuple[int, str]:
     return (_SCHEDULES.index(schedule) if schedule in _SCHEDULES else len(_SCHEDULES), schedule)
-
-
-def _range(counts: pd.Series) -> str:
-    return str(counts.min()) if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"

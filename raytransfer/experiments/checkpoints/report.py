@@ -15,6 +15,7 @@ from raytransfer.report.rows import places_of
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
+from raytransfer.words import number_of
 
 _PLACE = ["treatment", "schedule", "target", "base", "n_layers", "seed", "step"]
 
@@ -71,4 +72,4 @@ def _bases(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
 
 def _title(plan: Plan[StageCell, None], config: StageConfig) -> str:
     pairs = len({(cell.target, cell.base) for cell in plan.cells})
-    return f"{config.network} on {plan.data}: {pairs} pairs x {config.seeds} seeds"
+    return f"{config.network} on {plan.data}: {number_of(pairs, 'pair')} x {number_of(config.seeds, 'seed')}"

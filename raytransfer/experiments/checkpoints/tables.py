@@ -6,11 +6,10 @@ A table shows what its DataFrame holds: it selects rows, and writes fractions as
 import math
 
 import pandas as pd
-from rich import box
-from rich.console import Group
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
+from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import NO_INTERVAL, counted
 
 
@@ -20,7 +19,7 @@ def peaks_table(peaks: pd.DataFrame) -> Group:
     Args:
         peaks: Output of ``raytransfer.analysis.stage_peaks``.
     """
-    parts: list[Text | Table] = []
+    parts: list[RenderableType] = []
     for schedule, rows in peaks.groupby("schedule", sort=False):
         table = _table("peak step", "rise", "decline", "verdict")
         for row in rows.to_dict("records"):
@@ -48,7 +47,7 @@ def drops_table(drop_effects: pd.DataFrame) -> Group:
     Args:
         drop_effects: Output of ``raytransfer.analysis.drop_effects``.
     """
-    parts: list[Text | Table] = []
+    parts: list[RenderableType] = []
     for schedule, rows in drop_effects.groupby("schedule", sort=False):
         table = _table("drop at step", "from", "to", "effect on transfer")
         for row in rows.to_dict("records"):
@@ -68,12 +67,8 @@ def drops_table(drop_effects: pd.DataFrame) -> Group:
     return Group(*parts, Text(note, style="dim"))
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("treatment")
-    for column in ("n", *columns):
-        table.add_column(column, justify="right", overflow="fold")
-    return table
+def _table(*columns: str) -> NumberTable:
+    return NumberTable({"treatment": "left", "n": "right", **dict.fromkeys(columns, "right")}, keys=2)
 
 
 def _points(estimate: float, low: float, high: float) -> Text:

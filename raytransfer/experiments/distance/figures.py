@@ -17,7 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from raytransfer.distances import DIAL_KINDS
+from raytransfer.experiments.words import counted
 from raytransfer.specs.treatments import ANB, ANB_PLUS
+from raytransfer.words import number_of
 
 _OF_OUTCOME = {ANB.name: ANB.color, ANB_PLUS.name: ANB_PLUS.color, "boost": "#1f5fbf"}
 _MARKERS = {ANB.name: ANB.marker, ANB_PLUS.name: ANB_PLUS.marker, "boost": "o"}
@@ -62,7 +64,7 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str, s
         for j, n_layers in enumerate(all_n):
             here = known[known["outcome"].isin(outcomes) & (known["n_layers"] == n_layers)]
             pairs = len(here[["target", "base"]].drop_duplicates())
-            _head(axes[i, j], f"n = {n_layers}, {pairs} pairs")
+            _head(axes[i, j], f"n = {n_layers}, {number_of(pairs, 'pair')}")
             for (outcome, target), group in here.groupby(["outcome", "target"]):
                 color = _OF_OUTCOME[outcome] if len(targets) == 1 else of_target[target]
                 axes[i, j].plot(
@@ -136,7 +138,7 @@ def correlations_figure(
     shifts = (np.arange(len(all_n)) - (len(all_n) - 1) / 2) * min(0.8 / len(all_n), 0.3)
     for axis, outcome in zip(axes[0], outcomes, strict=True):
         rows = of_scope[of_scope["outcome"] == outcome]
-        _head(axis, f"{outcome}: {_range(rows['pairs'])} pairs, {_range(rows['tasks'])} tasks")
+        _head(axis, f"{outcome}: {counted(rows['pairs'], 'pair')}, {counted(rows['tasks'], 'task')}")
         axis.axvline(0, color="#999999", linewidth=1, zorder=0)
         for shift, color, n_layers in zip(shifts, _layer_colors(all_n), all_n, strict=True):
             of_n = rows[rows["n_layers"] == n_layers].set_index("measure").reindex(order)
@@ -203,7 +205,7 @@ def dial_grid_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> 
                 axes[i, j].text(
                     *at, text, ha="center", va="center", fontsize=8, color=_ink(drawn.to_rgba(image[at[::-1]]))
                 )
-            _head(axes[i, j], f"{outcome}, n = {n_layers}, {_range(rows['units'])} runs a cell")
+            _head(axes[i, j], f"{outcome}, n = {n_layers}, {counted(rows['units'], 'run')} a cell")
             axes[i, j].grid(visible=False)
             axes[i, j].spines[:].set_visible(False)
             axes[i, j].tick_params(length=0)
@@ -263,7 +265,7 @@ def dials_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
     for outcome, dash in ((ANB.name, "-"), (ANB_PLUS.name, "--")):
         if outcome in set(known["outcome"]):
             handles.append(_line(_DARK, outcome, linestyle=dash, marker=_MARKERS[outcome], markersize=4))
-    handles.append(_words(f"points: means of\n{_range(known['units'])} runs"))
+    handles.append(_words(f"points: means of\n{counted(known['units'], 'run')}"))
     if np.isfinite(known["low"]).any():
         handles.append(_words("whiskers:\n95% intervals"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
@@ -369,10 +371,6 @@ def _dials(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _dial_name(kind: str, dial: str) -> str:
     return dial if dial == kind else f"{dial} ({kind})"
-
-
-def _range(counts: pd.Series) -> str:
-    return str(counts.min()) if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
 
 
 def _layer_colors(all_n: list[int]) -> list[str]:

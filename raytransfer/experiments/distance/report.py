@@ -43,6 +43,7 @@ from raytransfer.report.rows import places_of
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_A, BASE_B, RNB
 from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
+from raytransfer.words import number_of
 
 _PLACE = ["treatment", "measure", "target", "base", "n_layers", "seed"]
 _MEASURED = ["measure", "kind", "target", "base", "n_layers", "seed", "id"]
@@ -162,5 +163,5 @@ def _tables(found: dict[str, pd.DataFrame], config: DistanceConfig) -> list[Grou
 def _title(plan: Plan[PairCell, Design], config: DistanceConfig) -> str:
     targets = len({cell.target for cell in plan.cells})
     pairs = len({(cell.target, cell.base) for cell in plan.cells if cell.base is not None})
-    counted = f"{targets} {'target' if targets == 1 else 'targets'}, {pairs} pairs, {config.seeds} seeds"
-    return f"{config.network} on {plan.data}, {config.recipe.steps} steps: {counted}"
+    counted = f"{number_of(targets, 'target')}, {number_of(pairs, 'pair')}, {number_of(config.seeds, 'seed')}"
+    return f"{config.network} on {plan.data}, {number_of(config.recipe.steps, 'step')}: {counted}"

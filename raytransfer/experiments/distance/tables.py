@@ -3,13 +3,13 @@
 import math
 
 import pandas as pd
-from rich import box
-from rich.console import Group
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
+from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import NO_INTERVAL, counted
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
+from raytransfer.words import number_of
 
 _SHOWN = (
     (ANB.name, f"frozen accuracy ({ANB.name})", "within target"),
@@ -32,7 +32,7 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
     """
     spearman = correlations[correlations["coefficient"] == "Spearman"]
     several = _several_targets(spearman)
-    parts: list[Text | Table] = []
+    parts: list[RenderableType] = []
     for outcome, meaning, scope in _SHOWN:
         rows = spearman[(spearman["outcome"] == outcome) & (spearman["scope"] == scope)]
         if rows["estimate"].notna().sum() == 0 or (scope == "pooled" and not several):
@@ -45,7 +45,7 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
                 str(measure),
                 *(_correlation(row.estimate, row.low, row.high, row.p_adjusted) for row in of_n.itertuples()),
             )
-        pairs = f"{int(rows['pairs'].max())} pairs, {int(rows['tasks'].max())} tasks"
+        pairs = f"{number_of(int(rows['pairs'].max()), 'pair')}, {number_of(int(rows['tasks'].max()), 'task')}"
         parts += [Text(f"Spearman's ρ with {meaning} {scope}, {pairs}", style="bold"), table]
     note = (
         "Positive: predicts transfer (distances count negative). [low,high]: 95% over tasks, if there are enough.\n"
@@ -66,8 +66,8 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
     """
     distances = monotonicity[monotonicity["kind"] == "distance"]
     curves = int((distances["curves"] + distances["constant"]).max()) if len(distances) else 0
-    title = f"Does a distance grow along a dial? Mean ρ of {curves} curves (targets x seeds)"
-    parts: list[Text | Table] = [Text(title, style="bold")]
+    title = f"Does a distance grow along a dial? Mean ρ of {number_of(curves, 'curve')} (targets x seeds)"
+    parts: list[RenderableType] = [Text(title, style="bold")]
     for of_input in (True, False):
         rows = distances[(distances["dial_kind"] == "input") == of_input]
         if rows.empty:
@@ -128,13 +128,13 @@ def variance_of_distances_table(variance: pd.DataFrame, *, of_input: str, of_lab
         of_input: Name of the distance of inputs.
         of_label: Name of the distance of labels.
     """
-    title = f"R² of ranks: input ({of_input}), label ({of_label}), {variance['pairs'].max()} pairs"
+    title = f"R² of ranks: input ({of_input}), label ({of_label}), {number_of(variance['pairs'].max(), 'pair')}"
     return _variance(variance, "share", title)
 
 
 def _variance(variance: pd.DataFrame, column: str, title: str) -> Group:
     parts = list(dict.fromkeys(variance["part"]))
-    table = _table("outcome", ["n", *parts])
+    table = _table("outcome", ["n", *parts], keys=2)
     for (outcome, n), cells in variance.groupby(["outcome", "n_layers"], sort=False):
         of_part = cells.set_index("part")[[column, "low", "high"]].astype(float)
         if column == "eta_squared":
@@ -143,12 +143,8 @@ def _variance(variance: pd.DataFrame, column: str, title: str) -> Group:
     return Group(Text(title, style="bold"), table)
 
 
-def _table(first: str, columns: list[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right", overflow="fold")
-    return table
+def _table(first: str, columns: list[str], keys: int = 1) -> NumberTable:
+    return NumberTable({first: "left", **dict.fromkeys(columns, "right")}, keys=keys)
 
 
 def _several_targets(correlations: pd.DataFrame) -> bool:

@@ -21,6 +21,7 @@ from raytransfer.report.rows import places_of, probe_readings
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
+from raytransfer.words import number_of
 
 _PLACE = ["treatment", "target", "base", "n_layers", "seed"]
 
@@ -91,4 +92,5 @@ def _figures(readings: pd.DataFrame, compared: pd.DataFrame, stages: Sequence[st
 
 def _title(plan: Plan[WhyCell, tuple[str, ...]], config: WhyConfig) -> str:
     units = len({(cell.target, cell.seed) for cell in plan.cells})
-    return f"{config.network} on {plan.data}, {config.recipe.steps} steps: {units} units of target and seed"
+    steps = number_of(config.recipe.steps, "step")
+    return f"{config.network} on {plan.data}, {steps}: {number_of(units, 'unit')} of target and seed"

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.console import Group
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from raytransfer.analysis.intervals import MIN_UNITS
 from raytransfer.analysis.verdicts import NEARER, PRIMARY, verdicts
+from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import NO_INTERVAL
 
 _EFFECT = ["estimate", "low", "high", "scale"]
@@ -42,9 +41,11 @@ def comparisons_table(comparisons: pd.DataFrame) -> Group:
     Args:
         comparisons: Output of ``raytransfer.analysis.comparisons``.
     """
-    parts: list[Text | Table] = []
+    parts: list[RenderableType] = []
     for claim, rows in comparisons.groupby("claim", sort=False):
-        table = _table({"test": "left", "base": "left", "n": "right", "effect": "left", "units": "right", "": "left"})
+        table = NumberTable(
+            {"test": "left", "base": "left", "n": "right", "effect": "left", "units": "right", "": "left"}, keys=3
+        )
         for test, of_test in rows.groupby("test", sort=False):
             columns = ["base", "n_layers", *_EFFECT, "units", "extrapolated", "verdict"]
             for i, (base, n, *effect, units, early, verdict) in enumerate(_records(of_test, columns)):
@@ -71,9 +72,11 @@ def nearness_table(nearness: pd.DataFrame) -> Group:
     Args:
         nearness: Output of ``raytransfer.analysis.nearness``.
     """
-    parts: list[Text | Table] = []
+    parts: list[RenderableType] = []
     if len(nearness):
-        table = _table({"test": "left", "n": "right", "ρ": "left", "units": "right", "bases": "right", "": "left"})
+        table = NumberTable(
+            {"test": "left", "n": "right", "ρ": "left", "units": "right", "bases": "right", "": "left"}, keys=2
+        )
         columns = ["test", "n_layers", "estimate", "low", "high", "units", "bases", "verdict"]
         for test, n, estimate, low, high, units, bases, verdict in _records(nearness, columns):
             cells = (test, n, _with_ends(estimate, low, high, "ρ"), units, bases, verdict)
@@ -92,7 +95,7 @@ def verdicts_table(verdicts: pd.DataFrame) -> Group:
     Args:
         verdicts: Output of ``raytransfer.analysis.verdicts``.
     """
-    table = _table({"claim": "left", "tests": "right", "for": "right", "against": "right", "verdict": "left"})
+    table = NumberTable({"claim": "left", "tests": "right", "for": "right", "against": "right", "verdict": "left"})
     for claim, verdict, tests, support, contradict, *_ in verdicts.itertuples(index=False):
         table.add_row(str(claim), str(tests), str(support), str(contradict), str(verdict))
     note = (
@@ -128,13 +131,6 @@ def verdicts_markdown(comparisons: pd.DataFrame, nearness: pd.DataFrame) -> str:
         cells = (claim, _TESTED[claim], "<br>".join(effects), f"**{verdict}** ({counted})")
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
-
-
-def _table(columns: dict[str, Any]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name, justify in columns.items():
-        table.add_column(name, justify=justify, overflow="fold")
-    return table
 
 
 def _with_ends(estimate: float, low: float, high: float, scale: str) -> str:

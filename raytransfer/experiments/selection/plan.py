@@ -182,5 +182,8 @@ def _targets(config: SelectionConfig) -> list[tuple[str, str, list[Any] | None]]
         classes = entry.get("classes")
         if classes is not None and not isinstance(classes, list):
             raise UserError(f"target {name} has classes={classes}: they must be a list")
-        found.append((str(name), str(entry.get("data", config.data)), classes))
+        data = entry.get("data", config.data)
+        if not isinstance(data, str):
+            raise UserError(f"target {name} has data={data}: it must name a data set; leave it out for the option data")
+        found.append((str(name), data, classes))
     return found

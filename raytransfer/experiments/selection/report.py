@@ -15,6 +15,7 @@ from raytransfer.report import Report
 from raytransfer.report.rows import places_of
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
 from raytransfer.store import Store, read_table
+from raytransfer.words import number_of
 
 _PLACE = ["treatment", "checkpoint", "target", "seed", "n_layers", "measure"]
 
@@ -90,6 +91,6 @@ def _advice(means: pd.DataFrame, depth: dict[str, int]) -> list[str]:
 
 def _title(plan: SelectionPlan, config: SelectionConfig) -> str:
     targets = len({cell.target for cell in plan.cells})
-    of_targets = f"{targets} {'target' if targets == 1 else 'targets'}"
-    counted = f"{len(plan.design)} checkpoints, {of_targets}, {config.seeds} repeats"
-    return f"Transfer to {plan.data}, {config.recipe.steps} steps: {counted}"
+    checkpoints, repeats = number_of(len(plan.design), "checkpoint"), number_of(config.seeds, "repeat")
+    counted = f"{checkpoints}, {number_of(targets, 'target')}, {repeats}"
+    return f"Transfer to {plan.data}, {number_of(config.recipe.steps, 'step')}: {counted}"

@@ -4,11 +4,12 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
-from rich.console import Group
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
+from raytransfer.console.table import NumberTable
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
+from raytransfer.words import number_of
 
 
 def ranking_table(ranks: pd.DataFrame, known: pd.DataFrame) -> Group:
@@ -46,7 +47,7 @@ def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
         means: Output of ``raytransfer.analysis.selection.start_means``.
         depth: The number of layers of each checkpoint's network.
     """
-    parts: list[Text | Table] = []
+    parts: list[RenderableType] = []
     for target, rows in means.groupby("target"):
         table = _table("checkpoint", ["scratch", f"{ANB.name}, all", f"{ANB_PLUS.name}, all", "gain", "best cut"])
         whole = rows[rows["n_layers"] == rows["checkpoint"].map(depth) - 1].set_index(["checkpoint", "treatment"])
@@ -65,7 +66,7 @@ def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
                 f"{best['treatment']} n = {'-' if pd.isna(best['n_layers']) else best['n_layers']}: {_percent(best)}",
             )
         units = int(rows["units"].min())
-        parts += [Text(f"Top-1 on {target}, %: mean over {units} repeats [95%]", style="bold"), table]
+        parts += [Text(f"Top-1 on {target}, %: mean over {number_of(units, 'repeat')} [95%]", style="bold"), table]
     note = (
         "all: every layer below the head is copied. gain: fine-tuned so, over the same network from scratch, paired by "
         "repeat.\nThe best cut is chosen on the images it is measured on. No interval under 3 repeats.\n"
@@ -79,13 +80,14 @@ def predictors_table(means: pd.DataFrame) -> Group:
     Args:
         means: Output of ``raytransfer.analysis.selection.predictor_means``.
     """
-    parts: list[Text | Table] = []
+    parts: list[RenderableType] = []
     for treatment, rows in means.groupby("treatment", sort=False):
         table = _table("predictor", ["kind", "Kendall's τ", "lead over the best baseline"])
         for row in rows.sort_values("tau", ascending=False).to_dict("records"):
             lead = "" if pd.isna(row["lead"]) else f"{_range(row, 'lead', 'lead_low', 'lead_high')} ({row['over']})"
             table.add_row(str(row["predictor"]), str(row["kind"]), _range(row, "tau", "low", "high"), lead)
-        counted = f"{int(rows['checkpoints'].min())} checkpoints, {int(rows['targets'].max())} targets"
+        checkpoints, targets = int(rows["checkpoints"].min()), int(rows["targets"].max())
+        counted = f"{number_of(checkpoints, 'checkpoint')}, {number_of(targets, 'target')}"
         heading = f"What foretells {treatment} with every layer below the head copied, {counted}"
         parts += [Text(heading, style="bold"), table]
     note = (
@@ -109,9 +111,5 @@ def _percent(row: "pd.Series[float]", name: str = "top1") -> str:
     return f"{100 * row[name]:{sign}.1f}{interval}"
 
 
-def _table(first: str, columns: list[str]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+def _table(first: str, columns: list[str]) -> NumberTable:
+    return NumberTable({first: "left", **dict.fromkeys(columns, "right")}, line=False)

@@ -14,6 +14,7 @@ from raytransfer.report import Report
 from raytransfer.report.rows import places_of
 from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
+from raytransfer.words import number_of
 
 _PLACE = ["target", "base", "seed", "width"]
 
@@ -24,7 +25,8 @@ def make_report(plan: Plan[TheoryCell, Design], store: Store, config: TheoryConf
     if rows.empty:
         return Report(notes=["No simulation of this sweep has finished."])
     means, widths = theory_means(rows), asymptotic_width(rows)
-    title = f"Two-layer ReLU networks on {config.images} images of {plan.data}, {config.seeds} seeds"
+    images, seeds = number_of(config.images, "image"), number_of(config.seeds, "seed")
+    title = f"Two-layer ReLU networks on {images} of {plan.data}, {seeds}"
     return Report(
         frames={"simulations": rows, "means": means, "asymptotic_width": widths},
         main=("simulations", "Every simulation, one row each"),

@@ -4,13 +4,13 @@ import math
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from raytransfer.analysis.intervals import MIN_UNITS, TOO_FEW
+from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import NO_INTERVAL, counted
+from raytransfer.words import number_of
 
 
 def theory_table(means: pd.DataFrame, asymptotic: pd.DataFrame) -> Group:
@@ -21,10 +21,8 @@ def theory_table(means: pd.DataFrame, asymptotic: pd.DataFrame) -> Group:
         asymptotic: Output of ``raytransfer.analysis.asymptotic_width``.
     """
     widths = sorted(means["width"].unique())
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("base")
-    for column in ("bound", *(f"{width:,}" for width in widths), "holds from"):
-        table.add_column(column, justify="right", overflow="fold")
+    headings = ["bound", *(f"{width:,}" for width in widths), "holds from"]
+    table = NumberTable({"base": "left", **dict.fromkeys(headings, "right")})
     several = means["target"].nunique() > 1
     for row in asymptotic.to_dict("records"):
         cells = means[(means["target"] == row["target"]) & (means["base"] == row["base"])].set_index("width")
@@ -43,7 +41,7 @@ def theory_table(means: pd.DataFrame, asymptotic: pd.DataFrame) -> Group:
         f"A seed is a unit. {NO_INTERVAL}\n"
     )
     if unconverged:
-        note += f"Left out, because training did not converge: {unconverged} simulations.\n"
+        note += f"Left out, because training did not converge: {number_of(unconverged, 'simulation')}.\n"
     return Group(Text(title, style="bold"), table, Text(note, style="dim"))
 
 

@@ -15,6 +15,7 @@ from raytransfer.report.rows import places_of
 from raytransfer.store import Store, read_table
 from raytransfer.store.schema import CELLS, arrow_schema
 from raytransfer.sweep.plan import Plan
+from raytransfer.words import number_of
 
 
 def make_report(plan: Plan[GridCell, None], store: Store, config: GridConfig) -> Report:
@@ -31,8 +32,12 @@ def make_report(plan: Plan[GridCell, None], store: Store, config: GridConfig) ->
     copied = sorted({int(n) for n in results["n_layers"] if n > 0})
     firsts = dict.fromkeys(min((n for n in copied if n >= least), default=0) for least in (1, 3, 5))
     averaged = boosts(results, [(first, copied[-1]) for first in firsts if first])
-    amount = f"{config.train_per_class} training images a class" if config.train_per_class else "all training images"
-    title = f"{config.network} on {plan.data}, {amount}, {config.recipe.steps} steps"
+    amount = (
+        f"{number_of(config.train_per_class, 'training image')} a class"
+        if config.train_per_class
+        else "all training images"
+    )
+    title = f"{config.network} on {plan.data}, {amount}, {number_of(config.recipe.steps, 'step')}"
     subtitle = _sample(results)
     return Report(
         frames={"results": results, "means": means, "readings": paired, "boosts": averaged},
@@ -69,6 +74,7 @@ def _sample(results: pd.DataFrame) -> str:
     for halves, rows in results.groupby("halves", sort=False):
         splits, directions, seeds = (rows[column].nunique() for column in ("split", "direction", "seed"))
         units = len(rows[["split", "direction", "seed"]].drop_duplicates())
-        counted = f"{splits} splits x " if halves == "random" else ""
-        parts.append(f"{halves}: {units} units = {counted}{directions} directions x {seeds} seeds")
+        counted = f"{number_of(splits, 'split')} x " if halves == "random" else ""
+        counted += f"{number_of(directions, 'direction')} x {number_of(seeds, 'seed')}"
+        parts.append(f"{halves}: {number_of(units, 'unit')} = {counted}")
     return "; ".join(parts)

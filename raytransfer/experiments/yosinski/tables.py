@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.console import Group
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from raytransfer.analysis import READINGS
+from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import NO_INTERVAL, counted
 from raytransfer.specs.treatments import TREATMENTS, treatment_rank
 
@@ -37,7 +36,7 @@ def means_table(means: pd.DataFrame) -> Group:
     Args:
         means: Output of ``raytransfer.analysis.treatment_means`` on accuracies.
     """
-    parts: list[Text | Table] = []
+    parts: list[RenderableType] = []
     for halves, rows in means[means["treatment"].isin(list(TREATMENTS))].groupby("halves", sort=False):
         cells = {
             (str(treatment), int(n)): f"{100 * mean:.1f}{_spread(mean, high)}"
@@ -62,7 +61,7 @@ def readings_table(readings: pd.DataFrame) -> Group:
     Args:
         readings: Output of ``raytransfer.analysis.readings`` on accuracies.
     """
-    parts: list[Text | Table] = []
+    parts: list[RenderableType] = []
     of_2014 = [name for name in READINGS if name not in _CONTROLS]
     for title, names in (("Readings", of_2014), ("Controls of the boost", _CONTROLS)):
         for halves, rows in readings[readings["reading"].isin(names)].groupby("halves", sort=False):
@@ -88,10 +87,7 @@ def boosts_table(boosts: pd.DataFrame) -> Group:
         boosts: Output of ``raytransfer.analysis.boosts`` on accuracies.
     """
     spans = list(dict.fromkeys(boosts["averaged"]))
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("boost")
-    for span in spans:
-        table.add_column(f"n = {span}", justify="right")
+    table = NumberTable({"boost": "left", **{f"n = {span}": "right" for span in spans}})
     for (of, over, method), rows in boosts.groupby(["of", "over", boosts["method"].str.partition(",")[0]], sort=False):
         cells = {
             span: f"{_percent(estimate):+.1f}{_ends(low, high)}"
@@ -106,12 +102,9 @@ def boosts_table(boosts: pd.DataFrame) -> Group:
     return Group(Text(title, style="bold"), table, Text(note, style="dim"))
 
 
-def _table(names: Iterable[str], cells: dict[tuple[str, int], str]) -> Table:
+def _table(names: Iterable[str], cells: dict[tuple[str, int], str]) -> NumberTable:
     present = [name for name in names if any(name == column for column, _ in cells)]
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("n", justify="right")
-    for name in present:
-        table.add_column(name, justify="right", overflow="fold")
+    table = NumberTable(dict.fromkeys(["n", *present], "right"))
     for n in sorted({n for _, n in cells}):
         table.add_row(str(n), *(Text(cells.get((name, n), "")) for name in present))
     return table

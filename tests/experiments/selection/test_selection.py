@@ -83,7 +83,7 @@ def test_checkpoints_are_read_scored_trained_and_compared(arguments, tmp_path, m
     assert (code, error) == (0, "")
     assert "one: 16 tensors matched (key state_dict, prefix module.), with its classifier of 10 classes" in printed
     assert "headless: 14 tensors matched (key state_dict, prefix module.), without a classifier" in printed
-    assert "What foretells AnB+ with every layer below the head copied, 3 checkpoints, 1 targets" in printed
+    assert "What foretells AnB+ with every layer below the head copied, 3 checkpoints, 1 target" in printed
     store = Store(str(tmp_path / "out"))
     trials, scores = read_table(store, "trials"), read_table(store, "scores")
     assert set(trials["base_task"].dropna()) == {"one", "two", "headless"}

@@ -1,0 +1,79 @@
+"""Standard output that may be full, narrow or of ASCII alone: none of that ends a command."""
+
+import codecs
+import io
+import os
+import sys
+from typing import Any, TextIO
+
+from rich.console import Console
+
+_LEAST_WIDTH = 40
+_PLAIN = {"±": "+-", "–": "-", "−": "-", "→": "->"}
+
+
+class Output:
+    """Standard output that is given up, with a line on standard error, once its disk is full.
+
+    Attributes:
+        lost: Whether something could not be written.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        """Nothing is written yet.
+
+        Args:
+            stream: Standard output.
+        """
+        self._stream, self.lost = stream, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, unless it was given up."""
+        return self._try(text)
+
+    def flush(self) -> None:
+        """Flush, unless it was given up."""
+        self._try(None)
+
+    def _try(self, text: str | None) -> int:
+        try:
+            if text is not None:
+                return self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:  # nobody reads on: the command ends, as others do
+            raise
+        except OSError as error:
+            self.lost = True
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())  # what is buffered goes there, too
+            os.close(nowhere)
+            line = f"standard output cannot be written: {error.strerror}; going on without it"
+            Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(line)
+        return len(text or "")
+
+
+def new_console() -> Console:
+    """A console for standard output, of at least 40 columns.
+
+    Letters that the output's encoding lacks are written as plain ones or as Python's escapes.
+    """
+    codecs.register_error("raytransfer", _escaped)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # else it is a stream of somebody else's, or none
+        sys.stdout.reconfigure(errors="raytransfer")
+    file: Any = None if sys.stdout is None else Output(sys.stdout)
+    # COLUMNS=0 says nothing.
+    environ = {name: value for name, value in os.environ.items() if name != "COLUMNS" or value.strip("0")}
+    console = Console(file=file, highlight=False, markup=False, _environ=environ)
+    console.width = max(console.width, _LEAST_WIDTH)
+    return console
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    escapes = (letter.encode("ascii", "backslashreplace").decode() for letter in letters)
+    return "".join(_PLAIN.get(letter, escape) for letter, escape in zip(letters, escapes, strict=True)), error.end

@@ -1,0 +1,36 @@
+import hypothesis.strategies as st
+from hypothesis import given, settings
+from rich.text import Text
+
+from raytransfer.console.table import NumberTable
+from raytransfer.words import number_of
+from tests.helpers import rendered
+
+NUMBERS = st.floats(-1e6, 1e6).map(lambda value: f"{value:+.1f} [{value - 1:.1f},{value + 1:.1f}]")
+
+
+@settings(max_examples=30)
+@given(rows=st.lists(st.lists(NUMBERS, min_size=5, max_size=5), min_size=1, max_size=4), width=st.integers(40, 120))
+def test_no_number_is_broken_or_cut_short(rows, width):
+    table = NumberTable({"a name": "left", **{f"column {i}": "right" for i in range(5)}})
+    for i, row in enumerate(rows):
+        table.add_row(f"{i}-" + "name" * 15, *row)
+    lines = rendered(table, width)
+    shown = [word for line in lines for word in line.split()]
+    assert all(len(line) <= width for line in lines)
+    assert [word for row in rows for cell in row for word in cell.split() if word not in shown] == []
+
+
+def test_what_does_not_fit_beside_each_other_follows_below_with_the_first_columns():
+    table = NumberTable({"base": "left", "n": "right", "first": "right", "second": "right"}, keys=2)
+    table.add_row("a", "10", "+98.7%" * 3, Text("-12.5%" * 3))
+    assert rendered(table, 80)[1].split() == ["base", "n", "first", "second"]
+    narrow = [line.split() for line in rendered(table, 40) if line.split()]
+    assert narrow[0] == ["base", "n", "first"]
+    assert ["base", "n", "second"] in narrow
+    assert narrow[-1] == ["a", "10", "-12.5%" * 3]
+
+
+def test_one_is_one():
+    assert [number_of(n, "trial") for n in (0, 1, 2)] == ["0 trials", "1 trial", "2 trials"]
+    assert number_of(4, "class") == "4 classes"

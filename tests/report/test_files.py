@@ -1,0 +1,54 @@
+"""Files of a report, whatever its sweep is called."""
+
+import io
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from raytransfer.report import Report
+from raytransfer.report.files import png, write_files
+from raytransfer.store import Store
+
+NAMES = ["$\\frac{$", "a$b", "$$", "a_b^c", "\\", "%", "n" * 240, "two words " * 24]
+
+
+def drawn(name):
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([1, 10, 1000], [1e9, 1.1e9, 1.2e9], label=name)
+    axes.set_xscale("log")
+    axes.set_yticks([1e9], labels=[name])
+    axes.set_title(name)
+    figure.suptitle(f"{name}\nbelow")
+    figure.legend(loc="outside right center")
+    return figure
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_a_name_in_a_figure_is_no_formula_and_leaves_space(name):
+    figure = drawn(name)
+    content = png(figure)
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.size == (1800, 600)
+    assert figure.axes[0].get_position().width > 0.2
+    if len(name) < 30:
+        assert figure.axes[0].get_title() == figure.legends[0].get_texts()[0].get_text() == name
+
+
+def test_powers_of_ten_stay_formulas():
+    figure = drawn("$a$")
+    png(figure)
+    labels = figure.axes[0].get_xticklabels()
+    assert any("mathdefault" in label.get_text() and label.get_parse_math() for label in labels)
+    assert not figure.axes[0].get_yticklabels()[0].get_parse_math()
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "é" * 120, "$x/y"], ids=["n", "é", "$"])
+def test_a_long_name_is_cut_where_a_folder_is_named_after_it(tmp_path, name):
+    store = Store(str(tmp_path))
+    report = Report(frames={"rows": pd.DataFrame({"a": [1], "probe": [2]})}, figures={"one": drawn(name)})
+    files = write_files(report, store, name=name.replace("/", "-"), cells=[], config="a: 1\n")
+    assert list(files) == ["config.yaml", "rows.parquet", "one.png"]
+    assert pd.read_parquet(files["rows.parquet"])["a"].tolist() == [1]

@@ -1,0 +1,91 @@
+"""What lies in a store that is none of its own files, and what was damaged in it."""
+
+import os
+from contextlib import suppress
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raytransfer.errors import StorageError, UnreadableError, UserError
+from raytransfer.store import Store, checkpoint_steps, failures, finished, publish, read_table, repair
+from tests.store.test_store import curve, row
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(str(tmp_path / "out"))
+    made.create()
+    publish(made, "trials", row("a"), curve("a"))
+    return made
+
+
+@pytest.mark.parametrize("mark", [b"null", b"[1]", b"3", b'"text"', b"[" * 100_000, b"\xff", b""])
+def test_a_mark_that_holds_no_mapping_is_one_line(store, mark):
+    store.write("store.json", mark)
+    with pytest.raises(
+        UserError, match=r"has a damaged store\.json \(.*write \{\"schema_version\": .* into it"
+    ) as error:
+        store.check()
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"x": [1, 2]}, "this table has no column x"),
+        ({"id": [1, 2]}, "its column id is int64, not string"),
+        ({"top1": [0.5]}, "it has no column id"),
+    ],
+)
+def test_a_foreign_table_is_named_and_set_aside(store, columns, message):
+    pq.write_table(pa.table(columns), store.place("trials/part-foreign.parquet"))
+    for read in (finished, lambda store: read_table(store, "trials")):
+        with pytest.raises(UnreadableError, match=rf"part-foreign\.parquet is damaged: {message}"):
+            read(store)
+    assert repair(store) == ["trials/part-foreign.parquet"]
+    assert store.exists("damaged/trials/part-foreign.parquet")
+    assert read_table(store, "trials")["id"].tolist() == ["a"]
+
+
+def test_folders_and_pipes_are_no_rows(store):
+    os.mkdir(store.place("trials/b.parquet"))  # noqa: PTH102
+    os.mkfifo(store.place("trials/c.parquet"))
+    os.makedirs(store.place("failed/d.json"))  # noqa: PTH103
+    store.write("checkpoints/a/notes.txt", b"mine")
+    assert finished(store) == {"a"}
+    assert read_table(store, "trials")["id"].tolist() == ["a"]
+    assert failures(store) == {}
+    assert checkpoint_steps(store, "a") == set()
+
+
+def test_a_file_where_a_folder_should_be_is_named_at_once(tmp_path):
+    store = Store(str(tmp_path / "out"))
+    store.create()
+    store.write("trials", b"in the way")
+    with pytest.raises(StorageError, match=r"out/trials: .*Not a directory"):
+        finished(store)
+    with pytest.raises(StorageError, match=r"out/trials/a\.parquet: "):
+        publish(store, "trials", row("a"))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    store = Store(str(tmp_path_factory.mktemp("store") / "out"))
+    store.create()
+    publish(store, "trials", row("a"), curve("a"))
+    return store, store.read("trials/a.parquet")
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_random_damage_never_gives_another_error_than_ours(rows, data):
+    store, content = rows
+    damaged = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    store.write("trials/a.parquet", bytes(damaged[: data.draw(st.integers(0, 2 * len(damaged)))]))
+    with suppress(UnreadableError):
+        assert len(read_table(store, "trials")) <= 1

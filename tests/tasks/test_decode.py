@@ -1,0 +1,188 @@
+"""Images as they come: turned, long, huge, half changed, and names that are no text."""
+
+import errno
+import io
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image, ImageOps, features
+
+from raytransfer.errors import UserError
+from raytransfer.tasks import DataSource, decode, open_dataset
+
+
+@pytest.fixture
+def opened(tmp_path):
+    def open_it(data="data", **options):
+        return open_dataset(
+            DataSource(data=str(tmp_path / data), data_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"), **options)
+        )
+
+    return open_it
+
+
+def pixels(*shape, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8))
+
+
+def write(folder, image, ending="png", classes="ab", count=2, **options):
+    """The same image several times in folders of classes; gives the first file."""
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            image.save(folder / name / f"{i}.{ending}", **options)
+    return folder / classes[0] / f"0.{ending}"
+
+
+def exif(orientation):
+    found = Image.Exif()
+    found[0x0112] = orientation
+    return found.tobytes()
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_images_are_turned_as_their_exif_says(tmp_path, opened, orientation):
+    file = write(tmp_path / "data", pixels(6, 4), exif=exif(orientation))
+    with Image.open(file) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image)).transpose(2, 0, 1)
+    assert expected.shape == ((3, 4, 6) if orientation in (5, 6, 7, 8) else (3, 6, 4))
+    assert np.array_equal(opened().train_images[0], expected)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "jfif", "tif", "webp", "avif"])
+def test_files_of_every_kind_are_turned_once(tmp_path, opened, ending):
+    if ending == "avif" and not features.check("avif"):
+        pytest.skip("this PIL reads no AVIF")
+    write(tmp_path / "data", pixels(6, 4), ending, exif=exif(6))
+    assert opened().train_images.shape == (2, 3, 4, 6)
+
+
+def test_exif_that_cannot_be_read_says_nothing(tmp_path, opened):
+    write(tmp_path / "data", pixels(6, 4), "jpg", exif=b"Exif\0\0garbage")
+    assert opened().train_images.shape == (2, 3, 6, 4)
+
+
+@pytest.mark.parametrize("shape", [(65000, 1), (1, 65000), (3, 40001)])
+def test_of_a_long_image_only_the_middle_is_resized(tmp_path, opened, monkeypatch, shape):
+    resize, sizes = Image.Image.resize, []
+    monkeypatch.setattr(Image.Image, "resize", lambda image, size, how: sizes.append(size) or resize(image, size, how))
+    image = pixels(*shape)
+    write(tmp_path / "data", image)
+    found = opened(image_size_px=32).train_images[0]
+    assert max(max(size) for size in sizes) <= 4 * 32
+    short = min(shape)
+    middle = [(side - short) / 2 for side in image.size]
+    box = (*middle, *(start + short for start in middle))
+    whole = np.asarray(resize(image, (32, 32), Image.Resampling.BILINEAR, box=box), dtype=int)
+    assert np.abs(found.transpose(1, 2, 0).astype(int) - whole).max() <= 1
+
+
+def test_an_image_up_to_three_times_as_long_is_resized_whole(tmp_path, opened):
+    image = pixels(31, 93)
+    write(tmp_path / "data", image)
+    whole = np.asarray(image.resize((48, 16), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    assert np.array_equal(opened(image_size_px=16).train_images[0], whole[:, :, 16:32])
+
+
+def test_an_image_beyond_the_limit_is_named_with_its_size(tmp_path, opened, monkeypatch):
+    monkeypatch.setattr(decode, "MOST_PIXELS", 1_000_000)
+    file, before = write(tmp_path / "data", Image.new("1", (1001, 1000))), Image.MAX_IMAGE_PIXELS
+    with pytest.raises(UserError, match=rf"{file} is 1000x1001 pixels: images are read up to 1,000,000 pixels"):
+        opened(image_size_px=8)
+    assert before == Image.MAX_IMAGE_PIXELS
+    write(tmp_path / "other", Image.new("1", (1000, 1000)))
+    assert opened("other", image_size_px=8).train_images.shape == (2, 1, 8, 8)
+
+
+def test_large_images_below_the_limit_give_no_warning(tmp_path, opened, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    write(tmp_path / "data", pixels(8, 8))
+    assert opened().train_images.shape == (2, 3, 8, 8)
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(tmp_path, opened, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    write(tmp_path / "data", pixels(8, 8))
+    with pytest.raises(UserError, match=r"cache_dir .*cache cannot be written: No space left on device; choose"):
+        opened()
+    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == ["index"]
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_where_space_cannot_be_reserved_it_is_taken_all_the_same(tmp_path, monkeypatch, missing):
+    def unsupported(*_):
+        raise OSError(errno.EOPNOTSUPP, "not here")
+
+    if missing:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
+    file = tmp_path / "images.npy"
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(3, 1000, 1000))
+    decode._reserve(file)
+    assert file.stat().st_blocks * 512 >= 3_000_000
+    assert np.load(file).shape == array.shape
+    assert not np.load(file).any()
+
+
+def test_an_image_that_changed_with_equal_size_and_time_is_read_anew(tmp_path, opened):
+    file = write(tmp_path / "data", pixels(6, 4), "bmp")
+    first, status = opened(), file.stat()
+    pixels(6, 4, seed=1).save(file)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert opened().fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("names", [[1, 2], [None, "a"], "ab", 3, {"a": 1}])
+def test_names_of_classes_in_parquet_files_must_be_text(tmp_path, opened, names):
+    parquet(tmp_path / "x.parquet", names)
+    with pytest.raises(UserError, match=r"x\.parquet has .* in its metadata as names of the classes of 'label'"):
+        opened("x.parquet")
+
+
+def parquet(file, names):
+    buffer = io.BytesIO()
+    pixels(4, 4).save(buffer, "PNG")
+    images = pa.array([buffer.getvalue()] * 4, pa.binary())
+    features = {"label": {"_type": "ClassLabel", "names": names}}
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    table = pa.table({"image": images, "label": pa.array([0, 1, 0, 1])})
+    pq.write_table(table.replace_schema_metadata(metadata), file)
+
+
+def test_names_that_are_no_text_are_refused_before_anything_is_decoded(tmp_path, opened):
+    write(tmp_path / "data", pixels(4, 4), classes=["a\udcff", "b"])
+    parquet(tmp_path / "x.parquet", ["a", "\ud800"])
+    write(tmp_path / "c\udcff", pixels(4, 4))
+    with pytest.raises(UserError, match=r"a class of data is named 'a\\udcff', which is not valid UTF-8: rename it"):
+        opened()
+    with pytest.raises(UserError, match=r"a class of x is named '\\ud800', which is not valid UTF-8: rename it"):
+        opened("x.parquet")
+    with pytest.raises(UserError, match=r"data is named 'c\\udcff', which is not valid UTF-8: rename it"):
+        opened("c\udcff")
+
+
+def test_named_pipes_are_not_waited_for(tmp_path, opened):
+    write(tmp_path / "data", pixels(4, 4))
+    os.mkfifo(tmp_path / "data" / "a" / "pipe.png")
+    assert opened().contents.left_out == ("a/pipe.png (no regular files)",)
+    os.mkfifo(tmp_path / "pipe.parquet")
+    with pytest.raises(UserError, match=r"pipe\.parquet' is neither a folder nor a regular file"):
+        opened("pipe.parquet")
+
+
+def test_a_file_where_a_decoded_data_set_should_lie_gives_way(tmp_path, opened):
+    write(tmp_path / "data", pixels(4, 4))
+    found = opened()
+    entry = tmp_path / "cache" / found.fingerprint
+    entry.rename(tmp_path / "elsewhere")
+    entry.write_text("in the way")
+    assert np.array_equal(opened().train_images, found.train_images)
