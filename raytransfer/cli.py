@@ -156,6 +156,7 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
         from raytransfer.report.files import write_files
         from raytransfer.store import Store
         from raytransfer.sweep.backlog import backlog
+        from raytransfer.sweep.trying import check_trials
 
     store = Store(config.out, config.retry_s)
     store.check()
@@ -166,6 +167,8 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
         plan = plan.then(store)
     while True:
         todo = backlog(plan, store, config.mode)
+        if config.mode != "read-only":
+            check_trials(todo.to_run.values(), plan, images="images" if hasattr(config, "images") else "probe_images")
         _print_plan(console, plan, todo, store)
         if plan_only:
             _print_estimate(console, plan, todo, config)
@@ -259,7 +262,7 @@ def _print_estimate(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", 
     from raytransfer.sweep.driver import print_slow_arithmetic
     from raytransfer.sweep.estimate import trial_seconds
     from raytransfer.sweep.progress import duration
-    from raytransfer.sweep.slots import check_slots
+    from raytransfer.sweep.slots import check_slots, without_gpus
 
     if not todo.to_run:
         return
@@ -271,6 +274,8 @@ def _print_estimate(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", 
         slots, start = check_slots(config.slots, gpus, share, "GPU"), ", after Ray has started"
     else:
         share = 1.0
+        if note := without_gpus(config.gpus_per_trial):
+            console.print(note, soft_wrap=True)
         slots, start = check_slots(config.slots, os.cpu_count() or 1, share, "CPU"), ", after Ray has started"
     device = "cuda" if gpus else "cpu"
     if device == "cpu" and isinstance(config, TrainingConfig):
