@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from raytransfer.tasks import Dataset
 
 _HELP_FLAGS = ("--help", "-h")
-_NOT_IN_A_CELL = "only read by others"
+_SHOWN = 5  # of the trials that failed for one reason
 _USAGE = """raytransfer: how transferable are a network's features, layer by layer, and why?
 
 Usage: raytransfer run EXPERIMENT [name=value ...]      run what is missing of a sweep, then report
@@ -153,7 +154,7 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
         # Imported here so that --help and a mistyped option need not wait for torch.
         from raytransfer.config import to_yaml
         from raytransfer.report.console import show
-        from raytransfer.report.files import write_files
+        from raytransfer.report.files import sweep_folder, write_files
         from raytransfer.store import Store
         from raytransfer.sweep.backlog import backlog
         from raytransfer.sweep.trying import check_trials
@@ -179,13 +180,13 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
         plan = plan.then(store)
     report = experiment.report(plan, store, config)
     files: dict[str, str] = {}
+    name = f"{experiment.script}-{plan.data.replace(', ', '-')}"
     if report.frames:
-        name = f"{experiment.script}-{plan.data.replace(', ', '-')}"
         files = write_files(report, store, name=name, cells=plan.cells, config=to_yaml(config))
     show(console, report, store, files)
     if interrupted:
         return 130
-    return _print_left(console, plan, store, config.mode)
+    return _print_left(console, plan, store, config.mode, sweep_folder(name, plan.cells))
 
 
 def _run_missing(
@@ -201,30 +202,46 @@ def _run_missing(
     return False
 
 
-def _print_left(console: Console, plan: "Plan[Cell, Any]", store: "Store", mode: str) -> int:
-    """Say what is still missing, and which trials failed, each reason once with its traceback; gives the exit code."""
+def _print_left(console: Console, plan: "Plan[Cell, Any]", store: "Store", mode: str, folder: str) -> int:
+    """Say what is still missing, and which trials failed, each reason once with its traceback; gives the exit code.
+
+    What failed is also a table in the sweep's folder.
+    """
+    from raytransfer.report.files import write_failures
+    from raytransfer.store.schema import PLACES
     from raytransfer.sweep.backlog import backlog
+    from raytransfer.sweep.failures import described, failure_rows
 
     left = backlog(plan, store, "cached")
-    trials_by_reason: dict[str, list[str]] = {}
-    for trial, reason in left.failed.items():
-        trials_by_reason.setdefault(reason.strip().splitlines()[-1], []).append(trial)
-    for trials in trials_by_reason.values():
-        console.print(f"\n{', '.join(trials)} failed {left.failed[trials[0]].strip()}", soft_wrap=True)
+    rows = failure_rows(plan.trials, plan.cells, left.failed)
+    by_reason: dict[tuple[str | None, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        by_reason.setdefault((row["error"], row["reason"]), []).append(row)
+    for alike in by_reason.values():
+        shown = [f"{row['id']}, {described({column.name: row[column.name] for column in PLACES})}" for row in alike]
+        more = [f"and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+        console.print("", *shown[:_SHOWN], *more, f"failed {alike[0]['traceback'].strip()}", sep="\n", soft_wrap=True)
     missing = bool(left.to_run) and mode != "read-only"  # which asked for no more than is there
     if missing:
         console.print(f"\n{len(left.to_run)} trials have not run; the same command runs them.")
+    place = ""
+    with suppress(StorageError) if mode == "read-only" else nullcontext():  # of which one may only read
+        place = write_failures(rows, store, folder)
     if left.failed:
         waiting = f"{len(left.blocked)} wait for them"
         console.print(f"\n{len(left.failed)} trials failed, {waiting}; mode=retry runs them again.")
+        if place:
+            console.print(f"Failures: {place}", soft_wrap=True)
     return 1 if left.failed or missing else 0
 
 
 def _print_plan(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", store: "Store") -> None:
+    from raytransfer.sweep.failures import NOT_IN_A_CELL
+
     counts: dict[str, Counter[str]] = {}
     asked = {cell.spec.id for cell in plan.cells}
     places = [(cell.treatment, cell.spec.id) for cell in plan.cells]
-    places += [(_NOT_IN_A_CELL, trial) for trial in plan.trials if trial not in asked]
+    places += [(NOT_IN_A_CELL, trial) for trial in plan.trials if trial not in asked]
     for treatment, trial in dict.fromkeys(places):
         state = "to run" if trial in todo.to_run else "failed" if trial in todo.failed else "there"
         counts.setdefault(treatment, Counter())["waiting" if trial in todo.blocked else state] += 1
@@ -300,12 +317,13 @@ def _print_estimate(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", 
 
 def _costs(plan: "Plan[Cell, Any]", seconds: Mapping[str, float]) -> Table:
     """What each treatment takes; a trial with several places counts for the first."""
+    from raytransfer.sweep.failures import NOT_IN_A_CELL
     from raytransfer.sweep.progress import duration
 
     treatments = {cell.spec.id: cell.treatment for cell in reversed(plan.cells)}
     times: dict[str, list[float]] = {}
     for trial, time in seconds.items():
-        times.setdefault(treatments.get(trial, _NOT_IN_A_CELL), []).append(time)
+        times.setdefault(treatments.get(trial, NOT_IN_A_CELL), []).append(time)
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("treatment")
     for heading in ("to run", "each", "together"):

@@ -60,8 +60,8 @@ class SweepConfig:
         backend: ray (many trials at once) or in-process (one after the other in this process, for debugging).
         slots: Trials at once; null for as many as the machine or cluster holds. On a cluster that starts machines when
             they are wanted it says for how many trials.
-        gpus_per_trial: GPU share of a slot where there are GPUs, 0.01 to 1, or auto to measure first how many trials are
-            best run side by side on one; without a GPU it changes nothing, which is said: a slot is a CPU core.
+        gpus_per_trial: GPU share of a slot where there are GPUs, 0.01 to 1, or auto to measure first how many trials
+            are best run side by side on one; without a GPU it changes nothing, which is said: a slot is a CPU core.
         memory_gb: Memory of a slot, in 10^9 bytes, for its images on a GPU, which are streamed if they do not fit, and
             for outputs of frozen layers, which are computed again if they do not fit.
         price_per_hour: Price of an hour of one GPU, or of one CPU core where there is no GPU, for what --plan says a

@@ -2,14 +2,18 @@
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from raytransfer.report import Report
 from raytransfer.report.rows import Placed, probe_readings
 from raytransfer.store import Store
+from raytransfer.store.schema import FAILURES, arrow_schema
 
 _DPI = 150
 
@@ -35,13 +39,40 @@ def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Plac
     contents |= {f"{file}.parquet": parquet(rows) for file, rows in frames.items()}
     contents |= {f"{file}.png": png(figure) for file, figure in report.figures.items()}
     contents |= {file: text.encode() for file, text in report.texts.items()}
-    identity = hashlib.sha256("".join(sorted({cell.spec.id for cell in cells})).encode()).hexdigest()[:8]
+    folder = sweep_folder(name, cells)
     files = {}
     for file, content in contents.items():
-        path = f"sweeps/{name}-{identity}/{file}"
+        path = f"{folder}/{file}"
         store.write(path, content)
         files[file] = store.place(path)
     return files
+
+
+def write_failures(rows: Sequence[Mapping[str, Any]], store: Store, folder: str) -> str:
+    """Write the table ``failures`` into a sweep's folder, or remove the one of a time before where nothing failed.
+
+    Args:
+        rows: Its rows.
+        store: Receives it.
+        folder: The sweep's folder.
+
+    Returns:
+        The place of the file.
+    """
+    path = f"{folder}/failures.parquet"
+    if rows:
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(list(rows), arrow_schema(FAILURES)), buffer)
+        store.write(path, buffer.getvalue())
+    else:
+        store.delete(path)
+    return store.place(path)
+
+
+def sweep_folder(name: str, cells: Sequence[Placed]) -> str:
+    """The folder of a sweep within its store, by its name and its trials."""
+    identity = hashlib.sha256("".join(sorted({cell.spec.id for cell in cells})).encode()).hexdigest()[:8]
+    return f"sweeps/{name}-{identity}"
 
 
 def parquet(table: pd.DataFrame) -> bytes:

@@ -91,10 +91,10 @@ def _check_looks(looks: list[Look], plan: Plan[Cell, Any], images: str) -> None:
     usable = int((np.bincount(labels) >= 2).sum())
     for look in looks:
         drawn = f"of {look.task.label} {len(labels)} are drawn at seed {look.seed}"
+        option = images if look.least_labels else "probe_images"
+        more = f"raise {option}={look.images}" if len(labels) == look.images else "its classes need more images"
         if len(labels) < look.least_images:
-            raise UserError(f"{look.measure} takes {look.least_images} images, and {drawn}: give its classes more")
+            raise UserError(f"{look.measure} takes at least {look.least_images} images, and {drawn}: {more}")
         if usable < look.least_labels:
-            raise UserError(
-                f"{images}={look.images} is too few for {look.measure}, which takes {look.least_labels} labels with two "
-                f"images or more: {drawn}, and {usable} labels have two or more among them"
-            )
+            wanted = f"{look.least_labels} label{'s' * (look.least_labels > 1)} with two images or more"
+            raise UserError(f"{look.measure} takes at least {wanted}, and {drawn}, {usable} such labels: {more}")
