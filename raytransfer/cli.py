@@ -277,7 +277,7 @@ def _print_estimate(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", 
     import torch
 
     from raytransfer.sweep.driver import print_slow_arithmetic
-    from raytransfer.sweep.estimate import trial_seconds
+    from raytransfer.sweep.estimate import TIME_S, estimate
     from raytransfer.sweep.progress import duration
     from raytransfer.sweep.slots import check_slots, without_gpus
 
@@ -297,12 +297,18 @@ def _print_estimate(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", 
     device = "cuda" if gpus else "cpu"
     if device == "cpu" and isinstance(config, TrainingConfig):
         print_slow_arithmetic(console, config)
-    by_trial = trial_seconds(todo.to_run.values(), plan, device, config.memory_bytes)
+    found = estimate(todo.to_run.values(), plan, device, config.memory_bytes)
+    by_trial = found.seconds
     seconds = sum(by_trial.values())
     console.print(_costs(plan, by_trial))
+    basis = "a few measured steps of each kind of training and one measurement of each kind"
+    if found.measured < found.kinds:
+        basis = f"{found.measured} of {found.kinds} kinds of trials, as many as could be measured in {TIME_S:.0f} s"
+    if found.broken_off:
+        basis += f"; {found.broken_off} kinds of measurements take longer than that, for they were broken off"
     console.print(
-        f"About {duration(seconds / slots)} on {slots} slots of this machine{start}: {duration(seconds)} of work, from "
-        "a few measured steps of each kind of training and one measurement of each kind",
+        f"{'At least' if found.broken_off else 'About'} {duration(seconds / slots)} on {slots} slots of this "
+        f"machine{start}: {duration(seconds)} of work, from {basis}",
         soft_wrap=True,
     )
     if config.price_per_hour is not None:

@@ -3,6 +3,7 @@
 from raytransfer.training.core import use_one_core
 from raytransfer.training.frozen import (
     EVALUATION_BATCH,
+    BatchSource,
     EvaluationInputs,
     FrozenOutputs,
     evaluation_inputs,
@@ -17,6 +18,7 @@ from raytransfer.training.step import Step, fastest
 __all__ = [
     "EVALUATION_BATCH",
     "SAVE_EVERY_S",
+    "BatchSource",
     "DeviceData",
     "Evaluation",
     "EvaluationInputs",
