@@ -59,7 +59,8 @@ def imported(store: Store) -> set[str]:
 
 def checkpoint_steps(store: Store, trial: str) -> set[int]:
     """The training steps at which a trial left checkpoints."""
-    return {int(name.removesuffix(".safetensors")) for name in store.names(f"checkpoints/{trial}")}
+    steps = (name.removesuffix(".safetensors") for name in store.names(f"checkpoints/{trial}"))
+    return {int(step) for step in steps if step.isdigit()}
 
 
 def all_checkpoint_steps(store: Store) -> dict[str, set[int]]:

@@ -197,12 +197,31 @@ def _unseen(part: pa.Table, seen: set[str]) -> pa.Table:
 
 
 def _read(store: Store, name: str, columns: list[str] | None = None) -> pa.Table:
+    """A file of rows of a table; one that is no whole file of such rows is damaged.
+
+    Its columns must be the table's, some of which an older store may not have.
+    """
     content = pa.BufferReader(store.read(name))
     try:
         with pq.ParquetFile(content) as file:
+            _check_columns(file.schema_arrow, _SCHEMAS[name.partition("/")[0]])
             return file.read(columns=columns, use_threads=False)  # of small files, many are read at once
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # damaged pages give any of them
         raise UnreadableError(name, f"{store.place(name)} is damaged: {first_line(error)}") from error
+
+
+def _check_columns(found: pa.Schema, schema: pa.Schema) -> None:
+    """Check that columns are a table's.
+
+    Raises:
+        ValueError: One is not, or the trials' identities are missing.
+    """
+    for field in found:
+        known = schema.field(field.name).type if field.name in schema.names else "no column of this table"
+        if field.type != known:
+            raise ValueError(f"its column {field.name} is {field.type}, and here {known}")
+    if "id" not in found.names:
+        raise ValueError("it has no column id")
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -90,8 +90,10 @@ class Store:
     def _mark(self) -> dict[str, object]:
         """What the store says of itself: its versions, and which store it is."""
         try:
-            mark = dict(json.loads(self.read(_MARK)))
-        except ValueError as error:
+            mark = json.loads(self.read(_MARK))
+            if not isinstance(mark, dict):
+                raise ValueError("it holds no mapping")
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"out={self.root} has a damaged {_MARK} ({first_line(error)}): if this version of raytransfer made the "
                 f"store, write {json.dumps(_VERSIONS)} into it"
@@ -102,7 +104,7 @@ class Store:
                 f"out={self.root} was written with {found}, and this raytransfer writes {_VERSIONS}: "
                 "use the raytransfer that made it, or name another folder"
             )
-        return mark
+        return dict(mark)
 
     def _check_parent(self) -> None:
         if not self.is_local:
