@@ -14,6 +14,7 @@ from raytransfer.config.rules import (
     FRACTIONS,
     NOT_NEGATIVE,
     POSITIVE,
+    REPEATS,
     Effect,
     Rule,
     at_least,
@@ -74,7 +75,7 @@ class SweepConfig:
         "image_size_px": AT_LEAST_ONE,
         "channels": (lambda v: v in (1, 3), "be 1, 3 or null"),
         "train_per_class": AT_LEAST_ONE,
-        "seeds": AT_LEAST_ONE,
+        "seeds": REPEATS,
         "slots": AT_LEAST_ONE,
         "gpus_per_trial": (
             lambda v: v == "auto" or _is_share(v),

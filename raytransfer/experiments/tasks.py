@@ -192,7 +192,7 @@ def _named(wanted: Any, option: str, tasks: Mapping[str, _Task]) -> list[_Task]:
         return list(tasks.values())
     names = wanted if isinstance(wanted, list) else [wanted]
     for name in names:
-        if name not in tasks:
+        if not isinstance(name, str) or name not in tasks:
             raise UserError(f"{option} name {name}, which is no task; choose from {', '.join(tasks)}, or all")
     if len(set(names)) < len(names):
         raise UserError(f"{option}={names} must name each task once")

@@ -36,7 +36,11 @@ def call(*arguments: str, folder: Path, cache: Path) -> tuple[int, str, str]:
     output, errors = io.StringIO(), io.StringIO()
     command = ["raytransfer", *head, *with_defaults(places, given)]
     code: object = 0
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), mock.patch.object(sys, "argv", command):
+    with (
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+        mock.patch.object(sys, "argv", command),
+    ):
         try:
             main()
         except SystemExit as end:

@@ -2,12 +2,17 @@
 
 import shutil
 
+import pandas as pd
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raytransfer.config import options
 from raytransfer.experiments import EXPERIMENTS
+from raytransfer.report import files
+from raytransfer.report.files import parquet
+from raytransfer.store import Store
 from raytransfer.sweep import estimate
 from tests.bad_input.commands import QUICK, call
 
@@ -62,6 +67,12 @@ def no_measuring(monkeypatch):
     monkeypatch.setattr(estimate, "estimate", lambda *_: nothing)
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Reports whose pictures are not drawn, which takes a second."""
+    monkeypatch.setattr(files, "png", lambda _: b"a picture")
+
+
 @BOUNDED
 @given(ARGUMENTS)
 @pytest.mark.usefixtures("no_measuring", "one_thread")
@@ -73,3 +84,84 @@ def test_random_options_are_planned_or_refused(tmp_path, cache_dir, drawn):
         assert error.startswith("error: ")
         assert len(error.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+SMALL = ["treatments=[baseB,AnB,RnB]", *QUICK["yosinski"]]
+FOREIGN = {
+    "text": b"nothing of ours",
+    "null": b"null",
+    "a list": b"[1, 2]",
+    "a mapping": b'{"id": 3, "error": null, "schema_version": []}',
+    "a foreign table": parquet(pd.DataFrame({"x": [1, 2]})),
+    "a table of other types": parquet(pd.DataFrame({"id": [1.5], "step": ["a"], "top1": [None]})),
+    "a table without rows": parquet(pd.DataFrame({"id": []})),
+}
+DAMAGE = st.one_of(
+    st.tuples(st.just("truncate"), st.floats(0, 1)),
+    st.tuples(st.just("flip"), st.floats(0, 1)),
+    st.tuples(st.just("replace"), st.sampled_from(sorted(FOREIGN))),
+    st.tuples(st.sampled_from(["delete", "folder", "empty", "beside", "a file for its folder"]), st.none()),
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, cache_dir):
+    """A store with rows, curves, weights, a report, a state and a note of a failure; with the trials of another."""
+    folder = tmp_path_factory.mktemp("whole")
+    threads = torch.get_num_threads()
+    code, _, error = call("run", "yosinski", *SMALL, folder=folder, cache=cache_dir)
+    assert code == 0, error
+    store = Store(str(folder / "out"))
+    trial = store.names("checkpoints")[0]
+    store.write(f"failed/{trial}.json", b'{"id": "x", "error": "boom"}')
+    store.write(f"states/{trial}.safetensors", b"half a state")
+    store.write("gpu_sharing.json", b"{}")
+    call("run", "yosinski", *SMALL, "recipe.steps=3", "treatments=[baseB]", folder=folder, cache=cache_dir)
+    yield folder / "out"
+    torch.set_num_threads(threads)
+
+
+def harm(path, how, what):
+    content = path.read_bytes()
+    place = int(len(content) * what) if isinstance(what, float) else 0
+    if how == "truncate":
+        path.write_bytes(content[:place])
+    elif how == "flip":
+        path.write_bytes(
+            content[:place] + bytes(255 - byte for byte in content[place : place + 3]) + content[place + 3 :]
+        )
+    elif how == "replace":
+        path.write_bytes(FOREIGN[what])
+    elif how == "beside":
+        path.with_name(f"{path.stem} copy{path.suffix}").write_bytes(content)
+    elif how == "a file for its folder":
+        shutil.rmtree(path.parent)
+        path.parent.touch()
+    else:
+        path.unlink()
+        if how == "folder":
+            path.mkdir()
+        elif how == "empty":
+            path.touch()
+
+
+@BOUNDED
+@given(st.data())
+@pytest.mark.usefixtures("no_measuring", "no_pictures", "one_thread")
+def test_random_damage_to_a_store_is_mended_or_refused(tmp_path, cache_dir, whole, data):
+    out = tmp_path / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(whole, out)
+    for _ in range(data.draw(st.integers(1, 2))):
+        files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+        if files:
+            harm(out / data.draw(st.sampled_from(files)), *data.draw(DAMAGE))
+        if not out.is_dir():
+            break
+    command, more = data.draw(st.sampled_from([("plan", []), ("report", []), ("run", []), ("run", ["mode=retry"])]))
+    code, printed, error = call(command, "yosinski", *SMALL, *more, folder=tmp_path, cache=cache_dir)
+    assert code in (0, 1, 2, 3), printed + error
+    assert "Traceback" not in error
+    if code in (2, 3):
+        assert error.startswith("error: ")
+        assert len(error.splitlines()) == 1
