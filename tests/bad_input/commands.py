@@ -12,9 +12,9 @@ from tests.helpers import with_defaults
 _RECIPE = ["recipe.steps=4", "recipe.batch_size=8", "recipe.evaluations=1", "recipe.warmup_steps=0"]
 _PAIR = "tasks={a: {classes: [0, 1]}, b: {classes: [2, 3]}}"
 QUICK: dict[str, list[str]] = {
-    "yosinski": ["splits=1", "seeds=1", "n_layers=[2]", "halves=[random]", "train_per_class=5", *_RECIPE],
+    "yosinski": ["seeds=1", "n_layers=[2]", "halves=[random]", "train_per_class=5", *_RECIPE],
     "distance": ["seeds=1", "n_layers=[2]", "train_per_class=5", "dials={}", "dial_grid=null", _PAIR, *_RECIPE],
-    "mechanisms": ["seeds=1", "n_layers=[2]", "dials={}", "probes=[deviation]", "probe_steps=[last]", _PAIR, *_RECIPE],
+    "mechanisms": ["seeds=1", "n_layers=[2]", "dials={}", "probes=[deviation]", _PAIR, *_RECIPE],
     "checkpoints": ["seeds=1", "n_layers=[2]", "base_checkpoints=2", "base_steps=4", *_RECIPE],
     "selection": ["seeds=1", "n_layers=[2]", "train_per_class=5", *_RECIPE],
     "theory": ["seeds=1", "widths=[100]", "dials={random_labels: [1]}"],
