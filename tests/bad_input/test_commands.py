@@ -15,10 +15,14 @@ OPTIONS = [
     # what comes too late otherwise: a step of training, the images that measures find, GPUs
     (
         "yosinski",
-        [f"{OWN}:normed", "recipe.batch_size=1"],
+        [f"{OWN}:normed", "n_layers=[1]", "recipe.batch_size=1"],
         "recipe.batch_size=1 is too small for network=tests.*Expected",
     ),
-    ("yosinski", [f"{OWN}:no_gradient"], "network=tests.* cannot be trained on such images: no gradient here"),
+    (
+        "yosinski",
+        [f"{OWN}:no_gradient", "n_layers=[1]"],
+        "network=tests.* cannot be trained on such images: no gradient here",
+    ),
     (
         "distance",
         ["images=2"],
@@ -26,10 +30,14 @@ OPTIONS = [
     ),
     ("distance", [*MEASURED, "images=2"], "FID takes at least 1 label with two images or more"),
     ("distance", [*MEASURED, "images=4", "distances=[Task2Vec]"], "Task2Vec takes at least 2 labels with two images"),
-    ("mechanisms", ["probe_images=4", "tasks={a: {classes: all}, b: {classes: A}}"], "OTDD .*raise probe_images=4"),
     (
         "mechanisms",
-        ["probes=[CKA]", "train_per_class=1"],
+        ["probe_steps=[last]", "probe_images=4", "tasks={a: {classes: all}, b: {classes: A}}"],
+        "OTDD .*raise probe_images=4",
+    ),
+    (
+        "mechanisms",
+        ["probe_steps=[last]", "probes=[CKA]", "train_per_class=1"],
         "CKA takes at least 4 images, .* its classes need more images",
     ),
     ("yosinski", ["gpus_per_trial=9", "backend=ray"], "gpus_per_trial=9 must lie in 0.01..1, for a trial uses one GPU"),
