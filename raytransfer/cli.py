@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from raytransfer.tasks import Dataset
 
 _HELP_FLAGS = ("--help", "-h")
-_NOT_IN_A_CELL = "only read by others"
+_SHOWN = 5  # of the trials that failed for one reason
 _USAGE = """raytransfer: how transferable are a network's features, layer by layer, and why?
 
 Usage: raytransfer run EXPERIMENT [name=value ...]      run what is missing of a sweep, then report
@@ -167,9 +168,10 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
         # Imported here so that --help and a mistyped option need not wait for torch.
         from raytransfer.config import to_yaml
         from raytransfer.report.console import show_places, show_tables
-        from raytransfer.report.files import write_files
+        from raytransfer.report.files import sweep_folder, write_files
         from raytransfer.store import Store
         from raytransfer.sweep.backlog import backlog
+        from raytransfer.sweep.trying import check_trials
 
     store = Store(config.out, config.retry_s)
     store.check()
@@ -180,6 +182,8 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
         plan = plan.then(store)
     while True:
         todo = backlog(plan, store, config.mode)
+        if config.mode != "read-only":
+            check_trials(todo.to_run.values(), plan, images="images" if hasattr(config, "images") else "probe_images")
         _print_plan(console, plan, todo, store)
         if plan_only:
             _print_estimate(console, plan, todo, config)
@@ -190,8 +194,8 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
         plan = plan.then(store)
     report = experiment.report(plan, store, config)
     show_tables(console, report)  # first, since nothing that befalls the files may cost them
+    name = f"{experiment.script}-{plan.data.replace(', ', '-')}"
     if report.frames:
-        name = f"{experiment.script}-{plan.data.replace(', ', '-')}"
         try:
             files = write_files(report, store, name=name, cells=plan.cells, config=to_yaml(config))
             show_places(console, report, store, files)
@@ -199,7 +203,7 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
             if config.mode != "read-only":  # of a store that one may only read, the report is what is above
                 raise
             console.print(f"The report's files are not written: {error}", soft_wrap=True)
-    return _print_left(console, plan, store, config.mode)
+    return _print_left(console, plan, store, config.mode, sweep_folder(name, plan.cells))
 
 
 def _run_missing(
@@ -214,30 +218,46 @@ def _run_missing(
         raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
 
 
-def _print_left(console: Console, plan: "Plan[Cell, Any]", store: "Store", mode: str) -> int:
-    """Say what is still missing, and which trials failed, each reason once with its traceback; gives the exit code."""
+def _print_left(console: Console, plan: "Plan[Cell, Any]", store: "Store", mode: str, folder: str) -> int:
+    """Say what is still missing, and which trials failed, each reason once with its traceback; gives the exit code.
+
+    What failed is also a table in the sweep's folder.
+    """
+    from raytransfer.report.files import write_failures
+    from raytransfer.store.schema import PLACES
     from raytransfer.sweep.backlog import backlog
+    from raytransfer.sweep.failures import described, failure_rows
 
     left = backlog(plan, store, "cached")
-    trials_by_reason: dict[str, list[str]] = {}
-    for trial, reason in left.failed.items():
-        trials_by_reason.setdefault(reason.strip().splitlines()[-1], []).append(trial)
-    for trials in trials_by_reason.values():
-        console.print(f"\n{', '.join(trials)} failed {left.failed[trials[0]].strip()}", soft_wrap=True)
+    rows = failure_rows(plan.trials, plan.cells, left.failed)
+    by_reason: dict[tuple[str | None, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        by_reason.setdefault((row["error"], row["reason"]), []).append(row)
+    for alike in by_reason.values():
+        shown = [f"{row['id']}, {described({column.name: row[column.name] for column in PLACES})}" for row in alike]
+        more = [f"and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+        console.print("", *shown[:_SHOWN], *more, f"failed {alike[0]['traceback'].strip()}", sep="\n", soft_wrap=True)
     missing = bool(left.to_run) and mode != "read-only"  # which asked for no more than is there
     if missing:
         console.print(f"\nNot run: {number_of(len(left.to_run), 'trial')}; the same command runs them.", soft_wrap=True)
+    place = ""
+    with suppress(StorageError) if mode == "read-only" else nullcontext():  # of which one may only read
+        place = write_failures(rows, store, folder)
     if left.failed:
         failed = f"{number_of(len(left.failed), 'trial')} failed, {len(left.blocked)} waiting for others"
         console.print(f"\n{failed}; mode=retry runs them again.", soft_wrap=True)
+        if place:
+            console.print(f"Failures: {place}", soft_wrap=True)
     return 1 if left.failed or missing else 0
 
 
 def _print_plan(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", store: "Store") -> None:
+    from raytransfer.sweep.failures import NOT_IN_A_CELL
+
     counts: dict[str, Counter[str]] = {}
     asked = {cell.spec.id for cell in plan.cells}
     places = [(cell.treatment, cell.spec.id) for cell in plan.cells]
-    places += [(_NOT_IN_A_CELL, trial) for trial in plan.trials if trial not in asked]
+    places += [(NOT_IN_A_CELL, trial) for trial in plan.trials if trial not in asked]
     for treatment, trial in dict.fromkeys(places):
         state = "to run" if trial in todo.to_run else "failed" if trial in todo.failed else "there"
         counts.setdefault(treatment, Counter())["waiting" if trial in todo.blocked else state] += 1
@@ -270,9 +290,9 @@ def _print_estimate(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", 
     import torch
 
     from raytransfer.sweep.driver import print_slow_arithmetic
-    from raytransfer.sweep.estimate import trial_seconds
+    from raytransfer.sweep.estimate import TIME_S, estimate
     from raytransfer.sweep.progress import duration
-    from raytransfer.sweep.slots import check_slots
+    from raytransfer.sweep.slots import check_slots, without_gpus
 
     if not todo.to_run:
         return
@@ -284,17 +304,24 @@ def _print_estimate(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", 
         slots, start = check_slots(config.slots, gpus, share, "GPU"), ", after Ray has started"
     else:
         share = 1.0
+        if note := without_gpus(config.gpus_per_trial):
+            console.print(note, soft_wrap=True)
         slots, start = check_slots(config.slots, os.cpu_count() or 1, share, "CPU"), ", after Ray has started"
     device = "cuda" if gpus else "cpu"
     if device == "cpu" and isinstance(config, TrainingConfig):
         print_slow_arithmetic(console, config)
-    by_trial = trial_seconds(todo.to_run.values(), plan, device, config.memory_bytes)
+    found = estimate(todo.to_run.values(), plan, device, config.memory_bytes)
+    by_trial = found.seconds
     seconds = sum(by_trial.values())
     console.print(_costs(plan, by_trial))
+    basis = "a few measured steps of each kind of training and one measurement of each kind"
+    if found.measured < found.kinds:
+        basis = f"{found.measured} of {found.kinds} kinds of trials, as many as could be measured in {TIME_S:.0f} s"
+    if found.broken_off:
+        basis += f"; {found.broken_off} kinds of measurements take longer than that, for they were broken off"
     console.print(
-        f"About {duration(seconds / slots)} on {number_of(slots, 'slot')} of this machine{start}: "
-        f"{duration(seconds)} of work, from a few measured steps of each kind of training and one measurement of each "
-        "kind",
+        f"{'At least' if found.broken_off else 'About'} {duration(seconds / slots)} on {number_of(slots, 'slot')} of "
+        f"this machine{start}: {duration(seconds)} of work, from {basis}",
         soft_wrap=True,
     )
     if config.price_per_hour is not None:
@@ -309,12 +336,13 @@ def _print_estimate(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", 
 
 def _costs(plan: "Plan[Cell, Any]", seconds: Mapping[str, float]) -> NumberTable:
     """What each treatment takes; a trial with several places counts for the first."""
+    from raytransfer.sweep.failures import NOT_IN_A_CELL
     from raytransfer.sweep.progress import duration
 
     treatments = {cell.spec.id: cell.treatment for cell in reversed(plan.cells)}
     times: dict[str, list[float]] = {}
     for trial, time in seconds.items():
-        times.setdefault(treatments.get(trial, _NOT_IN_A_CELL), []).append(time)
+        times.setdefault(treatments.get(trial, NOT_IN_A_CELL), []).append(time)
     headings = ("to run", "each", "together")
     table = NumberTable({"treatment": "left", **dict.fromkeys(headings, "right")}, line=False)
     for treatment, each in times.items():

@@ -14,6 +14,7 @@ from raytransfer.config.rules import (
     FRACTIONS,
     NOT_NEGATIVE,
     POSITIVE,
+    REPEATS,
     Effect,
     Rule,
     at_least,
@@ -37,9 +38,7 @@ def _reads_data(config: Any) -> bool:
 
 
 def _is_share(value: Any) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return 0 < value <= 1 or (1 < value <= 64 and value == int(value))
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0.01 <= value <= 1
 
 
 @dataclass
@@ -62,8 +61,8 @@ class SweepConfig:
         backend: ray (many trials at once) or in-process (one after the other in this process, for debugging).
         slots: Trials at once; null for as many as the machine or cluster holds. On a cluster that starts machines when
             they are wanted it says for how many trials.
-        gpus_per_trial: GPU share of a slot where there are GPUs, or auto to measure first how many trials are best run
-            side by side on one; without a GPU a slot is a CPU core.
+        gpus_per_trial: GPU share of a slot where there are GPUs, 0.01 to 1, or auto to measure first how many trials
+            are best run side by side on one; without a GPU it changes nothing, which is said: a slot is a CPU core.
         memory_gb: Memory of a slot, in 10^9 bytes, for its images on a GPU, which are streamed if they do not fit, and
             for outputs of frozen layers, which are computed again if they do not fit.
         price_per_hour: Price of an hour of one GPU, or of one CPU core where there is no GPU, for what --plan says a
@@ -76,9 +75,12 @@ class SweepConfig:
         "image_size_px": AT_LEAST_ONE,
         "channels": (lambda v: v in (1, 3), "be 1, 3 or null"),
         "train_per_class": AT_LEAST_ONE,
-        "seeds": AT_LEAST_ONE,
+        "seeds": REPEATS,
         "slots": AT_LEAST_ONE,
-        "gpus_per_trial": (lambda v: v == "auto" or _is_share(v), "lie above 0 and up to 1, or be whole, or be auto"),
+        "gpus_per_trial": (
+            lambda v: v == "auto" or _is_share(v),
+            "lie in 0.01..1, for a trial uses one GPU or a share of it, or be auto",
+        ),
         "memory_gb": NOT_NEGATIVE,
         "price_per_hour": NOT_NEGATIVE,
         "retry_s": NOT_NEGATIVE,
@@ -91,6 +93,7 @@ class SweepConfig:
     }
     EFFECTS: ClassVar[dict[str, Effect]] = {
         "interpolation": (lambda c: c.image_size_px is not None, "image_size_px"),
+        "gpus_per_trial": (lambda c: c.backend == "ray", "backend=ray"),
     }
 
     data: str = "digits"

@@ -35,6 +35,7 @@ class Distance:
         blind_to: Kinds of dial that it cannot see by construction, of ``DIAL_KINDS``.
         meaning: One line for people.
         symmetric: Whether it is the same in both directions.
+        least_labels: Labels, with two images or more of each, that it takes of a task.
     """
 
     function: Callable[[Sample, Sample], float]
@@ -42,6 +43,7 @@ class Distance:
     blind_to: frozenset[str]
     meaning: str
     symmetric: bool = True
+    least_labels: int = 1
 
 
 _SEES_ALL: frozenset[str] = frozenset()
@@ -54,7 +56,9 @@ DISTANCES: dict[str, Distance] = {
     "MMD2": Distance(mmd2, "features", _NO_LABELS, "squared distance of kernel means, about 0..2"),
     "FID": Distance(fid, "features", _NO_LABELS, "squared Fréchet distance of Gaussians of their images"),
     "OTDD": Distance(otdd, "features", _SEES_ALL, "debiased cost of moving labelled images, squared units"),
-    "Task2Vec": Distance(task2vec, "probe", _SEES_ALL, "how much other filters of a probe matter, 0..1"),
+    "Task2Vec": Distance(
+        task2vec, "probe", _SEES_ALL, "how much other filters of a probe matter, 0..1", least_labels=2
+    ),
     "NTK residual": Distance(ntk_residual, "pixels", _SEES_ALL, "squared move of a wide network", symmetric=False),
     "class overlap": Distance(
         class_overlap, "classes", _NO_IMAGES, "part of all their classes they do not share, 0..1"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from raytransfer.probes.cka import cka
+from raytransfer.probes.cka import LEAST_IMAGES, cka
 from raytransfer.probes.deviation import deviation
 from raytransfer.probes.flatness import flatness
 from raytransfer.probes.generalisation import generalisation
@@ -36,6 +36,7 @@ class Probe:
         reads_initial: Whether it looks at the network of step 0 too.
         reads: What it looks at: ``images`` the subject's inputs and labels; ``all images`` its batches of all training
             and test images instead; ``weights`` no images.
+        least_images: Images that it takes, where it looks at ``images``.
         meaning: One line for people.
     """
 
@@ -44,6 +45,7 @@ class Probe:
     against: tuple[Literal["base", "scratch", "twin"], ...] = ()
     reads_initial: bool = False
     reads: Literal["images", "all images", "weights"] = "images"
+    least_images: int = 1
     meaning: str
 
 
@@ -77,6 +79,7 @@ PROBES: dict[str, Probe] = {
         function=cka,
         steps="solution",
         against=("base", "scratch", "twin"),
+        least_images=LEAST_IMAGES,
         meaning="CKA of two networks' outputs, layer by layer",
     ),
 }

@@ -13,6 +13,9 @@ from raytransfer.probes.subject import Reading, Subject, other_of
 
 Features = npt.NDArray[np.float64]
 
+LEAST_IMAGES = 4
+"""Fewer leave nothing once the bias is taken out."""
+
 
 def cka(subject: Subject) -> list[Reading]:
     """Debiased linear CKA of each stage's outputs in the network and in the other one, on the subject's images.
@@ -32,8 +35,8 @@ def cka(subject: Subject) -> list[Reading]:
     from raytransfer.scores.representation import Representation
 
     count = len(subject.labels)
-    if count < 4:
-        raise UserError(f"{subject.name}: debiased CKA takes at least 4 images, and there are {count}")
+    if count < LEAST_IMAGES:
+        raise UserError(f"{subject.name}: debiased CKA takes at least {LEAST_IMAGES} images, and there are {count}")
     pairs = zip(_outputs(subject.network, subject), _outputs(other_of(subject), subject), strict=True)
     readings = []
     for stage, (features, reference) in zip(subject.network.stages, pairs, strict=True):

@@ -2,9 +2,12 @@
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
@@ -12,6 +15,7 @@ from matplotlib.ticker import LogFormatter, ScalarFormatter
 from raytransfer.report import Report
 from raytransfer.report.rows import Placed, probe_readings
 from raytransfer.store import Store
+from raytransfer.store.schema import FAILURES, arrow_schema
 
 _DPI = 150
 _LONGEST_NAME = 120  # bytes of a folder's name, of which a file system takes 255
@@ -20,8 +24,6 @@ _LONGEST_WORD, _LONGEST_LINE, _LONGEST_LABEL = 32, 120, 48  # letters in a figur
 
 def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Placed], config: str) -> dict[str, str]:
     """Write a report into a folder named after the sweep and its trials, which no other sweep has.
-
-    Of a long name the folder has the first part.
 
     What probes read goes into ``probe_readings.parquet``, if there is any and the report has no such frame.
 
@@ -38,18 +40,44 @@ def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Plac
     Raises:
         StorageError: They cannot be written.
     """
+    folder = sweep_folder(name, cells)
     probed = {} if "probe_readings" in report.frames else {"probe_readings": probe_readings(cells, store)}
     frames = {**report.frames, **{file: rows for file, rows in probed.items() if not rows.empty}}
     contents = {"config.yaml": config.encode()}
     contents |= {f"{file}.parquet": parquet(rows) for file, rows in frames.items()}
     contents |= {file: text.encode() for file, text in report.texts.items()}
-    identity = hashlib.sha256("".join(sorted({cell.spec.id for cell in cells})).encode()).hexdigest()[:8]
-    folder = f"sweeps/{name.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{identity}"
     for file, content in contents.items():
         store.write(f"{folder}/{file}", content)
     for file, figure in report.figures.items():  # last: drawing is the most that can fail
         store.write(f"{folder}/{file}.png", png(figure))
     return {file: store.place(f"{folder}/{file}") for file in [*contents, *(f"{file}.png" for file in report.figures)]}
+
+
+def write_failures(rows: Sequence[Mapping[str, Any]], store: Store, folder: str) -> str:
+    """Write the table ``failures`` into a sweep's folder, or remove the one of a time before where nothing failed.
+
+    Args:
+        rows: Its rows.
+        store: Receives it.
+        folder: The sweep's folder.
+
+    Returns:
+        The place of the file.
+    """
+    path = f"{folder}/failures.parquet"
+    if rows:
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(list(rows), arrow_schema(FAILURES)), buffer)
+        store.write(path, buffer.getvalue())
+    else:
+        store.delete(path)
+    return store.place(path)
+
+
+def sweep_folder(name: str, cells: Sequence[Placed]) -> str:
+    """The folder of a sweep within its store, by its name, of which a long one has the first part, and its trials."""
+    identity = hashlib.sha256("".join(sorted({cell.spec.id for cell in cells})).encode()).hexdigest()[:8]
+    return f"sweeps/{name.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{identity}"
 
 
 def parquet(table: pd.DataFrame) -> bytes:

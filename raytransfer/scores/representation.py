@@ -10,6 +10,9 @@ from raytransfer.errors import UserError
 Features = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
+LEAST_LABELS = 2
+"""Labels, with two images or more of each, that every score takes of a task."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Representation:
@@ -53,9 +56,9 @@ class Representation:
         if self.labels.ndim != 1 or self.labels.dtype.kind not in "iu" or self.labels.min(initial=0) < 0:
             raise UserError(f"{self.name}: labels must be (n,) whole numbers 0..K-1")
         counts = np.bincount(self.labels)
-        if len(counts) < 2 or (counts < 2).any():
+        if len(counts) < LEAST_LABELS or (counts < 2).any():
             raise UserError(
-                f"{self.name}: a score needs at least 2 classes with at least 2 images each; "
+                f"{self.name}: a score needs at least {LEAST_LABELS} classes with at least 2 images each; "
                 f"images of each are {counts.tolist()}"
             )
 

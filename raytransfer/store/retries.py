@@ -32,11 +32,12 @@ _PASSING = {
     errno.ESTALE,
     errno.ETIMEDOUT,
 }
-# Object stores tell by words alone. These will be said again, however often one asks.
+# Object stores tell by words alone, and so does pyarrow of a folder where a file should be. These will be said again,
+# however often one asks.
 _REFUSED = re.compile(
     "access.?denied|forbidden|no.?such.?bucket|bucket.{0,80}(not found|does not exist)|invalid.?access.?key|"
     "signature.?does.?not.?match|expired.?token|unrecognized.?client|permission.?denied|unauthenticated|unauthorized|"
-    "authentication.?failed|no credentials|(is|not) a directory",
+    "authentication.?failed|no credentials|is a directory|not a (directory|regular file)",
     re.IGNORECASE,
 )
 _LOG = logging.getLogger("raytransfer")

@@ -130,7 +130,7 @@ class Store:
             known = self._mark().get("id") if self.exists(_MARK) else None
             identity = str(known or uuid.uuid4().hex)
             self.write(_MARK, json.dumps({**_VERSIONS, "id": identity}).encode())
-        except StorageError as error:
+        except (StorageError, FileNotFoundError) as error:  # as of a folder that cannot be made in /proc
             raise UserError(f"out={self.root} cannot be written: {error}") from error
         return identity
 

@@ -248,6 +248,35 @@ CURVES = _columns(
 """One row an evaluation: the learning curves."""
 
 
+PLACES = _columns(
+    ("treatment", pa.string(), "What the trial was for, as the sweep's first table has it."),
+    ("halves", pa.string(), "How the classes were halved."),
+    ("split", pa.string(), "Which halving."),
+    ("direction", pa.string(), "A->B or B->A."),
+    ("checkpoint", pa.string(), "Name of the checkpoint to start from."),
+    ("schedule", pa.string(), "Learning-rate schedule of the base."),
+    ("target", pa.string(), "Name of the target task."),
+    ("base", pa.string(), "Name of the base task."),
+    ("measure", pa.string(), "Name of the distance, with what it compares, or of the score."),
+    ("width", pa.int64(), "Hidden units of a simulation."),
+    ("step", pa.int64(), "Step of the base's checkpoint."),
+    ("n_layers", pa.int64(), "Layers copied, left random or passed."),
+    ("seed", pa.int64(), "The repeat."),
+)
+"""Where a trial stands in a sweep of any experiment; null is what that experiment does not have."""
+
+FAILURES = (
+    *_columns(("id", pa.string(), "Identity of the trial: hash of its resolved config.")),
+    *PLACES,
+    *_columns(
+        ("reason", pa.string(), "Why it failed, in one line."),
+        ("error", pa.string(), "Type of the error that was raised; null where its process died."),
+        ("traceback", pa.string(), "All that it left: on which machine, and the traceback."),
+        repeatable=False,
+    ),
+)
+"""One row a place of a trial that failed and has not finished since."""
+
 TABLES = {
     "cells": CELLS,
     "trials": TRIALS,
@@ -257,8 +286,9 @@ TABLES = {
     "probes": PROBES,
     "readings": READINGS,
     "simulations": SIMULATIONS,
+    "failures": FAILURES,
 }
-"""Every table by its name; cells are of a sweep's report, the others lie in the store."""
+"""Every table by its name; cells and failures are of a sweep's report, the others lie in the store."""
 
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:

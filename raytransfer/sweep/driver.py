@@ -16,6 +16,7 @@ from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressBar
 from raytransfer.sweep.run import Run, run_in_process
+from raytransfer.sweep.slots import without_gpus
 from raytransfer.trials import Site
 from raytransfer.words import number_of
 
@@ -114,6 +115,8 @@ def _gpus_per_trial(console: Console, plan: Plan[Cell, Any], store: Store, confi
     """The GPU share of a slot: as configured, or measured; a measurement is kept in the store for the next time."""
     from raytransfer.sweep.ray import has_gpus, measure_sharing
 
+    if not has_gpus() and (note := without_gpus(config.gpus_per_trial)):
+        console.print(note, soft_wrap=True)
     if config.gpus_per_trial != "auto":
         share: float = config.gpus_per_trial
         return share

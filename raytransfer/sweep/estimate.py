@@ -1,20 +1,26 @@
-"""How long a sweep will take, from a few measured steps."""
+"""How long a sweep will take, from a few measured steps, in a time of its own that is bounded."""
 
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 
 from raytransfer.networks import Network, freeze_first, train_mode
-from raytransfer.specs import TaskSpec, TrainingSpec, TrialSpec
-from raytransfer.specs.dependencies import alike, as_training, imports, needs
+from raytransfer.specs import Recipe, TaskSpec, TrainingSpec, TrialSpec
+from raytransfer.specs.dependencies import alike, as_training, frozen_layers, imports, needs
 from raytransfer.store import Store, import_weights, save_checkpoint
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.tasks import Part, TaskData, load_task, sample_task
 from raytransfer.training import (
+    BatchSource,
     DeviceData,
     EvaluationInputs,
     FrozenOutputs,
@@ -27,8 +33,31 @@ from raytransfer.training import (
 )
 from raytransfer.trials import Site, run, untrained
 
+TIME_S = 12.0
+"""No kind of trial is measured once so much time has passed; half of it is for trainings."""
+
 _STEPS = 5
 _IMAGES = 500
+_PART_S = 0.6  # for the steps of one kind of training, and for its evaluation; the measured batch is cut to that
+_MEASUREMENT_S = 3.0  # after which a measurement of one kind is broken off
+_TRIED = 2  # images of the step that says how many there is time for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """How long trials will take.
+
+    Attributes:
+        seconds: Seconds by trial identity.
+        kinds: Kinds of trials.
+        measured: How many of them were measured; the others are taken from those.
+        broken_off: How many of those measured took so long that they were broken off: they take longer.
+    """
+
+    seconds: dict[str, float]
+    kinds: int
+    measured: int
+    broken_off: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,70 +70,188 @@ class _Cost:
     views_reused: int
 
 
-def trial_seconds(
-    specs: Iterable[TrialSpec], plan: Plan[Cell, Any], device: str, memory_bytes: int
-) -> dict[str, float]:
+def estimate(specs: Iterable[TrialSpec], plan: Plan[Cell, Any], device: str, memory_bytes: int) -> Estimate:
     """Estimate the time of trials, each by itself on an idle processor.
 
     Measures a few steps and one evaluation for each number of frozen layers and each size of task that occurs, and
-    takes each kind of measurement once, on untrained networks; nothing is kept.
+    takes each kind of measurement once, on untrained networks; nothing is kept. It begins no kind after ``TIME_S``, and
+    cuts batches to what there is time for. Of a network the fewest and the most frozen layers come first: trainings
+    that are not measured lie between their neighbours, measurements are as long as others of their kind.
 
     Args:
         specs: The trials.
         plan: The sweep they belong to, with their data.
         device: ``cpu`` (one thread, as in a slot) or ``cuda``.
         memory_bytes: As for ``DeviceData``.
-
-    Returns:
-        Seconds by trial identity.
     """
     use_one_core()
-    costs: dict[tuple[str | int, ...], _Cost] = {}
-    tasks: dict[TaskSpec, TaskData] = {}
+    trainings: dict[tuple[str | int, ...], list[TrainingSpec]] = {}
     measurements: dict[tuple[str | int, ...], list[TrialSpec]] = {}
-    seconds = {}
     for trial in specs:
         spec = as_training(trial)
         if spec is None:
             measurements.setdefault(alike(trial), []).append(trial)
-            continue
-        dataset = plan.datasets[spec.task.fingerprint]
-        plain = replace(spec.task, dials=None)  # as many images, and dials take time
-        if plain not in tasks:
-            tasks[plain] = load_task(dataset, plain)
-        kind = alike(spec)
-        if kind not in costs:
-            costs[kind] = _measure(spec, load_task(dataset, spec.task), torch.device(device), memory_bytes)
-        seconds[spec.id] = _seconds(spec, tasks[plain], costs[kind])
-    for same in measurements.values():
+        else:
+            trainings.setdefault(alike(spec), []).append(spec)
+    started = time.monotonic()
+    middle = started + TIME_S / 2 if measurements else started + TIME_S
+    seconds, measured = _trainings(list(trainings.values()), plan, torch.device(device), memory_bytes, middle)
+    taken: dict[tuple[str | int, ...], float] = {}
+    broken_off = 0
+    for kind in _spread(list(measurements)):
+        if taken and time.monotonic() > started + TIME_S:
+            break
+        same = measurements[kind]
         # Scores of one network share its outputs, which one of them computes; a distance has a task of its own.
         other = same[-1] if same[0].kind == "distance" else same[0]
-        cost = _measurement_seconds(same[0], other, plan, device, memory_bytes)
+        taken[kind], whole = _measurement_seconds(same[0], other, plan, device, memory_bytes)
+        broken_off += not whole
+    for kind, same in measurements.items():
+        near = [cost for other, cost in taken.items() if other == kind] or [
+            cost for other, cost in taken.items() if other[:2] == kind[:2]
+        ]
+        cost = fmean(near or [cost for other, cost in taken.items() if other[0] == kind[0]] or taken.values())
         seconds |= dict.fromkeys((trial.id for trial in same), cost)
-    return seconds
+    return Estimate(
+        seconds=seconds,
+        kinds=len(trainings) + len(measurements),
+        measured=measured + len(taken),
+        broken_off=broken_off,
+    )
+
+
+def _spread(kinds: Sequence[Any]) -> list[Any]:
+    """The first and the last, then what halves the gaps, so that wherever one stops they are spread."""
+    order = list(dict.fromkeys([0, len(kinds) - 1])) if kinds else []
+    step = len(kinds)
+    while step > 1:
+        step = (step + 1) // 2
+        order += [i for i in range(0, len(kinds), step) if i not in order]
+    return [kinds[i] for i in order]
+
+
+def _trainings(
+    kinds: Sequence[Sequence[TrainingSpec]],
+    plan: Plan[Cell, Any],
+    device: torch.device,
+    memory_bytes: int,
+    end: float,
+) -> tuple[dict[str, float], int]:
+    """Seconds of trainings by identity, and from how many kinds: as many as can be measured before ``end``."""
+    tasks: dict[TaskSpec, TaskData] = {}
+
+    def task_of(spec: TrainingSpec) -> TaskData:
+        plain = replace(spec.task, dials=None)  # as many images, and dials take time
+        if plain not in tasks:
+            tasks[plain] = load_task(plan.datasets[plain.fingerprint], plain)
+        return tasks[plain]
+
+    networks: dict[str, list[Sequence[TrainingSpec]]] = {}
+    for same in sorted(kinds, key=lambda same: frozen_layers(same[0])):
+        networks.setdefault(same[0].network.name, []).append(same)
+    costs: dict[str, dict[int, _Cost]] = {name: {} for name in networks}
+    seconds: dict[str, float] = {}
+    measured = 0
+    for _, name, same in sorted(
+        ((i, name, same) for name, every in networks.items() for i, same in enumerate(_spread(every))),
+        key=lambda entry: entry[:2],
+    ):
+        if measured and time.monotonic() > end:
+            break
+        cost = _measure(same[0], task_of(same[0]), device, memory_bytes)
+        costs[name][frozen_layers(same[0])] = cost
+        seconds |= {spec.id: _seconds(spec, task_of(spec), cost) for spec in same}
+        measured += 1
+    every = [cost for found in costs.values() for cost in found.values()]
+    for name, kinds_of in networks.items():
+        # Of a network that none was measured of nothing is known but what others take.
+        known = costs[name] or ({0: _mean(every)} if every else {})
+        for spec in (spec for same in kinds_of for spec in same if spec.id not in seconds):
+            seconds[spec.id] = _seconds(spec, task_of(spec), _between(known, frozen_layers(spec)))
+    return seconds, measured
+
+
+def _between(costs: dict[int, _Cost], frozen: int) -> _Cost:
+    """The cost at a number of frozen layers, on the line between the measured ones next to it."""
+    at = sorted(costs)
+
+    def line(name: str) -> float:
+        return float(np.interp(frozen, at, [getattr(costs[n], name) for n in at]))
+
+    nearest = min(at, key=lambda n: abs(n - frozen))
+    return _Cost(
+        step=line("step"),
+        image_frozen=line("image_frozen"),
+        image_trained=line("image_trained"),
+        views_reused=costs[nearest].views_reused,
+    )
+
+
+def _mean(costs: Sequence[_Cost]) -> _Cost:
+    return _Cost(
+        step=fmean(cost.step for cost in costs),
+        image_frozen=fmean(cost.image_frozen for cost in costs),
+        image_trained=fmean(cost.image_trained for cost in costs),
+        views_reused=0,
+    )
+
+
+class _TimeUpError(BaseException):  # no error of a trial's, so that nothing in it takes it for one
+    """The time of a measurement is over."""
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Break off what runs inside after a time, with _TimeUpError; only in a main thread, where signals arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: Any) -> None:
+        raise _TimeUpError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _measurement_seconds(
     spec: TrialSpec, other: TrialSpec, plan: Plan[Cell, Any], device: str, memory_bytes: int
-) -> float:
+) -> tuple[float, bool]:
     """Take a measurement, then another of its kind, in a store of their own, with untrained networks.
 
-    The second time counts: by then libraries are loaded, and what the two share is read, as in a sweep.
+    The second time counts: by then libraries are loaded, and what the two share is read, as in a sweep. Where one is
+    broken off its time counts.
+
+    Returns:
+        Seconds, and whether it came to its end.
     """
     with tempfile.TemporaryDirectory() as root:
-        store = Store(root)
-        site = Site(sources=plan.sources, root=root, device=device, memory_bytes=memory_bytes)
-        for digest in imports([spec, other]):
-            import_weights(store, plan.imports[digest])
-        for weights in (*needs(spec), *needs(other)):
-            base = weights.training
-            task = sample_task(plan.datasets[base.task.fingerprint], base.task, images=1, seed=0)  # for their shape
-            network = untrained(base, DeviceData(task, base.recipe, torch.device(device), memory_bytes))
-            save_checkpoint(store, base.id, weights.step, network.module.state_dict())
-        run(spec, site)
         started = time.perf_counter()
-        run(other, site)
-        return time.perf_counter() - started
+        try:
+            with _at_most(_MEASUREMENT_S):
+                store = Store(root)
+                site = Site(sources=plan.sources, root=root, device=device, memory_bytes=memory_bytes)
+                for digest in imports([spec, other]):
+                    import_weights(store, plan.imports[digest])
+                for weights in (*needs(spec), *needs(other)):
+                    base = weights.training
+                    # For its shape.
+                    one = sample_task(plan.datasets[base.task.fingerprint], base.task, images=1, seed=0)
+                    network = untrained(base, DeviceData(one, base.recipe, torch.device(device), memory_bytes))
+                    save_checkpoint(store, base.id, weights.step, network.module.state_dict())
+                started = time.perf_counter()
+                run(spec, site)
+            with _at_most(_MEASUREMENT_S):
+                started = time.perf_counter()
+                run(other, site)
+        except _TimeUpError:
+            return time.perf_counter() - started, False
+        return time.perf_counter() - started, True
 
 
 def _seconds(spec: TrainingSpec, task: TaskData, cost: _Cost) -> float:
@@ -116,37 +263,60 @@ def _seconds(spec: TrainingSpec, task: TaskData, cost: _Cost) -> float:
 
 def _measure(spec: TrainingSpec, task: TaskData, device: torch.device, memory_bytes: int) -> _Cost:
     frozen = spec.surgery.frozen_layers
-    few = DeviceData(replace(task, train=_first(task.train), test=_first(task.test)), spec.recipe, device, memory_bytes)
-    network = untrained(spec, few)
+    whole = DeviceData(task, spec.recipe, device, memory_bytes)
+
+    def few(recipe: Recipe, images: int) -> DeviceData:
+        part = replace(task, train=_first(task.train, images), test=_first(task.test, images))
+        return DeviceData(part, recipe, device, memory_bytes)
+
+    tried = few(replace(spec.recipe, batch_size=_TRIED), _TRIED)
+    network = untrained(spec, tried)
     freeze_first(network, frozen)
     train_mode(network)
-    stages = reusable_stages(network, DeviceData(task, spec.recipe, device, memory_bytes), spec.recipe.steps)
-    source = FrozenOutputs(network, few, stages) if stages else few
-    step = Step(network, few, source)
-    take = fastest(step, few)
-    batches = map(source.fetch, few.draw(torch.Generator()))
-
-    def steps(count: int) -> float:
-        started = time.perf_counter()
-        for _ in range(count):
-            take(next(batches))
-        step.loss_sum.item()  # waits for the device
-        return (time.perf_counter() - started) / count
-
-    steps(_STEPS)  # the first are slower
-    per_step = steps(_STEPS)
-    test = EvaluationInputs(network, few, few.test, frozen, keep=True)
-    first, again = (_timed_evaluation(network, few, test) for _ in range(2))
+    stages = reusable_stages(network, whole, spec.recipe.steps)
+    eager = Step(network, tried, tried)
+    per_image = min(_timed(eager, tried, tried, 1, eager) for _ in range(2)) / tried.batch_size  # the first is slower
+    affordable = max(_TRIED, int(_PART_S / per_image))
+    batch = whole.batch_size if device.type == "cuda" else min(whole.batch_size, affordable)
+    recipe = replace(spec.recipe, batch_size=batch)
+    # One view of an image is as good as all, and many are slow to compute.
+    data = few(replace(recipe, pad_px=0, mirror=False) if stages else recipe, _IMAGES if not stages else batch)
+    source = FrozenOutputs(network, data, stages) if stages else data
+    step = Step(network, data, source)
+    take = fastest(step, data)
+    count = max(1, min(_STEPS, affordable // batch))
+    _timed(take, data, source, count, step)  # the first are slower
+    per_step = _timed(take, data, source, count, step) * whole.batch_size / batch
+    seen = few(recipe, min(_IMAGES, affordable))
+    test = EvaluationInputs(network, seen, seen.test, frozen, keep=True)
+    first, again = (_timed_evaluation(network, seen, test) for _ in range(2))
     return _Cost(
         step=per_step,
-        image_frozen=max(first - again, 0.0) / len(few.test),
-        image_trained=again / len(few.test),
-        views_reused=few.views_per_image if stages else 0,
+        image_frozen=max(first - again, 0.0) / len(seen.test),
+        image_trained=again / len(seen.test),
+        views_reused=whole.views_per_image if stages else 0,
     )
 
 
-def _first(part: Part) -> Part:
-    return replace(part, rows=part.rows[:_IMAGES], labels=part.labels[:_IMAGES])
+def _timed(
+    take: Callable[[tuple[torch.Tensor, ...]], None],
+    data: DeviceData,
+    source: BatchSource,
+    count: int,
+    step: Step,
+) -> float:
+    """Seconds that one of ``count`` steps takes."""
+    batches = map(source.fetch, data.draw(torch.Generator()))
+    started = time.perf_counter()
+    for _ in range(count):
+        take(next(batches))
+    step.loss_sum.item()  # waits for the device
+    return (time.perf_counter() - started) / count
+
+
+def _first(part: Part, images: int) -> Part:
+    """The first images, all of one label: which one changes no time, and dials may have made fewer than classes."""
+    return replace(part, rows=part.rows[:images], labels=np.zeros_like(part.labels[:images]))
 
 
 def _timed_evaluation(network: Network, data: DeviceData, batches: EvaluationInputs) -> float:

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import alike, as_training
+from raytransfer.sweep.failures import described, places, why
 from raytransfer.sweep.plan import Cell
 from raytransfer.words import number_of
 
@@ -26,6 +27,7 @@ class ProgressBar:
 
     def __init__(self, console: Console, cells: Sequence[Cell], specs: Mapping[str, TrialSpec]) -> None:
         self._console, self._specs = console, specs
+        self._places = places(specs, cells)
         self._slots = 0  # how many run at once
         self._left = set(specs)
         self._alike_left = Counter(map(alike, specs.values()))
@@ -88,9 +90,11 @@ class ProgressBar:
             self._drop(gone)
             for missing in self._missing.values():
                 missing.discard(gone)
-        last = reason.strip().splitlines()[-1]
+        last = ": ".join(part for part in why(reason) if part)
         needed = f"; skipped: {number_of(len(skipped), 'trial')} that would read its weights" if skipped else ""
-        self._console.print(f"failed   {trial}: {last}{needed}", style="red")
+        self._console.print(
+            f"failed   {trial}, {described(self._places[trial][0])}: {last}{needed}", style="red", soft_wrap=True
+        )
 
     def _drop(self, trial: str) -> None:
         if trial in self._left:

@@ -10,7 +10,7 @@ def check_slots(wanted: int | None, units: int, share: float, kind: str) -> int:
     Args:
         wanted: As many as this, or None for all there are.
         units: GPUs or cores.
-        share: What a trial takes; a share below 1 lies on one of them, so at 2/3 a third of each goes unused.
+        share: What a trial takes, up to 1; it lies on one of them, so at 2/3 a third of each goes unused.
         kind: ``GPU`` or ``CPU``.
 
     Raises:
@@ -24,6 +24,13 @@ def check_slots(wanted: int | None, units: int, share: float, kind: str) -> int:
     return wanted or there
 
 
+def without_gpus(share: float | str) -> str | None:
+    """What to tell of ``gpus_per_trial`` where there is no GPU: nothing of its default, and of auto, which looks."""
+    if share in (1.0, "auto"):
+        return None
+    return f"gpus_per_trial={share:g} changes nothing: there is no GPU, so a trial takes a CPU core"
+
+
 def slot_count(units: int, share: float) -> int:
     """How many trials of this share run at once on so many GPUs or cores."""
-    return units * int(1 / share) if share <= 1 else units // int(share)
+    return units * int(1 / share)

@@ -1,7 +1,14 @@
 """The training loop and what makes it fast: plain PyTorch that knows neither Ray nor disks."""
 
 from raytransfer.training.core import use_one_core
-from raytransfer.training.frozen import EvaluationInputs, FrozenOutputs, evaluation_inputs, reusable_stages
+from raytransfer.training.frozen import (
+    EVALUATION_BATCH,
+    BatchSource,
+    EvaluationInputs,
+    FrozenOutputs,
+    evaluation_inputs,
+    reusable_stages,
+)
 from raytransfer.training.images import DeviceData, image_bytes
 from raytransfer.training.loop import SAVE_EVERY_S, Outcome, evaluate, stream_seed, train
 from raytransfer.training.schedule import Phase, evaluation_steps, learning_rate, phases
@@ -9,7 +16,9 @@ from raytransfer.training.state import Evaluation, Interrupted, TrainingState, n
 from raytransfer.training.step import Step, fastest
 
 __all__ = [
+    "EVALUATION_BATCH",
     "SAVE_EVERY_S",
+    "BatchSource",
     "DeviceData",
     "Evaluation",
     "EvaluationInputs",

@@ -9,7 +9,8 @@ import torch
 from raytransfer.networks import Network, frozen_prefix
 from raytransfer.training.images import DeviceData, DeviceImages, to_device
 
-_BATCH = 500
+EVALUATION_BATCH = 500
+"""Images that an evaluation takes together."""
 
 
 class BatchSource(Protocol):
@@ -98,7 +99,7 @@ class EvaluationInputs:
             # Copies, as a stage may begin by overwriting what it takes.
             yield from ((inputs.clone(), labels) for inputs, labels in self._kept)
             return
-        for rows in torch.split(torch.arange(len(self._images)), _BATCH):
+        for rows in torch.split(torch.arange(len(self._images)), EVALUATION_BATCH):
             inputs = self._data.central(self._images, rows)
             outputs = _outputs(self._network, self._data, inputs, self.stages_done)
             batch = outputs, self._images.labels[rows[0] : rows[-1] + 1]

@@ -10,11 +10,25 @@ from raytransfer.errors import StorageError, UnreadableError
 from raytransfer.specs import TrialSpec
 from raytransfer.store import publish_failure
 from raytransfer.training import Interrupted, never, use_one_core
-from raytransfer.trials.kinds import KINDS, Kind, Orders, kind_of
+from raytransfer.trials.kinds import KINDS, Kind, Look, Orders, kind_of
 from raytransfer.trials.site import Site, device_name
-from raytransfer.trials.training import prepare, training_seed, untrained
+from raytransfer.trials.training import prepare, training_seed, try_single_image, try_step, untrained
 
-__all__ = ["KINDS", "Kind", "Site", "attempt", "device_name", "prepare", "run", "training_seed", "untrained"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Look",
+    "Site",
+    "attempt",
+    "device_name",
+    "kind_of",
+    "prepare",
+    "run",
+    "training_seed",
+    "try_single_image",
+    "try_step",
+    "untrained",
+]
 
 
 def run(

@@ -18,15 +18,16 @@ from raytransfer.distances.tree import parse_tree
 from raytransfer.networks import Network, pooled
 from raytransfer.scores import SCORES
 from raytransfer.scores.representation import Representation
-from raytransfer.specs import DistanceSpec, ScoreSpec, TaskSpec, Weights, to_json
+from raytransfer.specs import Dials, DistanceSpec, ScoreSpec, TaskSpec, Weights, to_json
 from raytransfer.store import publish
-from raytransfer.tasks import TaskData, label_names, sample_task
+from raytransfer.tasks import INPUT_DIALS, Dataset, TaskData, label_names, sample_task
 from raytransfer.training import DeviceData
 from raytransfer.trials.kinds import kind_of
 from raytransfer.trials.site import Site, provenance
 from raytransfer.trials.training import stored_network
 
 Features = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
 
 _BATCH = 500
 _KEPT = 4  # images or outputs that a process keeps for the next trial
@@ -143,6 +144,14 @@ def _draw(site: Site, task: TaskSpec, images: int, seed: int) -> _Drawn:
         labels=np.searchsorted(kept, labels[inside]).astype(np.int64),
         names=tuple(names[label] for label in kept),
     )
+
+
+def labels_drawn(dataset: Dataset, task: TaskSpec, images: int | None, seed: int) -> Labels:
+    """The labels (n,) of the training images that a measurement looks at, before any is left out; None for all."""
+    if task.dials is not None:  # those of pixels change no label, and take time
+        task = replace(task, dials=replace(task.dials, **{name: getattr(Dials(), name) for name in INPUT_DIALS}))
+    most = len(dataset.train_labels) if images is None else images
+    return sample_task(dataset, task, most, seed).train.labels
 
 
 @functools.lru_cache(maxsize=_KEPT)

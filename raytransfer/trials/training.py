@@ -7,15 +7,16 @@ from dataclasses import asdict, replace
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 
-from raytransfer.networks import Network, add_lora, build, copy_first, freeze, merged, read_all_layers
+from raytransfer.networks import Network, add_lora, build, copy_first, freeze, merged, read_all_layers, train_mode
 from raytransfer.specs import TrainingSpec, Weights, to_json
 from raytransfer.specs.dependencies import as_base, as_transfer
 from raytransfer.store import Store, delete_state, load_state, load_weights, publish, save_checkpoint, save_state
 from raytransfer.store import checkpoint_steps as stored_steps
-from raytransfer.tasks import load_task
-from raytransfer.training import DeviceData, Outcome, TrainingState, never, stream_seed, train
+from raytransfer.tasks import Dataset, TaskData, load_task, sample_task
+from raytransfer.training import DeviceData, Outcome, Step, TrainingState, never, stream_seed, train
 from raytransfer.trials.site import Site, provenance
 
 _LOG = logging.getLogger("raytransfer")
@@ -102,6 +103,44 @@ def _state_of(
         _LOG.warning("the state of training %s is passed over, it starts from its beginning: %s", spec.id, error)
         return None
     return state
+
+
+def try_step(spec: TrainingSpec, dataset: Dataset) -> None:
+    """Take one step of a training, on the CPU, on a batch as large as its own but of two images at most.
+
+    What a batch of two goes through, a larger one does, too. Nothing is copied: the weights are fresh, and dials, which
+    leave the shape of images as it is, are not turned.
+
+    Raises:
+        Exception: Whatever the network raises.
+    """
+    few = sample_task(dataset, replace(spec.task, dials=None), images=2, seed=0).train
+    few = replace(few, labels=np.zeros_like(few.labels))  # of the plain task there may be more than the network has
+    task = TaskData(train=few, test=few, channel_mean=dataset.channel_mean, channel_std=dataset.channel_std)
+    with torch.random.fork_rng(devices=[]):
+        data = DeviceData(task, spec.recipe, torch.device("cpu"), memory_bytes=0)
+        network = untrained(spec, data)
+        frozen = spec.surgery.frozen_stages(len(network.stages)) if spec.surgery.thaw == "never" else ()
+        freeze(network, frozen)
+        train_mode(network)
+        Step(network, data, data)(data.fetch(next(data.draw(torch.Generator()))))
+
+
+def try_single_image(spec: TrainingSpec, dataset: Dataset) -> None:
+    """Let the network of a training see one image alone, as it does where one is left over in an evaluation.
+
+    Raises:
+        Exception: Whatever the network raises.
+        ValueError: It does not give the outputs of one image.
+    """
+    one = sample_task(dataset, replace(spec.task, dials=None), images=1, seed=0)
+    data = DeviceData(one, spec.recipe, torch.device("cpu"), memory_bytes=0)
+    network = untrained(spec, data)
+    network.module.eval()
+    with torch.no_grad():
+        logits = network.through(data.central(data.train, torch.zeros(1, dtype=torch.long)))
+    if logits.shape != (1, spec.task.label_count):
+        raise ValueError(f"it gives {tuple(logits.shape)} for one image, and not (1, {spec.task.label_count})")
 
 
 def prepare(spec: TrainingSpec, store: Store, data: DeviceData) -> Network:

@@ -53,8 +53,8 @@ def milestones_of(config: StageConfig) -> list[float]:
 def _steps(wanted: Any, steps: int, milestones: Sequence[float]) -> list[int]:
     """The steps of a base to transfer from."""
     if isinstance(wanted, int) and not isinstance(wanted, bool):
-        if wanted < 2:
-            raise UserError(f"base_checkpoints={wanted} must be at least 2, the first and the last, or a list of steps")
+        if not 2 <= wanted <= 1000:
+            raise UserError(f"base_checkpoints={wanted} must lie in 2..1000, the first and the last, or list steps")
         return with_drops(spaced_steps(steps, wanted), steps, milestones)
     if not isinstance(wanted, list) or len(wanted) < 2 or len({repr(step) for step in wanted}) < len(wanted):
         raise UserError(f"base_checkpoints={wanted} must be a number, or list at least two steps, each once")

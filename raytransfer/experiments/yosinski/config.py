@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from raytransfer.config.rules import AT_LEAST_ONE, Effect, Rule
+from raytransfer.config.rules import REPEATS, Effect, Rule
 from raytransfer.config.shared import WeightsConfig
 from raytransfer.specs.treatments import (
     ANB,
@@ -37,7 +37,7 @@ class GridConfig(WeightsConfig):
         fixed_treatments: Treatments on halves other than random, a list; null for the same.
     """
 
-    RULES: ClassVar[dict[str, Rule]] = {"splits": AT_LEAST_ONE}
+    RULES: ClassVar[dict[str, Rule]] = {"splits": REPEATS}
     CHOICES: ClassVar[dict[str, Sequence[str]]] = {
         "treatments": tuple(_OF_THE_GRID),
         "fixed_treatments": tuple(_OF_THE_GRID),

@@ -1,0 +1,100 @@
+"""What is tried of the trials that are to run, before any of them does."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from raytransfer.errors import UserError, first_line
+from raytransfer.specs import NetworkSpec, TaskSpec, TrainingSpec, TrialSpec
+from raytransfer.specs.dependencies import as_training, frozen_layers
+from raytransfer.sweep.plan import Cell, Plan
+from raytransfer.tasks import load_task
+from raytransfer.training import EVALUATION_BATCH
+from raytransfer.trials import Look, kind_of, try_single_image, try_step
+
+
+def check_trials(specs: Iterable[TrialSpec], plan: Plan[Cell, Any], *, images: str) -> None:
+    """Check that trainings can take a step, and that measurements find the images they need.
+
+    Of every network the training with the fewest frozen layers takes a step of its real batch size, two images at most:
+    what more freezing leaves of a network is a part of that. Where the images of a task leave one over in an
+    evaluation, the network is given one alone. The images that measurements look at are drawn as they will be.
+
+    Args:
+        specs: The trials that are to run.
+        plan: The sweep they belong to, with their data.
+        images: The option that says how many images distances and scores look at.
+
+    Raises:
+        UserError: A network cannot train or be evaluated so, or too few images are looked at.
+    """
+    specs = list(specs)
+    least: dict[NetworkSpec, TrainingSpec] = {}
+    left_over: dict[NetworkSpec, TrainingSpec] = {}
+    tasks: dict[TaskSpec, bool] = {}
+    looks: dict[tuple[TaskSpec, int | None, int], list[Look]] = {}
+    for spec in specs:
+        training = as_training(spec)
+        if training is None:
+            for look in kind_of(spec).looks(spec):
+                looks.setdefault((look.task, look.images, look.seed), []).append(look)
+            continue
+        network, task = training.network, training.task
+        if network not in least or frozen_layers(training) < frozen_layers(least[network]):
+            least[network] = training
+        if task not in tasks:
+            tasks[task] = _leaves_one(task, plan)
+        if tasks[task]:
+            left_over.setdefault(network, training)
+    for training in least.values():
+        _check_step(training, plan)
+    for training in left_over.values():
+        try:
+            try_single_image(training, plan.datasets[training.task.fingerprint])
+        except Exception as error:  # whatever a network of the user's raises
+            raise UserError(
+                f"network={training.network.name} does not take an image alone, and {training.task.label} leaves one "
+                f"over in an evaluation: {first_line(error)}"
+            ) from error
+    for same in looks.values():
+        _check_looks(same, plan, images)
+
+
+def _leaves_one(task: TaskSpec, plan: Plan[Cell, Any]) -> bool:
+    data = load_task(plan.datasets[task.fingerprint], _plain(task))
+    return any(len(part.rows) % EVALUATION_BATCH == 1 for part in (data.train, data.test))
+
+
+def _plain(task: TaskSpec) -> TaskSpec:
+    return replace(task, dials=None)
+
+
+def _check_step(training: TrainingSpec, plan: Plan[Cell, Any]) -> None:
+    dataset, recipe, name = plan.datasets[training.task.fingerprint], training.recipe, training.network.name
+    try:
+        try_step(training, dataset)
+    except Exception as error:  # whatever a network of the user's raises
+        reason = first_line(error)
+        if recipe.batch_size > 1:
+            raise UserError(f"network={name} cannot be trained on such images: {reason}") from error
+        raise UserError(f"recipe.batch_size=1 is too small for network={name}: {reason}") from error
+
+
+def _check_looks(looks: list[Look], plan: Plan[Cell, Any], images: str) -> None:
+    """Check what looks at one draw of images."""
+    from raytransfer.trials.measuring import labels_drawn  # the measures' libraries take a second to import
+
+    first = looks[0]
+    labels = labels_drawn(plan.datasets[first.task.fingerprint], first.task, first.images, first.seed)
+    usable = int((np.bincount(labels) >= 2).sum())
+    for look in looks:
+        drawn = f"of {look.task.label} {len(labels)} are drawn at seed {look.seed}"
+        option = images if look.least_labels else "probe_images"
+        more = f"raise {option}={look.images}" if len(labels) == look.images else "its classes need more images"
+        if len(labels) < look.least_images:
+            raise UserError(f"{look.measure} takes at least {look.least_images} images, and {drawn}: {more}")
+        if usable < look.least_labels:
+            wanted = f"{look.least_labels} label{'s' * (look.least_labels > 1)} with two images or more"
+            raise UserError(f"{look.measure} takes at least {wanted}, and {drawn}, {usable} such labels: {more}")

@@ -1,0 +1,116 @@
+"""What is tried at the plan, what failed, and how long a sweep will take."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from raytransfer.distances import DISTANCES, Sample
+from raytransfer.errors import UserError
+from raytransfer.experiments.yosinski.plan import make_plan
+from raytransfer.report.files import write_failures
+from raytransfer.scores import SCORES, Representation
+from raytransfer.store import Store
+from raytransfer.store.schema import FAILURES
+from raytransfer.sweep import estimate as estimating
+from raytransfer.sweep import trying
+from raytransfer.sweep.estimate import _spread, estimate
+from raytransfer.sweep.failures import described, failure_rows, places, why
+from raytransfer.sweep.trying import check_trials
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_an_image_left_over_in_an_evaluation_is_tried_alone(tiny, monkeypatch):
+    plan = make_plan(tiny("network=tests.bad_input.networks:squeezed", "n_layers=[1]"))
+    check_trials(plan.trials.values(), plan, images="images")
+    monkeypatch.setattr(trying, "EVALUATION_BATCH", 24)  # of 25 training images one is left
+    with pytest.raises(UserError, match=r"squeezed does not take an image alone, and digits\[.* leaves one over"):
+        check_trials(plan.trials.values(), plan, images="images")
+
+
+@pytest.mark.parametrize("name", [name for name, entry in DISTANCES.items() if entry.reads in ("features", "pixels")])
+def test_the_least_that_a_distance_is_said_to_take_is_enough(name):
+    def sample(label, seed):
+        features = np.random.default_rng(seed).random((2, 16))
+        return Sample(name=label, features=features, labels=np.zeros(2, np.int64), classes=("one",))
+
+    assert DISTANCES[name].least_labels == 1
+    assert np.isfinite(DISTANCES[name].function(sample("a", 0), sample("b", 1)))
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_the_least_that_a_score_is_said_to_take_is_enough(name):
+    draw = np.random.default_rng(0)
+    head = draw.dirichlet(np.ones(3), size=4)
+    parts = {"features": draw.random((4, 8)), "reference": draw.random((4, 8)), "head": head}
+    assert np.isfinite(SCORES[name].function(Representation(name=name, labels=np.array([0, 0, 1, 1]), **parts)))
+
+
+TRACE = 'on host: Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n    ^^^\n'
+REASONS = [
+    (f"{TRACE}ValueError: too\nlong", ("ValueError", "too")),
+    (f"{TRACE}KeyError", ("KeyError", "KeyError")),
+    (f"{TRACE}a.b.UserError: x: y", ("a.b.UserError", "x: y")),
+    (
+        f"{TRACE}ValueError: first\n\nDuring handling\n\n{TRACE[9:]}RuntimeError: Error(s):\n\tMissing",
+        ("RuntimeError", "Error(s):"),
+    ),
+    ("its process died 3 times; Ray's logs say why", (None, "its process died 3 times; Ray's logs say why")),
+    ("", (None, "")),
+]
+
+
+@pytest.mark.parametrize(("error", "expected"), REASONS)
+def test_why_a_trial_failed(error, expected):
+    assert why(error) == expected
+
+
+def test_failures_have_their_place_in_the_sweep(tiny, tmp_path):
+    plan = make_plan(tiny("treatments=[AnB]"))
+    failed = dict.fromkeys(plan.trials, f"{TRACE}ValueError: boom")
+    rows = failure_rows(plan.trials, plan.cells, failed)
+    assert {row["id"] for row in rows} == set(plan.trials)
+    assert {(row["treatment"], row["n_layers"]) for row in rows} == {
+        ("AnB", 2),
+        ("AnB", 7),
+        ("only read by others", None),
+    }
+    one = next(cell for cell in plan.cells if cell.direction == "A->B" and cell.spec.surgery.n_layers == 2)
+    (place,) = places({one.spec.id: one.spec}, plan.cells)[one.spec.id]
+    assert described(place) == "AnB (halves=random, split=random0, direction=A->B, n_layers=2, seed=0)"
+    store = Store(str(tmp_path / "store"))
+    path = write_failures(rows, store, "sweeps/one")
+    table = pd.read_parquet(path)
+    assert list(table.columns) == [column.name for column in FAILURES]
+    assert set(table["error"]) == {"ValueError"}
+    assert set(table["reason"]) == {"boom"}
+    write_failures([], store, "sweeps/one")
+    assert not store.exists("sweeps/one/failures.parquet")
+
+
+def test_what_is_not_measured_in_time_lies_between_what_is(tiny, monkeypatch):
+    plan = make_plan(tiny("treatments=[RnB]", "n_layers=all"))
+    monkeypatch.setattr(estimating, "TIME_S", 0.0)
+    found = estimate(plan.trials.values(), plan, "cpu", 10**9)
+    assert (found.kinds, found.measured, found.broken_off) == (7, 1, 0)
+    assert found.seconds.keys() == plan.trials.keys()
+    assert len(set(found.seconds.values())) == 1
+    monkeypatch.undo()
+    found = estimate(plan.trials.values(), plan, "cpu", 10**9)
+    assert found.measured <= found.kinds == 7
+    assert all(seconds > 0 for seconds in found.seconds.values())
+
+
+def test_a_measurement_that_takes_too_long_is_broken_off(tiny, monkeypatch):
+    plan = make_plan(tiny("treatments=[baseB]", "probes=[landscape]"))
+    monkeypatch.setattr(estimating, "_MEASUREMENT_S", 0.02)
+    found = estimate(plan.trials.values(), plan, "cpu", 10**9)
+    assert found.broken_off == 1
+    assert found.seconds.keys() == plan.trials.keys()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 8, 13])
+def test_kinds_are_spread_each_once(count):
+    order = _spread(range(count))
+    assert sorted(order) == list(range(count))
+    assert order[:2] == [0, count - 1][: min(count, 2)]
