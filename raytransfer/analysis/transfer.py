@@ -3,12 +3,14 @@
 Every function takes *results*: one row for each finished cell of a sweep's grid, with at least ``treatment``,
 ``halves``, ``split``, ``direction``, ``seed``, ``n_layers`` (0 for bases) and the metric; ``raytransfer.store.schema``
 says what they mean. Split and direction fix the target: the base of the first half is the ``baseB`` of direction
-``B->A``. A *unit* is one (split, direction, seed). The grid may be unfinished: a difference is taken where both runs
-exist. The order of the rows changes nothing, not even the last bit.
+``B->A``. Runs are compared within one (split, direction, seed). The grid may be unfinished: a difference is taken where
+both runs exist. The order of the rows changes nothing, not even the last bit.
 
-Intervals are 95% and of Student's t (``raytransfer.analysis.intervals`` says why), with units treated as independent
-draws of classes, weights and batches. They are not quite: the two directions of a split share its halves and bases,
-and seeds share the split.
+Intervals are 95% and of Student's t (``raytransfer.analysis.intervals`` says why), over *units*, which are independent.
+A unit of random halves is a split: its two directions share halves and bases, its seeds share its classes, so all its
+runs count as one. Taken as independent, the 20 runs of 2 splits, 2 directions and 5 seeds would give intervals that
+cover 55 to 95% of the time, by how much of the variance lies between splits. A unit of fixed halves is a seed: such an
+interval speaks of these halves alone, and not of others that are as unlike.
 """
 
 import dataclasses
@@ -61,9 +63,10 @@ Halves that are given as lists of classes may be alike or not. So they have no d
 features; their other readings, and the means of all their treatments, are given as usual.
 """
 
-_UNIT = ["split", "direction", "seed"]
-_MEANS_COLUMNS = ["treatment", "halves", "n_layers", "mean", "low", "high", "units"]
-_READINGS_COLUMNS = ["reading", "halves", "n_layers", "estimate", "low", "high", "units", "random_units", "method"]
+_PAIRED = ["split", "direction", "seed"]
+_MEANS_COLUMNS = ["treatment", "halves", "n_layers", "mean", "low", "high", "units", "runs"]
+_READINGS_COLUMNS = ["reading", "halves", "n_layers", "estimate", "low", "high"]
+_READINGS_COLUMNS += ["units", "random_units", "runs", "method"]
 
 
 def treatment_means(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
@@ -78,14 +81,16 @@ def treatment_means(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame
 
     Returns:
         One row for each treatment, halves and n_layers that has a run: mean, low and high (in the metric's unit, for
-        top-1 a fraction; NaN low and high under 3 units) and units. Bases come first, random halves before others.
+        top-1 a fraction; NaN low and high under 3 units), units, and the runs that they hold. Bases come first, random
+        halves before others.
 
     Raises:
         ValueError: A column is missing, or two rows claim the same treatment, split, direction, seed and n.
     """
     rows: list[dict[str, Any]] = []
     for (treatment, halves, n_layers), group in _checked(results, metric).groupby(["treatment", "halves", "n_layers"]):
-        interval = student_t(_floats(group[metric]))
+        units = _units(group, str(halves))
+        interval = clustered_t(_floats(group[metric]), units)
         rows.append(
             {
                 "treatment": treatment,
@@ -94,7 +99,8 @@ def treatment_means(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame
                 "mean": interval.estimate,
                 "low": interval.low,
                 "high": interval.high,
-                "units": len(group),
+                "units": len(np.unique(units)),
+                "runs": len(group),
             }
         )
     rows.sort(key=lambda row: (treatment_rank(row["treatment"]), _halves_rank(row["halves"]), row["n_layers"]))
@@ -117,8 +123,9 @@ def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
       together;
     - boost over selffer = AnB+ − BnB+: the boost, when the same network has trained twice on its own task.
 
-    All but the distance effect are paired within unit, so that an easy target or a lucky seed cancels; the interval is
-    that of a paired t. The distance effect compares two independent groups of units, whose targets differ: Welch's t.
+    All but the distance effect are paired within a split, direction and seed, so that an easy target or a lucky seed
+    cancels; the interval is that of a t over units. The distance effect compares two independent groups of units, whose
+    targets differ: Welch's t of their means.
 
     Args:
         results: One row a cell of the grid.
@@ -127,8 +134,8 @@ def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
     Returns:
         One row for each reading, halves and n_layers that has a unit: estimate, low and high (in the metric's unit,
         for top-1 fractions in −1..1; NaN low and high under 3 units, of either group for a distance effect), units,
-        random_units (the units on random halves that a distance effect is measured against, else missing) and method
-        (``paired t`` or ``Welch t``).
+        random_units (the units on random halves that a distance effect is measured against, else missing), runs (the
+        differences that the units hold) and method (``paired t`` or ``Welch t``).
 
     Raises:
         ValueError: A column is missing, or two rows claim the same treatment, split, direction, seed and n.
@@ -137,21 +144,24 @@ def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for reading, (first, second) in READINGS.items():
         differences = _differences(checked, first, second, metric)
-        groups: dict[Any, NDArray[np.float64]] = {
-            key: _floats(group["difference"]) for key, group in differences.groupby(["halves", "n_layers"])
-        }
+        groups: dict[Any, pd.DataFrame] = dict(iter(differences.groupby(["halves", "n_layers"])))
         for halves, n_layers in sorted(groups, key=lambda key: (_halves_rank(key[0]), key[1])):
-            values = groups[halves, n_layers]
-            reference = groups.get(("random", n_layers))
+            group, reference = groups[halves, n_layers], groups.get(("random", n_layers))
+            values, units = _floats(group["difference"]), _units(group, halves)
+            counts = {"units": len(np.unique(units)), "random_units": None, "runs": len(group)}
+            place = {"reading": reading, "halves": halves, "n_layers": n_layers}
             if reading in ("distance effect", "value of distant features") and halves not in DISSIMILAR:
                 continue
             if reading == "distance effect":
-                if reference is not None:
-                    rows.append(
-                        _row(reading, halves, n_layers, welch_t(values, reference), len(values), len(reference))
-                    )
+                if reference is None:
+                    continue
+                of_random = _unit_means(_floats(reference["difference"]), _units(reference, "random"))
+                interval = welch_t(_unit_means(values, units), of_random)
+                counts["random_units"] = len(of_random)
             else:
-                rows.append(_row(reading, halves, n_layers, student_t(values), len(values), None))
+                interval = clustered_t(values, units)
+            method = "Welch t" if reading == "distance effect" else "paired t"
+            rows.append(place | dataclasses.asdict(interval) | counts | {"method": method})
     return pd.DataFrame(rows, columns=_READINGS_COLUMNS).astype({"random_units": "Int64"})
 
 
@@ -198,8 +208,8 @@ def boost(
     difference between those targets. It has no interval, as the two means share units.
 
     Paired, it is the mean over the runs of ``of`` of (run − the run of ``over`` in the same unit, and of the same n
-    unless ``over`` is a base); runs without a partner are left out. Runs of one unit share a base, so the interval
-    counts units, not runs: a t interval with units − 1 degrees of freedom (``intervals.clustered_t``).
+    unless ``over`` is a base); runs without a partner are left out. The interval counts units, here splits, not runs: a
+    t interval with units − 1 degrees of freedom (``intervals.clustered_t``).
 
     Args:
         results: One row a cell of the grid.
@@ -222,14 +232,14 @@ def boost(
     if paired:
         runs = _differences(span, of, over, metric)
         averaged = _listed(runs["n_layers"])
-        units = runs.groupby(_UNIT).ngroup().to_numpy()
+        units = _units(runs, "random")
         interval = clustered_t(_floats(runs["difference"]), units)
     else:
         runs, against = (span[span["treatment"] == treatment] for treatment in (of, over))
         averaged = _listed(runs["n_layers"])
         if over not in BASES and averaged != _listed(against["n_layers"]):
             averaged += f" against {_listed(against['n_layers'])}"
-        units = runs.groupby(_UNIT).ngroup().to_numpy()
+        units = _units(runs, "random")
         gain = student_t(_floats(runs[metric])).estimate - student_t(_floats(against[metric])).estimate
         interval = Interval(estimate=gain, low=math.nan, high=math.nan)
     return Boost(
@@ -285,7 +295,7 @@ def boosts(
 
 def _checked(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Take the columns that count, in one order: sums in another order may differ in the last bit."""
-    key = ["treatment", *_UNIT, "n_layers"]
+    key = ["treatment", *_PAIRED, "n_layers"]
     columns = [*key, "halves", metric]
     require(results, columns, "results")
     repeated = results[results.duplicated(key)]
@@ -299,7 +309,7 @@ def _checked(results: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _differences(results: pd.DataFrame, first: str, second: str, metric: str) -> pd.DataFrame:
-    """First minus second treatment, a row for each unit and n where both ran: halves, the unit, n_layers, difference.
+    """First minus second treatment, a row for each pair of runs: halves, split, direction, seed, n_layers, difference.
 
     At least one of the two is no base: it gives the n.
     """
@@ -319,22 +329,17 @@ def _listed(all_n: pd.Series) -> str:
 
 
 def _runs(results: pd.DataFrame, treatment: str, metric: str) -> pd.DataFrame:
-    rows = results.loc[results["treatment"] == treatment, ["halves", *_UNIT, "n_layers", metric]]
+    rows = results.loc[results["treatment"] == treatment, ["halves", *_PAIRED, "n_layers", metric]]
     return rows.drop(columns="n_layers") if treatment in BASES else rows
 
 
-def _row(
-    reading: str, halves: str, n_layers: int, interval: Interval, units: int, random_units: int | None
-) -> dict[str, Any]:
-    return {
-        "reading": reading,
-        "halves": halves,
-        "n_layers": n_layers,
-        **dataclasses.asdict(interval),
-        "units": units,
-        "random_units": random_units,
-        "method": "paired t" if random_units is None else "Welch t",
-    }
+def _units(rows: pd.DataFrame, halves: str) -> NDArray[np.integer[Any]]:
+    """The unit of each run, numbered from 0: its split, or its seed where the halves are fixed."""
+    return rows.groupby("split" if halves == "random" else "seed").ngroup().to_numpy()
+
+
+def _unit_means(values: NDArray[np.float64], units: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    return np.bincount(units, weights=values) / np.bincount(units)
 
 
 def _floats(values: pd.Series) -> NDArray[np.float64]:

@@ -15,14 +15,14 @@ from raytransfer.analysis.transfer import DISSIMILAR
 from raytransfer.tasks.halves import named_pairs
 
 COPIES = ("BnB", "BnB+", "AnB", "AnB+", "RnB")
-SPLITS = {"random0": "random", "random1": "random", "animals/vehicles": "animals/vehicles"}
+SPLITS = {"random0": "random", "random1": "random", "random2": "random", "animals/vehicles": "animals/vehicles"}
 LAYERS = (1, 2, 3)
 
 whole_grids = settings(max_examples=10, deadline=None)
 
 
-def grid(seed: int = 0, seeds: int = 2) -> pd.DataFrame:
-    """A finished grid of made-up accuracies: 3 splits x 2 directions x seeds, all treatments, n = 1..3."""
+def grid(seed: int = 0, seeds: int = 3) -> pd.DataFrame:
+    """A finished grid of made-up accuracies: 4 splits x 2 directions x seeds, all treatments, n = 1..3."""
     rng = np.random.default_rng(seed)
     cells = [(treatment, 0) for treatment in ("baseB", "baseB-2x")] + list(itertools.product(COPIES, LAYERS))
     rows = [
@@ -34,16 +34,17 @@ def grid(seed: int = 0, seeds: int = 2) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def naive_differences(results: pd.DataFrame, first: str, second: str, halves: str, n: int) -> list[float]:
-    """Loop over all pairs of rows, and keep those of one unit."""
-    rows = list(results.itertuples())
-    differences = []
+def naive_differences(results: pd.DataFrame, first: str, second: str, halves: str, n: int) -> list[list[float]]:
+    """Loop over all pairs of rows, and keep those of one split, direction and seed, by unit."""
+    rows = list(results[(results["halves"] == halves) & results["treatment"].isin([first, second])].itertuples())
+    differences: dict[str, list[float]] = {}
     for a, b in itertools.product(rows, rows):
-        same_unit = (a.split, a.direction, a.seed) == (b.split, b.direction, b.seed)
+        same_run = (a.split, a.direction, a.seed) == (b.split, b.direction, b.seed)
         same_n = a.n_layers in (0, n) and b.n_layers in (0, n)
-        if (a.treatment, b.treatment, a.halves) == (first, second, halves) and same_unit and same_n:
-            differences.append(a.top1 - b.top1)
-    return differences
+        if (a.treatment, b.treatment) == (first, second) and same_run and same_n:
+            unit = a.split if halves == "random" else f"seed {a.seed}"
+            differences.setdefault(unit, []).append(a.top1 - b.top1)
+    return list(differences.values())
 
 
 def reading(table: pd.DataFrame, name: str, halves: str, n: int) -> pd.Series:
@@ -52,7 +53,7 @@ def reading(table: pd.DataFrame, name: str, halves: str, n: int) -> pd.Series:
     return rows.iloc[0]
 
 
-def test_a_paired_reading_is_the_t_interval_of_the_differences_within_units():
+def test_a_paired_reading_is_the_t_interval_of_the_units_mean_differences():
     results = grid()
     table = readings(results)
     for name, (first, second) in READINGS.items():
@@ -61,24 +62,26 @@ def test_a_paired_reading_is_the_t_interval_of_the_differences_within_units():
         for halves in ("random", "animals/vehicles"):
             if name == "value of distant features" and halves == "random":
                 continue
-            differences = naive_differences(results, first, second, halves, 2)
-            expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+            units = naive_differences(results, first, second, halves, 2)
+            means = [sum(differences) / len(differences) for differences in units]
+            expected = stats.ttest_1samp(means, 0).confidence_interval(0.95)
             row = reading(table, name, halves, 2)
-            assert row["units"] == len(differences) == {"random": 8, "animals/vehicles": 4}[halves]
+            assert row["units"] == len(units) == 3
+            assert row["runs"] == sum(map(len, units)) == {"random": 18, "animals/vehicles": 6}[halves]
             assert row["method"] == "paired t"
-            assert row["estimate"] == pytest.approx(sum(differences) / len(differences), abs=1e-12)
+            assert row["estimate"] == pytest.approx(sum(means) / len(means), abs=1e-12)
             assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_the_distance_effect_is_welchs_t_of_the_two_groups_of_drops():
+def test_the_distance_effect_is_welchs_t_of_the_two_groups_of_units_mean_drops():
     results = grid()
     row = reading(readings(results), "distance effect", "animals/vehicles", 3)
-    dissimilar = naive_differences(results, "baseB", "AnB", "animals/vehicles", 3)
-    random = naive_differences(results, "baseB", "AnB", "random", 3)
+    dissimilar = [np.mean(unit) for unit in naive_differences(results, "baseB", "AnB", "animals/vehicles", 3)]
+    random = [np.mean(unit) for unit in naive_differences(results, "baseB", "AnB", "random", 3)]
     expected = stats.ttest_ind(dissimilar, random, equal_var=False).confidence_interval(0.95)
     assert row["estimate"] == pytest.approx(np.mean(dissimilar) - np.mean(random), abs=1e-12)
     assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert (row["units"], row["random_units"], row["method"]) == (4, 8, "Welch t")
+    assert (row["units"], row["random_units"], row["method"]) == (3, 3, "Welch t")
 
 
 def test_each_reading_has_the_sign_its_name_says():
@@ -104,8 +107,8 @@ def test_each_reading_has_the_sign_its_name_says():
 
 
 @whole_grids
-@given(st.integers(0, 10**6), st.lists(st.floats(-1, 1), min_size=12, max_size=12))
-def test_what_a_unit_adds_to_all_its_runs_leaves_the_paired_readings_as_they_are(seed, shifts):
+@given(st.integers(0, 10**6), st.lists(st.floats(-1, 1), min_size=24, max_size=24))
+def test_what_is_added_to_all_runs_of_a_split_direction_and_seed_leaves_the_paired_readings_as_they_are(seed, shifts):
     results = grid(seed)
     shifted = results.copy()
     shifted["top1"] += shifted.groupby(["split", "direction", "seed"]).ngroup().map(dict(enumerate(shifts)))
@@ -134,11 +137,11 @@ def test_any_part_of_a_grid_is_read_and_each_reading_counts_the_pairs_that_exist
     results = grid().iloc[sorted(rows)]
     table = readings(results)
     assert (treatment_means(results)["units"] > 0).all()
-    assert treatment_means(results)["units"].sum() == len(rows)
+    assert treatment_means(results)["runs"].sum() == len(rows)
     paired = table[table["reading"] == "generalisation boost"]
     units = [unit["treatment"] for _, unit in results.groupby(["split", "direction", "seed"])]
     pairs = sum((unit == "AnB+").sum() for unit in units if (unit == "baseB").any())
-    assert paired["units"].sum() == pairs
+    assert paired["runs"].sum() == pairs
     boosts(results)
 
 
@@ -211,11 +214,12 @@ def test_means_are_those_of_the_units_with_bases_first_and_random_halves_before_
     assert list(means.query("treatment == 'AnB'")["halves"].unique()) == ["random", "animals/vehicles"]
     for row in means.itertuples():
         same = (results["treatment"] == row.treatment) & (results["halves"] == row.halves)
-        values = results.loc[same & (results["n_layers"] == row.n_layers), "top1"]
+        runs = results[same & (results["n_layers"] == row.n_layers)]
+        values = runs.groupby("split" if row.halves == "random" else "seed")["top1"].mean()
         expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-        assert row.mean == pytest.approx(values.mean())
+        assert row.mean == pytest.approx(runs["top1"].mean())
         assert (row.low, row.high) == pytest.approx((expected.low, expected.high))
-        assert row.units == len(values)
+        assert (row.units, row.runs) == (len(values), len(runs))
 
 
 def test_rows_of_the_same_run_are_named():
@@ -239,7 +243,7 @@ def test_a_span_counts_copied_layers_upwards(first, last):
         boost(grid(), of="AnB+", over="baseB", first=first, last=last, paired=True)
 
 
-def test_the_paired_boost_of_a_whole_grid_is_the_t_interval_of_the_units_means():
+def test_the_paired_boost_of_a_whole_grid_is_the_t_interval_of_the_splits_means():
     results = grid()
     gain = boost(results, of="AnB+", over="BnB+", first=2, last=3, paired=True)
     random = results[results["halves"] == "random"]
@@ -253,10 +257,11 @@ def test_the_paired_boost_of_a_whole_grid_is_the_t_interval_of_the_units_means()
         )
         for _, unit in random.groupby(["split", "direction", "seed"])
     ]
-    expected = stats.ttest_1samp(unit_means, 0).confidence_interval(0.95)
+    split_means = np.reshape(unit_means, (3, -1)).mean(axis=1)
+    expected = stats.ttest_1samp(split_means, 0).confidence_interval(0.95)
     assert gain.estimate == pytest.approx(np.mean(unit_means), abs=1e-12)
     assert (gain.low, gain.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert (gain.runs, gain.units) == (16, 8)
+    assert (gain.runs, gain.units) == (36, 3)
 
 
 def test_the_unpaired_boost_is_the_difference_of_two_means_over_runs_of_random_halves():
@@ -267,7 +272,7 @@ def test_the_unpaired_boost_is_the_difference_of_two_means_over_runs_of_random_h
     gain = boost(results, of="AnB+", over="baseB", first=2, last=3, paired=False)
     assert gain.estimate == pytest.approx(of - over, abs=1e-12)
     assert math.isnan(gain.low)
-    assert gain.runs == 16
+    assert gain.runs == 36
 
 
 values = st.lists(st.integers(-1000, 1000).map(lambda i: i / 1000), min_size=3, max_size=6).filter(
@@ -350,3 +355,21 @@ def test_clustered_intervals_cover_what_they_should_where_runs_share_a_unit():
         naively += naive.low <= 0 <= naive.high
     assert 920 <= covered <= 980
     assert naively < 700
+
+
+@pytest.mark.parametrize("shares", [(0, 0, 1), (0.2, 0.2, 0.6), (0.33, 0.33, 0.34), (0, 0.6, 0.4)], ids=str)
+@pytest.mark.parametrize("splits", [4, 8])
+def test_intervals_of_the_grid_cover_what_they_should_however_the_variance_divides(splits, shares):
+    """Between splits, between directions of a split and between seeds, each a share; every n is a grid of its own."""
+    rng, grids = np.random.default_rng(0), 1000
+    between, within, seeds = np.sqrt(shares)
+    shape = (grids, splits, 2, 2)
+    values = between * rng.normal(size=(grids, splits, 1, 1)) + within * rng.normal(size=(grids, splits, 2, 1))
+    names = ["n_layers", "split", "direction", "seed"]
+    place = pd.MultiIndex.from_product([range(1, grids + 1), range(splits), ("A->B", "B->A"), range(2)], names=names)
+    tuned = place.to_frame(index=False).assign(treatment="AnB+", top1=(values + seeds * rng.normal(size=shape)).ravel())
+    bases = tuned[tuned["n_layers"] == 1].assign(treatment="baseB", n_layers=0, top1=0.0)
+    found = readings(pd.concat([bases, tuned]).assign(halves="random"))
+    covered = ((found["low"] <= 0) & (found["high"] >= 0)).mean()
+    assert len(found) == grids
+    assert 0.92 <= covered <= 0.98

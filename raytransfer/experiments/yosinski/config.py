@@ -31,7 +31,8 @@ class GridConfig(WeightsConfig):
         halves: Ways to halve the classes, a list of: random, the name of a fixed pair such as animals/vehicles, or
             lists of classes as {A: [...], B: [...]}. The distance effect and the value of distant features are read
             of fixed pairs alone, which are known to be unlike.
-        splits: Random halvings (of halves=random).
+        splits: Random halvings (of halves=random). Intervals are over these: three or more give one, and many with one
+            seed each narrower ones than few with many.
         directions: A->B, B->A or both.
         treatments: Treatments to run, a list.
         fixed_treatments: Treatments on halves other than random, a list; null for the same.
@@ -54,7 +55,7 @@ class GridConfig(WeightsConfig):
     FOLLOWERS: ClassVar[dict[str, dict[str, Any]]] = {"treatments": {"fixed_treatments": None}}
 
     halves: Any = field(default_factory=lambda: ["random"])
-    splits: int = 2
+    splits: int = 4
     directions: list[str] = field(default_factory=lambda: list(DIRECTIONS))
     treatments: list[str] = field(
         default_factory=lambda: [each.name for each in (BASE_B, BASE_B_2X, BNB, BNB_PLUS, ANB, ANB_PLUS, RNB)]

@@ -32,7 +32,7 @@ def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metr
     Args:
         results: One row a run: treatment, halves, n_layers and the metric.
         title: What was run.
-        subtitle: How many runs there are, such as "8 units = 2 splits x 2 directions x 2 seeds".
+        subtitle: How many runs there are, such as "random: 4 splits x 2 directions x 1 seed, 4 units (splits)".
         metric: Column of accuracies, as fractions.
 
     Raises:
@@ -78,7 +78,7 @@ def lines_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
     Args:
         means: Output of ``raytransfer.analysis.treatment_means`` on accuracies.
         title: What was run.
-        subtitle: How many runs there are, such as "8 units = 2 splits x 2 directions x 2 seeds".
+        subtitle: How many runs there are, such as "random: 4 splits x 2 directions x 1 seed, 4 units (splits)".
 
     Raises:
         ValueError: No row is of a known treatment.

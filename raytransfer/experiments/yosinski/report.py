@@ -73,8 +73,9 @@ def _sample(results: pd.DataFrame) -> str:
     parts = []
     for halves, rows in results.groupby("halves", sort=False):
         splits, directions, seeds = (rows[column].nunique() for column in ("split", "direction", "seed"))
-        units = len(rows[["split", "direction", "seed"]].drop_duplicates())
-        counted = f"{number_of(splits, 'split')} x " if halves == "random" else ""
+        is_random = halves == "random"
+        units = number_of(splits if is_random else seeds, "unit")
+        counted = f"{number_of(splits, 'split')} x " if is_random else ""
         counted += f"{number_of(directions, 'direction')} x {number_of(seeds, 'seed')}"
-        parts.append(f"{halves}: {number_of(units, 'unit')} = {counted}")
+        parts.append(f"{halves}: {counted}, {units} ({'splits' if is_random else 'seeds'})")
     return "; ".join(parts)

@@ -16,6 +16,7 @@ from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import NO_INTERVAL, counted
 from raytransfer.specs.treatments import TREATMENTS, treatment_rank
 
+_UNITS = "Units: splits, or seeds of fixed halves, whose intervals speak of these halves alone."
 _CONTROLS = ("boost over twice the steps", "boost over selffer")
 _WHERE = {  # what a sweep must hold for them beside the two treatments
     "distance effect": " on random halves and on a named pair of dissimilar ones",
@@ -46,7 +47,7 @@ def means_table(means: pd.DataFrame) -> Group:
         parts += [Text(title, style="bold"), _table(list(TREATMENTS), cells)]
     note = (
         "n = 0: bases. ±: half of the 95% interval, Student t over units; it contains the spread between targets, "
-        f"which paired readings are free of. Units of one split share its classes. {NO_INTERVAL}\n"
+        f"which paired readings are free of. {_UNITS} {NO_INTERVAL}\n"
     )
     return Group(*parts, Text(note, style="dim"))
 
@@ -74,7 +75,7 @@ def readings_table(readings: pd.DataFrame) -> Group:
             heading = f"{title}, percentage points. Halves: {halves}, {_reading_units(rows)}"
             parts += [Text(heading, style="bold"), _table(names, cells)]
     absent = [f"{name} (needs {needs})" for name, needs in _NEEDS.items() if not (readings["reading"] == name).any()]
-    note = f"[low,high]: 95% interval, paired t over units; Welch t for the distance effect. {NO_INTERVAL}\n"
+    note = f"[low,high]: 95% interval, paired t over units; Welch t for the distance effect. {_UNITS} {NO_INTERVAL}\n"
     if absent:
         note += f"Not in this sweep: {'; '.join(absent)}.\n"
     return Group(*parts, Text(note, style="dim"))
