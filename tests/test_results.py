@@ -1,0 +1,40 @@
+"""Numbers on the pages of results are those of the rows beside them."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from raytransfer.analysis import readings
+from tests.helpers import ROOT
+
+RESULTS = ROOT / "sweeps" / "results"
+
+
+def tables(page):
+    """The tables of a page: for each the columns' names, and rows of cells."""
+    for block in re.findall(r"(?:^\|.*\|\n)+", page, re.MULTILINE):
+        head, _, *rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in block.splitlines()]
+        yield head, rows
+
+
+def points(text):
+    """The numbers of a cell, as fractions."""
+    return [float(number.replace("−", "-")) / 100 for number in re.findall(r"[-+−]?\d+\.\d+", text)]
+
+
+@pytest.mark.parametrize(("place", "halves", "columns"), [(0, "random", 6), (1, "animals/vehicles", 4)])
+def test_the_readings_of_cifar10_are_those_of_its_rows(place, halves, columns):
+    found = readings(pd.read_parquet(RESULTS / "data" / "cifar10_grid.parquet"))
+    found = found[found["halves"] == halves].set_index(["reading", "n_layers"])
+    head, rows = list(tables((RESULTS / "cifar10.md").read_text()))[place]
+    assert len(head) == 1 + columns
+    assert len(rows) == 7
+    for n, *cells in rows:
+        for reading, cell in zip(head[1:], cells, strict=True):
+            expected = found.loc[(reading, int(n)), ["estimate", "low", "high"]].to_list()
+            assert points(cell) == pytest.approx(expected, abs=0.000501)
+
+
+def test_rows_are_small_enough_to_keep():
+    assert all(file.stat().st_size <= 2_000_000 for file in (RESULTS / "data").iterdir())
