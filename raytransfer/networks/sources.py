@@ -28,8 +28,12 @@ from raytransfer.specs import NetworkSpec
 _HUB = "huggingface.co", 443
 _HUB_NAMES = ("hf-hub:", "hf_hub:", "local-dir:")  # of timm's, for networks that a hub or a folder describes
 _CLASSES = 10  # outputs of the network whose structure is hashed, whatever the task's
-_FOUND: dict[tuple[NetworkSpec, Shape, int], tuple[Stage, ...]] = {}
-"""The stages that this process has found; they do not depend on the weights."""
+_FOUND: dict[tuple[NetworkSpec, Shape, frozenset[str]], tuple[Stage, ...]] = {}
+"""The stages that this process has found, by network, image and names of tensors.
+
+They do not depend on the weights, and the number of classes changes no more than the shapes of the head's;
+``check_network`` runs them for every number of classes.
+"""
 
 
 def build(spec: NetworkSpec, *, image: Shape, classes: int, seed: int) -> Network:
@@ -51,7 +55,7 @@ def build(spec: NetworkSpec, *, image: Shape, classes: int, seed: int) -> Networ
         module = module_of(spec, image, classes)
         if spec.init != "network":
             initialise(module, spec.init)
-    key = spec, image, classes
+    key = replace(spec, init="network", structure=None), image, frozenset(all_tensors(module))
     if key not in _FOUND:
         try:
             _FOUND[key] = find_stages(module, image, spec.granularity, _table(spec))
