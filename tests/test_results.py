@@ -23,11 +23,14 @@ def points(text):
     return [float(number.replace("−", "-")) / 100 for number in re.findall(r"[-+−]?\d+\.\d+", text)]
 
 
-@pytest.mark.parametrize(("place", "halves", "columns"), [(0, "random", 6), (1, "animals/vehicles", 4)])
-def test_the_readings_of_cifar10_are_those_of_its_rows(place, halves, columns):
-    found = readings(pd.read_parquet(RESULTS / "data" / "cifar10_grid.parquet"))
+@pytest.mark.parametrize(
+    ("page", "place", "halves", "columns"),
+    [("digits", 0, "random", 6), ("cifar10", 0, "random", 6), ("cifar10", 1, "animals/vehicles", 4)],
+)
+def test_the_readings_of_a_grid_are_those_of_its_rows(page, place, halves, columns):
+    found = readings(pd.read_parquet(RESULTS / "data" / f"{page}_grid.parquet"))
     found = found[found["halves"] == halves].set_index(["reading", "n_layers"])
-    head, rows = list(tables((RESULTS / "cifar10.md").read_text()))[place]
+    head, rows = list(tables((RESULTS / f"{page}.md").read_text()))[place]
     assert len(head) == 1 + columns
     assert len(rows) == 7
     for n, *cells in rows:

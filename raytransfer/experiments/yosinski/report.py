@@ -78,4 +78,4 @@ def _sample(results: pd.DataFrame) -> str:
         counted = f"{number_of(splits, 'split')} x " if is_random else ""
         counted += f"{number_of(directions, 'direction')} x {number_of(seeds, 'seed')}"
         parts.append(f"{halves}: {counted}, {units} ({'splits' if is_random else 'seeds'})")
-    return "; ".join(parts)
+    return "\n".join(parts)
