@@ -26,6 +26,7 @@ HEAVY = {
     "omegaconf": {"config"},
     "rich": {"cli", "report", "sweep", "experiments"},
     "matplotlib": {"report", "experiments"},
+    "jinja2": {"report"},
 }
 
 
