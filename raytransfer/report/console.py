@@ -35,7 +35,7 @@ def show(console: Console, report: Report, store: Store, files: Mapping[str, str
         console.print(f"{meaning}, in pandas:")
         console.print(how_to_read(store, name, files[f"{name}.parquet"]), soft_wrap=True)
     if report.answer:
-        console.print()
+        console.print("\nAnswer:")
     for sentence in report.answer:
         console.print(sentence, soft_wrap=True)
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _DPI = 150  # of what is drawn in pixels
 _MOST_MARKERS = 800  # of a figure that are drawn one by one
-_PHONE_PT = 420  # below this width a figure is moved sideways rather than shrunk
+_LEAST_SHARE = 0.6  # of its width to which a figure is shrunk; on a narrower screen it is moved sideways
 _REFERENCE = re.compile(r"(url\(#|^#)([^)]+)")
 ElementTree.register_namespace("", _SVG)
 ElementTree.register_namespace("xlink", _XLINK)
@@ -74,7 +74,7 @@ def inline_svg(figure: Figure, *, key: str, alternative: str) -> tuple[str, list
     _name_apart(root, key)
     width, height = float(root.attrib.pop("width").removesuffix("pt")), root.attrib.pop("height")
     del height  # follows from the width and the view box
-    root.set("style", f"max-width: {width:.0f}pt; min-width: {min(width, _PHONE_PT):.0f}pt")
+    root.set("style", f"max-width: {width:.0f}pt; min-width: {_LEAST_SHARE * width:.0f}pt")
     root.set("role", "img")
     root.set("aria-label", alternative)
     return ElementTree.tostring(root, encoding="unicode"), series

@@ -21,7 +21,7 @@ from raytransfer.store import Store
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site, simulating
-from tests.helpers import Quiet
+from tests.helpers import Page, Quiet, asked
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,8 +90,18 @@ def run_and_report(config):
     run_in_process(Run(backlog(plan, store, "cached").to_run, site, Quiet()))
     console = Console(file=io.StringIO(), width=160)
     report = experiment.report(plan, store, config)
-    show(console, report, store, write_files(report, store, name="sweep", cells=plan.cells, config=to_yaml(config)))
+    asked_for = asked(config=to_yaml(config))
+    show(console, report, store, write_files(report, store, name="sweep", cells=plan.cells, asked=asked_for))
     (folder,) = Path(config.out, "sweeps").iterdir()
+    page = Page((folder / "report.html").read_text())
+    assert page.faults == []
+    assert report.answer
+    assert all(sentence in page.text for sentence in report.answer)
+    assert (
+        set(report.figures)
+        == {path.stem for path in folder.glob("*.pdf")}
+        == set(report.captions) & set(report.figures)
+    )
     return console.file.getvalue(), folder
 
 

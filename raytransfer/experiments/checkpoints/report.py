@@ -10,12 +10,17 @@ from raytransfer.experiments.checkpoints.config import StageConfig
 from raytransfer.experiments.checkpoints.figures import stages_figure
 from raytransfer.experiments.checkpoints.plan import milestones_of
 from raytransfer.experiments.checkpoints.tables import drops_table, peaks_table
+from raytransfer.experiments.words import units_of
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
 
+_CAPTIONS = {
+    "stages": "Transfer against the step of pretraining at which the base was copied, and the base's own accuracy. "
+    "Bands: 95% intervals."
+}
 _PLACE = ["treatment", "schedule", "target", "base", "n_layers", "seed", "step"]
 
 
@@ -46,7 +51,19 @@ def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) 
             *([] if found["drop_effects"].empty else [drops_table(found["drop_effects"])]),
         ],
         figures={"stages": figure},
+        captions=_CAPTIONS,
+        answer=_answer(found["peaks"]),
     )
+
+
+def _answer(peaks: pd.DataFrame) -> list[str]:
+    """Whether transfer rises, then declines, in words."""
+    return [
+        f"{row['treatment']} at n = {row['n_layers']}, bases of the {row['schedule']} schedule: transfer is best from "
+        f"step {row['peak_step']}. That it rises up to there and declines after it: {row['verdict']} "
+        f"({units_of(row['units'])})."
+        for row in peaks.to_dict("records")
+    ]
 
 
 def _outcomes(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:

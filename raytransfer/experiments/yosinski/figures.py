@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from raytransfer.analysis import READINGS
 from raytransfer.experiments.words import units_of
@@ -27,7 +27,7 @@ _DASHES: tuple[_Dash, ...] = ("--", ":", "-.")  # of other halves, in order; ran
 _COMPARED = (BASE_B.name, ANB.name, RNB.name)  # over all halves, on one scale
 _GREY = "#555555"
 _OF_HALVES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"))  # told apart by the colour-blind
-_COLUMNS = 4
+_COLUMNS, _MOST_TICKS = 4, 12
 
 
 def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metric: str = "top1") -> Figure:
@@ -173,7 +173,7 @@ def readings_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -
             )
             tell(drawn, label, [f"{name}, {label}{_at(row['n_layers'])}: {_points(row)}" for row in _records(rows)])
         axes.set_xlim(all_n[0] - 0.6, all_n[-1] + 0.6)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(FixedLocator(all_n, nbins=_MOST_TICKS))  # the n that ran
         axes.tick_params(labelbottom=True, labelleft=True)
         axes.grid(axis="y", color="#dddddd", linewidth=0.8)
         axes.set_axisbelow(True)
