@@ -90,9 +90,8 @@ def _facts(provenance: pd.DataFrame, trials: int) -> list[tuple[str, str]]:
     facts.append(("Finished", days.min() if days.nunique() == 1 else f"{days.min()} to {days.max()}"))
     for name, values in (("Device", provenance["device"]), ("Commit", provenance["commit"])):
         counted = values.dropna().value_counts()
-        facts += [(name, "; ".join(f"{value} ({count} trials)" for value, count in counted.items()))] * bool(
-            len(counted)
-        )
+        told = "; ".join(f"{value} ({count} of {len(provenance)} trials)" for value, count in counted.items())
+        facts += [(name, told)] * bool(told)
     versions = [json.loads(text) for text in provenance["versions"].dropna().unique()]
     listed = sorted({", ".join(f"{name} {value}" for name, value in each.items()) for each in versions})
     return [*facts, ("Versions", "; ".join(listed))]

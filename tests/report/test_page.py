@@ -120,7 +120,7 @@ def test_facts_say_what_ran_and_how_long(odd):
     assert "2 of 3 finished" in text
     assert "1:01:01" in text
     assert "2026-01-02 to 2026-01-03" in text
-    assert "NVIDIA <H100> (1 trials)" in text
+    assert "NVIDIA <H100> (1 of 2 trials)" in text
     assert "torch 2.11, ray 2.50" in text
 
 
