@@ -18,8 +18,7 @@ from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
 
 _CAPTIONS = {
-    "stages": "Transfer against the step of pretraining at which the base was copied, and the base's own accuracy. "
-    "Bands: 95% intervals."
+    "stages": "Transfer against the step of pretraining at which the base was copied, and the base's own accuracy."
 }
 _PLACE = ["treatment", "schedule", "target", "base", "n_layers", "seed", "step"]
 

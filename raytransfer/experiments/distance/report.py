@@ -46,14 +46,12 @@ from raytransfer.sweep.plan import Plan
 
 _CAPTIONS = {
     "correlations": "How well each distance and score predicts transfer: its rank correlation with each outcome at "
-    "each n, with its 95% interval.",
-    "dial_means": "Transfer along every dial that is turned alone. Whiskers: 95% intervals.",
+    "each n.",
+    "dial_means": "Transfer along every dial that is turned alone.",
     "grid_means": "Transfer over the grid of two dials that are turned together.",
     "monotonicity": "How each distance, score and outcome moves along each dial: mean rank correlation with the level.",
 }
-_TRANSFER = (
-    "Transfer against {}: a point is a pair of tasks, the mean over its seeds. Bands: 95% intervals of the fits."
-)
+_TRANSFER = "Transfer against {}: a point is a pair of tasks, the mean over its seeds."
 _SURE = 0.05
 _PLACE = ["treatment", "measure", "target", "base", "n_layers", "seed"]
 _MEASURED = ["measure", "kind", "target", "base", "n_layers", "seed", "id"]

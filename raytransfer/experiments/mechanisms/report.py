@@ -24,7 +24,7 @@ from raytransfer.sweep.plan import Plan
 
 _PLACE = ["treatment", "target", "base", "n_layers", "seed"]
 _CAPTIONS = {
-    "comparisons": "Fine-tuned against scratch: the effect of every test of every claim, with its 95% interval.",
+    "comparisons": "Fine-tuned against scratch: the effect of every test of every claim.",
     "training": "What probes read along training, fine-tuned and from scratch.",
     "gradients": "The gradient's norm and its parts, layer by layer and along training.",
     "landscapes": "The loss around the initialisation and the solution.",

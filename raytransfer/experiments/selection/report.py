@@ -18,7 +18,7 @@ from raytransfer.store import Store, read_table
 
 _CAPTIONS = {
     "cuts": "Accuracy against the number of copied layers: a panel for each checkpoint and target, with its network "
-    "from scratch as a line across. Whiskers: 95% intervals.",
+    "from scratch as a line across. Whiskers, where there are any: 95% intervals.",
     "scores": "Every score and every baseline against the accuracy with all layers below the head copied.",
 }
 _PLACE = ["treatment", "checkpoint", "target", "seed", "n_layers", "measure"]

@@ -18,7 +18,7 @@ from raytransfer.sweep.plan import Plan
 
 _CAPTIONS = {
     "theory": "How far networks moved against the bound, and how distance and gradient come to what theory says as "
-    "networks get wider. Whiskers: 95% intervals over seeds."
+    "networks get wider."
 }
 _PLACE = ["target", "base", "seed", "width"]
 
