@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -67,7 +68,7 @@ def page(report: Report, asked: Asked, *, trials: int, provenance: pd.DataFrame,
         facts=_facts(provenance, trials),
         frames={name: len(frame) for name, frame in report.frames.items()},
         meaning=report.main[1],
-        reading=reading,
+        reading=textwrap.dedent(reading),
     )
 
 
