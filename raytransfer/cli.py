@@ -3,6 +3,7 @@
 import importlib.metadata
 import logging
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from raytransfer.config import SweepConfig, TrainingConfig, load_config, options
+from raytransfer.config import SweepConfig, TrainingConfig, differing, load_config, options, plain_yaml, to_yaml
 from raytransfer.console.output import Output, new_console
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import StorageError, UnreadableError, UserError
@@ -24,6 +25,7 @@ from raytransfer.sweep.interrupts import EXIT_CODE, INTERRUPTED, interruptible
 from raytransfer.words import number_of
 
 if TYPE_CHECKING:
+    from raytransfer.report.page import Asked
     from raytransfer.store import Store
     from raytransfer.sweep.backlog import Backlog
     from raytransfer.sweep.plan import Cell, Plan
@@ -31,11 +33,17 @@ if TYPE_CHECKING:
 
 _HELP_FLAGS = ("--help", "-h")
 _SHOWN = 5  # of the trials that failed for one reason
+_CLASSES = 30  # that are named
+_WHERE_AND_HOW = {  # options that say so, and change no result
+    *("data_dir", "cache_dir", "out", "mode", "backend", "slots", "gpus_per_trial", "memory_gb"),
+    *("price_per_hour", "retry_s", "save_every_s", "checkpoints"),
+}
 _USAGE = """raytransfer: how transferable are a network's features, layer by layer, and why?
 
 Usage: raytransfer run EXPERIMENT [name=value ...]      run what is missing of a sweep, then report
        raytransfer plan EXPERIMENT [name=value ...]     what would run, and about how long
-       raytransfer report EXPERIMENT [name=value ...]   report what has finished, and run nothing
+       raytransfer report EXPERIMENT [name=value ...]   report what has finished, and run nothing; with --markdown,
+                                                        as Markdown for a paper or an issue
        raytransfer list [WHAT]                          experiments, treatments, networks, distances, scores, probes
                                                         or columns
        raytransfer networks NAME [name=value ...]       how a network is cut into layers; options are image_size_px,
@@ -133,20 +141,33 @@ def _run(console: Console, experiment: Experiment[Any], arguments: Sequence[str]
     flags = [argument for argument in arguments if argument.startswith("-")]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     for flag in flags:
-        if flag not in ("--plan", *_HELP_FLAGS):
-            raise UserError(f"{flag} is no flag; there are --plan and --help, and options as name=value")
+        if flag not in ("--plan", "--markdown", *_HELP_FLAGS):
+            raise UserError(f"{flag} is no flag; there are --plan, --markdown and --help, and options as name=value")
     if any(flag in _HELP_FLAGS for flag in flags):
         _print_help(console, experiment, overrides, usage, description)
         return 0
     config = load_config(experiment.config, experiment.defaults, overrides)
-    return _repaired_sweep(console, experiment, config, plan_only="--plan" in flags)
+    plan_only, markdown = "--plan" in flags, "--markdown" in flags
+    if markdown and (plan_only or config.mode != "read-only"):
+        raise UserError("--markdown goes with raytransfer report, which runs nothing (mode=read-only)")
+    asked = [override for override in overrides if not override.startswith("mode=")]
+    command = shlex.join(["raytransfer", "run", experiment.name, *asked])
+    return _repaired_sweep(console, experiment, config, command, plan_only=plan_only, as_markdown=markdown)
 
 
-def _repaired_sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *, plan_only: bool) -> int:
+def _repaired_sweep(
+    console: Console,
+    experiment: Experiment[Any],
+    config: SweepConfig,
+    command: str,
+    *,
+    plan_only: bool,
+    as_markdown: bool,
+) -> int:
     """Run a sweep; where a file of rows turns out to be damaged, set it aside and run what it held again."""
     while True:
         try:
-            return _sweep(console, experiment, config, plan_only=plan_only)
+            return _sweep(console, experiment, config, command, plan_only=plan_only, as_markdown=as_markdown)
         except UnreadableError as error:
             if plan_only or config.mode == "read-only":
                 raise UserError(f"{error}; run the sweep, and it is set aside and its trials run again") from error
@@ -163,16 +184,28 @@ def _repaired_sweep(console: Console, experiment: Experiment[Any], config: Sweep
                 console.print(f"{file} was damaged; it lies in damaged/ now, and its trials run again", soft_wrap=True)
 
 
-def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *, plan_only: bool) -> int:
+def _sweep(
+    console: Console,
+    experiment: Experiment[Any],
+    config: SweepConfig,
+    command: str,
+    *,
+    plan_only: bool,
+    as_markdown: bool,
+) -> int:
+    """Plan, run and report; as Markdown, standard output gets that alone, and the rest goes to standard error."""
     with lasting():
         # Imported here so that --help and a mistyped option need not wait for torch.
-        from raytransfer.config import to_yaml
-        from raytransfer.report.console import show_places, show_tables
+        from raytransfer.report.console import show_answer, show_places, show_tables
         from raytransfer.report.files import sweep_folder, write_files
+        from raytransfer.report.grids import markdown
         from raytransfer.store import Store
         from raytransfer.sweep.backlog import backlog
         from raytransfer.sweep.trying import check_trials
 
+    output = console
+    if as_markdown:
+        console = Console(stderr=True, highlight=False, markup=False)  # where people look on
     store = Store(config.out, config.retry_s)
     store.check()
     plan = experiment.plan(config)
@@ -197,13 +230,41 @@ def _sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, *
     name = f"{experiment.script}-{plan.data.replace(', ', '-')}"
     if report.frames:
         try:
-            files = write_files(report, store, name=name, cells=plan.cells, config=to_yaml(config))
+            asked = _asked(experiment, plan, config, command)
+            files = write_files(report, store, name=name, cells=plan.cells, asked=asked)
             show_places(console, report, store, files)
         except StorageError as error:
             if config.mode != "read-only":  # of a store that one may only read, the report is what is above
                 raise
             console.print(f"The report's files are not written: {error}", soft_wrap=True)
+    show_answer(console, report)
+    if as_markdown:
+        output.print(markdown(report), soft_wrap=True)
     return _print_left(console, plan, store, config.mode, sweep_folder(name, plan.cells))
+
+
+def _asked(experiment: Experiment[Any], plan: "Plan[Cell, Any]", config: SweepConfig, command: str) -> "Asked":
+    """What the report's page says of a sweep."""
+    from raytransfer.report.page import Asked
+
+    def written(value: Any) -> str:
+        return plain_yaml.one_line(list(value) if isinstance(value, tuple) else value)
+
+    return Asked(
+        title=f"{experiment.name} on {plan.data}",
+        question=experiment.question,
+        command=command,
+        data=[
+            *(line for data in plan.datasets.values() for line in [*_contents(data), _classes(data.class_names)]),
+            *plan.accounts,
+        ],
+        changed=[
+            (f"{option.name} = {written(value)}", written(option.default), option.meaning)
+            for option, value in differing(config, experiment.defaults)
+            if option.name not in _WHERE_AND_HOW
+        ],
+        config=to_yaml(config),
+    )
 
 
 def _run_missing(
@@ -268,22 +329,28 @@ def _print_plan(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", stor
     for treatment, count in counts.items():
         table.add_row(treatment, str(count.total()), *(str(count[state]) for state in states))
     for dataset in plan.datasets.values():
-        _print_dataset(console, dataset)
+        for line in _contents(dataset):
+            console.print(line, soft_wrap=True)
     console.print(table)
     console.print(f"{number_of(len(plan.trials), 'trial')}, {len(todo.to_run)} to run, in {store.root}", soft_wrap=True)
 
 
-def _print_dataset(console: Console, dataset: "Dataset") -> None:
-    """Say what a data set holds, which of its files are for what, and what was left out."""
+def _contents(dataset: "Dataset") -> list[str]:
+    """What a data set holds, which of its files are for what, and what was left out, a line each."""
     train, test = len(dataset.train_labels), len(dataset.test_labels)
     _, channels, height, width = dataset.train_images.shape
     kind = "grey" if channels == 1 else "colour"
     held = f"{train} training and {number_of(test, 'test image')} of {len(dataset.class_names)} classes"
-    console.print(f"{dataset.name}: {held}, {height} x {width} pixels, {kind}", soft_wrap=True)
+    lines = [f"{dataset.name}: {held}, {height} x {width} pixels, {kind}"]
     if dataset.contents is not None:
-        console.print(f"  training: {dataset.contents.train}; test: {dataset.contents.test}", soft_wrap=True)
-        for entry in dataset.contents.left_out:
-            console.print(f"  left out: {entry}", soft_wrap=True)
+        lines.append(f"  training: {dataset.contents.train}; test: {dataset.contents.test}")
+        lines += [f"  left out: {entry}" for entry in dataset.contents.left_out]
+    return lines
+
+
+def _classes(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _CLASSES} more" if len(names) > _CLASSES else ""
+    return f"  classes: {', '.join(names[:_CLASSES])}{more}"
 
 
 def _print_estimate(console: Console, plan: "Plan[Cell, Any]", todo: "Backlog", config: SweepConfig) -> None:
@@ -375,7 +442,6 @@ def _print_network(console: Console, arguments: Sequence[str]) -> None:
     """Print the stages of a network, as a sweep would cut it."""
     if not arguments or "=" in arguments[0]:
         raise UserError("networks takes the name of a network first, as raytransfer networks torchvision/resnet18")
-    from raytransfer.config import plain_yaml
     from raytransfer.config.rules import choices_of
     from raytransfer.experiments.checks import network_spec
     from raytransfer.networks import check_network, default_image_size, describe
@@ -483,9 +549,10 @@ def _print_help(
 ) -> None:
     console.print(description.strip())
     console.print(
-        f"\nUsage: {usage} [name=value ...] [--plan] [--help]\n\n"
-        "  --plan   show what would run and about how long, and stop\n"
-        "  --help   show this; with data=... or preset=..., the defaults for that data set or preset\n"
+        f"\nUsage: {usage} [name=value ...] [--plan] [--markdown] [--help]\n\n"
+        "  --plan      show what would run and about how long, and stop\n"
+        "  --markdown  with report: print answer and tables as Markdown\n"
+        "  --help      show this; with data=... or preset=..., the defaults for that data set or preset\n"
     )
     table = Table("option", "default", "meaning", box=None, padding=(0, 2, 0, 0))
     for option in options(experiment.config, experiment.defaults, overrides):

@@ -1,9 +1,11 @@
 """What several test files share."""
 
 import itertools
+import re
 import subprocess
 import time
 from collections.abc import Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from rich.console import Console, RenderableType
 
+from raytransfer.report.page import Asked
 from raytransfer.store import finished
 from raytransfer.store.schema import TRIALS
 
@@ -53,6 +56,72 @@ class Quiet:
 
     def failed(self, trial: str, reason: str, skipped: list[str]) -> None:
         raise AssertionError(reason)
+
+
+def asked(**given: str | Sequence[str]) -> Asked:
+    """What a sweep's page says that it was asked for, some of it given."""
+    usual = {"title": "a sweep", "question": "What?", "command": "raytransfer run x", "config": "seeds: 1\n"}
+    return Asked(**(usual | {"data": [], "changed": []} | given))
+
+
+class Page(HTMLParser):
+    """A page of HTML, taken apart.
+
+    Attributes:
+        text: All that it says, in order, without scripts and styles.
+        titles: What its marks tell, and which series they belong to.
+        faults: What is wrong with it: identifiers twice or referred to in vain, tables without headings, pictures
+            without words, anything that would be fetched.
+    """
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text, self.titles, self.faults = "", [], []
+        self._open, self._ids, self._referred = [], [], []
+        self._headings = 0
+        self.feed(html)
+        self.close()
+        self.faults += [f"{name} is there twice" for name in {n for n in self._ids if self._ids.count(n) > 1}]
+        self.faults += [f"{name} leads nowhere" for name in self._referred if name not in self._ids]
+        self.faults += [f"{tag} is left open" for tag in self._open]
+        if re.search(r"@import|url\((?!#)|\bfetch\(|XMLHttp", html):
+            self.faults.append("it fetches something")
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        of = dict(attributes)
+        self._ids += [of["id"]] if "id" in of else []
+        for name in ("src", "href", "xlink:href", "action", "srcset", "data"):
+            place = of.get(name) or "#"
+            if place.startswith("#"):
+                self._referred += [place[1:]] * bool(place[1:])
+            elif not place.startswith("data:"):
+                self.faults.append(f"{tag} fetches {place}")
+        self._referred += (of.get("aria-labelledby") or "").split()
+        self._referred += re.findall(r"url\(#(.*?)\)", of.get("clip-path") or "")
+        self._headings = 0 if tag == "table" else self._headings + (tag == "th")
+        if tag == "svg" and not (of.get("role") == "img" and of.get("aria-label")):
+            self.faults.append("a picture has no words")
+        if tag in ("link", "iframe", "object", "embed") or any(name.startswith("on") for name in of):
+            self.faults.append(f"a {tag} with {of}")
+        if tag not in ("meta", "br", "input"):
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if self._open and self._open[-1] == tag:
+            self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "table" and not self._headings:
+            self.faults.append("a table has no headings")
+        if not self._open or self._open.pop() != tag:
+            self.faults.append(f"{tag} is closed and was not open")
+
+    def handle_data(self, data: str) -> None:
+        if self._open[-1:] == ["title"] and "svg" in self._open:
+            self.titles.append(data)
+        elif self._open[-1:] not in (["script"], ["style"]):
+            self.text += data
 
 
 def rendered(renderable: RenderableType, width: int = 120) -> list[str]:

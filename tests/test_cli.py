@@ -76,7 +76,7 @@ def test_help_and_version(call):
         (["plan", "cats"], "plan takes an experiment, one of yosinski, .*, and got cats"),
         (["list", "cats"], "list cats is not known; choose from experiments, treatments"),
         (["list", "scores", "probes"], "list takes one thing to list, and got scores probes"),
-        (["run", "yosinski", "--dry"], "--dry is no flag; there are --plan and --help"),
+        (["run", "yosinski", "--dry"], "--dry is no flag; there are --plan, --markdown and --help"),
         (["networks"], "networks takes the name of a network first"),
         (["networks", "convnet8", "image_size_px=abc"], "image_size_px=abc must be a whole number from 1 on"),
         (["networks", "convnet8", "classes=0"], "classes=0 must be a whole number from 2 on"),

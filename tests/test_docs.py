@@ -92,7 +92,7 @@ def test_every_figure_is_shown():
 @pytest.mark.parametrize("words", [words for words in COMMANDS if sweep_of(words)], ids=" ".join)
 def test_a_sweep_s_command_has_options_that_exist(words):
     experiment, arguments = sweep_of(words)
-    options = [argument for argument in arguments if argument not in ("--plan", "--help")]
+    options = [argument for argument in arguments if argument not in ("--plan", "--markdown", "--help")]
     load_config(experiment.config, experiment.defaults, options)
 
 

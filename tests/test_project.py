@@ -27,6 +27,7 @@ HEAVY = {
     "omegaconf": {"config"},
     "rich": {"cli", "console", "report", "sweep", "experiments"},
     "matplotlib": {"report", "experiments"},
+    "jinja2": {"report"},
 }
 
 

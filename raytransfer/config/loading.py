@@ -150,6 +150,17 @@ def options(cls: type[SweepConfig], yaml: Path, arguments: Sequence[str]) -> lis
     return rows
 
 
+def differing(config: SweepConfig, yaml: Path) -> list[tuple[Option, Any]]:
+    """Every option whose value is not what the sweep has without any command line, with that value."""
+    found = []
+    for option in options(type(config), yaml, []):
+        section, _, name = option.name.rpartition(".")
+        value = getattr(getattr(config, section) if section else config, name)
+        if value != option.default:
+            found.append((option, value))
+    return found
+
+
 def to_yaml(config: SweepConfig) -> str:
     """The resolved configuration, as YAML that a sweep can be started from."""
     plain = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}

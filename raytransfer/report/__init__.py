@@ -1,4 +1,4 @@
-"""What a sweep tells: a value, which the console and files render."""
+"""What a sweep tells: a value, which the console, files and a page render."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +19,17 @@ class Report:
         main: Name of the frame that a reader starts with, and what it holds in a sentence.
         tables: What a console shows of them, in order.
         figures: Pictures by name.
+        captions: What each of them shows, by its name.
         texts: Further texts by the name of their file.
         notes: Sentences that stand below the tables.
+        answer: What came out, in sentences made by rule.
     """
 
     frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     main: tuple[str, str] = ("", "")
     tables: Sequence[RenderableType] = ()
     figures: Mapping[str, Figure] = field(default_factory=dict)
+    captions: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    answer: Sequence[str] = ()

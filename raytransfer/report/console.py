@@ -35,15 +35,25 @@ def show_places(console: Console, report: Report, store: Store, files: Mapping[s
     pictures = [place for file, place in files.items() if file.endswith(".png")]
     if pictures:
         console.print("Pictures:" if len(pictures) > 1 else "Picture:", *pictures, soft_wrap=True)
+    if "report.html" in files:
+        console.print(f"Report: {files['report.html']}", soft_wrap=True)
     for file in report.texts:
         console.print(f"{file}: {files[file]}", soft_wrap=True)
     name, meaning = report.main
     if name:
         console.print(f"{meaning}, in pandas:", soft_wrap=True)
-        console.print(_how_to_read(store, name, files[f"{name}.parquet"]), soft_wrap=True)
+        console.print(how_to_read(store, name, files[f"{name}.parquet"]), soft_wrap=True)
 
 
-def _how_to_read(store: Store, variable: str, place: str) -> str:
+def show_answer(console: Console, report: Report) -> None:
+    """Print what came out, in sentences, last: where a reader looks."""
+    if report.answer:
+        console.print("\nAnswer:")
+    for sentence in report.answer:
+        console.print(sentence, soft_wrap=True)
+
+
+def how_to_read(store: Store, variable: str, place: str) -> str:
     """Lines of Python that read a table into pandas."""
     if store.is_local:
         return f"  import pandas as pd\n  {variable} = pd.read_parquet({place!r})"

@@ -1,4 +1,4 @@
-"""A report as files: Parquet, PNG and text in a folder of the store."""
+"""A report as files: a page, Parquet, PNG, PDF and text in a folder of the store."""
 
 import hashlib
 import io
@@ -8,12 +8,17 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from raytransfer.report import Report
-from raytransfer.report.rows import Placed, probe_readings
+from raytransfer.report.console import how_to_read
+from raytransfer.report.page import Asked, page
+from raytransfer.report.rows import Placed, probe_readings, provenance
+from raytransfer.report.svg import untitled
+from raytransfer.specs.dependencies import in_order
 from raytransfer.store import Store
 from raytransfer.store.schema import FAILURES, arrow_schema
 
@@ -22,8 +27,10 @@ _LONGEST_NAME = 120  # bytes of a folder's name, of which a file system takes 25
 _LONGEST_WORD, _LONGEST_LINE, _LONGEST_LABEL = 32, 120, 48  # letters in a figure, which is no wider
 
 
-def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Placed], config: str) -> dict[str, str]:
+def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Placed], asked: Asked) -> dict[str, str]:
     """Write a report into a folder named after the sweep and its trials, which no other sweep has.
+
+    ``report.html`` tells all of it, and needs none of the others.
 
     What probes read goes into ``probe_readings.parquet``, if there is any and the report has no such frame.
 
@@ -32,7 +39,7 @@ def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Plac
         store: Receives it.
         name: The sweep's name.
         cells: Its places.
-        config: The resolved configuration, as YAML.
+        asked: What it was asked for.
 
     Returns:
         The place of each file by its name.
@@ -43,14 +50,26 @@ def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Plac
     folder = sweep_folder(name, cells)
     probed = {} if "probe_readings" in report.frames else {"probe_readings": probe_readings(cells, store)}
     frames = {**report.frames, **{file: rows for file, rows in probed.items() if not rows.empty}}
-    contents = {"config.yaml": config.encode()}
+    contents = {"config.yaml": asked.config.encode()}
     contents |= {f"{file}.parquet": parquet(rows) for file, rows in frames.items()}
     contents |= {file: text.encode() for file, text in report.texts.items()}
     for file, content in contents.items():
         store.write(f"{folder}/{file}", content)
+    drawn: list[str] = []
     for file, figure in report.figures.items():  # last: drawing is the most that can fail
-        store.write(f"{folder}/{file}.png", png(figure))
-    return {file: store.place(f"{folder}/{file}") for file in [*contents, *(f"{file}.png" for file in report.figures)]}
+        for ending, draw in (("png", png), ("pdf", pdf)):
+            drawn.append(f"{file}.{ending}")
+            store.write(f"{folder}/{drawn[-1]}", draw(figure))
+    main = report.main[0]
+    html = page(
+        report,
+        asked,
+        trials=len(in_order(cell.spec for cell in cells)),
+        provenance=provenance(cells, store),
+        reading=how_to_read(store, main, store.place(f"{folder}/{main}.parquet")) if main else "",
+    )
+    store.write(f"{folder}/report.html", html.encode())
+    return {file: store.place(f"{folder}/{file}") for file in [*contents, *drawn, "report.html"]}
 
 
 def write_failures(rows: Sequence[Mapping[str, Any]], store: Store, folder: str) -> str:
@@ -87,11 +106,8 @@ def parquet(table: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as the content of a PNG file.
-
-    Texts are drawn as they stand: no name in them is taken for a formula, and of very long ones the middle is left out.
-    """
+def as_they_stand(figure: Figure) -> None:
+    """Have a figure's texts drawn as they stand: no name in them is a formula, and very long ones lose their middle."""
     numbers = _numbers(figure)
     legends = [*figure.legends, *(legend for axes in figure.axes if (legend := axes.get_legend()) is not None)]
     labels = {text for legend in legends for text in legend.get_texts()}
@@ -105,8 +121,21 @@ def png(figure: Figure) -> bytes:
             text.set_parse_math(False)
             text.set_usetex(False)
             text.set_text("\n".join(_short_line(line, longest) for line in text.get_text().split("\n")))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as the content of a PNG file, its texts as they stand."""
+    as_they_stand(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()
+
+
+def pdf(figure: Figure) -> bytes:
+    """A figure without its title as the content of a PDF file, for a paper, whose caption says what the title does."""
+    buffer = io.BytesIO()
+    with untitled(figure), rc_context({"pdf.fonttype": 42}):  # fonts as journals take them
+        figure.savefig(buffer, format="pdf", dpi=_DPI, metadata={"CreationDate": None})
     return buffer.getvalue()
 
 

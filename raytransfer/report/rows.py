@@ -6,8 +6,11 @@ from typing import Protocol
 import pandas as pd
 
 from raytransfer.specs import TrialSpec
-from raytransfer.specs.dependencies import as_probe
+from raytransfer.specs.dependencies import as_probe, in_order
 from raytransfer.store import Store, read_table
+from raytransfer.store.schema import TABLES
+
+_PROVENANCE = ["id", "wall_time_s", "device", "finished_at", "versions", "commit"]
 
 
 class Placed(Protocol):
@@ -33,3 +36,14 @@ def probe_readings(cells: Iterable[Placed], store: Store) -> pd.DataFrame:
         return probes.assign(**dict.fromkeys(("quantity", "stage", "index", "x", "y", "value")))
     readings = probes[probes["id"].isin(probed)].merge(read_table(store, "readings"), on="id")
     return readings.astype({"index": "Int64"})
+
+
+def provenance(cells: Iterable[Placed], store: Store) -> pd.DataFrame:
+    """One row a finished trial of a sweep, those that others read included: how long it took, where, when and of what.
+
+    Its columns are those that every table of finished trials has.
+    """
+    asked = set(in_order(cell.spec for cell in cells))
+    finished = [name for name, columns in TABLES.items() if {*_PROVENANCE} <= {column.name for column in columns}]
+    rows = pd.concat([read_table(store, name)[_PROVENANCE] for name in finished], ignore_index=True)
+    return rows[rows["id"].isin(asked)].reset_index(drop=True)

@@ -35,7 +35,7 @@ def test_each_layer_overrides_the_one_before(yaml):
     config = load_config(
         GridConfig, yaml, ["recipe.pad_px=3", "halves=[random,animals/vehicles]", "n_layers=[1,conv3]"]
     )
-    assert (config.seeds, config.splits, config.train_per_class) == (3, 2, 7)
+    assert (config.seeds, config.splits, config.train_per_class) == (3, 4, 7)
     assert config.recipe == Recipe(
         steps=100, batch_size=16, learning_rate=0.1, pad_px=3, schedule="step", milestones=(0.5,)
     )

@@ -14,14 +14,14 @@ from raytransfer.experiments.checkpoints.cells import spaced_steps, with_drops
 from raytransfer.experiments.checkpoints.config import StageConfig
 from raytransfer.experiments.mechanisms.config import WhyConfig
 from raytransfer.experiments.theory.config import TheoryConfig
-from raytransfer.report.console import show_places, show_tables
+from raytransfer.report.console import show_answer, show_places, show_tables
 from raytransfer.report.files import write_files
 from raytransfer.specs import DistanceSpec, PretrainSpec, ProbeSpec, SimulationSpec, TransferSpec
 from raytransfer.store import Store
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site, simulating
-from tests.helpers import Quiet
+from tests.helpers import Page, Quiet, asked
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,10 +90,20 @@ def run_and_report(config):
     run_in_process(Run(backlog(plan, store, "cached").to_run, site, Quiet()))
     console = Console(file=io.StringIO(), width=160)
     report = experiment.report(plan, store, config)
+    asked_for = asked(config=to_yaml(config))
     show_tables(console, report)
-    files = write_files(report, store, name="sweep", cells=plan.cells, config=to_yaml(config))
-    show_places(console, report, store, files)
+    show_places(console, report, store, write_files(report, store, name="sweep", cells=plan.cells, asked=asked_for))
+    show_answer(console, report)
     (folder,) = Path(config.out, "sweeps").iterdir()
+    page = Page((folder / "report.html").read_text())
+    assert page.faults == []
+    assert report.answer
+    assert all(sentence in page.text for sentence in report.answer)
+    assert (
+        set(report.figures)
+        == {path.stem for path in folder.glob("*.pdf")}
+        == set(report.captions) & set(report.figures)
+    )
     return console.file.getvalue(), folder
 
 
@@ -203,7 +213,7 @@ def test_simulations_train_on_images_of_unit_range_and_labels_of_both_signs(tiny
     ("kind", "overrides", "message"),
     [
         (StageConfig, ["base_checkpoints=[0,9]"], r"base_checkpoints has 9, which a base never reaches: .* 0\.\.8"),
-        (StageConfig, ["base_checkpoints=1"], r"base_checkpoints=1 must be at least 2"),
+        (StageConfig, ["base_checkpoints=1"], r"base_checkpoints=1 must lie in 2..1000"),
         (StageConfig, ["base_checkpoints=[3,3]"], r"base_checkpoints=\[3, 3\] must be a number, or list at least two"),
         (StageConfig, ["base_checkpoints=many"], r"base_checkpoints=many must be a number, or list at least two"),
         (StageConfig, ["schedules=[linear]"], r"schedules=linear is not known; choose from constant, step, cosine"),

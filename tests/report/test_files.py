@@ -10,6 +10,7 @@ from PIL import Image
 from raytransfer.report import Report
 from raytransfer.report.files import png, write_files
 from raytransfer.store import Store
+from tests.helpers import asked
 
 NAMES = ["$\\frac{$", "a$b", "$$", "a_b^c", "\\", "%", "n" * 240, "two words " * 24]
 
@@ -49,6 +50,6 @@ def test_powers_of_ten_stay_formulas():
 def test_a_long_name_is_cut_where_a_folder_is_named_after_it(tmp_path, name):
     store = Store(str(tmp_path))
     report = Report(frames={"rows": pd.DataFrame({"a": [1], "probe": [2]})}, figures={"one": drawn(name)})
-    files = write_files(report, store, name=name.replace("/", "-"), cells=[], config="a: 1\n")
-    assert list(files) == ["config.yaml", "rows.parquet", "one.png"]
+    files = write_files(report, store, name=name.replace("/", "-"), cells=[], asked=asked(config="a: 1\n"))
+    assert list(files) == ["config.yaml", "rows.parquet", "one.png", "one.pdf", "report.html"]
     assert pd.read_parquet(files["rows.parquet"])["a"].tolist() == [1]

@@ -8,6 +8,7 @@ from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store
 from raytransfer.sweep import driver as running
 from raytransfer.sweep.gpu_sharing import SideBySide, _choice, _why_stop, measure
+from raytransfer.words import number_of
 
 
 def groups(*speeds, used=1.0, total=80.0):
@@ -44,7 +45,7 @@ def test_the_choice_is_the_fewest_trials_that_no_doubling_beats(tiny, speeds, ch
     sharing = _choice(base, "cpu", groups(*speeds), "the reason")
     assert sharing.trials_per_gpu == chosen
     assert sharing.reason.startswith(
-        f"{chosen} trials on each GPU: images a second by trials side by side 1: {speeds[0]}"
+        f"{number_of(chosen, 'trial')} on each GPU: images a second by trials side by side 1: {speeds[0]}"
     )
     assert sharing.reason.endswith("; the reason")
 

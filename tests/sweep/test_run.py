@@ -1,5 +1,6 @@
 """Whole sweeps of tiny trials: what runs, what is left alone, and what is equal to the bit."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task
 from raytransfer.training import DeviceData
 from raytransfer.trials import Site, prepare, training
-from tests.helpers import REPEATABLE
+from tests.helpers import REPEATABLE, Page, asked
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -297,7 +298,7 @@ def test_the_report_is_one_row_a_cell_and_two_pictures(tiny):
     config = tiny()
     plan, store, _ = run(config)
     report = make_report(plan, store, config)
-    files = write_files(report, store, name="grid", cells=plan.cells, config="seeds: 1\n")
+    files = write_files(report, store, name="grid", cells=plan.cells, asked=asked(config="seeds: 1\n"))
     assert len(report.frames["results"]) == len(plan.cells) == 24
     stored = pd.read_parquet(files["results.parquet"])
     assert stored["treatment"].value_counts().to_dict() == {
@@ -307,7 +308,15 @@ def test_the_report_is_one_row_a_cell_and_two_pictures(tiny):
     }
     for name in ("points.png", "lines.png"):
         assert Path(files[name]).read_bytes().startswith(b"\x89PNG")
+    assert Path(files["readings.pdf"]).read_bytes().startswith(b"%PDF")
     assert Path(files["config.yaml"]).read_text() == "seeds: 1\n"
+    page = Page(Path(files["report.html"]).read_text())
+    assert page.faults == []
+    assert "24 of 24 finished" in page.text
+    assert "torch" in page.text
+    assert len([told for told in page.titles if told.startswith("AnB, n = 2: ")]) == 2 * 2  # runs, in two panels
+    assert all(sentence in page.text for sentence in report.answer)
+    assert {"1 unit, too few for an interval"} == set(re.findall(r"\d units?, too few for an interval", page.text))
 
 
 def test_order_is_longest_first_after_the_bases(tiny):

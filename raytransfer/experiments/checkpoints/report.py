@@ -17,6 +17,9 @@ from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
 from raytransfer.words import number_of
 
+_CAPTIONS = {
+    "stages": "Transfer against the step of pretraining at which the base was copied, and the base's own accuracy."
+}
 _PLACE = ["treatment", "schedule", "target", "base", "n_layers", "seed", "step"]
 
 
@@ -47,7 +50,19 @@ def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) 
             *([] if found["drop_effects"].empty else [drops_table(found["drop_effects"])]),
         ],
         figures={"stages": figure},
+        captions=_CAPTIONS,
+        answer=_answer(found["peaks"]),
     )
+
+
+def _answer(peaks: pd.DataFrame) -> list[str]:
+    """Whether transfer rises, then declines, in words."""
+    return [
+        f"{row['treatment']} at n = {row['n_layers']}, bases of the {row['schedule']} schedule: transfer is best from "
+        f"step {row['peak_step']}. That it rises up to there and declines after it: {row['verdict']} "
+        f"({number_of(row['units'], 'unit')})."
+        for row in peaks.to_dict("records")
+    ]
 
 
 def _outcomes(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:

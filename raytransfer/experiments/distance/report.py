@@ -45,6 +45,15 @@ from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
 from raytransfer.words import number_of
 
+_CAPTIONS = {
+    "correlations": "How well each distance and score predicts transfer: its rank correlation with each outcome at "
+    "each n.",
+    "dial_means": "Transfer along every dial that is turned alone.",
+    "grid_means": "Transfer over the grid of two dials that are turned together.",
+    "monotonicity": "How each distance, score and outcome moves along each dial: mean rank correlation with the level.",
+}
+_TRANSFER = "Transfer against {}: a point is a pair of tasks, the mean over its seeds."
+_SURE = 0.05
 _PLACE = ["treatment", "measure", "target", "base", "n_layers", "seed"]
 _MEASURED = ["measure", "kind", "target", "base", "n_layers", "seed", "id"]
 
@@ -60,7 +69,34 @@ def make_report(plan: Plan[PairCell, Design], store: Store, config: DistanceConf
         main=("outcomes", "Every transfer of the sweep, one row each (measures.parquet: every distance and score)"),
         tables=_tables(found, config),
         figures=_figures(found, _title(plan, config), config),
+        captions=_CAPTIONS | {_against(measure): _TRANSFER.format(measure) for measure in config.drawn},
+        answer=_answer(found["correlations"]),
     )
+
+
+def _answer(correlations: pd.DataFrame) -> list[str]:
+    """Which measure goes best with the accuracy of each treatment within a target, at the largest n, in words."""
+    said = []
+    for outcome in (ANB.name, ANB_PLUS.name):
+        rows = correlations[(correlations["outcome"] == outcome) & (correlations["scope"] == "within target")]
+        rows = rows[(rows["coefficient"] == "Spearman") & rows["estimate"].notna()]
+        rows = rows[rows["n_layers"] == rows["n_layers"].max()]
+        if rows.empty:
+            continue
+        best = rows.loc[rows["estimate"].idxmax()]
+        ends = "" if pd.isna(best["low"]) else f" [{best['low']:.2f}, {best['high']:.2f}]"
+        sure = "told" if best["p_adjusted"] < _SURE else "not told"
+        said.append(
+            f"{outcome} at n = {best['n_layers']}: of {len(rows)} distances and scores, {best['measure']} puts bases "
+            f"best in the order of their transfer to one target, ρ = {best['estimate']:.2f}{ends}, {best['pairs']} "
+            f"pairs; {sure} from chance (p = {best['p_adjusted']:.2g}, corrected for all that were tried)."
+        )
+    return said
+
+
+def _against(measure: str) -> str:
+    """The figure of transfer against a measure."""
+    return f"transfer-against-{measure.replace(' ', '-')}"
 
 
 def _outcomes(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
@@ -131,8 +167,7 @@ def _figures(found: dict[str, pd.DataFrame], title: str, config: DistanceConfig)
     for measure in config.drawn:
         points = found.get(f"points of {measure}")
         if points is not None and not points.empty:
-            name = f"transfer-against-{measure.replace(' ', '-')}"
-            figures[name] = transfer_figure(points, found[f"curves of {measure}"], title=title)
+            figures[_against(measure)] = transfer_figure(points, found[f"curves of {measure}"], title=title)
     for name, draw in (
         ("dial_means", dials_figure),
         ("grid_means", dial_grid_figure),

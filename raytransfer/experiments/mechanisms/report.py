@@ -24,6 +24,13 @@ from raytransfer.sweep.plan import Plan
 from raytransfer.words import number_of
 
 _PLACE = ["treatment", "target", "base", "n_layers", "seed"]
+_CAPTIONS = {
+    "comparisons": "Fine-tuned against scratch: the effect of every test of every claim.",
+    "training": "What probes read along training, fine-tuned and from scratch.",
+    "gradients": "The gradient's norm and its parts, layer by layer and along training.",
+    "landscapes": "The loss around the initialisation and the solution.",
+    "paths": "The loss on the line between two networks, and how alike their layers are.",
+}
 
 
 def make_report(plan: Plan[WhyCell, tuple[str, ...]], store: Store, config: WhyConfig) -> Report:
@@ -50,8 +57,19 @@ def make_report(plan: Plan[WhyCell, tuple[str, ...]], store: Store, config: WhyC
             verdicts_table(found["verdicts"]),
         ],
         figures=_figures(readings, compared, stages, _title(plan, config)),
+        captions=_CAPTIONS,
+        answer=_answer(found["verdicts"]),
         texts={"verdicts.md": verdicts_markdown(compared, near)},
     )
+
+
+def _answer(verdicts: pd.DataFrame) -> list[str]:
+    """Each claim's verdict in words."""
+    columns = ["claim", "verdict", "support", "contradict", "tests"]
+    return [
+        f"{claim.capitalize()}: {verdict} ({support} of {tests} tests for it, {contradict} against)."
+        for claim, verdict, support, contradict, tests in verdicts[columns].itertuples(index=False, name=None)
+    ]
 
 
 def _readings(cells: Sequence[WhyCell], store: Store) -> pd.DataFrame:

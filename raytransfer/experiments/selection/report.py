@@ -17,6 +17,11 @@ from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
 from raytransfer.store import Store, read_table
 from raytransfer.words import number_of
 
+_CAPTIONS = {
+    "cuts": "Accuracy against the number of copied layers: a panel for each checkpoint and target, with its network "
+    "from scratch as a line across. Whiskers, where there are any: 95% intervals.",
+    "scores": "Every score and every baseline against the accuracy with all layers below the head copied.",
+}
 _PLACE = ["treatment", "checkpoint", "target", "seed", "n_layers", "measure"]
 
 
@@ -53,7 +58,8 @@ def make_report(plan: SelectionPlan, store: Store, config: SelectionConfig) -> R
         main=("outcomes", "Every training of the sweep, one row each (scores.parquet: every score)"),
         tables=tables,
         figures=figures,
-        notes=_advice(means, depth),
+        captions=_CAPTIONS,
+        answer=_advice(means, depth),
     )
 
 

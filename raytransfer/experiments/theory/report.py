@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from raytransfer.analysis import asymptotic_width, theory_means
+from raytransfer.analysis.theory import NEAR_ONE
 from raytransfer.experiments.tasks import Design
 from raytransfer.experiments.theory.config import TheoryConfig
 from raytransfer.experiments.theory.figures import theory_figure
@@ -16,6 +17,10 @@ from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
 from raytransfer.words import number_of
 
+_CAPTIONS = {
+    "theory": "How far networks moved against the bound, and how distance and gradient come to what theory says as "
+    "networks get wider."
+}
 _PLACE = ["target", "base", "seed", "width"]
 
 
@@ -32,7 +37,24 @@ def make_report(plan: Plan[TheoryCell, Design], store: Store, config: TheoryConf
         main=("simulations", "Every simulation, one row each"),
         tables=[theory_table(means, widths)],
         figures={"theory": theory_figure(means, title=title)},
+        captions=_CAPTIONS,
+        answer=_answer(widths),
     )
+
+
+def _answer(widths: pd.DataFrame) -> list[str]:
+    """How near to the bound the widest networks come, in words."""
+    said = []
+    for row in widths.dropna(subset=["ratio"]).to_dict("records"):
+        ends = "" if pd.isna(row["ratio_low"]) else f" [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
+        least = row["asymptotic_width"]
+        near = "at no width" if pd.isna(least) else f"from width {least:,.0f} on"
+        of_interval = f"the interval lies within {NEAR_ONE[0]:g} to {NEAR_ONE[1]:g} {near}"
+        said.append(
+            f"{row['base']} to {row['target']}: networks of width {row['widest']:,} move {row['ratio']:.2f}{ends} "
+            f"times the bound; {of_interval if ends else 'there is no interval'}."
+        )
+    return said
 
 
 def _rows(cells: Sequence[TheoryCell], store: Store, design: Design) -> pd.DataFrame:

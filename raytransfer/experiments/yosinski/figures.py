@@ -1,18 +1,24 @@
-"""The two pictures of Figure 2 in Yosinski et al. 2014: every run as a point, and the means as lines.
+"""The paired readings, and the two pictures of Figure 2 in Yosinski et al. 2014: runs as points, and means as lines.
 
 A figure shows what its DataFrame holds: it selects rows and scales fractions to percent, and computes nothing else.
+What it draws says which treatment or halves it belongs to, and every marker its numbers.
 """
 
-from typing import Literal
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from raytransfer.analysis import READINGS
+from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, BASE_B, RNB, TREATMENTS, Treatment
+from raytransfer.words import number_of
 
 _APART, _WIDEST = 0.14, 0.8  # in n: between treatments that stand side by side, and of all of them
 _Dash = Literal["-", "--", ":", "-."]
@@ -20,6 +26,8 @@ _DASHES: tuple[_Dash, ...] = ("--", ":", "-.")  # of other halves, in order; ran
 
 _COMPARED = (BASE_B.name, ANB.name, RNB.name)  # over all halves, on one scale
 _GREY = "#555555"
+_OF_HALVES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"))  # told apart by the colour-blind
+_COLUMNS, _MOST_TICKS = 4, 12
 
 
 def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metric: str = "top1") -> Figure:
@@ -30,7 +38,7 @@ def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metr
     sideways; runs on halves that are not random are hollow. What is in no table of treatments is left out.
 
     Args:
-        results: One row a run: treatment, halves, n_layers and the metric.
+        results: One row a run: treatment, halves, split, direction, seed, n_layers and the metric.
         title: What was run.
         subtitle: How many runs there are, such as "random: 4 splits x 2 directions x 1 seed, 4 units (splits)".
         metric: Column of accuracies, as fractions.
@@ -43,7 +51,7 @@ def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metr
     for axes, runs in panels:
         for (treatment, of_halves), rows in runs.groupby(["treatment", "halves"]):
             style = TREATMENTS[str(treatment)]
-            axes.plot(
+            (drawn,) = axes.plot(
                 rows["n_layers"] + shifts[str(treatment)],
                 100 * rows[metric],
                 linestyle="none",
@@ -52,6 +60,15 @@ def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metr
                 markerfacecolor=_fill(str(of_halves), style.color),
                 markeredgecolor=style.color,
                 alpha=0.7,
+            )
+            columns = ["n_layers", metric, "split", "direction", "seed"]
+            tell(
+                drawn,
+                str(treatment),
+                [
+                    f"{treatment}{_at(n)}: {100 * top1:.1f}% ({split}, {direction}, seed {seed})"
+                    for n, top1, split, direction, seed in rows[columns].itertuples(index=False, name=None)
+                ],
             )
         axes.set_xlim(-0.5, max(runs["n_layers"].max(), 1) + 0.5)
     handles = [
@@ -109,6 +126,95 @@ def lines_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
     return figure
 
 
+def readings_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+    """Draw the readings, differences of treatments in percentage points, against n: the result of a grid.
+
+    A panel for each reading, all on one scale with a line at zero; halves differ by colour, marker and a small shift
+    sideways. Whiskers are the 95% intervals, where there are any: under 3 units a marker stands alone.
+
+    Args:
+        readings: Output of ``raytransfer.analysis.readings`` on accuracies.
+        title: What was run.
+        subtitle: How many runs there are.
+
+    Raises:
+        ValueError: There is no reading.
+    """
+    names = [name for name in READINGS if name in set(readings["reading"])]
+    if not names:
+        raise ValueError(f"nothing to draw: no row is of {', '.join(READINGS)}")
+    halves, all_n = _halves(readings), sorted({int(n) for n in readings["n_layers"]})
+    columns = min(_COLUMNS, len(names))
+    lines = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(2.2 + 2.7 * columns, 1.3 + 2.5 * lines), layout="constrained")
+    figure.suptitle(f"{title}\n{subtitle}".strip(), fontsize=12)
+    figure.supxlabel("number of copied layers n", fontsize=10)
+    figure.supylabel("difference of top-1 accuracy, percentage points", fontsize=10)
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    for axes in panels.flat[len(names) :]:
+        axes.remove()
+    step = min(_APART, _WIDEST / len(halves))
+    for axes, name in zip(panels.flat, names, strict=False):
+        first, second = READINGS[name]
+        axes.set_title(f"{name}\n{_difference(name, first, second)}", fontsize=9, loc="left", color="#444444")
+        axes.axhline(0, color="#888888", linewidth=1, zorder=1)
+        for i, of_halves in enumerate(halves):
+            rows = readings[(readings["reading"] == name) & (readings["halves"] == of_halves)]
+            if rows.empty:
+                continue
+            color, marker = _OF_HALVES[i % len(_OF_HALVES)]
+            x = rows["n_layers"].to_numpy() + step * (i - (len(halves) - 1) / 2)
+            estimate, low, high = (100 * rows[column].to_numpy() for column in ("estimate", "low", "high"))
+            known = np.isfinite(low)
+            label = _halves_label(of_halves)
+            tell(axes.vlines(x[known], low[known], high[known], color=color, linewidth=1.4), label)
+            (drawn,) = axes.plot(
+                x, estimate, linestyle="none", marker=marker, markersize=5, color=color, mfc=_fill(of_halves, color)
+            )
+            tell(drawn, label, [f"{name}, {label}{_at(row['n_layers'])}: {_points(row)}" for row in _records(rows)])
+        axes.set_xlim(all_n[0] - 0.6, all_n[-1] + 0.6)
+        axes.xaxis.set_major_locator(FixedLocator(all_n, nbins=_MOST_TICKS))  # the n that ran
+        axes.tick_params(labelbottom=True, labelleft=True)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles = [
+        Line2D([], [], linestyle="none", marker=marker, color=color, mfc=_fill(name, color), label=_halves_label(name))
+        for name, (color, marker) in zip(halves, _OF_HALVES * len(halves), strict=False)
+    ]
+    if np.isfinite(readings["low"]).any():
+        handles.append(Line2D([], [], linestyle="none", label="whiskers:\n95% intervals"))
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    return figure
+
+
+def _difference(reading: str, first: str, second: str) -> str:
+    """Which treatments a reading compares."""
+    return f"({first} − {second}) less that of random" if reading == "distance effect" else f"{first} − {second}"
+
+
+def _records(rows: pd.DataFrame) -> Sequence[dict[Any, Any]]:
+    return rows.to_dict("records")
+
+
+def _at(n_layers: float) -> str:
+    return f", n = {n_layers:.0f}" if n_layers else ""
+
+
+def _points(row: dict[Any, Any]) -> str:
+    """A reading for who points at it."""
+    return f"{100 * row['estimate']:+.1f}{_ends(row)} points, {number_of(row['units'], 'unit')}"
+
+
+def _percent(row: dict[Any, Any]) -> str:
+    """A mean for who points at it."""
+    return f"{100 * row['mean']:.1f}{_ends(row)}%, {number_of(row['units'], 'unit')}"
+
+
+def _ends(row: dict[Any, Any]) -> str:
+    return "" if math.isnan(row["low"]) else f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
 def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     """Lay out a figure, and say which rows belong in which of its panels."""
     known = rows[rows["treatment"].isin(list(TREATMENTS))]
@@ -144,14 +250,17 @@ def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list
 def _draw_line(axes: Axes, rows: pd.DataFrame, treatment: Treatment, shift: float, dash: _Dash) -> None:
     mean, low, high = (100 * rows[column].to_numpy() for column in ("mean", "low", "high"))
     whiskers = np.isfinite(low) & (rows["halves"] == "random").to_numpy()
+    color, name = treatment.color, treatment.name
+    told = [f"{name}, {_halves_label(row['halves'])}{_at(row['n_layers'])}: {_percent(row)}" for row in _records(rows)]
     if not treatment.has_cut:
-        axes.axhline(mean[0], color=treatment.color, linestyle=dash, linewidth=1.2, zorder=1)
+        tell(axes.axhline(mean[0], color=color, linestyle=dash, linewidth=1.2, zorder=1), name, told[:1])
         if treatment is BASE_B and whiskers[0]:  # two bands on each other could not be told apart
-            axes.axhspan(low[0], high[0], color=treatment.color, alpha=0.1, linewidth=0, zorder=0)
+            tell(axes.axhspan(low[0], high[0], color=color, alpha=0.1, linewidth=0, zorder=0), name)
         return
     x = rows["n_layers"].to_numpy() + shift
-    axes.plot(x, mean, color=treatment.color, linestyle=dash, marker=treatment.marker, markersize=6, linewidth=1.5)
-    axes.vlines(x[whiskers], low[whiskers], high[whiskers], color=treatment.color, linewidth=1.2)
+    (line,) = axes.plot(x, mean, color=color, linestyle=dash, marker=treatment.marker, markersize=6, linewidth=1.5)
+    tell(line, name, told)
+    tell(axes.vlines(x[whiskers], low[whiskers], high[whiskers], color=color, linewidth=1.2), name)
 
 
 def _drawn(panels: list[tuple[Axes, pd.DataFrame]]) -> list[str]:

@@ -8,7 +8,8 @@ import pyarrow as pa
 from raytransfer.analysis import BASES, boosts, readings, treatment_means
 from raytransfer.experiments.yosinski.cells import GridCell
 from raytransfer.experiments.yosinski.config import GridConfig
-from raytransfer.experiments.yosinski.figures import lines_figure, points_figure
+from raytransfer.experiments.yosinski.figures import lines_figure, points_figure, readings_figure
+from raytransfer.experiments.yosinski.sentences import sentences
 from raytransfer.experiments.yosinski.tables import boosts_table, means_table, readings_table
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of
@@ -16,6 +17,15 @@ from raytransfer.store import Store, read_table
 from raytransfer.store.schema import CELLS, arrow_schema
 from raytransfer.sweep.plan import Plan
 from raytransfer.words import number_of
+
+_CAPTIONS = {
+    "readings": "What was lost or gained, in percentage points, against the number of copied layers. Each reading is "
+    "the difference of two treatments within a unit (one split, direction and seed).",
+    "lines": "Mean top-1 accuracy of every treatment against the number of copied layers (Yosinski et al. 2014, Figure "
+    "2, bottom). Whiskers and bands contain the spread between targets, which the readings are free of.",
+    "points": "Every run's top-1 accuracy against the number of copied layers (Yosinski et al. 2014, Figure 2, top). "
+    "Bases stand at n = 0.",
+}
 
 
 def make_report(plan: Plan[GridCell, None], store: Store, config: GridConfig) -> Report:
@@ -48,9 +58,12 @@ def make_report(plan: Plan[GridCell, None], store: Store, config: GridConfig) ->
             *([] if averaged.empty else [boosts_table(averaged)]),
         ],
         figures={
-            "points": points_figure(results, title=title, subtitle=subtitle),
+            **({} if paired.empty else {"readings": readings_figure(paired, title=title, subtitle=subtitle)}),
             "lines": lines_figure(means, title=title, subtitle=subtitle),
+            "points": points_figure(results, title=title, subtitle=subtitle),
         },
+        captions=_CAPTIONS,
+        answer=sentences(paired),
     )
 
 

@@ -56,9 +56,9 @@ def only(treatment, **changes):
 
 def test_the_whole_grid():
     whole = grid()
-    # 2 splits x 2 directions x 2 seeds, of 2 bases, 11 treatments at 7 cuts, 2 at 6 and 2 at 5, 2 without a cut
+    # 2 splits x 2 directions x 2 seeds, of 2 bases, 11 treatments at 7 cuts, 2 at 6 and 2 at 5, 3 without a cut
     units = 2 * 2 * 2
-    assert len(whole) == units * (2 + 11 * 7 + 2 * 6 + 2 * 5 + 2)
+    assert len(whole) == units * (2 + 11 * 7 + 2 * 6 + 2 * 5 + 3)
     # a linear probe is AnB at the highest cut, fine-tuning AnB+ there
     assert len(trials(whole)) == len(whole) - 2 * units
 

@@ -1,5 +1,6 @@
 """The command as a user runs it: real Ray, real processes, real kills."""
 
+import html
 import os
 import re
 import signal
@@ -88,10 +89,23 @@ def test_the_sweep_shows_counts_tables_pictures_and_the_way_to_pandas(undisturbe
     exec("\n".join(lines[-2:]), scope)
     assert len(scope["results"]) == 24
     assert {"treatment", "split", "direction", "top1", "n_layers", "seed"} <= set(scope["results"].columns)
-    for picture in ("points.png", "lines.png"):
+    (page,) = re.findall(r"Report: (\S+)", result.stdout)
+    assert "24 of 24 finished" in Path(page).read_text()
+    assert "raytransfer run yosinski 'halves=[random]' splits=1" in html.unescape(Path(page).read_text())
+    assert result.stdout.rstrip().splitlines()[-1].startswith("At n = 7, ")
+    for picture in ("readings.png", "points.png", "lines.png"):
         (path,) = re.findall(rf"\S+{picture}", result.stdout)
         assert Path(path).read_bytes().startswith(b"\x89PNG")
     assert len(store.names("trials")) == len(store.names("curves")) == 1
+
+
+def test_as_markdown_a_report_has_standard_output_for_itself(undisturbed, call):
+    code, printed, error = call("mode=read-only", "--markdown", f"out={undisturbed[1].root}")
+    assert code == 0
+    assert printed.startswith("- At n = 7, the network's own layers, frozen (BnB), ")
+    assert "| n | baseB | baseB-2x | BnB | BnB+ | AnB | AnB+ | RnB |\n| ---: |" in printed
+    assert "24 trials, 0 to run" in error
+    assert "24 trials" not in printed
 
 
 def test_ray_and_the_debugging_backend_give_the_same_bits(undisturbed, command, environment, tmp_path):
@@ -228,6 +242,7 @@ def test_help_lists_every_option_with_default_and_meaning(environment):
     [
         (["sedes=5"], "sedes in the command line is no option: did you mean seeds?"),
         (["--plam"], "--plam is no flag"),
+        (["--markdown"], "--markdown goes with raytransfer report, which runs nothing (mode=read-only)"),
         (["data=no-such-data"], "no-such-data"),
         (["network=convnet9"], "network=convnet9 is not known; choose one of convnet8"),
         (["n_layers=[8]"], "n_layers=8 must lie in 1..7, be a fraction of the depth, or name a layer of convnet8"),

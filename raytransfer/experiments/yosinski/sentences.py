@@ -1,0 +1,101 @@
+"""The readings in words: sentences made by rule."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from raytransfer.analysis import READINGS
+from raytransfer.analysis.intervals import MIN_UNITS
+from raytransfer.words import number_of
+
+# Of each reading: what loses or gains, against what, and whether the reading counts what is lost. {0} and {1} are its
+# treatments.
+_WORDS = {
+    "co-adaptation drop": ("the network's own layers, frozen ({1}),", "training from scratch ({0})", True),
+    "specificity drop": ("frozen layers of the other task ({1})", "the network's own ({0})", True),
+    "recovery": ("the network's own layers, fine-tuned ({0}),", "the same kept frozen ({1})", False),
+    "generalisation boost": ("layers of the other task, fine-tuned ({0}),", "training from scratch ({1})", False),
+    "distance effect": ("frozen layers of the other task ({1} against {0})", "the same on random halves", True),
+    "value of distant features": ("frozen layers of a distant task ({0})", "random ones ({1})", False),
+    "boost over twice the steps": (
+        "layers of the other task, fine-tuned ({0}),",
+        "training from scratch for twice the steps ({1})",
+        False,
+    ),
+    "boost over selffer": ("layers of the other task, fine-tuned ({0}),", "the network's own, fine-tuned ({1})", False),
+}
+
+
+def sentences(readings: pd.DataFrame) -> list[str]:
+    """Say each reading in words, in percentage points: a text for each, with a sentence or two for each kind of halves.
+
+    They are of the largest n of which there is a reading, which is not chosen by what came out; for the first halves
+    one more says how far the estimates go over all n. Where the interval holds zero, the reading is not told from it,
+    and an effect that is smaller than half of the interval's width would not have been seen: that is what so many units
+    can tell. Under 3 units, or where all are equal, there is no interval, and nothing is concluded.
+
+    Args:
+        readings: Output of ``raytransfer.analysis.readings`` on accuracies.
+    """
+    several = readings["halves"].nunique() > 1
+    found = []
+    for reading in READINGS:
+        said: list[str] = []
+        for halves, rows in readings[readings["reading"] == reading].groupby("halves", sort=False):
+            ordered = rows.sort_values("n_layers").to_dict("records")
+            where = "" if not several else " on random halves" if halves == "random" else f" on {halves}"
+            said += [_further(ordered[-1], where)] if said else [_first(ordered[-1], where), *_range(ordered)]
+        found += [" ".join(said)] * bool(said)
+    return found
+
+
+def _first(row: dict[Any, Any], where: str) -> str:
+    subject, other, _ = _WORDS[row["reading"]]
+    subject, other = (words.format(*READINGS[row["reading"]]) for words in (subject, other))
+    does = ("gain", "over") if _gains(row) else ("lose", "against")
+    return f"At n = {row['n_layers']}{where}, {subject} {does[0]} {_size(row)} points {does[1]} {other}: {_of(row)}"
+
+
+def _further(row: dict[Any, Any], where: str) -> str:
+    return f"At n = {row['n_layers']}{where} they {'gain' if _gains(row) else 'lose'} {_size(row)} points: {_of(row)}"
+
+
+def _range(rows: list[dict[Any, Any]]) -> list[str]:
+    """How far the estimates of a reading go over its n."""
+    extremes = [choose(rows, key=lambda row: row["estimate"]) for choose in (min, max)]
+    named = [
+        f"{_points(abs(row['estimate']))} {'gained' if _gains(row) else 'lost'} at n = {row['n_layers']}"
+        for row in sorted(extremes, key=lambda row: row["n_layers"])
+    ]
+    return [f"Over all n it goes from {' to '.join(named)}."] if len(set(named)) > 1 else []
+
+
+def _gains(row: dict[Any, Any]) -> bool:
+    counts_loss = _WORDS[row["reading"]][2]
+    return (row["estimate"] < 0) == counts_loss if row["estimate"] else not counts_loss
+
+
+def _size(row: dict[Any, Any]) -> str:
+    """How much is lost or gained, with the interval that way round."""
+    sign = -1 if row["estimate"] < 0 else 1
+    low, high = sorted((sign * row["low"], sign * row["high"]))
+    ends = "" if math.isnan(low) else f" [{_points(low)}, {_points(high)}]"
+    return f"{_points(abs(row['estimate']))}{ends}"
+
+
+def _of(row: dict[Any, Any]) -> str:
+    """Of how many units it is, and what that leaves open."""
+    groups = [int(row["units"]), *([] if pd.isna(row["random_units"]) else [int(row["random_units"])])]
+    units = number_of(groups[0], "unit") + "".join(f" against {count} of random halves" for count in groups[1:])
+    if math.isnan(row["low"]):
+        why = "too few for an interval" if min(groups) < MIN_UNITS else "all equal, so without an interval"
+        return f"{units}, {why}: nothing is concluded."
+    if row["low"] <= 0 <= row["high"]:
+        unseen = _points((row["high"] - row["low"]) / 2)
+        return f"{units}. Not told from zero: an effect within ±{unseen} points would not have been seen."
+    return f"{units}."
+
+
+def _points(fraction: float) -> str:
+    return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "−")

@@ -1,0 +1,310 @@
+import json
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from raytransfer.analysis import READINGS, boosts, readings, treatment_means
+from raytransfer.experiments.yosinski.figures import lines_figure, points_figure, readings_figure
+from raytransfer.experiments.yosinski.sentences import sentences
+from raytransfer.experiments.yosinski.tables import boosts_table, means_table, readings_table
+from raytransfer.report import Report
+from raytransfer.report.grids import Grid, markdown, parts_of
+from raytransfer.report.page import page
+from tests.analysis.test_transfer import grid
+from tests.helpers import Page, asked
+
+ODD = "<script>alert('1')</script> & \"two\" $x_1$ </svg>"
+PROVENANCE = pd.DataFrame(
+    {
+        "id": ["a", "b"],
+        "wall_time_s": [3600.0, 61.4],
+        "device": ["CPU", "NVIDIA <H100>"],
+        "finished_at": pd.to_datetime(["2026-01-02 10:00", "2026-01-03 10:00"], utc=True),
+        "versions": [json.dumps({"torch": "2.11", "ray": "2.50"})] * 2,
+        "commit": [None, None],
+    }
+)
+COLUMNS = ["reading", "halves", "n_layers", "estimate", "low", "high", "units", "random_units", "method"]
+
+
+def report_of(results, **more):
+    """The report of a grid, without its store."""
+    means, paired, averaged = treatment_means(results), readings(results), boosts(results)
+    figures = {
+        "readings": readings_figure(paired, title="t", subtitle="s"),
+        "lines": lines_figure(means, title="t", subtitle="s"),
+        "points": points_figure(results, title="t", subtitle="s"),
+    }
+    return Report(
+        frames={"results": results, "means": means, "readings": paired},
+        main=("results", "Every trial"),
+        tables=[means_table(means), readings_table(paired), boosts_table(averaged)],
+        figures=figures,
+        captions=dict.fromkeys(figures, ODD),
+        answer=sentences(paired),
+        **more,
+    )
+
+
+def written(report, **given):
+    return page(report, asked(**given), trials=3, provenance=PROVENANCE, reading="import pandas as pd")
+
+
+@pytest.fixture(scope="module")
+def odd():
+    """A page in which every name is odd: its text, and what it is of."""
+    results = grid(seeds=3)
+    results["halves"] = results["halves"].replace("animals/vehicles", ODD)
+    results["split"] = results["split"].replace("animals/vehicles", ODD)
+    report = report_of(results, notes=[ODD])
+    texts = {"title": ODD, "question": ODD, "command": ODD, "config": ODD}
+    return written(report, **texts, data=[ODD], changed=[(ODD, ODD, ODD)]), report
+
+
+def test_the_page_is_whole_and_needs_no_network(odd):
+    parsed = Page(odd[0])
+    assert parsed.faults == []
+    assert odd[0].count("<svg") == 3
+    for part in ("Answer", "Figures", "Tables", "What was asked and run", "The rows"):
+        assert part in parsed.text
+
+
+@pytest.mark.parametrize(
+    ("html", "fault"),
+    [
+        ("<p id=a></p><p id=a></p>", "a is there twice"),
+        ("<a href='#b'></a>", "b leads nowhere"),
+        ("<table><tr><td>1</td></tr></table>", "a table has no headings"),
+        ("<svg></svg>", "a picture has no words"),
+        ("<img src='https://x.y/z.png'></img>", "img fetches https://x.y/z.png"),
+        ("<style>@import 'x'</style>", "it fetches something"),
+        ("<p><b></p>", "p is closed and was not open"),
+    ],
+)
+def test_a_fault_of_a_page_is_seen(html, fault):
+    assert fault in Page(html).faults
+
+
+def test_names_are_shown_as_they_stand_whatever_they_hold(odd):
+    html, report = odd
+    assert html.count("<script") == html.count("</script>") == 1
+    text = " ".join(Page(html).text.split())
+    assert text.count(" ".join(ODD.split())) > 10
+    for sentence in report.answer:
+        assert " ".join(sentence.split()) in text
+    assert any(ODD in told for told in Page(html).titles)
+
+
+def test_every_mark_tells_its_values(odd):
+    html, report = odd
+    means, titles = report.frames["means"], Page(html).titles
+    row = means[(means["treatment"] == "AnB") & (means["halves"] == "random") & (means["n_layers"] == 2)].iloc[0]
+    told = f"AnB, random halves, n = 2: {100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]%, "
+    assert titles.count(f"{told}{row['units']} units") == 2  # of both panels that show it
+    drawn = {"AnB", "random halves", "baseB"}
+    assert all(f'data-series="{name}"' in html for name in drawn)
+    assert all(f'value="{name}" checked' in html for name in drawn)
+    assert "fieldset hidden" in html  # until a script runs
+    assert len([title for title in titles if title.startswith("specificity drop, random halves")]) == len(
+        report.frames["readings"].query("reading == 'specificity drop' and halves == 'random'")
+    )
+
+
+def test_facts_say_what_ran_and_how_long(odd):
+    text = Page(odd[0]).text
+    assert "2 of 3 finished" in text
+    assert "1:01:01" in text
+    assert "2026-01-02 to 2026-01-03" in text
+    assert "NVIDIA <H100> (1 of 2 trials)" in text
+    assert "torch 2.11, ray 2.50" in text
+
+
+def test_nothing_finished_is_a_page_too():
+    html = page(Report(notes=["Nothing."]), asked(), trials=3, provenance=PROVENANCE.iloc[:0], reading="")
+    assert Page(html).faults == []
+    assert "0 of 3 finished" in html
+    assert "Nothing." in html
+
+
+def test_failures_are_shown_with_their_traceback():
+    failed = pd.DataFrame({"id": ["a"], "seed": [None], "traceback": ["Traceback:\n  <odd>\nValueError: no"]})
+    html = written(Report(frames={"failures": failed}))
+    assert Page(html).faults == []
+    assert "<summary>ValueError: no</summary>" in html
+    assert "&lt;odd&gt;" in html
+
+
+def test_thousands_of_points_are_pixels():
+    results = pd.concat(
+        [grid(seeds=5).assign(split=f"random{i}", halves="random") for i in range(30)], ignore_index=True
+    ).drop_duplicates(["treatment", "split", "direction", "seed", "n_layers"])
+    many = results.assign(top1=results.index % 100 / 100)
+    assert len(many) > 2000
+    html = written(Report(figures={"points": points_figure(many, title="t")}))
+    assert len(html) < 500_000
+    assert "data:image/png;base64" in html
+    assert Page(html).titles == []
+    assert Page(html).faults == []
+
+
+def of(reading, estimate, low, high, n=7, halves="random", units=8, random_units=None):
+    return (reading, halves, n, estimate, low, high, units, random_units, "paired t")
+
+
+def said(*rows):
+    return sentences(pd.DataFrame(rows, columns=COLUMNS).astype({"random_units": "Int64"}))
+
+
+def test_a_reading_is_said_with_its_interval_and_units():
+    assert said(of("specificity drop", 0.2338, 0.1811, 0.2864)) == [
+        "At n = 7, frozen layers of the other task (AnB) lose 23.4 [18.1, 28.6] points against the network's own "
+        "(BnB): 8 units."
+    ]
+
+
+def test_a_negative_reading_is_said_the_other_way_round():
+    (drop,) = said(of("specificity drop", -0.02, -0.03, -0.01))
+    assert "(AnB) gain 2.0 [1.0, 3.0] points over the network's own (BnB)" in drop
+    (boost,) = said(of("generalisation boost", -0.02, -0.03, -0.01))
+    assert "(AnB+), lose 2.0 [1.0, 3.0] points against training from scratch (baseB)" in boost
+
+
+def test_what_is_not_told_from_zero_says_what_would_not_have_been_seen():
+    assert said(of("specificity drop", 0.004, -0.02, 0.029))[0].endswith(
+        "lose 0.4 [−2.0, 2.9] points against the network's own (BnB): 8 units. Not told from zero: an effect within "
+        "±2.5 points would not have been seen."
+    )
+
+
+@pytest.mark.parametrize(
+    ("units", "why"), [(1, "1 unit, too few for an interval"), (2, "2 units, too few"), (3, "3 units, all equal, so")]
+)
+def test_without_an_interval_nothing_is_concluded(units, why):
+    (sentence,) = said(of("recovery", 0.5, float("nan"), float("nan"), units=units))
+    assert "(BnB+), gain 50.0 points over" in sentence
+    assert why in sentence
+    assert sentence.endswith("nothing is concluded.")
+    assert "[" not in sentence
+
+
+def test_the_largest_n_is_said_first_then_how_far_all_go_then_other_halves():
+    (sentence,) = said(
+        of("co-adaptation drop", -0.02, -0.03, -0.01, n=2),
+        of("co-adaptation drop", 0.05, 0.04, 0.06, n=7),
+        of("co-adaptation drop", 0.01, 0.0, 0.02, n=5),
+        of("co-adaptation drop", 0.07, 0.03, 0.11, halves="pets", units=4),
+    )
+    assert sentence == (
+        "At n = 7 on random halves, the network's own layers, frozen (BnB), lose 5.0 [4.0, 6.0] points against "
+        "training from scratch (baseB): 8 units. Over all n it goes from 2.0 gained at n = 2 to 5.0 lost at n = 7. "
+        "At n = 7 on pets they lose 7.0 [3.0, 11.0] points: 4 units."
+    )
+
+
+def test_every_reading_has_words_and_the_distance_effect_both_groups():
+    found = said(*(of(name, 0.1, 0.05, 0.15, random_units=None) for name in READINGS))
+    assert len(found) == len(READINGS)
+    (sentence,) = said(of("distance effect", 0.1, 0.05, 0.15, halves="pets", units=4, random_units=2))
+    assert "4 units against 2 units of random" not in sentence
+    assert "4 units against 2 of random halves" in sentence
+    (sentence,) = said(of("distance effect", 0.1, float("nan"), float("nan"), halves="pets", units=4, random_units=2))
+    assert "too few for an interval" in sentence
+
+
+def test_under_three_units_a_reading_is_drawn_without_an_interval():
+    two = grid(seeds=1).query("split == 'random0'")
+    figure = readings_figure(readings(two), title="t")
+    assert not any(len(lines.get_segments()) for axes in figure.axes for lines in axes.collections)
+    assert "95%" not in " ".join(text.get_text() for text in figure.legends[0].get_texts())
+    assert any(len(line.get_xdata()) for axes in figure.axes for line in axes.lines)
+
+
+def test_a_readings_figure_has_a_panel_a_reading_in_points_and_a_whisker_an_interval():
+    found = readings(grid(seeds=3))
+    figure = readings_figure(found, title="t")
+    panels = {axes.get_title("left").splitlines()[0]: axes for axes in figure.axes}
+    assert list(panels) == [name for name in READINGS if name in set(found["reading"])]
+    for name, axes in panels.items():
+        rows = found[found["reading"] == name]
+        drawn = [y for line in axes.lines if line.get_linestyle() == "None" for y in line.get_ydata()]
+        assert sorted(drawn) == pytest.approx(sorted(100 * rows["estimate"]))
+        whiskers = [segment for lines in axes.collections for segment in lines.get_segments()]
+        assert len(whiskers) == rows["low"].notna().sum() > 0
+
+
+def test_no_reading_is_nothing_to_draw():
+    with pytest.raises(ValueError, match="nothing to draw: no row is of co-adaptation drop"):
+        readings_figure(pd.DataFrame(columns=COLUMNS), title="t")
+
+
+def table(*rows, headings=("a", "b")):
+    made = Table(headings[0])
+    made.add_column(headings[1], justify="right")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def test_a_text_right_before_a_table_is_its_caption_and_others_stand_alone():
+    parts = parts_of([Group(Text("one"), table(("x", Text("1"))), table(("y", "2")), Text("a\nnote")), Text("end")])
+    captions = [part.caption if isinstance(part, Grid) else part for part in parts]
+    assert captions == ["one", "one", "a note", "end"]
+    assert parts[0] == Grid(caption="one", columns=["a", "b"], numeric=[False, True], rows=[("x", "1")])
+
+
+def test_what_is_no_table_is_refused_by_name():
+    with pytest.raises(TypeError, match="int is neither text nor table"):
+        parts_of([Group(7)])
+
+
+def test_markdown_has_every_table_and_nothing_that_it_would_read():
+    report = Report(
+        tables=[Group(Text("Top *1*"), table(("a|b", "1\n2"), ("<b>$x$", "0.5*")), Text("note"))],
+        notes=["n_1"],
+        answer=["It is_so."],
+    )
+    assert markdown(report) == (
+        "- It is\\_so.\n\n**Top \\*1\\***\n\n| a | b |\n| --- | ---: |\n| a\\|b | 1<br>2 |\n"
+        "| \\<b\\>\\$x\\$ | 0.5\\* |\n\nnote\n\nn\\_1"
+    )
+
+
+def test_markdown_of_a_grid_has_its_numbers(odd):
+    lines = markdown(odd[1]).splitlines()
+    assert "| n | baseB | baseB-2x | BnB | BnB+ | AnB | AnB+ | RnB |" in lines
+    assert all(line.count("|") >= 3 for line in lines if line.startswith("|"))
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to look at the page with")
+def test_a_browser_shows_it_without_errors_and_switches_series_off(odd, tmp_path):
+    act = """<script>
+      const box = document.querySelector("#figure2").parentElement.querySelector("input[value=AnB]");
+      box.click();
+      const drawn = [...box.closest("figure").querySelectorAll("[data-series=AnB]")];
+      document.querySelector("use > title").parentElement.dispatchEvent(new MouseEvent("click", {bubbles: true}));
+      document.title = [box.closest("fieldset").hidden, drawn.length, drawn.filter(d => d.style.display).length,
+        document.querySelector(".told").textContent, document.documentElement.scrollWidth <= innerWidth].join("; ");
+    </script>"""
+    (tmp_path / "report.html").write_text(odd[0] + act)
+    for width in (1280, 500):
+        shown = subprocess.run(
+            [
+                *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"),
+                *(f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"),
+                f"file://{tmp_path / 'report.html'}",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert "CONSOLE" not in shown.stderr
+        (title,) = [line for line in shown.stdout.splitlines() if line.startswith("<title>")]
+        hidden, drawn, off, told, fits = title.removeprefix("<title>").removesuffix("</title>").split("; ")
+        assert (hidden, fits) == ("false", "true")
+        assert drawn == off != "0"
+        assert told.startswith("co-adaptation drop, ")
