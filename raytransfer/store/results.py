@@ -163,8 +163,7 @@ def _drop_rows_without_details(store: Store, table: str, details: str) -> None:
 
 
 def _files(store: Store, table: str) -> list[str]:
-    """The files of a table; a folder or a named pipe is none, whatever its name."""
-    return [name for name in store.names_below(table) if name.endswith(".parquet") and "/" not in name]
+    return [name for name in store.files(table) if name.endswith(".parquet")]
 
 
 def _retried(read: Callable[[], Read]) -> Read:

@@ -193,9 +193,16 @@ class Store:
 
     def names(self, folder: str) -> list[str]:
         """Names of what lies in a folder, sorted; none where there is no such folder. Hidden ones are left out."""
+        return sorted(info.base_name for info in self._listed(folder))
+
+    def files(self, folder: str) -> list[str]:
+        """The same of files alone: no folders, and no named pipes."""
+        return sorted(info.base_name for info in self._listed(folder) if info.type == fs.FileType.File)
+
+    def _listed(self, folder: str) -> list[fs.FileInfo]:
         selector = fs.FileSelector(f"{self._path}/{folder}".rstrip("/"), allow_not_found=True)
         found = self._patiently(folder, lambda: self._fs.get_file_info(selector))
-        return sorted(info.base_name for info in found if info.base_name[0] != ".")
+        return [info for info in found if info.base_name[0] != "."]
 
     def names_below(self, folder: str) -> list[str]:
         """Names of all files below a folder, from there on, sorted; none where there is no such folder."""
