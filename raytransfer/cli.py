@@ -196,11 +196,14 @@ def _sweep(
     """Plan, run and report; as Markdown, standard output gets that alone, and the rest goes to standard error."""
     with lasting():
         # Imported here so that --help and a mistyped option need not wait for torch.
+        import pandas as pd
+
         from raytransfer.report.console import show_answer, show_places, show_tables
         from raytransfer.report.files import sweep_folder, write_files
         from raytransfer.report.grids import markdown
         from raytransfer.store import Store
         from raytransfer.sweep.backlog import backlog
+        from raytransfer.sweep.failures import failure_rows
         from raytransfer.sweep.trying import check_trials
 
     output = console
@@ -226,6 +229,8 @@ def _sweep(
             break
         plan = plan.then(store)
     report = experiment.report(plan, store, config)
+    if report.frames and (failed := failure_rows(plan.trials, plan.cells, backlog(plan, store, "cached").failed)):
+        report = replace(report, frames={**report.frames, "failures": pd.DataFrame(failed)})
     show_tables(console, report)  # first, since nothing that befalls the files may cost them
     name = f"{experiment.script}-{plan.data.replace(', ', '-')}"
     if report.frames:

@@ -8,6 +8,7 @@ import math
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
 
@@ -55,6 +56,7 @@ def cuts_figure(means: pd.DataFrame, depth: dict[str, int], *, title: str) -> Fi
                 label=style.name,
             )
         axes.set_title(f"{checkpoint}\non {target}" if several else str(checkpoint), fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(f"layers copied, n (of {depth[str(checkpoint)] - 1})", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
