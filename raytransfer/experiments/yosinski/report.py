@@ -20,7 +20,7 @@ from raytransfer.words import number_of
 
 _CAPTIONS = {
     "readings": "What was lost or gained, in percentage points, against the number of copied layers. Each reading is "
-    "the difference of two treatments within a unit (one split, direction and seed).",
+    "the difference of two treatments within one split, direction and seed.",
     "lines": "Mean top-1 accuracy of every treatment against the number of copied layers (Yosinski et al. 2014, Figure "
     "2, bottom). Whiskers and bands contain the spread between targets, which the readings are free of.",
     "points": "Every run's top-1 accuracy against the number of copied layers (Yosinski et al. 2014, Figure 2, top). "
