@@ -53,6 +53,7 @@ def commands(page):
                 ["raytransfer", "run"],
                 ["raytransfer", "plan"],
                 ["raytransfer", "report"],
+                ["raytransfer", "as", "rt"],
             )  # not a command
             if words[0].endswith(".py") or (words[0] == "raytransfer" and not named):
                 yield tuple(words)

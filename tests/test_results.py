@@ -41,3 +41,20 @@ def test_the_readings_of_a_grid_are_those_of_its_rows(page, place, halves, colum
 
 def test_rows_are_small_enough_to_keep():
     assert all(file.stat().st_size <= 2_000_000 for file in (RESULTS / "data").iterdir())
+
+
+def test_the_accuracies_of_which_checkpoint_are_those_of_its_rows():
+    rows = pd.read_parquet(RESULTS / "data" / "which_checkpoint.parquet")
+    scores = pd.read_parquet(RESULTS / "data" / "which_checkpoint_scores.parquet")
+    scores = scores[scores["measure"] == "linear probe"].assign(treatment="linear probe", top1=scores["value"])
+    found = pd.concat([rows, scores]).fillna({"n_layers": 0}).groupby(["checkpoint", "treatment", "n_layers"])["top1"]
+    ((_, table),) = tables((RESULTS / "which_checkpoint.md").read_text())
+    checkpoint, compared = "", 0
+    for name, _, what, *cells in table:
+        checkpoint = name or checkpoint
+        (treatment,) = re.findall(r"\((\w+\+?)\)|(linear probe)", what)
+        means = [value for (c, t, _), value in found.mean().items() if (c, t) == (checkpoint, "".join(treatment))]
+        printed = [points(cell)[0] for cell in cells if cell]
+        assert printed == pytest.approx(means, abs=0.000501)
+        compared += len(printed)
+    assert compared == 4 * (4 * 5 + 1)
