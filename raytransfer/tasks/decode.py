@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from raytransfer.errors import UserError, one_line
 
@@ -274,4 +274,6 @@ def _resized(image: Image.Image, size_px: int, interpolation: str) -> Image.Imag
 
 
 def _unreadable(where: str, error: Exception) -> UserError:
-    return UserError(f"{where} is not a readable image: {one_line(error)}")
+    unknown = isinstance(error, UnidentifiedImageError)  # whose own words name an object in memory
+    reason = "its bytes are of no known kind of image" if unknown else one_line(error)
+    return UserError(f"{where} is not a readable image: {reason}")

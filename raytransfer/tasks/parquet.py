@@ -263,7 +263,11 @@ def _labels(file: Path, label_column: str, image_column: str) -> Labels:
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
         raise UserError(f"{file} row {row} (from 0) has no label in column {label_column!r}")
-    return np.asarray(column.to_numpy(), dtype=np.int64)
+    numbers = column.to_numpy()
+    if len(numbers) and numbers.max() > np.iinfo(np.int64).max:  # of uint64, which would turn negative
+        row = int(numbers.argmax())
+        raise UserError(f"{file} row {row} (from 0) has label {numbers[row]}, which is larger than any label can be")
+    return np.asarray(numbers, dtype=np.int64)
 
 
 def _check_range(files: Sequence[Path], parts: Sequence[Labels], names: Sequence[str]) -> None:

@@ -183,6 +183,14 @@ REFUSED_TABLES = [
     (lambda r: table(r, image=IMAGES), NO_LABELS),
     (lambda r: table(r, image=IMAGES, label=[None, *LABELS[1:]]), r"row 0 \(from 0\) has no label in column 'label'"),
     (lambda r: table(r, image=IMAGES, label=[-1, *LABELS[1:]]), "class '-1' of data has 0 test images"),
+    (
+        lambda r: table(r, image=IMAGES, label=pa.array([2**64 - 1, *LABELS[1:]], pa.uint64())),
+        r"row 0 \(from 0\) has label 18446744073709551615, which is larger than any label can be",
+    ),
+    (
+        lambda r: table(r, image=[b"no image", *IMAGES[1:]], label=LABELS),
+        "is not a readable image: its bytes are of no known kind of image",
+    ),
     (lambda r: table(r, image=IMAGES, label=[0] * 8), "images of 1 class"),
     (
         lambda r: table(r, image=IMAGES, fine=LABELS, coarse=LABELS),

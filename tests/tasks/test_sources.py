@@ -240,7 +240,7 @@ def test_a_truncated_png_is_named(tmp_path):
     (tmp_path / "x" / "dog" / "2.png").write_bytes(whole[: len(whole) // 2])
     refused(source(tmp_path, tmp_path / "x"), "x/dog/2.png is not a readable image: ")
     (tmp_path / "x" / "dog" / "2.png").write_text("no image at all")
-    refused(source(tmp_path, tmp_path / "x"), "x/dog/2.png is not a readable image: cannot identify")
+    refused(source(tmp_path, tmp_path / "x"), "x/dog/2.png is not a readable image: its bytes are of no known kind")
     assert not list((tmp_path / "cache").glob("partial*"))
 
 
