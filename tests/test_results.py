@@ -48,7 +48,7 @@ def test_the_accuracies_of_which_checkpoint_are_those_of_its_rows():
     scores = pd.read_parquet(RESULTS / "data" / "which_checkpoint_scores.parquet")
     scores = scores[scores["measure"] == "linear probe"].assign(treatment="linear probe", top1=scores["value"])
     found = pd.concat([rows, scores]).fillna({"n_layers": 0}).groupby(["checkpoint", "treatment", "n_layers"])["top1"]
-    ((_, table),) = tables((RESULTS / "which_checkpoint.md").read_text())
+    (_, table), *_ = tables((RESULTS / "which_checkpoint.md").read_text())
     checkpoint, compared = "", 0
     for name, _, what, *cells in table:
         checkpoint = name or checkpoint
