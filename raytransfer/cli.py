@@ -152,22 +152,18 @@ def _run(console: Console, experiment: Experiment[Any], arguments: Sequence[str]
         raise UserError("--markdown goes with raytransfer report, which runs nothing (mode=read-only)")
     asked = [override for override in overrides if not override.startswith("mode=")]
     command = shlex.join(["raytransfer", "run", experiment.name, *asked])
-    return _repaired_sweep(console, experiment, config, command, plan_only=plan_only, as_markdown=markdown)
+
+    def sweep(config: SweepConfig) -> int:
+        return _sweep(console, experiment, config, command, plan_only=plan_only, as_markdown=markdown)
+
+    return _repaired(console, config, sweep, plan_only=plan_only)
 
 
-def _repaired_sweep(
-    console: Console,
-    experiment: Experiment[Any],
-    config: SweepConfig,
-    command: str,
-    *,
-    plan_only: bool,
-    as_markdown: bool,
-) -> int:
+def _repaired(console: Console, config: SweepConfig, sweep: Callable[[SweepConfig], int], *, plan_only: bool) -> int:
     """Run a sweep; where a file of rows turns out to be damaged, set it aside and run what it held again."""
     while True:
         try:
-            return _sweep(console, experiment, config, command, plan_only=plan_only, as_markdown=as_markdown)
+            return sweep(config)
         except UnreadableError as error:
             if plan_only or config.mode == "read-only":
                 raise UserError(f"{error}; run the sweep, and it is set aside and its trials run again") from error
@@ -201,6 +197,7 @@ def _sweep(
         from raytransfer.report.console import show_answer, show_places, show_tables
         from raytransfer.report.files import sweep_folder, write_files
         from raytransfer.report.grids import markdown
+        from raytransfer.report.page import FAILURES_FRAME
         from raytransfer.store import Store
         from raytransfer.sweep.backlog import backlog
         from raytransfer.sweep.failures import failure_rows
@@ -229,8 +226,10 @@ def _sweep(
             break
         plan = plan.then(store)
     report = experiment.report(plan, store, config)
-    if report.frames and (failed := failure_rows(plan.trials, plan.cells, backlog(plan, store, "cached").failed)):
-        report = replace(report, frames={**report.frames, "failures": pd.DataFrame(failed)})
+    left = backlog(plan, store, "cached")
+    failed = failure_rows(plan.trials, plan.cells, left.failed)
+    if failed and report.frames:
+        report = replace(report, frames={**report.frames, FAILURES_FRAME: pd.DataFrame(failed)})
     show_tables(console, report)  # first, since nothing that befalls the files may cost them
     name = f"{experiment.script}-{plan.data.replace(', ', '-')}"
     if report.frames:
@@ -245,7 +244,7 @@ def _sweep(
     show_answer(console, report)
     if as_markdown:
         output.print(markdown(report), soft_wrap=True)
-    return _print_left(console, plan, store, config.mode, sweep_folder(name, plan.cells))
+    return _print_left(console, left, failed, store, config.mode, sweep_folder(name, plan.cells))
 
 
 def _asked(experiment: Experiment[Any], plan: "Plan[Cell, Any]", config: SweepConfig, command: str) -> "Asked":
@@ -284,19 +283,18 @@ def _run_missing(
         raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
 
 
-def _print_left(console: Console, plan: "Plan[Cell, Any]", store: "Store", mode: str, folder: str) -> int:
+def _print_left(
+    console: Console, left: "Backlog", rows: Sequence[Mapping[str, Any]], store: "Store", mode: str, folder: str
+) -> int:
     """Say what is still missing, and which trials failed, each reason once with its traceback; gives the exit code.
 
-    What failed is also a table in the sweep's folder.
+    What failed, the rows, is also a table in the sweep's folder.
     """
     from raytransfer.report.files import write_failures
     from raytransfer.store.schema import PLACES
-    from raytransfer.sweep.backlog import backlog
-    from raytransfer.sweep.failures import described, failure_rows
+    from raytransfer.sweep.failures import described
 
-    left = backlog(plan, store, "cached")
-    rows = failure_rows(plan.trials, plan.cells, left.failed)
-    by_reason: dict[tuple[str | None, str], list[dict[str, Any]]] = {}
+    by_reason: dict[tuple[str | None, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         by_reason.setdefault((row["error"], row["reason"]), []).append(row)
     for alike in by_reason.values():

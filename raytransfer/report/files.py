@@ -15,7 +15,7 @@ from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from raytransfer.report import Report
 from raytransfer.report.console import how_to_read
-from raytransfer.report.page import Asked, page
+from raytransfer.report.page import FAILURES_FRAME, Asked, page
 from raytransfer.report.rows import Placed, probe_readings, provenance
 from raytransfer.report.svg import untitled
 from raytransfer.specs.dependencies import in_order
@@ -51,13 +51,13 @@ def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Plac
     probed = {} if "probe_readings" in report.frames else {"probe_readings": probe_readings(cells, store)}
     frames = {**report.frames, **{file: rows for file, rows in probed.items() if not rows.empty}}
     contents = {"config.yaml": asked.config.encode()}
-    contents |= {f"{file}.parquet": parquet(rows) for file, rows in frames.items()}
+    contents |= {f"{file}.parquet": parquet(rows) for file, rows in frames.items() if file != FAILURES_FRAME}
     contents |= {file: text.encode() for file, text in report.texts.items()}
     for file, content in contents.items():
         store.write(f"{folder}/{file}", content)
     drawn: list[str] = []
     for file, figure in report.figures.items():  # last: drawing is the most that can fail
-        for ending, draw in (("png", png), ("pdf", pdf)):
+        for ending, draw in (("png", png), ("pdf", pdf)):  # in this order: the first settles the texts for all
             drawn.append(f"{file}.{ending}")
             store.write(f"{folder}/{drawn[-1]}", draw(figure))
     main = report.main[0]
@@ -83,7 +83,7 @@ def write_failures(rows: Sequence[Mapping[str, Any]], store: Store, folder: str)
     Returns:
         The place of the file.
     """
-    path = f"{folder}/failures.parquet"
+    path = f"{folder}/{FAILURES_FRAME}.parquet"
     if rows:
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(list(rows), arrow_schema(FAILURES)), buffer)

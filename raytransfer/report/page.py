@@ -16,7 +16,8 @@ from raytransfer.report import Report
 from raytransfer.report.grids import Grid, grid_of_frame, parts_of
 from raytransfer.report.svg import described, inline_svg
 
-_FAILURES = "failures"  # the frame of what failed, if there is one
+FAILURES_FRAME = "failures"
+"""The frame of what failed, if there is one; its file is written by itself (``raytransfer.report.files``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def page(report: Report, asked: Asked, *, trials: int, provenance: pd.DataFrame,
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("raytransfer.report") / "page.html").read_text(encoding="utf-8"))
-    failed = report.frames.get(_FAILURES)
+    failed = report.frames.get(FAILURES_FRAME)
     return template.render(
         asked=asked,
         answer=report.answer or report.notes,

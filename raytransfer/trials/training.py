@@ -149,9 +149,6 @@ def prepare(spec: TrainingSpec, store: Store, data: DeviceData) -> Network:
     depth, transfer = len(network.stages), as_transfer(spec)
     if transfer is not None and transfer.weights is not None:
         copy_first(merged(load_weights(store, transfer.weights)), network, surgery.copied(depth))
-    if surgery.reads_all:
-        seed = stream_seed(spec.seed, spec.kind, "head on all layers")
-        read_all_layers(network, classes=spec.task.label_count, seed=seed)
     freeze(network, surgery.frozen_stages(depth))
     if surgery.lora_rank:
         seed = stream_seed(spec.seed, spec.kind, "adapters")
@@ -171,7 +168,11 @@ def untrained(spec: TrainingSpec, data: DeviceData) -> Network:
         classes=spec.task.label_count,
         seed=stream_seed(spec.seed, spec.kind, "init"),
     )
-    return _placed(network, data)
+    _place(network, data)
+    if spec.surgery.reads_all:
+        seed = stream_seed(spec.seed, spec.kind, "head on all layers")
+        read_all_layers(network, classes=spec.task.label_count, seed=seed)
+    return network
 
 
 def stored_network(weights: Weights, store: Store, data: DeviceData) -> Network:
@@ -180,7 +181,7 @@ def stored_network(weights: Weights, store: Store, data: DeviceData) -> Network:
     Adapters are added to the weights beside which they trained: the network is a plain one.
     """
     network = build(weights.network, image=data.shape, classes=weights.outputs or 2, seed=0)
-    _placed(network, data)
+    _place(network, data)
     if weights.surgery.reads_all:
         read_all_layers(network, classes=weights.outputs or 2, seed=0)
     # Without a classifier among the weights the head stays as it was built: nothing that reads it is planned.
@@ -190,12 +191,11 @@ def stored_network(weights: Weights, store: Store, data: DeviceData) -> Network:
     return network
 
 
-def _placed(network: Network, data: DeviceData) -> Network:
+def _place(network: Network, data: DeviceData) -> None:
     """Bring a network to the device of the data, laid out in memory as the recipe says."""
     network.module.to(data.device)
     if data.recipe.channels_last:
         network.module.to(memory_format=torch.channels_last)
-    return network
 
 
 def training_seed(spec: TrainingSpec) -> int:
