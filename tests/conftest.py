@@ -9,6 +9,7 @@ import torch
 
 from raytransfer.config import load_config
 from raytransfer.experiments.yosinski.config import GridConfig
+from raytransfer.report import files, page
 from tests.helpers import with_defaults
 
 # Timings belong in benchmarks: a busy machine is no failure.
@@ -33,6 +34,16 @@ def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def no_pictures() -> Iterator[None]:
+    """Reports at which a module's tests do not look: nothing is drawn, which takes seconds a sweep."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "png", lambda _: b"a picture")
+        patch.setattr(files, "pdf", lambda _: b"a picture")
+        patch.setattr(page, "inline_svg", lambda *_, **__: ("<svg></svg>", []))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ PAIR = ["base_task", "target_task", "seed"]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(tmp_path_factory, no_pictures):
     """A store of a grid of several treatments and a sweep of distances."""
     root = tmp_path_factory.mktemp("library")
     places = [f"out={root / 'out'}", f"cache_dir={root / 'cache'}", f"data_dir={root}"]

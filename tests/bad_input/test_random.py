@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from raytransfer.config import options
 from raytransfer.experiments import EXPERIMENTS
-from raytransfer.report import files
 from raytransfer.report.files import parquet
 from raytransfer.store import Store
 from raytransfer.sweep import estimate
@@ -67,12 +66,6 @@ def no_measuring(monkeypatch):
     monkeypatch.setattr(estimate, "estimate", lambda *_: nothing)
 
 
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """Reports whose pictures are not drawn, which takes a second."""
-    monkeypatch.setattr(files, "png", lambda _: b"a picture")
-
-
 @BOUNDED
 @given(ARGUMENTS)
 @pytest.mark.usefixtures("no_measuring", "one_thread")
@@ -105,7 +98,7 @@ DAMAGE = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, cache_dir):
+def whole(tmp_path_factory, cache_dir, no_pictures):
     """A store with rows, curves, weights, a report, a state and a note of a failure; with the trials of another."""
     folder = tmp_path_factory.mktemp("whole")
     threads = torch.get_num_threads()
@@ -146,7 +139,7 @@ def harm(path, how, what):
             path.touch()
 
 
-@settings(BOUNDED, max_examples=60)  # a second each
+@settings(BOUNDED, max_examples=40)  # half a second each
 @given(st.data())
 @pytest.mark.usefixtures("no_measuring", "no_pictures", "one_thread")
 def test_random_damage_to_a_store_is_mended_or_refused(tmp_path, cache_dir, whole, data):

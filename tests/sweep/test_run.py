@@ -98,7 +98,7 @@ def test_scores_follow_from_the_curve(tiny):
 
 
 def test_copied_layers_equal_the_base_before_the_first_step_and_fresh_ones_do_not(tiny):
-    plan, store, _ = run(tiny())
+    plan, store = make_plan(tiny()), run(tiny("treatments=[baseB]"))[1]
     copies = [spec for spec in plan.trials.values() if needs(spec)]
     for spec in copies:
         data = DeviceData(
@@ -116,7 +116,8 @@ def test_copied_layers_equal_the_base_before_the_first_step_and_fresh_ones_do_no
 
 
 def test_fresh_layers_do_not_start_where_those_of_the_base_started(tiny):
-    plan, store, _ = run(tiny("recipe.steps=1", "recipe.learning_rate=1e-12", "recipe.weight_decay=0"))
+    still = ["recipe.steps=1", "recipe.learning_rate=1e-12", "recipe.weight_decay=0"]
+    plan, store = make_plan(tiny(*still)), run(tiny("treatments=[baseB]", *still))[1]
     spec = next(spec for spec in plan.trials.values() if needs(spec))
     start = load_weights(store, Trained(training=spec.weights.training, step=1))  # as good as untrained
     data = DeviceData(
@@ -127,7 +128,7 @@ def test_fresh_layers_do_not_start_where_those_of_the_base_started(tiny):
 
 
 def test_treatments_of_a_unit_share_fresh_weights(tiny):
-    plan, store, _ = run(tiny())
+    plan, store = make_plan(tiny()), run(tiny("treatments=[baseB]"))[1]
     unit = [spec for spec in plan.trials.values() if isinstance(spec, TransferSpec) and spec.surgery.n_layers == 2]
     heads = {}
     for spec in unit:
@@ -140,23 +141,25 @@ def test_treatments_of_a_unit_share_fresh_weights(tiny):
 
 
 def test_two_sweeps_of_one_plan_are_equal_to_the_bit(tiny, tmp_path):
-    stores = [run(tiny(f"out={tmp_path / name}"))[1] for name in ("one", "two")]
+    stores = [run(tiny("n_layers=[2]", f"out={tmp_path / name}"))[1] for name in ("one", "two")]
     pd.testing.assert_frame_equal(*(repeatable(store) for store in stores), check_exact=True)
     curves = [read_table(store, "curves") for store in stores]
     pd.testing.assert_frame_equal(*curves, check_exact=True)
 
 
 def test_a_finished_sweep_has_nothing_to_do(tiny):
-    run(tiny())
-    assert run(tiny())[2].order == []
+    few = "treatments=[baseB,AnB+]"
+    run(tiny(few))
+    assert run(tiny(few))[2].order == []
 
 
 def test_an_extended_sweep_runs_only_what_is_new(tiny):
-    plan, store, _ = run(tiny())
+    few = "treatments=[baseB,AnB]"
+    plan, store, _ = run(tiny(few))
     old = read_table(store, "trials")
     compact(store)
     for change in ("seeds=2", "n_layers=[2,5,7]", "splits=2"):
-        wider, _, recorder = run(tiny(change))
+        wider, _, recorder = run(tiny(few, change))
         assert set(recorder.order) == set(wider.trials) - set(plan.trials)
     kept = read_table(store, "trials")
     kept = kept[kept["id"].isin(plan.trials)].reset_index(drop=True)
@@ -174,9 +177,10 @@ class Killed(BaseException):
     """Stands in for the end of the process: nothing handles it."""
 
 
-@pytest.mark.parametrize(("moment", "after"), [("save_checkpoint", 1), ("publish", 0), ("publish", 2), ("publish", 9)])
+@pytest.mark.parametrize(("moment", "after"), [("save_checkpoint", 1), ("publish", 0), ("publish", 2), ("publish", 5)])
 def test_killed_anywhere_and_run_again_is_an_undisturbed_run(tiny, tmp_path, monkeypatch, moment, after):
-    undisturbed = run(tiny(f"out={tmp_path / 'undisturbed'}", "n_layers=[7]"))[1]
+    few = ["n_layers=[7]", "treatments=[baseB,BnB+,AnB]"]
+    undisturbed = run(tiny(f"out={tmp_path / 'undisturbed'}", *few))[1]
     original, calls = getattr(training, moment), []
 
     def kill(*arguments):
@@ -186,7 +190,7 @@ def test_killed_anywhere_and_run_again_is_an_undisturbed_run(tiny, tmp_path, mon
         original(*arguments)
 
     monkeypatch.setattr(training, moment, kill)
-    config = tiny("n_layers=[7]")
+    config = tiny(*few)
     with pytest.raises(Killed, match="now"):
         run(config)
     monkeypatch.undo()
@@ -261,10 +265,11 @@ def test_what_a_schedule_or_crop_does_not_use_is_no_other_run(tiny):
 
 
 def test_force_runs_everything_again(tiny):
-    plan, store, _ = run(tiny("n_layers=[2]"))
+    few = ["n_layers=[2]", "treatments=[baseB,AnB,RnB]"]
+    plan, store, _ = run(tiny(*few))
     before = read_table(store, "trials")
     compact(store)
-    _, _, recorder = run(tiny("n_layers=[2]", "mode=force"))
+    _, _, recorder = run(tiny(*few, "mode=force"))
     assert set(recorder.order) == set(plan.trials)
     after = read_table(store, "trials")
     assert (after["finished_at"] > before["finished_at"].max()).all()

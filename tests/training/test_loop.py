@@ -299,7 +299,8 @@ def test_training_learns_and_says_so():
 @pytest.mark.parametrize("name", ["convnet8", "alexnet"])  # the latter has dropout
 def test_trained_twice_with_one_seed_is_equal_to_the_bit(name):
     side, channels = (8, 1) if name == "convnet8" else (64, 3)
-    recipe = replace(RECIPE, steps=4 if name == "alexnet" else 12, mirror=True, pad_px=1)
+    few = {"steps": 2, "evaluations": 1} if name == "alexnet" else {}  # its 57 million weights take a second a step
+    recipe = replace(RECIPE, mirror=True, pad_px=1, **few)
     results = []
     for seed in (1, 1, 2):
         network = net(name, channels, side)
@@ -366,13 +367,14 @@ def same(first, second):
 @pytest.mark.parametrize("arithmetic", [{}, {"channels_last": True}, {"channels_last": True, "precision": "bf16"}])
 @pytest.mark.parametrize("frozen", [1, 5, 7])
 def test_reused_outputs_change_no_bit(views, arithmetic, frozen):
-    recipe = replace(RECIPE, steps=50, learning_rate=0.01, **views, **arithmetic)
+    steps = 50 if "pad_px" in views else 12  # reuse pays where there are more views to draw than to compute
+    recipe = replace(RECIPE, steps=steps, learning_rate=0.01, **views, **arithmetic)
     reused, recomputed = (trained("convnet8", 3, 8, recipe, frozen, memory_bytes=size) for size in (10**9, 0))
     assert (reused[0].reused_layers, recomputed[0].reused_layers) == (frozen, 0)
     assert same(reused, recomputed)
 
 
-@pytest.mark.parametrize("frozen", [1, 4, 9])
+@pytest.mark.parametrize("frozen", [1, 9])
 def test_reused_outputs_change_no_bit_of_a_network_with_batch_norm(frozen):
     recipe = replace(RECIPE, mirror=True)
     reused, recomputed = (trained("resnet18", 3, 32, recipe, frozen, memory_bytes=size) for size in (10**9, 0))
@@ -489,12 +491,16 @@ def colour_at_one_end(height, width, end, count=64):
     return task_of(images, labels)
 
 
-@pytest.mark.parametrize(("height", "width", "end"), [(48, 32, "top"), (48, 32, "bottom"), (32, 48, "right")])
-@pytest.mark.parametrize("augmentation", [{}, {"pad_px": 2, "mirror": True}])
+@pytest.mark.parametrize(
+    ("height", "width", "end", "augmentation"),
+    [
+        (48, 32, "top", {}),
+        (48, 32, "bottom", {"pad_px": 2, "mirror": True}),
+        (32, 48, "right", {"pad_px": 2}),  # mirrored it would be on the left as often
+    ],
+)
 def test_images_that_are_not_square_are_evaluated_as_a_whole(height, width, end, augmentation):
     recipe = replace(RECIPE, steps=60, learning_rate=0.003, warmup_steps=10, evaluations=1, **augmentation)
-    if end == "right":  # where it would be on the left as often
-        recipe = replace(recipe, mirror=False)
     data = device_data(colour_at_one_end(height, width, end), recipe)
     assert data.shape == (3, height, width)
     network = build(NetworkSpec(name="convnet8"), image=data.shape, classes=4, seed=0)

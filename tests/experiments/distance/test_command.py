@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from raytransfer.store import Store, read_table, schema
+from tests.bad_input.commands import call
 from tests.helpers import ROOT, run, wait_for_trials, with_defaults
 
 SCRIPT = ROOT / "sweeps" / "transfer_vs_distance.py"
@@ -61,18 +62,19 @@ def _workers_below(driver):
     return [int(pid) for pid, _, args in rows if int(pid) in family and re.match(r"ray::\w+\.train", args)]
 
 
-def test_a_sweep_whose_worker_is_killed_gives_what_an_undisturbed_one_gives(command, environment, tmp_path):
+@pytest.mark.usefixtures("no_pictures", "one_thread")  # its process draws them all the same
+def test_a_sweep_whose_worker_is_killed_gives_what_an_undisturbed_one_gives(command, environment, tmp_path, cache_dir):
     disturbed, undisturbed = (Store(str(tmp_path / name)) for name in ("disturbed", "undisturbed"))
     process = subprocess.Popen(
         command(f"out={disturbed.root}"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    for count in (5, 50):  # among trainings, then among measurements
-        wait_for_trials(disturbed, count, process)
-        os.kill(worker_of(process.pid), signal.SIGKILL)
+    wait_for_trials(disturbed, 50, process)  # among measurements: tests/clusters has it among trainings
+    os.kill(worker_of(process.pid), signal.SIGKILL)
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 0, printed
-    result = run(command("backend=in-process", f"out={undisturbed.root}"), environment)
-    assert result.stderr == ""
+    in_process = {"folder": tmp_path, "cache": cache_dir}
+    code, _, error = call("run", "distance", *TINY, f"out={undisturbed.root}", **in_process)
+    assert (code, error) == (0, "")
     for table, columns in TABLES.items():
         repeatable = [column.name for column in columns if column.repeatable]
         one, other = (read_table(store, table)[repeatable] for store in (disturbed, undisturbed))
@@ -80,8 +82,7 @@ def test_a_sweep_whose_worker_is_killed_gives_what_an_undisturbed_one_gives(comm
         pd.testing.assert_frame_equal(one, other, check_exact=True)
     assert "its process died" in printed
     _check_report(printed)
-    again = run(command(f"out={disturbed.root}", "--plan"), environment)
-    assert ", 0 to run," in again.stdout
+    assert ", 0 to run," in call("plan", "distance", *TINY, f"out={disturbed.root}", **in_process)[1]
 
 
 def _check_report(printed):
@@ -111,8 +112,9 @@ def test_help_names_the_preset(command, environment):
     assert re.search(r"channels +3 +1 to decode", result.stdout)
 
 
-def test_the_plan_tells_the_cost_of_measurements(command, environment, tmp_path):
-    result = run(command("--plan", f"out={tmp_path / 'out'}"), environment)
-    assert re.search(r"About \d+ s on \d+ slots", result.stdout)
-    assert re.search(r"score +80 ", result.stdout)  # 5 bases, 7 scores of a layer at 2 cuts and 2 of the head
+@pytest.mark.usefixtures("one_thread")
+def test_the_plan_tells_the_cost_of_measurements(tmp_path, cache_dir):
+    _, printed, _ = call("plan", "distance", *TINY, folder=tmp_path, cache=cache_dir)
+    assert re.search(r"About \d+ s on 1 slot", printed)
+    assert re.search(r"score +80 ", printed)  # 5 bases, 7 scores of a layer at 2 cuts and 2 of the head
     assert not (tmp_path / "out").exists()
