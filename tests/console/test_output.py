@@ -33,6 +33,11 @@ def call(monkeypatch, capsys, places, one_thread):
     return call_with
 
 
+@pytest.fixture(autouse=True)
+def _no_pictures(no_pictures):
+    """No one looks at them here."""
+
+
 def folder(places):
     return next(iter((ROOT / places[0].removeprefix("out=") / "sweeps").iterdir()))
 
