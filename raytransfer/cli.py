@@ -199,6 +199,7 @@ def _sweep(
         from raytransfer.report.grids import markdown
         from raytransfer.report.page import FAILURES_FRAME
         from raytransfer.store import Store
+        from raytransfer.sweep.arithmetic import settled
         from raytransfer.sweep.backlog import backlog
         from raytransfer.sweep.failures import failure_rows
         from raytransfer.sweep.trying import check_trials
@@ -208,7 +209,9 @@ def _sweep(
         console = Console(stderr=True, highlight=False, markup=False)  # where people look on
     store = Store(config.out, config.retry_s)
     store.check()
-    plan = experiment.plan(config)
+    config, plan, chosen = settled(config, store, experiment.plan)
+    if chosen:
+        console.print(chosen, soft_wrap=True)
     for account in plan.accounts:
         console.print(account, soft_wrap=True)
     if plan.then is not None and (plan_only or config.mode == "read-only"):

@@ -202,6 +202,7 @@ class TrainingConfig(SweepConfig):
         "init": choices_of(NetworkSpec)["init"],
         "granularity": choices_of(NetworkSpec)["granularity"],
         **{f"recipe.{name}": choices for name, choices in choices_of(Recipe).items()},
+        "recipe.precision": ("auto", *choices_of(Recipe)["precision"]),
     }
     EFFECTS: ClassVar[dict[str, Effect]] = {
         "recipe.momentum": (lambda c: c.recipe.optimizer == "sgd", "recipe.optimizer=sgd"),

@@ -39,6 +39,8 @@ class Read:
     account: str
 
 
+_PRECISIONS = ("fp32", "bf16")
+
 Placed = TypeVar("Placed", bound=Cell, covariant=True)
 Design = TypeVar("Design")
 
@@ -93,11 +95,21 @@ def plan_of(
     design: Design,
     read: Sequence[Read] = (),
 ) -> Plan[Placed, Design]:
-    """The plan of a sweep's cells on the data sets that were opened, and the weights that were read, for it."""
+    """The plan of a sweep's cells on the data sets that were opened, and the weights that were read, for it.
+
+    Raises:
+        ValueError: The precision of a training is left open: ``raytransfer.sweep.arithmetic`` settles it beforehand.
+    """
+    trials = in_order(cell.spec for cell in cells)
+    if any(
+        (spec := as_training(trial)) is not None and spec.recipe.precision not in _PRECISIONS
+        for trial in trials.values()
+    ):
+        raise ValueError("recipe.precision=auto is to be settled before a sweep is planned")
     return Plan(
         cells=cells,
         design=design,
-        trials=in_order(cell.spec for cell in cells),
+        trials=trials,
         sources=tuple((dataset.fingerprint, source) for source, dataset in opened),
         datasets={dataset.fingerprint: dataset for _, dataset in opened},
         imports={entry.weights.digest: entry.state for entry in read},

@@ -27,6 +27,8 @@ from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import freeze_first, train_mode
 from raytransfer.specs import PretrainSpec, Recipe
+from raytransfer.store import Store
+from raytransfer.sweep.arithmetic import settled
 from raytransfer.tasks import TaskData, load_task
 from raytransfer.training import DeviceData, FrozenOutputs, Step, fastest, use_one_core
 from raytransfer.trials import untrained
@@ -131,7 +133,8 @@ def main() -> None:
     use_one_core()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options = with_defaults(["seeds=1", "splits=1"], sys.argv[1:])
-    plan = make_plan(load_config(GridConfig, EXPERIMENTS["yosinski"].defaults, options))
+    config = load_config(GridConfig, EXPERIMENTS["yosinski"].defaults, options)
+    _, plan, _ = settled(config, Store(config.out), make_plan)
     spec = plan.longest_base
     task = load_task(plan.datasets[spec.task.fingerprint], spec.task)
     for precision in ("fp32", "bf16"):

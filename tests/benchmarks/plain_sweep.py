@@ -49,6 +49,8 @@ from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import Network, build, copy_first, freeze_first, train_mode, trainable
 from raytransfer.specs import PretrainSpec, Recipe, TransferSpec, TrialSpec
 from raytransfer.specs.dependencies import frozen_layers, needs
+from raytransfer.store import Store
+from raytransfer.sweep.arithmetic import settled
 from raytransfer.sweep.slots import check_slots
 from raytransfer.tasks import Dataset as ImageSet
 from raytransfer.tasks import DataSource, Part, TaskData, load_task, open_fingerprint
@@ -261,7 +263,7 @@ def main() -> None:
     """Run the grid that the sweep's YAML and the overrides ask for; the results go to ``out``/results.csv."""
     wanted = [argument for argument in sys.argv[1:] if argument.startswith("workers=")]
     config = load_config(GridConfig, YAML, [argument for argument in sys.argv[1:] if argument not in wanted])
-    plan = make_plan(config)
+    config, plan, _ = settled(config, Store(config.out), make_plan)
     cells = {name_of(cell): cell for cell in plan.cells}
     gpus, cores = torch.cuda.device_count(), os.cpu_count() or 1
     gpu_share = 1.0 if config.gpus_per_trial == "auto" else config.gpus_per_trial

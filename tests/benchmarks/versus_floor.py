@@ -29,6 +29,7 @@ from raytransfer.networks import copy_first, freeze_first
 from raytransfer.specs import PretrainSpec, TransferSpec, TrialSpec
 from raytransfer.specs.dependencies import frozen_layers, needs
 from raytransfer.store import Store, read_table
+from raytransfer.sweep.arithmetic import settled
 from raytransfer.sweep.plan import Plan
 from raytransfer.sweep.ray import Slots, cluster, run_on_ray
 from raytransfer.sweep.run import Run
@@ -99,7 +100,7 @@ def main() -> None:
     config = load_config(
         GridConfig, EXPERIMENTS["yosinski"].defaults, [word for word in sys.argv[1:] if not word.startswith("repeats=")]
     )
-    plan = make_plan(config)
+    config, plan, _ = settled(config, Store(config.out), make_plan)
     uses: dict[str, list[float]] = {"one process": [], "as many processes": [], "the trials themselves": []}
     with cluster():
         slots = Slots(config.slots, config.gpus_per_trial)

@@ -38,6 +38,8 @@ from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.specs.dependencies import needs
 from raytransfer.specs.treatments import TREATMENTS
+from raytransfer.store import Store
+from raytransfer.sweep.arithmetic import settled
 from raytransfer.trials import device_name
 
 PLAIN = Path(__file__).with_name("plain_sweep.py")
@@ -51,9 +53,8 @@ def main() -> None:
     overrides = given or DEFAULTS.split()
     of_config = [argument for argument in overrides if not argument.startswith(("workers=", "plain."))]
     of_plain = [argument.removeprefix("plain.") for argument in overrides]
-    plan = make_plan(
-        load_config(GridConfig, EXPERIMENTS["yosinski"].defaults, of_config)
-    )  # decodes the data, which both then find
+    config = load_config(GridConfig, EXPERIMENTS["yosinski"].defaults, of_config)
+    _, plan, _ = settled(config, Store(config.out), make_plan)  # decodes the data, which both then find
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     bases = sum(bool(needs(cell.spec)) for cell in plan.cells)
     print(" ".join(overrides))

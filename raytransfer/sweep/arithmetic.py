@@ -1,0 +1,63 @@
+"""Which arithmetic trainings compute in, where a sweep leaves that to the processor: ``recipe.precision=auto``."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from raytransfer.config import SweepConfig, TrainingConfig
+from raytransfer.specs.dependencies import as_training
+from raytransfer.store import Store, finished
+from raytransfer.sweep.plan import Cell, Plan
+
+_AMPERE = 8  # compute capability from which NVIDIA's GPUs have instructions for bf16
+_BF16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # what PyTorch calls such instructions of x86 and ARM
+
+
+def settled(
+    config: SweepConfig, store: Store, make_plan: Callable[[SweepConfig], Plan[Cell, Any]]
+) -> tuple[SweepConfig, Plan[Cell, Any], str]:
+    """A sweep's configuration with its precision settled, its plan, and in a line what was chosen and why.
+
+    ``auto`` is bf16 where this machine's GPU, or its CPU where it has none, has instructions for it, and else fp32. A
+    sweep that finished trainings before keeps what those have, so that nothing trains twice. Of a Ray cluster the
+    machine that starts the sweep counts: where its workers compute otherwise, give the precision.
+
+    Args:
+        config: The sweep's options.
+        store: Where its results go.
+        make_plan: Gives the plan of a configuration.
+    """
+    if not isinstance(config, TrainingConfig) or config.recipe.precision != "auto":
+        return config, make_plan(config), ""
+    native, why = native_precision()
+    first, other = ("bf16", "fp32") if native == "bf16" else ("fp32", "bf16")
+    chosen = replace(config, recipe=replace(config.recipe, precision=first))
+    plan = make_plan(chosen)
+    done = finished(store) if config.mode != "force" and store.exists("store.json") else set()
+    if done and not _trained(plan, done):
+        before = replace(config, recipe=replace(config.recipe, precision=other))
+        plan_before = make_plan(before)
+        if count := _trained(plan_before, done):
+            kept = f"recipe.precision=auto: {other}, as in the {count} trainings of this sweep that are there"
+            return before, plan_before, f"{kept}; anew it would be {first}, for {why}"
+    return chosen, plan, f"recipe.precision=auto: {first}, for {why}"
+
+
+def native_precision() -> tuple[str, str]:
+    """The fastest precision that this machine has instructions for, ``bf16`` or ``fp32``, and why."""
+    if torch.cuda.is_available():
+        has = torch.cuda.get_device_capability()[0] >= _AMPERE
+        processor = torch.cuda.get_device_name()
+    else:
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 does not tell
+        has = any(capabilities.get(name) for name in _BF16)
+        processor = f"this machine's {os.uname().machine} CPU"
+    return ("bf16", f"{processor} computes it natively") if has else ("fp32", f"{processor} is not known to have bf16")
+
+
+def _trained(plan: Plan[Cell, Any], done: set[str]) -> int:
+    """How many trainings of a plan have finished."""
+    return sum(as_training(spec) is not None for trial, spec in plan.trials.items() if trial in done)
