@@ -59,7 +59,17 @@ def from_json(text: str, hint: Any) -> Any:
 
 
 def _plain(spec: Any, *, whole: bool) -> dict[str, Any]:
-    """A dataclass as JSON types; without names and defaults unless it is wanted whole."""
+    """A dataclass as JSON types; without names and defaults unless it is wanted whole.
+
+    What was made is kept with the spec, which does not change: thousands of trials share a recipe, a task or a base.
+    """
+    kept: dict[bool, dict[str, Any]] = vars(spec).setdefault("_plain", {})
+    if whole not in kept:
+        kept[whole] = _made_plain(spec, whole=whole)
+    return kept[whole]
+
+
+def _made_plain(spec: Any, *, whole: bool) -> dict[str, Any]:
     cls: Any = type(spec)
     hints = _hints(cls)
     content: dict[str, Any] = {"kind": spec.kind} if hasattr(spec, "kind") else {}
