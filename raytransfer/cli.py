@@ -20,7 +20,7 @@ from raytransfer.commands.usage import (
     print_usage,
     split,
 )
-from raytransfer.config import SweepConfig, load_config
+from raytransfer.config import SweepConfig, as_argument, differing, load_config
 from raytransfer.console.logs import logged
 from raytransfer.console.output import Output, new_console, print_json
 from raytransfer.errors import StorageError, UserError
@@ -117,15 +117,32 @@ def _report_store(console: Console, root: str, arguments: Sequence[str]) -> int:
     with lasting():
         from raytransfer.commands.reporting import sweeps_of
 
-    code = 0
-    with tempfile.TemporaryDirectory(prefix="raytransfer-") as folder:
-        for experiment, name, content in sweeps_of(root):
-            yaml = Path(folder, "config.yaml")
-            yaml.write_bytes(content)
-            config = load_config(experiment.config, yaml, [*overrides, f"out={root}", "mode=read-only"])
-            console.print(f"{name}:", soft_wrap=True)
-            code = max(code, _run(console, experiment, config, [f"out={root}"], as_markdown="--markdown" in flags))
+    if "/" not in root and not Path(root).exists():
+        raise UserError(f"report takes an experiment, one of {', '.join(EXPERIMENTS)}, or a store, and got {root}")
+    code, refused = 0, []
+    as_markdown = "--markdown" in flags
+    for experiment, name, content in sweeps_of(root):
+        console.print(f"## {name}\n" if as_markdown else f"\n{name}", soft_wrap=True)
+        try:
+            config = _config_of(experiment, content, [*overrides, f"out={root}", "mode=read-only"])
+            given = [(option.name, value) for option, value in differing(config, experiment.defaults)]
+            asked = [as_argument(option, value) for option, value in given if option != "mode"]
+            code = max(code, _run(console, experiment, config, asked, as_markdown=as_markdown))
+        except UserError as error:
+            if isinstance(error, StorageError):
+                raise
+            refused.append(f"{name}: {error}")
+    if refused:  # the other sweeps have their reports
+        raise UserError("; ".join(refused))
     return code
+
+
+def _config_of(experiment: Experiment[Any], content: bytes, overrides: Sequence[str]) -> SweepConfig:
+    """The options that a sweep's folder has, as YAML, with others in place of some."""
+    with tempfile.TemporaryDirectory(prefix="raytransfer-") as folder:
+        yaml = Path(folder, "config.yaml")
+        yaml.write_bytes(content)
+        return load_config(experiment.config, yaml, overrides)
 
 
 def _other(console: Console, command: str, arguments: Sequence[str]) -> int:

@@ -222,12 +222,17 @@ def _changes(first: Sweep, second: Sweep) -> tuple[pd.DataFrame | None, pd.DataF
     parts, every = [], []
     for value in outcomes.values:
         if value in one and value in other:
-            every.append(paired(one, other, outcomes.keys, value))
+            every.append(paired(_of(one, value), _of(other, value), outcomes.keys, value))
             parts.append(mean_changes(every[-1], outcomes.by).assign(of=value))
     shared = max(every, key=len, default=pd.DataFrame({"same": []}))
     _check_shared(shared, first, second)
     found = pd.concat([part for part in parts if not part.empty], ignore_index=True)
     return found[["of", *(column for column in found if column != "of")]], shared
+
+
+def _of(frame: pd.DataFrame, value: str) -> pd.DataFrame:
+    """A table of outcomes with the trial of one of them as ``id``, where it has a column of those."""
+    return frame.assign(id=frame[f"{value}_id"]) if f"{value}_id" in frame else frame
 
 
 def _check_shared(shared: pd.DataFrame, first: Sweep, second: Sweep) -> None:
