@@ -142,7 +142,8 @@ def _config_of(experiment: Experiment[Any], content: bytes, overrides: Sequence[
     with tempfile.TemporaryDirectory(prefix="raytransfer-") as folder:
         yaml = Path(folder, "config.yaml")
         yaml.write_bytes(content)
-        return load_config(experiment.config, yaml, overrides)
+        config: SweepConfig = load_config(experiment.config, yaml, overrides)
+    return config
 
 
 def _other(console: Console, command: str, arguments: Sequence[str]) -> int:

@@ -87,5 +87,7 @@ def test_a_treatment_is_told_from_its_training(results):
 
 
 def test_what_is_not_there_is_said_with_what_is():
-    with pytest.raises(AttributeError, match="raytransfer has no lod; it has Results, load"):
+    with pytest.raises(
+        AttributeError, match="raytransfer has no lod; it has PlannedSweep, Results, Sweep, load, plan, run"
+    ):
         _ = rt.lod

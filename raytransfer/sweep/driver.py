@@ -11,7 +11,16 @@ from raytransfer.config import SweepConfig, TrainingConfig, to_yaml
 from raytransfer.networks import sources_of
 from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import as_training, imports
-from raytransfer.store import Store, clear_failures, compact, delete_state, import_weights, lock, write_places
+from raytransfer.store import (
+    Store,
+    clear_failures,
+    compact,
+    delete_progress,
+    delete_state,
+    import_weights,
+    lock,
+    write_places,
+)
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.failures import place_rows
 from raytransfer.sweep.plan import Cell, Plan
@@ -84,6 +93,7 @@ def _run_on(
         save_every_s=config.save_every_s,
     )
     with lock(store) as lost:
+        delete_progress(store)  # of a sweep that was killed
         todo = _cleared(plan, store, config.mode)
         store.write(f"{folder}/config.yaml", to_yaml(config).encode())
         write_places(store, folder, place_rows(plan.trials, plan.cells))
