@@ -127,9 +127,10 @@ def plan(
     """Check and plan a sweep, as ``raytransfer plan`` does; nothing is written.
 
     >>> import raytransfer as rt
-    >>> found = rt.plan("yosinski", out="no-store-yet", seeds=1, n_layers=[2], estimate=False, quiet=True)
-    >>> found.cells.groupby("treatment", sort=False).size().head(2).to_dict()
-    {'baseB': 8, 'BnB': 8}
+    >>> few = {"splits": 1, "seeds": 1, "n_layers": [2], "treatments": ["baseB", "AnB"]}
+    >>> found = rt.plan("yosinski", out="no-store-yet", estimate=False, quiet=True, **few)
+    >>> found.cells.groupby("treatment", sort=False).size().to_dict()
+    {'baseB': 2, 'AnB': 2}
     >>> set(found.cells["state"])
     {'to run'}
 

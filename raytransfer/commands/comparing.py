@@ -252,7 +252,7 @@ def _check_halves(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str
         tasks = [json.loads(config)["task"] for config in rows["config"]]
         units = zip(rows["halves"], rows["split"], rows["direction"], strict=True)
         targets.append({unit: (task["dataset"], task["classes"]) for unit, task in zip(units, tasks, strict=True)})
-    for unit in targets[0].keys() & targets[1].keys():
+    for unit in sorted(targets[0].keys() & targets[1].keys()):
         if targets[0][unit] != targets[1][unit]:
             told = [f"classes {classes} of {data}" for data, classes in (of[unit] for of in targets)]
             raise UserError(

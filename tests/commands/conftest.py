@@ -8,6 +8,7 @@ import torch
 
 import raytransfer as rt
 from raytransfer.cli import main
+from raytransfer.report import files, page
 from raytransfer.store import Store
 
 TINY = {
@@ -24,11 +25,26 @@ TINY = {
 """Nine trials: of three splits, base A, base B and AnB."""
 
 
+def without_pictures(patch):
+    """Have reports written whose pictures are not drawn, which takes seconds."""
+    patch.setattr(files, "png", lambda _: b"a picture")
+    patch.setattr(files, "pdf", lambda _: b"a picture")
+    patch.setattr(page, "inline_svg", lambda *_, **__: ("<svg></svg>", []))
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Reports without pictures."""
+    without_pictures(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory, cache_dir):
     """A store with one finished sweep, and what ``rt.run`` gave; it is copied, never changed."""
     root = tmp_path_factory.mktemp("made")
-    sweep = rt.run("yosinski", out=root / "out", cache_dir=cache_dir, data_dir=root, quiet=True, **TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        without_pictures(patch)
+        sweep = rt.run("yosinski", out=root / "out", cache_dir=cache_dir, data_dir=root, quiet=True, **TINY)
     return root / "out", sweep
 
 

@@ -2,9 +2,13 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 import raytransfer as rt
@@ -22,9 +26,11 @@ from raytransfer.store import (
     finished,
     lock,
     publish_failure,
+    read_places,
     read_progress,
     read_table,
     save_checkpoint,
+    write_places,
     write_progress,
 )
 from raytransfer.sweep import record, run
@@ -38,8 +44,8 @@ def forget(store, *treatments):
     trials = rt.load(store.root).trials
     gone = trials["treatment"].isin(treatments)
     (file,) = Path(store.root, "trials").iterdir()
-    raw = pd.read_parquet(file)
-    raw[~raw["id"].isin(trials["id"][gone])].to_parquet(file)
+    rows = pq.read_table(file)
+    pq.write_table(rows.filter(pc.invert(pc.is_in(rows["id"], pa.array(trials["id"][gone])))), file)
     return list(trials["id"][gone])
 
 
@@ -67,6 +73,7 @@ def test_rows_have_the_time_they_were_written_merged_or_not(store):
     assert finish_times(store)[trial] > merged[trial]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_running_sweep_is_seen_from_outside_and_leaves_nothing_behind(tmp_path, cache_dir, monkeypatch):
     root, seen = tmp_path / "out", []
     monkeypatch.setattr(record, "_EVERY_S", 0.02)
@@ -74,7 +81,7 @@ def test_a_running_sweep_is_seen_from_outside_and_leaves_nothing_behind(tmp_path
 
     def attempt_and_look(spec, site, steps):
         while spec.id not in read_progress(Store(str(root)))["running"]:
-            pass  # until the thread has written it
+            time.sleep(0.01)  # until the thread has written it
         seen.append((spec.id, *status(str(root))))
         return attempt(spec, site, steps)
 
@@ -120,13 +127,10 @@ def test_progress_that_cannot_be_written_stops_no_sweep(store, monkeypatch):
         observer.finished("a")
 
 
-def test_what_reads_the_weights_of_what_failed_waits(store):
+def test_what_reads_the_weights_of_what_failed_waits(store, folder):
     transfers = forget(store, "AnB")
-    specs = {trial: from_json(config) for trial, config in read_table(store, "trials")[["id", "config"]].to_numpy()}
-    asked = pd.read_parquet(next(Path(store.root, "sweeps").iterdir()) / "places.parquet")
-    read = {name.partition("/")[0] for names in asked[asked["id"].isin(transfers)]["reads"] for name in names}
-    assert read <= set(specs)
-    publish_failure(store, sorted(read)[0], "ValueError: no")
+    places = read_places(store, f"sweeps/{folder.name}").set_index("id")
+    publish_failure(store, places.loc[transfers[0], "reads"][0].partition("/")[0], "ValueError: no")
     assert counts(store, NOT_ASKED) == {"done": 2, "failed": 1}
     assert counts(store, "AnB") == {"waiting": 1, "left": 2}
 
@@ -168,7 +172,7 @@ def garbage_of(store, **options):
 def test_gc_says_what_can_go_and_removes_only_that(store, command):
     bases = {("bases", f"checkpoints/{trial}/4.safetensors") for trial in all_checkpoint_steps(store)}
     assert garbage_of(store) == bases
-    assert len(bases) == 3
+    assert len(bases) == 6
     trial = min(finished(store))
     save_checkpoint(store, trial, 2, {})
     store.write(f"states/{trial}.safetensors", b"x")
@@ -197,27 +201,28 @@ def test_gc_says_what_can_go_and_removes_only_that(store, command):
     assert len(finished(store)) == 9
 
 
-def test_gc_keeps_what_is_read_by_what_is_left_to_run(store):
-    every = garbage_of(store)
+def test_gc_keeps_what_is_read_by_what_is_left_to_run(store, folder):
+    every, places = garbage_of(store), read_places(store, f"sweeps/{folder.name}")
+    read = {f"checkpoints/{name}.safetensors" for names in places["reads"] for name in names}
     transfers = forget(store, "AnB")
-    assert garbage_of(store) == set()
+    unread = {(kind, name) for kind, name in every if name not in read}
+    assert (len(read), len(unread)) == (3, 3)
+    assert garbage_of(store) == unread
     publish_failure(store, transfers[0], "it failed")  # and may be run again
-    assert garbage_of(store) == set()
-    forget(store, "baseB")
-    bases = sorted(all_checkpoint_steps(store))
-    delete_checkpoint(store, bases[0], 4)  # it is trained anew, and reads nothing
-    assert garbage_of(store) == set()
-    assert len(every) == 3
+    assert garbage_of(store) == unread
+    trial = sorted(read)[0].split("/")[1]
+    delete_checkpoint(store, trial, 4)  # it is trained anew, and reads nothing
+    assert garbage_of(store) == unread
 
 
 def test_gc_keeps_what_a_training_reads_that_runs_again_for_its_weights(store, folder):
-    places = pd.read_parquet(folder / "places.parquet")
-    reading = places[places["treatment"] == "AnB"].iloc[0]
-    probe = places.iloc[:1].assign(id="probe0", treatment="probe", reads=[[f"{reading['id']}/4"]])
-    pd.concat([places, probe]).to_parquet(folder / "places.parquet")
-    kept = reading["reads"][0]
+    places = pq.read_table(folder / "places.parquet").to_pylist()
+    reading = next(place for place in places if place["treatment"] == "AnB")
+    probe = reading | {"id": "probe0", "treatment": "probe", "reads": [f"{reading['id']}/4"]}
+    write_places(store, f"sweeps/{folder.name}", [*places, probe])
+    (kept,) = reading["reads"]
     assert ("bases", f"checkpoints/{kept}.safetensors") not in garbage_of(store)
-    assert len(garbage_of(store)) == 2
+    assert len(garbage_of(store)) == 5
 
 
 def test_gc_leaves_a_store_alone_that_a_sweep_holds(store):
@@ -236,6 +241,7 @@ def test_of_an_older_sweep_status_tells_what_it_can_and_gc_refuses(store, folder
     assert garbage(store.root, ["states", "damaged", "unfinished"]) == []
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_store_s_sweeps_are_reported_again(store, folder, command):
     for file in set(folder.iterdir()) - {folder / "config.yaml"}:
         file.unlink()
@@ -248,6 +254,7 @@ def test_a_store_s_sweeps_are_reported_again(store, folder, command):
     assert status(store.root)[1][0].state == "complete"
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_sweep_that_cannot_be_reported_keeps_no_other_from_it(store, folder, command):
     broken = folder.with_name(folder.name[:-8] + "00000000")
     shutil.copytree(folder, broken)

@@ -85,18 +85,19 @@ def test_help_and_what_is_mistyped_wait_for_no_torch():
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["st"], "status"),
-        (["run", "yos"], "yosinski"),
-        (["plan", "yosinski", "split"], "splits="),
-        (["gc", "results", "--d"], "--delete"),
-        (["list", "treat"], "treatments"),
-    ],
-)
-def test_bash_completes(words, expected):
-    asked = f"COMP_WORDS=(raytransfer {' '.join(words)}); COMP_CWORD={len(words)}; _raytransfer; echo ${{COMPREPLY[@]}}"
-    done = subprocess.run(["bash", "-c", f"{completion('bash')}\n{asked}"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == expected
+def test_bash_completes():
+    cases = {
+        ("st",): "status",
+        ("run", "yos"): "yosinski",
+        ("plan", "yosinski", "split"): "splits=",
+        ("gc", "results", "--d"): "--delete",
+        ("list", "treat"): "treatments",
+    }
+    asked = [
+        f"COMP_WORDS=(raytransfer {' '.join(words)}); COMP_CWORD={len(words)}; _raytransfer; echo ${{COMPREPLY[@]}}"
+        for words in cases
+    ]
+    script = "\n".join([completion("bash"), *asked])
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(cases.values())
     assert "bashcompinit" in completion("zsh")
