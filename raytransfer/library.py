@@ -127,7 +127,7 @@ def plan(
     """Check and plan a sweep, as ``raytransfer plan`` does; nothing is written.
 
     >>> import raytransfer as rt
-    >>> few = {"splits": 1, "seeds": 1, "n_layers": [2], "treatments": ["baseB", "AnB"]}
+    >>> few = {"halves": ["random"], "splits": 1, "seeds": 1, "n_layers": [2], "treatments": ["baseB", "AnB"]}
     >>> found = rt.plan("yosinski", out="no-store-yet", estimate=False, quiet=True, **few)
     >>> found.cells.groupby("treatment", sort=False).size().to_dict()
     {'baseB': 2, 'AnB': 2}

@@ -109,5 +109,6 @@ def test_numbers_of_other_libraries_are_taken():
     assert as_argument("tasks", {"ä  b": {"grey": True}}) == 'tasks={"ä  b": {"grey": true}}'
 
 
-def test_what_the_docstrings_show_is_so():
+def test_what_the_docstrings_show_is_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))  # in which decoded images are kept
     assert doctest.testmod(library, raise_on_error=True).attempted >= 3
