@@ -2,15 +2,17 @@
 
 import raytransfer as rt
 
-results = rt.load("results")      # what a store holds, as tables of pandas that can be joined
+plan = rt.plan("yosinski", splits=8)       # what would run, and about how long
+sweep = rt.run("yosinski", splits=8)       # run what is missing: its frames, figures and answer
+results = rt.load("results")               # what a store holds, as tables of pandas that can be joined
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raytransfer.library import Results, load
+    from raytransfer.library import PlannedSweep, Results, Sweep, load, plan, run
 
-__all__ = ["Results", "load"]
+__all__ = ["PlannedSweep", "Results", "Sweep", "load", "plan", "run"]
 
 
 def __getattr__(name: str) -> Any:

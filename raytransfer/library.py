@@ -1,17 +1,193 @@
 """The library: sweeps planned and run from Python, and a store's rows as tables that can be joined."""
 
+import base64
+import html
 import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
+from rich.console import Console
 
+from raytransfer.commands.planning import Forecast, forecast, print_forecast, state_of
+from raytransfer.commands.sweeping import plan_sweep, run_sweep
+from raytransfer.config import as_argument, load_config
+from raytransfer.console.logs import logged
 from raytransfer.distances import DISTANCES
 from raytransfer.errors import UserError
+from raytransfer.experiments import EXPERIMENTS, Experiment
+from raytransfer.report import Report
+from raytransfer.report.files import png
 from raytransfer.specs import from_json
 from raytransfer.specs.dependencies import as_training
 from raytransfer.specs.treatments import treatment_of
 from raytransfer.store import Store, failures, read_table
+from raytransfer.sweep.failures import place_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A sweep that has run, as far as it could. In a notebook it shows its answer and figures.
+
+    Attributes:
+        report: What came out.
+        folder: Where its files lie, ``report.html`` among them.
+        failures: One row a place of a trial that failed, with the reason.
+        complete: Whether all trials that were asked for are there.
+    """
+
+    report: Report
+    folder: str
+    failures: pd.DataFrame
+    complete: bool
+
+    @property
+    def frames(self) -> Mapping[str, pd.DataFrame]:
+        """The numbers by name; ``report.main`` names the one to start with."""
+        return self.report.frames
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """Pictures by name, figures of matplotlib."""
+        return self.report.figures
+
+    @property
+    def answer(self) -> Sequence[str]:
+        """What came out, in sentences; what stands against an answer where there is none."""
+        return self.report.answer or self.report.notes
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in self.answer)
+        pictures = (
+            f'<img alt="{html.escape(name)}" style="max-width: 100%" '
+            f'src="data:image/png;base64,{base64.b64encode(png(figure)).decode()}">'
+            for name, figure in self.figures.items()
+        )
+        return said + "".join(pictures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedSweep:
+    """A sweep that has been checked and planned.
+
+    Attributes:
+        cells: One row a place of a trial: ``id``, where it stands in the sweep, and its ``state``: to run, there,
+            failed, or waiting for one that failed.
+        estimate: How long what is to run takes on this machine; None where nothing is, or it was not asked for.
+    """
+
+    cells: pd.DataFrame
+    estimate: Forecast | None
+
+
+def run(experiment: str, *overrides: str, out: str | Path = "results", quiet: bool = False, **options: Any) -> Sweep:
+    """Run what is missing of a sweep, write its report, and give it, as ``raytransfer run`` does.
+
+    Options are those of the command, with its checks: ``splits=8``, or a mapping for those of ``recipe``; or text as on
+    the command line, ``"recipe.steps=100"``. ``mode="read-only"`` runs nothing.
+
+    >>> import raytransfer as rt
+    >>> sweep = rt.run("yosinski", out="results", splits=3, recipe={"steps": 100})  # doctest: +SKIP
+    >>> sweep.frames["readings"]  # doctest: +SKIP
+    >>> sweep.figures["lines"]  # doctest: +SKIP
+
+    Args:
+        experiment: Name of an experiment.
+        overrides: Options as the command takes them.
+        out: The store.
+        quiet: Whether nothing is printed.
+        options: Options by name.
+
+    Raises:
+        UserError: What is asked for cannot be done.
+        StorageError: The storage failed on the way; the same call goes on from what is there.
+    """
+    chosen, arguments = _asked(experiment, overrides, out, options)
+    config = load_config(chosen.config, chosen.defaults, arguments)
+    console = _console(quiet=quiet)
+    with logged(console), _threads_kept():
+        done = run_sweep(console, chosen, config, [text for text in arguments if not text.startswith("mode=")])
+    return Sweep(
+        report=done.report, folder=done.store.place(done.folder), failures=done.failures, complete=done.code == 0
+    )
+
+
+def plan(
+    experiment: str,
+    *overrides: str,
+    out: str | Path = "results",
+    estimate: bool = True,
+    quiet: bool = False,
+    **options: Any,
+) -> PlannedSweep:
+    """Check and plan a sweep, as ``raytransfer plan`` does; nothing is written.
+
+    >>> import raytransfer as rt
+    >>> few = {"halves": ["random"], "splits": 1, "seeds": 1, "n_layers": [2], "treatments": ["baseB", "AnB"]}
+    >>> found = rt.plan("yosinski", out="no-store-yet", estimate=False, quiet=True, **few)
+    >>> found.cells.groupby("treatment", sort=False).size().to_dict()
+    {'baseB': 2, 'AnB': 2}
+    >>> set(found.cells["state"])
+    {'to run'}
+
+    Args:
+        experiment: Name of an experiment.
+        overrides: Options as the command takes them.
+        out: The store.
+        estimate: Whether to measure how long it takes, for some seconds.
+        quiet: Whether nothing is printed.
+        options: Options by name.
+
+    Raises:
+        UserError: What is asked for cannot be done.
+    """
+    chosen, arguments = _asked(experiment, overrides, out, options)
+    config = load_config(chosen.config, chosen.defaults, arguments)
+    console = _console(quiet=quiet)
+    with logged(console), _threads_kept():
+        planned = plan_sweep(console, chosen, config)
+        found = forecast(console, planned.plan, planned.todo, config) if estimate else None
+        if found is not None:
+            print_forecast(console, found, planned.plan, config)
+    rows = pd.DataFrame(place_rows(planned.plan.trials, planned.plan.cells)).drop(columns="reads")
+    rows = rows.dropna(axis="columns", how="all").convert_dtypes()  # an experiment has some of the columns
+    return PlannedSweep(
+        cells=rows.assign(state=[state_of(trial, planned.todo) for trial in rows["id"]]), estimate=found
+    )
+
+
+def _asked(
+    experiment: str, overrides: Sequence[str], out: str | Path, options: Mapping[str, Any]
+) -> tuple[Experiment[Any], list[str]]:
+    """The experiment, and all that is asked of it as options of the command."""
+    if experiment not in EXPERIMENTS:
+        raise UserError(f"{experiment} is no experiment; choose from {', '.join(EXPERIMENTS)}")
+    given: dict[str, Any] = {"out": out}
+    for name, value in options.items():
+        if name == "recipe" and isinstance(value, Mapping):
+            given |= {f"recipe.{key}": entry for key, entry in value.items()}
+        else:
+            given[name] = value
+    return EXPERIMENTS[experiment], [*overrides, *(as_argument(name, value) for name, value in given.items())]
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """A block after which torch computes in as many threads as before; trials in this process compute in one."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _console(*, quiet: bool) -> Console:
+    """Standard output as it is: in a notebook plain lines, one below the other."""
+    return Console(highlight=False, markup=False, quiet=quiet, force_jupyter=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,7 @@ def test_help_and_version(call):
     for arguments in ((), ("--help",)):
         code, printed, _ = call(*arguments)
         assert code == 0
-        assert "raytransfer run EXPERIMENT" in printed
+        assert "run EXPERIMENT" in printed
         assert all(name in printed for name in EXPERIMENTS)
     assert re.fullmatch(r"raytransfer \d+\.\d+\.\d+\n", call("--version")[1])
 
@@ -68,7 +68,10 @@ def test_help_and_version(call):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["walk"], "walk is no command; there are run, plan, report, list and networks"),
+        (
+            ["walk"],
+            "walk is no command; there are run, plan, report, status, failures, compare, gc, list, networks and",
+        ),
         (
             ["run"],
             "run takes an experiment, one of yosinski, distance, checkpoints, .*, and got nothing",
@@ -76,7 +79,7 @@ def test_help_and_version(call):
         (["plan", "cats"], "plan takes an experiment, one of yosinski, .*, and got cats"),
         (["list", "cats"], "list cats is not known; choose from experiments, treatments"),
         (["list", "scores", "probes"], "list takes one thing to list, and got scores probes"),
-        (["run", "yosinski", "--dry"], "--dry is no flag; there are --plan, --markdown and --help"),
+        (["run", "yosinski", "--dry"], "--dry is no flag; there are --plan, --markdown, --json and --help"),
         (["networks"], "networks takes the name of a network first"),
         (["networks", "convnet8", "image_size_px=abc"], "image_size_px=abc must be a whole number from 1 on"),
         (["networks", "convnet8", "classes=0"], "classes=0 must be a whole number from 2 on"),

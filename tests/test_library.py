@@ -8,7 +8,7 @@ from raytransfer.cli import main
 from raytransfer.errors import UserError
 from raytransfer.specs import from_json
 from raytransfer.specs.treatments import TREATMENTS, treatment_of
-from raytransfer.store import Store, publish_failure
+from raytransfer.store import Store, publish_failure, read_table, sweep_names
 
 SHORT = ["backend=in-process", "seeds=1", "n_layers=[2,7]", "train_per_class=5"]
 SHORT += ["recipe.steps=4", "recipe.warmup_steps=0", "recipe.evaluations=1"]
@@ -22,7 +22,7 @@ def store(tmp_path_factory, no_pictures):
     places = [f"out={root / 'out'}", f"cache_dir={root / 'cache'}", f"data_dir={root}"]
     grid = ["halves=[random]", "splits=1", "treatments=[baseB,BnB,BnB+,AnB,AnB+,RnB,AnB-LoRA,AnB-preserve1]"]
     few = ["images=40", "base_per_class=20", "dials={noise: [80]}", "dial_grid=null", "distance_features=[pixels]"]
-    measured = ["distances=[MMD2,NTK residual,class overlap]", "scores=[LogME]", "drawn=[]"]
+    measured = ["distances=[MMD2,NTK residual,class overlap]", "scores=[LogME]", "drawn=[MMD2 of pixels]"]
     with pytest.MonkeyPatch.context() as patch:
         for experiment, options in (("yosinski", grid), ("distance", [*few, *measured])):
             # Two cuts of which one leaves no room for a preserved layer: that treatment runs at the other alone.
@@ -57,6 +57,21 @@ def test_every_transfer_joins_with_every_distance_of_its_pair_once(results):
     assert joined.groupby("measure").size().to_dict() == {"MMD2": 4, "NTK residual": 4, "class overlap": 4}
 
 
+def test_a_sweep_s_tables_have_plain_names_and_name_their_trials(store):
+    (folder,) = [name for name in sweep_names(store) if name.startswith("transfer_vs_distance")]
+    files = store.names(f"sweeps/{folder}")
+    assert not any(" " in name for name in files)
+    assert "points-of-MMD2-of-pixels.parquet" in files
+    read = {name: pd.read_parquet(f"{store.root}/sweeps/{folder}/{name}.parquet") for name in ("outcomes", "measures")}
+    trials = read_table(store, "trials").set_index("id")["top1"]
+    for treatment in ("AnB", "AnB+", "RnB", "baseB", "baseA"):
+        outcomes = read["outcomes"].dropna(subset=[treatment])
+        assert len(outcomes)
+        assert (trials[outcomes[f"{treatment}_id"]].to_numpy() == outcomes[treatment]).all()
+    measured = pd.concat([read_table(store, name) for name in ("distances", "scores")]).set_index("id")["value"]
+    assert (measured[read["measures"]["id"]].to_numpy() == read["measures"]["value"]).all()
+
+
 def test_symmetric_distances_stand_in_both_directions_and_others_in_one(results):
     pairs = results.distances.groupby("measure").apply(lambda rows: set(zip(*(rows[c] for c in PAIR), strict=True)))
     for measure, directed in pairs.items():
@@ -87,5 +102,7 @@ def test_a_treatment_is_told_from_its_training(results):
 
 
 def test_what_is_not_there_is_said_with_what_is():
-    with pytest.raises(AttributeError, match="raytransfer has no lod; it has Results, load"):
+    with pytest.raises(
+        AttributeError, match="raytransfer has no lod; it has PlannedSweep, Results, Sweep, load, plan, run"
+    ):
         _ = rt.lod

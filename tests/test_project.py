@@ -19,13 +19,14 @@ ROOMS = [
     {"trials"},
     {"sweep"},
     {"experiments"},
+    {"commands"},
     {"library"},
     {"cli"},
 ]
 HEAVY = {
     "ray": {"sweep/ray"},
     "omegaconf": {"config"},
-    "rich": {"cli", "console", "report", "sweep", "experiments"},
+    "rich": {"cli", "commands", "console", "library", "report", "sweep", "experiments"},
     "matplotlib": {"report", "experiments"},
     "jinja2": {"report"},
 }

@@ -1,6 +1,6 @@
 """From the defaults, a YAML file and the command line to one checked configuration."""
 
-from raytransfer.config.loading import Option, differing, load_config, options, to_yaml
+from raytransfer.config.loading import Option, as_argument, differing, load_config, options, to_yaml
 from raytransfer.config.shared import PairsConfig, SweepConfig, TrainingConfig, WeightsConfig
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "SweepConfig",
     "TrainingConfig",
     "WeightsConfig",
+    "as_argument",
     "differing",
     "load_config",
     "options",

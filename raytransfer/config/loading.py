@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 import inspect
+import json
+import os
 import re
 import types
 import typing
@@ -159,6 +161,27 @@ def differing(config: SweepConfig, yaml: Path) -> list[tuple[Option, Any]]:
         if value != option.default:
             found.append((option, value))
     return found
+
+
+def as_argument(name: str, value: Any) -> str:
+    """An option and its value as the command takes them: text as it stands, other values as JSON, which is YAML, too.
+
+    Raises:
+        UserError: The value is neither text, a number, true, false or None, nor a list or mapping of them.
+    """
+    if isinstance(value, str | os.PathLike):
+        return f"{name}={os.fspath(value)}"
+    try:
+        return f"{name}={json.dumps(value, ensure_ascii=False, default=_plain)}"
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}={value!r} has the wrong type: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """A number or list of NumPy or torch as one of Python."""
+    if not hasattr(value, "tolist"):
+        raise TypeError(f"{type(value).__name__} is neither text, a number, nor a list or mapping of them")
+    return value.tolist()
 
 
 def to_yaml(config: SweepConfig) -> str:

@@ -2,8 +2,11 @@
 
 import codecs
 import io
+import json
+import math
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -77,3 +80,17 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
     letters = error.object[error.start : error.end]
     escapes = (letter.encode("ascii", "backslashreplace").decode() for letter in letters)
     return "".join(_PLAIN.get(letter, escape) for letter, escape in zip(letters, escapes, strict=True)), error.end
+
+
+def print_json(console: Console, value: Any) -> None:
+    """Print a value as JSON, without anything that a console would do to it; what is not a number is null."""
+    console.print(json.dumps(_finite(value), indent=2, default=str), soft_wrap=True, emoji=False)
+
+
+def _finite(value: Any) -> Any:
+    """A value without NaN and infinity, for which JSON has no word."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

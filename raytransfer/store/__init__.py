@@ -10,12 +10,13 @@ from raytransfer.store.checkpoints import (
     save_checkpoint,
     weights_digest,
 )
-from raytransfer.store.locking import lock
+from raytransfer.store.locking import held, lock, refuse_if_held
 from raytransfer.store.results import (
     clear_failures,
     compact,
     failure,
     failures,
+    finish_times,
     finished,
     is_finished,
     publish,
@@ -26,6 +27,14 @@ from raytransfer.store.results import (
 from raytransfer.store.retries import PATIENCE_S
 from raytransfer.store.root import Store
 from raytransfer.store.states import delete_state, load_state, save_state
+from raytransfer.store.sweeps import (
+    delete_progress,
+    read_places,
+    read_progress,
+    sweep_names,
+    write_places,
+    write_progress,
+)
 
 __all__ = [
     "PATIENCE_S",
@@ -35,10 +44,13 @@ __all__ = [
     "clear_failures",
     "compact",
     "delete_checkpoint",
+    "delete_progress",
     "delete_state",
     "failure",
     "failures",
+    "finish_times",
     "finished",
+    "held",
     "import_weights",
     "imported",
     "is_finished",
@@ -47,9 +59,15 @@ __all__ = [
     "lock",
     "publish",
     "publish_failure",
+    "read_places",
+    "read_progress",
     "read_table",
+    "refuse_if_held",
     "repair",
     "save_checkpoint",
     "save_state",
+    "sweep_names",
     "weights_digest",
+    "write_places",
+    "write_progress",
 ]

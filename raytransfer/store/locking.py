@@ -1,5 +1,6 @@
 """Keeping two drivers apart: a file lock on a folder, a lease on an object store."""
 
+import datetime
 import errno
 import fcntl
 import json
@@ -18,6 +19,7 @@ from raytransfer.errors import StorageError, UserError, first_line
 from raytransfer.store.root import Store
 
 _NAME = "lock.json"
+_BESIDE = ".lock.held"
 _NO_FLOCK = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 _BEAT_S = 15.0
 _BEAT_PATIENCE_S = 4.0  # a beat that is late is not worth a line
@@ -57,6 +59,40 @@ def lock(store: Store) -> Iterator[Callable[[], str | None]]:
         lease.release()
 
 
+def held(store: Store) -> str | None:
+    """Who holds the lock, in words such as ``by another sweep``; None where it is free. Nothing is written.
+
+    On an object store it is held while its object is younger than two minutes by this machine's clock.
+    """
+    if not store.is_local:
+        time_ = store.times("").get(_NAME)
+        if time_ is None or (datetime.datetime.now(datetime.UTC) - time_).total_seconds() > _DEAD_AFTER_S:
+            return None
+        with suppress(FileNotFoundError):
+            return _holder(store.read(_NAME))
+        return None
+    file, beside = Path(store.place(".lock")), Path(store.place(_BESIDE))
+    with suppress(OSError):  # it is not there, or may not be read: then nothing is known of it
+        if beside.exists():
+            return _holder_beside(beside)
+        with file.open() as opened:
+            try:  # a driver that looks in this very moment would find it held
+                fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return "by another sweep"
+    return None
+
+
+def refuse_if_held(store: Store) -> None:
+    """Refuse what must not happen while a sweep runs, where nothing is to be written.
+
+    Raises:
+        UserError: A driver is at work on this store.
+    """
+    if (how := held(store)) is not None:
+        raise _in_use(store, how)
+
+
 def _locked(store: Store) -> AbstractContextManager[object]:
     """The lock on a folder, held until this is left."""
     file = Path(store.place(".lock"))
@@ -66,10 +102,9 @@ def _locked(store: Store) -> AbstractContextManager[object]:
         if _knows_flock(file):
             return FileLock(file, timeout=0).acquire()
         # Not in the same file: the one that flock takes is never deleted, and would be taken for a held one.
-        file = file.with_name(".lock.held")
+        file = file.with_name(_BESIDE)
         with suppress(OSError):
-            process, host, *_ = [*file.read_text().splitlines(), "?", "?"]
-            how = f"by another sweep, process {process} on {host} (if that has ended, remove {file})"
+            how = _holder_beside(file)
         return SoftFileLock(file, timeout=0).acquire()
     except Timeout as error:
         raise _in_use(store, how) from error
@@ -80,6 +115,11 @@ def _locked(store: Store) -> AbstractContextManager[object]:
         ) from error
     except OSError as error:
         raise UserError(f"out={store.root} cannot be locked: {first_line(error)}; name another folder") from error
+
+
+def _holder_beside(file: Path) -> str:
+    process, host, *_ = [*file.read_text().splitlines(), "?", "?"]
+    return f"by another sweep, process {process} on {host} (if that has ended, remove {file})"
 
 
 def _knows_flock(file: Path) -> bool:
@@ -134,7 +174,7 @@ class _Lease:
             _LOG.warning("the lock stays behind: %s", error)
 
     def _wait_for_sign_of_life(self, found: bytes) -> None:
-        holder = self._holder(found)
+        holder = _holder(found)
         _LOG.info("%s is locked %s: waiting up to %.0f s for a sign of life", self._store.root, holder, _DEAD_AFTER_S)
         for _ in range(int(_DEAD_AFTER_S / _LOOK_S)):  # looks that were answered: an outage silences the holder, too
             time.sleep(_LOOK_S)
@@ -142,7 +182,7 @@ class _Lease:
             if now is None:
                 return
             if now != found:
-                raise _in_use(self._store, self._holder(now))
+                raise _in_use(self._store, _holder(now))
         _LOG.info("the sweep that held the lock has ended without giving it back: going on")
 
     def _renew(self) -> None:
@@ -152,7 +192,7 @@ class _Lease:
             try:
                 found = self._read(store)
                 if found is not None and self._owner_of(found) != self._owner:
-                    self.lost = f"out={store.root} was taken over {self._holder(found)}: this sweep has ended"
+                    self.lost = f"out={store.root} was taken over {_holder(found)}: this sweep has ended"
                     return
                 self._write(store)
             except StorageError:
@@ -170,18 +210,19 @@ class _Lease:
         (store or self._store).write(_NAME, json.dumps(holder).encode())
 
     def _owner_of(self, content: bytes | None) -> str | None:
-        return self._fields(content).get("owner")
+        return _fields(content).get("owner")
 
-    def _holder(self, content: bytes) -> str:
-        fields = self._fields(content)
-        return f"by another sweep, process {fields.get('process', '?')} on {fields.get('host', '?')}"
 
-    @staticmethod
-    def _fields(content: bytes | None) -> dict[str, str]:
-        try:
-            return dict(json.loads(content)) if content is not None else {}
-        except (ValueError, TypeError):  # damaged: nobody's, and taken over when nobody renews it
-            return {}
+def _holder(content: bytes) -> str:
+    fields = _fields(content)
+    return f"by another sweep, process {fields.get('process', '?')} on {fields.get('host', '?')}"
+
+
+def _fields(content: bytes | None) -> dict[str, str]:
+    try:
+        return dict(json.loads(content)) if content is not None else {}
+    except (ValueError, TypeError):  # damaged: nobody's, and taken over when nobody renews it
+        return {}
 
 
 def _in_use(store: Store, how: str) -> UserError:

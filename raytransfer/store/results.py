@@ -4,6 +4,7 @@ The file of a trial in ``trials/`` or in the table of a measurement is written a
 and so marks it as finished.
 """
 
+import datetime
 import hashlib
 import io
 import json
@@ -98,6 +99,24 @@ def _finished(store: Store) -> set[str]:
                 found.update(_read(store, f"{table}/{name}", ["id"])["id"].to_pylist())
             else:
                 found.add(name.removesuffix(".parquet"))
+    return found
+
+
+def finish_times(store: Store) -> dict[str, datetime.datetime]:
+    """When each finished trial's row was written, in UTC."""
+    return _retried(lambda: _finish_times(store))
+
+
+def _finish_times(store: Store) -> dict[str, datetime.datetime]:
+    found: dict[str, datetime.datetime] = {}
+    for table in _MARKS:
+        for name, time in store.times(table).items():
+            if name.startswith(_PART):
+                rows = _read(store, f"{table}/{name}", ["id", "finished_at"]).to_pydict()
+                times = rows.get("finished_at") or [time] * len(rows["id"])
+                found |= {trial: at or time for trial, at in zip(rows["id"], times, strict=True)}
+            elif name.endswith(".parquet"):
+                found[name.removesuffix(".parquet")] = time
     return found
 
 

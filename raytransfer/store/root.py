@@ -1,5 +1,6 @@
 """A folder, here or in an object store, whose files appear whole or not at all."""
 
+import datetime
 import functools
 import json
 import os
@@ -199,6 +200,14 @@ class Store:
         """The same of files alone: no folders, and no named pipes."""
         return sorted(info.base_name for info in self._listed(folder) if info.type == fs.FileType.File)
 
+    def times(self, folder: str) -> dict[str, datetime.datetime]:
+        """When each file in a folder was written, as the storage says."""
+        return {info.base_name: info.mtime for info in self._listed(folder) if info.type == fs.FileType.File}
+
+    def sizes_below(self, folder: str) -> dict[str, int]:
+        """Bytes of all files below a folder, by their names from there on; none where there is no such folder."""
+        return {name: info.size for name, info in self._below(folder).items()}
+
     def _listed(self, folder: str) -> list[fs.FileInfo]:
         selector = fs.FileSelector(f"{self._path}/{folder}".rstrip("/"), allow_not_found=True)
         found = self._patiently(folder, lambda: self._fs.get_file_info(selector))
@@ -206,11 +215,14 @@ class Store:
 
     def names_below(self, folder: str) -> list[str]:
         """Names of all files below a folder, from there on, sorted; none where there is no such folder."""
+        return sorted(self._below(folder))
+
+    def _below(self, folder: str) -> dict[str, fs.FileInfo]:
         top = f"{self._path}/{folder}"
         selector = fs.FileSelector(top, allow_not_found=True, recursive=True)
         found = self._patiently(folder, lambda: self._fs.get_file_info(selector))
         files = (info for info in found if info.type == fs.FileType.File and info.base_name[0] != ".")
-        return sorted(info.path.removeprefix(top).lstrip("/") for info in files)
+        return {info.path.removeprefix(top).lstrip("/"): info for info in files}
 
     def delete(self, name: str) -> None:
         """Remove a file, which may already be gone."""
@@ -230,13 +242,17 @@ class Store:
         self.delete(name)
         return aside
 
+    def unfinished(self) -> list[Path]:
+        """What writers that were killed left in a folder, and what others are writing at the moment."""
+        if not self.is_local:
+            return []
+        walked = os.walk(self._path)
+        return [Path(folder, name) for folder, _, names in walked for name in names if _BESIDE.fullmatch(name)]
+
     def delete_unfinished(self) -> None:
         """Remove what writers that were killed left in a folder. What another is writing at the moment goes, too."""
-        if not self.is_local:
-            return
-        for folder, _, names in os.walk(self._path):
-            for name in filter(_BESIDE.fullmatch, names):
-                Path(folder, name).unlink(missing_ok=True)
+        for path in self.unfinished():
+            path.unlink(missing_ok=True)
 
     def _patiently(self, name: str, do: Callable[[], Result]) -> Result:
         return patiently(do, self.place(name), self.retry_s)

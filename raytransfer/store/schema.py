@@ -265,6 +265,19 @@ PLACES = _columns(
 )
 """Where a trial stands in a sweep of any experiment; null is what that experiment does not have."""
 
+SWEEP_TRIALS = (
+    *_columns(("id", pa.string(), "Identity of the trial: hash of its resolved config.")),
+    *PLACES,
+    *_columns(
+        (
+            "reads",
+            pa.list_(pa.string()),
+            "Weights of trainings that it reads, as IDENTITY/STEP; none where it reads no others.",
+        ),
+    ),
+)
+"""One row a place of a trial of a sweep, those included that others read alone."""
+
 FAILURES = (
     *_columns(("id", pa.string(), "Identity of the trial: hash of its resolved config.")),
     *PLACES,
@@ -279,6 +292,7 @@ FAILURES = (
 
 TABLES = {
     "cells": CELLS,
+    "places": SWEEP_TRIALS,
     "trials": TRIALS,
     "curves": CURVES,
     "distances": DISTANCES,
@@ -288,7 +302,7 @@ TABLES = {
     "simulations": SIMULATIONS,
     "failures": FAILURES,
 }
-"""Every table by its name; cells and failures are of a sweep's report, the others lie in the store."""
+"""Every table by its name; cells, places and failures are of a sweep's folder, the others lie in the store."""
 
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:

@@ -7,14 +7,25 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.console import Console
 
-from raytransfer.config import SweepConfig, TrainingConfig
+from raytransfer.config import SweepConfig, TrainingConfig, to_yaml
 from raytransfer.networks import sources_of
 from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import as_training, imports
-from raytransfer.store import Store, clear_failures, compact, delete_state, import_weights, lock
+from raytransfer.store import (
+    Store,
+    clear_failures,
+    compact,
+    delete_progress,
+    delete_state,
+    import_weights,
+    lock,
+    write_places,
+)
 from raytransfer.sweep.backlog import backlog
+from raytransfer.sweep.failures import place_rows
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressBar
+from raytransfer.sweep.record import Record
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.sweep.slots import without_gpus
 from raytransfer.trials import Site
@@ -27,14 +38,18 @@ _SHARING = "gpu_sharing.json"  # in the store: what gpus_per_trial=auto measured
 _PASSES = 3
 
 
-def run_missing(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> None:
+def run_missing(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig, folder: str) -> None:
     """Run what is missing, and once more what turned out to need weights that were damaged or gone.
+
+    Before the first trial the sweep's folder gets its configuration and the places of its trials, so that the store
+    tells of a sweep that runs, or was killed, as it does of one that ended.
 
     Args:
         console: Where it tells how it gets on.
         plan: The sweep.
         store: Where its results go; held against other drivers meanwhile.
         config: How to run it.
+        folder: The sweep's folder within the store.
 
     Raises:
         KeyboardInterrupt: It was told to stop.
@@ -42,16 +57,16 @@ def run_missing(console: Console, plan: Plan[Cell, Any], store: Store, config: S
         StorageError: The storage failed on the way.
     """
     for _ in range(_PASSES):
-        run = _run(console, plan, store, config)
+        run = _run(console, plan, store, config, folder)
         config = replace(config, mode="cached")
         if not run.failures or not (left := backlog(plan, store, config.mode).to_run):
             break
         console.print(f"Still to run: {number_of(len(left), 'trial')}; weights that they read are trained anew")
 
 
-def _run(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Run:
+def _run(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig, folder: str) -> Run:
     if config.backend == "in-process":
-        return _run_on(None, console, plan, store, config)
+        return _run_on(None, console, plan, store, config, folder)
     console.print("Starting Ray ...")
     from raytransfer.sweep.ray import Slots, cluster, wait_for_machines
 
@@ -60,10 +75,12 @@ def _run(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepCon
     with cluster(sources) as may_grow:
         wait_for_machines()
         slots = Slots(config.slots, _gpus_per_trial(console, plan, store, config), may_grow=may_grow)
-        return _run_on(slots, console, plan, store, config)
+        return _run_on(slots, console, plan, store, config, folder)
 
 
-def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Run:
+def _run_on(
+    slots: "Slots | None", console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig, folder: str
+) -> Run:
     """Run on slots of Ray, or in this process."""
     on_gpu = "GPU" in slots.per_trial if slots else torch.cuda.is_available()
     site = Site(
@@ -76,7 +93,10 @@ def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell, Any], stor
         save_every_s=config.save_every_s,
     )
     with lock(store) as lost:
+        delete_progress(store)  # of a sweep that was killed
         todo = _cleared(plan, store, config.mode)
+        store.write(f"{folder}/config.yaml", to_yaml(config).encode())
+        write_places(store, folder, place_rows(plan.trials, plan.cells))
         for digest in imports(todo.values()).keys() & plan.imports.keys():
             import_weights(store, plan.imports[digest])
         console.print(
@@ -86,9 +106,9 @@ def _run_on(slots: "Slots | None", console: Console, plan: Plan[Cell, Any], stor
             _print_streaming(console, plan, config)
         elif isinstance(config, TrainingConfig):
             print_slow_arithmetic(console, config)
-        with ProgressBar(console, plan.cells, todo) as progress:
+        with ProgressBar(console, plan.cells, todo) as progress, Record(store, folder, progress.seconds_left) as record:
             keep = isinstance(config, TrainingConfig) and config.checkpoints == "all"
-            run = Run(todo, site, progress, keep_checkpoints=keep, lost=lost)
+            run = Run(todo, site, progress, record, keep_checkpoints=keep, lost=lost)
             if slots:
                 from raytransfer.sweep.ray import run_on_ray
 

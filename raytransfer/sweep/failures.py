@@ -1,11 +1,11 @@
 """Trials that failed: where in a sweep they have their place, and what each says of itself."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from raytransfer.specs import TrialSpec
-from raytransfer.specs.dependencies import as_probe, as_training, as_transfer
+from raytransfer.specs.dependencies import as_probe, as_training, as_transfer, needs
 from raytransfer.store.schema import PLACES
 from raytransfer.sweep.plan import Cell
 
@@ -68,9 +68,30 @@ def failure_rows(
         cells: Their places.
         failed: What each of those that failed left, a traceback or what else is known.
     """
-    placed = places({trial: specs[trial] for trial in failed}, cells)
+    return rows_of_failures(failed, places({trial: specs[trial] for trial in failed}, cells))
+
+
+def rows_of_failures(
+    failed: Mapping[str, str], placed: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
+    """The same of places that are known: every place of each trial, as ``places`` gives them."""
     rows = []
     for trial, error in failed.items():
         kind, reason = why(error)
         rows += [{"id": trial, **place, "reason": reason, "error": kind, "traceback": error} for place in placed[trial]]
     return rows
+
+
+def place_rows(specs: Mapping[str, TrialSpec], cells: Iterable[Cell]) -> list[dict[str, Any]]:
+    """Rows of the table ``places``: every place of each trial of a sweep, in the order of its cells, and what it reads.
+
+    Args:
+        specs: The sweep's trials by identity.
+        cells: Their places.
+    """
+    cells = list(cells)
+    placed, order = places(specs, cells), dict.fromkeys([*(cell.spec.id for cell in cells), *specs])
+    read = {
+        trial: [f"{weights.training.id}/{weights.step}" for weights in needs(spec)] for trial, spec in specs.items()
+    }
+    return [{"id": trial, **place, "reads": read[trial]} for trial in order for place in placed[trial]]

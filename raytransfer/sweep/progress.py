@@ -101,7 +101,8 @@ class ProgressBar:
             self._left.remove(trial)
             self._alike_left[alike(self._specs[trial])] -= 1
         text = f"{self._failures} failed, " if self._failures else ""
-        text += f"{duration(self._seconds_left())} left" if self._seconds else ""
+        left = self.seconds_left()
+        text += "" if left is None else f"{duration(left)} left"
         done = len(self._specs) - len(self._left)
         self._bar.update(self._task, completed=done, description=text)
         now = time.monotonic()
@@ -109,8 +110,13 @@ class ProgressBar:
             self._last_line = now
             self._console.print(f"{done}/{len(self._specs)} trials, {text}")
 
-    def _seconds_left(self) -> float:
-        """From the mean time of finished trials of the same kind; for a new kind of all, in proportion to steps."""
+    def seconds_left(self) -> float | None:
+        """How long it still takes; None where no trial has finished.
+
+        From the mean time of finished trials of the same kind; for a new kind of all, in proportion to steps.
+        """
+        if not self._seconds:
+            return None
         every = sum(sum(times) for times in self._seconds.values())
         steps = sum(self._steps[kind] * len(times) for kind, times in self._seconds.items())
         left = 0.0

@@ -46,7 +46,7 @@ class Run:
     Args:
         specs: Trials to run by identity, most urgent first.
         site: Where trials run.
-        observer: Who is told.
+        observers: Who is told, in order.
         keep_checkpoints: Whether every training keeps its last weights, and no checkpoint is deleted.
         lost: Tells why the store is this sweep's no longer, and None as long as it is.
 
@@ -58,8 +58,7 @@ class Run:
         self,
         specs: Mapping[str, TrialSpec],
         site: Site,
-        observer: Observer,
-        *,
+        *observers: Observer,
         keep_checkpoints: bool = False,
         lost: Callable[[], str | None] = lambda: None,
     ) -> None:
@@ -70,7 +69,7 @@ class Run:
                 if (training := as_training(spec)) is not None:
                     steps = self.checkpoint_steps.get(trial, frozenset())
                     self.checkpoint_steps[trial] = steps | {training.recipe.steps}
-        self._queue, self._observer = Queue(specs), observer
+        self._queue, self._observers = Queue(specs), observers
         self._keep = keep_checkpoints
         self._readers = Counter(_key(weights) for spec in specs.values() for weights in needs(spec))
         self._under_way: set[str] = set()
@@ -109,13 +108,15 @@ class Run:
 
     def started(self, trials: Sequence[str]) -> None:
         """Note that trials which were handed out together have begun."""
-        self._observer.started(trials)
+        for observer in self._observers:
+            observer.started(trials)
 
     def resize(self, slots: int) -> None:
         """Note how many trials can run at once."""
         if slots != self._slots:
             self._slots = slots
-            self._observer.resized(slots)
+            for observer in self._observers:
+                observer.resized(slots)
 
     @property
     def abandoned(self) -> str | None:
@@ -142,19 +143,23 @@ class Run:
         self._under_way.discard(trial)
         self._died.add(trial)
         self._queue.again(trial)
-        self._observer.died(trial)
+        for observer in self._observers:
+            observer.died(trial)
 
     def end(self, trial: str, reason: str | None) -> None:
         """Note how a trial ended: ``reason`` is why it failed, or None."""
         self._under_way.discard(trial)
         if reason is None:
             self._queue.finish(trial)
-            self._observer.finished(trial)
+            for observer in self._observers:
+                observer.finished(trial)
             self._drop_read(self.specs[trial])
             self._drop_read_already(trial)
         else:
             self.failures += 1
-            self._observer.failed(trial, reason, self._queue.fail(trial))
+            skipped = self._queue.fail(trial)
+            for observer in self._observers:
+                observer.failed(trial, reason, skipped)
 
     def _drop_read(self, spec: TrialSpec) -> None:
         """Delete the checkpoints that a finished trial was the last to read."""

@@ -96,17 +96,26 @@ def _answer(correlations: pd.DataFrame) -> list[str]:
 
 def _against(measure: str) -> str:
     """The figure of transfer against a measure."""
-    return f"transfer-against-{measure.replace(' ', '-')}"
+    return f"transfer-against-{_word(measure)}"
+
+
+def _word(measure: str) -> str:
+    """A measure's name as part of a file's, which has no spaces."""
+    return measure.replace(" ", "-")
 
 
 def _outcomes(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
-    """One row a (target, base, n_layers, seed): accuracies of its treatments, and what they gain over baseB."""
+    """One row a (target, base, n_layers, seed): accuracies of its treatments, what they gain over baseB, and trials.
+
+    ``AnB_id`` and so on are the identities of the trials, whether they have finished or not.
+    """
     places = places_of(cells, _PLACE)
     placed = places[places["measure"].isna()].merge(read_table(store, "trials")[["id", "top1"]], on="id", how="left")
 
     def of(treatment: str, keys: list[str]) -> pd.DataFrame:
         chosen = placed[placed["treatment"] == treatment]
-        return chosen[[*keys, "top1"]].rename(columns={"top1": treatment})
+        named = {"top1": treatment, "id": f"{treatment}_id"}
+        return chosen[[*keys, *named]].rename(columns=named)
 
     pair = ["target", "base", "n_layers", "seed"]
     table = of(ANB.name, pair).merge(of(ANB_PLUS.name, pair), on=pair, how="outer")
@@ -154,8 +163,8 @@ def _analysed(
             outcomes, measures, input_measure=config.input_distance, label_measure=config.label_distance
         )
     for measure in (measure for measure in config.drawn if measure in there):
-        found[f"points of {measure}"] = transfer_points(outcomes, measures, measure)
-        found[f"curves of {measure}"] = curves(outcomes, measures, measure)
+        found[f"points-of-{_word(measure)}"] = transfer_points(outcomes, measures, measure)
+        found[f"curves-of-{_word(measure)}"] = curves(outcomes, measures, measure)
     return found
 
 
@@ -165,9 +174,9 @@ def _figures(found: dict[str, pd.DataFrame], title: str, config: DistanceConfig)
     if found["correlations"]["estimate"].notna().any():
         figures["correlations"] = correlations_figure(found["correlations"], title=title)
     for measure in config.drawn:
-        points = found.get(f"points of {measure}")
+        points = found.get(f"points-of-{_word(measure)}")
         if points is not None and not points.empty:
-            figures[_against(measure)] = transfer_figure(points, found[f"curves of {measure}"], title=title)
+            figures[_against(measure)] = transfer_figure(points, found[f"curves-of-{_word(measure)}"], title=title)
     for name, draw in (
         ("dial_means", dials_figure),
         ("grid_means", dial_grid_figure),

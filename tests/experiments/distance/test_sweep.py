@@ -314,4 +314,4 @@ def test_the_time_left_counts_measurements_of_a_batch_once(tiny, monkeypatch):
     bar.started([one, other])
     bar.finished(one)
     bar.finished(other)
-    assert bar._seconds_left() == pytest.approx(10.0 * len(rest))  # 20 s for the two
+    assert bar.seconds_left() == pytest.approx(10.0 * len(rest))  # 20 s for the two

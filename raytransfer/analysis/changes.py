@@ -1,0 +1,103 @@
+"""What changed from one sweep to another: differences of what both have, paired by run."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raytransfer.analysis.checks import require
+from raytransfer.analysis.intervals import clustered_t, student_t
+from raytransfer.analysis.transfer import readings, treatment_means
+
+CELL = ["treatment", "halves", "split", "direction", "seed", "n_layers"]
+"""By which runs of two grids are the same."""
+
+_MEANS = ["estimate", "low", "high", "units", "runs"]
+
+
+def paired(first: pd.DataFrame, second: pd.DataFrame, keys: Sequence[str], value: str) -> pd.DataFrame:
+    """The rows that two tables share, with ``change``: the second's value minus the first's.
+
+    Args:
+        first: A table.
+        second: Another one of the same kind.
+        keys: Columns by which rows are the same.
+        value: Column that is compared; rows without one are left out.
+
+    Returns:
+        The keys, ``change``, and ``same``: whether both rows are of the same trial, where both tables have ``id``.
+
+    Raises:
+        ValueError: A column is missing, or two rows of a table have the same keys.
+    """
+    kept = []
+    for name, table in (("first", first), ("second", second)):
+        require(table, [*keys, value], name)
+        columns = [*keys, value, *(["id"] if "id" in first and "id" in second else [])]
+        kept.append(table[columns].dropna(subset=[value]))
+    both = kept[0].merge(kept[1], on=list(keys), suffixes=("_first", "_second"), validate="one_to_one")
+    both["change"] = both[f"{value}_second"].astype(float) - both[f"{value}_first"].astype(float)
+    both["same"] = both["id_first"] == both["id_second"] if "id_first" in both else False
+    return both[[*keys, "change", "same"]]
+
+
+def grid_changes(first: pd.DataFrame, second: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
+    """How the means and readings of a grid changed, by what both grids ran.
+
+    Means of treatments and readings are sums and differences of accuracies. So the change of each, paired by unit, is
+    the same mean or reading of the changes of the runs, with its interval (``treatment_means`` and ``readings``).
+
+    Args:
+        first: Results of one grid, one row a cell.
+        second: Results of the other, on the same halves.
+        metric: Column to compare.
+
+    Returns:
+        A row each: of (``mean of`` a treatment, or a reading), halves, n_layers, estimate, low, high (in the metric's
+        unit; NaN ends where there is no interval), units, runs and clear: whether the whole interval lies on one side
+        of zero.
+
+    Raises:
+        ValueError: A column is missing, or two rows of a table are of the same run.
+    """
+    changes = paired(first, second, CELL, metric)
+    means = treatment_means(changes, "change").rename(columns={"mean": "estimate"})
+    means.insert(0, "of", "mean of " + means.pop("treatment").astype(str))
+    read = readings(changes, "change").rename(columns={"reading": "of"})
+    columns = ["of", "halves", "n_layers", *_MEANS]
+    return _with_clear(pd.concat([part[columns] for part in (means, read) if not part.empty] or [means[columns]]))
+
+
+def mean_changes(changes: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The mean change of each group of rows, with its 95% interval.
+
+    Units are targets, where there are several: what is measured on one target is not independent. Else each row is one.
+
+    Args:
+        changes: Output of ``paired``, with a column ``target``.
+        by: What makes a group.
+
+    Returns:
+        A row a group: ``by``, estimate, low, high (NaN ends under 3 units), units, runs and clear.
+
+    Raises:
+        ValueError: A column is missing.
+    """
+    require(changes, [*by, "target", "change"], "changes")
+    rows: list[dict[str, Any]] = []
+    for key, group in changes.groupby(list(by), dropna=False, sort=False):
+        values, targets = group["change"].to_numpy(dtype=np.float64), pd.factorize(group["target"])[0]
+        interval = clustered_t(values, targets) if targets.max() > 0 else student_t(values)
+        units = int(targets.max()) + 1 if targets.max() > 0 else len(values)
+        numbers = (interval.estimate, interval.low, interval.high, units, len(values))
+        rows.append(dict(zip(by, key, strict=True)) | dict(zip(_MEANS, numbers, strict=True)))
+    return _with_clear(pd.DataFrame(rows, columns=[*by, *_MEANS]))
+
+
+def _with_clear(rows: pd.DataFrame) -> pd.DataFrame:
+    ends = rows[["low", "high"]].itertuples(index=False, name=None)
+    return rows.assign(clear=[not math.isnan(low) and (low > 0 or high < 0) for low, high in ends]).reset_index(
+        drop=True
+    )

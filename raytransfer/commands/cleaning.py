@@ -1,0 +1,162 @@
+"""What of a store can go, since nothing that is left to run reads it."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from raytransfer.commands.opening import opened, places_of_sweeps, readable
+from raytransfer.console.table import NumberTable
+from raytransfer.errors import UserError
+from raytransfer.store import Store, failures, finished, lock, read_table, refuse_if_held
+from raytransfer.words import number_of
+
+KINDS = {
+    "checkpoints": "weights that no trial reads which is left to run",
+    "bases": "the same, of a base's last step: a later sweep that copies from it trains it again",
+    "states": "where trainings stood that have finished since",
+    "damaged": "damaged files that were set aside",
+    "unfinished": "what was being written when a process was killed",
+}
+"""What can go, and what is lost with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Garbage:
+    """A file that can go.
+
+    Attributes:
+        kind: One of ``KINDS``.
+        name: The file, within its store.
+        size: Its bytes.
+    """
+
+    kind: str
+    name: str
+    size: int
+
+
+def garbage(root: str, kinds: Sequence[str] = tuple(KINDS), *, delete: bool = False) -> list[Garbage]:
+    """What of a store can go; with ``delete`` it goes.
+
+    Weights stay where a trial of some sweep of the store is left to run, failed ones included, and reads them, or where
+    one does that has to run again for its weights. Weights imported from elsewhere stay, for nothing makes them anew.
+
+    Args:
+        root: The store.
+        kinds: Which of ``KINDS``.
+        delete: Whether to remove it.
+
+    Raises:
+        UserError: There is no store, a sweep is at work on it, or one of an older raytransfer does not say which
+            weights it still reads.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"{kind} is nothing that gc removes; choose from {', '.join(KINDS)}")
+    store = opened(root)
+
+    def found() -> list[Garbage]:
+        refuse_if_held(store)
+        with lock(store) if delete else nullcontext():
+            files = [file for file in _garbage(store, kinds) if file.kind in kinds]
+            for file in files if delete else ():
+                _delete(store, file)
+        return files
+
+    return readable(found)
+
+
+def _garbage(store: Store, kinds: Sequence[str]) -> list[Garbage]:
+    done = finished(store) - set(failures(store))
+    found = [
+        Garbage(kind="states", name=f"states/{name}", size=size)
+        for name, size in store.sizes_below("states").items()
+        if name.removesuffix(".safetensors") in done
+    ]
+    found += [
+        Garbage(kind="damaged", name=f"damaged/{name}", size=size)
+        for name, size in store.sizes_below("damaged").items()
+    ]
+    top = store.place("")
+    for path in store.unfinished():
+        found.append(Garbage(kind="unfinished", name=str(path).removeprefix(top), size=path.stat().st_size))
+    if {"checkpoints", "bases"} & {*kinds}:
+        found += _weights(store, done)
+    return found
+
+
+def _weights(store: Store, done: set[str]) -> list[Garbage]:
+    """Checkpoints that nothing reads which is left to run."""
+    there = {name.removesuffix(".safetensors"): size for name, size in store.sizes_below("checkpoints").items()}
+    read = _still_read(store, done, set(there)) if there else set()
+    trials = read_table(store, "trials")[["id", "steps", "frozen"]]
+    bases = trials[trials["frozen"].isna()]
+    last = {f"{trial}/{steps}" for trial, steps in zip(bases["id"], bases["steps"], strict=True)}
+    return [
+        Garbage(kind="bases" if name in last else "checkpoints", name=f"checkpoints/{name}.safetensors", size=size)
+        for name, size in there.items()
+        if name not in read
+    ]
+
+
+def _still_read(store: Store, done: set[str], there: set[str]) -> set[str]:
+    """The checkpoints, as IDENTITY/STEP, that something reads which is left to run."""
+    reads: dict[str, set[str]] = {}
+    for name, places in places_of_sweeps(store).items():
+        if places is None:
+            raise UserError(
+                f"{name} was written by an older raytransfer, which did not say which weights it still reads: "
+                "raytransfer report STORE says it; states, damaged and unfinished can go without"
+            )
+        reads |= {trial: set(read) for trial, read in zip(places["id"], places["reads"], strict=True)}
+    missing = reads.keys() - done
+    while True:  # a training runs again for weights that are gone, and reads those of its own base
+        read = {weights for trial in missing for weights in reads[trial]}
+        again = {weights.partition("/")[0] for weights in read - there} & reads.keys() - missing
+        if not again:
+            return read
+        missing |= again
+
+
+def _delete(store: Store, file: Garbage) -> None:
+    store.delete(file.name)
+    folder = file.name.rpartition("/")[0]
+    if file.kind in ("checkpoints", "bases") and not store.names(folder):
+        store.delete_folder(folder)
+
+
+def print_garbage(console: Console, root: str, kinds: Sequence[str], *, delete: bool = False) -> None:
+    """Print what of a store can go, or has gone.
+
+    Args:
+        console: Where to.
+        root: The store.
+        kinds: Which of ``KINDS``; all where none is named.
+        delete: Whether to remove it.
+
+    Raises:
+        UserError: As ``garbage`` does.
+    """
+    found = garbage(root, kinds or tuple(KINDS), delete=delete)
+    if not found:
+        console.print(f"Nothing of {root} can go", soft_wrap=True)
+        return
+    table = NumberTable({"kind": "left", "files": "right", "size": "right", "what it is": "left"}, line=False)
+    for kind, meaning in KINDS.items():
+        sizes = [file.size for file in found if file.kind == kind]
+        if sizes:
+            table.add_row(kind, str(len(sizes)), _size(sum(sizes)), meaning)
+    console.print(table)
+    total = f"{number_of(len(found), 'file')}, {_size(sum(file.size for file in found))}"
+    what = f"{total} removed" if delete else f"{total} can go; --delete removes them, of these kinds or of those named"
+    console.print(what, soft_wrap=True)
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -1,0 +1,323 @@
+"""Two sweeps side by side: the options that differ, and what changed, paired by what both ran."""
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from rich.console import Console
+from yaml import YAMLError
+
+from raytransfer.analysis.changes import CELL, grid_changes, mean_changes, paired
+from raytransfer.commands.opening import opened, readable
+from raytransfer.commands.reporting import experiment_of
+from raytransfer.config import plain_yaml
+from raytransfer.console.output import print_json
+from raytransfer.console.table import NumberTable
+from raytransfer.errors import UserError, one_line
+from raytransfer.store import Store, sweep_names
+from raytransfer.words import number_of
+
+_ELSEWHERE = {"data_dir", "cache_dir", "out", "mode", "slots", "memory_gb", "price_per_hour", "retry_s", "save_every_s"}
+_PATIENCE_S = 8.0  # somebody is waiting
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcomes:
+    """What of an experiment is compared.
+
+    Attributes:
+        frame: The report's table.
+        keys: By which its rows are the same in both.
+        values: Columns that are compared: outcomes, as fractions.
+        by: What means are taken over the rows of.
+    """
+
+    frame: str
+    keys: Sequence[str]
+    values: Sequence[str]
+    by: Sequence[str]
+
+
+_OUTCOMES = {
+    "distance": _Outcomes(
+        frame="outcomes",
+        keys=("target", "base", "n_layers", "seed"),
+        values=("AnB", "AnB+", "RnB", "boost"),
+        by=("n_layers",),
+    ),
+    "checkpoints": _Outcomes(
+        frame="outcomes",
+        keys=("treatment", "schedule", "target", "base", "n_layers", "seed", "pretrain_step"),
+        values=("top1",),
+        by=("treatment", "schedule", "n_layers", "pretrain_step"),
+    ),
+    "selection": _Outcomes(
+        frame="outcomes",
+        keys=("treatment", "checkpoint", "target", "seed", "n_layers"),
+        values=("top1",),
+        by=("treatment", "checkpoint", "n_layers"),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A sweep's folder.
+
+    Attributes:
+        store: The folder itself, as files.
+        name: Its name.
+        experiment: Its experiment.
+        options: Its resolved options.
+    """
+
+    store: Store
+    name: str
+    experiment: str
+    options: dict[str, Any]
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """A table of its report.
+
+        Raises:
+            UserError: It has none, or a damaged one.
+        """
+        file = f"{name}.parquet"
+        try:
+            return pd.read_parquet(io.BytesIO(self.store.read(file)))
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.name} has no {file}: nothing of it has finished, or it has no report yet, which raytransfer "
+                "report STORE writes"
+            ) from None
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise UserError(f"{self.store.place(file)} is damaged: {one_line(error)}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two sweeps of one experiment.
+
+    Attributes:
+        first: Name of one.
+        second: Name of the other.
+        options: Options that differ: name, first and second value, of those that change what is run.
+        changes: What changed from the first to the second: what it is ``of``, where, ``estimate``, ``low`` and ``high``
+            (fractions), ``units``, ``runs`` and whether the interval is ``clear`` of zero; None where the experiment
+            has nothing to pair.
+        shared: How many rows both have.
+        same: How many of these are the same trial in both, which cannot have changed.
+    """
+
+    first: str
+    second: str
+    options: Sequence[tuple[str, Any, Any]]
+    changes: pd.DataFrame | None
+    shared: int
+    same: int
+
+
+def compare(first: str, second: str) -> list[Comparison]:
+    """Compare two sweeps, or the sweeps of two stores.
+
+    Of two stores, sweeps are compared that have the same experiment and data; where each holds one alone, these are.
+
+    Args:
+        first: A sweep's folder, or a store.
+        second: Likewise.
+
+    Raises:
+        UserError: There is no such sweep, it cannot be read, or the two have nothing in common.
+    """
+    return readable(lambda: [_compared(*pair) for pair in _pairs(first, second)])
+
+
+def _pairs(first: str, second: str) -> list[tuple[Sweep, Sweep]]:
+    sides = [_sweeps(place) for place in (first, second)]
+    if all(len(side) == 1 for side in sides):
+        return [(sides[0][0], sides[1][0])]
+    kinds: list[dict[str, list[Sweep]]] = [{}, {}]
+    for side, kind in zip(sides, kinds, strict=True):
+        for sweep in side:
+            kind.setdefault(sweep.name.rpartition("-")[0], []).append(sweep)
+    shared = [name for name in kinds[0] if name in kinds[1]]
+    if not shared:
+        held = " and ".join(", ".join(sweep.name for sweep in side) for side in sides)
+        raise UserError(f"{first} and {second} share no experiment on the same data: they hold {held}")
+    for place, kind in zip((first, second), kinds, strict=True):
+        for name in shared:
+            if len(kind[name]) > 1:
+                names = ", ".join(sweep.name for sweep in kind[name])
+                raise UserError(f"{place} holds several sweeps {name}: name the folder of one, of sweeps/ {names}")
+    return [(kinds[0][name][0], kinds[1][name][0]) for name in shared]
+
+
+def _sweeps(place: str) -> list[Sweep]:
+    """The sweep whose folder a place is, or the sweeps of a store."""
+    folder = Store(place, retry_s=_PATIENCE_S)
+    if folder.exists("config.yaml"):
+        return [_sweep(folder)]
+    store = opened(place)
+    names = [name for name in sweep_names(store) if store.exists(f"sweeps/{name}/config.yaml")]
+    if not names:
+        raise UserError(f"{place} holds no sweep")
+    return [_sweep(Store(store.place(f"sweeps/{name}"), retry_s=_PATIENCE_S)) for name in names]
+
+
+def _sweep(folder: Store) -> Sweep:
+    name = folder.root.partition("?")[0].rstrip("/").rpartition("/")[2]
+    experiment = experiment_of(name)
+    place = folder.place("config.yaml")
+    try:
+        options = plain_yaml.load(folder.read("config.yaml").decode())
+    except (YAMLError, ValueError) as error:
+        raise UserError(f"{place} cannot be read: {one_line(error)}") from error
+    if not isinstance(options, dict):
+        raise UserError(f"{place} cannot be read: it must be a mapping of options to values")
+    return Sweep(store=folder, name=name, experiment=experiment.name, options=_flat(options))
+
+
+def _flat(options: dict[str, Any]) -> dict[str, Any]:
+    recipe = options.get("recipe")
+    inner = {f"recipe.{name}": value for name, value in recipe.items()} if isinstance(recipe, dict) else {}
+    return {name: value for name, value in options.items() if name != "recipe"} | inner
+
+
+def _compared(first: Sweep, second: Sweep) -> Comparison:
+    if first.experiment != second.experiment:
+        raise UserError(
+            f"{first.name} is of {first.experiment} and {second.name} of {second.experiment}: two of one experiment "
+            "can be compared"
+        )
+    names = [name for name in dict.fromkeys([*first.options, *second.options]) if name not in _ELSEWHERE]
+    pairs = [(name, first.options.get(name), second.options.get(name)) for name in names]
+    changes, shared = _changes(first, second)
+    return Comparison(
+        first=first.name,
+        second=second.name,
+        options=[pair for pair in pairs if pair[1] != pair[2]],
+        changes=changes,
+        shared=len(shared),
+        same=int(shared["same"].sum()),
+    )
+
+
+def _changes(first: Sweep, second: Sweep) -> tuple[pd.DataFrame | None, pd.DataFrame]:
+    """What changed, and the rows that both have."""
+    if first.experiment == "yosinski":
+        one, other = first.frame("results"), second.frame("results")
+        _check_halves(one, other, names=(first.name, second.name))
+        shared = paired(one, other, CELL, "top1")
+        _check_shared(shared, first, second)
+        return grid_changes(one, other), shared
+    if first.experiment not in _OUTCOMES:
+        return None, pd.DataFrame({"same": []})
+    outcomes = _OUTCOMES[first.experiment]
+    one, other = first.frame(outcomes.frame), second.frame(outcomes.frame)
+    parts, every = [], []
+    for value in outcomes.values:
+        if value in one and value in other:
+            every.append(paired(_of(one, value), _of(other, value), outcomes.keys, value))
+            parts.append(mean_changes(every[-1], outcomes.by).assign(of=value))
+    shared = max(every, key=len, default=pd.DataFrame({"same": []}))
+    _check_shared(shared, first, second)
+    found = pd.concat([part for part in parts if not part.empty], ignore_index=True)
+    return found[["of", *(column for column in found if column != "of")]], shared
+
+
+def _of(frame: pd.DataFrame, value: str) -> pd.DataFrame:
+    """A table of outcomes with the trial of one of them as ``id``, where it has a column of those."""
+    return frame.assign(id=frame[f"{value}_id"]) if f"{value}_id" in frame else frame
+
+
+def _check_shared(shared: pd.DataFrame, first: Sweep, second: Sweep) -> None:
+    if shared.empty:
+        raise UserError(f"{first.name} and {second.name} have no run in common by which they could be paired")
+
+
+def _check_halves(first: pd.DataFrame, second: pd.DataFrame, *, names: tuple[str, str]) -> None:
+    """Check that units of one name are one unit: the same classes of the same data are the target.
+
+    Raises:
+        UserError: They are not.
+    """
+    targets = []
+    for frame in (first, second):
+        rows = frame.drop_duplicates(["halves", "split", "direction"])
+        tasks = [json.loads(config)["task"] for config in rows["config"]]
+        units = zip(rows["halves"], rows["split"], rows["direction"], strict=True)
+        targets.append({unit: (task["dataset"], task["classes"]) for unit, task in zip(units, tasks, strict=True)})
+    for unit in sorted(targets[0].keys() & targets[1].keys()):
+        if targets[0][unit] != targets[1][unit]:
+            told = [f"classes {classes} of {data}" for data, classes in (of[unit] for of in targets)]
+            raise UserError(
+                f"the two cannot be paired: the target of {' '.join(unit[1:])} is {told[0]} in {names[0]} and "
+                f"{told[1]} in {names[1]}"
+            )
+
+
+def print_comparisons(console: Console, first: str, second: str, *, as_json: bool = False) -> None:
+    """Print how two sweeps, or the sweeps of two stores, differ.
+
+    Args:
+        console: Where to.
+        first: A sweep's folder, or a store.
+        second: Likewise.
+        as_json: Whether as JSON: a list of ``Comparison``, its changes as rows.
+
+    Raises:
+        UserError: They cannot be compared.
+    """
+    found = compare(first, second)
+    if as_json:
+        print_json(console, [_as_json(comparison) for comparison in found])
+        return
+    for comparison in found:
+        _print(console, comparison)
+
+
+def _as_json(comparison: Comparison) -> dict[str, Any]:
+    rows = None if comparison.changes is None else comparison.changes.astype(object).to_dict("records")
+    options = [{"option": name, "first": one, "second": other} for name, one, other in comparison.options]
+    return vars(comparison) | {"options": options, "changes": rows}
+
+
+def _print(console: Console, comparison: Comparison) -> None:
+    console.print(f"first:  {comparison.first}\nsecond: {comparison.second}\n", soft_wrap=True)
+    if comparison.options:
+        console.print("Options that differ:")
+        for name, one, other in comparison.options:
+            console.print(f"  {name}: {plain_yaml.one_line(one)} -> {plain_yaml.one_line(other)}", soft_wrap=True)
+    else:
+        console.print("No option differs that could change a result.")
+    console.print()
+    if comparison.changes is None:
+        compared = ", ".join(["yosinski", *_OUTCOMES])
+        console.print(f"Results are paired for {compared}; of this experiment the options above are compared alone.")
+        return
+    shared = number_of(comparison.shared, "run")
+    console.print(f"{shared} in common, {comparison.same} of them the same trial in both, which cannot have changed.")
+    where = [str(c) for c in comparison.changes if c not in ("of", "estimate", "low", "high", "units", "runs", "clear")]
+    table = NumberTable(
+        {"change of": "left", **dict.fromkeys([*where, "points", "interval", "units", "clear"], "right")}
+    )
+    for row in comparison.changes.to_dict("records"):
+        ends = "" if math.isnan(row["low"]) else f"[{_points(row['low'])},{_points(row['high'])}]"
+        cells = ["" if pd.isna(row[name]) else str(row[name]) for name in where]
+        table.add_row(row["of"], *cells, _points(row["estimate"]), ends, str(row["units"]), "*" * row["clear"])
+    console.print(table)
+    console.print(
+        "Second minus first, percentage points, paired by run. interval: 95%, Student t over units (splits, or seeds "
+        "of fixed halves; targets, where there are several), none under 3 units or where all are equal. *: clear of "
+        f"zero, by intervals that are not corrected for the {len(comparison.changes)} rows.",
+        soft_wrap=True,
+    )
+
+
+def _points(fraction: float) -> str:
+    return f"{round(100 * fraction, 1) + 0.0:+.1f}"

@@ -1,0 +1,73 @@
+"""Which trials of a store failed, where they stand in its sweeps, and why."""
+
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from raytransfer.commands.opening import opened, places_of_sweeps, readable
+from raytransfer.console.output import print_json
+from raytransfer.store import Store, failures
+from raytransfer.store.schema import FAILURES, PLACES
+from raytransfer.sweep.failures import described, rows_of_failures
+from raytransfer.words import number_of
+
+_COLUMNS = [column.name for column in PLACES]
+
+
+def failed_trials(root: str) -> pd.DataFrame:
+    """The trials that failed and have not finished since: a row for each place of each in each sweep.
+
+    Returns:
+        ``sweep``, the name of its folder, and the columns of the table ``failures``. A trial that no sweep of the
+        store has, or that only an older raytransfer's has, stands there once without a place.
+
+    Raises:
+        UserError: There is no store, or one that cannot be read.
+    """
+    store = opened(root)
+    return readable(lambda: _failed(store))
+
+
+def _failed(store: Store) -> pd.DataFrame:
+    errors = failures(store)
+    rows: list[dict[str, Any]] = []
+    for name, places in places_of_sweeps(store).items() if errors else ():
+        if places is None:
+            continue
+        placed: dict[str, list[dict[str, Any]]] = {}
+        for row in places[places["id"].isin(list(errors))].to_dict("records"):
+            place = {column: None if pd.isna(row[column]) else row[column] for column in _COLUMNS}
+            placed.setdefault(row["id"], []).append(place)
+        of_sweep = {trial: error for trial, error in errors.items() if trial in placed}
+        rows += [{"sweep": name, **row} for row in rows_of_failures(of_sweep, placed)]
+    known = {row["id"] for row in rows}
+    unplaced = {trial: error for trial, error in errors.items() if trial not in known}
+    nowhere: dict[str, Any] = dict.fromkeys(_COLUMNS)
+    rows += [{"sweep": None, **row} for row in rows_of_failures(unplaced, {trial: [nowhere] for trial in unplaced})]
+    return pd.DataFrame(rows, columns=["sweep", *(column.name for column in FAILURES)], dtype=object)
+
+
+def print_failures(console: Console, root: str, *, as_json: bool = False) -> None:
+    """Print which trials failed: each reason once with its traceback, below the trials that it ended.
+
+    Args:
+        console: Where to.
+        root: The store.
+        as_json: Whether as JSON: the rows of ``failed_trials``, a list.
+
+    Raises:
+        UserError: There is no store, or one that cannot be read.
+    """
+    found = failed_trials(root)
+    if as_json:
+        print_json(console, found.to_dict("records"))
+        return
+    for _, alike in found.groupby(["error", "reason"], sort=False, dropna=False):
+        for row in alike.to_dict("records"):
+            place = {name: row[name] for name in _COLUMNS}
+            where = "in no sweep of this store" if row["sweep"] is None else f"{row['sweep']}, {described(place)}"
+            console.print(f"{row['id']}: {where}", soft_wrap=True)
+        console.print(f"failed {alike['traceback'].iloc[0].strip()}\n", soft_wrap=True)
+    trials = number_of(found["id"].nunique(), "trial")
+    console.print(f"{trials} failed{'; mode=retry runs them again' if len(found) else ''}", soft_wrap=True)

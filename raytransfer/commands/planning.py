@@ -1,0 +1,216 @@
+"""What a plan tells before it runs: its data, how many trials are left, and about how long they take."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from raytransfer.config import SweepConfig, TrainingConfig
+from raytransfer.console.table import NumberTable
+from raytransfer.store import Store
+from raytransfer.sweep.backlog import Backlog
+from raytransfer.sweep.driver import print_slow_arithmetic
+from raytransfer.sweep.failures import NOT_IN_A_CELL
+from raytransfer.sweep.plan import Cell, Plan
+from raytransfer.sweep.progress import duration
+from raytransfer.sweep.slots import check_slots, without_gpus
+from raytransfer.tasks import Dataset
+from raytransfer.words import number_of
+
+_CLASSES = 30  # that are named
+STATES = ("to run", "there", "failed", "waiting")
+"""How a trial of a plan can stand: waiting is for the weights of one that failed."""
+
+
+def contents(dataset: Dataset) -> list[str]:
+    """What a data set holds, which of its files are for what, and what was left out, a line each."""
+    train, test = len(dataset.train_labels), len(dataset.test_labels)
+    _, channels, height, width = dataset.train_images.shape
+    kind = "grey" if channels == 1 else "colour"
+    held = f"{train} training and {number_of(test, 'test image')} of {len(dataset.class_names)} classes"
+    lines = [f"{dataset.name}: {held}, {height} x {width} pixels, {kind}"]
+    if dataset.contents is not None:
+        lines.append(f"  training: {dataset.contents.train}; test: {dataset.contents.test}")
+        lines += [f"  left out: {entry}" for entry in dataset.contents.left_out]
+    return lines
+
+
+def classes(names: Sequence[str]) -> str:
+    """The classes of a data set in a line."""
+    more = f" and {len(names) - _CLASSES} more" if len(names) > _CLASSES else ""
+    return f"  classes: {', '.join(names[:_CLASSES])}{more}"
+
+
+def state_of(trial: str, todo: Backlog) -> str:
+    """How a trial of a plan stands: one of ``STATES``."""
+    if trial in todo.blocked:
+        return "waiting"
+    return "to run" if trial in todo.to_run else "failed" if trial in todo.failed else "there"
+
+
+def counts(plan: Plan[Cell, Any], todo: Backlog) -> dict[str, Counter[str]]:
+    """How many trials of each treatment stand how; a trial with places in two treatments counts for both."""
+    found: dict[str, Counter[str]] = {}
+    asked = {cell.spec.id for cell in plan.cells}
+    places = [(cell.treatment, cell.spec.id) for cell in plan.cells]
+    places += [(NOT_IN_A_CELL, trial) for trial in plan.trials if trial not in asked]
+    for treatment, trial in dict.fromkeys(places):
+        found.setdefault(treatment, Counter())[state_of(trial, todo)] += 1
+    return found
+
+
+def print_plan(console: Console, plan: Plan[Cell, Any], todo: Backlog, store: Store) -> None:
+    """Print what a plan consists of, and what of it is to run."""
+    by_treatment = counts(plan, todo)
+    states = [state for state in STATES if any(count[state] for count in by_treatment.values())]
+    table = NumberTable({"treatment": "left", **dict.fromkeys(["trials", *states], "right")}, line=False)
+    for treatment, count in by_treatment.items():
+        table.add_row(treatment, str(count.total()), *(str(count[state]) for state in states))
+    for dataset in plan.datasets.values():
+        for line in contents(dataset):
+            console.print(line, soft_wrap=True)
+    console.print(table)
+    console.print(f"{number_of(len(plan.trials), 'trial')}, {len(todo.to_run)} to run, in {store.root}", soft_wrap=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """How long what is to run will take on this machine.
+
+    Attributes:
+        seconds: Seconds of work by trial.
+        slots: Trials at once.
+        share: What of a GPU or CPU core a slot takes.
+        unit: GPU or CPU core.
+        basis: What the times were measured on, in words.
+        at_least: Whether something was broken off that takes longer.
+    """
+
+    seconds: Mapping[str, float]
+    slots: int
+    share: float
+    unit: str
+    basis: str
+    at_least: bool
+
+    @property
+    def work_s(self) -> float:
+        """Seconds of work on one slot."""
+        return sum(self.seconds.values())
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds until all is done."""
+        return self.work_s / self.slots
+
+    @property
+    def paid_hours(self) -> float:
+        """Hours of the unit that work takes."""
+        return self.work_s * self.share / 3600
+
+
+def forecast(console: Console, plan: Plan[Cell, Any], todo: Backlog, config: SweepConfig) -> Forecast | None:
+    """Measure how long what is to run will take; None where nothing is.
+
+    Args:
+        console: Where what speaks against the options is told.
+        plan: The sweep.
+        todo: What of it is to run.
+        config: How it is to run.
+
+    Raises:
+        UserError: The slots that are asked for are not there.
+    """
+    from raytransfer.sweep.estimate import TIME_S, estimate
+
+    if not todo.to_run:
+        return None
+    gpus, share = torch.cuda.device_count(), 1.0
+    if config.backend == "in-process":
+        slots = 1
+    elif gpus:
+        share = 1.0 if config.gpus_per_trial == "auto" else config.gpus_per_trial
+        slots = check_slots(config.slots, gpus, share, "GPU")
+    else:
+        if note := without_gpus(config.gpus_per_trial):
+            console.print(note, soft_wrap=True)
+        slots = check_slots(config.slots, os.cpu_count() or 1, share, "CPU")
+    device = "cuda" if gpus else "cpu"
+    if device == "cpu" and isinstance(config, TrainingConfig):
+        print_slow_arithmetic(console, config)
+    found = estimate(todo.to_run.values(), plan, device, config.memory_bytes)
+    basis = "a few measured steps of each kind of training and one measurement of each kind"
+    if found.measured < found.kinds:
+        basis = f"{found.measured} of {found.kinds} kinds of trials, as many as could be measured in {TIME_S:.0f} s"
+    if found.broken_off:
+        basis += f"; {found.broken_off} kinds of measurements take longer than that, for they were broken off"
+    return Forecast(
+        seconds=found.seconds,
+        slots=slots,
+        share=share,
+        unit="GPU" if gpus else "CPU core",
+        basis=basis,
+        at_least=found.broken_off > 0,
+    )
+
+
+def costs(plan: Plan[Cell, Any], seconds: Mapping[str, float]) -> dict[str, list[float]]:
+    """Seconds of each trial to run by treatment; a trial with several places counts for the first."""
+    treatments = {cell.spec.id: cell.treatment for cell in reversed(plan.cells)}
+    times: dict[str, list[float]] = {}
+    for trial, time in seconds.items():
+        times.setdefault(treatments.get(trial, NOT_IN_A_CELL), []).append(time)
+    return times
+
+
+def print_forecast(console: Console, found: Forecast, plan: Plan[Cell, Any], config: SweepConfig) -> None:
+    """Print how long what is to run will take, and what that costs where its price is known."""
+    headings = ("to run", "each", "together")
+    table = NumberTable({"treatment": "left", **dict.fromkeys(headings, "right")}, line=False)
+    for treatment, each in costs(plan, found.seconds).items():
+        table.add_row(treatment, str(len(each)), f"{sum(each) / len(each):.2f} s", duration(sum(each)))
+    console.print(table)
+    start = "" if config.backend == "in-process" else ", after Ray has started"
+    console.print(
+        f"{'At least' if found.at_least else 'About'} {duration(found.duration_s)} on "
+        f"{number_of(found.slots, 'slot')} of this machine{start}: {duration(found.work_s)} of work, from "
+        f"{found.basis}",
+        soft_wrap=True,
+    )
+    if config.price_per_hour is not None:
+        console.print(
+            f"At a price of {config.price_per_hour:g} an hour of a {found.unit}: about "
+            f"{config.price_per_hour * found.paid_hours:.2f}, in the currency of that price, for "
+            f"{duration(3600 * found.paid_hours)} of a {found.unit} as fast as this machine's; hours in which machines "
+            "start, idle or are lost come on top",
+            soft_wrap=True,
+        )
+
+
+def plan_as_json(plan: Plan[Cell, Any], todo: Backlog, store: Store, found: Forecast | None) -> dict[str, Any]:
+    """What a plan tells, as plain values: its data, how many trials of each treatment stand how, and the forecast."""
+    estimate: dict[str, Any] | None = None
+    if found is not None:
+        estimate = {
+            "duration_s": found.duration_s,
+            "at_least": found.at_least,
+            "work_s": found.work_s,
+            "slots": found.slots,
+            "basis": found.basis,
+            "work_s_by_treatment": {treatment: sum(each) for treatment, each in costs(plan, found.seconds).items()},
+        }
+    return {
+        "store": store.root,
+        "data": [line for dataset in plan.datasets.values() for line in contents(dataset)],
+        "accounts": list(plan.accounts),
+        "trials": len(plan.trials),
+        "to_run": len(todo.to_run),
+        "treatments": {
+            treatment: {state: count[state] for state in STATES} for treatment, count in counts(plan, todo).items()
+        },
+        "estimate": estimate,
+    }

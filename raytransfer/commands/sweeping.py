@@ -1,0 +1,271 @@
+"""Plan, run and report a sweep on a console: what the command and the library both do."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import pandas as pd
+from rich.console import Console
+
+from raytransfer.commands.planning import classes, contents, print_plan
+from raytransfer.config import SweepConfig, differing, plain_yaml, to_yaml
+from raytransfer.errors import StorageError, UnreadableError, UserError
+from raytransfer.experiments import Experiment
+from raytransfer.report import Report
+from raytransfer.report.console import show_answer, show_places, show_tables
+from raytransfer.report.files import sweep_folder, write_failures, write_files
+from raytransfer.report.page import FAILURES_FRAME, Asked
+from raytransfer.store import Store, lock, repair, write_places
+from raytransfer.store.schema import FAILURES, PLACES
+from raytransfer.sweep.arithmetic import settled
+from raytransfer.sweep.backlog import Backlog, backlog
+from raytransfer.sweep.failures import described, failure_rows, place_rows
+from raytransfer.sweep.plan import Cell, Plan
+from raytransfer.sweep.trying import check_trials
+from raytransfer.words import number_of
+
+_SHOWN = 5  # of the trials that failed for one reason
+_STARTED = {"config.yaml", "places.parquet"}  # what a sweep's folder holds before its report
+_WHERE_AND_HOW = {  # options that say so, and change no result
+    *("data_dir", "cache_dir", "out", "mode", "backend", "slots", "gpus_per_trial", "memory_gb"),
+    *("price_per_hour", "retry_s", "save_every_s", "checkpoints"),
+}
+
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A sweep that has been planned.
+
+    Attributes:
+        plan: The sweep.
+        todo: What of it is to run.
+        store: Where its results go.
+    """
+
+    plan: Plan[Cell, Any]
+    todo: Backlog
+    store: Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reported:
+    """A sweep that has run, as far as it could.
+
+    Attributes:
+        report: What came out.
+        store: Where it lies.
+        folder: Its folder within the store.
+        failed: Rows of the table ``failures``.
+        left: What is still missing.
+        code: Exit code: 0 where all asked for is there, else 1.
+    """
+
+    report: Report
+    store: Store
+    folder: str
+    failed: Sequence[Mapping[str, Any]]
+    left: Backlog
+    code: int
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """The trials that failed, a row a place."""
+        return pd.DataFrame(self.failed, columns=[column.name for column in FAILURES])
+
+
+def plan_sweep(console: Console, experiment: Experiment[Any], config: SweepConfig) -> Planned:
+    """Check and plan a sweep, and print what would run; nothing is written.
+
+    Raises:
+        UserError: It cannot run.
+    """
+
+    def planned(config: SweepConfig) -> Planned:
+        store, config, plan = _opened(console, experiment, config)
+        plan = plan if plan.then is None else plan.then(store)
+        todo = _to_run(plan, store, config)
+        print_plan(console, plan, todo, store)
+        return Planned(plan=plan, todo=todo, store=store)
+
+    return _repaired(console, config, planned, may_write=False)
+
+
+def run_sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, asked: Sequence[str]) -> Reported:
+    """Check and plan a sweep, run what is missing of it, print and write its report; ``mode=read-only`` runs nothing.
+
+    Args:
+        console: Where to print.
+        experiment: The experiment.
+        config: Its options.
+        asked: What was asked for, as options of the command.
+
+    Raises:
+        KeyboardInterrupt: It was told to stop.
+        UserError: It cannot run, or ``mode=read-only`` is to report a store without results.
+        StorageError: The storage failed on the way.
+    """
+    command = shlex.join(["raytransfer", "run", experiment.name, *asked])
+    return _repaired(
+        console, config, lambda config: _run(console, experiment, config, command), may_write=config.mode != "read-only"
+    )
+
+
+def _repaired(console: Console, config: SweepConfig, do: Callable[[SweepConfig], Done], *, may_write: bool) -> Done:
+    """Do something with a sweep; where a file of rows turns out damaged, set it aside and do it again."""
+    while True:
+        try:
+            return do(config)
+        except UnreadableError as error:
+            if not may_write:
+                raise UserError(f"{error}; run the sweep, and it is set aside and its trials run again") from error
+            store = Store(config.out, config.retry_s)
+            with lock(store):
+                damaged = repair(store)
+            if not damaged:
+                raise
+            if config.mode == "force":  # everything has run: damage shows when it is read at the end
+                config = replace(config, mode="cached")
+            for file in damaged:
+                console.print(f"{file} was damaged; it lies in damaged/ now, and its trials run again", soft_wrap=True)
+
+
+def _opened(
+    console: Console, experiment: Experiment[Any], config: SweepConfig
+) -> tuple[Store, SweepConfig, Plan[Cell, Any]]:
+    """The store, checked, the configuration with nothing left open, and its plan."""
+    store = Store(config.out, config.retry_s)
+    store.check()
+    config, plan, chosen = settled(config, store, experiment.plan)
+    for account in [*([chosen] if chosen else []), *plan.accounts]:
+        console.print(account, soft_wrap=True)
+    return store, config, plan
+
+
+def _to_run(plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Backlog:
+    """What of a plan is to run, which is tried before any of it does."""
+    todo = backlog(plan, store, config.mode)
+    if config.mode != "read-only":
+        check_trials(todo.to_run.values(), plan, images="images" if hasattr(config, "images") else "probe_images")
+    return todo
+
+
+def _run(console: Console, experiment: Experiment[Any], config: SweepConfig, command: str) -> Reported:
+    store, config, plan = _opened(console, experiment, config)
+    if plan.then is not None and config.mode == "read-only":
+        plan = plan.then(store)
+    while True:
+        todo = _to_run(plan, store, config)
+        print_plan(console, plan, todo, store)
+        _run_missing(console, plan, todo, store, config, _folder(experiment, plan))
+        if plan.then is None:
+            break
+        before, plan = _folder(experiment, plan), plan.then(store)
+        if before != _folder(experiment, plan) and set(store.names(before)) == _STARTED:
+            store.delete_folder(before)  # the sweep goes on by another name
+    return _report(console, experiment, plan, store, config, command)
+
+
+def _run_missing(
+    console: Console, plan: Plan[Cell, Any], todo: Backlog, store: Store, config: SweepConfig, folder: str
+) -> None:
+    """Run what is to run."""
+    if todo.to_run and config.mode != "read-only":
+        from raytransfer.sweep.driver import run_missing
+
+        run_missing(console, plan, store, config, folder)
+    elif not store.exists("store.json"):
+        raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
+
+
+def _report(
+    console: Console,
+    experiment: Experiment[Any],
+    plan: Plan[Cell, Any],
+    store: Store,
+    config: SweepConfig,
+    command: str,
+) -> Reported:
+    """Print and write what came out."""
+    folder = _folder(experiment, plan)
+    report = experiment.report(plan, store, config)
+    left = backlog(plan, store, "cached")
+    failed = failure_rows(plan.trials, plan.cells, left.failed)
+    if failed and report.frames:
+        report = replace(report, frames={**report.frames, FAILURES_FRAME: pd.DataFrame(failed)})
+    show_tables(console, report)  # first, since nothing that befalls the files may cost them
+    if report.frames:
+        try:
+            asked = _asked(experiment, plan, config, command)
+            files = write_files(report, store, name=_name(experiment, plan), cells=plan.cells, asked=asked)
+            write_places(store, folder, place_rows(plan.trials, plan.cells))
+            show_places(console, report, store, files)
+        except StorageError as error:
+            if config.mode != "read-only":  # of a store that one may only read, the report is what is above
+                raise
+            console.print(f"The report's files are not written: {error}", soft_wrap=True)
+    show_answer(console, report)
+    code = _print_left(console, left, failed, store, config.mode, folder)
+    return Reported(report=report, store=store, folder=folder, failed=failed, left=left, code=code)
+
+
+def _name(experiment: Experiment[Any], plan: Plan[Cell, Any]) -> str:
+    return f"{experiment.script}-{plan.data.replace(', ', '-')}"
+
+
+def _folder(experiment: Experiment[Any], plan: Plan[Cell, Any]) -> str:
+    return sweep_folder(_name(experiment, plan), plan.cells)
+
+
+def _asked(experiment: Experiment[Any], plan: Plan[Cell, Any], config: SweepConfig, command: str) -> Asked:
+    """What the report's page says of a sweep."""
+
+    def written(value: Any) -> str:
+        return plain_yaml.one_line(list(value) if isinstance(value, tuple) else value)
+
+    return Asked(
+        title=f"{experiment.name} on {plan.data}",
+        question=experiment.question,
+        command=command,
+        data=[
+            *(line for data in plan.datasets.values() for line in [*contents(data), classes(data.class_names)]),
+            *plan.accounts,
+        ],
+        changed=[
+            (f"{option.name} = {written(value)}", written(option.default), option.meaning)
+            for option, value in differing(config, experiment.defaults)
+            if option.name not in _WHERE_AND_HOW
+        ],
+        config=to_yaml(config),
+    )
+
+
+def _print_left(
+    console: Console, left: Backlog, rows: Sequence[Mapping[str, Any]], store: Store, mode: str, folder: str
+) -> int:
+    """Say what is still missing, and which trials failed, each reason once with its traceback; gives the exit code.
+
+    What failed, the rows, is also a table in the sweep's folder.
+    """
+    by_reason: dict[tuple[str | None, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_reason.setdefault((row["error"], row["reason"]), []).append(row)
+    for alike in by_reason.values():
+        shown = [f"{row['id']}, {described({column.name: row[column.name] for column in PLACES})}" for row in alike]
+        more = [f"and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+        console.print("", *shown[:_SHOWN], *more, f"failed {alike[0]['traceback'].strip()}", sep="\n", soft_wrap=True)
+    missing = bool(left.to_run) and mode != "read-only"  # which asked for no more than is there
+    if missing:
+        console.print(f"\nNot run: {number_of(len(left.to_run), 'trial')}; the same command runs them.", soft_wrap=True)
+    place = ""
+    with suppress(StorageError) if mode == "read-only" else nullcontext():  # of which one may only read
+        place = write_failures(rows, store, folder)
+    if left.failed:
+        failed = f"{number_of(len(left.failed), 'trial')} failed, {len(left.blocked)} waiting for others"
+        console.print(f"\n{failed}; mode=retry runs them again.", soft_wrap=True)
+        if place:
+            console.print(f"Failures: {place}", soft_wrap=True)
+    return 1 if left.failed or missing else 0

@@ -1,0 +1,98 @@
+"""What the store says of the sweep that holds it: who runs it, what runs, and how long it still takes."""
+
+import datetime
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from raytransfer.errors import StorageError
+from raytransfer.store import Store, delete_progress, write_progress
+
+_EVERY_S = 5.0
+_PATIENCE_S = 4.0  # what is late is written anew soon, and is worth no line
+
+
+class Record:
+    """An observer of a sweep that keeps its progress in the store for others to read (``raytransfer status``).
+
+    A thread writes what has changed, every 5 s at most, so that a slow storage keeps no trial waiting. When the sweep
+    ends, in whatever way but being killed, the file goes: which trials finished and failed their rows tell.
+
+    Args:
+        store: Where to.
+        folder: The sweep's folder within it.
+        seconds_left: Tells how long the sweep still takes, None where that is not known yet.
+    """
+
+    def __init__(self, store: Store, folder: str, seconds_left: Callable[[], float | None]) -> None:
+        self._store = Store(store.root, retry_s=min(store.retry_s, _PATIENCE_S))
+        self._seconds_left = seconds_left
+        self._lock, self._changed, self._ended = threading.Lock(), threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._write_changes, daemon=True)
+        self._progress: dict[str, Any] = {
+            "sweep": folder.rpartition("/")[2],
+            "host": os.uname().nodename,
+            "process": os.getpid(),
+            "started": _now(),
+            "slots": 0,
+            "running": {},
+            "left_s": None,
+        }
+
+    def __enter__(self) -> "Record":
+        self._write()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        with suppress(StorageError):
+            delete_progress(self._store)
+
+    def started(self, trials: Sequence[str]) -> None:
+        """Trials were handed out together, to run one after the other; the first has begun."""
+        self._note(running=self._progress["running"] | dict.fromkeys(trials, _now()))
+
+    def resized(self, slots: int) -> None:
+        """From now on so many trials can run at once."""
+        self._note(slots=slots)
+
+    def died(self, trial: str) -> None:
+        """A trial's process died; the trial will start again."""
+        self._end(trial)
+
+    def finished(self, trial: str) -> None:
+        """A trial finished."""
+        self._end(trial)
+
+    def failed(self, trial: str, reason: str, skipped: list[str]) -> None:
+        """A trial failed, and with it those that needed it."""
+        self._end(trial)
+
+    def _end(self, trial: str) -> None:
+        running = {other: since for other, since in self._progress["running"].items() if other != trial}
+        self._note(running=running, left_s=self._seconds_left())
+
+    def _note(self, **changed: Any) -> None:
+        with self._lock:
+            self._progress |= changed
+        self._changed.set()
+
+    def _write_changes(self) -> None:
+        while not self._ended.wait(_EVERY_S):
+            if self._changed.is_set():
+                self._changed.clear()
+                self._write()
+
+    def _write(self) -> None:
+        with self._lock:
+            progress = self._progress | {"written": _now()}
+        with suppress(StorageError):
+            write_progress(self._store, progress)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

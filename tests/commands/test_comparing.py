@@ -1,0 +1,165 @@
+"""Two sweeps side by side, with changes that are known."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from raytransfer.analysis import readings, treatment_means
+from raytransfer.analysis.changes import grid_changes, mean_changes, paired
+from raytransfer.analysis.intervals import clustered_t, student_t
+from raytransfer.commands.comparing import compare
+from raytransfer.errors import UserError
+from tests.analysis.test_transfer import grid
+
+
+def row(changes, of, **where):
+    for name, value in where.items():
+        changes = changes[changes[name] == value]
+    (found,) = changes[changes["of"] == of].to_dict("records")
+    return found
+
+
+def test_the_change_of_a_reading_is_the_difference_of_the_readings():
+    first, second = grid(seed=1), grid(seed=2)
+    changes = grid_changes(first, second)
+    before, after = readings(first), readings(second)
+    keys = ["reading", "halves", "n_layers"]
+    both = before.merge(after, on=keys, suffixes=("_before", "_after"))
+    assert len(both) == len(before) > 0
+    for reading in both.to_dict("records"):
+        found = row(changes, reading["reading"], halves=reading["halves"], n_layers=reading["n_layers"])
+        assert found["estimate"] == pytest.approx(reading["estimate_after"] - reading["estimate_before"])
+    means = treatment_means(second)["mean"].to_numpy() - treatment_means(first)["mean"].to_numpy()
+    assert changes["estimate"].to_numpy()[: len(means)] == pytest.approx(means)
+
+
+def test_the_interval_of_a_change_is_paired_by_unit():
+    first, second = grid(seed=1), grid(seed=2)
+    found = row(grid_changes(first, second), "mean of AnB", halves="random", n_layers=2)
+    runs = [t[(t["treatment"] == "AnB") & (t["halves"] == "random") & (t["n_layers"] == 2)] for t in (first, second)]
+    change = runs[1]["top1"].to_numpy() - runs[0]["top1"].to_numpy()
+    expected = clustered_t(change, pd.factorize(runs[0]["split"])[0])
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    assert found["units"] == 3
+
+
+def test_a_change_that_all_runs_share_is_clear_and_what_they_do_not_share_is_left_out():
+    first = grid()
+    shift = np.random.default_rng(0).normal(0.1, 0.001, len(first))
+    second = first.assign(top1=first["top1"] + np.where(first["treatment"] == "AnB", shift, 0.0))
+    changes = grid_changes(first, second[second["n_layers"] != 3].sample(frac=1, random_state=0))
+    clear = changes[changes["clear"]]
+    random = set(clear.loc[clear["halves"] == "random", "of"])
+    assert {"mean of AnB", "specificity drop"} <= random
+    assert "mean of BnB" not in random
+    assert set(changes["n_layers"]) == {0, 1, 2}
+    assert not changes["clear"][changes["estimate"] == 0].any()  # all equal: no interval
+
+
+def test_of_one_target_every_row_is_a_unit_and_of_several_each_target():
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"target": list("aabbcc"), "n_layers": 2, "change": rng.normal(size=6)})
+    (several,) = mean_changes(rows, ["n_layers"]).to_dict("records")
+    expected = clustered_t(rows["change"].to_numpy(), np.array([0, 0, 1, 1, 2, 2]))
+    assert (several["units"], several["low"]) == (3, pytest.approx(expected.low))
+    (one,) = mean_changes(rows.assign(target="a"), ["n_layers"]).to_dict("records")
+    assert (one["units"], one["low"]) == (6, pytest.approx(student_t(rows["change"].to_numpy()).low))
+
+
+def test_rows_are_paired_by_their_keys_alone_and_once():
+    first = pd.DataFrame({"id": ["a", "b"], "seed": [0, 1], "top1": [0.5, 0.25]})
+    second = pd.DataFrame({"id": ["b", "c", "d"], "seed": [1, 0, 2], "top1": [0.25, 0.75, 0.0]})
+    assert paired(first, second, ["seed"], "top1").to_dict("list") == {
+        "seed": [0, 1],
+        "change": [0.25, 0.0],
+        "same": [False, True],
+    }
+    with pytest.raises(ValueError, match="not a one-to-one merge"):
+        paired(first.assign(seed=0), second, ["seed"], "top1")
+
+
+@pytest.fixture
+def other(store, folder, tmp_path):
+    """The folder of the same sweep in another store, of another learning rate, in which every AnB is better by 0.1."""
+    shutil.copytree(store.root, tmp_path / "other")
+    (found,) = (tmp_path / "other" / "sweeps").iterdir()
+    config = (found / "config.yaml").read_text()
+    (found / "config.yaml").write_text(config.replace("learning_rate: 0.01", "learning_rate: 0.5"))
+    results = pd.read_parquet(found / "results.parquet")
+    better = results["top1"] + np.where(results["treatment"] == "AnB", [0.1 + i / 1000 for i in range(len(results))], 0)
+    results.assign(top1=better, id=results["id"].where(results["treatment"] != "AnB", "another")).to_parquet(
+        found / "results.parquet"
+    )
+    return found
+
+
+def test_two_stores_or_folders_are_compared(store, folder, other, command):
+    (found,) = compare(store.root, str(other.parents[1]))
+    assert found.options == [("recipe.learning_rate", 0.01, 0.5)]
+    assert (found.shared, found.same) == (6, 3)
+    change = row(found.changes, "mean of AnB")
+    assert change["clear"]
+    assert change["estimate"] == pytest.approx(0.1, abs=0.01)
+    assert not row(found.changes, "mean of baseB")["clear"]
+    code, printed, _ = command("compare", folder, other)
+    assert code == 0
+    assert "recipe.learning_rate: 0.01 -> 0.5" in printed
+    assert "6 runs in common, 3 of them the same trial in both" in printed
+    (line,) = [line.split() for line in printed.splitlines() if "mean of AnB" in line]
+    assert line[-1] == "*"
+    (told,) = json.loads(command("compare", folder, other, "--json")[1])
+    assert told["options"] == [{"option": "recipe.learning_rate", "first": 0.01, "second": 0.5}]
+    assert [entry["low"] for entry in told["changes"] if entry["of"] == "mean of baseB"] == [None]
+
+
+def test_a_sweep_beside_itself_has_not_changed(store, folder):
+    (found,) = compare(str(folder), store.root)
+    assert (found.options, found.shared, found.same) == ([], 6, 6)
+    assert set(found.changes["estimate"]) == {0.0}
+    assert not found.changes["clear"].any()
+
+
+def write(folder, **frames):
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("seeds: 1\n")
+    for name, frame in frames.items():
+        frame.to_parquet(folder / f"{name}.parquet")
+    return folder
+
+
+def test_other_experiments_compare_their_outcomes_by_place(tmp_path, command):
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"target": list("abcd"), "base": "e", "n_layers": 2, "seed": 0, "AnB": 0.5, "AnB_id": "x"})
+    one = write(tmp_path / "one" / "transfer_vs_distance-digits-0", outcomes=rows)
+    moved = rows.assign(AnB=0.6 + rng.normal(0, 0.001, 4), AnB_id=["x", "y", "y", "y"])
+    two = write(tmp_path / "two" / "transfer_vs_distance-digits-1", outcomes=moved)
+    (found,) = compare(str(one), str(two))
+    assert (found.shared, found.same) == (4, 1)
+    (change,) = found.changes.to_dict("records")
+    assert (change["of"], change["n_layers"], change["units"], change["clear"]) == ("AnB", 2, 4, True)
+    theory = write(tmp_path / "two_layer_theory-digits-0")
+    code, printed, _ = command("compare", theory, theory)
+    assert code == 0
+    assert "Results are paired for yosinski, distance, checkpoints, selection" in printed
+
+
+def test_what_cannot_be_compared_is_refused(store, folder, other, tmp_path):
+    theory = write(tmp_path / "two_layer_theory-digits-0")
+    with pytest.raises(UserError, match="is of yosinski and two_layer_theory-digits-0 of theory: two of one"):
+        compare(str(folder), str(theory))
+    with pytest.raises(UserError, match=r"mine is no sweep's folder: its name begins with none of yosinski_grid"):
+        compare(str(folder), str(write(tmp_path / "mine")))
+    shutil.copytree(folder, folder.with_name(folder.name[:-8] + "00000000"))
+    with pytest.raises(UserError, match=r"holds several sweeps yosinski_grid-digits: name the folder of one"):
+        compare(store.root, str(other.parents[1]))
+    results = pd.read_parquet(other / "results.parquet")
+    moved = results["config"].str.replace('"dataset":"digits"', '"dataset":"other"')
+    results.assign(config=moved).to_parquet(other / "results.parquet")
+    with pytest.raises(UserError, match=r"cannot be paired: the target of random0 A->B is classes .* of digits in"):
+        compare(str(folder), str(other))
+    results.assign(seed=9).to_parquet(other / "results.parquet")
+    with pytest.raises(UserError, match="have no run in common by which they could be paired"):
+        compare(str(folder), str(other))

@@ -1,0 +1,329 @@
+"""What the commands tell of a store: while a sweep runs, after it was killed, and when it is done."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+import raytransfer as rt
+from raytransfer.commands.cleaning import KINDS, garbage
+from raytransfer.commands.failed import failed_trials
+from raytransfer.commands.status import status
+from raytransfer.errors import StorageError, UserError
+from raytransfer.specs import from_json
+from raytransfer.specs.dependencies import needs
+from raytransfer.store import (
+    Store,
+    all_checkpoint_steps,
+    delete_checkpoint,
+    finish_times,
+    finished,
+    lock,
+    publish_failure,
+    read_places,
+    read_progress,
+    read_table,
+    save_checkpoint,
+    write_places,
+    write_progress,
+)
+from raytransfer.sweep import record, run
+from tests.commands.conftest import TINY
+
+NOT_ASKED = "only read by others"
+
+
+def forget(store, *treatments):
+    """Take from a store the rows of some treatments' trials, as if they had not run yet; gives their identities."""
+    trials = rt.load(store.root).trials
+    gone = trials["treatment"].isin(treatments)
+    (file,) = Path(store.root, "trials").iterdir()
+    rows = pq.read_table(file)
+    pq.write_table(rows.filter(pc.invert(pc.is_in(rows["id"], pa.array(trials["id"][gone])))), file)
+    return list(trials["id"][gone])
+
+
+def counts(store, treatment):
+    _, (standing,) = status(store.root)
+    return {state: count for state, count in standing.treatments[treatment].items() if count}
+
+
+def test_a_finished_sweep_is_complete(store, command):
+    holder, (standing,) = status(store.root)
+    assert (holder, standing.state, standing.trials, standing.left_s) == (None, "complete", 9, None)
+    assert {name: each["done"] for name, each in standing.treatments.items()} == {"baseB": 3, "AnB": 3, NOT_ASKED: 3}
+    code, printed, _ = command("status", store.root)
+    assert code == 0
+    assert f"{standing.sweep}: complete, 9 trials; last row {standing.last}" in printed
+    told = json.loads(command("status", store.root, "--json")[1])
+    assert told["sweeps"][0]["treatments"]["AnB"] == {"done": 3, "running": 0, "failed": 0, "waiting": 0, "left": 0}
+
+
+def test_rows_have_the_time_they_were_written_merged_or_not(store):
+    merged = finish_times(store)
+    assert merged == dict(read_table(store, "trials")[["id", "finished_at"]].itertuples(index=False))
+    trial, *_ = forget(store, "AnB")
+    store.write(f"trials/{trial}.parquet", b"not read for its time")
+    assert finish_times(store)[trial] > merged[trial]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_running_sweep_is_seen_from_outside_and_leaves_nothing_behind(tmp_path, cache_dir, monkeypatch):
+    root, seen = tmp_path / "out", []
+    monkeypatch.setattr(record, "_EVERY_S", 0.02)
+    attempt = run.attempt
+
+    def attempt_and_look(spec, site, steps):
+        while spec.id not in read_progress(Store(str(root)))["running"]:
+            time.sleep(0.01)  # until the thread has written it
+        seen.append((spec.id, *status(str(root))))
+        return attempt(spec, site, steps)
+
+    monkeypatch.setattr(run, "attempt", attempt_and_look)
+    options = TINY | {"splits": 1, "treatments": ["baseB", "AnB"]}
+    rt.run("yosinski", out=root, cache_dir=cache_dir, data_dir=tmp_path, quiet=True, **options)
+    for done, (trial, holder, (standing,)) in enumerate(seen):
+        assert (holder, standing.state, standing.trials) == ("by another sweep", "running", 3)
+        assert [running.id for running in standing.running] == [trial]
+        assert sum(each["done"] for each in standing.treatments.values()) == done
+        assert (standing.left_s is None) == (done == 0)
+    assert len(seen) == 3
+    assert not (root / "progress.json").exists()
+    assert status(str(root))[1][0].state == "complete"
+
+
+def test_a_killed_sweep_is_told_from_a_running_one(store, command, folder):
+    (trial, *_) = forget(store, "AnB")
+    told = {"sweep": folder.name, "host": "far", "process": 7, "started": "2030-01-01T00:00:00+00:00"}
+    told |= {"written": "2030-01-01T00:00:00+00:00", "running": {trial: "2030-01-01T00:00:00+00:00"}, "left_s": 90}
+    write_progress(store, told)
+    with lock(store):
+        holder, (standing,) = status(store.root)
+        assert (holder, standing.state, standing.left_s) == ("by another sweep", "running", 90)
+        assert counts(store, "AnB") == {"running": 1, "left": 2}
+        printed = command("status", store.root)[1]
+        assert "running, 9 trials; process 7 on far, since 2030-01-01T00:00:00+00:00; about 90 s left" in printed
+        assert f"running  {trial}, AnB (halves=random, split=random" in printed
+    _, (standing,) = status(store.root)
+    assert (standing.state, standing.left_s, standing.running) == ("stopped", None, [])
+    assert counts(store, "AnB") == {"left": 3}
+    assert "stopped, 9 trials; it was killed; it ran as process 7 on far" in command("status", store.root)[1]
+
+
+def test_progress_that_cannot_be_written_stops_no_sweep(store, monkeypatch):
+    def refuse(*_):
+        raise StorageError("full")
+
+    monkeypatch.setattr(Store, "write", refuse)
+    monkeypatch.setattr(Store, "delete", refuse)
+    with record.Record(store, "sweeps/x", lambda: 1.0) as observer:
+        observer.started(["a"])
+        observer.finished("a")
+
+
+def test_what_reads_the_weights_of_what_failed_waits(store, folder):
+    transfers = forget(store, "AnB")
+    places = read_places(store, f"sweeps/{folder.name}").set_index("id")
+    publish_failure(store, places.loc[transfers[0], "reads"][0].partition("/")[0], "ValueError: no")
+    assert counts(store, NOT_ASKED) == {"done": 2, "failed": 1}
+    assert counts(store, "AnB") == {"waiting": 1, "left": 2}
+
+
+def test_places_say_what_every_trial_reads(store, folder):
+    specs = {trial: from_json(config) for trial, config in read_table(store, "trials")[["id", "config"]].to_numpy()}
+    places = pd.read_parquet(folder / "places.parquet")
+    assert set(places["id"]) == set(specs)
+    for trial, reads in zip(places["id"], places["reads"], strict=True):
+        assert list(reads) == [f"{weights.training.id}/{weights.step}" for weights in needs(specs[trial])]
+
+
+def test_failures_have_their_places_in_every_sweep(store, command, folder):
+    assert command("failures", store.root)[1] == "0 trials failed\n"
+    trials = rt.load(store.root).trials.set_index("treatment")["id"]
+    for trial in trials["AnB"]:
+        publish_failure(store, trial, 'Traceback:\n  File "x.py", line 1, in f\n    f()\nValueError: no')
+    publish_failure(store, "0123456789abcdef", "its process died")
+    found = failed_trials(store.root)
+    placed = found[found["sweep"] == folder.name]
+    assert set(placed["id"]) == set(trials["AnB"])
+    assert set(placed["split"]) == {"random0", "random1", "random2"}
+    assert set(zip(placed["error"], placed["reason"], placed["n_layers"], strict=True)) == {("ValueError", "no", 2)}
+    (other,) = found[found["sweep"].isna()].to_dict("records")
+    assert (other["id"], other["reason"]) == ("0123456789abcdef", "its process died")
+    code, printed, _ = command("failures", store.root)
+    assert code == 0
+    assert printed.count("ValueError: no") == 1  # for three trials
+    assert "0123456789abcdef: in no sweep of this store" in printed
+    assert printed.endswith("4 trials failed; mode=retry runs them again\n")
+    told = json.loads(command("failures", store.root, "--json")[1])
+    assert {row["split"] for row in told} == {"random0", "random1", "random2", None}
+
+
+def garbage_of(store, **options):
+    return {(file.kind, file.name) for file in garbage(store.root, **options)}
+
+
+def test_gc_says_what_can_go_and_removes_only_that(store, command):
+    bases = {("bases", f"checkpoints/{trial}/4.safetensors") for trial in all_checkpoint_steps(store)}
+    assert garbage_of(store) == bases
+    assert len(bases) == 6
+    trial = min(finished(store))
+    save_checkpoint(store, trial, 2, {})
+    store.write(f"states/{trial}.safetensors", b"x")
+    store.write("states/0123456789abcdef.safetensors", b"of a trial that is under way")
+    store.write("damaged/trials/x.parquet", b"x")
+    beside = f"trials/.x.parquet.{'0' * 32}"
+    Path(store.root, beside).write_bytes(b"x")
+    others = {
+        ("checkpoints", f"checkpoints/{trial}/2.safetensors"),
+        ("states", f"states/{trial}.safetensors"),
+        ("damaged", "damaged/trials/x.parquet"),
+        ("unfinished", beside),
+    }
+    assert garbage_of(store) == bases | others
+    code, printed, _ = command("gc", store.root)
+    assert (code, garbage_of(store)) == (0, bases | others)  # nothing was removed
+    assert all(kind in printed for kind in KINDS)
+    assert "removed" not in printed
+    code, printed, _ = command("gc", store.root, "checkpoints", "states", "damaged", "unfinished", "--delete")
+    assert "4 files" in printed
+    assert garbage_of(store) == bases
+    assert store.exists("states/0123456789abcdef.safetensors")
+    command("gc", store.root, "--delete")
+    assert command("gc", store.root) == (0, f"Nothing of {store.root} can go\n", "")
+    assert store.names("checkpoints") == []
+    assert len(finished(store)) == 9
+
+
+def test_gc_keeps_what_is_read_by_what_is_left_to_run(store, folder):
+    every, places = garbage_of(store), read_places(store, f"sweeps/{folder.name}")
+    read = {f"checkpoints/{name}.safetensors" for names in places["reads"] for name in names}
+    transfers = forget(store, "AnB")
+    unread = {(kind, name) for kind, name in every if name not in read}
+    assert (len(read), len(unread)) == (3, 3)
+    assert garbage_of(store) == unread
+    publish_failure(store, transfers[0], "it failed")  # and may be run again
+    assert garbage_of(store) == unread
+    trial = sorted(read)[0].split("/")[1]
+    delete_checkpoint(store, trial, 4)  # it is trained anew, and reads nothing
+    assert garbage_of(store) == unread
+
+
+def test_gc_keeps_what_a_training_reads_that_runs_again_for_its_weights(store, folder):
+    places = pq.read_table(folder / "places.parquet").to_pylist()
+    reading = next(place for place in places if place["treatment"] == "AnB")
+    probe = reading | {"id": "probe0", "treatment": "probe", "reads": [f"{reading['id']}/4"]}
+    write_places(store, f"sweeps/{folder.name}", [*places, probe])
+    (kept,) = reading["reads"]
+    assert ("bases", f"checkpoints/{kept}.safetensors") not in garbage_of(store)
+    assert len(garbage_of(store)) == 5
+
+
+def test_gc_leaves_a_store_alone_that_a_sweep_holds(store):
+    for delete in (False, True):
+        with lock(store), pytest.raises(UserError, match="is in use by another sweep: wait for it to end"):
+            garbage(store.root, delete=delete)
+
+
+def test_of_an_older_sweep_status_tells_what_it_can_and_gc_refuses(store, folder, command):
+    (folder / "places.parquet").unlink()
+    _, (standing,) = status(store.root)
+    assert standing.state is None
+    assert "an older raytransfer wrote it" in command("status", store.root)[1]
+    with pytest.raises(UserError, match="did not say which weights it still reads"):
+        garbage(store.root)
+    assert garbage(store.root, ["states", "damaged", "unfinished"]) == []
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_store_s_sweeps_are_reported_again(store, folder, command):
+    for file in set(folder.iterdir()) - {folder / "config.yaml"}:
+        file.unlink()
+    code, printed, error = command("report", store.root)
+    assert (code, error) == (0, "")
+    assert printed.lstrip().startswith(folder.name)
+    assert {"places.parquet", "report.html", "results.parquet"} <= {file.name for file in folder.iterdir()}
+    page = (folder / "report.html").read_text()
+    assert "n_layers=[2]" in page  # the command that makes it again
+    assert status(store.root)[1][0].state == "complete"
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_sweep_that_cannot_be_reported_keeps_no_other_from_it(store, folder, command):
+    broken = folder.with_name(folder.name[:-8] + "00000000")
+    shutil.copytree(folder, broken)
+    (broken / "config.yaml").write_text("sedes: 3\n")
+    (folder / "report.html").unlink()
+    code, _, error = command("report", store.root)
+    assert code == 2
+    assert error == f"error: {broken.name}: sedes in config.yaml is no option: did you mean seeds? --help lists them\n"
+    assert (folder / "report.html").exists()
+
+
+COMMANDS = ("status", "failures", "gc", "report", "compare")
+
+
+def spoil_version(root):
+    Path(root, "store.json").write_text('{"schema_version": 1, "hash_version": 1}')
+
+
+def spoil_progress(root):
+    Path(root, "progress.json").write_text('{"sweep": ')
+
+
+def spoil_places(root):
+    next(Path(root, "sweeps").glob("*/places.parquet")).write_bytes(b"PAR1 and no more")
+    publish_failure(Store(root), "0123456789abcdef", "so that failures looks for its place")
+
+
+def spoil_results(root):
+    next(Path(root, "sweeps").glob("*/results.parquet")).write_bytes(b"PAR1 and no more")
+
+
+def spoil_config(root):
+    next(Path(root, "sweeps").glob("*/config.yaml")).write_text("data: [")
+
+
+def drop_results(root):
+    next(Path(root, "sweeps").glob("*/results.parquet")).unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "commands", "message"),
+    [
+        (shutil.rmtree, COMMANDS, "is no store of raytransfer: it holds no store.json"),
+        (lambda root: (shutil.rmtree(root), Path(root).mkdir()), COMMANDS, "is no store of raytransfer"),
+        (spoil_version, COMMANDS, "was written with .*: use the raytransfer that made it, or name another folder"),
+        (spoil_progress, ("status",), r"progress.json is damaged .*: a sweep that runs writes it anew within seconds"),
+        (spoil_places, ("status", "failures", "gc"), "places.parquet is damaged"),
+        (spoil_results, ("compare",), "results.parquet is damaged"),
+        (drop_results, ("compare",), "has no results.parquet: nothing of it has finished, or it has no report yet"),
+        (spoil_config, ("compare", "report"), "config.yaml cannot be read"),
+        (lambda root: shutil.rmtree(Path(root, "sweeps")), ("compare", "report"), "holds no sweep"),
+    ],
+    ids=["none", "empty", "version", "progress", "places", "results", "no results", "config", "no sweeps"],
+)
+def test_what_cannot_be_read_is_one_line(store, command, spoil, commands, message):
+    spoil(store.root)
+    for name in commands:
+        code, printed, error = command(name, *[store.root] * (2 if name == "compare" else 1))
+        assert code == 2, name
+        assert len(error.splitlines()) == 1
+        assert pd.Series([error]).str.match(f"error: .*{message}").all(), error
+        assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_storage_that_refuses_is_one_line(store, command, monkeypatch, name):
+    def refuse(self, *_):
+        raise StorageError(f"{self.root}: Permission denied")
+
+    monkeypatch.setattr(Store, "exists", refuse)
+    code, _, error = command(name, *[store.root] * (2 if name == "compare" else 1))
+    assert (code, error) == (2, f"error: {store.root}: Permission denied\n")

@@ -1,0 +1,103 @@
+"""What the command teaches: help of every command, and what completes it in a shell."""
+
+import io
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from raytransfer.commands.usage import COMMANDS, completion
+from raytransfer.console.definitions import print_definitions
+from raytransfer.experiments import EXPERIMENTS
+from raytransfer.store.schema import TABLES
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_what_it_is_for_with_an_example(command, name):
+    code, printed, error = command(name, "--help")
+    assert (code, error) == (0, "")
+    usage = COMMANDS[name]
+    assert usage.meaning[1:] in printed
+    assert f"Example: {usage.example}" in printed
+    assert all(flag in printed for flag in usage.flags)
+    assert f"raytransfer {name} " in usage.example
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["status"], "status takes STORE, and got nothing: raytransfer status results"),
+        (["status", "a", "b"], "status takes STORE, and got a b"),
+        (["compare", "a"], "compare takes FIRST SECOND, and got a: raytransfer compare"),
+        (["gc"], r"gc takes STORE \[KIND ...\], and got nothing"),
+        (["gc", "a", "cats"], "cats is nothing that gc removes; choose from checkpoints, bases, states"),
+        (["status", "a", "--delete"], "--delete is no flag of status; there are --json and --help"),
+        (["networks", "x", "--json"], "--json is no flag of networks; there is --help"),
+        (["networks", "convnet8", "classes"], "classes is no option of networks; .*, as name=value"),
+        (["networks", "convnet8", "network_args={"], "network_args={ cannot be read"),
+        (["completion", "fish"], "completion is there for bash and zsh, and got fish"),
+        (["report", "yosinki"], "report takes an experiment, one of yosinski, .*, or a store, and got yosinki"),
+        (["run", "yosinski", "--json"], "--json goes with raytransfer plan"),
+    ],
+)
+def test_what_is_mistyped_is_one_line(command, arguments, message):
+    code, printed, error = command(*arguments)
+    assert (code, printed) == (2, "")
+    assert re.match(f"error: {message}", error), error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["distance", "yosinski"])
+def test_no_name_is_cut_where_there_is_little_room(command, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "40")
+    columns = [f"{table}.{column.name}" for table, columns in TABLES.items() for column in columns]
+    printed = command("list", "columns")[1]
+    assert set(columns) <= set(printed.split())
+    from raytransfer.config import options
+
+    experiment = EXPERIMENTS[name]
+    names = [option.name for option in options(experiment.config, experiment.defaults, [])]
+    assert set(names) <= set(command("run", name, "--help")[1].split())
+
+
+ROWS = st.lists(st.tuples(st.text("ab.", min_size=1, max_size=60), st.text("c d", max_size=90)), min_size=1, max_size=5)
+
+
+@given(ROWS, st.integers(40, 120))
+def test_names_stand_whole_and_meanings_with_them(rows, width):
+    output = io.StringIO()
+    print_definitions(Console(file=output, width=width), rows)
+    words = output.getvalue().split()
+    assert words == [word for name, meaning in rows for word in [name, *meaning.split()]]
+
+
+def test_help_and_what_is_mistyped_wait_for_no_torch():
+    code = "import sys; sys.argv = sys.argv[1:]; from raytransfer.cli import main\ntry:\n    main()\nfinally:\n"
+    code += "    assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+    for arguments in (["--help"], ["gc", "--help"], ["status", "--jsno"], ["run", "yosinski", "--help"]):
+        done = subprocess.run([sys.executable, "-c", code, "raytransfer", *arguments], capture_output=True, text=True)
+        assert done.returncode == (2 if "--jsno" in arguments else 0), done.stderr
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes():
+    cases = {
+        ("st",): "status",
+        ("run", "yos"): "yosinski",
+        ("plan", "yosinski", "split"): "splits=",
+        ("gc", "results", "--d"): "--delete",
+        ("list", "treat"): "treatments",
+    }
+    asked = [
+        f"COMP_WORDS=(raytransfer {' '.join(words)}); COMP_CWORD={len(words)}; _raytransfer; echo ${{COMPREPLY[@]}}"
+        for words in cases
+    ]
+    script = "\n".join([completion("bash"), *asked])
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(cases.values())
+    assert "bashcompinit" in completion("zsh")
