@@ -89,7 +89,7 @@ class ProbeSpec:
             all.
         eigenvalues: How many of the Hessian's; None for other probes.
         points: Points on a side of a landscape; None for other probes.
-        seed: Seed of the draw of images, and of random directions.
+        seed: Seed of the draw of images, and of random directions, whose stream the task names, too.
     """
 
     kind: ClassVar[str] = "probe"
@@ -120,7 +120,7 @@ class SimulationSpec:
         target: The task Q, of two labels.
         width: Hidden units.
         images: Training images of each task, at most, drawn whatever their labels.
-        seed: Seed of the draw and of the initial weights.
+        seed: Seed of the draw, and of the initial weights, whose stream the target names, too.
     """
 
     kind: ClassVar[str] = "simulation"
