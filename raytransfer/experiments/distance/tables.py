@@ -78,7 +78,10 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
             of_dial = {row.dial: row for row in cells.itertuples()}
             table.add_row(str(measure), *(_moves(of_dial[dial]) if dial in of_dial else Text("") for dial in dials))
         parts.append(table)
-    note = "[low,high]: 95% t interval, of 3 curves or more that differ. blind: by construction.\n"
+    note = (
+        "[low,high]: 95% t interval, of 3 curves or more that differ. blind: by construction. Empty: not measured, as "
+        "labels differ.\n"
+    )
     return Group(*parts, Text(note, style="dim"))
 
 
