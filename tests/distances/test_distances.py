@@ -23,7 +23,7 @@ from raytransfer.distances.ntk import _RIDGE, gram, ntk_residual
 from raytransfer.distances.otdd import otdd
 from raytransfer.distances.overlap import class_overlap
 from raytransfer.distances.proxy_a import proxy_a
-from raytransfer.distances.task2vec import Body, embedding, fisher, fit_head, random_signs, task2vec
+from raytransfer.distances.task2vec import Body, directions, embedding, fisher, fit_head, random_signs, task2vec
 from raytransfer.distances.tree import check_in_tree, tree_distance
 from raytransfer.errors import UserError
 from raytransfer.networks import build, staged
@@ -412,24 +412,49 @@ def test_otdd_survives_an_image_far_from_all_others():
 # Task2Vec
 
 
-def test_the_fisher_information_is_its_definition():
-    """Over all signs, the mean of what one gradient gives is the sum over classes, each by its own gradient."""
-    torch.manual_seed(0)
-    inputs, classes = torch.rand(4, 1, 8, 8), 3
-    body, head = Body(PROBE), nn.Linear(64, classes)
-    combinations = list(itertools.product([-1.0, 1.0], repeat=classes))
-    with torch.no_grad():
-        found = np.mean([fisher(body, head, inputs, torch.tensor([s] * 4)) for s in combinations], axis=0)
+def naive_fisher(head, inputs):
+    """Σ_k p(k|x) (∂ log p(k|x) / ∂w)², class by class and image by image, and its mean over each filter's weights."""
     weights = [w for layer in PROBE.module[:-1].modules() for w in layer.parameters(recurse=False) if w.ndim > 1]
     expected = [np.zeros(len(w)) for w in weights]
     for image in inputs:
         log_p = head(PROBE.through(image[None], 0, 7)).log_softmax(1)[0]
-        for k in range(classes):
+        for k in range(len(log_p)):
             gradients = torch.autograd.grad(log_p[k], weights, retain_graph=True)
             for total, gradient in zip(expected, gradients, strict=True):
                 for i in range(len(total)):
                     total[i] += log_p[k].exp().item() * (gradient[i] ** 2).mean().item() / len(inputs)
-    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-3, atol=1e-9)
+    return np.concatenate(expected)
+
+
+def test_the_fisher_information_is_its_definition():
+    torch.manual_seed(0)
+    inputs, classes = torch.rand(4, 1, 8, 8), 3
+    body, head = Body(PROBE), nn.Linear(64, classes)
+    expected = naive_fisher(head, inputs)
+    with torch.no_grad():
+        exact = fisher(body, head, inputs, directions(inputs, classes))
+        # Over all signs, the mean of what one gradient gives is the sum over classes, each by its own gradient.
+        combinations = itertools.product([-1.0, 1.0], repeat=classes)
+        estimates = [fisher(body, head, inputs, torch.tensor([[s]] * 4)) for s in combinations]
+    np.testing.assert_allclose(exact, expected, rtol=1e-4, atol=1e-10)
+    np.testing.assert_allclose(np.mean(estimates, axis=0), expected, rtol=1e-3, atol=1e-9)
+    assert max(np.abs(each - exact).max() for each in estimates) > 0.1 * exact.max()  # one alone is far off
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_embeddings_of_few_classes_are_exact(classes):
+    pixels, labels = load_digits(return_X_y=True)
+    rows = np.flatnonzero(labels < classes)[:30]
+    few = images(pixels[rows] / 16, labels[rows].astype(np.int64), tuple(f"digits/{i}" for i in range(classes)))
+    with torch.no_grad():
+        head = fit_head(Body(PROBE)(few.inputs), few.labels)
+    np.testing.assert_allclose(embedding(few), naive_fisher(head, few.inputs), rtol=1e-3, atol=1e-9)
+
+
+def test_embeddings_of_many_classes_are_estimated_by_one_gradient_an_image():
+    inputs = torch.rand(6, 1, 8, 8)
+    assert directions(inputs, 10).shape == (6, 10, 10)
+    assert directions(inputs, 11).equal(random_signs(inputs, 11)[:, None])
 
 
 @pytest.mark.parametrize("classes", [2, 4])
