@@ -83,7 +83,8 @@ class ProbeSpec:
         trained: The training whose network is probed.
         step: The step of its checkpoint, 0..recipe.steps.
         since: The step of an earlier checkpoint that it is compared with; None for none.
-        against: What the other network is to this one: ``base``, ``scratch`` or ``twin``; None without one.
+        against: What the other network is to this one: ``base``, ``scratch``, ``twin`` or ``cousin`` (the twin of a
+            network that was made from weights, itself made from the twin of those); None without one.
         other: The weights of the other network.
         images: Training images of the task, at most, drawn whatever their labels; None for a probe that reads none, or
             all.
@@ -98,7 +99,7 @@ class ProbeSpec:
     trained: TrainingSpec
     step: int
     since: int | None = None
-    against: Literal["base", "scratch", "twin"] | None = None
+    against: Literal["base", "scratch", "twin", "cousin"] | None = None
     other: Weights | None = None
     images: int | None = None
     eigenvalues: int | None = None

@@ -182,7 +182,7 @@ PROBES = (
             "against",
             pa.string(),
             "What it was compared with: base (what it copied), scratch (a base on its task), twin (its own training "
-            "from another seed); null where with nothing.",
+            "from another seed), cousin (a twin that copied from the twin of its base); null where with nothing.",
         ),
         ("other_id", pa.string(), "Identity of the trial that trained the other network; null without one."),
         (
