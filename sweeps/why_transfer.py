@@ -1,9 +1,10 @@
 """Why do features transfer? Fine-tuned networks against networks trained from scratch (Liu et al. 2019, sections 3-4).
 
 For each target, networks are fine-tuned from several bases and trained from scratch, all alike, and each once more
-from another seed, with the same start and with another one. Probes then look at each along its training: generalisation gap, deviation of the weights, flatness,
-landscape, loss and gradient along the gradient, gradients layer by layer, paths between networks, CKA. The report
-compares fine-tuned with scratch within units, at the last step and at matched training loss, and judges each claim.
+from another seed, with the same start and with another one. Probes then look at each along its training:
+generalisation gap, deviation of the weights, flatness, landscape, loss and gradient along the gradient, gradients layer
+by layer, paths between networks, CKA. The report compares fine-tuned with scratch within units, at the last step and at
+matched training loss, and judges each claim.
 
     python sweeps/why_transfer.py                    digits, no network: 2 minutes on two cores
     python sweeps/why_transfer.py --plan             what would run, and what each probe takes
