@@ -8,8 +8,8 @@ layers random, baseB-2x trains a base for twice the steps. ``raytransfer list tr
     python sweeps/yosinski_grid.py --plan             what would run, and about how long
     python sweeps/yosinski_grid.py data=cifar10       real images: an hour on two cores, as --plan estimates
 
-On digits (8 units on random halves, 95% intervals) expect a base of 92.7% (89.1 to 96.3); AnB to fall from 93.2% at n =
-1 to 69.2% at n = 7 (64.5 to 74.0); RnB to fall to 59.1% (51 to 67); AnB+ 0.8 points above baseB (-1.4 to 2.9).
+On digits (4 splits, 95% intervals over them) expect AnB to fall from about 93% at n = 1 to 72% at n = 7, which is 20
+points below BnB (14 to 26); RnB to fall to 56%; and no boost that so few splits resolve (-0.1 points, -1.3 to 1.0).
 sweeps/results/digits.md has the rest. ``raytransfer run yosinski`` does the same.
 """
 

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 
 from raytransfer.analysis import readings
+from raytransfer.specs import Recipe
+from raytransfer.training import learning_rate
 from tests.helpers import ROOT
 
 RESULTS = ROOT / "sweeps" / "results"
@@ -37,6 +39,16 @@ def test_the_readings_of_a_grid_are_those_of_its_rows(page, place, halves, colum
         for reading, cell in zip(head[1:], cells, strict=True):
             expected = found.loc[(reading, int(n)), ["estimate", "low", "high"]].to_list()
             assert points(cell) == pytest.approx(expected, abs=0.000501)
+
+
+def test_the_recipe_of_2014_drops_its_rate_every_100_000_steps():
+    (text,) = re.findall(
+        r"recipe.steps=450000 [^`]*?recipe.milestones=\[([^]]*)\]", (RESULTS / "yosinski2014.md").read_text()
+    )
+    milestones = tuple(float(number) for number in text.split(","))
+    recipe = Recipe(steps=450_000, batch_size=256, learning_rate=0.01, schedule="step", milestones=milestones)
+    rates = [learning_rate(recipe, drop + past) for drop in range(100_000, 450_000, 100_000) for past in (-1, 0)]
+    assert rates == pytest.approx([1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5, 1e-6])
 
 
 def test_rows_are_small_enough_to_keep():

@@ -104,7 +104,9 @@ def monotonicity(measures: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
 
     A *curve* is the values of one target and seed (one target, for a measure without seeds) along a dial with at least
     2 levels, at one n where the measure has one. Its number is Spearman's ρ between level and value. The estimate is
-    the mean over curves, with a 95% interval of Student's t, cut off at ±1, that treats curves as independent. A curve
+    the mean over curves, with a 95% interval of Student's t, cut off at ±1, that treats curves as independent. Of 2
+    levels ρ is 1 or −1 whatever the noise, and three of three curves move the right way by chance in 1 of 8: such
+    curves give no estimate, and count towards the share that moves the right way alone. A curve
     that does not move at all (within 1e-9 of its largest value) has no ρ: it is counted as constant, which a measure
     that is blind to the dial by construction should be.
 
@@ -114,8 +116,8 @@ def monotonicity(measures: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each measure, dial and n_layers: measure, kind, dial, dial_kind, n_layers (missing where the measure
-        has none), estimate (−1..1; NaN where every curve is constant), low, high (NaN under 3 curves, or if all ρ are
-        equal), curves (that have a ρ), constant (that do not), levels and share_right_way (of the curves with a ρ,
+        has none), estimate (−1..1; NaN where no curve of 3 levels moves), low, high (NaN under 3 curves, or if all ρ
+        are equal), curves (that have a ρ), constant (that do not), levels and share_right_way (of the curves with a ρ,
         those with ρ > 0 for a distance and ρ < 0 for a score; NaN without any).
 
     Raises:
@@ -153,8 +155,10 @@ def _monotonicity(values: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
         all_rhos = np.array(
             [_rho(*(curve[name].to_numpy(dtype=np.float64) for name in ("level", "value"))) for curve in curves]
         )
-        rhos = all_rhos[np.isfinite(all_rhos)]
-        interval = student_t(rhos)
+        moving = np.isfinite(all_rhos)
+        rhos = all_rhos[moving]
+        several = np.array([curve["level"].nunique() > 2 for curve in curves])
+        interval = student_t(all_rhos[moving & several])
         right = rhos > 0 if kind == "distance" else rhos < 0
         rows.append(
             {

@@ -12,7 +12,10 @@ import pandas as pd
 from raytransfer.analysis.intervals import exponential, student_t
 from raytransfer.analysis.runs import NETWORK, NO_INDEX, PLACE, known_readings
 
-_SIGNED = {"train top1", "test top1", "cosine", "CKA", "barrier", "generalisation gap", "loss gap"}  # no logarithms
+_SIGNED = {  # no logarithms
+    *("train top1", "test top1", "cosine", "CKA", "generalisation gap", "loss gap"),
+    *("barrier", "barrier from one start", "barrier from two starts"),
+}
 _NO_STEP = -1  # stands for a missing step
 _PROFILES_COLUMNS = [
     *("quantity", "treatment", "base", "n_layers", "probe", "against", "step", "stage", "index", "x", "y"),

@@ -7,6 +7,9 @@ index, x, y (missing where they mean nothing) and value. Values that are not fin
 derived from them at every step: ``generalisation gap`` = train top1 − test top1, and ``loss gap`` = test loss − train
 loss. A network's *last step* is the last with a reading of any kind.
 
+A barrier, and the loss on the path that it lies on, is ``from one start`` or ``from two starts``: of two networks that
+began with the same weights (of one base, or of one initialisation), or not. ``by_start`` names them so.
+
 A *unit* is one (target, seed). The order of the rows changes nothing.
 """
 
@@ -81,6 +84,36 @@ def known_readings(readings: pd.DataFrame) -> pd.DataFrame:
     ordered = rows.sort_values([*NETWORK, *PLACE], ignore_index=True)  # sums in another order may differ
     known: pd.DataFrame = pd.concat([ordered, *_derived(ordered)], ignore_index=True)
     return known
+
+
+def by_start(readings: pd.DataFrame, *, restart: str, n: int) -> pd.DataFrame:
+    """Name barriers and paths by whether the two networks had one start, and place the restarts' beside scratch.
+
+    Twins of a base have one start, and so have restarts, whose layers 1..n all begin with the weights that one network
+    from scratch began with; cousins of a base have two, and so have twins from scratch. Of fine-tuned networks only
+    those of the cut n are named: others share less of their start.
+
+    Args:
+        readings: One row a reading; those of restarts stand under a treatment of their own.
+        restart: Its name.
+        n: The cut of the restarts.
+    """
+    starts = {
+        (ANB_PLUS.name, "twin"): "one start",
+        (restart, "twin"): "one start",
+        (ANB_PLUS.name, "cousin"): "two starts",
+        (BASE_B.name, "twin"): "two starts",
+    }
+    keys = zip(readings["treatment"], readings["against"], strict=True)
+    named = pd.Series([starts.get(key) for key in keys], index=readings.index, dtype=object)
+    named = named.where(readings["quantity"].isin(["barrier", "path loss"]))
+    named = named.where((readings["treatment"] != ANB_PLUS.name) | readings["n_layers"].eq(n).fillna(False))
+    restarted = (readings["treatment"] == restart) & named.notna()
+    return readings.assign(
+        quantity=readings["quantity"].where(named.isna(), readings["quantity"] + " from " + named.astype(str)),
+        treatment=readings["treatment"].mask(restarted, BASE_B.name),
+        n_layers=readings["n_layers"].mask(restarted),
+    )
 
 
 def _derived(rows: pd.DataFrame) -> list[pd.DataFrame]:

@@ -21,7 +21,7 @@ PRIMARY = {
     "smoother landscape": "loss variation along training",
     "principal component suppressed": "first relative projection at step 0",
     "stable gradient magnitudes": "spread over stages at step 0",
-    "same basin": "barrier between twins at the last step",
+    "same basin": "barrier from one start at the last step",
     NEARER: "relative deviation at the last step",
 }
 """The claims in order, and the test of each that speaks for it where only one can be shown.

@@ -36,6 +36,7 @@ class Distance:
         meaning: One line for people.
         symmetric: Whether it is the same in both directions.
         least_labels: Labels, with two images or more of each, that it takes of a task.
+        same_labels: Whether it is defined only where both tasks have the same labels.
     """
 
     function: Callable[[Sample, Sample], float]
@@ -44,6 +45,7 @@ class Distance:
     meaning: str
     symmetric: bool = True
     least_labels: int = 1
+    same_labels: bool = False
 
 
 _SEES_ALL: frozenset[str] = frozenset()
@@ -59,7 +61,14 @@ DISTANCES: dict[str, Distance] = {
     "Task2Vec": Distance(
         task2vec, "probe", _SEES_ALL, "how much other filters of a probe matter, 0..1", least_labels=2
     ),
-    "NTK residual": Distance(ntk_residual, "pixels", _SEES_ALL, "squared move of a wide network", symmetric=False),
+    "NTK residual": Distance(
+        ntk_residual,
+        "pixels",
+        _SEES_ALL,
+        "squared move of a wide network; of tasks with the same labels",
+        symmetric=False,
+        same_labels=True,
+    ),
     "class overlap": Distance(
         class_overlap, "classes", _NO_IMAGES, "part of all their classes they do not share, 0..1"
     ),

@@ -14,9 +14,13 @@ def ntk_residual(source: Sample, target: Sample) -> float:
 
     Liu et al. 2019, *Towards understanding the transferability of deep representations*, in our definition: the squared
     bound on how far an infinitely wide two-layer ReLU network, trained on the source P, moves on the target Q, for each
-    target image. H_ij = xᵢᵀxⱼ (π − arccos xᵢᵀxⱼ) / 2π, images scaled to unit norm. Labels are one-hot over the
-    classes of both samples, and classes of one name share a column. H_P and H_Q get 5e-4 added to their diagonals of ½,
-    so that copies of an image leave them invertible; copies with different labels cost up to 2,000 each.
+    target image. H_ij = xᵢᵀxⱼ (π − arccos xᵢᵀxⱼ) / 2π, images scaled to unit norm. Labels are one-hot. H_P and H_Q get
+    5e-4 added to their diagonals of ½, so that copies of an image leave them invertible; copies with different labels
+    cost up to 2,000 each.
+
+    The bound knows one set of labels: P's network is asked for Q's. So both tasks must have the same. With a column for
+    each class of either, what P's network says of classes that Q does not have would count as an error, and the same
+    images under other names would lie farther than noise.
 
     Not symmetric. An all-zero image has no direction: a network without biases gives 0 for it whatever its weights, so
     such images are left out, of n_Q too.
@@ -25,10 +29,15 @@ def ntk_residual(source: Sample, target: Sample) -> float:
         At least 0; 0 where the source's network is right on the target already.
 
     Raises:
-        UserError: The features differ in length, or all images of a sample are zero.
+        UserError: The features differ in length, the tasks in their labels, or all images of a sample are zero.
     """
     check_comparable(source, target)
-    names = sorted({*source.classes, *target.classes})
+    names = sorted(source.classes)
+    if names != sorted(target.classes):
+        raise UserError(
+            f"the NTK residual is defined for tasks with the same labels: {source.name} has {names}, {target.name} "
+            f"has {sorted(target.classes)}"
+        )
     x_p, y_p = _directions(source, names)
     x_q, y_q = _directions(target, names)
     predicted = gram(x_p, x_q).T @ _solve(x_p, y_p)

@@ -11,7 +11,7 @@ from scipy.spatial.distance import cosine
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, vjp, vmap
 
 from raytransfer.distances.content import DIGEST_BYTES, content_order, digests
 from raytransfer.distances.sample import Features, Labels, Sample
@@ -19,8 +19,9 @@ from raytransfer.errors import UserError
 from raytransfer.networks import Network
 
 _MAX_IMAGES = 500
+_EXACT_CLASSES = 10
 _BATCH = 25
-_GRADIENTS = 25_000_000  # numbers held at once: each image of a batch has a gradient for every weight
+_GRADIENTS = 25_000_000  # numbers held at once: each direction of an image of a batch has a gradient for every weight
 _EMBEDDINGS: WeakKeyDictionary[Sample, Features] = WeakKeyDictionary()
 
 
@@ -55,10 +56,11 @@ def embedding(sample: Sample) -> Features:
     F_w = mean over images of Σ_k p(k|x) (∂ log p(k|x) / ∂w)², in eval mode, and F of a filter (an output channel of a
     convolution, a unit of a full layer) is the mean over its weights; biases and normalisation layers are left out.
 
-    The sum over classes is estimated by one gradient an image, of Σ_k s_k √p(k|x) log p(k|x) with the p under the root
-    held fixed and random signs s_k = ±1: the square of it has that sum as its mean, at a cost that does not grow with
-    classes. Signs are digests of the image, and at most 500 images are used, the first by their digests: the order of
-    the sample changes nothing.
+    Up to 10 classes the sum is exact, by one gradient for each image and class: at most 5,000 gradients, as at most 500
+    images are used, the first by their digests. With more it is estimated by one gradient an image, of
+    Σ_k s_k √p(k|x) log p(k|x) with the p under the root held fixed and random signs s_k = ±1, digests of the image: the
+    square of it has that sum as its mean, at a cost that does not grow with classes. The estimate's noise hides much of
+    what labels change. The order of the sample changes nothing in either case.
 
     A sample's embedding is kept as long as the sample is, so that each is computed once for all pairs.
 
@@ -82,7 +84,7 @@ def embedding(sample: Sample) -> Features:
             outputs = torch.cat([body(batch) for batch in torch.split(inputs, _BATCH)])
             head = fit_head(outputs, sample.labels[order])
             used = inputs[:_MAX_IMAGES]
-            _EMBEDDINGS[sample] = fisher(body, head, used, random_signs(used, len(sample.classes)))
+            _EMBEDDINGS[sample] = fisher(body, head, used, directions(used, len(sample.classes)))
     return _EMBEDDINGS[sample]
 
 
@@ -136,6 +138,13 @@ def fit_head(outputs: torch.Tensor, labels: Labels) -> nn.Linear:
     return head
 
 
+def directions(inputs: torch.Tensor, classes: int) -> torch.Tensor:
+    """(n, m, classes) what ``fisher`` takes: every class for itself while they are few, else one draw of signs."""
+    if classes <= _EXACT_CLASSES:
+        return torch.eye(classes).to(inputs).expand(len(inputs), -1, -1)
+    return random_signs(inputs, classes)[:, None]
+
+
 def random_signs(inputs: torch.Tensor, classes: int) -> torch.Tensor:
     """(n, classes) of ±1 that depend on each image's content alone."""
     # The first bytes of a digest order the images, and so choose them: they are not random any more.
@@ -148,29 +157,38 @@ def random_signs(inputs: torch.Tensor, classes: int) -> torch.Tensor:
     return signs
 
 
-def fisher(body: Body, head: nn.Linear, inputs: torch.Tensor, signs: torch.Tensor) -> Features:
-    """Mean over images and over each filter's weights of (∂/∂w Σ_k s_k √p(k|x) log p(k|x))², p under the root fixed.
+def fisher(body: Body, head: nn.Linear, inputs: torch.Tensor, directions: torch.Tensor) -> Features:
+    """Mean over images and each filter's weights of Σ_d (∂/∂w Σ_k d_k √p(k|x) log p(k|x))², p under the root fixed.
 
     Args:
         body: The probe without its head.
         head: The task's head.
         inputs: (n, C, H, W) images.
-        signs: (n, K) of ±1.
+        directions: (n, m, K) the directions d of each image: the K unit vectors give the sum over classes itself, a
+            vector of random signs an estimate of it.
 
     Returns:
         (filters,) in the order of the body's weights.
     """
     weights = body.weights()
 
-    def signed(weights: dict[str, torch.Tensor], image: torch.Tensor, signs: torch.Tensor) -> torch.Tensor:
-        log_p: torch.Tensor = head(functional_call(body, weights, (image[None],)))[0].log_softmax(0)
-        return (signs * (log_p.detach() / 2).exp() * log_p).sum()
+    def gradients(
+        weights: dict[str, torch.Tensor], image: torch.Tensor, directions: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        def log_p(weights: dict[str, torch.Tensor]) -> torch.Tensor:
+            logits: torch.Tensor = head(functional_call(body, weights, (image[None],)))[0]
+            return logits.log_softmax(0)
 
-    per_image = vmap(grad(signed), in_dims=(None, 0, 0))
+        value, pull_back = vjp(log_p, weights)  # type: ignore[misc]  # three with has_aux alone
+        roots = (value.detach() / 2).exp()
+        found: dict[str, torch.Tensor] = vmap(lambda d: pull_back(d * roots)[0])(directions)
+        return found
+
+    per_image = vmap(gradients, in_dims=(None, 0, 0))
     total: Features = np.zeros(sum(len(w) for w in weights.values()))
-    batch = max(1, min(_BATCH, _GRADIENTS // sum(w.numel() for w in weights.values())))
-    for images, their_signs in zip(torch.split(inputs, batch), torch.split(signs, batch), strict=True):
-        gradients = per_image(weights, images, their_signs)
-        filters = [gradients[name].square().flatten(2).mean(2).double().sum(0) for name in weights]
+    batch = max(1, min(_BATCH, _GRADIENTS // (directions.shape[1] * sum(w.numel() for w in weights.values()))))
+    for images, theirs in zip(torch.split(inputs, batch), torch.split(directions, batch), strict=True):
+        of_weights = per_image(weights, images, theirs)
+        filters = [of_weights[name].square().flatten(3).mean(3).double().sum((0, 1)) for name in weights]
         total += torch.cat(filters).numpy(force=True)
     return total / len(inputs)

@@ -281,7 +281,14 @@ class _Turned:
         share = settings.get(SHARED, 1.0)
         dials = {**target.dials, **{dial: value for dial, value in settings.items() if dial != SHARED}}
         return functools.cache(
-            lambda seed: task_spec(target.dataset, _shared_classes(target, share, seed), self._per_class, seed, dials)
+            lambda seed: task_spec(
+                target.dataset,
+                _shared_classes(target, share, seed),
+                self._per_class,
+                seed,
+                dials,
+                paired_with=target.classes,  # ``shared`` is a dial, too: its bases differ in their classes alone
+            )
         )
 
     def _level(self, dial: str, setting: Any) -> float:

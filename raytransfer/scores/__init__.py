@@ -56,7 +56,11 @@ SCORES: dict[str, Score] = {
     ),
     "H-score": Score(function=hscore, reads="stage", low=0.0, high=None, meaning="share of spread between the classes"),
     "TransRate": Score(
-        function=transrate, reads="stage", low=0.0, high=None, meaning="coding rate that labels explain"
+        function=transrate,
+        reads="stage",
+        low=0.0,
+        high=None,
+        meaning="coding rate that labels explain, of scaled features, ε = 1e-4",
     ),
     "GBC": Score(function=gbc, reads="stage", low=None, high=0.0, meaning="overlap of classes as Gaussians, negative"),
     "N-LEEP": Score(

@@ -20,7 +20,8 @@ def transrate(r: Representation) -> float:
 
     The rate depends on the features' scale. We divide by one number, so that rows have a mean squared norm of 1; the
     paper's listing does not. A factor, a shift or a rotation of the features then changes nothing. Constant features
-    score 0.
+    score 0. Which bases score higher depends on this choice and on ε, down to the sign of the score's correlation with
+    transfer (a table is in the README of this folder).
 
     Source: Huang, Huang, Rong, Yang, Wei 2022, "Frustratingly easy transferability estimation" (arXiv 2106.09362),
     section 3.

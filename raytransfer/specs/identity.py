@@ -17,7 +17,7 @@ from typing import Any
 
 from raytransfer.errors import UserError
 
-HASH_VERSION = 2
+HASH_VERSION = 3
 """Raised whenever the same content would no longer give the same result; it starts every identity anew."""
 
 NAME: Mapping[str, Any] = types.MappingProxyType({"name": True})

@@ -83,13 +83,14 @@ class ProbeSpec:
         trained: The training whose network is probed.
         step: The step of its checkpoint, 0..recipe.steps.
         since: The step of an earlier checkpoint that it is compared with; None for none.
-        against: What the other network is to this one: ``base``, ``scratch`` or ``twin``; None without one.
+        against: What the other network is to this one: ``base``, ``scratch``, ``twin`` or ``cousin`` (the twin of a
+            network that was made from weights, itself made from the twin of those); None without one.
         other: The weights of the other network.
         images: Training images of the task, at most, drawn whatever their labels; None for a probe that reads none, or
             all.
         eigenvalues: How many of the Hessian's; None for other probes.
         points: Points on a side of a landscape; None for other probes.
-        seed: Seed of the draw of images, and of random directions.
+        seed: Seed of the draw of images, and of random directions, whose stream the task names, too.
     """
 
     kind: ClassVar[str] = "probe"
@@ -98,7 +99,7 @@ class ProbeSpec:
     trained: TrainingSpec
     step: int
     since: int | None = None
-    against: Literal["base", "scratch", "twin"] | None = None
+    against: Literal["base", "scratch", "twin", "cousin"] | None = None
     other: Weights | None = None
     images: int | None = None
     eigenvalues: int | None = None
@@ -120,7 +121,7 @@ class SimulationSpec:
         target: The task Q, of two labels.
         width: Hidden units.
         images: Training images of each task, at most, drawn whatever their labels.
-        seed: Seed of the draw and of the initial weights.
+        seed: Seed of the draw, and of the initial weights, whose stream the target names, too.
     """
 
     kind: ClassVar[str] = "simulation"

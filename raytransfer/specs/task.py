@@ -52,8 +52,10 @@ class TaskSpec:
         fingerprint: Hash of its decoded images and labels, so that other data under the same name is another task.
         classes: Class indices in the data set, ascending; without dials, the task's label i is ``classes[i]``.
         train_per_class: Training images drawn of each class, or None for all. Test images are always all.
-        draw_seed: Seed of that draw; 0 where all images are used.
+        draw_seed: Seed of that draw, whose stream the classes name, too; 0 where all images are used.
         dials: What is changed; None where nothing is.
+        paired_with: Classes of another task of the data set, from whose streams of random numbers it draws; none for
+            its own. So a base that shares some of a target's classes stays paired with the one that has them all.
     """
 
     dataset: str = field(metadata=NAME)
@@ -63,6 +65,17 @@ class TaskSpec:
     train_per_class: int | None
     draw_seed: int
     dials: Dials | None = None
+    paired_with: tuple[int, ...] = ()
+
+    @property
+    def stream(self) -> str:
+        """Names its streams of random numbers: its draw of images, and the weights and batches of its networks.
+
+        Tasks of other classes draw anew, also with the same seed: else all splits of a grid would share one
+        initialisation, and a mean over splits would not average it. Neither dials nor the number of images count: the
+        variants of a task differ in what was changed alone, not in the draw.
+        """
+        return f"{self.fingerprint} {' '.join(map(str, self.paired_with or self.classes))}"
 
     @property
     def label_count(self) -> int:

@@ -177,7 +177,7 @@ class PretrainSpec:
         task: What it is trained on.
         network: The network.
         recipe: How it is trained.
-        seed: Seed of the weights, the batches and the augmentation.
+        seed: Seed of the weights, the batches and the augmentation, whose streams the task names, too.
     """
 
     kind: ClassVar[str] = "pretrain"
@@ -317,7 +317,7 @@ class TransferSpec:
         task: The target task.
         network: The network, that of the weights where there are some.
         recipe: How the target is trained.
-        seed: Seed of the fresh weights, the batches and the augmentation.
+        seed: Seed of the fresh weights, the batches and the augmentation, whose streams the task names, too.
     """
 
     kind: ClassVar[str] = "transfer"

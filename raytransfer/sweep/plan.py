@@ -56,7 +56,7 @@ class Plan(Generic[Placed, Design]):
         sources: Fingerprint of each data set, and where it is.
         datasets: The data sets, opened, by fingerprint.
         imports: Tensors of the weights of others that trials read, by digest: they go into the store before trials run.
-        accounts: What matched of each of them, in a line for people.
+        accounts: What matched of each of them, and what of the sweep is left out and why, a line each for people.
         then: The plan that follows once this one has finished, made of what the store then holds; None for none.
     """
 

@@ -59,6 +59,7 @@ def task_spec(
     train_per_class: int | None,
     draw_seed: int,
     dials: Mapping[str, Any] | None = None,
+    paired_with: Sequence[int] = (),
 ) -> TaskSpec:
     """Describe a task, once everything about it has been checked.
 
@@ -70,6 +71,7 @@ def task_spec(
         train_per_class: Training images to draw of each class, at least 1, or None for all.
         draw_seed: Seed of the draw, and of the dials, at least 0.
         dials: Values by the name of a dial; those that are None, or change nothing, do not count.
+        paired_with: Classes of the task whose random numbers it draws; none, or its own classes, for its own.
 
     Returns:
         The task, with its classes ascending.
@@ -87,6 +89,7 @@ def task_spec(
     if draw_seed < 0:
         raise UserError(f"draw_seed is {draw_seed}: it must be at least 0")
     ascending = tuple(sorted(int(index) for index in classes))
+    pair = tuple(sorted(int(index) for index in paired_with))
     counts = np.bincount(dataset.train_labels, minlength=count)
     if train_per_class is not None:
         _check_enough(dataset, ascending, train_per_class, counts)
@@ -105,6 +108,7 @@ def task_spec(
             per_class=train_per_class or int(min(counts[index] for index in ascending)),
             seed=draw_seed,
         ),
+        paired_with=() if pair == ascending else pair,
     )
     return dataclasses.replace(spec, label=task_label(dataset, spec))
 
@@ -123,8 +127,9 @@ def _check_enough(dataset: Dataset, classes: tuple[int, ...], wanted: int, count
 def load_task(dataset: Dataset, spec: TaskSpec) -> TaskData:
     """Find a task's images in its data set.
 
-    The draw of a class depends on the seed, the data and the class alone, whatever other classes the task has, and a
-    draw of more images contains every smaller one of the same seed. Images keep the data set's order.
+    The draw of a class depends on the seed and on the task's stream: a task of other classes draws other images of a
+    class that both have, the same task with its dials turned the same ones, and a draw of more images contains every
+    smaller one. Images keep the data set's order.
 
     Args:
         dataset: The data set that the spec was made for.
@@ -174,7 +179,7 @@ def _training_rows(dataset: Dataset, spec: TaskSpec) -> Labels:
         members = np.flatnonzero(dataset.train_labels == index)
         if spec.train_per_class is not None:
             _check_enough(dataset, spec.classes, spec.train_per_class, counts)
-            order = stable_permutation(len(members), spec.draw_seed, spec.fingerprint, index)
+            order = stable_permutation(len(members), spec.draw_seed, spec.stream, index)
             members = members[order[: spec.train_per_class]]
         chosen.append(members)
     return np.sort(np.concatenate(chosen))
@@ -240,13 +245,18 @@ def task_label(dataset: Dataset, spec: TaskSpec) -> str:
 
     Many classes, or long names, become their number and a hash: ``cifar100[50 classes 1f2e3d]``.
     """
-    names = [dataset.class_names[index] for index in spec.classes]
+    drawn = "" if spec.train_per_class is None else f" {spec.train_per_class}/class"
+    pair = f" drawn as [{_listed(dataset, spec.paired_with)}]" if spec.paired_with else ""
+    return f"{dataset.name}[{_listed(dataset, spec.classes)}]{drawn}{dials_label(spec.dials)}{pair}"
+
+
+def _listed(dataset: Dataset, classes: tuple[int, ...]) -> str:
+    names = [dataset.class_names[index] for index in classes]
     listed = (", " if any(" " in name for name in names) else " ").join(names)
     if len(listed) > _LABEL_LENGTH:
-        digest = hashlib.sha256(repr(spec.classes).encode()).hexdigest()[:6]
+        digest = hashlib.sha256(repr(classes).encode()).hexdigest()[:6]
         listed = f"{len(names)} classes {digest}"
-    drawn = "" if spec.train_per_class is None else f" {spec.train_per_class}/class"
-    return f"{dataset.name}[{listed}]{drawn}{dials_label(spec.dials)}"
+    return listed
 
 
 def dials_label(dials: Dials | None) -> str:

@@ -12,7 +12,7 @@ from raytransfer.specs import ProbeSpec, TaskSpec, Trained, TrainingSpec, to_jso
 from raytransfer.specs.dependencies import as_transfer
 from raytransfer.store import publish
 from raytransfer.tasks import TaskData, load_task, sample_task
-from raytransfer.training import DeviceData, EvaluationInputs
+from raytransfer.training import DeviceData, EvaluationInputs, stream_seed
 from raytransfer.trials.site import Site, provenance
 from raytransfer.trials.training import stored_network
 
@@ -35,7 +35,7 @@ def _subject(spec: ProbeSpec, site: Site) -> Subject:
         network=network,
         inputs=data.central(data.train, torch.arange(len(data.train))),
         labels=data.train.labels,
-        seed=spec.seed,
+        seed=stream_seed(spec.seed, trained.task.stream),
         learning_rate=trained.recipe.learning_rate,
         initial=None if spec.since is None else stored_network(Trained(training=trained, step=spec.since), store, data),
         other=None if spec.other is None else stored_network(spec.other, store, data),

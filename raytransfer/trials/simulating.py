@@ -11,6 +11,7 @@ from raytransfer.simulation.two_layer import simulate
 from raytransfer.specs import SimulationSpec, TaskSpec, to_json
 from raytransfer.store import publish
 from raytransfer.tasks import sample_task
+from raytransfer.training import stream_seed
 from raytransfer.trials.site import Site, provenance
 
 Array = npt.NDArray[np.float64]
@@ -20,7 +21,8 @@ def run_simulation(spec: SimulationSpec, site: Site) -> None:
     """Train a two-layer network on two tasks of two labels, and publish what theory says of it and what it did."""
     started = time.perf_counter()
     (x_p, y_p), (x_q, y_q) = (_images(spec, task, site) for task in (spec.source, spec.target))
-    simulation = simulate(x_p, y_p, x_q, y_q, width=spec.width, seed=spec.seed)
+    start = stream_seed(spec.seed, spec.target.stream)
+    simulation = simulate(x_p, y_p, x_q, y_q, width=spec.width, seed=start)
     row = {
         "id": spec.id,
         "source_task": spec.source.label,

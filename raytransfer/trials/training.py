@@ -151,7 +151,7 @@ def prepare(spec: TrainingSpec, store: Store, data: DeviceData) -> Network:
         copy_first(merged(load_weights(store, transfer.weights)), network, surgery.copied(depth))
     freeze(network, surgery.frozen_stages(depth))
     if surgery.lora_rank:
-        seed = stream_seed(spec.seed, spec.kind, "adapters")
+        seed = stream_seed(spec.seed, spec.kind, spec.task.stream, "adapters")
         add_lora(network, surgery.n_layers, rank=surgery.lora_rank, seed=seed)
     return network
 
@@ -161,16 +161,20 @@ def untrained(spec: TrainingSpec, data: DeviceData) -> Network:
 
     Fresh weights of a base and of the transfers with the same seed come from two streams. From one, the upper layers
     of BnB would start where those of its base started, and find the same co-adapted solution again.
+
+    All streams are of the task that is trained on, its dials left out: transfers to one target with one seed are
+    paired, whatever they copy (AnB, BnB and RnB draw the same fresh layers and batches), and so are trainings on one
+    task with its dials turned; other classes draw anew.
     """
     network = build(
         spec.network,
         image=data.shape,
         classes=spec.task.label_count,
-        seed=stream_seed(spec.seed, spec.kind, "init"),
+        seed=stream_seed(spec.seed, spec.kind, spec.task.stream, "init"),
     )
     _place(network, data)
     if spec.surgery.reads_all:
-        seed = stream_seed(spec.seed, spec.kind, "head on all layers")
+        seed = stream_seed(spec.seed, spec.kind, spec.task.stream, "head on all layers")
         read_all_layers(network, classes=spec.task.label_count, seed=seed)
     return network
 
@@ -200,7 +204,7 @@ def _place(network: Network, data: DeviceData) -> None:
 
 def training_seed(spec: TrainingSpec) -> int:
     """The seed of a trial's batches, augmentation and dropout."""
-    return stream_seed(spec.seed, spec.kind)
+    return stream_seed(spec.seed, spec.kind, spec.task.stream)
 
 
 def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcome) -> dict[str, Any]:

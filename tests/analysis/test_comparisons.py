@@ -69,11 +69,12 @@ def of_network(network, far: float, rng: np.random.Generator, stages, points: in
                 for against in ("base", "scratch", "twin")[0 if network[2] else 2 :]:
                     value = max(1 - 0.1 * i * noisy(far), 0.05)
                     yield row(network, step, "CKA", "CKA", value, stage=stage, against=against)
-    barrier = 2 * far**2
-    yield row(network, STEPS[-1], "path", "barrier", noisy(barrier), against="twin")
-    for alpha in np.linspace(0, 1, 11):
-        value = 0.01 + 4 * noisy(barrier) * alpha * (1 - alpha)
-        yield row(network, STEPS[-1], "path", "path loss", value, x=alpha, against="twin")
+    for i, start in enumerate(("one start", "two starts")):
+        barrier = (2 + i) * far**2
+        yield row(network, STEPS[-1], "path", f"barrier from {start}", noisy(barrier), against="twin")
+        for alpha in np.linspace(0, 1, 11):
+            value = 0.01 + 4 * noisy(barrier) * alpha * (1 - alpha)
+            yield row(network, STEPS[-1], "path", f"path loss from {start}", value, x=alpha, against="twin")
     for probe, step, low in (("initial-landscape", 0, 2.3), ("landscape", STEPS[-1], 0.01)):
         for a, b in itertools.product(np.linspace(-1, 1, points), repeat=2):
             value = low + 5 * far * (a**2 + 0.5 * b**2 + 0.3 * a * b)
@@ -482,7 +483,7 @@ def test_profiles_over_stages_average_within_units_first(whole, read):
 def test_profiles_keep_apart_what_networks_are_held_against_and_where(whole):
     cka = profiles(whole, "CKA")
     assert set(cka.loc[cka["treatment"] == "AnB+", "against"]) == {"base", "scratch", "twin"}
-    paths = profiles(whole, "path loss")
+    paths = profiles(whole, "path loss from one start")
     assert sorted(paths.loc[paths["treatment"] == "baseB", "x"]) == pytest.approx(np.linspace(0, 1, 11))
     losses = profiles(whole, "loss")
     assert len(losses) == (1 + 3 * 2) * 2 * 9

@@ -200,12 +200,12 @@ def fresh(spec: TrialSpec, task: TaskData, phase: str) -> Network:
         image=seen_shape(spec.recipe, task.train.images.shape[1:]),
         # not len(spec.task.classes): in a function that uses torch, cloudpickle takes that name for torch.classes
         classes=int(task.train.labels.max()) + 1,
-        seed=stream_seed(spec.seed, phase, "init"),
+        seed=stream_seed(spec.seed, phase, spec.task.stream, "init"),
     )
     network.module.to(DEVICE)
     if spec.recipe.channels_last:
         network.module.to(memory_format=torch.channels_last)
-    torch.manual_seed(stream_seed(spec.seed, phase))  # of batches, augmentation and dropout
+    torch.manual_seed(stream_seed(spec.seed, phase, spec.task.stream))  # of batches, augmentation and dropout
     return network
 
 

@@ -23,7 +23,7 @@ from raytransfer.distances.ntk import _RIDGE, gram, ntk_residual
 from raytransfer.distances.otdd import otdd
 from raytransfer.distances.overlap import class_overlap
 from raytransfer.distances.proxy_a import proxy_a
-from raytransfer.distances.task2vec import Body, embedding, fisher, fit_head, random_signs, task2vec
+from raytransfer.distances.task2vec import Body, directions, embedding, fisher, fit_head, random_signs, task2vec
 from raytransfer.distances.tree import check_in_tree, tree_distance
 from raytransfer.errors import UserError
 from raytransfer.networks import build, staged
@@ -68,6 +68,11 @@ def inverted(sample: Sample) -> Sample:
     return images(1 - sample.features, sample.labels, sample.classes)
 
 
+def comparable(name: str, one: Sample, other: Sample) -> Sample:
+    """The other sample, under the labels of the first where a measure takes no others."""
+    return replace(other, classes=one.classes) if DISTANCES[name].same_labels else other
+
+
 def dialled(sample: Sample, kind: str) -> Sample:
     """The same sample with a dial of one kind turned far."""
     if kind == "input":
@@ -105,7 +110,7 @@ def test_a_registered_measure_says_what_it_reads_and_is_blind_to(name):
 @pytest.mark.parametrize("name", MEASURES)
 def test_it_is_finite_and_larger_for_another_task_than_for_the_same(name, some, far):
     function = DISTANCES[name].function
-    same, other = function(some, replace(some)), function(some, far)
+    same, other = function(some, replace(some)), function(some, comparable(name, some, far))
     assert type(same) is type(other) is float
     assert np.isfinite([same, other]).all()
     assert other > 0
@@ -121,6 +126,7 @@ def test_disjoint_samples_of_one_task_are_nearer_than_another_task(name, some, f
 @pytest.mark.parametrize("name", MEASURES)
 def test_it_is_symmetric_where_it_says_so(name, some, far):
     distance = DISTANCES[name]
+    far = comparable(name, some, far)
     there, back = distance.function(some, far), distance.function(far, some)
     assert (there == pytest.approx(back, rel=1e-6)) == distance.symmetric
 
@@ -128,7 +134,7 @@ def test_it_is_symmetric_where_it_says_so(name, some, far):
 @pytest.mark.parametrize("name", MEASURES)
 def test_the_order_of_the_images_changes_nothing(name, some, far):
     function = DISTANCES[name].function
-    for one, other in ((some, far), (some, digits(0, 60, 120)), (some, some)):
+    for one, other in ((some, comparable(name, some, far)), (some, digits(0, 60, 120)), (some, some)):
         expected = function(one, other)
         for seed in (1, 2):
             again = function(reordered(one, seed), reordered(other, seed + 10))
@@ -139,7 +145,12 @@ def test_the_order_of_the_images_changes_nothing(name, some, far):
 @pytest.mark.parametrize("name", MEASURES)
 def test_it_sees_every_dial_but_those_it_says_it_is_blind_to(name, kind, some):
     distance = DISTANCES[name]
-    before, after = distance.function(some, some), distance.function(some, dialled(some, kind))
+    turned = dialled(some, kind)
+    if distance.same_labels and turned.classes != some.classes:
+        with pytest.raises(UserError, match="is defined for tasks with the same labels"):
+            distance.function(some, turned)
+        return
+    before, after = distance.function(some, some), distance.function(some, turned)
     if kind in distance.blind_to:
         assert after == before
     else:
@@ -401,24 +412,49 @@ def test_otdd_survives_an_image_far_from_all_others():
 # Task2Vec
 
 
-def test_the_fisher_information_is_its_definition():
-    """Over all signs, the mean of what one gradient gives is the sum over classes, each by its own gradient."""
-    torch.manual_seed(0)
-    inputs, classes = torch.rand(4, 1, 8, 8), 3
-    body, head = Body(PROBE), nn.Linear(64, classes)
-    combinations = list(itertools.product([-1.0, 1.0], repeat=classes))
-    with torch.no_grad():
-        found = np.mean([fisher(body, head, inputs, torch.tensor([s] * 4)) for s in combinations], axis=0)
+def naive_fisher(head, inputs):
+    """Σ_k p(k|x) (∂ log p(k|x) / ∂w)², class by class and image by image, and its mean over each filter's weights."""
     weights = [w for layer in PROBE.module[:-1].modules() for w in layer.parameters(recurse=False) if w.ndim > 1]
     expected = [np.zeros(len(w)) for w in weights]
     for image in inputs:
         log_p = head(PROBE.through(image[None], 0, 7)).log_softmax(1)[0]
-        for k in range(classes):
+        for k in range(len(log_p)):
             gradients = torch.autograd.grad(log_p[k], weights, retain_graph=True)
             for total, gradient in zip(expected, gradients, strict=True):
                 for i in range(len(total)):
                     total[i] += log_p[k].exp().item() * (gradient[i] ** 2).mean().item() / len(inputs)
-    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-3, atol=1e-9)
+    return np.concatenate(expected)
+
+
+def test_the_fisher_information_is_its_definition():
+    torch.manual_seed(0)
+    inputs, classes = torch.rand(4, 1, 8, 8), 3
+    body, head = Body(PROBE), nn.Linear(64, classes)
+    expected = naive_fisher(head, inputs)
+    with torch.no_grad():
+        exact = fisher(body, head, inputs, directions(inputs, classes))
+        # Over all signs, the mean of what one gradient gives is the sum over classes, each by its own gradient.
+        combinations = itertools.product([-1.0, 1.0], repeat=classes)
+        estimates = [fisher(body, head, inputs, torch.tensor([[s]] * 4)) for s in combinations]
+    np.testing.assert_allclose(exact, expected, rtol=1e-4, atol=1e-10)
+    np.testing.assert_allclose(np.mean(estimates, axis=0), expected, rtol=1e-3, atol=1e-9)
+    assert max(np.abs(each - exact).max() for each in estimates) > 0.1 * exact.max()  # one alone is far off
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_embeddings_of_few_classes_are_exact(classes):
+    pixels, labels = load_digits(return_X_y=True)
+    rows = np.flatnonzero(labels < classes)[:30]
+    few = images(pixels[rows] / 16, labels[rows].astype(np.int64), tuple(f"digits/{i}" for i in range(classes)))
+    with torch.no_grad():
+        head = fit_head(Body(PROBE)(few.inputs), few.labels)
+    np.testing.assert_allclose(embedding(few), naive_fisher(head, few.inputs), rtol=1e-3, atol=1e-9)
+
+
+def test_embeddings_of_many_classes_are_estimated_by_one_gradient_an_image():
+    inputs = torch.rand(6, 1, 8, 8)
+    assert directions(inputs, 10).shape == (6, 10, 10)
+    assert directions(inputs, 11).equal(random_signs(inputs, 11)[:, None])
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -524,22 +560,26 @@ def naive_ntk_residual(x_p, y_p, x_q, y_q):
     return total / len(x_q)
 
 
-def test_the_ntk_residual_is_its_definition_over_the_union_of_classes():
+def test_the_ntk_residual_is_its_definition_whatever_the_order_of_the_classes():
     rng = np.random.default_rng(0)
     x_p, x_q = rng.normal(size=(6, 4)), 7 * rng.normal(size=(5, 4))
     source = replace(plain(x_p, [0, 1, 0, 1, 1, 0]), classes=("d/cat", "d/dog"))
-    target = replace(plain(x_q, [0, 1, 1, 0, 1]), classes=("d/ship", "d/cat"))
-    y_p = np.eye(3)[[0, 1, 0, 1, 1, 0]]  # cat, dog, ship
-    y_q = np.eye(3)[[2, 0, 0, 2, 0]]
+    target = replace(plain(x_q, [0, 1, 1, 0, 1]), classes=("d/dog", "d/cat"))
+    y_p = np.eye(2)[[0, 1, 0, 1, 1, 0]]  # cat, dog
+    y_q = np.eye(2)[[1, 0, 0, 1, 0]]
     assert ntk_residual(source, target) == pytest.approx(naive_ntk_residual(x_p, y_p, x_q, y_q), rel=1e-7)
 
 
-def test_other_names_for_the_same_classes_are_far(some):
-    renamed = replace(some, classes=tuple(f"other/{i}" for i in range(5)))
-    assert ntk_residual(some, renamed) > 100 * ntk_residual(some, replace(some))
+def test_other_labels_are_refused(some):
+    for classes in (tuple(f"other/{i}" for i in range(5)), ("digits/7", *some.classes[1:])):
+        with pytest.raises(UserError, match=r"same labels: digits has \['digits/0', .*\], digits has \['") as error:
+            ntk_residual(some, replace(some, classes=classes))
+        assert "\n" not in str(error.value)
 
 
 def test_all_zero_images_are_left_out_of_the_ntk_residual(some, far):
+    far = replace(far, classes=some.classes)
+
     def blank(sample):
         features, labels = np.concatenate([np.zeros((3, 64)), sample.features]), np.append([0, 1, 2], sample.labels)
         return replace(sample, features=features, labels=labels, inputs=None)
@@ -551,6 +591,7 @@ def test_all_zero_images_are_left_out_of_the_ntk_residual(some, far):
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
 def test_the_ntk_residual_does_not_see_the_scale_of_images(scale, some, far):
+    far = replace(far, classes=some.classes)
     scaled = replace(some, features=some.features * scale)
     assert ntk_residual(scaled, far) == pytest.approx(ntk_residual(some, far), rel=1e-9)
 

@@ -160,17 +160,50 @@ def test_fine_tuned_and_scratch_networks_are_compared_and_judged(tiny):
     assert "Claim: flatter minima" in printed
     assert "Verdicts" in printed
     readings = pd.read_parquet(folder / "probe_readings.parquet")
-    assert set(readings["treatment"]) == {"baseB", "AnB+"}
+    assert set(readings["treatment"]) == {"baseB", "AnB+", "restart"}
     assert set(readings["base"].dropna()) == {"high", "low unchanged", "low shuffle_px=2"}
     compared = pd.read_parquet(folder / "comparisons.parquet")
-    barrier = compared[(compared["test"] == "barrier between twins at the last step") & (compared["base"] == "high")]
-    seen = readings[readings["quantity"] == "barrier"].set_index(["base", "seed"])["value"]
-    own = readings[(readings["quantity"] == "barrier") & (readings["treatment"] == "baseB")].set_index("seed")["value"]
-    assert barrier["estimate"].item() == pytest.approx((seen.loc["high"] - own).mean())
+    barriers = readings[readings["quantity"] == "barrier"].fillna({"base": ""})
+    seen = barriers.set_index(["treatment", "against", "base", "seed"])["value"].sort_index()
+    for start, against, scratch in (("one start", "twin", "restart"), ("two starts", "cousin", "baseB")):
+        test = compared[(compared["test"] == f"barrier from {start} at the last step") & (compared["base"] == "high")]
+        tuned, own = seen.loc[("AnB+", against, "high")], seen.loc[(scratch, "twin", "")]
+        assert len(tuned) == len(own) == 2
+        assert test["estimate"].item() == pytest.approx((tuned - own).mean())
+    assert len(pd.read_parquet(folder / "barriers.parquet")) == 2 * 4
+    assert "Barrier of the loss on the line between two networks" in printed
     assert "flatter minima" in (folder / "verdicts.md").read_text()
     for name in ("comparisons", "training", "landscapes", "paths"):
         assert (folder / f"{name}.png").stat().st_size > 10_000
     assert not (folder / "gradients.png").exists()  # its probes were not asked for
+
+
+def test_pairs_of_one_start_and_of_two_are_trained_for_both_kinds_of_networks(tiny):
+    plan = EXPERIMENTS["mechanisms"].plan(tiny(WhyConfig, "n_layers=[2,7]", "dials={}", "seeds=1"))
+    looks = [spec for spec in plan.trials.values() if isinstance(spec, ProbeSpec) and spec.probe == "path"]
+    (start,) = {look.trained for look in looks if isinstance(look.trained, PretrainSpec)}
+    kinds = {}
+    for look in looks:
+        first, second = look.trained, look.other.training
+        assert first.seed != second.seed
+        assert first.task == second.task
+        copied = [each.weights if isinstance(each, TransferSpec) else None for each in (first, second)]
+        step = copied[0] and copied[0].step
+        n = copied[0] and first.surgery.n_layers
+        kinds[look.against, step, n] = copied[0] == copied[1]
+        if step == 0:
+            assert copied[0].training == start
+        if look.against == "cousin":
+            bases = [weights.training for weights in copied]
+            assert bases[0].task == bases[1].task
+            assert bases[0].seed != bases[1].seed
+    assert kinds == {
+        ("twin", None, None): True,  # nothing is copied: two initialisations
+        ("twin", 0, 7): True,  # one initialisation
+        ("twin", 4, 7): True,  # one base
+        ("cousin", 4, 7): False,  # two bases
+        ("twin", 4, 2): True,
+    }
 
 
 def test_only_compared_networks_are_looked_at(tiny):

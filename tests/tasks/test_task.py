@@ -53,9 +53,9 @@ def test_no_image_is_both_training_and_test(digits):
     more=st.integers(1, 80),
     seed=st.integers(0, 10**6),
 )
-def test_draws_are_nested_balanced_and_independent_of_the_other_classes(digits, classes, fewer, more, seed):
+def test_draws_are_nested_and_balanced_and_paired_tasks_draw_the_same(digits, classes, fewer, more, seed):
     fewer, more = sorted((fewer, more))
-    small = load_task(digits, task_spec(digits, sorted(classes), fewer, seed))
+    small = load_task(digits, task_spec(digits, sorted(classes), fewer, seed, paired_with=range(10)))
     large = load_task(digits, task_spec(digits, range(10), more, seed))
     assert np.bincount(small.train.labels).tolist() == [fewer] * len(classes)
     drawn = dict(zip(rows(large.train), large.train.labels.tolist(), strict=True))
@@ -68,6 +68,18 @@ def test_another_seed_draws_other_images_and_the_same_seed_the_same(digits):
     one, again, other = (rows(load_task(digits, task_spec(digits, [0, 1], 20, seed)).train) for seed in (1, 1, 2))
     assert one == again
     assert set(one) != set(other)
+
+
+def test_tasks_of_other_classes_draw_other_images_of_a_class_that_both_have(digits):
+    def zeros(*args, **kwargs):
+        task = load_task(digits, task_spec(digits, *args, **kwargs))
+        return {image for image, label in zip(rows(task.train), task.train.labels, strict=True) if label == 0}
+
+    drawn = zeros([0, 1, 2], 20, 1)
+    assert drawn != zeros([0, 1, 3], 20, 1)
+    assert drawn == zeros([0, 1, 3], 20, 1, paired_with=[2, 1, 0])
+    assert drawn == zeros([0, 1, 2], 20, 1, {"random_labels": 0.0, "merged": 3})
+    assert task_spec(digits, [0, 1, 2], 20, 1, paired_with=[2, 0, 1]) == task_spec(digits, [0, 1, 2], 20, 1)
 
 
 def test_the_order_of_draws_is_pinned():
@@ -127,6 +139,8 @@ def test_a_spec_of_other_data_is_refused(digits):
 def test_labels_are_short_and_tell_tasks_apart(digits):
     assert task_label(digits, task_spec(digits, [9, 0, 3], None, 0)) == "digits[0 3 9]"
     assert task_label(digits, task_spec(digits, [9, 0], 25, 1)) == "digits[0 9] 25/class"
+    paired = task_spec(digits, [9, 0], 25, 1, paired_with=[1, 9])
+    assert task_label(digits, paired) == "digits[0 9] 25/class drawn as [1 9]"
     spaced = dataclasses.replace(digits, class_names=("Ankle boot", *digits.class_names[1:]))
     assert task_label(spaced, task_spec(spaced, [0, 1], None, 0)) == "digits[Ankle boot, 1]"
     long = dataclasses.replace(digits, class_names=tuple(f"a long class name {i}" for i in range(10)))

@@ -41,6 +41,7 @@ class Measures:
         scores: Keys of ``raytransfer.scores.SCORES``.
         images: Training images of a task that are looked at, at most.
         tree: The hierarchy of class names as canonical JSON, for the distance that takes one.
+        same_labels: Whether the images of two tasks that are looked at with a seed have the same labels.
     """
 
     distances: Sequence[str]
@@ -48,6 +49,7 @@ class Measures:
     scores: Sequence[str]
     images: int
     tree: str | None
+    same_labels: Callable[[TaskSpec, TaskSpec, int], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +102,9 @@ def cells(
     """All places of a sweep over pairs of tasks.
 
     For each seed: every target is trained from scratch (baseB) and on frozen random layers (RnB); every base is
-    trained once, and copied into each of its targets, frozen (AnB) and fine-tuned (AnB+); every pair is measured. All
-    runs of a target and a seed see the same images, and its transfers draw the same fresh weights and batches.
+    trained once, and copied into each of its targets, frozen (AnB) and fine-tuned (AnB+); every pair is measured, but
+    where labels differ by no distance that is defined for the same labels alone. All runs of a target and a seed see
+    the same images, and its transfers draw the same fresh weights and batches.
 
     Args:
         pairs: What to transfer from and to.
@@ -153,6 +156,8 @@ def _distances(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
     found = []
     for name in measures.distances:
         reads = DISTANCES[name].reads
+        if DISTANCES[name].same_labels and not measures.same_labels(pair.base.spec(seed), own.task, seed):
+            continue
         for compared in measures.features if reads == "features" else [reads]:
             reference = own.weights if compared == "probe" else None
             source, target = pair.base.spec(seed), own.task

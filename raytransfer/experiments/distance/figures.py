@@ -317,7 +317,8 @@ def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str, subtitle: str
             else:
                 image[y, x] = cell["estimate"]
             defined = np.isfinite(cell["estimate"])
-            text = "blind" if blind else f"{cell['estimate']:+.2f}".replace("-", "−") if defined else "const."
+            unknown = "2 lev." if cell.get("curves") else "const."  # of two levels ρ tells nothing
+            text = "blind" if blind else f"{cell['estimate']:+.2f}".replace("-", "−") if defined else unknown
             ink = _ink(cmap(norm(cell["estimate"]))) if defined and not blind else _DARK
             axis.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)
         drawn = axis.imshow(image, norm=norm, cmap=cmap, aspect="auto")

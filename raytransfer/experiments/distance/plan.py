@@ -1,6 +1,11 @@
 """Transfer against distance: from its configuration to a plan."""
 
+import functools
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from raytransfer.distances import DISTANCES
 from raytransfer.distances.tree import check_in_tree, parse_tree
@@ -14,6 +19,8 @@ from raytransfer.scores import SCORES
 from raytransfer.specs import TaskSpec
 from raytransfer.sweep.plan import Plan, plan_of
 from raytransfer.tasks import label_names
+from raytransfer.trials.measuring import labels_drawn
+from raytransfer.words import number_of
 
 _MEASURED = ["measure", "kind", "target", "base", "n_layers", "seed", "id"]
 
@@ -24,8 +31,8 @@ def make_plan(config: DistanceConfig) -> Plan[PairCell, Design]:
     Raises:
         UserError: Something asked for cannot be done.
     """
-    measures = _measures(config)
     design = make_design(config, config.dial_grid)
+    measures = _measures(config, _labels_of(design, config.images))
     seeds = range(config.seeds)
     tasks = design.specs(seeds)
     setup = checked_setup(config, design.shape, {task.label_count for task in tasks})
@@ -40,10 +47,43 @@ def make_plan(config: DistanceConfig) -> Plan[PairCell, Design]:
     )
     plan = plan_of(with_probes(places, config, design.shape), design.opened, design)
     _check_measurable(config, plan, tasks)
-    return plan
+    return replace(plan, accounts=_left_out(design, measures, seeds))
 
 
-def _measures(config: DistanceConfig) -> Measures:
+def _labels_of(design: Design, images: int) -> Callable[[TaskSpec, int], frozenset[str]]:
+    """Names of the labels that a measurement finds among the images of a task that it draws with a seed."""
+    datasets = {dataset.fingerprint: dataset for _, dataset in design.opened}
+
+    @functools.cache
+    def found(task: TaskSpec, seed: int) -> frozenset[str]:
+        dataset = datasets[task.fingerprint]
+        counts = np.bincount(labels_drawn(dataset, task, images, seed), minlength=task.label_count)
+        names = label_names(dataset, task)
+        return frozenset(name for name, count in zip(names, counts, strict=True) if count >= 2)
+
+    return found
+
+
+def _left_out(design: Design, measures: Measures, seeds: Sequence[int]) -> list[str]:
+    """A line for each distance that some pairs are not measured by, with the reason."""
+    named = [name for name in measures.distances if DISTANCES[name].same_labels]
+    if not named:
+        return []
+    differ = sum(
+        not measures.same_labels(pair.base.spec(seed), pair.target.spec(seed), seed)
+        for pair in design.pairs
+        for seed in seeds
+    )
+    pairs = number_of(len(design.pairs) * len(seeds), "pair")
+    return [
+        f"{name}: not measured for {differ} of {pairs} (base, target, seed), whose labels differ: it is defined for "
+        "tasks with the same labels"
+        for name in named
+        if differ
+    ]
+
+
+def _measures(config: DistanceConfig, labels: Callable[[TaskSpec, int], frozenset[str]]) -> Measures:
     for option, names, known in (
         ("distances", config.distances, DISTANCES),
         ("scores", config.scores, SCORES),
@@ -69,6 +109,7 @@ def _measures(config: DistanceConfig) -> Measures:
         scores=config.scores,
         images=config.images,
         tree=None if config.tree is None else json.dumps(config.tree, sort_keys=True, separators=(",", ":")),
+        same_labels=lambda one, other, seed: labels(one, seed) == labels(other, seed),
     )
 
 

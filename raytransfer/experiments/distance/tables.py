@@ -59,7 +59,7 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
 
     A cell is the mean of Spearman's ρ between level and distance over (target, seed), with its interval where 3 curves
     or more differ; ``blind`` where the measure cannot see the dial by construction, ``still`` where it might and
-    does not.
+    does not, and ``2 levels`` where ρ would be 1 or −1 whatever the noise.
 
     Args:
         monotonicity: Output of ``raytransfer.analysis.monotonicity``, with a column ``blind``.
@@ -78,7 +78,10 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
             of_dial = {row.dial: row for row in cells.itertuples()}
             table.add_row(str(measure), *(_moves(of_dial[dial]) if dial in of_dial else Text("") for dial in dials))
         parts.append(table)
-    note = "[low,high]: 95% t interval, of 3 curves or more that differ. blind: by construction.\n"
+    note = (
+        "[low,high]: 95% t interval, of 3 curves or more that differ. blind: by construction. Empty: not measured, as "
+        "labels differ. 2 levels\ncannot tell: from noise alone ρ is 1 in three curves of three in 1 of 8.\n"
+    )
     return Group(*parts, Text(note, style="dim"))
 
 
@@ -166,12 +169,12 @@ def _short(rho: float, *, sign: bool = False) -> str:
 
 
 def _moves(row: object) -> Text:
-    names = ("estimate", "low", "high", "constant", "blind")
-    estimate, low, high, constant, blind = (getattr(row, name) for name in names)
+    names = ("estimate", "low", "high", "curves", "constant", "blind")
+    estimate, low, high, curves, constant, blind = (getattr(row, name) for name in names)
     if blind:
         return Text("blind", style="dim")
     if math.isnan(estimate):
-        return Text("still" if constant else "-")
+        return Text("2 levels", style="dim") if curves else Text("still" if constant else "-")
     ends = f"[{_short(low)},{_short(high)}]" if high - low > 0.005 else ""
     return Text(f"{_short(estimate, sign=True)} {ends}".strip())
 

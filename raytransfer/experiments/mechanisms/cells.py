@@ -1,12 +1,17 @@
 """Why features transfer: which trials a sweep of fine-tuned against scratch networks consists of. No I/O."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raytransfer.distances import DISTANCES
 from raytransfer.experiments.distance.cells import Pair
-from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, Recipe, TrialSpec, Weights
+from raytransfer.experiments.probing import TWIN
+from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, Recipe, Trained, TrialSpec, Weights
+from raytransfer.specs.dependencies import as_base, as_probe, as_transfer, needs
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
+
+RESTART = "restart"
+"""A network from scratch whose first layers start from the weights that another began with: see ``basins``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,11 +19,11 @@ class WhyCell:
     """The place of one trial in the sweep.
 
     Attributes:
-        treatment: baseB (from scratch), AnB+ (fine-tuned) or distance.
+        treatment: baseB (from scratch), AnB+ (fine-tuned), restart, distance, or probe and its name.
         target: Name of the target task.
         base: Name of the base task; None for baseB.
         seed: The repeat.
-        n_layers: Layers copied; None for baseB and distances.
+        n_layers: Layers copied, for a restart from baseB's step 0; None for baseB and distances.
         spec: The trial.
     """
 
@@ -99,3 +104,40 @@ def _distance(name: str, base: PretrainSpec, target: PretrainSpec, images: int) 
     if DISTANCES[name].symmetric:  # one trial then serves a pair and its reverse
         source, goal = sorted((source, goal), key=repr)
     return DistanceSpec(measure=name, source=source, target=goal, images=images, seed=target.seed)
+
+
+def basins(places: Sequence[WhyCell], n: int) -> list[WhyCell]:
+    """The places that tell whether two networks share a basin because they share a start.
+
+    Twins of a base share layers 1..n of their start, the base's weights; twins from scratch share none. So two more
+    pairs are trained at the cut n, each beside a look of the probe ``path`` that is there:
+
+    - from scratch with one start: *restarts*, whose layers 1..n begin with the weights that baseB began with, and whose
+      other layers and batches are drawn anew, as those of fine-tuned twins are;
+    - fine-tuned with two starts: a network and its *cousin*, which was fine-tuned from the twin of the base.
+
+    Args:
+        places: The sweep's, looks among them.
+        n: The cut.
+    """
+    found: list[WhyCell] = []
+    for cell in places:
+        look = as_probe(cell.spec)
+        if look is None or look.probe != "path":
+            continue
+        scratch, tuned, last = as_base(look.trained), as_transfer(look.trained), look.trained.recipe.steps
+        if scratch is not None:
+            own = Trained(training=scratch, step=0)
+            (restart,) = ANB_PLUS.transfers(own, scratch, [n])
+            twin = replace(restart, seed=restart.seed + TWIN)
+            look = replace(look, trained=restart, other=Trained(training=twin, step=last))
+            place = replace(cell, n_layers=n)
+            found += [replace(place, treatment=RESTART, spec=restart), replace(place, spec=look)]
+        elif tuned is not None and tuned.surgery.n_layers == n:
+            for copied in needs(tuned):
+                base = replace(copied.training, seed=copied.training.seed + TWIN)
+                start = replace(copied, training=base)
+                cousin = replace(tuned, weights=start, seed=tuned.seed + TWIN)
+                other = Trained(training=cousin, step=last)
+                found.append(replace(cell, spec=replace(look, against="cousin", other=other)))
+    return found

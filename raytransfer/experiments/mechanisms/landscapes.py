@@ -91,9 +91,10 @@ def landscape_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") 
 
 
 def paths_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: str, subtitle: str = "") -> Figure:
-    """Draw the loss on the line between twins, and how alike two networks' features are at every stage.
+    """Draw the loss on the line between two networks, and how alike two networks' features are at every stage.
 
-    The path leads from a network (α = 0) to one trained alike from another seed (α = 1). CKA is that with the base a
+    The path leads from a network (α = 0) to one trained alike from another seed (α = 1), which had the same start or
+    another one (``raytransfer.analysis.runs``). CKA is that with the base a
     network started from, with the network from scratch, and with its twin. Panels without readings are left out.
 
     Args:
@@ -109,7 +110,10 @@ def paths_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: str, s
     cka = profiles(shown, "CKA", step="last")
     cka = cka[cka["stage"].isin(stages)]
     cka = cka.assign(place=cka["stage"].map(list(stages).index))
-    panels = {"loss on the line to the twin, nats": profiles(shown, "path loss", step="last")}
+    panels = {
+        f"loss on the line, {start}, nats": profiles(shown, f"path loss from {start}", step="last")
+        for start in ("one start", "two starts")
+    }
     for against, name in (("base", "the base"), ("scratch", "scratch"), ("twin", "the twin")):
         panels[f"CKA with {name}"] = cka[cka["against"] == against]
     panels = {name: rows for name, rows in panels.items() if len(rows)}

@@ -3,7 +3,7 @@
 from raytransfer.distances import DISTANCES
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import checked_setup
-from raytransfer.experiments.mechanisms.cells import WhyCell, cells
+from raytransfer.experiments.mechanisms.cells import WhyCell, basins, cells
 from raytransfer.experiments.mechanisms.config import WhyConfig
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.tasks import make_design
@@ -43,4 +43,5 @@ def make_plan(config: WhyConfig) -> Plan[WhyCell, tuple[str, ...]]:
         weights=found[0].weights if found else None,
         images=config.probe_images,
     )
-    return plan_of(with_probes(places, config, design.shape), design.opened, setup.stages, found)
+    places = with_probes(places, config, design.shape)
+    return plan_of([*places, *basins(places, max(setup.n_layers))], design.opened, setup.stages, found)

@@ -6,11 +6,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from raytransfer.analysis import comparisons, nearness, verdicts
-from raytransfer.experiments.mechanisms.cells import WhyCell
+from raytransfer.analysis.profiles import profiles
+from raytransfer.analysis.runs import by_start
+from raytransfer.experiments.mechanisms.cells import RESTART, WhyCell
 from raytransfer.experiments.mechanisms.config import WhyConfig
 from raytransfer.experiments.mechanisms.figures import comparisons_figure, gradients_figure, training_figure
 from raytransfer.experiments.mechanisms.landscapes import landscape_figure, paths_figure
 from raytransfer.experiments.mechanisms.tables import (
+    barriers_table,
     comparisons_table,
     nearness_table,
     verdicts_markdown,
@@ -40,9 +43,14 @@ def make_report(plan: Plan[WhyCell, tuple[str, ...]], store: Store, config: WhyC
         return Report(notes=["No probe of this sweep has finished."])
     stages = plan.design
     distances = _distances(plan.cells, store)
-    compared, near = comparisons(readings, stages), nearness(readings, distances)
+    named = by_start(readings, restart=RESTART, n=max((cell.n_layers or 0 for cell in plan.cells), default=0))
+    compared, near = comparisons(named, stages), nearness(named, distances)
+    barriers = pd.concat(
+        [profiles(named, f"barrier from {start}", step="last") for start in ("one start", "two starts")]
+    )
     found = {
         "probe_readings": readings,
+        "barriers": barriers,
         "distances": distances,
         "comparisons": compared,
         "nearness": near,
@@ -53,10 +61,11 @@ def make_report(plan: Plan[WhyCell, tuple[str, ...]], store: Store, config: WhyC
         main=("probe_readings", "Every reading of every probe, one row each"),
         tables=[
             comparisons_table(compared),
+            *([] if barriers.empty else [barriers_table(barriers)]),
             *([] if near.empty else [nearness_table(near)]),
             verdicts_table(found["verdicts"]),
         ],
-        figures=_figures(readings, compared, stages, _title(plan, config)),
+        figures=_figures(named, compared, stages, _title(plan, config)),
         captions=_CAPTIONS,
         answer=_answer(found["verdicts"]),
         texts={"verdicts.md": verdicts_markdown(compared, near)},
@@ -74,7 +83,7 @@ def _answer(verdicts: pd.DataFrame) -> list[str]:
 
 def _readings(cells: Sequence[WhyCell], store: Store) -> pd.DataFrame:
     """One row a reading: the place of the network that was looked at, the look, and the reading."""
-    networks = [cell for cell in cells if cell.treatment in (BASE_B.name, ANB_PLUS.name)]
+    networks = [cell for cell in cells if cell.treatment in (BASE_B.name, ANB_PLUS.name, RESTART)]
     places = places_of(networks, _PLACE).astype({"n_layers": "Int64"}).rename(columns={"id": "trained_id"})
     return places.merge(probe_readings(cells, store), on="trained_id")
 

@@ -26,7 +26,8 @@ _TESTED = {  # for the reader of the Markdown table
     "stages, at step 0 and along training",
     "stable gradient magnitudes": "spread over stages of the logarithm of the gradient's norm, at step 0 and along "
     "training",
-    "same basin": "barrier of the loss on the line to a twin trained from another seed",
+    "same basin": "barrier of the loss on the line to a network trained from another seed, at equal start: one base "
+    "against one initialisation, two against two",
     NEARER: "rank correlation over bases of the distance to the target with the relative deviation, and with the top "
     "eigenvalue, at the last step",
 }
@@ -62,6 +63,28 @@ def comparisons_table(comparisons: pd.DataFrame) -> Group:
             "early: in so many units a network was below the matched loss when first probed; that first probe counts.\n"
         )
     return Group(*parts, Text(note, style="dim"))
+
+
+def barriers_table(barriers: pd.DataFrame) -> Group:
+    """Tabulate the barriers themselves: a row for each network, a column for pairs of one start and of two.
+
+    Args:
+        barriers: Outputs of ``raytransfer.analysis.profiles`` of ``barrier from one start`` and ``two starts``, at the
+            last step.
+    """
+    starts = {f"barrier from {start}": start for start in ("one start", "two starts")}
+    table = NumberTable({"network": "left", **dict.fromkeys(starts.values(), "right"), "units": "right"})
+    for base, rows in barriers.groupby(barriers["base"].fillna(""), sort=False):
+        cells = dict.fromkeys(starts, "")
+        for quantity, mean, low, high in _records(rows, ["quantity", "mean", "low", "high"]):
+            cells[quantity] = _with_ends(mean, low, high, "difference").replace("+", "")
+        table.add_row(str(base) or "from scratch", *cells.values(), str(rows["units"].max()))
+    note = (
+        "Barrier of the loss on the line between two networks of one kind, nats: fine-tuned from one base or from two,\n"
+        "from scratch from one initialisation or from two. At ln K nats, of K labels, the line passes through networks\n"
+        "that know nothing. [low, high]: 95% t interval over units.\n"
+    )
+    return Group(Text("Barriers", style="bold"), table, Text(note, style="dim"))
 
 
 def nearness_table(nearness: pd.DataFrame) -> Group:

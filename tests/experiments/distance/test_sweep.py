@@ -21,6 +21,7 @@ from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task
 from raytransfer.trials import Site
+from raytransfer.trials.measuring import labels_drawn
 from tests.helpers import ROOT, Quiet
 
 TINY = """
@@ -141,6 +142,26 @@ def test_symmetric_distances_of_pixels_are_taken_once(tiny):
     assert specs["FID of probe", "low"] != specs["FID of probe", "high"]
     bases = {c.spec.id for c in plan.cells if c.treatment in ("baseA", "baseB")}
     assert len(bases) == 2  # each task is trained once, whichever its role
+
+
+def test_a_distance_of_equal_labels_leaves_other_pairs_out_and_says_so(tiny):
+    options = ["dials={blur_px: [1], shared: [0.4], merged: [2], random_labels: [1]}", "seeds=2", "scores=[]"]
+    plan = make_plan(tiny(*options, "distances=[NTK residual,class overlap]"))
+    measured = {cell.base for cell in plan.cells if cell.measure == "NTK residual"}
+    assert measured == {"low unchanged", "low blur_px=1", "low random_labels=1"}
+    assert {cell.base for cell in plan.cells if cell.measure == "class overlap"} > measured
+    reason = "whose labels differ: it is defined for tasks with the same labels"
+    assert plan.accounts == [f"NTK residual: not measured for 6 of 12 pairs (base, target, seed), {reason}"]
+    assert make_plan(tiny(*options, "distances=[class overlap]")).accounts == []
+    few = make_plan(tiny("images=5", "distances=[NTK residual]", "drawn=[]", *options))  # draws that miss a label
+    for spec in few.trials.values():
+        if isinstance(spec, DistanceSpec):
+            drawn = [
+                set(np.flatnonzero(np.bincount(labels_drawn(dataset, task, 5, spec.seed)) >= 2))
+                for task in (spec.source, spec.target)
+                for dataset in few.datasets.values()
+            ]
+            assert drawn[0] == drawn[1]
 
 
 def test_dials_have_levels(tiny):

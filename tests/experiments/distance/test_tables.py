@@ -54,6 +54,8 @@ def test_monotonicity_tells_blind_from_still():
         ("FID", "distance", "merged", "labelling", NAN, NAN, NAN, 0, 3, True),
         ("tree", "distance", "blur_px", "input", NAN, NAN, NAN, 0, 3, False),
         ("tree", "distance", "merged", "labelling", 1.0, 1.0, 1.0, 3, 0, False),
+        ("MMD2", "distance", "blur_px", "input", 0.5, NAN, NAN, 3, 0, False),
+        ("MMD2", "distance", "merged", "labelling", NAN, NAN, NAN, 3, 0, False),
         ("LogME", "score", "blur_px", "input", -1.0, -1.0, -1.0, 3, 0, False),
     ]
     lines = rendered(monotonicity_table(pd.DataFrame(rows, columns=columns)), width=80)
@@ -61,6 +63,7 @@ def test_monotonicity_tells_blind_from_still():
     fid, tree = ([line.split()[1:] for line in lines if line.split()[:1] == [name]] for name in ("FID", "tree"))
     assert fid == [["+.90", "[.35,1.00]"], ["blind"]]
     assert tree == [["still"], ["+1.00"]]
+    assert [line.split()[1:] for line in lines if line.split()[:1] == ["MMD2"]] == [["+.50"], ["2", "levels"]]
     assert not any("LogME" in line for line in lines)
 
 

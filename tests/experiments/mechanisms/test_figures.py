@@ -162,16 +162,17 @@ def test_a_loss_that_overflowed_is_cut_off(readings):
     assert filled.levels[-1] == pytest.approx(1000)
 
 
-def test_paths_show_the_line_to_the_twin_and_cka_at_every_stage(readings):
+def test_paths_show_the_lines_of_both_starts_and_cka_at_every_stage(readings):
     figure = paths_figure(readings, STAGES, title="t")
     assert titles(figure) == [
-        "loss on the line to the twin, nats",
+        "loss on the line, one start, nats",
+        "loss on the line, two starts, nats",
         *("CKA with the base", "CKA with scratch", "CKA with the twin"),
     ]
     assert list(line(figure, 0, BLACK).get_xdata()) == pytest.approx(np.linspace(0, 1, 11))
     cka = profiles(readings, "CKA", step="last").query("treatment == 'baseB'").set_index("stage")["mean"]
-    assert line(figure, 3, BLACK).get_ydata() == pytest.approx(cka[STAGES].to_numpy())
-    assert not any(to_hex(drawn.get_color()) == BLACK for drawn in figure.axes[1].lines)
+    assert line(figure, 4, BLACK).get_ydata() == pytest.approx(cka[STAGES].to_numpy())
+    assert not any(to_hex(drawn.get_color()) == BLACK for drawn in figure.axes[2].lines)
 
 
 @every_figure
@@ -249,7 +250,7 @@ def test_one_unit_has_lines_without_bands(draw):
         ("gradients", "gradient-components", 2),
         ("landscape", "initial-landscape", 1),
         ("landscape", "landscape", 1),
-        ("paths", "path", 1),
+        ("paths", "path", 2),
         ("paths", "CKA", 3),
     ],
 )
