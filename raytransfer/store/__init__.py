@@ -23,6 +23,7 @@ from raytransfer.store.results import (
     publish_failure,
     read_table,
     repair,
+    top1_of,
 )
 from raytransfer.store.retries import PATIENCE_S
 from raytransfer.store.root import Store
@@ -67,6 +68,7 @@ __all__ = [
     "save_checkpoint",
     "save_state",
     "sweep_names",
+    "top1_of",
     "weights_digest",
     "write_places",
     "write_progress",

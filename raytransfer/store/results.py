@@ -61,6 +61,16 @@ def is_finished(store: Store, trial: str) -> bool:
     return any(store.exists(f"{table}/{trial}.parquet") for table in _MARKS)
 
 
+def top1_of(store: Store, trial: str) -> float | None:
+    """Accuracy of a training that has just finished, 0..1; None for a measurement, and where a look costs requests."""
+    if not store.is_local:
+        return None
+    try:
+        return float(_read(store, f"trials/{trial}.parquet", ["top1"])["top1"][0].as_py())
+    except (FileNotFoundError, UnreadableError):
+        return None
+
+
 def publish_failure(store: Store, trial: str, error: str) -> None:
     """Write down why a trial failed."""
     store.write(f"failed/{trial}.json", json.dumps({"id": trial, "error": error}).encode())

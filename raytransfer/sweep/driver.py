@@ -19,12 +19,13 @@ from raytransfer.store import (
     delete_state,
     import_weights,
     lock,
+    top1_of,
     write_places,
 )
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.failures import place_rows
 from raytransfer.sweep.plan import Cell, Plan
-from raytransfer.sweep.progress import ProgressBar
+from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.record import Record
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.sweep.slots import without_gpus
@@ -106,7 +107,10 @@ def _run_on(
             _print_streaming(console, plan, config)
         elif isinstance(config, TrainingConfig):
             print_slow_arithmetic(console, config)
-        with ProgressBar(console, plan.cells, todo) as progress, Record(store, folder, progress.seconds_left) as record:
+        with (
+            ProgressView(console, plan.cells, todo, lambda trial: top1_of(store, trial)) as progress,
+            Record(store, folder, progress.seconds_left) as record,
+        ):
             keep = isinstance(config, TrainingConfig) and config.checkpoints == "all"
             run = Run(todo, site, progress, record, keep_checkpoints=keep, lost=lost)
             if slots:

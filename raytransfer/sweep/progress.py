@@ -1,11 +1,15 @@
-"""What a running sweep shows: a bar with the time left, and a line for each treatment that is complete."""
+"""What a running sweep shows: how each treatment stands, what runs, and the time left."""
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import alike, as_training
@@ -13,20 +17,33 @@ from raytransfer.sweep.failures import described, places, why
 from raytransfer.sweep.plan import Cell
 from raytransfer.words import number_of
 
-_LINE_EVERY_S = 15.0  # where no terminal can redraw a bar
+_LINE_EVERY_S = 15.0  # where no terminal can redraw anything
+_REDRAWN_HZ = 2.0
+_SHOWN = 8  # running trials
+_BAR_WIDTH = 40
 
 
-class ProgressBar:
+class ProgressView:
     """An observer of a sweep that tells a person.
+
+    A terminal shows a table of the treatments, the trials that run and the time left, redrawn twice a second; elsewhere
+    there is a line every 15 seconds. Either way a line says which treatment is complete, and what failed, at once.
 
     Args:
         console: Where it writes.
         cells: The grid; a treatment is complete when all its cells are done.
         specs: Trials to run by identity.
+        top1: Gives the accuracy of a finished trial, 0..1; None where it has none, or where looking takes too long.
     """
 
-    def __init__(self, console: Console, cells: Sequence[Cell], specs: Mapping[str, TrialSpec]) -> None:
-        self._console, self._specs = console, specs
+    def __init__(
+        self,
+        console: Console,
+        cells: Sequence[Cell],
+        specs: Mapping[str, TrialSpec],
+        top1: Callable[[str], float | None] = lambda _: None,
+    ) -> None:
+        self._console, self._specs, self._top1 = console, specs, top1
         self._places = places(specs, cells)
         self._slots = 0  # how many run at once
         self._left = set(specs)
@@ -36,28 +53,25 @@ class ProgressBar:
         for cell in cells:
             if cell.spec.id in specs:
                 self._missing.setdefault(cell.treatment, set()).add(cell.spec.id)
-        self._total = {treatment: len(trials) for treatment, trials in self._missing.items()}
+        self._treatments = {treatment: _Treatment(total=len(trials)) for treatment, trials in self._missing.items()}
         self._start = self._last_line = time.monotonic()
-        self._started: dict[str, tuple[float, int]] = {}
+        self._running: dict[str, tuple[float, int]] = {}  # when it began, and with how many one after the other
         self._seconds: dict[tuple[str | int, ...], list[float]] = {}
         self._failures = 0
-        self._bar = Progress(
-            TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console
-        )
-        self._task = self._bar.add_task("", total=len(specs))
+        self._live = Live(console=console, get_renderable=self._view, refresh_per_second=_REDRAWN_HZ, transient=True)
 
-    def __enter__(self) -> "ProgressBar":
+    def __enter__(self) -> "ProgressView":
         if self._console.is_terminal:
-            self._bar.start()
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._live.stop()
 
     def started(self, trials: Sequence[str]) -> None:
         """Trials were handed out together, to run one after the other; each is taken to last as long as the others."""
         for trial in trials:
-            self._started[trial] = time.monotonic(), len(trials)
+            self._running[trial] = time.monotonic(), len(trials)
 
     def resized(self, slots: int) -> None:
         """From now on so many trials can run at once; that some can at all is told elsewhere."""
@@ -67,29 +81,38 @@ class ProgressBar:
 
     def died(self, trial: str) -> None:
         """A trial's process died; the trial will start again."""
+        self._running.pop(trial, None)
         self._console.print(f"again    {trial}: its process died")
 
     def finished(self, trial: str) -> None:
         """A trial finished."""
-        if trial in self._started:  # else what a killed driver left running was quicker
-            started, together = self._started.pop(trial)
+        if trial in self._running:  # else what a killed driver left running was quicker
+            started, together = self._running.pop(trial)
             self._seconds.setdefault(alike(self._specs[trial]), []).append((time.monotonic() - started) / together)
         self._drop(trial)
+        top1 = self._top1(trial) if self._console.is_terminal else None
         for treatment, missing in list(self._missing.items()):
+            if trial not in missing:
+                continue
             missing.discard(trial)
+            if top1 is not None:
+                self._treatments[treatment].accuracies.append(top1)
             if not missing:
                 elapsed = time.monotonic() - self._start
-                total = number_of(self._total[treatment], "trial")
+                total = number_of(self._treatments[treatment].total, "trial")
                 self._console.print(f"{treatment:8} {total:>11} done after {elapsed:.0f} s")
                 del self._missing[treatment]
 
     def failed(self, trial: str, reason: str, skipped: list[str]) -> None:
         """A trial failed, and with it those that needed it."""
         self._failures += 1
+        self._running.pop(trial, None)
         for gone in (trial, *skipped):
             self._drop(gone)
-            for missing in self._missing.values():
-                missing.discard(gone)
+            for treatment, missing in self._missing.items():
+                if gone in missing:
+                    missing.discard(gone)
+                    self._treatments[treatment].failed += 1
         last = ": ".join(part for part in why(reason) if part)
         needed = f"; skipped: {number_of(len(skipped), 'trial')} that would read its weights" if skipped else ""
         self._console.print(
@@ -100,30 +123,77 @@ class ProgressBar:
         if trial in self._left:
             self._left.remove(trial)
             self._alike_left[alike(self._specs[trial])] -= 1
-        text = f"{self._failures} failed, " if self._failures else ""
-        left = self.seconds_left()
-        text += "" if left is None else f"{duration(left)} left"
-        done = len(self._specs) - len(self._left)
-        self._bar.update(self._task, completed=done, description=text)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line > _LINE_EVERY_S:
             self._last_line = now
-            self._console.print(f"{done}/{len(self._specs)} trials, {text}")
+            self._console.print(self._in_a_line())
+
+    def _in_a_line(self) -> str:
+        done = len(self._specs) - len(self._left)
+        failed = f", {self._failures} failed" if self._failures else ""
+        left = self.seconds_left()
+        return f"{done}/{len(self._specs)} trials{failed}" + ("" if left is None else f", {duration(left)} left")
+
+    def _view(self) -> RenderableType:
+        """What a terminal shows; asked for by a thread of its own while trials come and go."""
+        running = list(self._running.items())
+        of = Counter(place["treatment"] for trial, _ in running for place in self._places[trial][:1])
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        table.add_column("treatment")
+        for heading in ("done", "running", "left", "failed", "top-1"):
+            table.add_column(heading, justify="right")
+        for name, treatment in self._treatments.items():
+            left = len(self._missing.get(name, ()))
+            accuracies = treatment.accuracies
+            table.add_row(
+                name,
+                str(treatment.total - left - treatment.failed),
+                str(of[name] or ""),
+                str(left - of[name] or ""),
+                Text(str(treatment.failed or ""), style="red"),
+                f"{100 * fmean(accuracies):.1f}%" if accuracies else "",
+            )
+        now = time.monotonic()
+        lines = [
+            Text(f"  {now - began:4.0f} s  {described(self._places[trial][0])}", no_wrap=True, overflow="ellipsis")
+            for trial, (began, _) in running[:_SHOWN]
+        ]
+        if len(running) > _SHOWN:
+            lines.append(Text(f"          and {len(running) - _SHOWN} more"))
+        done = len(self._specs) - len(self._left)
+        all_trials = Table.grid(padding=(0, 1))
+        all_trials.add_row(
+            ProgressBar(total=len(self._specs), completed=done, width=_BAR_WIDTH), Text(self._in_a_line())
+        )
+        return Group(table, *lines, all_trials)
 
     def seconds_left(self) -> float | None:
         """How long it still takes; None where no trial has finished.
 
-        From the mean time of finished trials of the same kind; for a new kind of all, in proportion to steps.
+        From the mean time of finished trials of the same kind, less what the running ones have had of it; for a new
+        kind of all, in proportion to steps.
         """
         if not self._seconds:
             return None
-        every = sum(sum(times) for times in self._seconds.values())
-        steps = sum(self._steps[kind] * len(times) for kind, times in self._seconds.items())
-        left = 0.0
-        for kind, count in self._alike_left.items():
-            times = self._seconds.get(kind)
-            left += count * (sum(times) / len(times) if times else self._steps[kind] * every / steps)
+        every = sum(sum(times) for times in list(self._seconds.values()))
+        steps = sum(self._steps[kind] * len(times) for kind, times in list(self._seconds.items()))
+        each = {
+            kind: fmean(self._seconds[kind]) if kind in self._seconds else self._steps[kind] * every / steps
+            for kind in self._steps
+        }
+        left = sum(count * each[kind] for kind, count in self._alike_left.items())
+        now = time.monotonic()
+        for trial, (began, together) in list(self._running.items()):
+            left -= min((now - began) / together, each[alike(self._specs[trial])])
         return left / max(self._slots, 1)
+
+
+class _Treatment:
+    """How a treatment stands: how many trials it has to run, how many of them failed, and accuracies of the others."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.failed = total, 0
+        self.accuracies: list[float] = []
 
 
 def _steps(spec: TrialSpec) -> int:

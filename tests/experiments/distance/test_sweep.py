@@ -327,12 +327,13 @@ def test_the_time_left_counts_measurements_of_a_batch_once(tiny, monkeypatch):
 
     plan = make_plan(tiny())
     scores = {trial: spec for trial, spec in plan.trials.items() if isinstance(spec, ScoreSpec) and spec.n_layers == 2}
-    clock = iter([0.0, 10.0, 10.0, *[30.0] * 100])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    bar = progress.ProgressBar(Console(quiet=True), plan.cells, scores)
+    clock = [10.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    bar = progress.ProgressView(Console(quiet=True), plan.cells, scores)
     bar.resized(1)
     one, other, *rest = scores
     bar.started([one, other])
+    clock[0] = 30.0
     bar.finished(one)
     bar.finished(other)
     assert bar.seconds_left() == pytest.approx(10.0 * len(rest))  # 20 s for the two

@@ -1,0 +1,110 @@
+"""What a person sees of a running sweep."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from raytransfer.experiments.yosinski.plan import make_plan
+from raytransfer.store import Store, top1_of
+from raytransfer.sweep import progress
+from raytransfer.sweep.progress import ProgressView
+from raytransfer.sweep.run import Run, run_in_process
+from raytransfer.trials import Site
+from tests.helpers import rendered
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time, which a test sets."""
+    told = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: told.now)
+    return told
+
+
+@pytest.fixture
+def view(tiny, clock):
+    """The view of a sweep of two bases and two transfers of each, on a terminal, with its trials by treatment."""
+    plan = make_plan(tiny("treatments=[baseB,AnB]"))
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    made = ProgressView(console, plan.cells, plan.trials, {}.get)
+    made.resized(2)
+    made.trials = {}
+    for cell in plan.cells:
+        made.trials.setdefault(cell.treatment, []).append(cell.spec.id)
+    return made
+
+
+def shown(view):
+    return [line.split() for line in rendered(view._view())]
+
+
+def test_it_counts_by_treatment_and_tells_what_runs_and_for_how_long(view, clock):
+    one, other = view.trials["baseB"]
+    view.started([one])
+    view.started([other])
+    clock.now = 10.0
+    view._top1 = lambda trial: 0.75
+    view.finished(one)
+    clock.now = 12.0
+    lines = shown(view)
+    assert lines[:3] == [
+        ["treatment", "done", "running", "left", "failed", "top-1"],
+        ["baseB", "1", "1", "75.0%"],
+        ["AnB", "0", "4"],
+    ]
+    assert lines[3][:3] == ["12", "s", "baseB"]
+    assert lines[-1][1:3] == ["1/6", "trials,"]
+
+
+def test_what_failed_counts_with_what_it_costs_and_is_said_at_once(view):
+    base = view.trials["baseB"][0]
+    view.started([base])
+    view.failed(base, "boom", view.trials["AnB"][:2])
+    lines = shown(view)
+    assert lines[1] == ["baseB", "0", "1", "1"]
+    assert lines[2] == ["AnB", "0", "2", "2"]
+    assert lines[-1][1:] == ["3/6", "trials,", "1", "failed"]
+    assert f"failed   {base}" in view._console.file.getvalue()
+
+
+def test_the_time_left_is_what_the_kinds_took_less_what_the_running_ones_have_had(view, clock):
+    one, other = view.trials["baseB"]
+    view.started([one])
+    assert view.seconds_left() is None
+    clock.now = 10.0
+    view.finished(one)
+    # A base takes 10 s. What AnB takes is not known: as long for as many steps.
+    assert view.seconds_left() == pytest.approx((10.0 + 4 * 10.0) / 2)
+    view.started([other])
+    clock.now = 14.0
+    assert view.seconds_left() == pytest.approx((10.0 - 4.0 + 4 * 10.0) / 2)
+    clock.now = 90.0  # it takes longer than the first one
+    assert view.seconds_left() == pytest.approx(4 * 10.0 / 2)
+
+
+def test_a_running_sweep_on_a_terminal_shows_accuracies_of_its_trials(tiny, one_thread):
+    plan = make_plan(tiny("treatments=[baseB]"))
+    store = Store(tiny().out)
+    store.create()
+    console = Console(file=io.StringIO(), force_terminal=True, highlight=False, width=120)
+    site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
+    with ProgressView(console, plan.cells, plan.trials, lambda trial: top1_of(store, trial)) as view:
+        run_in_process(Run(plan.trials, site, view))
+        last = shown(view)
+    assert last[1][:2] == ["baseB", "2"]
+    assert 0 < float(last[1][-1].removesuffix("%")) <= 100
+    assert "baseB       2 trials done after" in console.file.getvalue()
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then(tiny, clock):
+    plan = make_plan(tiny("treatments=[baseB]"))
+    console = Console(file=io.StringIO(), width=120)
+    view = ProgressView(console, plan.cells, plan.trials)
+    view.resized(1)
+    for trial in plan.trials:
+        view.started([trial])
+        clock.now += 10.0
+        view.finished(trial)
+    assert "2/2 trials, 0 s left\n" in console.file.getvalue()
