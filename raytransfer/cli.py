@@ -122,7 +122,7 @@ def _report_store(console: Console, root: str, arguments: Sequence[str]) -> int:
     code, refused = 0, []
     as_markdown = "--markdown" in flags
     for experiment, name, content in sweeps_of(root):
-        console.print(f"## {name}\n" if as_markdown else f"\n{name}", soft_wrap=True)
+        console.print(f"\n## {name}\n" if as_markdown else f"\n{name}", soft_wrap=True)
         try:
             config = _config_of(experiment, content, [*overrides, f"out={root}", "mode=read-only"])
             given = [(option.name, value) for option, value in differing(config, experiment.defaults)]

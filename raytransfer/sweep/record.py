@@ -11,7 +11,7 @@ from raytransfer.errors import StorageError
 from raytransfer.store import Store, delete_progress, write_progress
 
 _EVERY_S = 5.0
-_PATIENCE_S = 4.0  # what is late is written anew soon, and is worth no line
+_PATIENCE_S = 2.0  # what is late is written anew soon, and an interrupted command ends soon
 
 
 class Record:
