@@ -58,9 +58,8 @@ def run_script(name: str, description: str) -> None:
 def _exit(console: Console, do: Callable[[], int]) -> None:
     """Do something and exit with its code, or with an error's in one line."""
     os.environ["MPLBACKEND"] = "agg"  # figures go to files alone, and a notebook's backend may not be there
-    apart = {"--markdown", "--json"} & set(sys.argv)  # standard output is for what was asked for alone
     try:
-        with logged(_beside() if apart else console), interruptible():
+        with interruptible():
             code = do()
     except UserError as error:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"error: {error}")
@@ -123,7 +122,7 @@ def _report_store(console: Console, root: str, arguments: Sequence[str]) -> int:
     code, refused = 0, []
     as_markdown = "--markdown" in flags
     for experiment, name, content in sweeps_of(root):
-        console.print(f"## {name}\n" if as_markdown else f"\n{name}", soft_wrap=True)
+        console.print(f"\n## {name}\n" if as_markdown else f"\n{name}", soft_wrap=True)
         try:
             config = _config_of(experiment, content, [*overrides, f"out={root}", "mode=read-only"])
             given = [(option.name, value) for option, value in differing(config, experiment.defaults)]
@@ -175,14 +174,15 @@ def _other(console: Console, command: str, arguments: Sequence[str]) -> int:
         from raytransfer.commands.failed import print_failures
         from raytransfer.commands.status import print_status
 
-    if command == "status":
-        print_status(console, words[0], as_json=as_json)
-    elif command == "failures":
-        print_failures(console, words[0], as_json=as_json)
-    elif command == "compare":
-        print_comparisons(console, *words, as_json=as_json)
-    else:
-        print_garbage(console, words[0], words[1:], delete="--delete" in flags)
+    with logged(_beside() if as_json else console):
+        if command == "status":
+            print_status(console, words[0], as_json=as_json)
+        elif command == "failures":
+            print_failures(console, words[0], as_json=as_json)
+        elif command == "compare":
+            print_comparisons(console, *words, as_json=as_json)
+        else:
+            print_garbage(console, words[0], words[1:], delete="--delete" in flags)
     return 0
 
 
@@ -219,8 +219,9 @@ def _plan(console: Console, experiment: Experiment[Any], config: SweepConfig, *,
         from raytransfer.commands.sweeping import plan_sweep
 
     output, console = console, _beside() if as_json else console
-    planned = plan_sweep(console, experiment, config)
-    found = forecast(console, planned.plan, planned.todo, config)
+    with logged(console):
+        planned = plan_sweep(console, experiment, config)
+        found = forecast(console, planned.plan, planned.todo, config)
     if found is not None:
         print_forecast(console, found, planned.plan, config)
     if as_json:
@@ -236,9 +237,11 @@ def _run(
         from raytransfer.commands.sweeping import run_sweep
         from raytransfer.report.grids import markdown
 
-    reported = run_sweep(_beside() if as_markdown else console, experiment, config, asked)
+    output, console = console, _beside() if as_markdown else console
+    with logged(console):
+        reported = run_sweep(console, experiment, config, asked)
     if as_markdown:
-        console.print(markdown(reported.report), soft_wrap=True)
+        output.print(markdown(reported.report), soft_wrap=True)
     return reported.code
 
 

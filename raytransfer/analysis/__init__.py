@@ -1,6 +1,7 @@
 """What finished trials say: DataFrame in, DataFrame out. Accuracies are fractions; nothing here trains."""
 
 from raytransfer.analysis.association import COEFFICIENTS, correlations
+from raytransfer.analysis.changes import grid_changes, mean_changes, paired
 from raytransfer.analysis.checkpoints import base_curves, drop_effects, stage_curves, stage_peaks
 from raytransfer.analysis.comparisons import comparisons
 from raytransfer.analysis.dials import dial_means, grid_effects, grid_means, monotonicity, outcome_monotonicity
@@ -28,11 +29,14 @@ __all__ = [
     "curves",
     "dial_means",
     "drop_effects",
+    "grid_changes",
     "grid_effects",
     "grid_means",
+    "mean_changes",
     "monotonicity",
     "nearness",
     "outcome_monotonicity",
+    "paired",
     "profiles",
     "readings",
     "stage_curves",

@@ -12,7 +12,8 @@ import pyarrow as pa
 from rich.console import Console
 from yaml import YAMLError
 
-from raytransfer.analysis.changes import CELL, grid_changes, mean_changes, paired
+from raytransfer.analysis import grid_changes, mean_changes, paired
+from raytransfer.analysis.changes import CELL
 from raytransfer.commands.opening import opened, readable
 from raytransfer.commands.reporting import experiment_of
 from raytransfer.config import plain_yaml
@@ -301,7 +302,10 @@ def _print(console: Console, comparison: Comparison) -> None:
         console.print(f"Results are paired for {compared}; of this experiment the options above are compared alone.")
         return
     shared = number_of(comparison.shared, "run")
-    console.print(f"{shared} in common, {comparison.same} of them the same trial in both, which cannot have changed.")
+    console.print(
+        f"{shared} in common, {comparison.same} of them the same trial in both, which cannot have changed.",
+        soft_wrap=True,
+    )
     where = [str(c) for c in comparison.changes if c not in ("of", "estimate", "low", "high", "units", "runs", "clear")]
     table = NumberTable(
         {"change of": "left", **dict.fromkeys([*where, "points", "interval", "units", "clear"], "right")}

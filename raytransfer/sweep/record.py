@@ -10,14 +10,14 @@ from typing import Any
 from raytransfer.errors import StorageError
 from raytransfer.store import Store, delete_progress, write_progress
 
-_EVERY_S = 5.0
-_PATIENCE_S = 4.0  # what is late is written anew soon, and is worth no line
+_EVERY_S = 2.0
+_PATIENCE_S = 2.0  # what is late is written anew soon, and an interrupted command ends soon
 
 
 class Record:
     """An observer of a sweep that keeps its progress in the store for others to read (``raytransfer status``).
 
-    A thread writes what has changed, every 5 s at most, so that a slow storage keeps no trial waiting. When the sweep
+    A thread writes what has changed, every 2 s at most, so that a slow storage keeps no trial waiting. When the sweep
     ends, in whatever way but being killed, the file goes: which trials finished and failed their rows tell.
 
     Args:

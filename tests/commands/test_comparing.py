@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raytransfer.analysis import readings, treatment_means
-from raytransfer.analysis.changes import grid_changes, mean_changes, paired
+from raytransfer.analysis import grid_changes, mean_changes, paired, readings, treatment_means
 from raytransfer.analysis.intervals import clustered_t, student_t
 from raytransfer.commands.comparing import compare
 from raytransfer.errors import UserError

@@ -1,6 +1,7 @@
 """What the command teaches: help of every command, and what completes it in a shell."""
 
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -101,3 +102,17 @@ def test_bash_completes():
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == list(cases.values())
     assert "bashcompinit" in completion("zsh")
+
+
+def test_json_of_a_plan_has_standard_output_for_itself(command, tmp_path):
+    places = [f"cache_dir={tmp_path / 'cache'}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
+    small = ["halves=[random]", "splits=1", "seeds=1", "n_layers=[2]", "treatments=[RnB]", "backend=in-process"]
+    code, printed, error = command(
+        "plan", "yosinski", "recipe.steps=10", "recipe.warmup_steps=0", *small, *places, "--json"
+    )
+    assert code == 0
+    told = json.loads(printed)
+    assert (told["trials"], told["to_run"], told["store"]) == (2, 2, str(tmp_path / "out"))
+    assert told["treatments"]["RnB"] == {"to run": 2, "there": 0, "failed": 0, "waiting": 0}
+    assert told["estimate"]["duration_s"] > 0
+    assert "decoding digits" in error  # which is logged

@@ -105,6 +105,8 @@ def test_only_the_best_are_trained(arguments, tmp_path, monkeypatch, capsys):
     values = read_table(store, "scores").set_index("base_task")["value"]
     assert len(values) == 3
     assert set(read_table(store, "trials")["base_task"]) == {values.idxmax()}
+    (folder,) = (tmp_path / "out" / "sweeps").iterdir()  # what was scored first has none of its own
+    assert set(pd.read_parquet(folder / "places.parquet")["treatment"]) >= {"AnB", "score"}
 
 
 def config_of(options):
