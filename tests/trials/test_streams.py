@@ -5,10 +5,20 @@ import dataclasses
 import pytest
 import torch
 
-from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, Surgery, TransferSpec
+from raytransfer.specs import (
+    NetworkSpec,
+    PretrainSpec,
+    ProbeSpec,
+    Recipe,
+    SimulationSpec,
+    Surgery,
+    TransferSpec,
+)
 from raytransfer.store import Store, save_checkpoint
 from raytransfer.tasks import DataSource, load_task, open_dataset, task_spec
 from raytransfer.training import DeviceData
+from raytransfer.trials import Site, probing, simulating
+from raytransfer.trials.simulating import run_simulation
 from raytransfer.trials.training import prepare, training_seed
 
 CPU = torch.device("cpu")
@@ -88,6 +98,25 @@ def test_transfers_to_one_target_share_fresh_layers_and_order_whatever_they_copy
     assert training_seed(specs[0]) != training_seed(target)
     elsewhere = started(digits, store, copied(other, None))
     assert not [name for name in same(rnb, elsewhere) if name.endswith("weight")]
+
+
+def test_directions_of_probes_and_first_weights_of_simulations_are_those_of_the_task(digits, tmp_path, monkeypatch):
+    site = Site(sources=(), root=str(tmp_path), device="cpu", memory_bytes=10**9)
+    monkeypatch.setattr(Site, "dataset", lambda self, fingerprint: digits)
+    store, seeds, starts = Store(str(tmp_path)), [], []
+    monkeypatch.setattr(simulating, "simulate", lambda *images, width, seed: starts.append(seed))
+    monkeypatch.setattr(simulating, "asdict", lambda simulation: {})
+    monkeypatch.setattr(simulating, "publish", lambda *row: None)
+    far = base(digits, [7, 8], dials={"noise": 9.0}).task
+    for classes in ([0, 1], [0, 2]):
+        for dials in (None, {"blur_px": 1.0}):
+            spec = base(digits, classes, dials=dials)
+            save_checkpoint(store, spec.id, 2, started(digits, store, spec))
+            look = ProbeSpec(probe="landscape", trained=spec, step=2, images=4, points=3, seed=0)
+            seeds.append(probing._subject(look, site).seed)
+            run_simulation(SimulationSpec(source=far, target=spec.task, width=4, images=4, seed=0), site)
+    for drawn in (seeds, starts):
+        assert drawn[0] == drawn[1] != drawn[2] == drawn[3]
 
 
 def test_adapters_are_those_of_the_target(digits, tmp_path):

@@ -80,9 +80,9 @@ def barriers_table(barriers: pd.DataFrame) -> Group:
             cells[quantity] = _with_ends(mean, low, high, "difference").replace("+", "")
         table.add_row(str(base) or "from scratch", *cells.values(), str(rows["units"].max()))
     note = (
-        "Barrier of the loss on the line between two networks of one kind, nats: fine-tuned from one base or from two,\n"
-        "from scratch from one initialisation or from two. At ln K nats, of K labels, the line passes through networks\n"
-        "that know nothing. [low, high]: 95% t interval over units.\n"
+        "Barrier of the loss on the line between two networks of one kind, nats: fine-tuned from one base or\n"
+        "from two, from scratch from one initialisation or from two. At ln K nats, of K labels, the line passes\n"
+        "through networks that know nothing. [low, high]: 95% t interval over units.\n"
     )
     return Group(Text("Barriers", style="bold"), table, Text(note, style="dim"))
 
