@@ -25,7 +25,7 @@ _Dash = Literal["-", "--", ":", "-."]
 _DASHES: tuple[_Dash, ...] = ("--", ":", "-.")  # of other halves, in order; random halves are solid
 
 _COMPARED = (BASE_B.name, ANB.name, RNB.name)  # over all halves, on one scale
-_GREY = "#555555"
+_GREY, _PALE = "#555555", "#b5b5b5"
 _OF_HALVES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"))  # told apart by the colour-blind
 _COLUMNS, _MOST_TICKS = 4, 12
 
@@ -126,7 +126,9 @@ def lines_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
     return figure
 
 
-def readings_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+def readings_figure(
+    readings: pd.DataFrame, *, title: str, subtitle: str = "", published: pd.DataFrame | None = None
+) -> Figure:
     """Draw the readings, differences of treatments in percentage points, against n: the result of a grid.
 
     A panel for each reading, all on one scale with a line at zero; halves differ by colour, marker and a small shift
@@ -136,6 +138,7 @@ def readings_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -
         readings: Output of ``raytransfer.analysis.readings`` on accuracies.
         title: What was run.
         subtitle: How many runs there are.
+        published: The same of the networks of 2014, for a grid whose n mean the same: a grey line behind.
 
     Raises:
         ValueError: There is no reading.
@@ -158,6 +161,8 @@ def readings_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -
         first, second = READINGS[name]
         axes.set_title(f"{name}\n{_difference(name, first, second)}", fontsize=9, loc="left", color="#444444")
         axes.axhline(0, color="#888888", linewidth=1, zorder=1)
+        if published is not None:
+            _draw_published(axes, published[(published["reading"] == name) & published["n_layers"].isin(all_n)])
         for i, of_halves in enumerate(halves):
             rows = readings[(readings["reading"] == name) & (readings["halves"] == of_halves)]
             if rows.empty:
@@ -182,10 +187,22 @@ def readings_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -
         Line2D([], [], linestyle="none", marker=marker, color=color, mfc=_fill(name, color), label=_halves_label(name))
         for name, (color, marker) in zip(halves, _OF_HALVES * len(halves), strict=False)
     ]
+    if published is not None:
+        handles.append(Line2D([], [], color=_PALE, linewidth=2, label="2014, ILSVRC12"))
     if np.isfinite(readings["low"]).any():
         handles.append(Line2D([], [], linestyle="none", label="whiskers:\n95% intervals"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
+
+
+def _draw_published(axes: Axes, readings: pd.DataFrame) -> None:
+    """A line of what came out in 2014, of random halves where the reading is of these."""
+    for of_halves, rows in readings.groupby("halves"):
+        (line,) = axes.plot(rows["n_layers"], 100 * rows["estimate"], color=_PALE, linewidth=2, zorder=1.5)
+        told = [
+            f"2014, {_halves_label(str(of_halves))}{_at(row['n_layers'])}: {_points(row)}" for row in _records(rows)
+        ]
+        tell(line, "2014", told)
 
 
 def _difference(reading: str, first: str, second: str) -> str:

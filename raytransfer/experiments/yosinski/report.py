@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import pandas as pd
 import pyarrow as pa
 
-from raytransfer.analysis import BASES, boosts, readings, treatment_means
+from raytransfer.analysis import BASES, boosts, readings, treatment_means, yosinski2014
 from raytransfer.experiments.yosinski.cells import GridCell
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.figures import lines_figure, points_figure, readings_figure
 from raytransfer.experiments.yosinski.sentences import sentences
 from raytransfer.experiments.yosinski.tables import boosts_table, means_table, readings_table
+from raytransfer.networks import ZOO
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of
 from raytransfer.store import Store, read_table
@@ -20,7 +21,8 @@ from raytransfer.words import number_of
 
 _CAPTIONS = {
     "readings": "What was lost or gained, in percentage points, against the number of copied layers. Each reading is "
-    "the difference of two treatments within one split, direction and seed.",
+    "the difference of two treatments within one split, direction and seed. Grey, for a network of 8 layers: what came "
+    "out in 2014 on ILSVRC12.",
     "lines": "Mean top-1 accuracy of every treatment against the number of copied layers (Yosinski et al. 2014, Figure "
     "2, bottom). Whiskers and bands contain the spread between targets, which the readings are free of.",
     "points": "Every run's top-1 accuracy against the number of copied layers (Yosinski et al. 2014, Figure 2, top). "
@@ -58,7 +60,11 @@ def make_report(plan: Plan[GridCell, None], store: Store, config: GridConfig) ->
             *([] if averaged.empty else [boosts_table(averaged)]),
         ],
         figures={
-            **({} if paired.empty else {"readings": readings_figure(paired, title=title, subtitle=subtitle)}),
+            **(
+                {}
+                if paired.empty
+                else {"readings": readings_figure(paired, title=title, subtitle=subtitle, published=_published(config))}
+            ),
             "lines": lines_figure(means, title=title, subtitle=subtitle),
             "points": points_figure(results, title=title, subtitle=subtitle),
         },
@@ -79,6 +85,14 @@ def results_of(cells: Sequence[GridCell], store: Store) -> pd.DataFrame:
     )
     joined.loc[joined["treatment"].isin(BASES), "n_layers"] = 0
     return joined
+
+
+def _published(config: GridConfig) -> pd.DataFrame | None:
+    """The readings of 2014, for a network that has as many layers as theirs, so that n means the same."""
+    architecture = ZOO.get(config.network)
+    if config.stages is not None or architecture is None or len(architecture.stages) != len(ZOO["caffenet"].stages):
+        return None
+    return readings(yosinski2014(), metric="top1_best10")
 
 
 def _sample(results: pd.DataFrame) -> str:

@@ -6,8 +6,8 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from raytransfer.analysis import treatment_means, yosinski2014
-from raytransfer.experiments.yosinski.figures import lines_figure, points_figure
+from raytransfer.analysis import readings, treatment_means, yosinski2014
+from raytransfer.experiments.yosinski.figures import lines_figure, points_figure, readings_figure
 from tests.helpers import legend, overlaps, titles
 
 COPIES = ("BnB", "BnB+", "AnB", "AnB+", "RnB")
@@ -115,3 +115,16 @@ def test_no_text_lies_on_another_or_leaves_the_page(results):
 def test_nothing_to_draw_names_the_treatments():
     with pytest.raises(ValueError, match=r"nothing to draw: no row is of baseB, .*RnB"):
         points_figure(grid().iloc[:0], title="t")
+
+
+def test_what_came_out_in_2014_is_a_line_behind_ours_at_the_n_that_ran():
+    ours, published = readings(grid(("random",), seeds=3)), readings(yosinski2014(), metric="top1_best10")
+    figure = readings_figure(ours, title="t", published=published)
+    panel = next(axes for axes in figure.axes if axes.get_title("left").startswith("specificity drop"))
+    (line,) = [line for line in panel.lines if line.get_linewidth() == 2]
+    drop = published[(published["reading"] == "specificity drop") & published["n_layers"].isin([1, 2, 3])]
+    assert line.get_xdata().tolist() == [1, 2, 3]
+    assert line.get_ydata() == pytest.approx(100 * drop["estimate"].to_numpy())
+    assert "2014, ILSVRC12" in legend(figure)
+    assert "2014, ILSVRC12" not in legend(readings_figure(ours, title="t"))
+    assert overlaps(figure) == []
