@@ -116,8 +116,12 @@ def _rank(spec: TrialSpec) -> tuple[float, str]:
         depth = spec.n_layers or 0 if isinstance(spec, DistanceSpec | ScoreSpec) else 0
         batch = batch_of(spec)
         return (1.0, f"{batch} {depth:3}") if batch else (0.0, "")  # the long ones first, so that slots end together
-    # A rough length: each frozen layer saves its part of the backward pass.
-    return -spec.recipe.steps * (1 - 0.08 * frozen_layers(spec)), ""
+    return -rough_length(spec), ""
+
+
+def rough_length(spec: TrainingSpec) -> float:
+    """About how long a training takes, in steps in which all layers train: each frozen layer saves its part of them."""
+    return spec.recipe.steps * max(0.1, 1 - 0.08 * frozen_layers(spec))
 
 
 def checkpoint_steps(specs: Iterable[TrialSpec]) -> dict[str, frozenset[int]]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raytransfer.specs import TrialSpec
-from raytransfer.specs.dependencies import alike, as_training
+from raytransfer.specs.dependencies import alike, as_training, rough_length
 from raytransfer.sweep.failures import described, places, why
 from raytransfer.sweep.plan import Cell
 from raytransfer.words import number_of
@@ -171,7 +171,7 @@ class ProgressView:
         """How long it still takes; None where no trial has finished.
 
         From the mean time of finished trials of the same kind, less what the running ones have had of it; for a new
-        kind of all, in proportion to steps.
+        kind of all, in proportion to its rough length.
         """
         if not self._seconds:
             return None
@@ -196,10 +196,10 @@ class _Treatment:
         self.accuracies: list[float] = []
 
 
-def _steps(spec: TrialSpec) -> int:
-    """Steps of a training; a measurement counts as one where its time is not known yet."""
+def _steps(spec: TrialSpec) -> float:
+    """Rough length of a training; a measurement counts as one step where its time is not known yet."""
     training = as_training(spec)
-    return training.recipe.steps if training else 1
+    return rough_length(training) if training else 1.0
 
 
 def duration(seconds: float) -> str:
