@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -191,6 +192,54 @@ def readings_figure(
         handles.append(Line2D([], [], color=_PALE, linewidth=2, label="2014, ILSVRC12"))
     if np.isfinite(readings["low"]).any():
         handles.append(Line2D([], [], linestyle="none", label="whiskers:\n95% intervals"))
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    return figure
+
+
+def curves_figure(curves: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+    """Draw learning curves: top-1 accuracy on the test images against steps, a panel a treatment, a line an n.
+
+    A line is the mean over the runs of one kind of halves, of random ones where there are any; the darker, the more
+    layers are copied. Bases lie behind every panel as a black line, where they took as many steps.
+
+    Args:
+        curves: One row an evaluation of a run: treatment, halves, n_layers, step and top1, a fraction.
+        title: What was run.
+        subtitle: How many runs there are.
+
+    Raises:
+        ValueError: No curve is of a known treatment that has a cut.
+    """
+    known = curves[curves["halves"] == _halves(curves)[0]]
+    means = known.groupby(["treatment", "n_layers", "step"], as_index=False)["top1"].mean()
+    names = [name for name in TREATMENTS if name in set(means["treatment"]) and TREATMENTS[name].has_cut]
+    if not names:
+        raise ValueError(f"nothing to draw: no curve is of {', '.join(n for n, t in TREATMENTS.items() if t.has_cut)}")
+    all_n = sorted({int(n) for n in means["n_layers"] if n > 0})
+    shades = dict(zip(all_n, matplotlib.colormaps["viridis_r"](np.linspace(0.1, 1, len(all_n))), strict=True))
+    columns = min(_COLUMNS, len(names))
+    lines = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(2.2 + 2.7 * columns, 1.3 + 2.5 * lines), layout="constrained")
+    figure.suptitle(f"{title}\n{subtitle}".strip(), fontsize=12)
+    figure.supxlabel("training steps", fontsize=10)
+    figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    for axes in panels.flat[len(names) :]:
+        axes.remove()
+    base = means[means["treatment"] == BASE_B.name]
+    for axes, name in zip(panels.flat, names, strict=False):
+        axes.set_title(name, fontsize=10, loc="left", color="#444444")
+        (drawn,) = axes.plot(base["step"], 100 * base["top1"], color="black", linewidth=1.2)
+        tell(drawn, BASE_B.name, [BASE_B.name])
+        for n, rows in means[means["treatment"] == name].groupby("n_layers"):
+            (drawn,) = axes.plot(rows["step"], 100 * rows["top1"], color=shades[int(n)], linewidth=1.4)
+            tell(drawn, f"n = {n}", [f"{name}, n = {n}: {100 * rows['top1'].iloc[-1]:.1f}% at the end"])
+        axes.tick_params(labelbottom=True, labelleft=True)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles = [Line2D([], [], color="black", label=BASE_B.name)] if not base.empty else []
+    handles += [Line2D([], [], color=shades[n], label=f"n = {n}") for n in all_n]
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 import pyarrow as pa
+from matplotlib.figure import Figure
 
 from raytransfer.analysis import BASES, boosts, readings, treatment_means, yosinski2014
 from raytransfer.experiments.yosinski.cells import GridCell
 from raytransfer.experiments.yosinski.config import GridConfig
-from raytransfer.experiments.yosinski.figures import lines_figure, points_figure, readings_figure
+from raytransfer.experiments.yosinski.figures import curves_figure, lines_figure, points_figure, readings_figure
 from raytransfer.experiments.yosinski.sentences import sentences
 from raytransfer.experiments.yosinski.tables import boosts_table, means_table, readings_table
 from raytransfer.networks import ZOO
@@ -19,6 +20,7 @@ from raytransfer.store.schema import CELLS, arrow_schema
 from raytransfer.sweep.plan import Plan
 from raytransfer.words import number_of
 
+_LEAST_POINTS = 3  # of a curve
 _CAPTIONS = {
     "readings": "What was lost or gained, in percentage points, against the number of copied layers. Each reading is "
     "the difference of two treatments within one split, direction and seed. Grey, for a network of 8 layers: what came "
@@ -27,6 +29,7 @@ _CAPTIONS = {
     "2, bottom). Whiskers and bands contain the spread between targets, which the readings are free of.",
     "points": "Every run's top-1 accuracy against the number of copied layers (Yosinski et al. 2014, Figure 2, top). "
     "Bases stand at n = 0.",
+    "curves": "Learning curves: mean top-1 accuracy on the test images after each evaluation, a line an n.",
 }
 
 
@@ -67,6 +70,7 @@ def make_report(plan: Plan[GridCell, None], store: Store, config: GridConfig) ->
             ),
             "lines": lines_figure(means, title=title, subtitle=subtitle),
             "points": points_figure(results, title=title, subtitle=subtitle),
+            **_curves(results, store, title, subtitle),
         },
         captions=_CAPTIONS,
         answer=sentences(paired),
@@ -85,6 +89,15 @@ def results_of(cells: Sequence[GridCell], store: Store) -> pd.DataFrame:
     )
     joined.loc[joined["treatment"].isin(BASES), "n_layers"] = 0
     return joined
+
+
+def _curves(results: pd.DataFrame, store: Store, title: str, subtitle: str) -> dict[str, Figure]:
+    """The learning curves of what was copied, if anything was and there are more evaluations than the last."""
+    curves = read_table(store, "curves")[["id", "step", "top1"]]
+    curves = results[["id", "treatment", "halves", "n_layers"]].merge(curves, on="id")
+    if not (curves["n_layers"] > 0).any() or curves.groupby("id").size().max() < _LEAST_POINTS:
+        return {}
+    return {"curves": curves_figure(curves, title=title, subtitle=subtitle)}
 
 
 def _published(config: GridConfig) -> pd.DataFrame | None:

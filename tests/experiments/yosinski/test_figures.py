@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from raytransfer.analysis import readings, treatment_means, yosinski2014
-from raytransfer.experiments.yosinski.figures import lines_figure, points_figure, readings_figure
+from raytransfer.experiments.yosinski.figures import curves_figure, lines_figure, points_figure, readings_figure
 from tests.helpers import legend, overlaps, titles
 
 COPIES = ("BnB", "BnB+", "AnB", "AnB+", "RnB")
@@ -127,4 +127,23 @@ def test_what_came_out_in_2014_is_a_line_behind_ours_at_the_n_that_ran():
     assert line.get_ydata() == pytest.approx(100 * drop["estimate"].to_numpy())
     assert "2014, ILSVRC12" in legend(figure)
     assert "2014, ILSVRC12" not in legend(readings_figure(ours, title="t"))
+    assert overlaps(figure) == []
+
+
+def test_a_learning_curve_is_the_mean_of_the_runs_on_random_halves():
+    runs = grid()
+    steps = pd.DataFrame({"step": [10, 20, 30], "gain": [-0.2, -0.1, 0.0]})
+    rng = np.random.default_rng(1)
+    curves = runs.merge(steps, how="cross")
+    curves["top1"] += curves["gain"] + rng.uniform(0, 0.05, len(curves))
+    figure = curves_figure(curves, title="t")
+    assert titles(figure) == list(COPIES)
+    panel = figure.axes[COPIES.index("AnB")]
+    base, *lines = panel.lines
+    assert [line.get_xdata().tolist() for line in panel.lines] == [[10, 20, 30]] * 4
+    of_random = curves[curves["halves"] == "random"].groupby(["treatment", "n_layers", "step"])["top1"].mean()
+    assert base.get_ydata() == pytest.approx(100 * of_random["baseB"][0].to_numpy())
+    for n, line in enumerate(lines, 1):
+        assert line.get_ydata() == pytest.approx(100 * of_random["AnB"][n].to_numpy())
+    assert legend(figure) == ["baseB", "n = 1", "n = 2", "n = 3"]
     assert overlaps(figure) == []
