@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from rich.console import Console
 
 _LEAST = 20  # letters of a line of meaning
+_MOST = 48  # letters of names beside which a meaning stands
 
 
 def print_definitions(console: Console, rows: Sequence[Sequence[str]]) -> None:
     """Print rows of names, the last cell of each saying what the others mean.
 
     A meaning stands beside its names, and is wrapped there. Where the names of a row take more than half of the width,
-    it follows below them.
+    or 48 letters, it follows below them.
 
     Args:
         console: Where to.
@@ -20,7 +21,7 @@ def print_definitions(console: Console, rows: Sequence[Sequence[str]]) -> None:
     """
     first = max((len(row[0]) for row in rows if len(row) > 2), default=0)
     heads = ["  ".join([row[0].ljust(first), *row[1:-1]]) for row in rows]
-    beside = [head for head in heads if len(head) <= console.width // 2]
+    beside = [head for head in heads if len(head) <= min(console.width // 2, _MOST)]
     start = max(map(len, beside), default=0) + 2
     for head, row in zip(heads, rows, strict=True):
         meaning = textwrap.wrap(row[-1], max(console.width - start, _LEAST), break_on_hyphens=False) or [""]
