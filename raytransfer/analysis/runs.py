@@ -1,13 +1,12 @@
 """Readings of probes, sorted into the runs of networks: what the analyses of why transfer works share.
 
 *readings* has a row for each reading of a probe: treatment (``baseB`` from scratch, ``AnB+`` fine-tuned; others are
-left out), target, base and n_layers (missing for ``baseB``), seed, step (training steps of the network; 0 is before
-training), probe, against (``base``, ``scratch``, ``twin`` or missing), quantity, stage (missing for the whole network),
-index, x, y (missing where they mean nothing) and value. Values that are not finite count as missing. Two quantities are
-derived from them at every step: ``generalisation gap`` = train top1 − test top1, and ``loss gap`` = test loss − train
-loss. A network's *last step* is the last with a reading of any kind.
-
-A *unit* is one (target, seed). The order of the rows changes nothing.
+left out), target, target_block (its source), base and n_layers (missing for ``baseB``), seed, step (training steps of
+the network; 0 is before training), probe, against (``base``, ``scratch``, ``twin`` or missing), quantity, stage
+(missing for the whole network), index, x, y (missing where they mean nothing) and value. Values that are not finite
+count as missing. Two quantities are derived from them at every step: ``generalisation gap`` = train top1 − test top1,
+and ``loss gap`` = test loss − train loss. A network's *last step* is the last with a reading of any kind. The order of
+the rows changes nothing.
 """
 
 import math
@@ -21,7 +20,7 @@ from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 
 _RUN = ["base", "n_layers", "target", "seed"]
 
-NETWORK = ["treatment", *_RUN]
+NETWORK = ["treatment", *_RUN, "target_block"]
 """The columns that name a network."""
 
 PLACE = ["step", "probe", "against", "quantity", "stage", "index", "x", "y"]
@@ -33,7 +32,7 @@ NO_INDEX = -1
 Log = dict[int, dict[str, float]]
 """Values by step, then by stage (empty for the whole network)."""
 
-Unit = tuple[str, int]
+Place = tuple[str, int]
 """Target and seed."""
 
 Copied = tuple[str, int]
@@ -110,15 +109,15 @@ def _derived(rows: pd.DataFrame) -> list[pd.DataFrame]:
 
 def runs_of(
     known: pd.DataFrame, quantity: str, index: int | None = None, *, of_stages: bool = False
-) -> dict[Copied, dict[Unit, NetworkReadings]]:
-    """Sort one quantity by network: the runs of every unit, for each base and n, and for ``SCRATCH``."""
+) -> dict[Copied, dict[Place, NetworkReadings]]:
+    """Sort one quantity by network: the runs of every target and seed, for each base and n, and for ``SCRATCH``."""
     wanted = known[(known["quantity"] == quantity) & (known["index"] == (NO_INDEX if index is None else index))]
     wanted = wanted[(wanted["stage"] != "") == of_stages]
     if wanted.empty:
         return {}
     lasts = known.groupby(_RUN)["step"].max().to_dict()
     losses = _logs(known[known["quantity"] == "train loss"])
-    runs: dict[Copied, dict[Unit, NetworkReadings]] = {}
+    runs: dict[Copied, dict[Place, NetworkReadings]] = {}
     for key, log in sorted(_logs(wanted).items()):
         base, n, target, seed = key
         of_loss = {step: values[""] for step, values in losses.get(key, {}).items()}

@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import NO_INTERVAL, counted
+from raytransfer.experiments.verdicts import said_units
+from raytransfer.experiments.words import NO_INTERVAL
 
 
 def peaks_table(peaks: pd.DataFrame) -> Group:
@@ -21,7 +22,7 @@ def peaks_table(peaks: pd.DataFrame) -> Group:
     """
     parts: list[RenderableType] = []
     for schedule, rows in peaks.groupby("schedule", sort=False):
-        table = _table("peak step", "rise", "decline", "verdict")
+        table = _table("peak step", "rise", "decline", "would see")
         for row in rows.to_dict("records"):
             table.add_row(
                 row["treatment"],
@@ -29,13 +30,14 @@ def peaks_table(peaks: pd.DataFrame) -> Group:
                 Text(f"{row['peak_step']}{_steps(row['low'], row['high'])}"),
                 _points(row["rise"], row["rise_low"], row["rise_high"]),
                 _points(row["decline"], row["decline_low"], row["decline_high"]),
-                row["verdict"],
+                _points(row["decline_detectable"], math.nan, math.nan),
             )
-        title = f"Does transfer rise, then decline? Points. Schedule: {schedule}, {counted(rows['units'])}"
+        title = f"Does transfer rise, then decline? Points. Schedule: {schedule}, {said_units(rows)}"
         parts += [Text(title, style="bold"), table]
     note = (
         "Rise: peak - first checkpoint. Decline: peak - last. Each unit is read at the peak of the others.\n"
         "[low,high]: 95% interval, Student t over units; of the peak's step, bootstrap over units.\n"
+        "would see: the smallest decline that so many units, spread so, show in 4 studies of 5.\n"
         f"{NO_INTERVAL}\n"
     )
     return Group(*parts, Text(note, style="dim"))
@@ -49,14 +51,15 @@ def drops_table(drop_effects: pd.DataFrame) -> Group:
     """
     parts: list[RenderableType] = []
     for schedule, rows in drop_effects.groupby("schedule", sort=False):
-        table = _table("drop at step", "from", "to", "effect on transfer")
+        table = _table("drop at step", "from", "to", "effect on transfer", "would see")
         for row in rows.to_dict("records"):
             table.add_row(
                 row["treatment"],
                 *(str(row[name]) for name in ("n_layers", "drop_step", "before_step", "after_step")),
                 _points(row["estimate"], row["low"], row["high"]),
+                _points(row["detectable"], math.nan, math.nan),
             )
-        title = f"Drops of the learning rate, points. Schedule: {schedule}, {counted(rows['units'])}"
+        title = f"Drops of the learning rate, points. Schedule: {schedule}, {said_units(rows)}"
         parts += [Text(title, style="bold"), table]
     if drop_effects.empty:
         parts.append(Text("Drops of the learning rate: no unit has checkpoints around one, with a constant arm."))

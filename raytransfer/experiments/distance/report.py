@@ -54,7 +54,7 @@ _CAPTIONS = {
 }
 _TRANSFER = "Transfer against {}: a point is a pair of tasks, the mean over its seeds."
 _SURE = 0.05
-_PLACE = ["treatment", "measure", "target", "base", "n_layers", "seed"]
+_PLACE = ["treatment", "measure", "target", "target_block", "base", "base_block", "n_layers", "seed"]
 _MEASURED = ["measure", "kind", "target", "base", "n_layers", "seed", "id"]
 
 
@@ -108,7 +108,7 @@ def _outcomes(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
         chosen = placed[placed["treatment"] == treatment]
         return chosen[[*keys, "top1"]].rename(columns={"top1": treatment})
 
-    pair = ["target", "base", "n_layers", "seed"]
+    pair = ["target", "target_block", "base", "base_block", "n_layers", "seed"]
     table = of(ANB.name, pair).merge(of(ANB_PLUS.name, pair), on=pair, how="outer")
     table = table.merge(of(RNB.name, ["target", "n_layers", "seed"]), on=["target", "n_layers", "seed"], how="left")
     table = table.merge(of(BASE_B.name, ["target", "seed"]), on=["target", "seed"], how="left")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from raytransfer.analysis import comparisons, nearness, verdicts
+from raytransfer.analysis import comparisons, effects, nearness, rank_correlations, verdicts
 from raytransfer.experiments.mechanisms.cells import WhyCell
 from raytransfer.experiments.mechanisms.config import WhyConfig
 from raytransfer.experiments.mechanisms.figures import comparisons_figure, gradients_figure, training_figure
@@ -13,9 +13,8 @@ from raytransfer.experiments.mechanisms.landscapes import landscape_figure, path
 from raytransfer.experiments.mechanisms.tables import (
     comparisons_table,
     nearness_table,
-    verdicts_markdown,
-    verdicts_table,
 )
+from raytransfer.experiments.verdicts import said_verdict, verdicts_markdown, verdicts_table
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of, probe_readings
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
@@ -23,7 +22,7 @@ from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
 from raytransfer.words import number_of
 
-_PLACE = ["treatment", "target", "base", "n_layers", "seed"]
+_PLACE = ["treatment", "target", "target_block", "base", "n_layers", "seed"]
 _CAPTIONS = {
     "comparisons": "Fine-tuned against scratch: the effect of every test of every claim.",
     "training": "What probes read along training, fine-tuned and from scratch.",
@@ -40,13 +39,15 @@ def make_report(plan: Plan[WhyCell, tuple[str, ...]], store: Store, config: WhyC
         return Report(notes=["No probe of this sweep has finished."])
     stages = plan.design
     distances = _distances(plan.cells, store)
-    compared, near = comparisons(readings, stages), nearness(readings, distances)
+    paired, rhos = effects(readings, stages), rank_correlations(readings, distances)
+    compared, near, judged = comparisons(paired), nearness(rhos), verdicts(paired, rhos)
     found = {
         "probe_readings": readings,
         "distances": distances,
+        "effects": paired,
         "comparisons": compared,
         "nearness": near,
-        "verdicts": verdicts(compared, near),
+        "verdicts": judged,
     }
     return Report(
         frames={name: table for name, table in found.items() if not table.empty},
@@ -54,22 +55,13 @@ def make_report(plan: Plan[WhyCell, tuple[str, ...]], store: Store, config: WhyC
         tables=[
             comparisons_table(compared),
             *([] if near.empty else [nearness_table(near)]),
-            verdicts_table(found["verdicts"]),
+            *([] if judged.empty else [verdicts_table(judged)]),
         ],
         figures=_figures(readings, compared, stages, _title(plan, config)),
         captions=_CAPTIONS,
-        answer=_answer(found["verdicts"]),
-        texts={"verdicts.md": verdicts_markdown(compared, near)},
+        answer=[f"{row['claim'].capitalize()}: {said_verdict(row)}." for row in judged.to_dict("records")],
+        texts={"verdicts.md": verdicts_markdown(judged)},
     )
-
-
-def _answer(verdicts: pd.DataFrame) -> list[str]:
-    """Each claim's verdict in words."""
-    columns = ["claim", "verdict", "support", "contradict", "tests"]
-    return [
-        f"{claim.capitalize()}: {verdict} ({support} of {tests} tests for it, {contradict} against)."
-        for claim, verdict, support, contradict, tests in verdicts[columns].itertuples(index=False, name=None)
-    ]
 
 
 def _readings(cells: Sequence[WhyCell], store: Store) -> pd.DataFrame:
