@@ -65,7 +65,7 @@ def correlations(
     block.
 
     The p-value (Spearman only) is two-sided, the share of the orders of the blocks (``pairs.permuted_values``) that
-    give a |ρ*| ≥ |ρ|: of all of them where there are at most 7 blocks, else of so many drawn ones, (1 + #) / (1 +
+    give a |ρ*| ≥ |ρ|: of all of them where there are at most 6 blocks, else of so many drawn ones, (1 + #) / (1 +
     permutations). So it is not below 1/k! with k blocks: with 3 blocks none is below 0.05. The adjusted one holds the
     family-wise error over all measures tried on the same outcome, n and scope: it counts the orders in which the
     largest |ρ*| of any measure is as far from 0, with the same orders for all measures, so that measures that agree

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from raytransfer.analysis.checks import refuse_repeats, require
 from raytransfer.analysis.intervals import MIN_UNITS, clustered_t, detectable, student_t
 from raytransfer.analysis.units import SEED, numbers_of, with_units
-from raytransfer.analysis.verdicts import Tested, judged
+from raytransfer.analysis.verdicts import Claim, judged
 
 Floats = NDArray[np.float64]
 
@@ -153,7 +153,7 @@ def stage_verdicts(outcomes: pd.DataFrame) -> pd.DataFrame:
     for claim, parts in changes.items():
         rows = pd.concat(parts)
         tested.append(
-            Tested(
+            Claim(
                 claim=claim,
                 test=f"best checkpoint − {'first' if claim.endswith('rises') else 'last'}",
                 scale="points",

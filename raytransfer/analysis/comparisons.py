@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raytransfer.analysis.intervals import Interval, clustered_t, detectable, exponential
-from raytransfer.analysis.runs import SCRATCH, NetworkReadings, known_readings, runs_of
-from raytransfer.analysis.units import numbers_of, with_units
+from raytransfer.analysis.runs import SCRATCH, NetworkReadings, known_readings, runs_of, units_of
+from raytransfer.analysis.units import numbers_of
 
 _START, _ALONG = "at step 0", "along training"
 LAST, _MATCHED = "at the last step", "at matched training loss"
@@ -133,8 +133,7 @@ def effects(readings: pd.DataFrame, stages: Sequence[str]) -> pd.DataFrame:
         ValueError: A column is missing, or two rows are of the same reading.
     """
     known = known_readings(readings)
-    places = with_units(known[["target", "target_block", "seed"]].drop_duplicates())
-    units = places.set_index(["target", "seed"])[["unit", "unit_number"]].to_dict("index")
+    units = units_of(known)
     rows: list[dict[str, Any]] = []
     for test in TESTS:
         runs = runs_of(known, test.quantity, test.index, of_stages=test.copied)

@@ -36,7 +36,7 @@ OUTCOMES = (ANB.name, ANB_PLUS.name, "boost")
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-_ENUMERATED = 7  # blocks have 5,040 orders; those of more are drawn
+_ENUMERATED = 6  # blocks have 720 orders; those of more are drawn
 _OUTCOME_KEY = ["target", "base", "n_layers", "seed"]
 _MEASURE_COLUMNS = ["measure", "kind", *_OUTCOME_KEY, "value"]
 
@@ -154,11 +154,12 @@ def seed_means(x: Floats, y: Floats) -> tuple[Floats, Floats]:
 def permuted_blocks(axes: Axes, permutations: int, seed: int) -> Counts:
     """Give the orders of the blocks of bases (of all blocks, where those of targets are the same ones): (P, K).
 
-    All of them but the one that changes nothing where there are at most 7 blocks, else as many as asked for, drawn.
+    All of them but the one that changes nothing where there are at most 6 blocks, else as many as asked for, drawn.
     """
     blocks = np.union1d(axes.base_blocks, axes.target_blocks) if axes.joint else np.unique(axes.base_blocks)
     if len(blocks) <= _ENUMERATED:
-        return np.array(list(itertools.permutations(range(len(blocks))))[1:], dtype=np.int64).reshape(-1, len(blocks))
+        orders = list(itertools.permutations(range(len(blocks))))
+        return np.array(orders, dtype=np.int64).reshape(len(orders), len(blocks))[1:]
     rng = np.random.default_rng(seed)
     return rng.permuted(np.tile(np.arange(len(blocks)), (permutations, 1)), axis=1)
 
@@ -254,8 +255,9 @@ def jackknife(whole: Floats, without: Sequence[Floats]) -> tuple[Floats, Floats]
     total = np.sum(variances, axis=0)
     known = total > (1e-12 * np.maximum(np.abs(whole), 1e-3)) ** 2  # not all equal but for rounding
     some = np.where(known, total, 1.0)
-    degrees = 1 / sum((v / some) ** 2 / (len(w) - 1) for v, w in zip(variances, without, strict=True))
-    half = np.where(known, stdtrit(np.where(known, degrees, 1.0), 0.975) * np.sqrt(some), math.nan)
+    shares = [np.where(known, v, 1.0) / some for v in variances]
+    degrees = 1 / sum(share**2 / (len(v) - 1) for share, v in zip(shares, without, strict=True))
+    half = np.where(known, stdtrit(degrees, 0.975) * np.sqrt(some), math.nan)
     return whole - half, whole + half
 
 

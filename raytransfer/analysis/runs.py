@@ -11,11 +11,13 @@ the rows changes nothing.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.checks import require
+from raytransfer.analysis.units import with_units
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 
 _RUN = ["base", "n_layers", "target", "seed"]
@@ -123,6 +125,15 @@ def runs_of(
         of_loss = {step: values[""] for step, values in losses.get(key, {}).items()}
         runs.setdefault((base, n), {})[target, seed] = NetworkReadings(log=log, losses=of_loss, last=int(lasts[key]))
     return runs
+
+
+def units_of(known: pd.DataFrame) -> dict[Place, dict[str, Any]]:
+    """What every target and seed counts as: unit and unit_number."""
+    places = with_units(known[["target", "target_block", "seed"]].drop_duplicates())
+    return {
+        (target, seed): {"unit": unit, "unit_number": number}
+        for target, _, seed, unit, number in places.itertuples(index=False, name=None)
+    }
 
 
 def _logs(rows: pd.DataFrame) -> dict[tuple[str, int, str, int], Log]:

@@ -21,8 +21,8 @@ from raytransfer.analysis.intervals import (
     p_value,
     units_needed,
 )
-from raytransfer.analysis.runs import SCRATCH, Place, known_readings, runs_of
-from raytransfer.analysis.units import numbers_of, with_units
+from raytransfer.analysis.runs import SCRATCH, Place, known_readings, runs_of, units_of
+from raytransfer.analysis.units import numbers_of
 
 NEARER = "nearer when the target is similar"
 """The claim that ``nearness`` tests."""
@@ -68,8 +68,7 @@ def rank_correlations(readings: pd.DataFrame, distances: pd.DataFrame) -> pd.Dat
     """
     require(distances, ["target", "base", "seed", "value"], "distances")
     known = known_readings(readings)
-    places = with_units(known[["target", "target_block", "seed"]].drop_duplicates())
-    units = places.set_index(["target", "seed"])[["unit", "unit_number"]].to_dict("index")
+    units = units_of(known)
     rows: list[dict[str, Any]] = []
     for test in [t for t in TESTS if t.when == LAST and t.quantity in ("relative deviation", "eigenvalue")]:
         for n, of_places in sorted(_points(known, distances, test.quantity, test.index).items()):
@@ -108,7 +107,7 @@ def nearness(rhos: pd.DataFrame) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class Claim:
     """A claim and the values that its one test is of.
 
     Attributes:
@@ -150,12 +149,12 @@ def verdicts(effects: pd.DataFrame, rhos: pd.DataFrame) -> pd.DataFrame:
             units, unit = numbers_of(found), found["unit"].iloc[0]
             above = claim == NEARER
             tested.append(
-                Tested(claim=claim, test=test, scale=scale, above=above, values=values, units=units, unit=unit)
+                Claim(claim=claim, test=test, scale=scale, above=above, values=values, units=units, unit=unit)
             )
     return judged(tested)
 
 
-def judged(tested: Sequence[Tested]) -> pd.DataFrame:
+def judged(tested: Sequence[Claim]) -> pd.DataFrame:
     """Decide about claims that are read together, each by a t-test over its units.
 
     Units are independent (``raytransfer.analysis.units``); all values of one count as one. The p-values are corrected

@@ -9,10 +9,9 @@ from rich.console import Group
 from rich.text import Text
 
 from raytransfer.analysis.intervals import MIN_UNITS, TOO_FEW
-from raytransfer.analysis.units import SEED
 from raytransfer.analysis.verdicts import NO_LARGER
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import counted
+from raytransfer.experiments.words import said_units
 from raytransfer.words import number_of
 
 WOULD_SEE = "would see: the smallest effect that so many units, spread so, show in 4 studies of 5."
@@ -76,12 +75,6 @@ def _verdict(row: Mapping[Hashable, Any]) -> str:
     if not pd.isna(row["units_needed"]):
         return f"{verdict}: it takes {number_of(row['units_needed'], row['unit'])} to see this effect"
     return f"{verdict}: how many it takes cannot be said" if verdict == TOO_FEW else verdict
-
-
-def said_units(rows: pd.DataFrame) -> str:
-    """How many units there are, what they are, and so of what intervals speak."""
-    unit = str(rows["unit"].iloc[0])
-    return f"{counted(rows['units'], unit)} of {'these targets alone' if unit == SEED else 'targets'}"
 
 
 def size(seen: float, scale: str) -> str:

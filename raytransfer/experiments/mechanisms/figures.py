@@ -83,8 +83,9 @@ def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str =
         axis.set_ylim(len(labels[scale]) - 0.5, -0.5)
         axis.tick_params(axis="y", length=0)
     handles = [_dot(style.color, style.color, f"base {base}", style.marker) for base, style in styles.items()]
-    handles += [_dot(DARK, DARK, "interval without\nno effect"), _dot(DARK, "white", "with it, or none")]
-    handles += [words(f"lines:\n95% intervals\nover {counted(rows['units'], rows['unit'].iloc[0])}")]
+    handles += [_dot(DARK, DARK, "interval on one\nside of no effect"), _dot(DARK, "white", "on both, or none")]
+    over = f"lines:\n95% intervals\nover {counted(rows['units'], rows['unit'].iloc[0])}"
+    handles += [words(over)] if rows["low"].notna().any() else []
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from raytransfer.analysis.verdicts import NEARER
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.verdicts import WOULD_SEE, said_units, size, with_ends
-from raytransfer.experiments.words import NO_INTERVAL
+from raytransfer.experiments.verdicts import WOULD_SEE, size, with_ends
+from raytransfer.experiments.words import NO_INTERVAL, said_units
 
 _EFFECT = ["estimate", "low", "high", "scale"]
 
@@ -37,10 +37,9 @@ def comparisons_table(comparisons: pd.DataFrame) -> Group:
                 cells = ("" if i else test, base, n, with_ends(*effect), count, size(seen, effect[-1]))
                 table.add_row(*(Text(str(cell)) for cell in cells))
         parts += [Text(f"Claim: {claim}", style="bold"), table]
-    over = f", over {said_units(comparisons)}" if len(comparisons) else ""
     note = (
         "Effect: fine-tuned / scratch, or with a sign fine-tuned − scratch; all claims are that it is smaller.\n"
-        f"[low, high]: 95% interval, paired t{over}, not corrected for their number. {NO_INTERVAL}\n"
+        f"[low, high]: 95% interval, paired t over {said_units(comparisons)}, not corrected for their number. {NO_INTERVAL}\n"
         f"{WOULD_SEE}\n"
     )
     if (comparisons["extrapolated"] > 0).any():
