@@ -61,7 +61,7 @@ def correlations(
       weighted correlation index for rankings with ties*; ``scipy.stats.weightedtau(outcome, measure, rank=None)``).
 
     The 95% interval leaves whole blocks out one by one (``pairs.jackknife``), on the scale of Fisher's z = artanh ρ.
-    ``tests/benchmarks/coverage.md`` says how often it covers. A perfect ρ of ±1 has no interval: it is ±1 without any
+    ``tests/analysis/coverage.md`` says how often it covers. A perfect ρ of ±1 has no interval: it is ±1 without any
     block.
 
     The p-value (Spearman only) is two-sided, the share of the orders of the blocks (``pairs.permuted_values``) that

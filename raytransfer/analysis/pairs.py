@@ -170,7 +170,7 @@ def permuted_values(axes: Axes, values: Floats, targets: Counts, bases: Counts, 
     A block takes the values of another: task by task in the order of their names where both are of one size, so that
     what is in a block stays together. A block of n tasks takes those of a block of m at n evenly spaced places of its
     order: some of them, or some twice. With blocks of one size that are exchangeable, and unrelated to the outcome,
-    the p-value is exact; with unequal ones it is not, and ``tests/benchmarks/coverage.md`` says how often it errs.
+    the p-value is exact; with unequal ones it is not, and ``tests/analysis/coverage.md`` says how often it errs.
 
     Where the blocks of bases and of targets are the same ones, both tasks of a pair move (Mantel 1967, *The detection
     of disease clustering and a generalized regression approach*); NaN where there is no such pair. Else targets stay,

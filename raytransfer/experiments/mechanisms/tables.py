@@ -39,8 +39,8 @@ def comparisons_table(comparisons: pd.DataFrame) -> Group:
         parts += [Text(f"Claim: {claim}", style="bold"), table]
     note = (
         "Effect: fine-tuned / scratch, or with a sign fine-tuned − scratch; all claims are that it is smaller.\n"
-        f"[low, high]: 95% interval, paired t over {said_units(comparisons)}, not corrected for their number. {NO_INTERVAL}\n"
-        f"{WOULD_SEE}\n"
+        f"[low, high]: 95% interval, paired t over {said_units(comparisons)}, not corrected for their number.\n"
+        f"{NO_INTERVAL} {WOULD_SEE}\n"
     )
     if (comparisons["extrapolated"] > 0).any():
         note += (
