@@ -209,11 +209,13 @@ def _moved(blocks: Counts, orders: Counts) -> Counts:
     """
     moved = np.full((len(orders), len(blocks)), -1)
     members = [np.flatnonzero(blocks == block) for block in range(orders.shape[1])]
-    for block, other in itertools.product(range(len(members)), repeat=2):
-        own, others = members[block], members[other]
-        if len(own) and len(others):
-            spread = ((np.arange(len(own)) + 0.5) * len(others) / len(own)).astype(np.int64)
-            moved[np.ix_(orders[:, block] == other, own)] = others[spread]
+    for block, own in enumerate(members):
+        taken = np.full((len(members), len(own)), -1)
+        for other, others in enumerate(members):
+            if len(own) and len(others):
+                spread = ((np.arange(len(own)) + 0.5) * len(others) / len(own)).astype(np.int64)
+                taken[other] = others[spread]
+        moved[:, own] = taken[orders[:, block]]
     return moved
 
 
