@@ -36,7 +36,7 @@ Frames = tuple[pd.DataFrame, pd.DataFrame]
 MEASURES = 10
 
 
-def all_pairs(sizes: tuple[int, ...]) -> Callable[[Rng, float], Frames]:
+def all_pairs(sizes: tuple[int, ...]) -> Callable[..., Frames]:
     """Every task to every other; tasks of one source share effects as target, as base and between sources."""
     source = np.repeat(np.arange(len(sizes)), sizes)
     names = [f"s{s:03} t{i}" for s, i in zip(source, np.concatenate([np.arange(n) for n in sizes]), strict=True)]
@@ -52,10 +52,10 @@ def all_pairs(sizes: tuple[int, ...]) -> Callable[[Rng, float], Frames]:
         found = as_target[source][:, None] + as_base[source][None, :] + between[np.ix_(source, source)]
         return (found + 0.5 * (rng.normal(size=(n, 1)) + rng.normal(size=(1, n)) + rng.normal(size=(n, n))))[off]
 
-    return lambda rng, relation: frames(pairs, values, rng, relation)
+    return lambda *how: frames(pairs, values, *how)
 
 
-def of_dials(levels: tuple[int, ...], targets: int = 1) -> Callable[[Rng, float], Frames]:
+def of_dials(levels: tuple[int, ...], targets: int = 1) -> Callable[..., Frames]:
     """Bases that dials make of each target; a dial has a slope over its levels, and the targets deviate from it."""
     dial = np.repeat(np.arange(len(levels)), levels)
     level = np.concatenate([(np.arange(n) + 1) / n for n in levels])
@@ -68,23 +68,30 @@ def of_dials(levels: tuple[int, ...], targets: int = 1) -> Callable[[Rng, float]
         own = 0.5 * rng.normal(size=(targets, k))[:, dial] * level + 0.4 * rng.normal(size=(targets, len(dial)))
         return (shared + own + rng.normal(size=(targets, 1))).ravel()
 
-    return lambda rng, relation: frames(pairs, values, rng, relation)
+    return lambda *how: frames(pairs, values, *how)
 
 
-def frames(pairs: list[tuple[str, ...]], values: Callable[[Rng], np.ndarray], rng: Rng, relation: float) -> Frames:
-    """Outcomes at one n, and measures of the pairs that are alike; the first also related to the outcome."""
-    keys = ["target", "base", "target_block", "base_block"]
-    shared, outcome = values(rng), values(rng)
-    outcomes = pd.DataFrame(pairs, columns=keys).assign(n_layers=1, seed=0, AnB=outcome)
+def frames(
+    pairs: list[tuple[str, ...]],
+    values: Callable[[Rng], np.ndarray],
+    rng: Rng,
+    relation: float,
+    studies: int,
+    many: int,
+) -> Frames:
+    """Outcomes, and measures that are alike, the first also related to the outcome; every n is a study of its own."""
+    rows = pd.DataFrame(pairs * studies, columns=["target", "base", "target_block", "base_block"])
+    rows = rows.assign(n_layers=np.repeat(np.arange(studies), len(pairs)))
+    drawn = [[values(rng) for _ in range(many + 2)] for _ in range(studies)]
+    outcome = np.concatenate([of[0] for of in drawn])
     parts = []
-    for i in range(MEASURES):
-        value = relation * outcome * (i == 0) + (shared + values(rng)) / np.sqrt(2)
-        part = pd.DataFrame(pairs, columns=keys)[["target", "base", "target_block"]]
-        parts.append(part.assign(measure=f"m{i}", kind="score", n_layers=pd.NA, seed=pd.NA, value=value))
-    return outcomes, pd.concat(parts, ignore_index=True)
+    for i in range(many):
+        value = np.concatenate([(of[1] + of[2 + i]) / np.sqrt(2) for of in drawn]) + relation * outcome * (i == 0)
+        parts.append(rows.drop(columns="base_block").assign(measure=f"m{i}", kind="score", seed=pd.NA, value=value))
+    return rows.assign(seed=0, AnB=outcome), pd.concat(parts, ignore_index=True)
 
 
-DESIGNS: dict[str, tuple[Callable[[tuple[int, ...]], Callable[[Rng, float], Frames]], tuple[int, ...]]] = {
+DESIGNS: dict[str, tuple[Callable[[tuple[int, ...]], Callable[..., Frames]], tuple[int, ...]]] = {
     "all pairs, 10 sources of 1 task": (all_pairs, (1,) * 10),
     "all pairs, 6 sources of 2 tasks": (all_pairs, (2,) * 6),
     "all pairs, 4 sources of 2 tasks": (all_pairs, (2,) * 4),
@@ -98,63 +105,55 @@ DESIGNS: dict[str, tuple[Callable[[tuple[int, ...]], Callable[[Rng, float], Fram
 """How bases are made, and the sizes of their blocks."""
 
 
-def false_stars(design: str, studies: int, seed: int = 0) -> float:
+def false_stars(design: str, studies: int) -> float:
     """The share of studies without any relation in which some measure has a star, within targets."""
     make, sizes = DESIGNS[design]
-    starred = 0
-    for study in range(studies):
-        outcomes, measures = make(sizes)(np.random.default_rng([seed, study]), 0.0)
-        table = correlations(outcomes, measures, ("AnB",), permutations=199, seed=study)
-        starred += (table.loc[table["scope"] == "within target", "p_adjusted"] < 0.05).any()
-    return starred / studies
+    outcomes, measures = make(sizes)(np.random.default_rng(0), 0.0, studies, MEASURES)
+    table = correlations(outcomes, measures, ("AnB",), permutations=199)
+    within = table[(table["scope"] == "within target") & (table["p_adjusted"] < 0.05)]
+    return within["n_layers"].nunique() / studies
 
 
 def interval_coverage(design: str, relation: float, studies: int) -> dict[str, float]:
     """How often the intervals of a measure cover: of its correlations, and of the variance that it explains."""
     make, sizes = DESIGNS[design]
-    many = sizes * (max(32 // sum(sizes), 3) if make is all_pairs else 20)
-    alone = {"target_block": "one", "base_block": "one"}  # of which nothing is left out
-    big = []
-    for i in range(10):
-        outcomes, measures = make(many)(np.random.default_rng([1, i]), relation)
-        big.append(_estimates(outcomes.assign(**alone), measures))
-    truth = {key: float(np.mean([one[key][0] for one in big])) for key in big[0]}
-    hits: dict[str, list[bool]] = {key: [] for key in truth}
-    for study in range(studies):
-        for key, (_, low, high) in _estimates(*make(sizes)(np.random.default_rng([2, study]), relation)).items():
-            if np.isfinite(low):
-                hits[key].append(low <= truth[key] <= high)
-    return {key: float(np.mean(of)) if of else float("nan") for key, of in hits.items()}
+    larger = sizes * (max(32 // sum(sizes), 3) if make is all_pairs else 20)
+    outcomes, measures = make(larger)(np.random.default_rng(1), relation, 10, 2)
+    # In one block, nothing is left out.
+    big = _estimates(outcomes.assign(target_block="one", base_block="one"), measures)
+    truth = big.groupby("of")["estimate"].mean()
+    found = _estimates(*make(sizes)(np.random.default_rng(2), relation, studies, 2)).dropna()
+    true = found["of"].map(truth)
+    rates: dict[str, float] = ((found["low"] <= true) & (true <= found["high"])).groupby(found["of"]).mean().to_dict()
+    return rates
 
 
-def _estimates(outcomes: pd.DataFrame, measures: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
+def _estimates(outcomes: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
+    """A row for each study and quantity: of (the quantity), estimate, low and high."""
     table = correlations(outcomes, measures[measures["measure"] == "m0"], ("AnB",), permutations=1)
-    found = {f"{row.scope}, {row.coefficient}": (row.estimate, row.low, row.high) for row in table.itertuples()}
     shares = variance_of_distances(
         outcomes, measures, input_measure="m0", label_measure="m1", outcomes_named=("AnB",)
-    ).set_index("part")
-    for part in ("input", "unique label"):
-        found[f"R², {part}"] = tuple(shares.loc[part, ["share", "low", "high"]].astype(float))
-    return found
+    ).rename(columns={"share": "estimate"})
+    parts = [table.assign(of=table["scope"] + ", " + table["coefficient"]), shares.assign(of="R², " + shares["part"])]
+    return pd.concat(parts)[["of", "n_layers", "estimate", "low", "high"]]
 
 
 def band_coverage(sizes: tuple[int, ...], targets: int, studies: int) -> float:
     """How often the band of a curve covers the line that it is of, at 5 places, for the mean of these targets."""
+    rng = np.random.default_rng(3)
     block = np.repeat(np.arange(len(sizes)), sizes)
-    hits = []
-    for study in range(studies):
-        rng = np.random.default_rng([3, study])
-        x = rng.normal(size=len(sizes))[block] + 0.5 * rng.normal(size=(targets, len(block)))
-        level = rng.normal(size=(targets, 1))
-        noise = rng.normal(size=len(sizes))[block] + 0.5 * rng.normal(size=(targets, len(block)))
-        pairs = [(f"t{t}", f"b{i}", f"t{t}", f"d{block[i]}") for t in range(targets) for i in range(len(block))]
-        keys = pd.DataFrame(pairs, columns=["target", "base", "target_block", "base_block"])
-        outcomes = keys.assign(n_layers=1, seed=0, AnB=(0.5 * x + level + noise).ravel())
-        measures = keys.assign(measure="m", kind="score", n_layers=pd.NA, seed=pd.NA, value=x.ravel())
-        band = curves(outcomes, measures, "m", ("AnB",)).iloc[5:50:10]
-        truth = 0.5 * band["x"] + level.mean()
-        hits += list((band["low"] <= truth) & (truth <= band["high"]))
-    return float(np.mean(hits))
+    pairs = [(f"t{t}", f"b{i:02}", f"t{t}", f"d{block[i]}") for t in range(targets) for i in range(len(block))]
+    rows = pd.DataFrame(pairs * studies, columns=["target", "base", "target_block", "base_block"])
+    rows = rows.assign(n_layers=np.repeat(np.arange(studies), len(pairs)))
+    shape = (studies, targets, len(block))
+    x, noise = (rng.normal(size=(studies, 1, len(sizes)))[:, :, block] + 0.5 * rng.normal(size=shape) for _ in range(2))
+    level = rng.normal(size=(studies, targets, 1))
+    outcomes = rows.assign(seed=0, AnB=(0.5 * x + level + noise).ravel())
+    measures = rows.assign(measure="m", kind="score", seed=pd.NA, value=x.ravel())
+    bands = curves(outcomes, measures, "m", ("AnB",))
+    bands = bands[bands.groupby("n_layers").cumcount() % 10 == 5]
+    truth = 0.5 * bands["x"] + level.mean(axis=(1, 2))[bands["n_layers"].to_numpy(dtype=int)]
+    return float(((bands["low"] <= truth) & (truth <= bands["high"])).mean())
 
 
 def mean_coverage(sources: tuple[int, ...], seeds: int, shares: tuple[float, float, float], studies: int) -> float:
