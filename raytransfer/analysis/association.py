@@ -170,7 +170,7 @@ def _estimates(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], axes: 
     if used:
         estimates = _means(x, y, used, *everyone)[0]
         without = [_means(x, y, used, *counts) for counts in without_blocks(axes, targets, bases)]
-        low, high = np.tanh(jackknife(_fishers_z(estimates), [_fishers_z(rhos) for rhos in without]))
+        low, high = np.tanh(jackknife(fishers_z(estimates), [fishers_z(rhos) for rhos in without]))
     of_targets, of_bases = axes.blocks_of(targets, bases)
     counts = {
         "pairs": len(bases),
@@ -184,7 +184,8 @@ def _estimates(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], axes: 
     ]
 
 
-def _fishers_z(rhos: Floats) -> Floats:
+def fishers_z(rhos: Floats) -> Floats:
+    """Artanh of correlations; of those beyond ±0.999, that of 0.999."""
     return np.arctanh(np.clip(rhos, -_LARGEST, _LARGEST))
 
 

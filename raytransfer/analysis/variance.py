@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from raytransfer.analysis.association import MIN_BASES, centred_ranks
+from raytransfer.analysis.association import MIN_BASES, centred_ranks, fishers_z
 from raytransfer.analysis.intervals import Interval, student_t
 from raytransfer.analysis.pairs import (
     OUTCOMES,
@@ -104,8 +104,9 @@ def variance_of_distances(
     regression for the analysis of routine data*): unique input = both − label, unique label = both − input,
     common = input + label − both, negative where one measure hides what the other says.
 
-    The 95% intervals leave whole blocks out one by one (``pairs.jackknife``). R² is never below 0, so noise adds to it,
-    about 1/pairs for each measure, and an interval of R² that starts just above 0 does not say that there is something.
+    The 95% intervals leave whole blocks out one by one (``pairs.jackknife``), on the scale of Fisher's z = artanh √R²;
+    those of the common share as it is. R² is never below 0, so noise adds to it, about 1/pairs for each measure.
+    ``tests/analysis/coverage.md`` says how often the intervals cover.
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
@@ -137,7 +138,7 @@ def variance_of_distances(
             entered = np.isfinite(y[i]) & (np.isfinite(y[i]).sum(axis=1, keepdims=True) >= MIN_BASES)
             targets, bases = np.nonzero(entered)
             without = [_commonality(x[i], z[i], y[i], *counts) for counts in without_blocks(axes, targets, bases)]
-            low, high = jackknife(shares, without)
+            low, high = _ends(shares, without)
             of_targets, of_bases = axes.blocks_of(targets, bases)
             at = {"outcome": outcome, "n_layers": n_layers, "pairs": len(bases), "blocks": len(of_bases)}
             at["target_blocks"] = None if axes.joint else len(of_targets)
@@ -146,6 +147,18 @@ def variance_of_distances(
                 for j, part in enumerate(("input", "label", "both", "unique input", "unique label", "common"))
             ]
     return pd.DataFrame(rows, columns=_DISTANCE_COLUMNS).astype({"target_blocks": "Int64"})
+
+
+def _ends(shares: Floats, without: list[Floats]) -> tuple[Floats, Floats]:
+    """Intervals of the six shares: of all but the common one, which may be negative, by way of r = √R²."""
+    low, high = jackknife(_fishers_z(shares), [_fishers_z(of) for of in without])
+    low, high = np.tanh(np.maximum(low, 0)) ** 2, np.tanh(high) ** 2
+    low[-1:], high[-1:] = jackknife(shares[-1:], [of[:, -1:] for of in without])
+    return low, high
+
+
+def _fishers_z(shares: Floats) -> Floats:
+    return fishers_z(np.sqrt(np.maximum(shares, 0)))
 
 
 def _analysis_of_variance(runs: pd.DataFrame, shape: tuple[int, int]) -> list[dict[str, object]]:

@@ -246,9 +246,11 @@ def test_variance_of_distances_is_commonality_on_ranks_with_a_jackknife_over_blo
     assert list(table["part"]) == ["input", "label", "both", "unique input", "unique label", "common"]
     rows = wide(outcomes, measures)
     np.testing.assert_allclose(table["share"], naive_commonality(rows), atol=1e-12)
-    low, high = naive_jackknife(rows, lambda part: np.array(naive_commonality(part)))
-    np.testing.assert_allclose(table["low"], low, atol=1e-9)
-    np.testing.assert_allclose(table["high"], high, atol=1e-9)
+    low, high = naive_jackknife(rows, lambda part: np.arctanh(np.sqrt(np.maximum(naive_commonality(part)[:5], 0))))
+    np.testing.assert_allclose(table["low"][:5], np.tanh(np.maximum(low, 0)) ** 2, atol=1e-9)
+    np.testing.assert_allclose(table["high"][:5], np.tanh(high) ** 2, atol=1e-9)
+    low, high = naive_jackknife(rows, lambda part: naive_commonality(part)[5])
+    assert table[["low", "high"]].iloc[5].tolist() == pytest.approx([low, high], abs=1e-9)
     assert set(table["pairs"]) == {len(pairs)}
 
 
