@@ -3,17 +3,18 @@
 For each target, networks are fine-tuned from several bases and trained from scratch, all alike, and each once more
 from another seed, with the same start and with another one. Probes then look at each along its training:
 generalisation gap, deviation of the weights, flatness, landscape, loss and gradient along the gradient, gradients layer
-by layer, paths between networks, CKA. The report compares fine-tuned with scratch within units, at the last step and at
-matched training loss, and judges each claim.
+by layer, paths between networks, CKA. The report compares fine-tuned with scratch, paired by target and seed, at the
+last step and at matched training loss, and decides about each claim by one test, with the smallest effect that it would
+have seen beside it.
 
     python sweeps/why_transfer.py                    digits, no network: 2 minutes on two cores
     python sweeps/why_transfer.py --plan             what would run, and what each probe takes
     python sweeps/why_transfer.py preset=cifar10     CIFAR-10 at 16 pixels: 11 minutes; or preset=fashion_mnist
 
-On digits (4 units) expect weights to stay nearer to where they started (relative deviation 0.88 of scratch's, 0.82 to
+On digits (4 seeds) expect weights to stay nearer to where they started (relative deviation 0.88 of scratch's, 0.82 to
 0.94, for a base of other classes), barriers between two networks to hang on whether they had one start far more than
-on whether they are fine-tuned, gradients to be less alike across layers, and the other claims undecided or mixed.
-sweeps/results/liu2019.md has the verdicts. ``raytransfer run mechanisms`` does the same.
+on whether they are fine-tuned, gradients to be less alike across layers, and most other claims not to be told.
+sweeps/results/liu2019.md has the effects. ``raytransfer run mechanisms`` does the same.
 """
 
 from raytransfer.cli import run_script

@@ -2,8 +2,8 @@
 
 from raytransfer.analysis.association import COEFFICIENTS, correlations
 from raytransfer.analysis.changes import grid_changes, mean_changes, paired
-from raytransfer.analysis.checkpoints import base_curves, drop_effects, stage_curves, stage_peaks
-from raytransfer.analysis.comparisons import comparisons
+from raytransfer.analysis.checkpoints import base_curves, drop_effects, stage_curves, stage_peaks, stage_verdicts
+from raytransfer.analysis.comparisons import comparisons, effects
 from raytransfer.analysis.dials import dial_means, grid_effects, grid_means, monotonicity, outcome_monotonicity
 from raytransfer.analysis.pairs import OUTCOMES
 from raytransfer.analysis.profiles import profiles
@@ -11,7 +11,7 @@ from raytransfer.analysis.response import curves, transfer_points
 from raytransfer.analysis.theory import asymptotic_width, theory_means
 from raytransfer.analysis.transfer import BASES, READINGS, Boost, boost, boosts, readings, treatment_means
 from raytransfer.analysis.variance import variance_of_dials, variance_of_distances
-from raytransfer.analysis.verdicts import nearness, verdicts
+from raytransfer.analysis.verdicts import nearness, rank_correlations, verdicts
 from raytransfer.analysis.yosinski2014 import yosinski2014
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "curves",
     "dial_means",
     "drop_effects",
+    "effects",
     "grid_changes",
     "grid_effects",
     "grid_means",
@@ -38,9 +39,11 @@ __all__ = [
     "outcome_monotonicity",
     "paired",
     "profiles",
+    "rank_correlations",
     "readings",
     "stage_curves",
     "stage_peaks",
+    "stage_verdicts",
     "theory_means",
     "transfer_points",
     "treatment_means",

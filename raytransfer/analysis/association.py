@@ -1,6 +1,6 @@
 """How well each distance or score predicts measured transfer: rank correlations, intervals and corrected p-values.
 
-``raytransfer.analysis.pairs`` says what the inputs are and how tasks are resampled.
+``raytransfer.analysis.pairs`` says what the inputs are, and what a block is.
 """
 
 import itertools
@@ -16,14 +16,14 @@ from raytransfer.analysis.pairs import (
     Counts,
     Floats,
     axes_of,
+    jackknife,
     measure_cube,
     measures_by_name,
     outcome_cube,
-    percentiles,
-    permuted_tasks,
+    permuted_blocks,
     permuted_values,
-    resampled_tasks,
     seed_means,
+    without_blocks,
 )
 
 COEFFICIENTS = ("Spearman", "Kendall", "weighted Kendall")
@@ -34,15 +34,17 @@ MIN_BASES = 4
 
 _COLUMNS = [
     *("measure", "kind", "outcome", "n_layers", "scope", "coefficient"),
-    *("estimate", "low", "high", "pairs", "tasks", "p_value", "p_adjusted"),
+    *("estimate", "low", "high", "pairs", "tasks", "blocks", "target_blocks", "p_value", "p_adjusted"),
 ]
+
+_LARGEST = 0.999  # of a coefficient that is transformed: of ±1 there is no z
 
 
 def correlations(
     outcomes: pd.DataFrame,
     measures: pd.DataFrame,
     outcomes_named: tuple[str, ...] = OUTCOMES,
-    resamples: int = 1000,
+    permutations: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Correlate every measure with every outcome at every n.
@@ -58,36 +60,30 @@ def correlations(
     - weighted Kendall: the same sums, each term times 1/r_i + 1/r_j, r the rank by outcome, best first (Vigna 2015, *A
       weighted correlation index for rankings with ties*; ``scipy.stats.weightedtau(outcome, measure, rank=None)``).
 
-    The interval is the 95% percentile bootstrap over tasks, all coefficients on the same resamples. In the scope
-    ``within target`` a resample's bases are those drawn, and its mean over targets weighs each as often as drawn. Of
-    300 simulated studies of one kind, intervals of the within-target coefficients covered the true ones this often:
+    The 95% interval leaves whole blocks out one by one (``pairs.jackknife``), on the scale of Fisher's z = artanh ρ.
+    ``tests/analysis/coverage.md`` says how often it covers. A perfect ρ of ±1 has no interval: it is ±1 without any
+    block.
 
-        tasks              6 jointly  8     12    20    1 target, 12 bases  1 target, 30  4 targets, 12
-        Spearman           0.99       0.98  0.97  0.97  0.98                0.96          0.99
-        Kendall            1.00       0.99  0.97  0.96  0.97                0.95          0.98
-        weighted Kendall   1.00       0.99  0.98  0.96  0.96                0.91          0.95
-
-    A perfect ρ of ±1 has no interval: it is ±1 in all resamples. The p-value needs no such rule: 3 tasks have 6
-    orders, so it is not below about 1/6 there.
-
-    The p-value (Spearman only) is two-sided, (1 + #{|ρ*| ≥ |ρ|}) / (1 + permutations), ρ* from permuting which task
-    has which value (``pairs.permuted_values``: bases alike for all targets, or all tasks in both roles). The adjusted
-    one holds the family-wise error over all measures tried on the same outcome, n and scope:
-    (1 + #{max over measures of |ρ*| ≥ |ρ|}) / (1 + permutations), with the same permutations for all measures, so that
-    measures that agree cost little (Westfall and Young 1993, *Resampling-Based Multiple Testing*; single-step maxT).
+    The p-value (Spearman only) is two-sided, the share of the orders of the blocks (``pairs.permuted_values``) that
+    give a |ρ*| ≥ |ρ|: of all of them where there are at most 6 blocks, else of so many drawn ones, (1 + #) / (1 +
+    permutations). So it is not below 1/k! with k blocks: with 3 blocks none is below 0.05. The adjusted one holds the
+    family-wise error over all measures tried on the same outcome, n and scope: it counts the orders in which the
+    largest |ρ*| of any measure is as far from 0, with the same orders for all measures, so that measures that agree
+    cost little (Westfall and Young 1993, *Resampling-Based Multiple Testing*; single-step maxT).
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
         measures: A row a value.
         outcomes_named: Columns of outcomes to predict.
-        resamples: How many resamples, and how many permutations.
+        permutations: How many orders of the blocks, where there are too many for all.
         seed: What they are drawn from.
 
     Returns:
         A row for each outcome, n_layers, scope, measure and coefficient: measure, kind, outcome, n_layers, scope,
         coefficient, estimate (−1..1; NaN where undefined, as for a constant measure), low, high (NaN where
-        ``pairs.percentiles`` gives none, as under 3 bases or with 2 targets), pairs and tasks (how many entered),
-        p_value and p_adjusted (NaN but for Spearman).
+        ``pairs.jackknife`` gives none, as under 3 blocks or with 2 of targets), pairs and tasks (how many entered),
+        blocks (of the bases; of all tasks where those of the targets are the same), target_blocks (missing where they
+        are), p_value and p_adjusted (NaN but for Spearman).
 
     Raises:
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
@@ -96,25 +92,24 @@ def correlations(
     by_name = measures_by_name(measures)
     cubes = {name: measure_cube(axes, rows) for name, rows in by_name.items()}
     kinds = {name: str(rows["kind"].iloc[0]) for name, rows in by_name.items()}
-    counts = resampled_tasks(axes, resamples, seed)
-    places = permuted_tasks(axes, resamples, seed)
+    orders = permuted_blocks(axes, permutations, seed)
     rows: list[dict[str, Any]] = []
     for outcome in outcomes_named:
         y_cube = outcome_cube(axes, outcomes, outcome)
         means = {name: seed_means(cube if kinds[name] == "score" else -cube, y_cube) for name, cube in cubes.items()}
         for (i, n_layers), scope in itertools.product(enumerate(axes.n_layers), ("within target", "pooled")):
             groups = {name: _groups(x[i], y[i], scope) for name, (x, y) in means.items()}
-            null = {name: _null(x[i], y[i], groups[name], places, axes) for name, (x, y) in means.items()}
+            null = {name: _null(x[i], y[i], groups[name], orders, axes) for name, (x, y) in means.items()}
             largest = np.max([np.abs(rhos) for rhos in null.values()], axis=0) if null else np.empty(0)
             for name, (x, y) in means.items():
                 of = {"measure": name, "kind": kinds[name], "outcome": outcome, "n_layers": n_layers, "scope": scope}
-                for row in _estimates(x[i], y[i], groups[name], counts, axes):
+                for row in _estimates(x[i], y[i], groups[name], axes):
                     tested = row["coefficient"] == "Spearman"
                     p_value, p_adjusted = (
                         _p_value(row["estimate"], rhos) if tested else math.nan for rhos in (null[name], largest)
                     )
                     rows.append(of | row | {"p_value": p_value, "p_adjusted": p_adjusted})
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    return pd.DataFrame(rows, columns=_COLUMNS).astype({"target_blocks": "Int64"})
 
 
 def coefficients(x: Floats, y: Floats, counts: Counts) -> Floats:
@@ -166,52 +161,52 @@ def _groups(x: Floats, y: Floats, scope: str) -> list[tuple[Counts, Counts]]:
     return [group for group in groups if len(group[0]) >= MIN_BASES]
 
 
-def _estimates(
-    x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], counts: tuple[Counts, Counts], axes: Axes
-) -> list[dict[str, Any]]:
+def _estimates(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], axes: Axes) -> list[dict[str, Any]]:
     """Estimate and interval of each coefficient for one measure, outcome, n and scope: a mean over groups of pairs."""
-    of_targets, of_bases = counts
-    whole, drawn, weights = [], [], []
-    used: list[tuple[Counts, Counts]] = []
-    for targets, bases in groups:
-        x_group, y_group = x[targets, bases], y[targets, bases]
-        whole.append(coefficients(x_group, y_group, np.ones((1, len(bases)), dtype=np.int64))[0])
-        one_target = len(np.unique(targets)) == 1
-        pairs = of_bases[:, bases] if one_target else of_bases[:, bases] * of_targets[:, targets]
-        drawn.append(coefficients(x_group, y_group, pairs))
-        weights.append(of_targets[:, targets[0]] if one_target else np.ones(len(pairs), dtype=np.int64))
-        if np.isfinite(whole[-1]).all():
-            used.append((targets, bases))
-    pairs_used = sum(len(bases) for _, bases in used)
-    names = {axes.targets[i] for targets, _ in used for i in targets} | {
-        axes.bases[i] for _, bases in used for i in bases
-    }
+    everyone = np.ones((1, len(axes.targets)), dtype=np.int64), np.ones((1, len(axes.bases)), dtype=np.int64)
+    used = [group for group in groups if np.isfinite(_means(x, y, [group], *everyone)).all()]
+    targets, bases = (np.concatenate([group[i] for group in used] or [np.empty(0, dtype=np.int64)]) for i in (0, 1))
+    estimates = low = high = np.full(len(COEFFICIENTS), math.nan)
     if used:
-        estimates = _weighted_mean(np.stack(whole)[:, None, :], np.ones((len(whole), 1)))[0]
-        targets, bases = (np.concatenate(positions) for positions in zip(*used, strict=True))
-        low, high = percentiles(_weighted_mean(np.stack(drawn), np.stack(weights)), targets, bases, axes)
-    else:
-        estimates = low = high = np.full(len(COEFFICIENTS), math.nan)
+        estimates = _means(x, y, used, *everyone)[0]
+        without = [_means(x, y, used, *counts) for counts in without_blocks(axes, targets, bases)]
+        low, high = np.tanh(jackknife(fishers_z(estimates), [fishers_z(rhos) for rhos in without]))
+    of_targets, of_bases = axes.blocks_of(targets, bases)
+    counts = {
+        "pairs": len(bases),
+        "tasks": len({*axes.targets[targets], *axes.bases[bases]}),
+        "blocks": len(of_bases),
+        "target_blocks": None if axes.joint else len(of_targets),
+    }
     return [
-        {
-            "coefficient": name,
-            "estimate": estimates[i],
-            "low": low[i],
-            "high": high[i],
-            "pairs": pairs_used,
-            "tasks": len(names),
-        }
+        {"coefficient": name, "estimate": estimates[i], "low": low[i], "high": high[i]} | counts
         for i, name in enumerate(COEFFICIENTS)
     ]
 
 
-def _null(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], places: Counts, axes: Axes) -> Floats:
-    """Spearman's ρ after each permutation of tasks, a mean over groups: (P,), 0 where undefined."""
+def fishers_z(rhos: Floats) -> Floats:
+    """Artanh of correlations; of those beyond ±0.999, that of 0.999."""
+    return np.arctanh(np.clip(rhos, -_LARGEST, _LARGEST))
+
+
+def _means(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], of_targets: Counts, of_bases: Counts) -> Floats:
+    """Coefficients of samples in which tasks occur so often, (R, 3), averaged over groups as often as their targets."""
+    drawn, weights = [], []
+    for targets, bases in groups:
+        one_target = len(np.unique(targets)) == 1
+        pairs = of_bases[:, bases] if one_target else of_bases[:, bases] * of_targets[:, targets]
+        drawn.append(coefficients(x[targets, bases], y[targets, bases], pairs))
+        weights.append(of_targets[:, targets[0]] if one_target else np.ones(len(pairs), dtype=np.int64))
+    return _weighted_mean(np.stack(drawn), np.stack(weights))
+
+
+def _null(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], orders: Counts, axes: Axes) -> Floats:
+    """Spearman's ρ after each permutation of blocks, a mean over groups: (P,), 0 where undefined."""
     from scipy.stats import rankdata  # half a second, which other sweeps need not wait for
 
     rhos = []
     for targets, bases in groups:
-        moved = permuted_values(axes, x, targets, bases, places)
+        moved = permuted_values(axes, x, targets, bases, orders)
         left = np.where(np.isfinite(moved), y[targets, bases], math.nan)
         a, b = (rankdata(values, axis=1, nan_policy="omit") for values in (moved, left))
         here = np.isfinite(a)
@@ -221,8 +216,8 @@ def _null(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], places: Cou
         )
         rhos.append(_ratio((a * b).sum(axis=1), (a * a).sum(axis=1), (b * b).sum(axis=1))[:, None])
     if not rhos:
-        return np.zeros(len(places))
-    return np.nan_to_num(_weighted_mean(np.stack(rhos), np.ones((len(rhos), len(places))))[:, 0])
+        return np.zeros(len(orders))
+    return np.nan_to_num(_weighted_mean(np.stack(rhos), np.ones((len(rhos), len(orders))))[:, 0])
 
 
 def _p_value(rho: float, null: Floats) -> float:

@@ -11,15 +11,17 @@ import math
 import numpy as np
 import pandas as pd
 
-from raytransfer.analysis.intervals import clustered_t, student_t
+from raytransfer.analysis.checks import require
+from raytransfer.analysis.intervals import clustered_t
 from raytransfer.analysis.pairs import OUTCOMES, Floats, axes_of, measures_by_name
+from raytransfer.analysis.units import numbers_of, with_units
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 
 _MONOTONICITY_COLUMNS = [
     *("measure", "kind", "dial", "dial_kind", "n_layers"),
-    *("estimate", "low", "high", "curves", "constant", "levels", "share_right_way"),
+    *("estimate", "low", "high", "units", "unit", "curves", "constant", "levels", "right_way"),
 ]
-_MEANS = ["mean", "low", "high", "units"]
+_MEANS = ["mean", "low", "high", "units", "unit", "runs"]
 
 
 def dial_means(
@@ -27,8 +29,8 @@ def dial_means(
 ) -> pd.DataFrame:
     """Average outcomes at every level of every dial.
 
-    The mean is over (target, seed). Its 95% interval is of Student's t: over seeds for one target; over targets, whose
-    seeds are not independent, for several (``intervals.clustered_t``). So it takes 3 seeds of one target, or 3 targets.
+    The mean is over (target, seed), and its 95% interval of Student's t over units (``raytransfer.analysis.units``):
+    sources of targets, or seeds where there is one source.
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
@@ -37,7 +39,7 @@ def dial_means(
 
     Returns:
         A row for each kind, dial, outcome, n_layers and level with a value: dial, kind, outcome, n_layers, level, mean,
-        low, high (fractions; NaN ends where there is no interval) and units.
+        low, high (fractions; NaN ends where there is no interval), units, unit (what they are) and runs.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -58,7 +60,7 @@ def grid_means(
 
     Returns:
         A row for each outcome, n_layers and cell with a value: outcome, n_layers, input_level, label_level, mean, low,
-        high and units.
+        high, units, unit and runs.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -82,13 +84,13 @@ def grid_effects(
 
     Returns:
         A row for each outcome, n_layers and turned dial (``input``, ``label``) that was run: outcome, n_layers, turned,
-        mean, low, high (differences of fractions; NaN ends where there is no interval) and units.
+        mean, low, high (differences of fractions; NaN ends where there is no interval), units, unit and runs.
 
     Raises:
         ValueError: A column is missing or rows repeat.
     """
     placed = _long(outcomes, outcomes_named).merge(grid, on=["target", "base"])
-    keys = ["outcome", "n_layers", "target", "seed"]
+    keys = ["outcome", "n_layers", "target", "seed", "unit", "unit_number"]
     neither = placed[(placed["input_level"] == 0) & (placed["label_level"] == 0)].set_index(keys)["value"]
     parts = []
     for turned, other in (("input", "label"), ("label", "input")):
@@ -104,26 +106,26 @@ def monotonicity(measures: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
 
     A *curve* is the values of one target and seed (one target, for a measure without seeds) along a dial with at least
     2 levels, at one n where the measure has one. Its number is Spearman's ρ between level and value. The estimate is
-    the mean over curves, with a 95% interval of Student's t, cut off at ±1, that treats curves as independent. Of 2
-    levels ρ is 1 or −1 whatever the noise, and three of three curves move the right way by chance in 1 of 8: such
-    curves give no estimate, and count towards the share that moves the right way alone. A curve
-    that does not move at all (within 1e-9 of its largest value) has no ρ: it is counted as constant, which a measure
-    that is blind to the dial by construction should be.
+    the mean over curves, with a 95% interval of Student's t over units (``raytransfer.analysis.units``), cut off at ±1.
+    A curve that does not move at all (within 1e-9 of its largest value) has no ρ: it is counted as constant, which a
+    measure that is blind to the dial by construction should be. On a dial of two levels ρ is ±1 whatever happens, and
+    all of 3 curves move the right way by chance in one study of 8.
 
     Args:
-        measures: A row a value.
+        measures: A row a value, with target_block.
         dials: A row for each base and dial.
 
     Returns:
         A row for each measure, dial and n_layers: measure, kind, dial, dial_kind, n_layers (missing where the measure
-        has none), estimate (−1..1; NaN where no curve of 3 levels moves), low, high (NaN under 3 curves, or if all ρ
-        are equal), curves (that have a ρ), constant (that do not), levels and share_right_way (of the curves with a ρ,
-        those with ρ > 0 for a distance and ρ < 0 for a score; NaN without any).
+        has none), estimate (−1..1; NaN where every curve is constant), low, high (NaN under 3 units, or if all ρ are
+        equal), units, unit, curves (that have a ρ), constant (that do not), levels and right_way (curves with ρ > 0 for
+        a distance and ρ < 0 for a score).
 
     Raises:
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
     """
     measures_by_name(measures)
+    require(measures, ["target_block"], "measures")
     return _monotonicity(measures, dials)
 
 
@@ -144,7 +146,7 @@ def outcome_monotonicity(
 
 def _monotonicity(values: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
     on_dials = dials.dropna(subset=["dial"]).rename(columns={"kind": "dial_kind"})
-    placed = values.merge(on_dials, on=["target", "base"])
+    placed = with_units(values.merge(on_dials, on=["target", "base"]))
     placed = placed[np.isfinite(placed["value"].to_numpy(dtype=np.float64, na_value=np.nan))]
     rows: list[dict[str, object]] = []
     keys = ["kind", "measure", "dial_kind", "dial", "n_layers"]
@@ -155,10 +157,10 @@ def _monotonicity(values: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
         all_rhos = np.array(
             [_rho(*(curve[name].to_numpy(dtype=np.float64) for name in ("level", "value"))) for curve in curves]
         )
-        moving = np.isfinite(all_rhos)
-        rhos = all_rhos[moving]
-        several = np.array([curve["level"].nunique() > 2 for curve in curves])
-        interval = student_t(all_rhos[moving & several])
+        known = np.isfinite(all_rhos)
+        rhos = all_rhos[known]
+        units = np.array([curve["unit_number"].iloc[0] for curve in curves])[known]
+        interval = clustered_t(rhos, units)
         right = rhos > 0 if kind == "distance" else rhos < 0
         rows.append(
             {
@@ -170,10 +172,12 @@ def _monotonicity(values: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
                 "estimate": interval.estimate,
                 "low": float(np.clip(interval.low, -1.0, 1.0)),
                 "high": float(np.clip(interval.high, -1.0, 1.0)),
+                "units": len(np.unique(units)),
+                "unit": group["unit"].iloc[0],
                 "curves": len(rhos),
                 "constant": len(all_rhos) - len(rhos),
                 "levels": group["level"].nunique(),
-                "share_right_way": float(right.mean()) if len(rhos) else math.nan,
+                "right_way": int(right.sum()),
             }
         )
     return pd.DataFrame(rows, columns=_MONOTONICITY_COLUMNS).astype({"n_layers": "Int64"})
@@ -189,17 +193,18 @@ def _rho(levels: Floats, values: Floats) -> float:
 
 def _long(outcomes: pd.DataFrame, outcomes_named: tuple[str, ...]) -> pd.DataFrame:
     axes_of(outcomes, outcomes_named)
-    key = ["target", "base", "n_layers", "seed"]
-    return outcomes.melt(id_vars=key, value_vars=list(outcomes_named), var_name="outcome", value_name="value")
+    key = ["target", "target_block", "base", "n_layers", "seed"]
+    long = outcomes.melt(id_vars=key, value_vars=list(outcomes_named), var_name="outcome", value_name="value")
+    return with_units(long)
 
 
 def _cell_means(placed: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     ordered = placed.dropna(subset=["value"]).sort_values([*keys, "target", "seed"])
     for key, cell in ordered.groupby(keys):
-        values = cell["value"].to_numpy(dtype=np.float64)
-        clusters = pd.factorize(cell["target"])[0]
-        interval = clustered_t(values, clusters) if clusters.max() > 0 else student_t(values)
-        numbers = (interval.estimate, interval.low, interval.high, len(cell))
+        units = numbers_of(cell)
+        interval = clustered_t(cell["value"].to_numpy(dtype=np.float64), units)
+        counts = (len(np.unique(units)), cell["unit"].iloc[0], len(cell))
+        numbers = (interval.estimate, interval.low, interval.high, *counts)
         rows.append(dict(zip(keys, key, strict=True)) | dict(zip(_MEANS, numbers, strict=True)))
     return pd.DataFrame(rows, columns=keys + _MEANS)

@@ -1,23 +1,30 @@
-"""Pairs of tasks, measures matched to them by seed, and resamples of tasks: what the analyses of distance share.
+"""Pairs of tasks, measures matched to them by seed, and blocks of tasks: what the analyses of distance share.
 
 They take *outcomes*, a row for each measured (target, base, n_layers, seed), with fractions such as ``AnB`` (frozen
-transfer's top-1), ``AnB+`` (fine-tuned) and ``boost`` (AnB+ − baseB of the same seed), missing where unfinished; and
-*measures*, a row a value: measure, kind (``distance`` or ``score``), target, base, n_layers (missing where the value
-is the same for all n), seed (missing where the same for all seeds) and value. Values that are not finite count as
-missing. A pair whose base is its own target is a pair like any other: leave it out of *outcomes* if it should not
-count.
+transfer's top-1), ``AnB+`` (fine-tuned) and ``boost`` (AnB+ − baseB of the same seed), missing where unfinished, and
+with the blocks of its two tasks, target_block and base_block; and *measures*, a row a value: measure, kind
+(``distance`` or ``score``), target, base, n_layers (missing where the value is the same for all n), seed (missing where
+the same for all seeds) and value. Values that are not finite count as missing. A pair whose base is its own target is a
+pair like any other: leave it out of *outcomes* if it should not count.
 
-The unit is the pair (target, base): the mean over the seeds for which both sides have a value. Pairs that share a task
-are not independent, so resamples and permutations are of tasks. Where the bases and the targets are the same tasks (at
-least two names, and half of all names, are in both roles), one draw of tasks serves both roles; else bases are drawn,
-and independently of them targets, if there is more than one.
+A point is the pair (target, base): the mean over the seeds for which both sides have a value. Pairs are not
+independent, and neither are tasks: two halves of one data set, a data set in colour and in grey, or the levels of one
+dial are alike. What is independent is the *block*: the data set that a task's images are of, or, for bases that dials
+make of a target, the dial. So whole blocks are permuted, and whole blocks are left out one by one for intervals. Where
+the blocks of bases and of targets are the same ones (at least two, and half of all, are in both roles), a block is
+taken in both roles at once; else the blocks of bases are, and apart from them those of the targets, unless there is
+one: intervals then speak of these targets alone.
 """
 
+import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from raytransfer.analysis.checks import listed, refuse_repeats, require
 from raytransfer.analysis.intervals import MIN_UNITS
@@ -29,46 +36,72 @@ OUTCOMES = (ANB.name, ANB_PLUS.name, "boost")
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
+_ENUMERATED = 6  # blocks have 720 orders; those of more are drawn
 _OUTCOME_KEY = ["target", "base", "n_layers", "seed"]
 _MEASURE_COLUMNS = ["measure", "kind", *_OUTCOME_KEY, "value"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axes:
-    """Names along the axes of all arrays, each sorted.
+    """Names along the axes of all arrays, each sorted, and the blocks of the tasks.
 
     Attributes:
         n_layers: The N numbers of copied layers.
-        targets: The T targets; all tasks where bases and targets are the same ones.
-        bases: The B bases, likewise.
+        targets: The T targets.
+        bases: The B bases.
         seeds: The S seeds.
-        joint: Whether bases and targets are the same tasks.
+        target_blocks: (T,) the block of each target, numbered from 0.
+        base_blocks: (B,) the block of each base; of the same numbers where ``joint``.
+        joint: Whether the blocks of bases and of targets are the same ones.
     """
 
     n_layers: pd.Index
     targets: pd.Index
     bases: pd.Index
     seeds: pd.Index
+    target_blocks: Counts
+    base_blocks: Counts
     joint: bool
+
+    def blocks_of(self, targets: Counts, bases: Counts) -> tuple[Counts, Counts]:
+        """The blocks that pairs enter with: of targets (none where they are the same as the bases'), and of bases."""
+        of_targets, of_bases = self.target_blocks[targets], self.base_blocks[bases]
+        if self.joint:
+            return np.empty(0, dtype=np.int64), np.union1d(of_targets, of_bases)
+        return np.unique(of_targets), np.unique(of_bases)
 
 
 def axes_of(outcomes: pd.DataFrame, columns: tuple[str, ...]) -> Axes:
-    """Read the names from outcomes.
+    """Read the names and blocks from outcomes.
 
     Raises:
-        ValueError: A column is missing, or two rows are of the same target, base, n and seed.
+        ValueError: A column is missing; two rows are of the same target, base, n and seed; or a task is in two blocks.
     """
-    require(outcomes, [*_OUTCOME_KEY, *columns], "outcomes")
+    require(outcomes, [*_OUTCOME_KEY, "target_block", "base_block", *columns], "outcomes")
     refuse_repeats(outcomes, _OUTCOME_KEY, "outcomes hold more than one row of the same")
-    targets, bases = set(outcomes["target"]), set(outcomes["base"])
-    joint = len(targets & bases) >= max(2, len(targets | bases) / 2)
+    targets, bases = (_blocks(outcomes, role) for role in ("target", "base"))
+    shared, every = set(targets) & set(bases), sorted(set(targets) | set(bases))
+    joint = len(shared) >= max(2, len(every) / 2)
+    numbers = [pd.Index(every if joint else sorted(set(blocks))) for blocks in (targets, bases)]
     return Axes(
         n_layers=pd.Index(sorted(set(outcomes["n_layers"]))),
-        targets=pd.Index(sorted(targets | bases if joint else targets)),
-        bases=pd.Index(sorted(targets | bases if joint else bases)),
+        targets=targets.index,
+        bases=bases.index,
         seeds=pd.Index(sorted(set(outcomes["seed"]))),
+        target_blocks=numbers[0].get_indexer(pd.Index(targets)).astype(np.int64),
+        base_blocks=numbers[1].get_indexer(pd.Index(bases)).astype(np.int64),
         joint=joint,
     )
+
+
+def _blocks(outcomes: pd.DataFrame, role: str) -> "pd.Series[str]":
+    """The block of each task, by name, in the order of the names."""
+    pairs = outcomes[[role, f"{role}_block"]].drop_duplicates().sort_values(role)
+    if pairs[role].duplicated().any():
+        name = pairs.loc[pairs[role].duplicated(), role].iloc[0]
+        raise ValueError(f"{role} {name} is in the blocks {listed(pairs.loc[pairs[role] == name, f'{role}_block'])}")
+    blocks: pd.Series[str] = pairs.set_index(role)[f"{role}_block"]
+    return blocks
 
 
 def measures_by_name(measures: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -118,86 +151,116 @@ def seed_means(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return mean_x, mean_y
 
 
-def resampled_tasks(axes: Axes, resamples: int, seed: int) -> tuple[Counts, Counts]:
-    """Draw tasks with replacement: how often each target and each base is in each resample.
+def permuted_blocks(axes: Axes, permutations: int, seed: int) -> Counts:
+    """Give the orders of the blocks of bases (of all blocks, where those of targets are the same ones): (P, K).
 
-    The multiplicity of a pair is the product of its two tasks'.
-
-    Returns:
-        (R, T) and (R, B) counts; the same array twice where bases and targets are the same tasks, and all ones for a
-        single target.
+    All of them but the one that changes nothing where there are at most 6 blocks, else as many as asked for, drawn.
     """
+    blocks = np.union1d(axes.base_blocks, axes.target_blocks) if axes.joint else np.unique(axes.base_blocks)
+    if len(blocks) <= _ENUMERATED:
+        orders = list(itertools.permutations(range(len(blocks))))
+        return np.array(orders, dtype=np.int64).reshape(len(orders), len(blocks))[1:]
     rng = np.random.default_rng(seed)
-    bases = _multinomial(rng, len(axes.bases), resamples)
-    if axes.joint:
-        return bases, bases
-    return _multinomial(rng, len(axes.targets), resamples), bases
+    return rng.permuted(np.tile(np.arange(len(blocks)), (permutations, 1)), axis=1)
 
 
-def permuted_tasks(axes: Axes, permutations: int, seed: int) -> Counts:
-    """Draw permutations of the bases; of all tasks, where bases and targets are the same ones: (P, B)."""
-    rng = np.random.default_rng(seed)
-    return rng.permuted(np.tile(np.arange(len(axes.bases)), (permutations, 1)), axis=1)
+def permuted_values(axes: Axes, values: Floats, targets: Counts, bases: Counts, orders: Counts) -> Floats:
+    """Give pairs the values of other pairs, by permutations of whole blocks.
 
+    A block takes the values of another: task by task in the order of their names where both are of one size, so that
+    what is in a block stays together. A block of n tasks takes those of a block of m at n evenly spaced places of its
+    order: some of them, or some twice. With blocks of one size that are exchangeable, and unrelated to the outcome,
+    the p-value is exact; with unequal ones it is not, and ``tests/analysis/coverage.md`` says how often it errs.
 
-def permuted_values(axes: Axes, values: Floats, targets: Counts, bases: Counts, places: Counts) -> Floats:
-    """Give pairs the values of other pairs, by permutations of tasks.
-
-    Where bases and targets are the same tasks, a pair takes the value of the pair whose two tasks take its tasks'
-    places (Mantel 1967, *The detection of disease clustering and a generalized regression approach*); NaN where that
-    pair has none. Else targets stay, and a target's values are put into the order in which the permutation puts their
-    bases: the same for all targets that have the same bases.
+    Where the blocks of bases and of targets are the same ones, both tasks of a pair move (Mantel 1967, *The detection
+    of disease clustering and a generalized regression approach*); NaN where there is no such pair. Else targets stay,
+    and the blocks of a target's own bases are put into the order in which the permutation has them: the same for all
+    targets.
 
     Args:
         axes: What the arrays' axes are.
         values: (T, B) values.
         targets: (K,) positions of the pairs' targets.
         bases: (K,) positions of the pairs' bases.
-        places: Output of ``permuted_tasks``.
+        orders: Output of ``permuted_blocks``.
 
     Returns:
         (P, K) values.
     """
     if axes.joint:
-        return values[places[:, targets], places[:, bases]]
-    moved = np.empty((len(places), len(bases)))
+        rows, columns = (_moved(blocks, orders) for blocks in (axes.target_blocks, axes.base_blocks))
+        at = rows[:, targets], columns[:, bases]
+        return np.where((at[0] >= 0) & (at[1] >= 0), values[at], math.nan)
+    moved = np.empty((len(orders), len(bases)))
     for target in np.unique(targets):
         here = np.flatnonzero(targets == target)
-        order = places[:, bases[here]].argsort(axis=1)
-        moved[:, here] = values[target, bases[here]][order]
+        present, blocks = np.unique(axes.base_blocks[bases[here]], return_inverse=True)
+        among = orders[:, present].argsort(axis=1)
+        moved[:, here] = values[target, bases[here]][_moved(blocks, among)]
     return moved
 
 
-def percentiles(values: Floats, targets: Counts, bases: Counts, axes: Axes) -> tuple[Floats, Floats]:
-    """Ends of the 95% percentile interval over the first axis, of the values that are not NaN.
-
-    NaN where fewer than half of the resamples have a value; where they are drawn from fewer than
-    ``intervals.MIN_UNITS`` tasks: bases, or targets, unless there is one, of which the interval then speaks alone; and
-    where the interval would have no width. Pairs in perfect order, or on one line, are so in every resample, however
-    few they are.
+def _moved(blocks: Counts, orders: Counts) -> Counts:
+    """The place that each takes its value from, (P, n), where its block takes those of another; −1 where that has none.
 
     Args:
-        values: (R, ...) what each resample gives.
-        targets: Positions of the targets of the pairs that enter.
-        bases: Positions of their bases, likewise.
-        axes: What these are positions in.
+        blocks: (n,) the block of each.
+        orders: (P, K) which block each block takes the values of.
     """
-    low, high = (np.full(values.shape[1:], np.nan) for _ in range(2))
-    if not _enough_tasks(targets, bases, axes):
-        return low, high
-    enough = np.isfinite(values).sum(axis=0) >= max(len(values) / 2, 1)
-    if enough.any():
-        low[enough], high[enough] = np.nanpercentile(values[:, enough], [2.5, 97.5], axis=0)
-    pointlike = high - low <= 1e-12 * np.maximum(np.abs(low), np.abs(high))  # equal but for rounding
-    low[pointlike] = high[pointlike] = np.nan
-    return low, high
+    moved = np.full((len(orders), len(blocks)), -1)
+    members = [np.flatnonzero(blocks == block) for block in range(orders.shape[1])]
+    for block, own in enumerate(members):
+        taken = np.full((len(members), len(own)), -1)
+        for other, others in enumerate(members):
+            if len(own) and len(others):
+                spread = ((np.arange(len(own)) + 0.5) * len(others) / len(own)).astype(np.int64)
+                taken[other] = others[spread]
+        moved[:, own] = taken[orders[:, block]]
+    return moved
 
 
-def _enough_tasks(targets: Counts, bases: Counts, axes: Axes) -> bool:
-    if axes.joint:
-        return len(np.union1d(targets, bases)) >= MIN_UNITS
-    count = len(np.unique(targets))
-    return len(np.unique(bases)) >= MIN_UNITS and (count == 1 or count >= MIN_UNITS)
+def without_blocks(axes: Axes, targets: Counts, bases: Counts) -> list[tuple[Counts, Counts]]:
+    """Leave the blocks of pairs out one by one.
+
+    Returns:
+        How often each target, (K, T), and each base, (K, B), is there, 0 or 1, without each of K blocks: of bases, in
+        both roles where those of the targets are the same; and, where they are not, of targets, unless there is one.
+    """
+    of_targets, of_bases = axes.blocks_of(targets, bases)
+    without_bases, targets_too = (blocks != of_bases[:, None] for blocks in (axes.base_blocks, axes.target_blocks))
+    parts = [(targets_too if axes.joint else np.ones_like(targets_too), without_bases)]
+    if len(of_targets) > 1:
+        without = axes.target_blocks != of_targets[:, None]
+        parts.append((without, np.ones((len(of_targets), len(axes.bases)), dtype=bool)))
+    return [(rows.astype(np.int64), columns.astype(np.int64)) for rows, columns in parts]
+
+
+def jackknife(whole: Floats, without: Sequence[Floats]) -> tuple[Floats, Floats]:
+    """Ends of the 95% interval from leaving blocks out one by one.
+
+    With v_k the value without block k of K, and v̄ their mean, the variance is (K − 1)/K Σ (v_k − v̄)² (Tukey 1958,
+    *Bias and confidence in not-quite large samples*), and the interval is of Student's t with K − 1 degrees of freedom
+    around the value of all. Of blocks of bases and blocks of targets the variances are added, and Satterthwaite's
+    degrees of freedom taken, as in ``intervals.welch_t``. Not the bootstrap: of 3 blocks, one resample in nine holds
+    a single one, and its intervals are too narrow there.
+
+    NaN under ``intervals.MIN_UNITS`` blocks; where some value without a block does not exist; and where the interval
+    would have no width. Pairs in perfect order, or on one line, are so without any block, however few they are.
+
+    Args:
+        whole: (...) what all blocks give.
+        without: (K, ...) what is given without each block; one of bases, and perhaps one of targets.
+    """
+    if min(map(len, without)) < MIN_UNITS:
+        return np.full(whole.shape, math.nan), np.full(whole.shape, math.nan)
+    variances = [(len(v) - 1) / len(v) * ((v - v.mean(axis=0)) ** 2).sum(axis=0) for v in without]
+    total = np.sum(variances, axis=0)
+    known = total > (1e-12 * np.maximum(np.abs(whole), 1e-3)) ** 2  # not all equal but for rounding
+    some = np.where(known, total, 1.0)
+    shares = [np.where(known, v, 1.0) / some for v in variances]
+    degrees = 1 / sum(share**2 / (len(v) - 1) for share, v in zip(shares, without, strict=True))
+    half = np.where(known, stdtrit(degrees, 0.975) * np.sqrt(some), math.nan)
+    return whole - half, whole + half
 
 
 _AXES = (("n_layers", "n_layers"), ("targets", "target"), ("bases", "base"), ("seeds", "seed"))
@@ -207,9 +270,3 @@ def _filled(axes: Axes, index: tuple[NDArray[np.intp] | slice, ...], values: Flo
     cube = np.full([len(getattr(axes, axis)) for axis, _ in _AXES], np.nan)
     cube[index] = values
     return cube
-
-
-def _multinomial(rng: np.random.Generator, tasks: int, resamples: int) -> Counts:
-    if not tasks:
-        return np.zeros((resamples, 0), dtype=np.int64)
-    return rng.multinomial(tasks, np.full(tasks, 1 / tasks), size=resamples)

@@ -1,7 +1,7 @@
-"""Means over units of any quantity that was probed.
+"""Means over networks of any quantity that was probed.
 
-``raytransfer.analysis.runs`` says what *readings* and units are, ``raytransfer.analysis.comparisons`` what intervals
-are.
+``raytransfer.analysis.runs`` says what *readings* are, ``raytransfer.analysis.units`` what units are,
+``raytransfer.analysis.comparisons`` what intervals are.
 """
 
 from typing import Any, Literal
@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from raytransfer.analysis.intervals import exponential, student_t
+from raytransfer.analysis.intervals import clustered_t, exponential
 from raytransfer.analysis.runs import NETWORK, NO_INDEX, PLACE, known_readings
+from raytransfer.analysis.units import numbers_of, with_units
 
 _SIGNED = {  # no logarithms
     *("train top1", "test top1", "cosine", "CKA", "generalisation gap", "loss gap"),
@@ -19,14 +20,14 @@ _SIGNED = {  # no logarithms
 _NO_STEP = -1  # stands for a missing step
 _PROFILES_COLUMNS = [
     *("quantity", "treatment", "base", "n_layers", "probe", "against", "step", "stage", "index", "x", "y"),
-    *("mean", "low", "high", "units", "scale"),
+    *("mean", "low", "high", "units", "unit", "runs", "scale"),
 ]
 
 
 def profiles(
     readings: pd.DataFrame, quantity: str, *, step: int | Literal["last"] | None = None, over_stages: bool = False
 ) -> pd.DataFrame:
-    """Average one quantity over units, at every place where it was read: what the figures draw.
+    """Average one quantity over targets and seeds, at every place where it was read: what the figures draw.
 
     Means are geometric, with exp of the t interval of ln value, unless the quantity has a sign (accuracies, gaps,
     cosines, CKA, barriers) or some value is not positive.
@@ -35,18 +36,18 @@ def profiles(
         readings: One row a reading.
         quantity: Name of the quantity, or of a gap.
         step: One training step; ``last`` for each network's last; None for all.
-        over_stages: Average over stages, within units, before anything else (in ln for geometric means).
+        over_stages: Average over stages, within networks, before anything else (in ln for geometric means).
 
     Returns:
         A row for each treatment, base, n_layers, probe, against, step, stage, index, x and y with a value (those
         missing where they are missing in the readings; stage too, after averaging over them; step too, for the last):
-        quantity, these, mean, low, high (in the quantity's unit; NaN ends under 3 units), units, and scale
-        (``geometric`` or ``arithmetic``). Scratch comes first.
+        quantity, these, mean, low, high (in the quantity's unit; NaN ends under 3 units), units, unit, runs
+        and scale (``geometric`` or ``arithmetic``). Scratch comes first.
 
     Raises:
         ValueError: A column is missing, or two rows are of the same reading.
     """
-    known = known_readings(readings)
+    known = with_units(known_readings(readings))
     of_step = known["step"] == (known.groupby(NETWORK)["step"].transform("max") if step == "last" else step)
     rows = known[(known["quantity"] == quantity) & (of_step | (step is None))]
     if step == "last":
@@ -55,12 +56,13 @@ def profiles(
     rows = rows.assign(value=np.log(rows["value"].to_numpy())) if geometric else rows
     place = [name for name in PLACE if name != "quantity"]
     if over_stages:
-        of_unit = rows.assign(stage="").groupby([*NETWORK, *place], dropna=False)["value"]
-        rows = of_unit.mean().reset_index()
+        of_network = rows.assign(stage="").groupby([*NETWORK, *place, "unit", "unit_number"], dropna=False)["value"]
+        rows = of_network.mean().reset_index()
     found: list[dict[str, Any]] = []
     keys = ["n_layers", "base", "treatment", *place]
     for key, group in rows.groupby(keys, dropna=False):
-        interval = student_t(group["value"].to_numpy(dtype=np.float64))
+        units = numbers_of(group)
+        interval = clustered_t(group["value"].to_numpy(dtype=np.float64), units)
         scaled = exponential(interval) if geometric else interval
         found.append(
             {
@@ -69,7 +71,9 @@ def profiles(
                 "mean": scaled.estimate,
                 "low": scaled.low,
                 "high": scaled.high,
-                "units": len(group),
+                "units": len(np.unique(units)),
+                "unit": group["unit"].iloc[0],
+                "runs": len(group),
                 "scale": "geometric" if geometric else "arithmetic",
             }
         )

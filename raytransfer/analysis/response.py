@@ -1,6 +1,6 @@
 """Transfer as a function of one measure: points, and a fitted curve with a band.
 
-``raytransfer.analysis.pairs`` says what the inputs are and how tasks are resampled.
+``raytransfer.analysis.pairs`` says what the inputs are, and what a block is.
 """
 
 import numpy as np
@@ -12,17 +12,17 @@ from raytransfer.analysis.pairs import (
     Counts,
     Floats,
     axes_of,
+    jackknife,
     measure_cube,
     measures_by_name,
     outcome_cube,
-    percentiles,
-    resampled_tasks,
     seed_means,
+    without_blocks,
 )
 from raytransfer.errors import UserError
 
 _POINTS_COLUMNS = ["measure", "kind", "outcome", "n_layers", "target", "base", "x", "y"]
-_CURVES_COLUMNS = ["measure", "outcome", "n_layers", "x", "y", "low", "high", "pairs"]
+_CURVES_COLUMNS = ["measure", "outcome", "n_layers", "x", "y", "low", "high", "pairs", "blocks", "target_blocks"]
 _CURVE_POINTS = 50
 _DISTINCT_FOR_A_BEND = 6
 
@@ -69,8 +69,6 @@ def curves(
     measures: pd.DataFrame,
     measure: str,
     outcomes_named: tuple[str, ...] = OUTCOMES,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Fit transfer as a polynomial of one measure, with a 95% band.
 
@@ -78,24 +76,22 @@ def curves(
     and a few dozen pairs do not carry more; with fewer than 6 distinct values, a straight line. An intercept for each
     target keeps targets' difficulty out of the slope. The curve is that of the pairs' mean intercept.
 
-    The band is pointwise: at each x the 95% percentiles of the fits to resampled tasks, whose intercepts are averaged
-    after taking off what sets the targets apart in the fit to all pairs. So it covers where the curve of an average
-    target lies, and not how targets differ. Resamples with too few distinct values for the degree are left out; the
-    ends are NaN where that leaves fewer than half, and where ``pairs.percentiles`` gives none, as under 3 bases or with
-    2 targets.
+    The band is pointwise: at each x the 95% interval from fits without each block (``pairs.jackknife``), whose
+    intercepts are averaged after taking off what sets the targets apart in the fit to all pairs. So it covers where the
+    curve of an average target lies, and not how targets differ. NaN where a block is all that bends the curve, so that
+    without it there are too few distinct values for the degree, and where ``pairs.jackknife`` gives no interval, as
+    under 3 blocks.
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
         measures: A row a value.
         measure: Name of the measure.
         outcomes_named: Columns of outcomes to fit.
-        resamples: How many resamples of the tasks.
-        seed: What they are drawn from.
 
     Returns:
         50 rows for each outcome and n_layers at which the values within targets are enough for the degree: measure,
-        outcome, n_layers, x (evenly over the observed range, in the measure's unit), y, low and high (fractions), and
-        pairs (how many were fitted).
+        outcome, n_layers, x (evenly over the observed range, in the measure's unit), y, low and high (fractions),
+        pairs (how many were fitted), blocks and target_blocks (as in ``correlations``).
 
     Raises:
         UserError: No such measure.
@@ -103,7 +99,6 @@ def curves(
     """
     axes = axes_of(outcomes, outcomes_named)
     cube = measure_cube(axes, measure_rows(measures, measure))
-    of_targets, of_bases = resampled_tasks(axes, resamples, seed)
     tables = []
     for outcome in outcomes_named:
         all_x, all_y = seed_means(cube, outcome_cube(axes, outcomes, outcome))
@@ -119,11 +114,17 @@ def curves(
             if not np.isfinite(whole).all():
                 continue
             level = y - intercepts[0] + intercepts[0].mean()
-            counts = of_targets[:, targets] * of_bases[:, bases]
-            low, high = percentiles(_fits(x, level, targets, counts, degree, grid)[0], targets, bases, axes)
+            without = [
+                _fits(x, level, targets, of_targets[:, targets] * of_bases[:, bases], degree, grid)[0]
+                for of_targets, of_bases in without_blocks(axes, targets, bases)
+            ]
+            low, high = jackknife(whole[0], without)
             at = {"n_layers": n_layers, "x": grid, "y": whole[0], "low": low, "high": high, "pairs": len(x)}
+            of_targets, of_bases = axes.blocks_of(targets, bases)
+            at |= {"blocks": len(of_bases), "target_blocks": pd.NA if axes.joint else len(of_targets)}
             tables.append(pd.DataFrame({"measure": measure, "outcome": outcome} | at))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=_CURVES_COLUMNS)
+    found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=_CURVES_COLUMNS)
+    return found.astype({"target_blocks": "Int64"})
 
 
 def _fits(x: Floats, y: Floats, targets: Counts, counts: Counts, degree: int, grid: Floats) -> tuple[Floats, Floats]:

@@ -1,30 +1,31 @@
 """Readings of probes, sorted into the runs of networks: what the analyses of why transfer works share.
 
 *readings* has a row for each reading of a probe: treatment (``baseB`` from scratch, ``AnB+`` fine-tuned; others are
-left out), target, base and n_layers (missing for ``baseB``), seed, step (training steps of the network; 0 is before
-training), probe, against (``base``, ``scratch``, ``twin`` or missing), quantity, stage (missing for the whole network),
-index, x, y (missing where they mean nothing) and value. Values that are not finite count as missing. Two quantities are
-derived from them at every step: ``generalisation gap`` = train top1 − test top1, and ``loss gap`` = test loss − train
-loss. A network's *last step* is the last with a reading of any kind.
+left out), target, target_block (its source), base and n_layers (missing for ``baseB``), seed, step (training steps of
+the network; 0 is before training), probe, against (``base``, ``scratch``, ``twin`` or missing), quantity, stage
+(missing for the whole network), index, x, y (missing where they mean nothing) and value. Values that are not finite
+count as missing. Two quantities are derived from them at every step: ``generalisation gap`` = train top1 − test top1,
+and ``loss gap`` = test loss − train loss. A network's *last step* is the last with a reading of any kind. The order of
+the rows changes nothing.
 
 A barrier, and the loss on the path that it lies on, is ``from one start`` or ``from two starts``: of two networks that
 began with the same weights (of one base, or of one initialisation), or not. ``by_start`` names them so.
-
-A *unit* is one (target, seed). The order of the rows changes nothing.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.checks import require
+from raytransfer.analysis.units import with_units
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 
 _RUN = ["base", "n_layers", "target", "seed"]
 
-NETWORK = ["treatment", *_RUN]
+NETWORK = ["treatment", *_RUN, "target_block"]
 """The columns that name a network."""
 
 PLACE = ["step", "probe", "against", "quantity", "stage", "index", "x", "y"]
@@ -36,7 +37,7 @@ NO_INDEX = -1
 Log = dict[int, dict[str, float]]
 """Values by step, then by stage (empty for the whole network)."""
 
-Unit = tuple[str, int]
+Place = tuple[str, int]
 """Target and seed."""
 
 Copied = tuple[str, int]
@@ -143,20 +144,29 @@ def _derived(rows: pd.DataFrame) -> list[pd.DataFrame]:
 
 def runs_of(
     known: pd.DataFrame, quantity: str, index: int | None = None, *, of_stages: bool = False
-) -> dict[Copied, dict[Unit, NetworkReadings]]:
-    """Sort one quantity by network: the runs of every unit, for each base and n, and for ``SCRATCH``."""
+) -> dict[Copied, dict[Place, NetworkReadings]]:
+    """Sort one quantity by network: the runs of every target and seed, for each base and n, and for ``SCRATCH``."""
     wanted = known[(known["quantity"] == quantity) & (known["index"] == (NO_INDEX if index is None else index))]
     wanted = wanted[(wanted["stage"] != "") == of_stages]
     if wanted.empty:
         return {}
     lasts = known.groupby(_RUN)["step"].max().to_dict()
     losses = _logs(known[known["quantity"] == "train loss"])
-    runs: dict[Copied, dict[Unit, NetworkReadings]] = {}
+    runs: dict[Copied, dict[Place, NetworkReadings]] = {}
     for key, log in sorted(_logs(wanted).items()):
         base, n, target, seed = key
         of_loss = {step: values[""] for step, values in losses.get(key, {}).items()}
         runs.setdefault((base, n), {})[target, seed] = NetworkReadings(log=log, losses=of_loss, last=int(lasts[key]))
     return runs
+
+
+def units_of(known: pd.DataFrame) -> dict[Place, dict[str, Any]]:
+    """What every target and seed counts as: unit and unit_number."""
+    places = with_units(known[["target", "target_block", "seed"]].drop_duplicates())
+    return {
+        (target, seed): {"unit": unit, "unit_number": number}
+        for target, _, seed, unit, number in places.itertuples(index=False, name=None)
+    }
 
 
 def _logs(rows: pd.DataFrame) -> dict[tuple[str, int, str, int], Log]:

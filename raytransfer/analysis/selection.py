@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
-from raytransfer.analysis.intervals import student_t
+from raytransfer.analysis.intervals import Interval, clustered_t, student_t
 
 FIXED = "fixed ranking"
 """The baseline that ranks checkpoints by their mean rank on the other targets, whatever this target is."""
@@ -53,19 +53,21 @@ def predictors(
     with two targets or more, ``FIXED``.
 
     Args:
-        outcomes: As for ``start_means``, with depth, the number of layers of the checkpoint's network.
+        outcomes: As for ``start_means``, with target_block (the target's source) and depth, the number of layers of the
+        checkpoint's network.
         scores: One row a score: measure, checkpoint, target, seed, n_layers (missing for the whole network), depth and
             value.
         known: One row a checkpoint: checkpoint, accuracy (may be missing) and parameters.
         treatments: The treatments whose accuracy is foretold.
 
     Returns:
-        One row a (treatment, predictor, target): kind (score or baseline), tau (Kendall's τ-b over checkpoints) and
-        checkpoints, how many have both numbers. Of fewer than 3 there is no row.
+        One row a (treatment, predictor, target): target_block, kind (score or baseline), tau (Kendall's τ-b over
+        checkpoints) and checkpoints, how many have both numbers. Of fewer than 3 there is no row.
     """
     last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1]
     at_last = scores[scores["n_layers"].isna() | (scores["n_layers"] == scores["depth"] - 1)]
     measured = at_last.groupby(["measure", "target", "checkpoint"])["value"].mean()
+    sources = outcomes.groupby("target")["target_block"].first().to_dict()
     rows = []
     for treatment in treatments:
         accuracy = last[last["treatment"] == treatment].groupby(["target", "checkpoint"])["top1"].mean()
@@ -85,8 +87,9 @@ def predictors(
                 both = pd.concat([truth, values], axis=1, join="inner").dropna()
                 if len(both) >= 3:
                     tau = float(kendalltau(both.iloc[:, 0], both.iloc[:, 1]).statistic)
-                    rows.append((treatment, name, kind, target, tau, len(both)))
-    return pd.DataFrame(rows, columns=["treatment", "predictor", "kind", "target", "tau", "checkpoints"])
+                    rows.append((treatment, name, kind, target, sources[target], tau, len(both)))
+    columns = ["treatment", "predictor", "kind", "target", "target_block", "tau", "checkpoints"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _by_measure(measured: pd.Series, target: object) -> dict[str, pd.Series]:
@@ -99,34 +102,41 @@ def _by_measure(measured: pd.Series, target: object) -> dict[str, pd.Series]:
 def predictor_means(predictors: pd.DataFrame) -> pd.DataFrame:
     """Mean τ of each predictor over targets, and each score's lead over the best baseline of the same targets.
 
-    Targets are the units; targets that share a data set are not independent, and the interval takes them as if they
-    were. Under 3 targets there is none.
+    The unit is the source of targets: those that share a data set count as one. Under 3 sources there is no interval.
 
     Args:
         predictors: Output of ``predictors``.
 
     Returns:
-        One row a (treatment, predictor): kind, tau, low, high, targets, checkpoints (fewest of a target), and for a
-        score the mean lead over the baseline with the highest mean τ, lead, lead_low, lead_high and over, its name.
+        One row a (treatment, predictor): kind, tau, low, high, targets, sources, checkpoints (fewest of a target), and
+        for a score the mean lead over the baseline with the highest mean τ, lead, lead_low, lead_high and over, its
+        name.
     """
     rows = []
     for treatment, of_treatment in predictors.groupby("treatment", sort=False):
-        taus = of_treatment.pivot(index="target", columns="predictor", values="tau")
-        baselines = [name for name in taus if (of_treatment["predictor"] == name).any()]
-        baselines = [name for name in baselines if _kind(of_treatment, name) == "baseline"]
+        taus = of_treatment.pivot(index=["target_block", "target"], columns="predictor", values="tau")
+        baselines = [name for name in taus if _kind(of_treatment, name) == "baseline"]
         means = taus[baselines].mean().dropna()
         best = None if means.empty else means.idxmax()
         for name in of_treatment["predictor"].unique():
-            mean = student_t(taus[name].dropna().to_numpy())
+            mean, sources = _over_sources(taus[name])
             row = {"treatment": treatment, "predictor": name, "kind": _kind(of_treatment, name)}
             row |= {"tau": mean.estimate, "low": mean.low, "high": mean.high, "targets": int(taus[name].count())}
+            row["sources"] = sources
             row["checkpoints"] = int(of_treatment.loc[of_treatment["predictor"] == name, "checkpoints"].min())
             if row["kind"] == "score" and best is not None:
-                lead = student_t((taus[name] - taus[best]).dropna().to_numpy())
+                lead, _ = _over_sources(taus[name] - taus[best])
                 row |= {"lead": lead.estimate, "lead_low": lead.low, "lead_high": lead.high, "over": best}
             rows.append(row)
-    columns = ["treatment", "predictor", "kind", "tau", "low", "high", "targets", "checkpoints"]
+    columns = ["treatment", "predictor", "kind", "tau", "low", "high", "targets", "sources", "checkpoints"]
     return pd.DataFrame(rows).reindex(columns=[*columns, "lead", "lead_low", "lead_high", "over"])
+
+
+def _over_sources(values: "pd.Series[float]") -> tuple[Interval, int]:
+    """Mean over targets, with an interval over their sources, and how many sources there are."""
+    known = values.dropna()
+    sources = pd.factorize(known.index.get_level_values("target_block"))[0]
+    return clustered_t(np.asarray(known, dtype=np.float64), sources), len(np.unique(sources))
 
 
 def _kind(predictors: pd.DataFrame, name: object) -> str:

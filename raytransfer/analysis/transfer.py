@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import require
-from raytransfer.analysis.intervals import Interval, clustered_t, student_t, welch_t
+from raytransfer.analysis.intervals import Interval, clustered_t, detectable, student_t, welch_t
 from raytransfer.specs.treatments import (
     ANB,
     ANB_PLUS,
@@ -66,7 +66,7 @@ features; their other readings, and the means of all their treatments, are given
 _PAIRED = ["split", "direction", "seed"]
 _MEANS_COLUMNS = ["treatment", "halves", "n_layers", "mean", "low", "high", "units", "runs"]
 _READINGS_COLUMNS = ["reading", "halves", "n_layers", "estimate", "low", "high"]
-_READINGS_COLUMNS += ["units", "random_units", "runs", "method"]
+_READINGS_COLUMNS += ["units", "random_units", "runs", "method", "detectable"]
 
 
 def treatment_means(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
@@ -135,7 +135,8 @@ def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
         One row for each reading, halves and n_layers that has a unit: estimate, low and high (in the metric's unit,
         for top-1 fractions in −1..1; NaN low and high under 3 units, of either group for a distance effect), units,
         random_units (the units on random halves that a distance effect is measured against, else missing), runs (the
-        differences that the units hold) and method (``paired t`` or ``Welch t``).
+        differences that the units hold), method (``paired t`` or ``Welch t``) and detectable (the smallest reading that
+        would have been seen in 4 studies of 5).
 
     Raises:
         ValueError: A column is missing, or two rows claim the same treatment, split, direction, seed and n.
@@ -161,7 +162,9 @@ def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
             else:
                 interval = clustered_t(values, units)
             method = "Welch t" if reading == "distance effect" else "paired t"
-            rows.append(place | dataclasses.asdict(interval) | counts | {"method": method})
+            rows.append(
+                place | dataclasses.asdict(interval) | counts | {"method": method, "detectable": detectable(interval)}
+            )
     return pd.DataFrame(rows, columns=_READINGS_COLUMNS).astype({"random_units": "Int64"})
 
 

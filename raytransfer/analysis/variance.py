@@ -1,6 +1,6 @@
 """How much of the variance of transfer the input and the label explain, separately and together.
 
-``raytransfer.analysis.pairs`` says what outcomes and measures are and how tasks are resampled.
+``raytransfer.analysis.pairs`` says what outcomes and measures are, and what a block is.
 """
 
 import math
@@ -8,23 +8,24 @@ import math
 import numpy as np
 import pandas as pd
 
-from raytransfer.analysis.association import MIN_BASES, centred_ranks
+from raytransfer.analysis.association import MIN_BASES, centred_ranks, fishers_z
 from raytransfer.analysis.intervals import Interval, student_t
 from raytransfer.analysis.pairs import (
     OUTCOMES,
     Counts,
     Floats,
     axes_of,
+    jackknife,
     measure_cube,
     outcome_cube,
-    percentiles,
-    resampled_tasks,
     seed_means,
+    without_blocks,
 )
 from raytransfer.analysis.response import measure_rows
+from raytransfer.analysis.units import with_units
 
-_DIAL_COLUMNS = ["outcome", "n_layers", "part", "eta_squared", "share", "low", "high", "units", "cells"]
-_DISTANCE_COLUMNS = ["outcome", "n_layers", "part", "share", "low", "high", "pairs"]
+_DIAL_COLUMNS = ["outcome", "n_layers", "part", "eta_squared", "share", "low", "high", "units", "unit", "cells"]
+_DISTANCE_COLUMNS = ["outcome", "n_layers", "part", "share", "low", "high", "pairs", "blocks", "target_blocks"]
 
 
 def variance_of_dials(
@@ -32,22 +33,23 @@ def variance_of_dials(
 ) -> pd.DataFrame:
     """Split the variance of transfer over the 2-D grid of dials: two-way analysis of variance, levels as factors.
 
-    A *unit* is a (target, seed) whose whole grid of I × J cells is measured; others are left out, so that the sums of
-    squares are orthogonal. Each target's mean is taken off first. With y_uij the rest, u = 1..U, and bars for means,
+    A *run* is a (target, seed) whose whole grid of I × J cells is measured; others are left out, so that the sums of
+    squares are orthogonal. Each target's mean is taken off first. With y_uij the rest, runs u = 1..U, and bars for
+    means,
 
         SS(input) = UJ Σ_i (ȳ_i − ȳ)²,  SS(label) = UI Σ_j (ȳ_j − ȳ)²,
         SS(interaction) = U Σ_ij (ȳ_ij − ȳ_i − ȳ_j + ȳ)²,  SS(rest) = Σ_uij (y_uij − ȳ_ij)²,
 
     and η² = SS / Σ_uij (y_uij − ȳ)²; the four add up to 1 (Fisher 1925, *Statistical Methods for Research Workers*,
-    chapter VII). The rest holds what differs from seed to seed and from target to target. η² describes these units:
+    chapter VII). The rest holds what differs from seed to seed and from target to target. η² describes these runs:
     with few of them, noise counts towards the interaction, by (I−1)(J−1) / (UIJ) of the noise's own variance.
 
     The share is η² with that bias taken off by the jackknife, and may leave 0..1 a little: the mean of pseudo-values
     kη² − (k−1)η²₋ᵢ, with the 95% interval of Student's t (Tukey 1958, *Bias and confidence in not-quite large
-    samples*). Left out one by one are targets, with all their seeds, where there are several; else seeds, and then the
-    interval says nothing of another target. Not the bootstrap: a grid drawn twice has no spread, so it never finds as
-    much rest as there is. Of 600 simulated grids of 4 × 4 cells, at two levels of noise, intervals from 3, 5 and 10
-    seeds covered the share of infinitely many this often (input and label, interaction, rest):
+    samples*). Left out one by one are the units (``raytransfer.analysis.units``): sources of targets, or seeds where
+    there is one source. Not the bootstrap: a grid drawn twice has no spread, so it never finds as much rest as there
+    is. Of 600 simulated grids of 4 × 4 cells, at two levels of noise, intervals from 3, 5 and 10 seeds covered the
+    share of infinitely many this often (input and label, interaction, rest):
 
         seeds       3                           5                           10
         bootstrap   0.65–0.72 0.00 0.07–0.09    0.76–0.84 0.00 0.24         0.87–0.90 0.00–0.01 0.49–0.53
@@ -60,9 +62,9 @@ def variance_of_dials(
 
     Returns:
         Four rows for each outcome and n_layers with a unit: outcome, n_layers, part (``input``, ``label``,
-        ``interaction``, ``rest``), eta_squared (0..1), share, low, high, units and cells. With one unit, interaction
-        and rest cannot be told apart: three rows, the last ``interaction + rest``, and NaN share, low and high. NaN
-        low and high where fewer than 3 are left out one by one, so also of 2 targets; all NaN where nothing varies.
+        ``interaction``, ``rest``), eta_squared (0..1), share, low, high, units, unit and cells. With one run,
+        interaction and rest cannot be told apart: three rows, the last ``interaction + rest``. With one unit NaN share,
+        low and high; NaN low and high under 3 units; all NaN where nothing varies.
 
     Raises:
         ValueError: A column is missing, rows repeat, or two bases of a target are on the same cell.
@@ -72,16 +74,16 @@ def variance_of_dials(
     if grid.duplicated(cell).any():
         raise ValueError(f"two bases are on the same cell of the grid: {grid[grid.duplicated(cell)].iloc[0].to_dict()}")
     shape = grid["input_level"].nunique(), grid["label_level"].nunique()
-    placed = outcomes.merge(grid, on=["target", "base"])
+    placed = with_units(outcomes).merge(grid, on=["target", "base"])
     rows: list[dict[str, object]] = []
     for outcome in outcomes_named:
         for n_layers, of_n in placed.groupby("n_layers"):
-            units = of_n.pivot(index=["target", "seed"], columns=["input_level", "label_level"], values=outcome)
-            units = units.sort_index(axis=1).dropna()
-            if len(units) and units.shape[1] == shape[0] * shape[1]:
-                rows += [
-                    {"outcome": outcome, "n_layers": n_layers} | row for row in _analysis_of_variance(units, shape)
-                ]
+            index = ["target", "seed", "unit_number"]
+            runs = of_n.pivot(index=index, columns=["input_level", "label_level"], values=outcome)
+            runs = runs.sort_index(axis=1).dropna()
+            if len(runs) and runs.shape[1] == shape[0] * shape[1]:
+                at = {"outcome": outcome, "n_layers": n_layers, "unit": of_n["unit"].iloc[0]}
+                rows += [at | row for row in _analysis_of_variance(runs, shape)]
     return pd.DataFrame(rows, columns=_DIAL_COLUMNS)
 
 
@@ -92,8 +94,6 @@ def variance_of_distances(
     input_measure: str,
     label_measure: str,
     outcomes_named: tuple[str, ...] = OUTCOMES,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Split the variance of transfer that two measures explain into what each adds and what they share.
 
@@ -104,8 +104,9 @@ def variance_of_distances(
     regression for the analysis of routine data*): unique input = both − label, unique label = both − input,
     common = input + label − both, negative where one measure hides what the other says.
 
-    The intervals are 95% percentiles over resampled tasks. R² is never below 0, so noise adds to it, about 1/pairs for
-    each measure, and an interval of R² that starts just above 0 does not say that there is something.
+    The 95% intervals leave whole blocks out one by one (``pairs.jackknife``), on the scale of Fisher's z = artanh √R²;
+    those of the common share as it is. R² is never below 0, so noise adds to it, about 1/pairs for each measure.
+    ``tests/analysis/coverage.md`` says how often the intervals cover.
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
@@ -113,13 +114,12 @@ def variance_of_distances(
         input_measure: Name of the measure that sees the input.
         label_measure: Name of the measure that sees the labels.
         outcomes_named: Columns of outcomes to explain.
-        resamples: How many resamples of the tasks.
-        seed: What they are drawn from.
 
     Returns:
-        Six rows for each outcome and n_layers: outcome, n_layers, part (``input``, ``label``, ``both``,
-        ``unique input``, ``unique label``, ``common``), share (fraction of the variance), low, high (NaN where
-        ``pairs.percentiles`` gives none, as with 2 targets), and pairs. NaN where one of the three is constant.
+        Six rows for each outcome and n_layers: outcome, n_layers, part (``input``, ``label``, ``both``, ``unique
+        input``, ``unique label``, ``common``), share (fraction of the variance), low, high (NaN where
+        ``pairs.jackknife`` gives none, as under 3 blocks), pairs, blocks and target_blocks (as in ``correlations``).
+        NaN where one of the three is constant.
 
     Raises:
         UserError: No such measure.
@@ -127,7 +127,6 @@ def variance_of_distances(
     """
     axes = axes_of(outcomes, outcomes_named)
     inputs, labels = (measure_cube(axes, measure_rows(measures, name)) for name in (input_measure, label_measure))
-    of_targets, of_bases = resampled_tasks(axes, resamples, seed)
     whole = np.ones((1, len(axes.targets)), dtype=np.int64), np.ones((1, len(axes.bases)), dtype=np.int64)
     rows = []
     for outcome in outcomes_named:
@@ -138,36 +137,44 @@ def variance_of_distances(
             shares = _commonality(x[i], z[i], y[i], *whole)[0]
             entered = np.isfinite(y[i]) & (np.isfinite(y[i]).sum(axis=1, keepdims=True) >= MIN_BASES)
             targets, bases = np.nonzero(entered)
-            low, high = percentiles(_commonality(x[i], z[i], y[i], of_targets, of_bases), targets, bases, axes)
+            without = [_commonality(x[i], z[i], y[i], *counts) for counts in without_blocks(axes, targets, bases)]
+            low, high = _ends(shares, without)
+            of_targets, of_bases = axes.blocks_of(targets, bases)
+            at = {"outcome": outcome, "n_layers": n_layers, "pairs": len(bases), "blocks": len(of_bases)}
+            at["target_blocks"] = None if axes.joint else len(of_targets)
             rows += [
-                {
-                    "outcome": outcome,
-                    "n_layers": n_layers,
-                    "part": part,
-                    "share": shares[j],
-                    "low": low[j] if np.isfinite(shares[j]) else math.nan,
-                    "high": high[j] if np.isfinite(shares[j]) else math.nan,
-                    "pairs": int(entered.sum()),
-                }
+                at | {"part": part, "share": shares[j], "low": low[j], "high": high[j]}
                 for j, part in enumerate(("input", "label", "both", "unique input", "unique label", "common"))
             ]
-    return pd.DataFrame(rows, columns=_DISTANCE_COLUMNS)
+    return pd.DataFrame(rows, columns=_DISTANCE_COLUMNS).astype({"target_blocks": "Int64"})
 
 
-def _analysis_of_variance(units: pd.DataFrame, shape: tuple[int, int]) -> list[dict[str, object]]:
-    """One row a part, from a table whose rows are (target, seed) and whose I × J columns are cells, all measured."""
-    values = units.to_numpy(dtype=np.float64)
-    values = values - units.groupby(level="target").transform("mean").mean(axis=1).to_numpy()[:, None]
-    eta_squared = _shares(values, np.ones((1, len(units)), dtype=np.int64), shape)[0]
+def _ends(shares: Floats, without: list[Floats]) -> tuple[Floats, Floats]:
+    """Intervals of the six shares: of all but the common one, which may be negative, by way of r = √R²."""
+    low, high = jackknife(_fishers_z(shares), [_fishers_z(of) for of in without])
+    low, high = np.tanh(np.maximum(low, 0)) ** 2, np.tanh(high) ** 2
+    low[-1:], high[-1:] = jackknife(shares[-1:], [of[:, -1:] for of in without])
+    return low, high
+
+
+def _fishers_z(shares: Floats) -> Floats:
+    return fishers_z(np.sqrt(np.maximum(shares, 0)))
+
+
+def _analysis_of_variance(runs: pd.DataFrame, shape: tuple[int, int]) -> list[dict[str, object]]:
+    """One row a part, from a table whose rows are runs and whose I × J columns are cells, all measured."""
+    values = runs.to_numpy(dtype=np.float64)
+    values = values - runs.groupby(level="target").transform("mean").mean(axis=1).to_numpy()[:, None]
+    eta_squared = _shares(values, np.ones((1, len(runs)), dtype=np.int64), shape)[0]
     parts = ["input", "label", "interaction", "rest"]
-    if len(units) == 1:
+    if len(runs) == 1:
         parts[2:] = ["interaction + rest"]
-        intervals = [Interval(estimate=math.nan, low=math.nan, high=math.nan)] * 3
+    numbers = runs.index.get_level_values("unit_number").to_numpy()
+    k = len(units := np.unique(numbers))
+    if k == 1:
+        intervals = [Interval(estimate=math.nan, low=math.nan, high=math.nan)] * len(parts)
     else:
-        targets = pd.factorize(units.index.get_level_values("target"))[0]
-        clusters = targets if targets.max() > 0 else np.arange(len(units))
-        k = int(clusters.max()) + 1
-        without = _shares(values, (clusters[None, :] != np.arange(k)[:, None]).astype(np.int64), shape)
+        without = _shares(values, (numbers != units[:, None]).astype(np.int64), shape)
         intervals = [student_t(pseudo_values) for pseudo_values in (k * eta_squared - (k - 1) * without).T]
     return [
         {
@@ -176,8 +183,8 @@ def _analysis_of_variance(units: pd.DataFrame, shape: tuple[int, int]) -> list[d
             "share": intervals[i].estimate,
             "low": intervals[i].low,
             "high": intervals[i].high,
-            "units": len(units),
-            "cells": units.shape[1],
+            "units": k,
+            "cells": runs.shape[1],
         }
         for i, part in enumerate(parts)
     ]

@@ -1,134 +1,227 @@
-"""What the comparisons of ``analysis.why`` say about each claim, and whether nearness follows similarity."""
+"""What the effects of ``analysis.comparisons`` say about each claim, and whether nearness follows similarity."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import require
-from raytransfer.analysis.comparisons import LAST, TESTS, verdict
-from raytransfer.analysis.intervals import TOO_FEW, student_t
-from raytransfer.analysis.runs import SCRATCH, Unit, known_readings, runs_of
+from raytransfer.analysis.comparisons import LAST, TESTS, Floats, scaled, values_of
+from raytransfer.analysis.intervals import (
+    MIN_UNITS,
+    TOO_FEW,
+    Interval,
+    clustered_t,
+    detectable,
+    holm,
+    p_value,
+    units_needed,
+)
+from raytransfer.analysis.runs import SCRATCH, Place, known_readings, runs_of, units_of
+from raytransfer.analysis.units import numbers_of
 
 NEARER = "nearer when the target is similar"
 """The claim that ``nearness`` tests."""
 
-PRIMARY = {
-    "flatter minima": "filter-normalised trace at matched training loss",
-    "smaller generalisation gap": "top-1 gap at matched training loss",
-    "weights stay near": "relative deviation at the last step",
-    "smoother landscape": "loss variation along training",
-    "principal component suppressed": "first relative projection at step 0",
-    "stable gradient magnitudes": "spread over stages at step 0",
-    "same basin": "barrier from one start at the last step",
-    NEARER: "relative deviation at the last step",
-}
-"""The claims in order, and the test of each that speaks for it where only one can be shown.
+PRIMARY = {test.claim: test.name for test in TESTS if test.primary} | {NEARER: f"relative deviation {LAST}"}
+"""The claims in order, and the one test of each that decides about it."""
 
-At matched loss, and relative to the weights' norm, because raw values also differ with how far training got, and with
-the scale of weights before a norm layer, which changes nothing that the network computes.
-"""
+SUPPORTED, REVERSED, NO_LARGER, UNDECIDED = "supported", "the reverse", "no larger effect", "undecided"
+"""The verdicts, with ``intervals.TOO_FEW``: see ``judged``."""
+
+SURE = 0.05
+"""The level of the verdicts, over all claims together."""
 
 _LEAST_BASES = 3
-_NEARNESS_COLUMNS = ["claim", "test", "n_layers", "estimate", "low", "high", "units", "bases", "claimed", "verdict"]
-_VERDICTS_COLUMNS = ["claim", "verdict", "tests", "support", "contradict", "open", "median_ratio"]
+_RHOS_COLUMNS = ["claim", "test", "n_layers", "target", "seed", "unit", "unit_number", "rho", "bases"]
+_NEARNESS_COLUMNS = [
+    *("claim", "test", "n_layers", "estimate", "low", "high", "units", "unit", "runs", "bases", "detectable"),
+]
+_VERDICTS_COLUMNS = [
+    *("claim", "test", "scale", "estimate", "low", "high", "units", "unit", "effects"),
+    *("detectable", "p_value", "p_adjusted", "verdict", "units_needed"),
+]
 
 
-def nearness(readings: pd.DataFrame, distances: pd.DataFrame) -> pd.DataFrame:
-    """Test whether fine-tuning stays nearer, and ends flatter, the more similar the base task is (Liu et al. 2019).
+def rank_correlations(readings: pd.DataFrame, distances: pd.DataFrame) -> pd.DataFrame:
+    """Correlate how far bases are with how far fine-tuning goes, and how sharp it ends (Liu et al. 2019).
 
-    Spearman's ρ over the bases, within each unit, between the base's distance from the target and the fine-tuned
-    network's whole-network relative deviation, or top eigenvalue, at its last step. Units with fewer than 3 bases, or
-    in which one of the two does not vary, are left out.
+    Spearman's ρ over the bases of one target, seed and n, between the base's distance from the target and the
+    fine-tuned network's whole-network relative deviation, or top eigenvalue, at its last step. There is none of fewer
+    than 3 bases, or where one of the two does not vary.
 
     Args:
         readings: One row a reading, as in ``raytransfer.analysis.runs``.
-        distances: target, base, seed and value, larger for farther. A unit takes the distance of its own seed, or,
+        distances: target, base, seed and value, larger for farther. A network takes the distance of its own seed, or,
             where the pair of tasks has none of that seed, the mean over its seeds.
 
     Returns:
-        A row for each test and n_layers with a unit: claim, test, n_layers, estimate, low, high (mean ρ and its t
-        interval, cut off at ±1; NaN ends under 3 units, or if all ρ are equal), units, bases (the most in a unit),
-        claimed (``above 0``) and verdict (as in ``comparisons``).
+        A row for each test, n_layers, target and seed with a ρ: claim, test, n_layers, target, seed, unit, unit_number,
+        rho and bases.
 
     Raises:
         ValueError: A column is missing, or two rows are of the same reading.
     """
     require(distances, ["target", "base", "seed", "value"], "distances")
     known = known_readings(readings)
+    units = units_of(known)
     rows: list[dict[str, Any]] = []
     for test in [t for t in TESTS if t.when == LAST and t.quantity in ("relative deviation", "eigenvalue")]:
-        points = _points(known, distances, test.quantity, test.index)
-        for n, units in sorted(points.items()):
-            rhos = [rho for pairs in units.values() if not math.isnan(rho := _rho(pairs))]
-            if rhos:
-                bases = max(len(pairs) for pairs in units.values())
-                rows.append({"test": test.name, "n_layers": n, "bases": bases, **_mean_rho(rhos)})
+        for n, of_places in sorted(_points(known, distances, test.quantity, test.index).items()):
+            for (target, seed), pairs in sorted(of_places.items()):
+                if not math.isnan(rho := _rho(pairs)):
+                    at = {"claim": NEARER, "test": test.name, "n_layers": n, "target": target, "seed": seed}
+                    rows.append(at | units[target, seed] | {"rho": rho, "bases": len(pairs)})
+    return pd.DataFrame(rows, columns=_RHOS_COLUMNS)
+
+
+def nearness(rhos: pd.DataFrame) -> pd.DataFrame:
+    """Average the rank correlations of every test and n.
+
+    Args:
+        rhos: Output of ``rank_correlations``.
+
+    Returns:
+        A row for each test and n_layers: claim, test, n_layers, estimate, low, high (mean ρ and its t interval, cut off
+        at ±1; NaN ends under 3 units, or if all ρ are equal), units, unit, runs, bases (the most of a run) and
+        detectable (the smallest mean ρ that would have been seen in 4 studies of 5). The claim is that ρ is above 0.
+    """
+    rows: list[dict[str, Any]] = []
+    for (test, n), found in rhos.groupby(["test", "n_layers"], sort=False):
+        interval = clustered_t(found["rho"].to_numpy(dtype=np.float64), numbers_of(found))
+        row: dict[str, Any] = {
+            "claim": NEARER,
+            "test": test,
+            "n_layers": n,
+            "units": found["unit_number"].nunique(),
+            "unit": found["unit"].iloc[0],
+            "runs": len(found),
+            "bases": found["bases"].max(),
+        }
+        rows.append(row | scaled(_within_one(interval), detectable(interval), "ρ"))
     return pd.DataFrame(rows, columns=_NEARNESS_COLUMNS)
 
 
-def verdicts(comparisons: pd.DataFrame, nearness: pd.DataFrame) -> pd.DataFrame:
-    """Sum up every claim over its tests, bases and n.
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A claim and the values that its one test is of.
 
-    A claim is ``supported`` if more than half of its rows support it and none contradicts it; ``not supported`` if
-    more than half contradict it and none supports it; ``mixed`` if some support and others contradict it; else
-    ``undecided``, or ``too few units`` if all rows have too few. This counts, and is no test of its own: rows of one
-    claim share networks, and among many rows some are decided by chance (at most one in twenty that has no effect, half
-    of these in either direction).
+    Attributes:
+        claim: What is claimed.
+        test: Of what the values are.
+        scale: ``ratio`` (values are logarithms), ``difference``, ``points`` (a difference of fractions, printed as
+            percentage points) or ``ρ``.
+        above: Whether the claim is that their mean lies above 0; else below.
+        values: The values.
+        units: The unit of each.
+        unit: What units are.
+    """
+
+    claim: str
+    test: str
+    scale: str
+    above: bool
+    values: Floats
+    units: NDArray[np.integer[Any]]
+    unit: str
+
+
+def verdicts(effects: pd.DataFrame, rhos: pd.DataFrame) -> pd.DataFrame:
+    """Decide about every claim with one test: that of its primary test's effects, over all bases and n.
 
     Args:
-        comparisons: Output of ``raytransfer.analysis.comparisons``.
-        nearness: Output of ``raytransfer.analysis.nearness``; may be empty.
+        effects: Output of ``raytransfer.analysis.comparisons.effects``.
+        rhos: Output of ``rank_correlations``; may be empty.
 
     Returns:
-        A row for each claim with a row: claim, verdict, tests (how many rows), support, contradict, open (those that
-        do neither, too few units among them), and median_ratio (of the estimates that are ratios; NaN where none is).
+        As ``judged``, a row for each claim whose primary test was run, in the order of ``PRIMARY``.
     """
+    tested = []
+    for claim, test in PRIMARY.items():
+        found = rhos if claim == NEARER else effects
+        found = found[(found["claim"] == claim) & (found["test"] == test)]
+        if not found.empty:
+            values, scale = (found["rho"].to_numpy(dtype=np.float64), "ρ") if claim == NEARER else values_of(found)
+            units, unit = numbers_of(found), found["unit"].iloc[0]
+            above = claim == NEARER
+            tested.append(
+                Claim(claim=claim, test=test, scale=scale, above=above, values=values, units=units, unit=unit)
+            )
+    return judged(tested)
+
+
+def judged(tested: Sequence[Claim]) -> pd.DataFrame:
+    """Decide about claims that are read together, each by a t-test over its units.
+
+    Units are independent (``raytransfer.analysis.units``); all values of one count as one. The p-values are corrected
+    for the number of claims (``intervals.holm``), so that where no claim and no reverse holds, one is found in at most
+    5% of studies. The verdict is
+
+    - ``supported``, or ``the reverse``: the corrected p-value is below 0.05, and the mean lies on the claimed side, or
+      on the other;
+    - ``no larger effect``: it is not, and the 95% interval holds no effect as large as the detectable one, in either
+      direction: so large a one this test would have seen, by itself and at 5%, in 4 studies of 5;
+    - ``undecided``: neither, or all units are equal;
+    - ``too few units``: fewer than 3.
+
+    Args:
+        tested: The claims.
+
+    Returns:
+        A row for each claim: claim, test, scale, estimate, low, high, units, unit, effects (how many values),
+        detectable, p_value, p_adjusted, verdict and units_needed (at which the effect seen would be seen in 4 studies
+        of 5; missing for decided claims and where ``intervals.units_needed`` gives none).
+    """
+    intervals = [clustered_t(claim.values, claim.units) for claim in tested]
+    p_values = [p_value(interval) for interval in intervals]
     rows: list[dict[str, Any]] = []
-    for claim in PRIMARY:
-        found = nearness if claim == NEARER else comparisons
-        found = found[found["claim"] == claim]
-        if found.empty:
-            continue
-        counts = [int((found["verdict"] == name).sum()) for name in ("supported", "not supported")]
-        counts.append(len(found) - sum(counts))
-        ratios = found.loc[found["scale"] == "ratio", "estimate"] if claim != NEARER else found["estimate"].iloc[:0]
+    for claim, interval, p, adjusted in zip(
+        tested, intervals, p_values, holm(np.array(p_values, dtype=np.float64)), strict=True
+    ):
+        units, seen = len(np.unique(claim.units)), detectable(interval)
+        verdict = TOO_FEW if units < MIN_UNITS else _verdict(interval, adjusted, seen, above=claim.above)
+        needed = None
+        if verdict not in (SUPPORTED, REVERSED):
+            needed = units_needed(claim.values, claim.units)
         rows.append(
-            {
-                "claim": claim,
-                "verdict": TOO_FEW if (found["verdict"] == TOO_FEW).all() else _overall(*counts),
-                "tests": len(found),
-                **dict(zip(("support", "contradict", "open"), counts, strict=True)),
-                "median_ratio": float(ratios.median()) if len(ratios) else math.nan,
-            }
+            {"claim": claim.claim, "test": claim.test, "scale": claim.scale, "units": units, "unit": claim.unit}
+            | scaled(_within_one(interval) if claim.scale == "ρ" else interval, seen, claim.scale)
+            | {"effects": len(claim.values), "p_value": p, "p_adjusted": adjusted}
+            | {"verdict": verdict, "units_needed": needed}
         )
-    return pd.DataFrame(rows, columns=_VERDICTS_COLUMNS)
+    return pd.DataFrame(rows, columns=_VERDICTS_COLUMNS).astype({"units_needed": "Int64"})
 
 
-def _overall(support: int, contradict: int, undecided: int) -> str:
-    if support and contradict:
-        return "mixed"
-    if support > undecided:
-        return "supported"
-    return "not supported" if contradict > undecided else "undecided"
+def _verdict(interval: Interval, p_adjusted: float, seen: float, *, above: bool) -> str:
+    if p_adjusted < SURE:
+        return SUPPORTED if (interval.estimate > 0) == above else REVERSED
+    return NO_LARGER if -seen < interval.low and interval.high < seen else UNDECIDED
+
+
+def _within_one(interval: Interval) -> Interval:
+    low, high = np.clip([interval.low, interval.high], -1.0, 1.0)
+    return Interval(estimate=interval.estimate, low=float(low), high=float(high), degrees=interval.degrees)
 
 
 def _points(
     known: pd.DataFrame, distances: pd.DataFrame, quantity: str, index: int | None
-) -> dict[int, dict[Unit, list[tuple[float, float]]]]:
-    """Distance and value of every base, for each n and unit."""
+) -> dict[int, dict[Place, list[tuple[float, float]]]]:
+    """Distance and value of every base, for each n, target and seed."""
     finite = distances[np.isfinite(distances["value"].to_numpy(dtype=np.float64, na_value=math.nan))]
     means = finite.groupby(["target", "base"])["value"].mean().to_dict()
     of_seed = finite.groupby(["target", "base", "seed"])["value"].mean().to_dict()
-    points: dict[int, dict[Unit, list[tuple[float, float]]]] = {}
+    points: dict[int, dict[Place, list[tuple[float, float]]]] = {}
     for copied, runs in runs_of(known, quantity, index).items():
         for (target, seed), run in runs.items():
             base, n = copied
             distance = of_seed.get((target, base, seed), means.get((target, base)))
             if copied != SCRATCH and distance is not None and run.last in run.log:
-                of_unit = points.setdefault(n, {}).setdefault((target, seed), [])
-                of_unit.append((float(distance), run.log[run.last][""]))
+                of_place = points.setdefault(n, {}).setdefault((target, seed), [])
+                of_place.append((float(distance), run.log[run.last][""]))
     return points
 
 
@@ -139,17 +232,3 @@ def _rho(pairs: list[tuple[float, float]]) -> float:
     from scipy.stats import spearmanr  # half a second, which other sweeps need not wait for
 
     return float(spearmanr(x, y).statistic)
-
-
-def _mean_rho(rhos: list[float]) -> dict[str, Any]:
-    interval = student_t(np.array(rhos, dtype=np.float64))
-    low, high = np.clip([interval.low, interval.high], -1.0, 1.0)
-    return {
-        "claim": NEARER,
-        "estimate": interval.estimate,
-        "low": float(low),
-        "high": float(high),
-        "units": len(rhos),
-        "claimed": "above 0",
-        "verdict": verdict(-float(high), -float(low), len(rhos)),
-    }

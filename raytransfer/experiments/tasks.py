@@ -110,6 +110,9 @@ class _Task:
     def spec(self, per_class: int | None) -> Callable[[int], TaskSpec]:
         return functools.cache(lambda seed: task_spec(self.dataset, self.classes, per_class, seed, self.dials))
 
+    def named(self, per_class: int | None) -> NamedTask:
+        return NamedTask(name=self.name, block=self.dataset.name, spec=self.spec(per_class))
+
 
 def make_design(config: PairsConfig, dial_grid: Any = None) -> Design:
     """Resolve tasks, dials and pairs.
@@ -134,8 +137,8 @@ def make_design(config: PairsConfig, dial_grid: Any = None) -> Design:
         raise UserError("targets=[] must name at least one task")
     pairs, dials, grid = [], [], []
     for target in targets:
-        own = NamedTask(name=target.name, spec=target.spec(config.train_per_class))
-        sources = [NamedTask(name=base.name, spec=base.spec(config.base_per_class)) for base in bases if base != target]
+        own = target.named(config.train_per_class)
+        sources = [base.named(config.base_per_class) for base in bases if base != target]
         turned = _Turned(config, target, dial_grid)
         sources += turned.bases.values()
         pairs += [Pair(base=base, target=own) for base in sources]
@@ -205,6 +208,9 @@ def _named(wanted: Any, option: str, tasks: Mapping[str, _Task]) -> list[_Task]:
 class _Turned:
     """The bases that dials, and a grid of two dials, make of one target.
 
+    The block of a base is the dial that is turned; two dials that are turned together on the grid are one block, with
+    all their levels alone and together. The target unchanged is a block of its own.
+
     Attributes:
         bases: By name; the target unchanged comes first.
         dials: Where they stand.
@@ -213,10 +219,12 @@ class _Turned:
 
     def __init__(self, config: PairsConfig, target: _Task, dial_grid: Any) -> None:
         self._per_class, self._target = config.base_per_class, target
+        self._together: dict[str, str] = {}
         self.bases: dict[str, NamedTask] = {}
         self.dials: list[DialRow] = []
         self.grid: list[GridRow] = []
         values = _checked_values("dials", config.dials)
+        axes = None if dial_grid is None else self._axes(dial_grid)
         if values:
             unchanged = self._base({})
             for dial, settings in values.items():
@@ -224,8 +232,8 @@ class _Turned:
                 self._place(
                     dial, [(unchanged, None), *((base, setting) for base, setting in rows if base != unchanged)]
                 )
-        if dial_grid is not None:
-            self._cross(dial_grid)
+        if axes is not None:
+            self._cross(*axes)
 
     def _place(self, dial: str, rows: Sequence[tuple[str, Any]]) -> None:
         self.dials += [
@@ -240,10 +248,15 @@ class _Turned:
             for base, setting in rows
         ]
 
-    def _cross(self, wanted: Any) -> None:
+    def _axes(self, wanted: Any) -> list[tuple[str, list[Any]]]:
         if not isinstance(wanted, Mapping) or set(wanted) != {"input", "label"}:
             raise UserError(f"dial_grid={wanted} must be {{input: {{dial: values}}, label: {{dial: values}}}}")
-        (input_dial, inputs), (label_dial, labels) = (self._axis(side, wanted[side]) for side in ("input", "label"))
+        axes = [self._axis(side, wanted[side]) for side in ("input", "label")]
+        self._together = dict.fromkeys((dial for dial, _ in axes), " and ".join(dial for dial, _ in axes))
+        return axes
+
+    def _cross(self, of_input: tuple[str, list[Any]], of_label: tuple[str, list[Any]]) -> None:
+        (input_dial, inputs), (label_dial, labels) = of_input, of_label
         for a, b in itertools.product(inputs, labels):
             self.grid.append(
                 GridRow(
@@ -273,7 +286,8 @@ class _Turned:
         described = " ".join(dial if value is True else f"{dial}={value}" for dial, value in turned.items())
         name = f"{self._target.name} {described or 'unchanged'}"
         if name not in self.bases:
-            self.bases[name] = NamedTask(name=name, spec=self._spec(turned))
+            dial = next(iter(turned), "unchanged")
+            self.bases[name] = NamedTask(name=name, block=self._together.get(dial, dial), spec=self._spec(turned))
         return name
 
     def _spec(self, settings: Mapping[str, Any]) -> Callable[[int], TaskSpec]:

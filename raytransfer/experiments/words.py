@@ -1,12 +1,51 @@
 """What several tables say in the same words."""
 
+import math
+
 import pandas as pd
 
 from raytransfer.analysis.intervals import MIN_UNITS
+from raytransfer.analysis.units import SEED
 from raytransfer.words import number_of
 
 NO_INTERVAL = f"Under {MIN_UNITS} units, or where all are equal: no interval."
 """What a number that stands alone means, for the note below a table."""
+
+
+def said_units(rows: pd.DataFrame) -> str:
+    """How many units there are, what they are, and so of what intervals speak."""
+    if rows.empty:
+        return "units"
+    unit = str(rows["unit"].iloc[0])
+    return f"{counted(rows['units'], unit)} of {'these targets alone' if unit == SEED else 'targets'}"
+
+
+BLOCK = "block: what is independent of the others; a data set or, of bases that dials make of a target, a dial."
+"""What a block is, for the note below a table."""
+
+
+def said_blocks(rows: pd.DataFrame) -> str:
+    """How many blocks rows of an analysis of distance rest on, and how many sources their targets are of, if several.
+
+    Args:
+        rows: Rows with the columns blocks and target_blocks.
+    """
+    said = counted(rows["blocks"], "block")
+    sources = rows["target_blocks"].dropna()
+    return said if sources.empty or sources.max() < 2 else f"{said}, {counted(sources, 'source')} of targets"
+
+
+def no_p_below(blocks: int) -> str:
+    """The smallest p-value that the orders of so many blocks can give; nothing where that is small.
+
+    Args:
+        blocks: How many, at most.
+    """
+    orders = math.factorial(blocks)
+    if orders > 1000:
+        return ""
+    least = f"{number_of(blocks, 'block')}: no p below 1{f'/{orders}' if orders > 1 else ''}"
+    return least if 1 / orders < 0.05 else f"{least}, so none can be below 0.05"
 
 
 def counted(units: "pd.Series[int]", noun: str = "unit") -> str:

@@ -302,6 +302,22 @@ FAILURES = (
 )
 """One row a place of a trial that failed and has not finished since."""
 
+ESTIMATES = _columns(
+    ("target_block", pa.string(), "Data set of the target: what is shared by targets that are not independent."),
+    ("base_block", pa.string(), "The same of the base; of one that a dial makes of a target, the dial."),
+    ("units", pa.int64(), "How many independent units an interval is over."),
+    ("unit", pa.string(), "What they are: source, the data set of targets; or seed, and then of these targets alone."),
+    ("runs", pa.int64(), "How many values they hold."),
+    ("blocks", pa.int64(), "How many blocks of bases were left out one by one, or permuted."),
+    ("target_blocks", pa.int64(), "The same of targets; null where they are the same blocks."),
+    ("detectable", pa.float64(), "Smallest effect that one test at 5% would see in 4 of 5 studies so spread."),
+    ("p_value", pa.float64(), "Of no effect, two-sided."),
+    ("p_adjusted", pa.float64(), "The same, corrected for all measures, or claims, that were tried."),
+    ("verdict", pa.string(), "On a claim: supported, the reverse, no larger effect, undecided or too few units."),
+    ("units_needed", pa.int64(), "Units at which the effect seen would be detectable; null if decided or unknown."),
+)
+"""What stands beside the intervals of a sweep's report."""
+
 TABLES = {
     "cells": CELLS,
     "places": SWEEP_TRIALS,
@@ -313,8 +329,9 @@ TABLES = {
     "readings": READINGS,
     "simulations": SIMULATIONS,
     "failures": FAILURES,
+    "estimates": ESTIMATES,
 }
-"""Every table by its name; cells, places and failures are of a sweep's folder, the others lie in the store."""
+"""Every table by its name; cells, places, failures and estimates are of a sweep's folder, others lie in the store."""
 
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:

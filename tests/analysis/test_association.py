@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,7 @@ from scipy import stats
 
 from raytransfer.analysis import COEFFICIENTS, correlations
 from raytransfer.analysis.association import coefficients
-from raytransfer.analysis.pairs import axes_of, permuted_tasks, permuted_values, resampled_tasks
+from raytransfer.analysis.pairs import axes_of, permuted_blocks, permuted_values
 
 ONE_TARGET = [("T", f"base{i}") for i in range(9)]
 THREE_TARGETS = [(target, f"base{i}") for target in ("T", "U", "V") for i in range(6)]
@@ -16,7 +17,12 @@ ALL_PAIRS = list(itertools.permutations("ABCDEF", 2))
 DESIGNS = pytest.mark.parametrize("pairs", [ONE_TARGET, THREE_TARGETS, ALL_PAIRS], ids=["one", "three", "all pairs"])
 
 
-def study(pairs, seed: int = 0, seeds: int = 2, n_layers=(1, 3)) -> tuple[pd.DataFrame, pd.DataFrame]:
+def blocked(outcomes: pd.DataFrame, block=lambda name: name) -> pd.DataFrame:
+    """With the blocks of both tasks: each its own, unless said."""
+    return outcomes.assign(**{f"{role}_block": outcomes[role].map(block) for role in ("target", "base")})
+
+
+def study(pairs, seed: int = 0, seeds: int = 2, n_layers=(1, 3), gaps: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Made-up outcomes, a distance of the pair alone, and a score of every n and seed; with ties and gaps."""
     rng = np.random.default_rng(seed)
     cells = list(itertools.product(pairs, n_layers, range(seeds)))
@@ -24,12 +30,12 @@ def study(pairs, seed: int = 0, seeds: int = 2, n_layers=(1, 3)) -> tuple[pd.Dat
         [(target, base, n, run, rng.integers(30, 60) / 100, rng.random()) for (target, base), n, run in cells],
         columns=["target", "base", "n_layers", "seed", "AnB", "AnB+"],
     )
-    outcomes.loc[rng.choice(len(outcomes), 3, replace=False), "AnB"] = np.nan
+    outcomes.loc[rng.choice(len(outcomes), 3 * gaps, replace=False), "AnB"] = np.nan
     rows = [("far", "distance", target, base, None, None, rng.integers(0, 5)) for target, base in pairs]
-    rows += [("fit", "score", target, base, n, run, rng.random()) for (target, base), n, run in cells[2:]]
+    rows += [("fit", "score", target, base, n, run, rng.random()) for (target, base), n, run in cells[2 * gaps :]]
     columns = ["measure", "kind", "target", "base", "n_layers", "seed", "value"]
     measures = pd.DataFrame(rows, columns=columns).astype({"n_layers": "Int64", "seed": "Int64", "value": "float64"})
-    return outcomes, measures
+    return blocked(outcomes), measures
 
 
 def simple(outcome: dict, **measured: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -38,7 +44,9 @@ def simple(outcome: dict, **measured: dict) -> tuple[pd.DataFrame, pd.DataFrame]
         [(*pair, 1, 0, value) for pair, value in outcome.items()], columns=["target", "base", "n_layers", "seed", "AnB"]
     )
     rows = [(name, "score", *pair, None, None, value) for name, of in measured.items() for pair, value in of.items()]
-    return outcomes, pd.DataFrame(rows, columns=["measure", "kind", "target", "base", "n_layers", "seed", "value"])
+    return blocked(outcomes), pd.DataFrame(
+        rows, columns=["measure", "kind", "target", "base", "n_layers", "seed", "value"]
+    )
 
 
 def naive_pairs(outcomes, measures, measure, outcome, n) -> dict[tuple[str, str], tuple[float, float]]:
@@ -100,7 +108,7 @@ def test_coefficients_of_counted_pairs_are_scipys_of_the_repeated_ones():
 @DESIGNS
 def test_estimates_are_scipys_on_the_pairs_means_over_matching_seeds(pairs):
     outcomes, measures = study(pairs)
-    table = correlations(outcomes, measures, ("AnB", "AnB+"), resamples=2)
+    table = correlations(outcomes, measures, ("AnB", "AnB+"), permutations=2)
     assert len(table) == 2 * 2 * 2 * 2 * 3
     for measure, outcome, n in itertools.product(("far", "fit"), ("AnB", "AnB+"), (1, 3)):
         found = naive_pairs(outcomes, measures, measure, outcome, n)
@@ -112,32 +120,38 @@ def test_estimates_are_scipys_on_the_pairs_means_over_matching_seeds(pairs):
 
 
 @DESIGNS
-def test_intervals_are_percentiles_over_resampled_tasks(pairs):
+def test_intervals_leave_blocks_out_one_by_one_on_the_scale_of_fishers_z(pairs):
     outcomes, measures = study(pairs)
-    table = correlations(outcomes, measures, ("AnB",), resamples=60, seed=5)
-    axes = axes_of(outcomes, ("AnB",))
-    assert axes.joint == (pairs is ALL_PAIRS)
-    of_targets, of_bases = resampled_tasks(axes, 60, 5)
-    assert (of_bases.sum(axis=1) == len(axes.bases)).all()
-    assert (of_targets is of_bases) == axes.joint
+    outcomes = blocked(outcomes, lambda name: f"block{int(name[-1]) // 2}" if name[-1].isdigit() else name)
+    table = correlations(outcomes, measures, ("AnB",))
     found = naive_pairs(outcomes, measures, "fit", "AnB", 3)
-    drawn: dict[str, list[list[float]]] = {"within target": [], "pooled": []}
-    for r in range(60):
-        times = {"base": dict(zip(axes.bases, of_bases[r], strict=True))}
-        times["target"] = dict(zip(axes.targets, of_targets[r], strict=True))
-        for scope, values in naive_correlations(found, lambda role, name, t=times: t[role][name]).items():
-            drawn[scope].append(values)
-    for scope, values in drawn.items():
-        low, high = np.nanpercentile(values, [2.5, 97.5], axis=0)
+    blocks = {role: outcomes.set_index(role)[f"{role}_block"].to_dict() for role in ("target", "base")}
+    joint = pairs is ALL_PAIRS
+    assert axes_of(outcomes, ("AnB",)).joint == joint
+    factors = [("target", "base")] if joint else [("base",), ("target",)][: 1 + (pairs is THREE_TARGETS)]
+    for scope, whole in naive_correlations(found).items():
+        parts = []
+        for factor in factors:
+            zs = []
+            for out in sorted({blocks[role][name] for role in factor for name in blocks[role]}):
+                times = lambda role, name, f=factor, o=out: int(not (role in f and blocks[role][name] == o))  # noqa: E731
+                zs.append(np.arctanh(naive_correlations(found, times)[scope]))
+            k = len(zs)
+            parts.append(((k - 1) * np.var(zs, axis=0), k))
+        variance = sum(v for v, _ in parts)
+        degrees = variance**2 / sum(v**2 / (k - 1) for v, k in parts)
+        half = stats.t.ppf(0.975, degrees) * np.sqrt(variance)
         rows = cell(table, "fit", "AnB", 3, scope)
-        np.testing.assert_allclose(rows["low"], low, atol=1e-12)
-        np.testing.assert_allclose(rows["high"], high, atol=1e-12)
+        np.testing.assert_allclose(rows["low"], np.tanh(np.arctanh(whole) - half), atol=1e-9)
+        np.testing.assert_allclose(rows["high"], np.tanh(np.arctanh(whole) + half), atol=1e-9)
+        assert set(rows["blocks"]) == {parts[0][1]}
+        assert set(rows["target_blocks"].fillna(0)) == {0 if joint else len({target for target, _ in pairs})}
 
 
 @pytest.mark.parametrize(("pairs", "scope"), [(THREE_TARGETS[:12], "within target"), (TWO_BASES, "pooled")])
 def test_two_targets_and_two_bases_have_no_interval(pairs, scope):
     outcomes, measures = study(pairs, seeds=5)
-    of_scope = correlations(outcomes, measures, ("AnB",), resamples=60).query("scope == @scope")
+    of_scope = correlations(outcomes, measures, ("AnB",)).query("scope == @scope")
     assert of_scope["estimate"].notna().all()
     assert of_scope[["low", "high"]].isna().all(axis=None)
     assert (of_scope["p_value"].dropna() > 0.05).any()
@@ -146,19 +160,27 @@ def test_two_targets_and_two_bases_have_no_interval(pairs, scope):
 def test_a_perfect_order_has_no_interval():
     pairs = {pair: float(i) for i, pair in enumerate(ONE_TARGET)}
     nearly = {**pairs, ONE_TARGET[0]: 1.5}
-    table = correlations(*simple(pairs, perfect=pairs, nearly=nearly), ("AnB",), resamples=200)
+    table = correlations(*simple(pairs, perfect=pairs, nearly=nearly), ("AnB",))
     spearman = table.query("coefficient == 'Spearman' and scope == 'within target'").set_index("measure")
     assert spearman["estimate"].to_dict() == pytest.approx({"perfect": 1.0, "nearly": 1 - 6 * 2 / (9 * 80)})
     assert spearman.loc["perfect", ["low", "high"]].isna().all()
     assert spearman.loc["nearly", "low"] < spearman.loc["nearly", "high"]
 
 
+def in_twos(name: str) -> str:
+    """The block of a task, of two tasks of nearby names each; targets of bases are alone."""
+    return str(int(name[-1]) // 2) if name[-1].isdigit() else {"B": "A", "D": "C", "F": "E"}.get(name, name)
+
+
 @DESIGNS
-def test_p_values_count_the_permutations_of_tasks_that_correlate_as_well(pairs):
-    outcomes, measures = study(pairs, seeds=1)
-    table = correlations(outcomes, measures, ("AnB",), resamples=50, seed=3)
+def test_p_values_count_the_permutations_of_blocks_that_correlate_as_well(pairs):
+    outcomes, measures = study(pairs, seeds=1, gaps=int(pairs is ONE_TARGET))  # gaps make blocks of unequal sizes
+    block = str if pairs is ONE_TARGET else in_twos
+    outcomes = blocked(outcomes, block)
+    table = correlations(outcomes, measures, ("AnB",), permutations=50, seed=3)
     axes = axes_of(outcomes, ("AnB",))
-    places = permuted_tasks(axes, 50, 3)
+    orders = permuted_blocks(axes, 50, 3)
+    assert len(orders) == (50 if pairs is ONE_TARGET else math.factorial(3) - 1)
     exceeded = {"within target": {"far": 0, "fit": 0}, "pooled": {"far": 0, "fit": 0}}
     exceeded_by_any = {scope: dict(of) for scope, of in exceeded.items()}
     estimates = {
@@ -166,10 +188,10 @@ def test_p_values_count_the_permutations_of_tasks_that_correlate_as_well(pairs):
         for measure, scope in itertools.product(("far", "fit"), exceeded)
     }
     found = {measure: naive_pairs(outcomes, measures, measure, "AnB", 1) for measure in ("far", "fit")}
-    for place in places:
+    for order in orders:
         permuted = {}
         for measure, of in found.items():
-            moved = naive_permuted(of, dict(zip(axes.bases, place, strict=True)), list(axes.bases), axes.joint)
+            moved = naive_permuted(of, order, block, list(axes.bases), joint=axes.joint)
             large = {target for target, _ in of if sum(other == target for other, _ in of) >= 4}
             within = {pair: values for pair, values in moved.items() if pair[0] in large}
             permuted[measure] = {
@@ -182,22 +204,56 @@ def test_p_values_count_the_permutations_of_tasks_that_correlate_as_well(pairs):
             exceeded_by_any[scope][measure] += max(rhos.values()) >= abs(estimate) - 1e-12
     for measure, scope in estimates:
         row = cell(table, measure, "AnB", 1, scope).loc["Spearman"]
-        assert row["p_value"] == pytest.approx((1 + exceeded[scope][measure]) / 51)
-        assert row["p_adjusted"] == pytest.approx((1 + exceeded_by_any[scope][measure]) / 51)
+        assert row["p_value"] == pytest.approx((1 + exceeded[scope][measure]) / (1 + len(orders)))
+        assert row["p_adjusted"] == pytest.approx((1 + exceeded_by_any[scope][measure]) / (1 + len(orders)))
     assert table.loc[table["coefficient"] != "Spearman", ["p_value", "p_adjusted"]].isna().all(axis=None)
 
 
-def naive_permuted(found, place, names, joint):
-    """Both tasks of a pair change places with others; or the bases of one target are sorted by their places."""
+def naive_permuted(found, order, block, names, *, joint):
+    """Both tasks of a pair change places with those of another block; or the blocks of one target's bases do."""
+    blocks = sorted({block(name) for name in names})
+    members = [[name for name in names if block(name) == one] for one in blocks]
     if joint:
-        other = {(target, base): (names[place[target]], names[place[base]]) for target, base in found}
+        instead = {a: b for i, own in enumerate(members) for a, b in zip(own, members[order[i]], strict=True)}
+        other = {(target, base): (instead[target], instead[base]) for target, base in found}
     else:
+        moved = [name for i in np.argsort(order) for name in members[i]]
         other = {}
         for target in {target for target, _ in found}:
-            bases = sorted(base for of, base in found if of == target)
-            for base, instead in zip(bases, sorted(bases, key=place.__getitem__), strict=True):
-                other[target, base] = (target, instead)
+            bases = [name for name in names if (target, name) in found]
+            taken = [name for name in moved if (target, name) in found]
+            other |= {(target, a): (target, b) for a, b in zip(bases, taken, strict=True)}
     return {pair: (found[other[pair]][0], y) for pair, (_, y) in found.items() if other[pair] in found}
+
+
+def test_what_is_in_a_block_stays_together_and_blocks_of_other_sizes_are_spread():
+    pairs = [("T", name) for name in ("a1", "a2", "a3", "b1", "c1", "c2")]
+    axes = axes_of(blocked(simple(dict.fromkeys(pairs, 0.5))[0], lambda name: name[0]), ())
+    values = np.arange(6.0)[None, :]
+    at = np.zeros(6, dtype=np.int64), np.arange(6)
+    orders = permuted_blocks(axes, 9, 0)
+    assert orders.tolist() == [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
+    moved = permuted_values(axes, values, *at, orders)
+    assert moved[0].tolist() == [0, 1, 2, 5, 3, 3]  # b and c change places
+    assert moved[4].tolist() == [4, 5, 5, 3, 0, 2]  # a and c do
+
+
+def test_where_three_blocks_are_all_there_are_no_p_value_is_small():
+    near = {("T", f"{block}{i}"): 10.0 * j + i for j, block in enumerate("abc") for i in range(4)}
+    outcomes, measures = simple(near, near=near)
+    of = correlations(blocked(outcomes, lambda name: name[0]), measures, ("AnB",)).query("coefficient == 'Spearman'")
+    assert of["estimate"].to_numpy() == pytest.approx(1)
+    assert of[["p_value", "p_adjusted"]].to_numpy() == pytest.approx(1 / 6)
+    assert set(of["blocks"]) == {3}
+    alone = correlations(blocked(outcomes, lambda name: "one"), measures, ("AnB",)).query("coefficient == 'Spearman'")
+    assert (alone[["p_value", "p_adjusted"]] == 1).all(axis=None)
+
+
+def test_a_task_is_in_one_block():
+    outcomes, measures = study(ONE_TARGET)
+    outcomes.loc[0, "base_block"] = "another"
+    with pytest.raises(ValueError, match=r"base base0 is in the blocks (another, base0|base0, another)"):
+        correlations(outcomes, measures, ("AnB",))
 
 
 def test_targets_with_the_same_bases_are_permuted_alike_and_keep_their_own_values():
@@ -207,7 +263,7 @@ def test_targets_with_the_same_bases_are_permuted_alike_and_keep_their_own_value
     assert not axes.joint
     values = np.arange(12.0).reshape(3, 4)
     targets, bases = np.array([("TUV".index(t), "abcd".index(b)) for t, b in pairs]).T
-    moved = permuted_values(axes, values, targets, bases, permuted_tasks(axes, 200, 0))
+    moved = permuted_values(axes, values, targets, bases, permuted_blocks(axes, 200, 0))
     for part in (moved[:, :3], moved[:, 6:]):
         assert len({tuple(row) for row in part}) == 6
         assert (np.sort(part, axis=1) == np.sort(part[0])).all()
@@ -240,7 +296,7 @@ def test_intervals_cover_no_correlation_where_pairs_share_tasks_and_resampled_pa
         x, y = (a[target] + b[base] for a, b in rng.normal(size=(2, 2, 10)))
         names = [(tasks[t], tasks[b]) for t, b in pairs]
         outcomes, measures = simple(dict(zip(names, y, strict=True)), own=dict(zip(names, x, strict=True)))
-        row = cell(correlations(outcomes, measures, ("AnB",), 200, run), "own", "AnB", 1, "pooled").loc["Spearman"]
+        row = cell(correlations(outcomes, measures, ("AnB",), 9), "own", "AnB", 1, "pooled").loc["Spearman"]
         covered += row["low"] <= 0 <= row["high"]
         counts = rng.multinomial(len(pairs), np.full(len(pairs), 1 / len(pairs)), size=200)
         low, high = np.percentile(coefficients(x, y, counts)[:, 0], [2.5, 97.5])
@@ -305,9 +361,10 @@ def test_the_order_of_the_rows_changes_nothing_and_the_seed_only_the_draws():
         outcomes.sample(frac=1, random_state=1), measures.sample(frac=1, random_state=2), ("AnB",), 20
     )
     pd.testing.assert_frame_equal(table, shuffled, check_exact=True)
-    other = correlations(outcomes, measures, ("AnB",), 20, seed=1)
-    assert other["estimate"].equals(table["estimate"])
-    assert not other["low"].equals(table["low"])
+    outcomes, measures = study(ONE_TARGET)
+    table, other = (correlations(outcomes, measures, ("AnB",), 20, seed=seed) for seed in (0, 1))
+    assert other.drop(columns=["p_value", "p_adjusted"]).equals(table.drop(columns=["p_value", "p_adjusted"]))
+    assert not other["p_value"].equals(table["p_value"])
 
 
 def test_no_rows_give_an_empty_table():

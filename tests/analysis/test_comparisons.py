@@ -8,9 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from raytransfer.analysis.comparisons import TESTS, comparisons
+from raytransfer.analysis.comparisons import TESTS, effects
+from raytransfer.analysis.comparisons import comparisons as averaged
+from raytransfer.analysis.intervals import detectable, student_t
 from raytransfer.analysis.profiles import profiles
-from raytransfer.analysis.verdicts import NEARER, PRIMARY, nearness, verdicts
+from raytransfer.analysis.verdicts import NEARER, PRIMARY, Claim, judged, rank_correlations, verdicts
+from raytransfer.analysis.verdicts import nearness as mean_rhos
 
 STAGES = ["conv1", "conv2", "conv3", "fc4", "fc5"]
 BASES = {"near": 0.3, "middle": 0.6, "far": 0.9}  # and how far each is, 0..1
@@ -27,7 +30,16 @@ def row(network, step, probe, quantity, value, *, stage=None, index=pd.NA, x=mat
 
 def frame(rows) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=COLUMNS)
+    table["target_block"] = table["target"]  # every target is a source of its own
     return table.astype({"n_layers": "Int64", "index": "Int64", "x": float, "y": float, "value": float})
+
+
+def comparisons(readings, stages):
+    return averaged(effects(readings, stages))
+
+
+def nearness(readings, distances):
+    return mean_rhos(rank_correlations(readings, distances))
 
 
 def of_network(network, far: float, rng: np.random.Generator, stages, points: int):
@@ -81,7 +93,7 @@ def of_network(network, far: float, rng: np.random.Generator, stages, points: in
             yield row(network, step, probe, "loss", value, x=a, y=b)
 
 
-def sweep(bases=tuple(BASES), n_layers=(3, 4), targets=("A", "B"), seeds=2, stages=STAGES, points=3) -> pd.DataFrame:
+def sweep(bases=tuple(BASES), n_layers=(3, 4), targets=tuple("ABCD"), seeds=1, stages=STAGES, points=3) -> pd.DataFrame:
     """Made-up readings of all probes, in which every claim holds."""
     rng = np.random.default_rng(0)
     rows = []
@@ -126,7 +138,7 @@ def read(whole):
 
 
 def units():
-    return list(itertools.product(("A", "B"), range(2)))
+    return [(target, 0) for target in "ABCD"]
 
 
 def t_interval(numbers) -> tuple[float, float, float]:
@@ -152,7 +164,7 @@ def test_a_ratio_is_exp_of_the_paired_t_interval_of_logarithms(compared, read):
         ]
         found = of_test(compared, name, "far", 3)
         assert ends(found) == pytest.approx(tuple(math.exp(end) for end in t_interval(logs)))
-        assert (found["units"], found["scale"], found["claimed"]) == (4, "ratio", "below 1")
+        assert (found["units"], found["unit"], found["runs"], found["scale"]) == (4, "source", 4, "ratio")
 
 
 def test_gaps_are_compared_as_plain_differences(compared, read):
@@ -165,7 +177,7 @@ def test_gaps_are_compared_as_plain_differences(compared, read):
         }
         found = of_test(compared, f"{name} at the last step")
         assert ends(found) == pytest.approx(t_interval([gaps["AnB+", unit] - gaps["baseB", unit] for unit in units()]))
-        assert (found["scale"], found["claimed"]) == ("difference", "below 0")
+        assert found["scale"] == "difference"
 
 
 def test_the_principal_component_is_read_at_the_copied_stages(compared, read):
@@ -227,13 +239,13 @@ def test_at_matched_loss_the_network_that_got_further_is_read_where_it_had_that_
     # ln loss runs from ln 1 to ln 0.01 and passes 0.1 halfway, where ln trace is halfway from ln 16 to ln 4.
     found = matched({1: (1.0, 16.0), 100: (0.01, 4.0)}, {1: (2.0, 99.0), 100: (0.1, 2.0)})
     assert found["estimate"] == pytest.approx(8 / 2)
-    assert (found["extrapolated"], found["scale"], found["verdict"]) == (0, "ratio", "too few units")
+    assert (found["extrapolated"], found["scale"], found["units"]) == (0, "ratio", 1)
     # The same the other way round, and with a trace below zero linearly.
     assert matched({1: (2.0, 99.0), 100: (0.1, 2.0)}, {1: (1.0, 16.0), 100: (0.01, 4.0)})["estimate"] == pytest.approx(
         2 / 8
     )
     found = matched({1: (1.0, 16.0), 100: (0.01, -4.0)}, {1: (2.0, 99.0), 100: (0.1, 2.0)})
-    assert (found["estimate"], found["scale"], found["claimed"]) == (pytest.approx(6.0 - 2.0), "difference", "below 0")
+    assert (found["estimate"], found["scale"]) == (pytest.approx(6.0 - 2.0), "difference")
 
 
 def test_at_matched_loss_the_last_crossing_counts():
@@ -296,32 +308,36 @@ def test_a_network_that_lacks_its_last_probe_is_left_out_rather_than_read_earlie
     assert list(table["estimate"]) == pytest.approx([3.0, 3.0])
 
 
-@pytest.mark.parametrize(
-    ("logs", "verdict"),
-    [
-        ([-1.0, -1.1, -0.9], "supported"),
-        ([1.0, 1.1, 0.9], "not supported"),
-        ([-1.0, 1.0, 0.1], "undecided"),
-        ([-1.0, -1.0, -1.0], "undecided"),  # how they spread is not known
-        ([0.0, 0.0, 0.0], "undecided"),
-        ([-1.0, -1.1], "too few units"),
-        ([1.0, 1.1], "too few units"),
-        ([-1.0], "too few units"),
-    ],
-)
-def test_a_verdict_needs_the_whole_interval(logs, verdict):
-    rows = []
-    for seed, log in enumerate(logs):
-        rows += two_networks({5: (0.1, math.exp(log))}, {5: (0.1, 1.0)}, seed=seed)
-    found = of_test(comparisons(frame(rows), STAGES), "trace at the last step")
-    assert (found["verdict"], found["units"]) == (verdict, len(logs))
-    assert math.isnan(found["low"]) == (len(logs) < 3 or len(set(logs)) == 1)
-
-
 def test_where_every_claim_holds_every_test_finds_it(compared):
     assert len(compared) == len(TESTS) * len(BASES) * 2
     found = compared[compared["base"] == "near"]
-    assert set(found.loc[found["verdict"] != "supported", "test"]) == set()
+    assert (found["high"] < np.where(found["scale"] == "ratio", 1, 0)).all()
+
+
+def test_seeds_are_units_of_one_source_and_part_of_one_of_several(whole):
+    observed = sweep(targets=("A", "B"), seeds=4, n_layers=(4,))
+    together = observed.assign(target_block="digits")
+    name = "relative deviation at the last step"
+    paired = effects(together, STAGES).query("test == @name and base == 'far'")
+    found = of_test(comparisons(together, STAGES), name, "far")
+    of_seeds = paired.groupby("seed")["ratio"].mean()
+    assert ends(found) == pytest.approx(tuple(math.exp(end) for end in t_interval(of_seeds)))
+    assert (found["units"], found["unit"], found["runs"]) == (4, "seed", 8)
+    apart = of_test(comparisons(observed, STAGES), name, "far")
+    assert (apart["units"], apart["unit"], apart["runs"]) == (2, "source", 8)
+    assert math.isnan(apart["low"])
+    assert (profiles(together, "trace")["units"] == 4).all()
+    assert profiles(observed, "trace")["low"].isna().all()
+
+
+def test_an_effect_as_large_as_the_detectable_one_is_seen_in_4_studies_of_5():
+    rng = np.random.default_rng(0)
+    for units in (3, 4, 8):
+        spread = np.arange(units) / np.std(np.arange(units), ddof=1)
+        effect = detectable(student_t(spread))  # at a spread of 1
+        samples = rng.normal(effect, 1, size=(4000, units))
+        t = samples.mean(axis=1) / samples.std(axis=1, ddof=1) * math.sqrt(units)
+        assert 0.78 < np.mean(np.abs(t) > stats.t.ppf(0.975, units - 1)) < 0.82
 
 
 def test_swapping_who_is_fine_tuned_inverts_every_effect(whole):
@@ -338,8 +354,10 @@ def test_swapping_who_is_fine_tuned_inverts_every_effect(whole):
     for end, other in (("estimate", "estimate"), ("low", "high")):
         expected = np.where(ratio, 1 / table[end], -table[end])
         assert inverse[other].to_numpy() == pytest.approx(expected)
-    assert set(table["verdict"]) == {"supported"}
-    assert set(inverse["verdict"]) == {"not supported"}
+    assert inverse.loc[~ratio, "detectable"].to_numpy() == pytest.approx(table.loc[~ratio, "detectable"].to_numpy())
+    judged_so, other_way = (verdicts(effects(rows, STAGES), NO_RHOS) for rows in (pd.concat([near, scratch]), swapped))
+    assert set(judged_so["verdict"]) == {"supported"}
+    assert set(other_way["verdict"]) == {"the reverse"}
 
 
 def test_neither_the_order_of_rows_nor_other_treatments_change_anything(whole):
@@ -361,7 +379,7 @@ def test_what_was_not_probed_gives_no_rows(whole):
     for table in (comparisons(nothing, STAGES), profiles(nothing, "trace"), nearness(nothing, DISTANCES)):
         assert table.empty
         assert len(table.columns) > 5
-    assert verdicts(comparisons(nothing, STAGES), nearness(nothing, DISTANCES)).empty
+    assert verdicts(effects(nothing, STAGES), rank_correlations(nothing, DISTANCES)).empty
 
 
 def test_faulty_readings_are_refused(whole):
@@ -375,9 +393,10 @@ def test_faulty_readings_are_refused(whole):
 
 
 DISTANCES = pd.DataFrame(
-    [(t, b, s, v + 0.01 * s) for t in ("A", "B") for b, v in BASES.items() for s in (0, 1)],
+    [(t, b, s, v + 0.01 * s) for t in "ABCDEF" for b, v in BASES.items() for s in (0, 1)],
     columns=["target", "base", "seed", "value"],
 )
+NO_RHOS = rank_correlations(frame([]), DISTANCES)
 
 
 def deviations(by_unit: dict, n: int = 4) -> pd.DataFrame:
@@ -388,34 +407,39 @@ def deviations(by_unit: dict, n: int = 4) -> pd.DataFrame:
     )
 
 
-def test_nearness_is_the_mean_rank_correlation_within_units():
+def test_nearness_is_the_mean_rank_correlation_over_units():
     by_unit = {
         ("A", 0): {"near": 0.1, "middle": 0.2, "far": 0.3},
-        ("A", 1): {"near": 0.1, "middle": 0.3, "far": 0.2},
-        ("B", 0): {"near": 5.0, "middle": 7.0, "far": 6.0},
-        ("B", 1): {"near": 0.1, "middle": 0.2},  # too few
-        ("B", 2): {"near": 0.1, "middle": 0.1, "far": 0.1},  # does not vary
+        ("B", 0): {"near": 0.1, "middle": 0.3, "far": 0.2},
+        ("C", 0): {"near": 5.0, "middle": 7.0, "far": 6.0},
+        ("D", 1): {"near": 0.1, "middle": 0.2},  # too few
+        ("E", 1): {"near": 0.1, "middle": 0.1, "far": 0.1},  # does not vary
     }
-    by_unit["B", 3] = {"near": 3.0, "middle": 2.0, "far": 1.0}  # of which one went on training without a reading
-    went_on = row(("AnB+", "B", "far", 4, 3), 9, "generalisation", "train loss", 0.1)
+    by_unit["F", 1] = {"near": 3.0, "middle": 2.0, "far": 1.0}  # of which one went on training without a reading
+    went_on = row(("AnB+", "F", "far", 4, 1), 9, "generalisation", "train loss", 0.1)
     readings = pd.concat([deviations(by_unit), frame([went_on])])
     (found,) = nearness(readings, DISTANCES).to_dict("records")
     estimate, low, _ = t_interval([1.0, 0.5, 0.5])
     assert (found["estimate"], found["low"], found["high"]) == pytest.approx((estimate, low, 1.0))
-    assert (found["units"], found["bases"], found["n_layers"]) == (3, 3, 4)
-    assert (found["claim"], found["claimed"], found["verdict"]) == (NEARER, "above 0", "undecided")
+    assert (found["units"], found["unit"], found["bases"], found["n_layers"]) == (3, "source", 3, 4)
+    assert found["claim"] == NEARER
 
 
-@pytest.mark.parametrize(("sign", "verdict"), [(1, "supported"), (-1, "not supported")])
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "supported"), (-1, "the reverse")])
 def test_nearness_has_its_sign(sign, verdict):
-    by_unit = {(t, s): {b: 5 + sign * v for b, v in BASES.items()} for t in ("A", "B") for s in (0, 1, 2)}
+    by_unit = {(target, 0): {b: 5 + sign * v for b, v in BASES.items()} for target in "ABCDEF"}
     (alike,) = nearness(deviations(by_unit), DISTANCES).to_dict("records")
-    assert (alike["estimate"], alike["units"], alike["verdict"]) == (sign, 6, "undecided")
+    assert (alike["estimate"], alike["units"]) == (sign, 6)
     assert (math.isnan(alike["low"]), math.isnan(alike["high"])) == (True, True)
-    by_unit["B", 2]["middle"] = 5 + sign * 1.5 * max(BASES.values())  # one unit has two bases the other way round
+    by_unit["B", 0]["middle"] = 5 + sign * 1.5 * max(BASES.values())  # one unit has two bases the other way round
     (found,) = nearness(deviations(by_unit), DISTANCES).to_dict("records")
     assert found["estimate"] == pytest.approx(sign * 5.5 / 6)
-    assert (found["low"] > 0, found["high"] > 0, found["verdict"]) == (sign > 0, sign > 0, verdict)
+    assert (found["low"] > 0, found["high"] > 0) == (sign > 0, sign > 0)
+    (decided,) = verdicts(effects(frame([]), STAGES), rank_correlations(deviations(by_unit), DISTANCES)).to_dict(
+        "records"
+    )
+    assert (decided["claim"], decided["scale"], decided["verdict"]) == (NEARER, "ρ", verdict)
+    assert (decided["estimate"], decided["low"]) == (found["estimate"], found["low"])
 
 
 def test_a_unit_takes_the_distance_of_its_seed_and_else_the_mean():
@@ -490,46 +514,70 @@ def test_profiles_keep_apart_what_networks_are_held_against_and_where(whole):
     assert set(losses["probe"]) == {"initial-landscape", "landscape"}
 
 
-def judged(claim: str, *counts: tuple[str, int]) -> pd.DataFrame:
-    rows = [
-        ("near", 4, claim, PRIMARY[claim], 0.5 + i, 0.4, 0.6, 4, "ratio", "below 1", verdict, 0)
-        for i, verdict in enumerate(itertools.chain(*([verdict] * count for verdict, count in counts)))
-    ]
-    return pd.DataFrame(rows, columns=comparisons(frame([]), STAGES).columns)
+def claim(*values: float, above: bool = True) -> Claim:
+    numbers = np.array(values)
+    units = np.arange(len(values))
+    return Claim(claim="c", test="t", scale="difference", above=above, values=numbers, units=units, unit="seed")
 
 
 @pytest.mark.parametrize(
-    ("support", "contradict", "undecided", "verdict"),
+    ("values", "above", "verdict"),
     [
-        (3, 0, 2, "supported"),
-        (2, 0, 2, "undecided"),
-        (2, 0, 3, "undecided"),
-        (5, 1, 0, "mixed"),
-        (0, 3, 2, "not supported"),
-        (0, 2, 2, "undecided"),
-        (0, 2, 3, "undecided"),
-        (0, 0, 1, "undecided"),
+        ((1.0, 1.1, 0.9), True, "supported"),
+        ((1.0, 1.1, 0.9), False, "the reverse"),
+        ((-1.0, -1.1, -0.9), True, "the reverse"),
+        ((-1.0, 1.0, 0.1, -0.1), True, "no larger effect"),
+        ((-0.2, 1.0, 0.9, 0.6), True, "undecided"),  # an effect of 0.6 that is not told from zero
+        ((1.0, 1.0, 1.0), True, "undecided"),  # how they spread is not known
+        ((0.0, 0.0, 0.0), True, "undecided"),
+        ((1.0, 1.1), True, "too few units"),
+        ((1.0,), True, "too few units"),
     ],
 )
-def test_a_claim_s_verdict_counts_its_tests(support, contradict, undecided, verdict):
-    table = judged("flatter minima", ("supported", support), ("not supported", contradict), ("undecided", undecided))
-    (found,) = verdicts(table, nearness(frame([]), DISTANCES)).to_dict("records")
-    assert found == {
-        "claim": "flatter minima",
-        "verdict": verdict,
-        "tests": support + contradict + undecided,
-        "support": support,
-        "contradict": contradict,
-        "open": undecided,
-        "median_ratio": support / 2 + contradict / 2 + undecided / 2,
-    }
+def test_a_verdict_is_of_one_test_over_units(values, above, verdict):
+    (found,) = judged([claim(*values, above=above)]).to_dict("records")
+    assert (found["verdict"], found["units"]) == (verdict, len(values))
+    if len(values) >= 3 and len(set(values)) > 1:
+        expected = stats.ttest_1samp(values, 0)
+        assert found["p_value"] == found["p_adjusted"] == pytest.approx(expected.pvalue)
+        assert ends(found) == pytest.approx(t_interval(values))
+    else:
+        assert math.isnan(found["p_value"])
 
 
-def test_every_claim_gets_one_verdict_in_order(whole, compared):
-    table = verdicts(compared, nearness(whole, DISTANCES))
+def test_units_needed_are_those_at_which_the_effect_seen_has_a_power_of_80_percent():
+    two, one, equal = judged([claim(1.0, 3.0), claim(1.0), claim(1.0, 1.0)])["units_needed"]
+    assert pd.isna(one)
+    assert pd.isna(equal)
+    effect = 2 / math.sqrt(2)  # in standard deviations between units
+
+    def power(k):
+        return stats.nct.sf(stats.t.ppf(0.975, k - 1), k - 1, effect * math.sqrt(k))
+
+    assert power(two) >= 0.8 > power(two - 1)
+
+
+def test_p_values_are_corrected_for_the_number_of_claims():
+    values = [(1.0, 1.2, 0.9), (1.0, 1.4, 0.7), (0.0, 1.0, -0.9), (2.0,)]
+    table = judged([claim(*of) for of in values])
+    p = [stats.ttest_1samp(of, 0).pvalue for of in values[:3]]
+    assert p[0] < p[1] < p[2]
+    assert list(table["p_adjusted"][:3]) == pytest.approx([3 * p[0], max(2 * p[1], 3 * p[0]), max(p[2], 2 * p[1])])
+    assert math.isnan(table["p_adjusted"][3])
+    assert judged([claim(*values[1])])["verdict"].item() == "supported"
+    assert table["verdict"][1] == "undecided"
+
+
+def test_every_claim_gets_one_verdict_of_its_primary_test_over_all_bases_and_n(whole):
+    paired = effects(whole, STAGES)
+    table = verdicts(paired, rank_correlations(whole, DISTANCES))
     assert list(table["claim"]) == list(PRIMARY)
     assert {test.claim for test in TESTS} | {NEARER} == set(PRIMARY)
-    assert all(PRIMARY[test.claim] in {t.name for t in TESTS if t.claim == test.claim} for test in TESTS)
-    assert not (table["contradict"] > 0).any()
-    assert math.isnan(at(table, claim=NEARER)["median_ratio"])
-    assert at(table, claim="weights stay near")["median_ratio"] == pytest.approx(0.4, abs=0.05)
+    assert sum(test.primary for test in TESTS) == len(PRIMARY) - 1
+    found = at(table, claim="weights stay near")
+    logs = paired[paired["test"] == PRIMARY["weights stay near"]].groupby("target")["ratio"].mean()
+    assert ends(found) == pytest.approx(tuple(math.exp(end) for end in t_interval(logs)))
+    assert (found["units"], found["effects"], found["scale"]) == (4, 4 * 3 * 2, "ratio")
+    assert found["detectable"] == pytest.approx(math.exp(detectable(student_t(logs.to_numpy()))))
+    assert not (table["verdict"] == "the reverse").any()
+    assert (table["verdict"] == "supported").sum() >= 6

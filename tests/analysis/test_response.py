@@ -16,8 +16,8 @@ from raytransfer.analysis import (
     variance_of_dials,
     variance_of_distances,
 )
-from raytransfer.analysis.pairs import axes_of, resampled_tasks
 from raytransfer.errors import UserError
+from tests.analysis.test_association import blocked
 
 ONE_TARGET = [("T", f"base{i}") for i in range(8)]
 THREE_TARGETS = [(target, f"base{i}") for target in ("T", "U", "V") for i in range(6)]
@@ -29,30 +29,30 @@ def study(pairs, seeds: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Made-up outcomes at one n, and two distances of the pairs."""
     rng = np.random.default_rng(0)
     rows = [(*pair, 2, seed, rng.random()) for pair in pairs for seed in range(seeds)]
-    outcomes = pd.DataFrame(rows, columns=["target", "base", "n_layers", "seed", "AnB"])
+    outcomes = blocked(pd.DataFrame(rows, columns=["target", "base", "n_layers", "seed", "AnB"]))
     of = [(name, "distance", *pair, None, None, rng.normal()) for name in ("input", "label") for pair in pairs]
     return outcomes, pd.DataFrame(of, columns=["measure", "kind", "target", "base", "n_layers", "seed", "value"])
 
 
-def repeated(outcomes, measures, of_targets, of_bases) -> pd.DataFrame:
-    """One row a pair with y and a column a measure, repeated as often as its two tasks were drawn."""
-    wide = measures.pivot(index=["target", "base"], columns="measure", values="value").reset_index()
-    wide = wide.merge(outcomes.rename(columns={"AnB": "y"}), on=["target", "base"])
-    times = [of_targets[row["target"]] * of_bases[row["base"]] for row in wide.to_dict("records")]
-    return wide.loc[wide.index.repeat(times)]
+def wide(outcomes, measures) -> pd.DataFrame:
+    """One row a pair, with y and a column a measure."""
+    of = measures.pivot(index=["target", "base"], columns="measure", values="value").reset_index()
+    return of.merge(outcomes.rename(columns={"AnB": "y"}), on=["target", "base"])
 
 
-def resamples(outcomes, measures, number, seed):
-    axes = axes_of(outcomes, ("AnB",))
-    for of_targets, of_bases in zip(*resampled_tasks(axes, number, seed), strict=True):
-        named = (
-            dict(zip(names, of, strict=True)) for names, of in ((axes.targets, of_targets), (axes.bases, of_bases))
-        )
-        yield repeated(outcomes, measures, *named)
-
-
-def once(outcomes, measures) -> pd.DataFrame:
-    return repeated(outcomes, measures, *(dict.fromkeys(outcomes[role], 1) for role in ("target", "base")))
+def naive_jackknife(rows: pd.DataFrame, value):
+    """Ends of the t interval of value(rows), from leaving tasks out in all roles, or bases and targets apart."""
+    if set(rows["target"]) & set(rows["base"]):
+        parts = [[(rows["target"] != out) & (rows["base"] != out) for out in sorted(set(rows["base"]))]]
+    else:
+        roles = ("base", "target")[: 1 + (rows["target"].nunique() > 1)]
+        parts = [[rows[role] != out for out in sorted(set(rows[role]))] for role in roles]
+    without = [np.array([value(rows[kept]) for kept in part]) for part in parts]
+    variances = [(len(v) - 1) * np.var(v, axis=0) for v in without]
+    total = sum(variances)
+    degrees = total**2 / sum(v**2 / (len(w) - 1) for v, w in zip(variances, without, strict=True))
+    half = stats.t.ppf(0.975, degrees) * np.sqrt(total)
+    return value(rows) - half, value(rows) + half
 
 
 def naive_fit(rows: pd.DataFrame, degree: int):
@@ -73,8 +73,8 @@ def naive_curve(rows, degree, grid):
 @DESIGNS
 def test_a_curve_is_the_least_squares_fit_with_an_intercept_for_each_target(pairs):
     outcomes, measures = study(pairs)
-    table = curves(outcomes, measures, "input", ("AnB",), resamples=5)
-    rows = once(outcomes, measures)
+    table = curves(outcomes, measures, "input", ("AnB",))
+    rows = wide(outcomes, measures)
     assert len(table) == 50
     np.testing.assert_allclose(table["x"], np.linspace(rows["input"].min(), rows["input"].max(), 50))
     np.testing.assert_allclose(table["y"], naive_curve(rows, 2, table["x"].to_numpy()), atol=1e-9)
@@ -84,20 +84,18 @@ def test_a_curve_is_the_least_squares_fit_with_an_intercept_for_each_target(pair
 
 
 @DESIGNS
-def test_a_band_is_percentiles_of_fits_to_resampled_tasks_without_the_targets_difficulty(pairs):
+def test_a_band_is_of_fits_without_each_block_and_without_the_targets_difficulty(pairs):
     outcomes, measures = study(pairs)
-    table = curves(outcomes, measures, "input", ("AnB",), resamples=40, seed=7)
-    intercepts, _, _ = naive_fit(once(outcomes, measures), 2)
+    table = curves(outcomes, measures, "input", ("AnB",))
+    rows = wide(outcomes, measures)
+    intercepts, _, _ = naive_fit(rows, 2)
     mean = np.mean([intercepts[target] for target, _ in pairs])
     grid = table["x"].to_numpy()
-    fits = []
-    for rows in resamples(outcomes, measures, 40, 7):
-        level = rows.assign(y=rows["y"] - rows["target"].map(intercepts) + mean)
-        if len(level) and naive_fit(level, 2)[2]:
-            fits.append(naive_curve(level, 2, grid))
-    assert len(fits) > 20
-    np.testing.assert_allclose(table["low"], np.percentile(fits, 2.5, axis=0), atol=1e-6)
-    np.testing.assert_allclose(table["high"], np.percentile(fits, 97.5, axis=0), atol=1e-6)
+    level = rows.assign(y=rows["y"] - rows["target"].map(intercepts) + mean)
+    low, high = naive_jackknife(level, lambda part: naive_curve(part, 2, grid))
+    np.testing.assert_allclose(table["low"], low, atol=1e-6)
+    np.testing.assert_allclose(table["high"], high, atol=1e-6)
+    assert set(table["blocks"]) == {len({base for _, base in pairs})}
 
 
 def test_a_parabola_is_found_whatever_the_targets_difficulty():
@@ -106,7 +104,7 @@ def test_a_parabola_is_found_whatever_the_targets_difficulty():
     x = measures.loc[measures["measure"] == "input", "value"].to_numpy()
     hard = outcomes["target"].map({"T": 0.3, "U": 0.0, "V": -0.3})
     outcomes["AnB"] = 0.8 - 0.1 * x - 0.02 * x**2 + hard
-    table = curves(outcomes, measures, "input", ("AnB",), 50)
+    table = curves(outcomes, measures, "input", ("AnB",))
     np.testing.assert_allclose(table["y"], 0.8 - 0.1 * table["x"] - 0.02 * table["x"] ** 2, atol=1e-9)
     assert not (table["high"] - table["low"] > 1e-9).any()
 
@@ -114,10 +112,10 @@ def test_a_parabola_is_found_whatever_the_targets_difficulty():
 def test_few_distinct_values_get_a_straight_line_and_one_gets_none():
     outcomes, measures = study(ONE_TARGET)
     measures["value"] = [0, 0, 1, 1, 2, 2, 5, 5] * 2
-    table = curves(outcomes, measures, "input", ("AnB",), 20)
+    table = curves(outcomes, measures, "input", ("AnB",))
     np.testing.assert_allclose(np.diff(table["y"], 2), 0, atol=1e-12)
-    assert curves(outcomes, measures.assign(value=3.0), "input", ("AnB",), 20).empty
-    assert curves(outcomes.assign(AnB=np.nan), measures, "input", ("AnB",), 20).empty
+    assert curves(outcomes, measures.assign(value=3.0), "input", ("AnB",)).empty
+    assert curves(outcomes.assign(AnB=np.nan), measures, "input", ("AnB",)).empty
 
 
 def test_points_are_the_pairs_means_over_seeds():
@@ -151,7 +149,7 @@ def dial_grid(targets=("T",), seeds: int = 3) -> tuple[pd.DataFrame, pd.DataFram
         (t, b, 1, seed, 0.9 - 0.1 * i - j / 4 + 0.05 * rng.normal()) for t, b, i, j in grid for seed in range(seeds)
     ]
     return (
-        pd.DataFrame(rows, columns=["target", "base", "n_layers", "seed", "AnB"]),
+        blocked(pd.DataFrame(rows, columns=["target", "base", "n_layers", "seed", "AnB"])),
         pd.DataFrame(grid, columns=["target", "base", "input_level", "label_level"]),
     )
 
@@ -186,7 +184,8 @@ def test_variance_of_dials_is_the_textbooks_with_a_jackknife_over_targets_or_see
     ends = stats.ttest_1samp(pseudo_values, 0).confidence_interval(0.95)
     np.testing.assert_allclose(table["share"], pseudo_values.mean(axis=0))
     np.testing.assert_allclose(table[["low", "high"]].T, ends)
-    assert set(table["units"]) == {3 * len(targets)}
+    assert set(table["units"]) == {3}
+    assert set(table["unit"]) == {"seed" if len(targets) == 1 else "source"}
     assert set(table["cells"]) == {12}
 
 
@@ -238,23 +237,26 @@ def naive_commonality(rows) -> list[float]:
 
 
 @DESIGNS
-def test_variance_of_distances_is_commonality_on_ranks_with_percentiles_over_tasks(pairs):
+def test_variance_of_distances_is_commonality_on_ranks_with_a_jackknife_over_blocks(pairs):
     outcomes, measures = study(pairs)
     outcomes["AnB"] -= 0.2 * measures["value"][: len(pairs)].to_numpy()
     table = variance_of_distances(
-        outcomes, measures, input_measure="input", label_measure="label", outcomes_named=("AnB",), resamples=40, seed=2
+        outcomes, measures, input_measure="input", label_measure="label", outcomes_named=("AnB",)
     )
     assert list(table["part"]) == ["input", "label", "both", "unique input", "unique label", "common"]
-    np.testing.assert_allclose(table["share"], naive_commonality(once(outcomes, measures)), atol=1e-12)
-    drawn = [naive_commonality(rows) for rows in resamples(outcomes, measures, 40, 2) if len(rows)]
-    np.testing.assert_allclose(table["low"], np.nanpercentile(drawn, 2.5, axis=0), atol=1e-9)
-    np.testing.assert_allclose(table["high"], np.nanpercentile(drawn, 97.5, axis=0), atol=1e-9)
+    rows = wide(outcomes, measures)
+    np.testing.assert_allclose(table["share"], naive_commonality(rows), atol=1e-12)
+    low, high = naive_jackknife(rows, lambda part: np.arctanh(np.sqrt(np.maximum(naive_commonality(part)[:5], 0))))
+    np.testing.assert_allclose(table["low"][:5], np.tanh(np.maximum(low, 0)) ** 2, atol=1e-9)
+    np.testing.assert_allclose(table["high"][:5], np.tanh(high) ** 2, atol=1e-9)
+    low, high = naive_jackknife(rows, lambda part: naive_commonality(part)[5])
+    assert table[["low", "high"]].iloc[5].tolist() == pytest.approx([low, high], abs=1e-9)
     assert set(table["pairs"]) == {len(pairs)}
 
 
 def test_the_same_distance_twice_adds_nothing_and_a_constant_one_explains_nothing_known():
     outcomes, measures = study(ONE_TARGET)
-    named = {"input_measure": "input", "label_measure": "label", "outcomes_named": ("AnB",), "resamples": 20}
+    named = {"input_measure": "input", "label_measure": "label", "outcomes_named": ("AnB",)}
     values = measures.loc[measures["measure"] == "input", "value"].to_numpy()
     outcomes["AnB"] = -values
     twice = measures.assign(value=np.tile(values, 2))
@@ -277,7 +279,7 @@ def dialled() -> tuple[pd.DataFrame, pd.DataFrame]:
     rng = np.random.default_rng(0)
     pairs = sorted({(target, base) for base, target, *_ in dials})
     rows = [(*pair, n, seed, rng.random()) for pair in pairs for n in (1, 2) for seed in range(3)]
-    return pd.DataFrame(rows, columns=["target", "base", "n_layers", "seed", "AnB"]), table
+    return blocked(pd.DataFrame(rows, columns=["target", "base", "n_layers", "seed", "AnB"])), table
 
 
 def test_monotonicity_is_the_mean_rank_correlation_over_the_curves_of_targets_and_seeds():
@@ -292,14 +294,14 @@ def test_monotonicity_is_the_mean_rank_correlation_over_the_curves_of_targets_an
             run = scores[(scores["n_layers"] == row["n_layers"]) & (scores["seed"] == seed)]
             values = [run.loc[run["base"] == base, "value"].item() for base in on["base"]]
             rhos.append(stats.spearmanr(on["level"], values).statistic)
-        half = stats.t.ppf(0.975, 8) * np.std(rhos, ddof=1) / 3
-        expected = [np.mean(rhos), max(np.mean(rhos) - half, -1), min(np.mean(rhos) + half, 1)]
-        if row["levels"] == 2:  # where chance alone gives 1 and -1
-            expected = [np.nan] * 3
-        assert [row[name] for name in ("estimate", "low", "high")] == pytest.approx(expected, nan_ok=True)
-        assert (row["curves"], row["constant"]) == (9, 0)
+        of_targets = np.reshape(rhos, (3, 3)).mean(axis=1)  # each target is a source
+        half = stats.t.ppf(0.975, 2) * np.std(of_targets, ddof=1) / np.sqrt(3)
+        assert row["estimate"] == pytest.approx(np.mean(rhos))
+        ends = max(np.mean(rhos) - half, -1), min(np.mean(rhos) + half, 1)
+        assert (row["low"], row["high"]) == pytest.approx(ends if half > 1e-9 else (np.nan, np.nan), nan_ok=True)
+        assert (row["curves"], row["constant"], row["units"], row["unit"]) == (9, 0, 3, "source")
         assert row["levels"] == {"blur_px": 3, "random": 2}[row["dial"]]
-        assert row["share_right_way"] == np.mean(np.array(rhos) < 0)
+        assert row["right_way"] == np.sum(np.array(rhos) < 0)
         assert (row["kind"], row["dial_kind"]) == (
             "score",
             {"blur_px": "input", "random": "random labels"}[row["dial"]],
@@ -312,28 +314,26 @@ def test_monotonicity_is_the_mean_rank_correlation_over_the_curves_of_targets_an
 def test_the_right_way_is_up_for_distances_and_down_for_scores_and_nowhere_for_the_blind():
     _, dials = dialled()
     on = dials.dropna(subset=["dial"]).drop_duplicates(["base", "target"])
-    keys = {"n_layers": None, "seed": None, "kind": "distance"}
+    keys = {"n_layers": None, "seed": None, "kind": "distance", "target_block": on["target"]}
     far = on[["base", "target"]].assign(measure="far", value=10.0 + on["level"], **keys)
     blind = on[["base", "target"]].assign(measure="blind", value=0.3 * (1 + 1e-15 * on["level"]), **keys)
     table = monotonicity(pd.concat([far, blind]), dials).set_index(["measure", "dial"])
     sees = table.loc["far"]
-    assert sees["share_right_way"].to_numpy() == pytest.approx(1)
-    assert sees.loc["blur_px", "estimate"] == pytest.approx(1)
-    assert np.isnan(sees.loc["random", "estimate"])  # of two levels
-    assert (sees["curves"] == 3).all()
+    assert sees["estimate"].to_numpy() == pytest.approx(1)
+    assert (sees[["curves", "right_way"]] == 3).all(axis=None)
     assert sees[["low", "high"]].isna().all(axis=None)  # equal in all curves
     assert sees["n_layers"].isna().all()
     sees_not = table.loc["blind"]
-    assert sees_not[["estimate", "low", "high", "share_right_way"]].isna().all(axis=None)
-    assert (sees_not[["curves", "constant"]] == [0, 3]).all(axis=None)
+    assert sees_not[["estimate", "low", "high"]].isna().all(axis=None)
+    assert (sees_not[["curves", "right_way", "constant"]] == [0, 0, 3]).all(axis=None)
     wrong = monotonicity(far.assign(kind="score"), dials)
-    assert (wrong["share_right_way"] == 0).all()
+    assert (wrong["right_way"] == 0).all()
     alone = monotonicity(far[far["target"] == "T"], dials)
     assert alone[["low", "high"]].isna().all(axis=None)
     assert alone.set_index("dial")["estimate"].to_dict() == pytest.approx({"blur_px": 1, "random": np.nan}, nan_ok=True)
 
 
-def test_means_are_t_intervals_over_seeds_of_one_target_and_over_several_targets():
+def test_means_are_t_intervals_over_sources_of_targets_and_over_seeds_of_one_source():
     outcomes, dials = dialled()
     outcomes.loc[outcomes["base"] == "T other", "AnB"] = np.nan
     one = dial_means(outcomes[outcomes["target"] == "T"], dials, ("AnB",))
@@ -342,15 +342,21 @@ def test_means_are_t_intervals_over_seeds_of_one_target_and_over_several_targets
     values = outcomes.query("base == 'T blur_px 4' and n_layers == 2")["AnB"]
     ends = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((values.mean(), ends.low, ends.high))
-    assert (row["units"], row["kind"], row["outcome"]) == (3, "input", "AnB")
+    assert (row["units"], row["unit"], row["runs"], row["kind"], row["outcome"]) == (3, "seed", 3, "input", "AnB")
     every = dial_means(outcomes, dials, ("AnB",)).query("dial == 'blur_px' and level == 4 and n_layers == 2").iloc[0]
     of_every = outcomes[outcomes["base"].str.endswith("blur_px 4") & (outcomes["n_layers"] == 2)]
     ends = stats.ttest_1samp(of_every.groupby("target")["AnB"].mean(), 0).confidence_interval(0.95)
     assert (every["mean"], every["low"], every["high"]) == pytest.approx((of_every["AnB"].mean(), ends.low, ends.high))
-    assert every["units"] == 9
+    assert (every["units"], every["unit"], every["runs"]) == (3, "source", 9)
     two = dial_means(outcomes[outcomes["target"] != "V"], dials, ("AnB",))
-    assert set(two["units"]) == {6}  # but of two targets, whose seeds are not independent
+    assert set(two["units"]) == {2}
+    assert set(two["runs"]) == {6}
     assert two[["low", "high"]].isna().all(axis=None)
+    alike = dial_means(outcomes.assign(target_block="digits"), dials, ("AnB",))
+    row = alike.query("dial == 'blur_px' and level == 4 and n_layers == 2").iloc[0]
+    ends = stats.ttest_1samp(of_every.groupby("seed")["AnB"].mean(), 0).confidence_interval(0.95)
+    assert (row["low"], row["high"]) == pytest.approx((ends.low, ends.high))
+    assert (row["units"], row["unit"], row["runs"]) == (3, "seed", 9)
 
 
 def test_the_grids_means_are_its_cells():

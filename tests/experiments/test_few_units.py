@@ -17,14 +17,17 @@ from raytransfer.analysis import (
     curves,
     dial_means,
     drop_effects,
+    effects,
     grid_effects,
     grid_means,
     monotonicity,
     nearness,
     outcome_monotonicity,
+    rank_correlations,
     readings,
     stage_curves,
     stage_peaks,
+    stage_verdicts,
     theory_means,
     treatment_means,
     variance_of_dials,
@@ -41,14 +44,11 @@ from raytransfer.experiments.distance.tables import (
     variance_of_dials_table,
     variance_of_distances_table,
 )
-from raytransfer.experiments.mechanisms.tables import (
-    comparisons_table,
-    nearness_table,
-    verdicts_markdown,
-    verdicts_table,
-)
+from raytransfer.experiments.mechanisms.tables import comparisons_table, nearness_table
 from raytransfer.experiments.theory.tables import theory_table
+from raytransfer.experiments.verdicts import verdicts_markdown, verdicts_table
 from raytransfer.experiments.yosinski.tables import boosts_table, means_table, readings_table
+from tests.analysis.test_association import blocked
 from tests.analysis.test_checkpoints import bases, transfers
 from tests.analysis.test_comparisons import DISTANCES, STAGES, sweep
 from tests.analysis.test_theory import simulations
@@ -78,35 +78,36 @@ def of_distance(units: int) -> tuple[list[pd.DataFrame], list]:
     on_grid.columns = ["target", "base", "input_level", "label_level"]
     dials = on_grid.query("label_level == 0").rename(columns={"input_level": "level"}).assign(dial="blur", kind="input")
     rows = [("T", base, 2, seed, *rng.random(2)) for base in on_grid["base"] for seed in range(units)]
-    outcomes = pd.DataFrame(rows, columns=["target", "base", "n_layers", "seed", "AnB", "AnB+"])
+    columns = ["target", "base", "n_layers", "seed", "AnB", "AnB+"]
+    outcomes = blocked(pd.DataFrame(rows, columns=columns))
     named = ("AnB", "AnB+")
-    effects, variance = grid_effects(outcomes, on_grid, named), variance_of_dials(outcomes, on_grid, named)
+    turned, variance = grid_effects(outcomes, on_grid, named), variance_of_dials(outcomes, on_grid, named)
     measured = outcomes.rename(columns={"AnB": "value"}).assign(measure="far", kind="distance")
     moves = monotonicity(measured, dials)
     targets = ["T", "U"] if units < MIN_UNITS else ["T", "U", "V"]  # one target alone would have its bases as units
     pairs = [(target, f"base{i}") for target in targets for i in range(6)]
-    tasks = pd.DataFrame([(*pair, 2, 0, *rng.random(2)) for pair in pairs], columns=list(outcomes))
+    tasks = blocked(pd.DataFrame([(*pair, 2, 0, *rng.random(2)) for pair in pairs], columns=columns))
     measures = pd.DataFrame(
         [(name, "distance", *pair, None, None, rng.random()) for name in ("pixels", "labels") for pair in pairs],
         columns=["measure", "kind", "target", "base", "n_layers", "seed", "value"],
     )
-    predicted = correlations(tasks, measures, named, resamples=50)
+    predicted = correlations(tasks, measures, named)
     explained = variance_of_distances(
-        tasks, measures, input_measure="pixels", label_measure="labels", outcomes_named=named, resamples=50
+        tasks, measures, input_measure="pixels", label_measure="labels", outcomes_named=named
     )
     found = [
         dial_means(outcomes, dials, named),
         grid_means(outcomes, on_grid, named),
-        effects,
+        turned,
         variance,
         moves[moves["estimate"].notna()],
         outcome_monotonicity(outcomes, dials, named),
         predicted,
-        curves(tasks, measures, "pixels", named, resamples=50),
+        curves(tasks, measures, "pixels", named),
         explained,
     ]
     tables = [
-        grid_effects_table(effects),
+        grid_effects_table(turned),
         variance_of_dials_table(variance),
         monotonicity_table(moves.assign(blind=False)),
         correlations_table(predicted),
@@ -119,10 +120,12 @@ def of_stages(units: int) -> tuple[list[pd.DataFrame], list]:
     """Transfer along pretraining: so many pairs of target and base."""
     outcomes = transfers(curve=(0, 2, 3, 3, 3, 3), noise=3, units=units, schedules=("constant", "step"), seed=1)
     peaks = stage_peaks(outcomes)
-    effects = drop_effects(outcomes, pd.DataFrame({"schedule": ["step"], "step": [500]}))
-    found = [stage_curves(outcomes), base_curves(bases(units=units)), peaks, effects]
+    dropped = drop_effects(outcomes, pd.DataFrame({"schedule": ["step"], "step": [500]}))
+    judged = stage_verdicts(outcomes)
+    found = [stage_curves(outcomes), base_curves(bases(units=units)), peaks, dropped, judged]
     assert {units} == {count for table in found for count in table["units"]}
-    return found, [peaks_table(peaks), drops_table(effects)]
+    tables = [peaks_table(peaks), drops_table(dropped), verdicts_table(judged), verdicts_markdown(judged)]
+    return found, tables
 
 
 def of_why(units: int) -> tuple[list[pd.DataFrame], list]:
@@ -130,11 +133,11 @@ def of_why(units: int) -> tuple[list[pd.DataFrame], list]:
     observed = sweep(targets=("A",), seeds=units)
     swapped = DISTANCES.assign(seed=1, base=DISTANCES["base"].replace({"near": "middle", "middle": "near"}))
     distances = pd.concat([DISTANCES[DISTANCES["seed"] != 1], swapped.drop_duplicates(["target", "base"])])
-    compared, near = comparisons(observed, STAGES), nearness(observed, distances)
-    judged = verdicts(compared, near)
+    paired, rhos = effects(observed, STAGES), rank_correlations(observed, distances)
+    compared, near, judged = comparisons(paired), nearness(rhos), verdicts(paired, rhos)
     assert set(compared["units"]) == {units}
-    tables = [comparisons_table(compared), nearness_table(near), verdicts_table(judged)]
-    return [compared, near, judged, profiles(observed, "train loss")], [*tables, verdicts_markdown(compared, near)]
+    tables = [comparisons_table(compared), nearness_table(near), verdicts_table(judged), verdicts_markdown(judged)]
+    return [compared, near, judged, profiles(observed, "train loss")], tables
 
 
 def of_theory(units: int) -> tuple[list[pd.DataFrame], list]:
@@ -195,9 +198,10 @@ def test_no_claim_is_judged(units):
 
 def test_three_units_are_judged():
     compared, near, judged, _ = of_why(MIN_UNITS)[0]
-    assert NO_VERDICT.isdisjoint([*compared["verdict"], *near["verdict"], *judged["verdict"]])
+    assert NO_VERDICT.isdisjoint(judged["verdict"])
     assert (judged["verdict"] == "supported").any()
-    assert NO_VERDICT.isdisjoint(of_stages(MIN_UNITS)[0][2]["verdict"])
+    assert all(table["detectable"].notna().any() for table in (compared, near, judged))
+    assert NO_VERDICT.isdisjoint(of_stages(MIN_UNITS)[0][4]["verdict"])
     (means, widths), (table,) = of_theory(MIN_UNITS)
     assert means["exceeds"].any()
     assert widths["asymptotic_width"].notna().all()

@@ -29,7 +29,7 @@ PROVENANCE = pd.DataFrame(
         "commit": [None, None],
     }
 )
-COLUMNS = ["reading", "halves", "n_layers", "estimate", "low", "high", "units", "random_units", "method"]
+COLUMNS = ["reading", "halves", "n_layers", "estimate", "low", "high", "units", "random_units", "method", "detectable"]
 
 
 def report_of(results, **more):
@@ -153,7 +153,7 @@ def test_thousands_of_points_are_pixels():
 
 
 def of(reading, estimate, low, high, n=7, halves="random", units=8, random_units=None):
-    return (reading, halves, n, estimate, low, high, units, random_units, "paired t")
+    return (reading, halves, n, estimate, low, high, units, random_units, "paired t", 0.036)
 
 
 def said(*rows):
@@ -174,10 +174,10 @@ def test_a_negative_reading_is_said_the_other_way_round():
     assert "(AnB+), lose 2.0 [1.0, 3.0] points against training from scratch (baseB)" in boost
 
 
-def test_what_is_not_told_from_zero_says_what_would_not_have_been_seen():
+def test_what_is_not_told_from_zero_says_how_large_an_effect_would_have_been_seen():
     assert said(of("specificity drop", 0.004, -0.02, 0.029))[0].endswith(
-        "lose 0.4 [−2.0, 2.9] points against the network's own (BnB): 8 units. Not told from zero: an effect within "
-        "±2.5 points would not have been seen."
+        "lose 0.4 [−2.0, 2.9] points against the network's own (BnB): 8 units. Not told from zero: an effect would "
+        "have to be 3.6 points to be seen in 4 studies of 5."
     )
 
 

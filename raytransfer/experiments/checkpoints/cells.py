@@ -20,6 +20,7 @@ class StageCell:
         treatment: baseA, AnB, AnB+, or ``probe generalisation`` for the base's own accuracy at a step.
         schedule: Learning-rate schedule of the base.
         target: Name of the target task.
+        target_block: Its data set.
         base: Name of the base task.
         seed: The repeat.
         n_layers: Layers copied; None for a base and its accuracy.
@@ -30,6 +31,7 @@ class StageCell:
     treatment: str
     schedule: str
     target: str
+    target_block: str
     base: str
     seed: int
     n_layers: int | None = None
@@ -113,7 +115,13 @@ def _along(
     seed = base.seed
     target = PretrainSpec(task=pair.target.spec(seed), network=base.network, recipe=recipe, seed=seed)
     base_cell = StageCell(
-        treatment=BASE_A.name, schedule=schedule, target=pair.target.name, base=pair.base.name, seed=seed, spec=base
+        treatment=BASE_A.name,
+        schedule=schedule,
+        target=pair.target.name,
+        target_block=pair.target.block,
+        base=pair.base.name,
+        seed=seed,
+        spec=base,
     )
     found = [base_cell]
     for step in steps:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from raytransfer.analysis import base_curves, drop_effects, stage_curves, stage_peaks
+from raytransfer.analysis import base_curves, drop_effects, stage_curves, stage_peaks, stage_verdicts
 from raytransfer.experiments.checkpoints.cells import StageCell, drops
 from raytransfer.experiments.checkpoints.config import StageConfig
 from raytransfer.experiments.checkpoints.figures import stages_figure
 from raytransfer.experiments.checkpoints.plan import milestones_of
 from raytransfer.experiments.checkpoints.tables import drops_table, peaks_table
+from raytransfer.experiments.verdicts import said_verdict, verdicts_markdown, verdicts_table
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of
 from raytransfer.specs.treatments import ANB, ANB_PLUS
@@ -20,7 +21,7 @@ from raytransfer.words import number_of
 _CAPTIONS = {
     "stages": "Transfer against the step of pretraining at which the base was copied, and the base's own accuracy."
 }
-_PLACE = ["treatment", "schedule", "target", "base", "n_layers", "seed", "step"]
+_PLACE = ["treatment", "schedule", "target", "target_block", "base", "n_layers", "seed", "step"]
 
 
 def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) -> Report:
@@ -39,6 +40,7 @@ def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) 
         "curves": stage_curves(outcomes),
         "base_curves": base_curves(bases),
         "peaks": stage_peaks(outcomes),
+        "verdicts": stage_verdicts(outcomes),
         "drop_effects": drop_effects(outcomes, dropped),
     }
     figure = stages_figure(found["curves"], found["base_curves"], found["peaks"], dropped, title=_title(plan, config))
@@ -48,21 +50,23 @@ def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) 
         tables=[
             peaks_table(found["peaks"]),
             *([] if found["drop_effects"].empty else [drops_table(found["drop_effects"])]),
+            *([] if found["verdicts"].empty else [verdicts_table(found["verdicts"])]),
         ],
         figures={"stages": figure},
         captions=_CAPTIONS,
-        answer=_answer(found["peaks"]),
+        answer=_answer(found["peaks"], found["verdicts"]),
+        texts={"verdicts.md": verdicts_markdown(found["verdicts"])},
     )
 
 
-def _answer(peaks: pd.DataFrame) -> list[str]:
-    """Whether transfer rises, then declines, in words."""
-    return [
+def _answer(peaks: pd.DataFrame, verdicts: pd.DataFrame) -> list[str]:
+    """Where transfer is best, and whether it rises, then declines, in words."""
+    best = [
         f"{row['treatment']} at n = {row['n_layers']}, bases of the {row['schedule']} schedule: transfer is best from "
-        f"step {row['peak_step']}. That it rises up to there and declines after it: {row['verdict']} "
-        f"({number_of(row['units'], 'unit')})."
+        f"step {row['peak_step']}."
         for row in peaks.to_dict("records")
     ]
+    return best + [f"{row['claim']} along pretraining: {said_verdict(row)}." for row in verdicts.to_dict("records")]
 
 
 def _outcomes(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import NO_INTERVAL, counted
+from raytransfer.experiments.words import NO_INTERVAL, counted, said_units
 
 
 def peaks_table(peaks: pd.DataFrame) -> Group:
@@ -21,7 +21,7 @@ def peaks_table(peaks: pd.DataFrame) -> Group:
     """
     parts: list[RenderableType] = []
     for schedule, rows in peaks.groupby("schedule", sort=False):
-        table = _table("peak step", "rise", "decline", "verdict")
+        table = _table("peak step", "rise", "decline", "would see")
         for row in rows.to_dict("records"):
             table.add_row(
                 row["treatment"],
@@ -29,13 +29,14 @@ def peaks_table(peaks: pd.DataFrame) -> Group:
                 Text(f"{row['peak_step']}{_steps(row['low'], row['high'])}"),
                 _points(row["rise"], row["rise_low"], row["rise_high"]),
                 _points(row["decline"], row["decline_low"], row["decline_high"]),
-                row["verdict"],
+                _size(row["decline_detectable"]),
             )
-        title = f"Does transfer rise, then decline? Points. Schedule: {schedule}, {counted(rows['units'])}"
+        title = f"Does transfer rise, then decline? Points. Schedule: {schedule}, {_units(rows)}"
         parts += [Text(title, style="bold"), table]
     note = (
         "Rise: peak - first checkpoint. Decline: peak - last. Each unit is read at the peak of the others.\n"
-        "[low,high]: 95% interval, Student t over units; of the peak's step, bootstrap over units.\n"
+        f"[low,high]: 95% interval, Student t over {said_units(peaks)}; of the peak's step, bootstrap.\n"
+        "would see: the smallest decline that so many units, spread so, show in 4 studies of 5.\n"
         f"{NO_INTERVAL}\n"
     )
     return Group(*parts, Text(note, style="dim"))
@@ -49,14 +50,15 @@ def drops_table(drop_effects: pd.DataFrame) -> Group:
     """
     parts: list[RenderableType] = []
     for schedule, rows in drop_effects.groupby("schedule", sort=False):
-        table = _table("drop at step", "from", "to", "effect on transfer")
+        table = _table("drop at step", "from", "to", "effect on transfer", "would see")
         for row in rows.to_dict("records"):
             table.add_row(
                 row["treatment"],
                 *(str(row[name]) for name in ("n_layers", "drop_step", "before_step", "after_step")),
                 _points(row["estimate"], row["low"], row["high"]),
+                _size(row["detectable"]),
             )
-        title = f"Drops of the learning rate, points. Schedule: {schedule}, {counted(rows['units'])}"
+        title = f"Drops of the learning rate, points. Schedule: {schedule}, {_units(rows)}"
         parts += [Text(title, style="bold"), table]
     if drop_effects.empty:
         parts.append(Text("Drops of the learning rate: no unit has checkpoints around one, with a constant arm."))
@@ -65,6 +67,10 @@ def drops_table(drop_effects: pd.DataFrame) -> Group:
         f"constant schedule.\n[low,high]: 95% interval, paired t over units. {NO_INTERVAL}\n"
     )
     return Group(*parts, Text(note, style="dim"))
+
+
+def _units(rows: pd.DataFrame) -> str:
+    return counted(rows["units"], rows["unit"].iloc[0])
 
 
 def _table(*columns: str) -> NumberTable:
@@ -76,6 +82,10 @@ def _points(estimate: float, low: float, high: float) -> Text:
         return Text("-")
     ends = "" if math.isnan(low) else f" [{_percent(low):.1f},{_percent(high):.1f}]"
     return Text(f"{_percent(estimate):+.1f}{ends}")
+
+
+def _size(seen: float) -> str:
+    return "-" if math.isnan(seen) else f"{_percent(seen):.1f}"
 
 
 def _percent(fraction: float) -> float:

@@ -16,10 +16,13 @@ class NamedTask:
 
     Attributes:
         name: Its name in tables and pictures, the same for all seeds.
+        block: What it shares with the tasks that are not independent of it: the name of its data set or, for a base
+            that a dial makes of a target, that of the dial.
         spec: From the seed to the task.
     """
 
     name: str
+    block: str
     spec: Callable[[int], TaskSpec]
 
 
@@ -29,6 +32,11 @@ class Pair:
 
     base: NamedTask
     target: NamedTask
+
+    def place(self, seed: int) -> dict[str, Any]:
+        """What a cell says of the two tasks, and of the seed."""
+        of = {"target": self.target.name, "target_block": self.target.block}
+        return {**of, "base": self.base.name, "base_block": self.base.block, "seed": seed}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +67,9 @@ class PairCell:
     Attributes:
         treatment: baseB, RnB, AnB, AnB+, distance, score, or baseA for a base that only others read.
         target: Name of the target task.
+        target_block: Its block.
         base: Name of the base task; None for baseB and RnB.
+        base_block: Its block.
         seed: The repeat.
         n_layers: Layers copied or passed; None where the value is the same for every n.
         measure: Name of the distance, with what it compares, or of the score; None for trainings.
@@ -68,7 +78,9 @@ class PairCell:
 
     treatment: str
     target: str
-    base: str | None
+    target_block: str
+    base: str | None = None
+    base_block: str | None = None
     seed: int
     n_layers: int | None = None
     measure: str | None = None
@@ -128,18 +140,17 @@ def cells(
 
 def _controls(layout: _Layout, target: NamedTask, seed: int) -> list[PairCell]:
     own = layout.base(target, seed)
-    cells = [PairCell(treatment=BASE_B.name, target=target.name, base=None, seed=seed, spec=own)]
+    place: dict[str, Any] = {"target": target.name, "target_block": target.block, "seed": seed}
+    cells = [PairCell(treatment=BASE_B.name, **place, spec=own)]
     return cells + [
-        PairCell(
-            treatment=RNB.name, target=target.name, base=None, seed=seed, n_layers=spec.surgery.n_layers, spec=spec
-        )
+        PairCell(treatment=RNB.name, **place, n_layers=spec.surgery.n_layers, spec=spec)
         for spec in RNB.transfers(None, own, layout.n_layers)
     ]
 
 
 def _transfers(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
     base, own = layout.base(pair.base, seed), layout.base(pair.target, seed)
-    place: dict[str, Any] = {"target": pair.target.name, "base": pair.base.name, "seed": seed}
+    place = pair.place(seed)
     return [
         PairCell(treatment=BASE_A.name, **place, spec=base),
         *(
@@ -152,7 +163,7 @@ def _transfers(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
 
 def _distances(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
     measures, own = layout.measures, layout.base(pair.target, seed)
-    place: dict[str, Any] = {"treatment": "distance", "target": pair.target.name, "base": pair.base.name, "seed": seed}
+    place = {"treatment": "distance"} | pair.place(seed)
     found = []
     for name in measures.distances:
         reads = DISTANCES[name].reads
@@ -180,7 +191,7 @@ def _distances(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
 
 def _scores(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
     measures, base, own = layout.measures, layout.base(pair.base, seed), layout.base(pair.target, seed)
-    place: dict[str, Any] = {"treatment": "score", "target": pair.target.name, "base": pair.base.name, "seed": seed}
+    place = {"treatment": "score"} | pair.place(seed)
     found = []
     for name in measures.scores:
         reads = SCORES[name].reads

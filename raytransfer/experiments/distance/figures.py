@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from raytransfer.distances import DIAL_KINDS
-from raytransfer.experiments.words import counted
+from raytransfer.experiments.words import counted, no_p_below, said_blocks, said_units
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 from raytransfer.words import number_of
 
@@ -93,7 +93,8 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str, s
     else:
         handles = [_dot(of_target[target], f"target {target}") for target in targets]
     handles.append(_words("points: pairs of tasks,\nmeans over seeds"))
-    bands = "\nbands: 95% intervals" if np.isfinite(curves["low"].astype(float)).any() else ""
+    banded = np.isfinite(curves["low"].astype(float)).any()
+    bands = f"\nbands: 95% intervals\nover {said_blocks(curves)}" if banded else ""
     of_what = "the points" if len(targets) == 1 else "them,\nat the mean target"
     handles.append(_words(f"lines: fits to {of_what}{bands}"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
@@ -138,7 +139,7 @@ def correlations_figure(
     shifts = (np.arange(len(all_n)) - (len(all_n) - 1) / 2) * min(0.8 / len(all_n), 0.3)
     for axis, outcome in zip(axes[0], outcomes, strict=True):
         rows = of_scope[of_scope["outcome"] == outcome]
-        _head(axis, f"{outcome}: {counted(rows['pairs'], 'pair')}, {counted(rows['tasks'], 'task')}")
+        _head(axis, f"{outcome}: {counted(rows['pairs'], 'pair')}, {said_blocks(rows)}")
         axis.axvline(0, color="#999999", linewidth=1, zorder=0)
         for shift, color, n_layers in zip(shifts, _layer_colors(all_n), all_n, strict=True):
             of_n = rows[rows["n_layers"] == n_layers].set_index("measure").reindex(order)
@@ -158,6 +159,8 @@ def correlations_figure(
     handles = [_dot(color, f"n = {n_layers}") for color, n_layers in zip(_layer_colors(all_n), all_n, strict=True)]
     if tested:
         handles += [_dot(_DARK, "adjusted p < 0.05"), _dot(_DARK, "adjusted p ≥ 0.05", face="white")]
+        least = no_p_below(int(of_scope["blocks"].max()))
+        handles += [_words(least.replace(": ", ":\n").replace(", ", ",\n"))] if least else []
     lines = "lines: 95% intervals\n" if np.isfinite(of_scope["low"].astype(float)).any() else ""
     handles.append(_words(f"{lines}−: minus a distance"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
@@ -205,7 +208,7 @@ def dial_grid_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> 
                 axes[i, j].text(
                     *at, text, ha="center", va="center", fontsize=8, color=_ink(drawn.to_rgba(image[at[::-1]]))
                 )
-            _head(axes[i, j], f"{outcome}, n = {n_layers}, {counted(rows['units'], 'run')} a cell")
+            _head(axes[i, j], f"{outcome}, n = {n_layers}, {counted(rows['runs'], 'run')} a cell")
             axes[i, j].grid(visible=False)
             axes[i, j].spines[:].set_visible(False)
             axes[i, j].tick_params(length=0)
@@ -265,9 +268,9 @@ def dials_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
     for outcome, dash in ((ANB.name, "-"), (ANB_PLUS.name, "--")):
         if outcome in set(known["outcome"]):
             handles.append(_line(_DARK, outcome, linestyle=dash, marker=_MARKERS[outcome], markersize=4))
-    handles.append(_words(f"points: means of\n{counted(known['units'], 'run')}"))
+    handles.append(_words(f"points: means of\n{counted(known['runs'], 'run')}"))
     if np.isfinite(known["low"]).any():
-        handles.append(_words("whiskers:\n95% intervals"))
+        handles.append(_words(f"whiskers:\n95% intervals over\n{said_units(known)}"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 
@@ -275,7 +278,8 @@ def dials_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
 def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
     """Draw how each measure moves along each dial: the mean rank correlation of level and value, as a matrix.
 
-    Distances, scores and outcomes are apart, because the right way is up for the first and down for the others.
+    Distances, scores and outcomes are apart, because the right way is up for the first and down for the others. Of a
+    dial of two levels, where ρ is ±1 whatever happens, the cell says how many curves go the right way.
 
     Args:
         monotonicity: Output of ``raytransfer.analysis.monotonicity``, of ``outcome_monotonicity``, or both; with a
@@ -317,8 +321,10 @@ def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str, subtitle: str
             else:
                 image[y, x] = cell["estimate"]
             defined = np.isfinite(cell["estimate"])
-            unknown = "2 lev." if cell.get("curves") else "const."  # of two levels ρ tells nothing
-            text = "blind" if blind else f"{cell['estimate']:+.2f}".replace("-", "−") if defined else unknown
+            number = f"{cell['estimate']:+.2f}".replace("-", "−")
+            if cell["levels"] == 2:
+                number = f"{cell['right_way']} of {cell['curves']}"
+            text = "blind" if blind else number if defined else "const."
             ink = _ink(cmap(norm(cell["estimate"]))) if defined and not blind else _DARK
             axis.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)
         drawn = axis.imshow(image, norm=norm, cmap=cmap, aspect="auto")

@@ -38,6 +38,7 @@ from raytransfer.experiments.distance.tables import (
     variance_of_distances_table,
 )
 from raytransfer.experiments.tasks import Design, DialRow, GridRow
+from raytransfer.experiments.words import no_p_below, said_blocks, said_units
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_A, BASE_B, RNB
@@ -47,15 +48,16 @@ from raytransfer.words import number_of
 
 _CAPTIONS = {
     "correlations": "How well each distance and score predicts transfer: its rank correlation with each outcome at "
-    "each n.",
-    "dial_means": "Transfer along every dial that is turned alone.",
-    "grid_means": "Transfer over the grid of two dials that are turned together.",
-    "monotonicity": "How each distance, score and outcome moves along each dial: mean rank correlation with the level.",
+    "each n; intervals and p-values over {}.",
+    "dial_means": "Transfer along every dial that is turned alone; intervals over {}.",
+    "grid_means": "Transfer over the grid of two dials that are turned together; intervals over {}.",
+    "monotonicity": "How each distance, score and outcome moves along each dial: mean rank correlation with the level, "
+    "{}.",
 }
-_TRANSFER = "Transfer against {}: a point is a pair of tasks, the mean over its seeds."
+_TRANSFER = "Transfer against {}: a point is a pair of tasks, the mean over its seeds; bands over {}."
 _SURE = 0.05
-_PLACE = ["treatment", "measure", "target", "base", "n_layers", "seed"]
-_MEASURED = ["measure", "kind", "target", "base", "n_layers", "seed", "id"]
+_PLACE = ["treatment", "measure", "target", "target_block", "base", "base_block", "n_layers", "seed"]
+_MEASURED = ["measure", "kind", "target", "target_block", "base", "n_layers", "seed", "id"]
 
 
 def make_report(plan: Plan[PairCell, Design], store: Store, config: DistanceConfig) -> Report:
@@ -69,9 +71,23 @@ def make_report(plan: Plan[PairCell, Design], store: Store, config: DistanceConf
         main=("outcomes", "Every transfer of the sweep, one row each (measures.parquet: every distance and score)"),
         tables=_tables(found, config),
         figures=_figures(found, _title(plan, config), config),
-        captions=_CAPTIONS | {_against(measure): _TRANSFER.format(measure) for measure in config.drawn},
+        captions=_captions(found, config),
         answer=_answer(found["correlations"]),
     )
+
+
+def _captions(found: dict[str, pd.DataFrame], config: DistanceConfig) -> dict[str, str]:
+    """What each picture shows, and how many are independent."""
+    said = {
+        name: caption.format(said_blocks(found[name]) if name == "correlations" else said_units(found[name]))
+        for name, caption in _CAPTIONS.items()
+        if not found[name].empty
+    }
+    for measure in config.drawn:
+        of_measure = found.get(f"curves of {measure}", pd.DataFrame())
+        if not of_measure.empty:
+            said[_against(measure)] = _TRANSFER.format(measure, said_blocks(of_measure))
+    return said
 
 
 def _answer(correlations: pd.DataFrame) -> list[str]:
@@ -86,10 +102,12 @@ def _answer(correlations: pd.DataFrame) -> list[str]:
         best = rows.loc[rows["estimate"].idxmax()]
         ends = "" if pd.isna(best["low"]) else f" [{best['low']:.2f}, {best['high']:.2f}]"
         sure = "told" if best["p_adjusted"] < _SURE else "not told"
+        least = no_p_below(int(best["blocks"]))
         said.append(
             f"{outcome} at n = {best['n_layers']}: of {len(rows)} distances and scores, {best['measure']} puts bases "
             f"best in the order of their transfer to one target, ρ = {best['estimate']:.2f}{ends}, {best['pairs']} "
-            f"pairs; {sure} from chance (p = {best['p_adjusted']:.2g}, corrected for all that were tried)."
+            f"pairs of {said_blocks(rows.loc[[best.name]])}; {sure} from chance (p = {best['p_adjusted']:.2g}, "
+            f"corrected for all that were tried{f'; {least}' if least else ''})."
         )
     return said
 
@@ -117,7 +135,7 @@ def _outcomes(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
         named = {"top1": treatment, "id": f"{treatment}_id"}
         return chosen[[*keys, *named]].rename(columns=named)
 
-    pair = ["target", "base", "n_layers", "seed"]
+    pair = ["target", "target_block", "base", "base_block", "n_layers", "seed"]
     table = of(ANB.name, pair).merge(of(ANB_PLUS.name, pair), on=pair, how="outer")
     table = table.merge(of(RNB.name, ["target", "n_layers", "seed"]), on=["target", "n_layers", "seed"], how="left")
     table = table.merge(of(BASE_B.name, ["target", "seed"]), on=["target", "seed"], how="left")

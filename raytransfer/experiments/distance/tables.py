@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import NO_INTERVAL, counted
+from raytransfer.experiments.words import BLOCK, NO_INTERVAL, no_p_below, said_blocks, said_units
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
 from raytransfer.words import number_of
 
@@ -25,7 +25,8 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
 
     Accuracies are compared within targets; the boost is shown pooled over targets, where there are several: within one
     it puts bases in the order that fine-tuned accuracy does. A cell is the estimate and its 95% interval, with a star
-    where the p-value, corrected for the number of measures, is below 0.05.
+    where the p-value, corrected for the number of measures, is below 0.05. Of 3 blocks or fewer no p-value is; the note
+    says so.
 
     Args:
         correlations: Output of ``raytransfer.analysis.correlations``.
@@ -45,11 +46,13 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
                 str(measure),
                 *(_correlation(row.estimate, row.low, row.high, row.p_adjusted) for row in of_n.itertuples()),
             )
-        pairs = f"{number_of(int(rows['pairs'].max()), 'pair')}, {number_of(int(rows['tasks'].max()), 'task')}"
-        parts += [Text(f"Spearman's ρ with {meaning} {scope}, {pairs}", style="bold"), table]
+        pairs = number_of(int(rows["pairs"].max()), "pair")
+        parts += [Text(f"Spearman's ρ with {meaning} {scope}, {pairs}, {said_blocks(rows)}", style="bold"), table]
+    least = no_p_below(int(spearman["blocks"].max()))
     note = (
-        "Positive: predicts transfer (distances count negative). [low,high]: 95% over tasks, if there are enough.\n"
-        "*: p < 0.05 by permuting tasks, corrected for all measures tried.\n"
+        "Positive: predicts transfer (distances count negative). [low,high]: 95% over blocks, from 3 on.\n"
+        f"*: p < 0.05 by permuting blocks, corrected for all measures tried.{f' {least}.' if least else ''}\n"
+        f"{BLOCK}\n"
     )
     return Group(*parts, Text(note, style="dim"))
 
@@ -57,9 +60,9 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
 def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
     """Tabulate whether distances rise along each dial: a row for each distance, a column for each dial.
 
-    A cell is the mean of Spearman's ρ between level and distance over (target, seed), with its interval where 3 curves
-    or more differ; ``blind`` where the measure cannot see the dial by construction, ``still`` where it might and
-    does not, and ``2 levels`` where ρ would be 1 or −1 whatever the noise.
+    A cell is the mean of Spearman's ρ between level and distance over (target, seed), with its interval where 3 units
+    or more differ; on a dial of two levels, where ρ is ±1 whatever happens, how many go the right way; ``blind`` where
+    the measure cannot see the dial by construction, ``still`` where it might and does not.
 
     Args:
         monotonicity: Output of ``raytransfer.analysis.monotonicity``, with a column ``blind``.
@@ -79,8 +82,9 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
             table.add_row(str(measure), *(_moves(of_dial[dial]) if dial in of_dial else Text("") for dial in dials))
         parts.append(table)
     note = (
-        "[low,high]: 95% t interval, of 3 curves or more that differ. blind: by construction. Empty: not measured, as "
-        "labels differ. 2 levels\ncannot tell: from noise alone ρ is 1 in three curves of three in 1 of 8.\n"
+        f"[low,high]: 95% t interval over {said_units(distances)}, from 3 on that differ. blind: by construction.\n"
+        "Empty: not measured, as labels differ. 2 of 3: so many curves grow, on a dial of two levels; by chance all 3\n"
+        "do in one study of 8.\n"
     )
     return Group(*parts, Text(note, style="dim"))
 
@@ -97,10 +101,9 @@ def grid_effects_table(effects: pd.DataFrame) -> Group:
         records = rows[["n_layers", "mean", "low", "high"]].itertuples(index=False, name=None)
         cells = {f"n = {n}": _points(*interval) for n, *interval in records}
         table.add_row(f"{outcome}, {turned}", *(cells.get(number, "") for number in numbers))
-    title = f"Input against label: change of accuracy, points, {counted(effects['units'])}"
+    title = f"Input against label: change of accuracy, points, {said_units(effects)}"
     note = (
-        "Change from the base with neither dial turned. [low,high]: 95% interval, paired t; over targets, if several.\n"
-        f"{NO_INTERVAL}"
+        f"Change from the base with neither dial turned. [low,high]: 95% interval, paired t over units.\n{NO_INTERVAL}"
     )
     return Group(Text(title, style="bold"), table, Text(note))
 
@@ -119,7 +122,7 @@ def variance_of_dials_table(variance: pd.DataFrame) -> Group:
     Args:
         variance: Output of ``raytransfer.analysis.variance_of_dials``.
     """
-    title = f"Variance over the grid of dials that each explains, η², {counted(variance['units'])}"
+    title = f"Variance over the grid of dials that each explains, η², {said_units(variance)}"
     return _variance(variance, "eta_squared", title)
 
 
@@ -131,7 +134,8 @@ def variance_of_distances_table(variance: pd.DataFrame, *, of_input: str, of_lab
         of_input: Name of the distance of inputs.
         of_label: Name of the distance of labels.
     """
-    title = f"R² of ranks: input ({of_input}), label ({of_label}), {number_of(variance['pairs'].max(), 'pair')}"
+    pairs = number_of(variance["pairs"].max(), "pair")
+    title = f"R² of ranks: input ({of_input}), label ({of_label}), {pairs}, {said_blocks(variance)}"
     return _variance(variance, "share", title)
 
 
@@ -169,12 +173,14 @@ def _short(rho: float, *, sign: bool = False) -> str:
 
 
 def _moves(row: object) -> Text:
-    names = ("estimate", "low", "high", "curves", "constant", "blind")
-    estimate, low, high, curves, constant, blind = (getattr(row, name) for name in names)
+    names = ("estimate", "low", "high", "levels", "right_way", "curves", "constant", "blind")
+    estimate, low, high, levels, right_way, curves, constant, blind = (getattr(row, name) for name in names)
     if blind:
         return Text("blind", style="dim")
     if math.isnan(estimate):
-        return Text("2 levels", style="dim") if curves else Text("still" if constant else "-")
+        return Text("still" if constant else "-")
+    if levels == 2:
+        return Text(f"{right_way} of {curves}")
     ends = f"[{_short(low)},{_short(high)}]" if high - low > 0.005 else ""
     return Text(f"{_short(estimate, sign=True)} {ends}".strip())
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from raytransfer.distances import DISTANCES
 from raytransfer.experiments.distance.cells import Pair
@@ -21,6 +22,7 @@ class WhyCell:
     Attributes:
         treatment: baseB (from scratch), AnB+ (fine-tuned), restart, distance, or probe and its name.
         target: Name of the target task.
+        target_block: Its data set.
         base: Name of the base task; None for baseB.
         seed: The repeat.
         n_layers: Layers copied, for a restart from baseB's step 0; None for baseB and distances.
@@ -29,7 +31,8 @@ class WhyCell:
 
     treatment: str
     target: str
-    base: str | None
+    target_block: str
+    base: str | None = None
     seed: int
     n_layers: int | None = None
     spec: TrialSpec
@@ -70,15 +73,15 @@ def cells(
                 PretrainSpec(task=task.spec(seed), network=network, recipe=recipe, seed=seed)
                 for task in (pair.target, pair.base)
             )
-            scratch = WhyCell(treatment=BASE_B.name, target=pair.target.name, base=None, seed=seed, spec=target)
+            place: dict[str, Any] = {"target": pair.target.name, "target_block": pair.target.block, "seed": seed}
+            scratch = WhyCell(treatment=BASE_B.name, **place, spec=target)
             if scratch not in found:
                 found.append(scratch)
             tuned = [
                 WhyCell(
                     treatment=ANB_PLUS.name,
-                    target=pair.target.name,
+                    **place,
                     base=weights.label if weights else pair.base.name,
-                    seed=seed,
                     n_layers=spec.surgery.n_layers,
                     spec=spec,
                 )
@@ -87,15 +90,8 @@ def cells(
             found += [cell for cell in tuned if cell not in found]
             if weights is not None:
                 continue
-            found.append(
-                WhyCell(
-                    treatment="distance",
-                    target=pair.target.name,
-                    base=pair.base.name,
-                    seed=seed,
-                    spec=_distance(distance, base, target, images),
-                )
-            )
+            between = _distance(distance, base, target, images)
+            found.append(WhyCell(treatment="distance", **place, base=pair.base.name, spec=between))
     return found
 
 

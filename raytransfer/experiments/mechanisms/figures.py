@@ -18,7 +18,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from raytransfer.analysis.intervals import TOO_FEW
 from raytransfer.analysis.profiles import profiles
 from raytransfer.experiments.mechanisms.networks import (
     DARK,
@@ -34,15 +33,19 @@ from raytransfer.experiments.mechanisms.networks import (
     styles_of,
     words,
 )
+from raytransfer.experiments.words import counted
 
 _GREY = "#999999"
 
 
 def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
-    """Draw every comparison with its 95% interval: a row for each test, a colour for each base, hollow if undecided.
+    """Draw every comparison with its 95% interval: a row for each test, a colour for each base.
+
+    A dot is filled where its interval excludes no effect, not corrected for the number of comparisons; else it is
+    hollow.
 
     Ratios stand above, on a logarithmic axis, and differences below, on one that is linear around zero and logarithmic
-    outside. Claims are headings; all claim that the effect lies left of the line. Too few units are hollow, too.
+    outside. Claims are headings; all claim that the effect lies left of the line.
 
     Args:
         comparisons: Output of ``raytransfer.analysis.comparisons``.
@@ -67,8 +70,10 @@ def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str =
             of_base = of_scale[of_scale["base"] == base]
             y = np.array([labels[scale].index(test) + shift for test in of_base["test"]])
             axis.hlines(y, of_base["low"], of_base["high"], color=style.color, linewidth=1.2)
-            for x, place, verdict in zip(of_base["estimate"], y, of_base["verdict"], strict=True):
-                face = "white" if verdict in ("undecided", TOO_FEW) else style.color
+            none = 1 if scale == "ratio" else 0
+            told = (of_base["low"] > none) | (of_base["high"] < none)
+            for x, place, filled in zip(of_base["estimate"], y, told, strict=True):
+                face = style.color if filled else "white"
                 axis.plot(x, place, style.marker, color=style.color, markerfacecolor=face, markersize=5, zorder=3)
         _forest_axis(axis, of_scale["estimate"].to_numpy(dtype=np.float64), scale)
         claims = set(of_scale["claim"])
@@ -78,9 +83,9 @@ def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str =
         axis.set_ylim(len(labels[scale]) - 0.5, -0.5)
         axis.tick_params(axis="y", length=0)
     handles = [_dot(style.color, style.color, f"base {base}", style.marker) for base, style in styles.items()]
-    hollow = "undecided, or\ntoo few units" if (rows["verdict"] == TOO_FEW).any() else "undecided"
-    handles += [_dot(DARK, DARK, "decided"), _dot(DARK, "white", hollow)]
-    handles += [words("lines:\n95% intervals")] if rows["low"].notna().any() else []
+    handles += [_dot(DARK, DARK, "interval on one\nside of no effect"), _dot(DARK, "white", "on both, or none")]
+    over = f"lines:\n95% intervals\nover {counted(rows['units'], rows['unit'].iloc[0])}"
+    handles += [words(over)] if rows["low"].notna().any() else []
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from raytransfer.analysis import comparisons, nearness, verdicts
+from raytransfer.analysis import comparisons, effects, nearness, rank_correlations, verdicts
 from raytransfer.analysis.profiles import profiles
 from raytransfer.analysis.runs import by_start
 from raytransfer.experiments.mechanisms.cells import RESTART, WhyCell
@@ -16,9 +16,8 @@ from raytransfer.experiments.mechanisms.tables import (
     barriers_table,
     comparisons_table,
     nearness_table,
-    verdicts_markdown,
-    verdicts_table,
 )
+from raytransfer.experiments.verdicts import said_verdict, verdicts_markdown, verdicts_table
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of, probe_readings
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
@@ -26,7 +25,7 @@ from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
 from raytransfer.words import number_of
 
-_PLACE = ["treatment", "target", "base", "n_layers", "seed"]
+_PLACE = ["treatment", "target", "target_block", "base", "n_layers", "seed"]
 _CAPTIONS = {
     "comparisons": "Fine-tuned against scratch: the effect of every test of every claim.",
     "training": "What probes read along training, fine-tuned and from scratch.",
@@ -44,7 +43,8 @@ def make_report(plan: Plan[WhyCell, tuple[str, ...]], store: Store, config: WhyC
     stages = plan.design
     distances = _distances(plan.cells, store)
     named = by_start(readings, restart=RESTART, n=max((cell.n_layers or 0 for cell in plan.cells), default=0))
-    compared, near = comparisons(named, stages), nearness(named, distances)
+    paired, rhos = effects(named, stages), rank_correlations(named, distances)
+    compared, near, judged = comparisons(paired), nearness(rhos), verdicts(paired, rhos)
     barriers = pd.concat(
         [profiles(named, f"barrier from {start}", step="last") for start in ("one start", "two starts")]
     )
@@ -52,9 +52,10 @@ def make_report(plan: Plan[WhyCell, tuple[str, ...]], store: Store, config: WhyC
         "probe_readings": readings,
         "barriers": barriers,
         "distances": distances,
+        "effects": paired,
         "comparisons": compared,
         "nearness": near,
-        "verdicts": verdicts(compared, near),
+        "verdicts": judged,
     }
     return Report(
         frames={name: table for name, table in found.items() if not table.empty},
@@ -63,22 +64,13 @@ def make_report(plan: Plan[WhyCell, tuple[str, ...]], store: Store, config: WhyC
             comparisons_table(compared),
             *([] if barriers.empty else [barriers_table(barriers)]),
             *([] if near.empty else [nearness_table(near)]),
-            verdicts_table(found["verdicts"]),
+            *([] if judged.empty else [verdicts_table(judged)]),
         ],
         figures=_figures(named, compared, stages, _title(plan, config)),
         captions=_CAPTIONS,
-        answer=_answer(found["verdicts"]),
-        texts={"verdicts.md": verdicts_markdown(compared, near)},
+        answer=[f"{row['claim'].capitalize()}: {said_verdict(row)}." for row in judged.to_dict("records")],
+        texts={"verdicts.md": verdicts_markdown(judged)},
     )
-
-
-def _answer(verdicts: pd.DataFrame) -> list[str]:
-    """Each claim's verdict in words."""
-    columns = ["claim", "verdict", "support", "contradict", "tests"]
-    return [
-        f"{claim.capitalize()}: {verdict} ({support} of {tests} tests for it, {contradict} against)."
-        for claim, verdict, support, contradict, tests in verdicts[columns].itertuples(index=False, name=None)
-    ]
 
 
 def _readings(cells: Sequence[WhyCell], store: Store) -> pd.DataFrame:

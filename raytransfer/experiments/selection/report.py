@@ -65,8 +65,8 @@ def make_report(plan: SelectionPlan, store: Store, config: SelectionConfig) -> R
 
 def _outcomes(cells: Sequence[SelectionCell], store: Store, depth: dict[str, int]) -> pd.DataFrame:
     places = places_of([cell for cell in cells if cell.treatment in TREATED], _PLACE).drop(columns="measure")
-    trials = read_table(store, "trials")[["id", "top1", "train_top1", "cut"]]
-    rows = places.merge(trials, on="id")
+    trials = read_table(store, "trials")[["id", "dataset", "top1", "train_top1", "cut"]]
+    rows = places.merge(trials.rename(columns={"dataset": "target_block"}), on="id")
     return rows.assign(depth=rows["checkpoint"].map(depth)).astype({"n_layers": "Int64", "depth": "Int64"})
 
 

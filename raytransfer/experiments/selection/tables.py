@@ -86,12 +86,14 @@ def predictors_table(means: pd.DataFrame) -> Group:
         for row in rows.sort_values("tau", ascending=False).to_dict("records"):
             lead = "" if pd.isna(row["lead"]) else f"{_range(row, 'lead', 'lead_low', 'lead_high')} ({row['over']})"
             table.add_row(str(row["predictor"]), str(row["kind"]), _range(row, "tau", "low", "high"), lead)
-        checkpoints, targets = int(rows["checkpoints"].min()), int(rows["targets"].max())
-        counted = f"{number_of(checkpoints, 'checkpoint')}, {number_of(targets, 'target')}"
+        numbers = (int(rows["checkpoints"].min()), int(rows["targets"].max()), int(rows["sources"].max()))
+        counted = ", ".join(
+            number_of(n, noun) for n, noun in zip(numbers, ("checkpoint", "target", "source"), strict=True)
+        )
         heading = f"What foretells {treatment} with every layer below the head copied, {counted}"
         parts += [Text(heading, style="bold"), table]
     note = (
-        "τ over checkpoints, mean over targets; [95%] over targets, from 3 on, as if they were independent.\n"
+        "τ over checkpoints, mean over targets; [95%] over the sources of targets (data sets), from 3 on.\n"
         "Baselines look at none of the target's images. With few checkpoints τ takes few values: of 4 there are 7.\n"
     )
     return Group(*parts, Text(note, style="dim"))

@@ -32,8 +32,8 @@ def sentences(readings: pd.DataFrame) -> list[str]:
 
     They are of the largest n of which there is a reading, which is not chosen by what came out; for the first halves
     one more says how far the estimates go over all n. Where the interval holds zero, the reading is not told from it,
-    and an effect that is smaller than half of the interval's width would not have been seen: that is what so many units
-    can tell. Under 3 units, or where all are equal, there is no interval, and nothing is concluded.
+    and the sentence says how large a reading so many units, spread so, would show in 4 studies of 5. Under 3 units, or
+    where all are equal, there is no interval, and nothing is concluded.
 
     Args:
         readings: Output of ``raytransfer.analysis.readings`` on accuracies.
@@ -92,8 +92,8 @@ def _of(row: dict[Any, Any]) -> str:
         why = "too few for an interval" if min(groups) < MIN_UNITS else "all equal, so without an interval"
         return f"{units}, {why}: nothing is concluded."
     if row["low"] <= 0 <= row["high"]:
-        unseen = _points((row["high"] - row["low"]) / 2)
-        return f"{units}. Not told from zero: an effect within ±{unseen} points would not have been seen."
+        seen = _points(row["detectable"])
+        return f"{units}. Not told from zero: an effect would have to be {seen} points to be seen in 4 studies of 5."
     return f"{units}."
 
 

@@ -38,7 +38,7 @@ def curves(n_layers=N) -> pd.DataFrame:
         for outcome, n in itertools.product(OUTCOMES, n_layers)
     ]
     table = pd.concat(tables)
-    return table.assign(low=table["y"] - 0.02, high=table["y"] + 0.04)
+    return table.assign(low=table["y"] - 0.02, high=table["y"] + 0.04, blocks=10, target_blocks=1)
 
 
 def correlations(n_layers=N, measures=12) -> pd.DataFrame:
@@ -51,7 +51,9 @@ def correlations(n_layers=N, measures=12) -> pd.DataFrame:
     ]
     columns = ["measure", "kind", "outcome", "n_layers", "scope", "coefficient", "estimate", "p_adjusted"]
     table = pd.DataFrame(rows, columns=columns)
-    return table.assign(low=table["estimate"] - 0.2, high=table["estimate"] + 0.1, pairs=30, tasks=31)
+    return table.assign(
+        low=table["estimate"] - 0.2, high=table["estimate"] + 0.1, pairs=30, tasks=31, blocks=10, target_blocks=1
+    )
 
 
 def grid_means(n_layers=N, outcomes=OUTCOMES) -> pd.DataFrame:
@@ -60,7 +62,7 @@ def grid_means(n_layers=N, outcomes=OUTCOMES) -> pd.DataFrame:
         (o, n, i, j, 0.02 - 0.02 * j if o == "boost" else 0.9 - 0.1 * i - 0.2 * j - n / 100) for o, n, i, j in cells
     ]
     table = pd.DataFrame(rows, columns=["outcome", "n_layers", "input_level", "label_level", "mean"])
-    return table.assign(low=table["mean"] - 0.013, high=table["mean"] + 0.013, units=3)
+    return table.assign(low=table["mean"] - 0.013, high=table["mean"] + 0.013, units=3, unit="seed", runs=3)
 
 
 def dial_means(dials=("blur_px", "block shuffle", "noise_std", "invert", "random labels"), n_layers=N) -> pd.DataFrame:
@@ -76,7 +78,7 @@ def dial_means(dials=("blur_px", "block shuffle", "noise_std", "invert", "random
         for dial, o, n, level in itertools.product(dials, ("AnB", "AnB+"), n_layers, (0, 1, 2, 4))
     ]
     table = pd.DataFrame(rows, columns=["dial", "kind", "outcome", "n_layers", "level", "mean"])
-    return table.assign(low=table["mean"] - 0.01, high=table["mean"] + 0.01, units=3)
+    return table.assign(low=table["mean"] - 0.01, high=table["mean"] + 0.01, units=3, unit="seed", runs=3)
 
 
 def monotonicity(n_layers=N) -> pd.DataFrame:
@@ -88,7 +90,7 @@ def monotonicity(n_layers=N) -> pd.DataFrame:
         for (measure, kind, n), (dial, dial_kind) in itertools.product(named, dials)
     ]
     table = pd.DataFrame(rows, columns=["measure", "kind", "dial", "dial_kind", "n_layers", "estimate"])
-    return table.astype({"n_layers": "Int64"})
+    return table.astype({"n_layers": "Int64"}).assign(levels=4, right_way=3, curves=3)
 
 
 def legend(figure: Figure) -> list[str]:
@@ -164,7 +166,7 @@ def test_a_band_without_bounds_or_far_wider_than_the_points_leaves_the_scale_to_
 
 def test_dots_and_intervals_are_those_of_scope_and_coefficient_best_on_top():
     figure = correlations_figure(correlations(), title="t", scope="pooled")
-    assert titles(figure) == [f"{outcome}: 30 pairs, 31 tasks" for outcome in OUTCOMES]
+    assert titles(figure) == [f"{outcome}: 30 pairs, 10 blocks" for outcome in OUTCOMES]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == [f"measure {i}" if i % 2 else f"− measure {i}" for i in range(12)]
     for axes, outcome in zip(figure.axes, OUTCOMES, strict=True):
@@ -179,6 +181,9 @@ def test_dots_and_intervals_are_those_of_scope_and_coefficient_best_on_top():
         ends = sorted(tuple(segment[:, 0]) for lines in axes.collections for segment in lines.get_segments())
         np.testing.assert_allclose(ends, sorted(zip(rows["low"], rows["high"], strict=True)))
     assert "adjusted p < 0.05" in legend(figure)
+    few = legend(correlations_figure(correlations().assign(blocks=3), title="t"))
+    assert "3 blocks:\nno p below 1/6,\nso none can be below 0.05" in few
+    assert not any("no p below" in text for text in legend(figure))
 
 
 def test_untested_coefficients_are_filled_and_say_nothing_of_p():
@@ -252,6 +257,9 @@ def test_the_matrix_holds_the_mean_correlations_and_says_who_is_blind():
     np.testing.assert_allclose(scores.images[0].get_array(), np.full((3, 3), -0.8))
     assert scores.images[0].get_clim() == (-1, 1)
     assert {text.get_text() for text in outcomes.texts} == {"−0.80"}
+    table.loc[table["dial"] == "blur_px", ["levels", "right_way"]] = [2, 1]
+    cells = [text.get_text() for text in monotonicity_figure(table, title="t").axes[1].texts]
+    assert cells == ["1 of 3", "−0.80", "−0.80"] * 3
     labels = [label.get_text() for label in outcomes.get_xticklabels()]
     assert labels == ["block shuffle (input)", "blur_px (input)", "random labels"]
 

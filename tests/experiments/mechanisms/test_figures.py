@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -6,13 +7,14 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from raytransfer.analysis.comparisons import comparisons
+from raytransfer.analysis.comparisons import effects
 from raytransfer.analysis.profiles import profiles
-from raytransfer.analysis.verdicts import PRIMARY, nearness
+from raytransfer.analysis.verdicts import PRIMARY, rank_correlations, verdicts
 from raytransfer.experiments.mechanisms.figures import comparisons_figure, gradients_figure, training_figure
 from raytransfer.experiments.mechanisms.landscapes import landscape_figure, paths_figure
-from raytransfer.experiments.mechanisms.tables import comparisons_table, nearness_table, verdicts_markdown
-from tests.analysis.test_comparisons import DISTANCES, STAGES, frame, row, sweep, two_networks
+from raytransfer.experiments.mechanisms.tables import comparisons_table, nearness_table
+from raytransfer.experiments.verdicts import said_verdict, verdicts_markdown, verdicts_table
+from tests.analysis.test_comparisons import DISTANCES, STAGES, comparisons, frame, nearness, row, sweep, two_networks
 from tests.helpers import legend, overlaps, rendered, titles
 
 WORDS = {"title": "convnet8 on cifar10", "subtitle": "2 units = 2 targets x 1 seed"}
@@ -24,14 +26,14 @@ OF_READINGS = {
 }
 BLACK, BLUE = "#000000", "#0072b2"
 EFFECT = ["base", "n_layers", "claim", "test", "estimate", "low", "high", "units"]
-REST = ["scale", "claimed", "verdict", "extrapolated"]
+REST = ["unit", "runs", "scale", "detectable", "extrapolated"]
 
 every_figure = pytest.mark.parametrize("draw", OF_READINGS.values(), ids=OF_READINGS)
 
 
 @pytest.fixture(scope="module")
 def readings() -> pd.DataFrame:
-    return sweep(bases=("far", "near"), seeds=1)
+    return sweep(bases=("far", "near"), targets=("A", "B"))
 
 
 def line(figure: Figure, panel: int, color: str):
@@ -39,24 +41,24 @@ def line(figure: Figure, panel: int, color: str):
     return found
 
 
-def effects(*rows) -> pd.DataFrame:
-    """Comparisons of one test: base, n, estimate, low, high, scale, verdict."""
+def compared(*rows) -> pd.DataFrame:
+    """Comparisons of one test: base, n, estimate, low, high, scale."""
     table = [
-        (base, n, "flatter minima", test, estimate, low, high, 4, scale, "below", verdict, early)
-        for base, n, test, estimate, low, high, scale, verdict, early in rows
+        (base, n, "flatter minima", test, estimate, low, high, 4, "seed", 4, scale, 1.5, early)
+        for base, n, test, estimate, low, high, scale, early in rows
     ]
     return pd.DataFrame(table, columns=EFFECT + REST)
 
 
-FEW = effects(
-    ("near", 3, "trace at the last step", 9.0, 8.0, 10.0, "ratio", "not supported", 0),
-    ("near", 7, "trace at the last step", 0.62, 0.5, 0.774, "ratio", "supported", 0),
-    ("far", 7, "trace at the last step", 0.9, 0.7, 1.2, "ratio", "undecided", 0),
-    ("far", 7, "trace at matched training loss", -20.5, math.nan, math.nan, "difference", "undecided", 1),
+FEW = compared(
+    ("near", 3, "trace at the last step", 9.0, 8.0, 10.0, "ratio", 0),
+    ("near", 7, "trace at the last step", 0.62, 0.5, 0.774, "ratio", 0),
+    ("far", 7, "trace at the last step", 0.9, 0.7, 1.2, "ratio", 0),
+    ("far", 7, "trace at matched training loss", -20.5, math.nan, math.nan, "difference", 1),
 )
 
 
-def test_a_comparison_is_a_mark_with_its_interval_hollow_if_undecided():
+def test_a_comparison_is_a_mark_with_its_interval_hollow_if_that_holds_no_effect():
     figure = comparisons_figure(FEW, title="t")
     ratios, differences = figure.axes
     assert figure.get_suptitle() == "t, n = 7"
@@ -71,15 +73,18 @@ def test_a_comparison_is_a_mark_with_its_interval_hollow_if_undecided():
     assert (ratios.get_xscale(), differences.get_xscale()) == ("log", "symlog")
     no_effect = [line.get_xdata() for axes in figure.axes for line in axes.lines if line.get_marker() == "None"]
     assert no_effect == [[1, 1], [0, 0]]
-    assert legend(figure) == ["base far", "base near", "decided", "undecided", "lines:\n95% intervals"]
+    assert legend(figure) == [
+        *("base far", "base near", "interval on one\nside of no effect", "on both, or none"),
+        "lines:\n95% intervals\nover 4 seeds",
+    ]
 
 
-def test_too_few_units_are_hollow_and_the_legend_says_so():
-    few = effects(("near", 7, "trace at the last step", 0.62, math.nan, math.nan, "ratio", "too few units", 0))
+def test_what_has_no_interval_is_hollow():
+    few = compared(("near", 7, "trace at the last step", 0.62, math.nan, math.nan, "ratio", 0))
     figure = comparisons_figure(few, title="t")
     (mark,) = [m for m in figure.axes[0].lines if m.get_marker() != "None"]
     assert mark.get_markerfacecolor() == "white"
-    assert legend(figure) == ["base near", "decided", "undecided, or\ntoo few units"]
+    assert legend(figure) == ["base near", "interval on one\nside of no effect", "on both, or none"]
 
 
 def test_bands_are_drawn_from_three_units_on():
@@ -207,9 +212,9 @@ def test_no_text_lies_on_another_or_leaves_the_page(readings):
 )
 def test_ticks_of_differences_of_any_size_stand_apart(differences, labels):
     test = "filter-normalised trace at matched training loss"
-    table = effects(
+    table = compared(
         *[
-            (base, 4, f"{test} {i}", value, value - abs(value), value + abs(value), scale, "undecided", 0)
+            (base, 4, f"{test} {i}", value, value - abs(value), value + abs(value), scale, 0)
             for i, difference in enumerate(differences)
             for base in ("cifar10[blur_px=2]", "cifar10[blur_px=4]")
             for scale, value in (("difference", difference), ("ratio", 1 + abs(difference)))
@@ -279,25 +284,26 @@ def test_no_comparison_makes_no_figure():
         comparisons_figure(FEW.iloc[:0], title="t")
 
 
-def test_comparisons_stand_by_claim_with_interval_and_verdict():
+def test_comparisons_stand_by_claim_with_interval_units_and_what_would_be_seen():
     lines = rendered(comparisons_table(FEW))
     assert lines[0] == "Claim: flatter minima"
-    rows = [line.split() for line in lines if "supported" in line or "undecided" in line]
+    rows = [line.split() for line in lines if line.rstrip().endswith("1.50") or "±1.500" in line]
     assert rows == [
-        ["trace", "at", "the", "last", "step", "near", "3", "9.00", "[8.00,", "10.00]", "4", "not", "supported"],
-        ["near", "7", "0.62", "[0.50,", "0.77]", "4", "supported"],
-        ["far", "7", "0.90", "[0.70,", "1.20]", "4", "undecided"],
-        ["trace", "at", "matched", "training", "loss", "far", "7", "-20.5", "4", "(1", "early)", "undecided"],
+        ["trace", "at", "the", "last", "step", "near", "3", "9.00", "[8.00,", "10.00]", "4", "×1.50"],
+        ["near", "7", "0.62", "[0.50,", "0.77]", "4", "×1.50"],
+        ["far", "7", "0.90", "[0.70,", "1.20]", "4", "×1.50"],
+        ["trace", "at", "matched", "training", "loss", "far", "7", "-20.5", "4", "(1", "early)", "±1.500"],
     ]
-    assert any("early: in so many units" in line for line in lines)
+    assert any("over 4 seeds of these targets alone" in line for line in lines)
+    assert any("early: in so many runs" in line for line in lines)
     assert not any("early" in line for line in rendered(comparisons_table(FEW.iloc[:3])))
     assert rendered(comparisons_table(FEW.iloc[:0]))[0].startswith("Effect:")
 
 
 def test_an_interval_of_any_size_is_written():
-    wide = effects(
-        ("near", 7, "trace at the last step", 150.0, 1e-9, math.inf, "ratio", "undecided", 0),
-        ("far", 7, "trace at the last step", -0.0001, -0.5, 0.5, "difference", "undecided", 0),
+    wide = compared(
+        ("near", 7, "trace at the last step", 150.0, 1e-9, math.inf, "ratio", 0),
+        ("far", 7, "trace at the last step", -0.0001, -0.5, 0.5, "difference", 0),
     )
     lines = rendered(comparisons_table(wide))
     assert any("1.5e+02 [1e-09, inf]" in line for line in lines)
@@ -309,27 +315,39 @@ def test_nearness_is_a_row_for_each_test_and_n(readings):
     assert lines[0] == "Claim: nearer when the target is similar"
     first, second, *_ = [" ".join(line.split()) for line in lines if "eigenvalue at the last step" in line]
     assert second.startswith("top eigenvalue at the last step 4 ")
-    assert first == "top eigenvalue at the last step 3 +1.00 4 3 undecided"  # in all units alike
+    assert first == "top eigenvalue at the last step 3 +1.00 4 3 -"  # in all units alike
     assert rendered(nearness_table(nearness(readings, DISTANCES)))[0].startswith("ρ: Spearman")  # two bases
 
 
-def test_verdicts_in_markdown_name_the_primary_test_and_its_effects():
-    readings = sweep()
-    table = verdicts_markdown(comparisons(readings, STAGES), nearness(readings, DISTANCES)).split("\n")
-    assert table[0] == "| claim | how it is tested | effect and 95% interval | verdict |"
-    assert [line.split(" | ")[0] for line in table[2:]] == [f"| {claim}" for claim in PRIMARY]
-    assert {line.count(" | ") for line in table} == {3}
-    near = next(line for line in table if line.startswith("| weights stay near"))
-    effects = near.split(" | ")[2].split("<br>")
-    assert effects[0] == "relative deviation at the last step, ratio, n = 4"
-    assert [effect.split(" ")[0] for effect in effects[1:]] == ["far", "middle", "near"]
-    assert near.endswith("**supported** (12 of 12 for, 0 against) |")
+def judged(readings):
+    return verdicts(effects(readings, STAGES), rank_correlations(readings, DISTANCES))
 
 
-def test_without_its_primary_test_a_claim_shows_another():
-    rows = two_networks({5: (0.1, 3.0)}, {5: (0.1, 1.0)}, seed=0)
-    traces = frame(rows).query("probe == 'flatness'")
-    markdown = verdicts_markdown(comparisons(traces, STAGES), nearness(traces, DISTANCES))
-    assert "trace at the last step, ratio, n = 4<br>near 3.00 | **too few units** (0 of 1 for, 0 against) |" in markdown
-    nothing = verdicts_markdown(comparisons(traces.iloc[:0], STAGES), nearness(traces.iloc[:0], DISTANCES))
-    assert len(nothing.split("\n")) == 2
+def test_verdicts_say_test_effect_units_and_what_would_be_seen():
+    table = judged(sweep())
+    markdown = verdicts_markdown(table).split("\n")
+    assert markdown[0].startswith("| claim | how it is tested | effect and 95% interval | units | would be seen")
+    assert [line.split(" | ")[0] for line in markdown[2:]] == [f"| {claim}" for claim in PRIMARY]
+    assert {line.count(" | ") for line in markdown if "---" not in line} == {6}
+    near = next(line for line in markdown if line.startswith("| weights stay near"))
+    row = table.set_index("claim").loc["weights stay near"]
+    effect = f"{row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    assert f"| relative deviation at the last step | {effect} (ratio) | 4 sources | ×{row['detectable']:.2f} |" in near
+    assert near.endswith("| **supported** |")
+    (line,) = [" ".join(line.split()) for line in rendered(verdicts_table(table), 120) if "weights stay near" in line]
+    assert line.startswith(f"weights stay near {effect} 4 ×{row['detectable']:.2f} ")
+    assert any("over 4 sources of targets" in line for line in rendered(verdicts_table(table), 120))
+    assert said_verdict(row.to_dict()).startswith(f"supported (relative deviation at the last step: ratio {effect}, ")
+
+
+def test_too_few_units_say_how_many_it_takes():
+    one = frame(two_networks({5: (0.1, 3.0)}, {5: (0.1, 1.0)}, seed=0)).query("probe == 'flatness'")
+    assert judged(one).empty  # the trace at the last step decides about nothing
+    assert len(verdicts_markdown(judged(one)).split("\n")) == 2
+    few = judged(sweep(targets=("A", "B"), seeds=1))
+    said = [said_verdict(row) for row in few.to_dict("records")]
+    assert all(text.startswith("too few units: ") for text in said)
+    assert any(re.match(r"too few units: it takes \d+ sources to see this effect \(", text) for text in said)
+    assert said_verdict(judged(sweep(targets=("A",), seeds=1)).iloc[0].to_dict()).startswith(
+        "too few units: how many it takes cannot be said ("
+    )

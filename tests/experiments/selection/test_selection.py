@@ -149,7 +149,7 @@ def test_weights_of_a_network_of_ones_own_need_their_normalisation(arguments, fi
 
 def outcomes_of(rows):
     table = pd.DataFrame(rows, columns=["treatment", "checkpoint", "target", "seed", "n_layers", "top1"])
-    return table.astype({"n_layers": "Int64"}).assign(depth=8)
+    return table.astype({"n_layers": "Int64"}).assign(depth=8, target_block=table["target"])
 
 
 def test_gains_are_paired_by_repeat():
@@ -199,6 +199,9 @@ def test_predictors_are_kendalls_tau_beside_baselines_that_look_at_no_image():
     lead = taus - found.loc[best, "tau"].to_numpy()
     assert means.loc["LogME", "lead"] == pytest.approx(lead.mean())
     assert means.loc["LogME", "lead_low"] < lead.mean() < means.loc["LogME", "lead_high"]
+    alike = predictor_means(found.reset_index().replace({"target_block": {"y": "x"}})).set_index("predictor")
+    assert (alike.loc["LogME", "targets"], alike.loc["LogME", "sources"]) == (3, 2)
+    assert np.isnan(alike.loc["LogME", "low"])
 
 
 def test_a_grid_takes_weights_in_place_of_base_a(tiny, files):

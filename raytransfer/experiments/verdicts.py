@@ -1,0 +1,109 @@
+"""Verdicts on claims, as a table for the console, in Markdown and in words; and the effects they are of."""
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+from rich.console import Group
+from rich.text import Text
+
+from raytransfer.analysis.intervals import MIN_UNITS, TOO_FEW
+from raytransfer.analysis.verdicts import NO_LARGER
+from raytransfer.console.table import NumberTable
+from raytransfer.experiments.words import said_units
+from raytransfer.words import number_of
+
+WOULD_SEE = "would see: the smallest effect that so many units, spread so, show in 4 studies of 5."
+"""What a column of detectable effects means, for the note below a table."""
+
+
+def verdicts_table(verdicts: pd.DataFrame) -> Group:
+    """Tabulate the verdicts: a row a claim.
+
+    Args:
+        verdicts: Output of ``raytransfer.analysis.verdicts`` or ``stage_verdicts``.
+    """
+    table = NumberTable(
+        {"claim": "left", "effect": "left", "units": "right", "would see": "right", "p": "right", "verdict": "left"}
+    )
+    for row in verdicts.to_dict("records"):
+        effect = with_ends(row["estimate"], row["low"], row["high"], row["scale"])
+        p = "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
+        cells = (row["claim"], effect, row["units"], size(row["detectable"], row["scale"]), p, _verdict(row))
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    note = (
+        f"One test a claim, over {said_units(verdicts)}. p: corrected for the number of claims (Holm).\n{WOULD_SEE}\n"
+        f"{NO_LARGER}: not seen, and the interval holds none of that size. too few units: fewer than {MIN_UNITS}."
+    )
+    return Group(Text("Verdicts", style="bold"), table, Text(note))
+
+
+def verdicts_markdown(verdicts: pd.DataFrame) -> str:
+    """Write the verdicts as a Markdown table: claim, test, effect and interval, units, smallest effect seen, verdict.
+
+    Args:
+        verdicts: Output of ``raytransfer.analysis.verdicts`` or ``stage_verdicts``. Without rows the table has a head
+            alone.
+    """
+    head = ("claim", "how it is tested", "effect and 95% interval", "units", "would be seen in 4 of 5", "p", "verdict")
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for row in verdicts.to_dict("records"):
+        effect = f"{with_ends(row['estimate'], row['low'], row['high'], row['scale'])} ({row['scale']})"
+        p = "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
+        units, seen = number_of(row["units"], row["unit"]), size(row["detectable"], row["scale"])
+        cells = (row["claim"], row["test"], effect, units, seen, p, f"**{_verdict(row)}**")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def said_verdict(row: Mapping[Hashable, Any]) -> str:
+    """One verdict with what it rests on, in words."""
+    effect = with_ends(row["estimate"], row["low"], row["high"], row["scale"])
+    said = f"{_verdict(row)} ({row['test']}: {row['scale']} {effect}, {number_of(row['units'], row['unit'])}"
+    if math.isnan(row["detectable"]):
+        return f"{said})"
+    seen = size(row["detectable"], row["scale"])
+    return f"{said}, p = {row['p_adjusted']:.2g} corrected; {seen} would be seen in 4 studies of 5)"
+
+
+def _verdict(row: Mapping[Hashable, Any]) -> str:
+    """The verdict, and how many units it would take to see the effect that was seen, where they did not tell."""
+    verdict = str(row["verdict"])
+    if verdict == NO_LARGER:
+        return f"no effect beyond {size(row['detectable'], row['scale'])}"
+    if not pd.isna(row["units_needed"]):
+        return f"{verdict}: it takes {number_of(row['units_needed'], row['unit'])} to see this effect"
+    return f"{verdict}: how many it takes cannot be said" if verdict == TOO_FEW else verdict
+
+
+def size(seen: float, scale: str) -> str:
+    """An effect without its direction: a factor, up or down, or a difference."""
+    if math.isnan(seen):
+        return "-"
+    return f"×{_ratio(seen)}" if scale == "ratio" else f"±{_WRITTEN[scale](seen).lstrip('+')}"
+
+
+def with_ends(estimate: float, low: float, high: float, scale: str) -> str:
+    """An estimate, and its interval where there is one."""
+    write = _WRITTEN[scale]
+    return write(estimate) + ("" if math.isnan(low) else f" [{write(low)}, {write(high)}]")
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if 0.1 <= value < 99.995 else f"{value:.2g}"
+
+
+def _rho(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}"  # no minus sign on zero
+
+
+def _difference(value: float) -> str:
+    return f"{round(value, 3) + 0.0:+.3f}" if abs(value) < 10 else f"{value:+.3g}"
+
+
+def _points(value: float) -> str:
+    return f"{round(100 * value, 1) + 0.0:+.1f}"
+
+
+_WRITTEN = {"ratio": _ratio, "ρ": _rho, "difference": _difference, "points": _points}

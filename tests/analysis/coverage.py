@@ -1,0 +1,396 @@
+"""How often the intervals cover and the tests err: simulated studies, analysed by the functions that reports print.
+
+    python -m tests.analysis.coverage [studies] > tests/analysis/coverage.md
+
+Every interval is of a nominal 95%, and should cover in 92 to 98% of studies; a test that finds something where there is
+nothing should do so in at most 5%. Truths of correlations are those of studies with many more blocks. 200 studies, the
+default, leave an error of 1.5 points in a rate of 95%, and take about half an hour on two cores.
+"""
+
+import itertools
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import pandas as pd
+
+from raytransfer.analysis import (
+    correlations,
+    curves,
+    monotonicity,
+    readings,
+    stage_peaks,
+    stage_verdicts,
+    treatment_means,
+    variance_of_dials,
+    variance_of_distances,
+)
+from raytransfer.analysis.intervals import clustered_t, detectable, student_t
+from raytransfer.analysis.selection import predictor_means
+from raytransfer.analysis.units import numbers_of, with_units
+from raytransfer.analysis.verdicts import Claim, judged
+
+Rng = np.random.Generator
+Frames = tuple[pd.DataFrame, pd.DataFrame]
+MEASURES = 10
+
+
+def all_pairs(sizes: tuple[int, ...]) -> Callable[..., Frames]:
+    """Every task to every other; tasks of one source share effects as target, as base and between sources."""
+    source = np.repeat(np.arange(len(sizes)), sizes)
+    names = [f"s{s:03} t{i}" for s, i in zip(source, np.concatenate([np.arange(n) for n in sizes]), strict=True)]
+    off = ~np.eye(len(source), dtype=bool)
+    pairs = [
+        (names[t], names[b], f"s{source[t]:03}", f"s{source[b]:03}") for t, b in zip(*np.nonzero(off), strict=True)
+    ]
+
+    def values(rng: Rng) -> np.ndarray:
+        k, n = len(sizes), len(source)
+        as_target, as_base = rng.normal(size=(2, k))
+        between = rng.normal(size=(k, k)) + rng.normal() * np.eye(k)
+        found = as_target[source][:, None] + as_base[source][None, :] + between[np.ix_(source, source)]
+        return (found + 0.5 * (rng.normal(size=(n, 1)) + rng.normal(size=(1, n)) + rng.normal(size=(n, n))))[off]
+
+    return lambda *how: frames(pairs, values, *how)
+
+
+def of_dials(levels: tuple[int, ...], targets: int = 1) -> Callable[..., Frames]:
+    """Bases that dials make of each target; a dial has a slope over its levels, and the targets deviate from it."""
+    dial = np.repeat(np.arange(len(levels)), levels)
+    level = np.concatenate([(np.arange(n) + 1) / n for n in levels])
+    named = [f"d{d:03} l{i}" for d, i in zip(dial, np.concatenate([np.arange(n) for n in levels]), strict=True)]
+    pairs = [(f"t{t}", f"t{t} {name}", f"source {t}", name[:4]) for t in range(targets) for name in named]
+
+    def values(rng: Rng) -> np.ndarray:
+        k = len(levels)
+        shared = rng.normal(size=k)[dial] * level + 0.5 * rng.normal(size=k)[dial]
+        own = 0.5 * rng.normal(size=(targets, k))[:, dial] * level + 0.4 * rng.normal(size=(targets, len(dial)))
+        return (shared + own + rng.normal(size=(targets, 1))).ravel()
+
+    return lambda *how: frames(pairs, values, *how)
+
+
+def frames(
+    pairs: list[tuple[str, ...]],
+    values: Callable[[Rng], np.ndarray],
+    rng: Rng,
+    relation: float,
+    studies: int,
+    many: int,
+) -> Frames:
+    """Outcomes, and measures that are alike, the first also related to the outcome; every n is a study of its own."""
+    rows = pd.DataFrame(pairs * studies, columns=["target", "base", "target_block", "base_block"])
+    rows = rows.assign(n_layers=np.repeat(np.arange(studies), len(pairs)))
+    drawn = [[values(rng) for _ in range(many + 2)] for _ in range(studies)]
+    outcome = np.concatenate([of[0] for of in drawn])
+    parts = []
+    for i in range(many):
+        value = np.concatenate([(of[1] + of[2 + i]) / np.sqrt(2) for of in drawn]) + relation * outcome * (i == 0)
+        parts.append(rows.drop(columns="base_block").assign(measure=f"m{i}", kind="score", seed=pd.NA, value=value))
+    return rows.assign(seed=0, AnB=outcome), pd.concat(parts, ignore_index=True)
+
+
+DESIGNS: dict[str, tuple[Callable[[tuple[int, ...]], Callable[..., Frames]], tuple[int, ...]]] = {
+    "all pairs, 10 sources of 1 task": (all_pairs, (1,) * 10),
+    "all pairs, 6 sources of 2 tasks": (all_pairs, (2,) * 6),
+    "all pairs, 4 sources of 2 tasks": (all_pairs, (2,) * 4),
+    "all pairs, 3 sources of 2, 2, 4 tasks": (all_pairs, (2, 2, 4)),
+    "1 target, 34 bases of 34 sources": (of_dials, (1,) * 34),
+    "1 target, 10 dials of 3 levels": (of_dials, (3,) * 10),
+    "1 target, 5 dials of 3 levels": (of_dials, (3,) * 5),
+    "1 target, dials of 13, 5, 3, 3, 3, 2, 2, 1, 1, 1 levels": (of_dials, (13, 5, 3, 3, 3, 2, 2, 1, 1, 1)),
+    "4 targets of 4 sources, 10 dials of 3 levels": (lambda sizes: of_dials(sizes, 4), (3,) * 10),
+}
+"""How bases are made, and the sizes of their blocks."""
+
+
+def false_stars(design: str, studies: int) -> float:
+    """The share of studies without any relation in which some measure has a star, within targets."""
+    make, sizes = DESIGNS[design]
+    outcomes, measures = make(sizes)(np.random.default_rng(0), 0.0, studies, MEASURES)
+    table = correlations(outcomes, measures, ("AnB",), permutations=199)
+    within = table[(table["scope"] == "within target") & (table["p_adjusted"] < 0.05)]
+    return within["n_layers"].nunique() / studies
+
+
+def interval_coverage(design: str, relation: float, studies: int) -> dict[str, float]:
+    """How often the intervals of a measure cover: of its correlations, and of the variance that it explains."""
+    make, sizes = DESIGNS[design]
+    larger = sizes * (max(32 // sum(sizes), 3) if make is all_pairs else 20)
+    outcomes, measures = make(larger)(np.random.default_rng(1), relation, 10, 2)
+    # In one block, nothing is left out.
+    big = _estimates(outcomes.assign(target_block="one", base_block="one"), measures)
+    truth = big.groupby("of")["estimate"].mean()
+    found = _estimates(*make(sizes)(np.random.default_rng(2), relation, studies, 2)).dropna()
+    true = found["of"].map(truth)
+    rates: dict[str, float] = ((found["low"] <= true) & (true <= found["high"])).groupby(found["of"]).mean().to_dict()
+    return rates
+
+
+def _estimates(outcomes: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
+    """A row for each study and quantity: of (the quantity), estimate, low and high."""
+    table = correlations(outcomes, measures[measures["measure"] == "m0"], ("AnB",), permutations=1)
+    shares = variance_of_distances(
+        outcomes, measures, input_measure="m0", label_measure="m1", outcomes_named=("AnB",)
+    ).rename(columns={"share": "estimate"})
+    parts = [table.assign(of=table["scope"] + ", " + table["coefficient"]), shares.assign(of="R², " + shares["part"])]
+    return pd.concat(parts)[["of", "n_layers", "estimate", "low", "high"]]
+
+
+def band_coverage(sizes: tuple[int, ...], targets: int, studies: int) -> float:
+    """How often the band of a curve covers the line that it is of, at 5 places, for the mean of these targets."""
+    rng = np.random.default_rng(3)
+    block = np.repeat(np.arange(len(sizes)), sizes)
+    pairs = [(f"t{t}", f"b{i:02}", f"t{t}", f"d{block[i]}") for t in range(targets) for i in range(len(block))]
+    rows = pd.DataFrame(pairs * studies, columns=["target", "base", "target_block", "base_block"])
+    rows = rows.assign(n_layers=np.repeat(np.arange(studies), len(pairs)))
+    shape = (studies, targets, len(block))
+    x, noise = (rng.normal(size=(studies, 1, len(sizes)))[:, :, block] + 0.5 * rng.normal(size=shape) for _ in range(2))
+    level = rng.normal(size=(studies, targets, 1))
+    outcomes = rows.assign(seed=0, AnB=(0.5 * x + level + noise).ravel())
+    measures = rows.assign(measure="m", kind="score", seed=pd.NA, value=x.ravel())
+    bands = curves(outcomes, measures, "m", ("AnB",))
+    bands = bands[bands.groupby("n_layers").cumcount() % 10 == 5]
+    truth = 0.5 * bands["x"] + level.mean(axis=(1, 2))[bands["n_layers"].to_numpy(dtype=int)]
+    return float(((bands["low"] <= truth) & (truth <= bands["high"])).mean())
+
+
+def mean_coverage(sources: tuple[int, ...], seeds: int, shares: tuple[float, float, float], studies: int) -> float:
+    """How often the interval of a mean over targets covers, by how variance divides over source, target and seed.
+
+    Of a single source, its own effect and those of its targets are no error: the interval is of these targets alone.
+    """
+    source = np.repeat(np.arange(len(sources)), sources)
+    runs = pd.DataFrame(
+        [(f"s{source[t]}", seed) for t, seed in itertools.product(range(len(source)), range(seeds))],
+        columns=["target_block", "seed"],
+    )
+    placed = with_units(runs)
+    hits = []
+    for study in range(studies):
+        rng = np.random.default_rng([4, study])
+        parts = [rng.normal(size=(len(sources), 1))[source], rng.normal(size=(len(source), 1))]
+        fixed = [np.sqrt(share) * part * (len(sources) > 1) for share, part in zip(shares[:2], parts, strict=True)]
+        values = sum(fixed) + np.sqrt(shares[2]) * rng.normal(size=(len(source), seeds))
+        interval = clustered_t(values.ravel(), numbers_of(placed))
+        hits.append(interval.low <= 0 <= interval.high)
+    return float(np.mean(hits))
+
+
+def grid_coverage(splits: int, seeds: int, shares: tuple[float, float, float], studies: int) -> tuple[float, float]:
+    """How often the intervals of the grid of 2014 cover: of a treatment's mean, and of the specificity drop."""
+    hits = []
+    for study in range(studies):
+        rng = np.random.default_rng([5, study])
+        rows = []
+        for treatment in ("BnB", "AnB"):
+            parts = [rng.normal(size=shape) for shape in ((splits,), (splits, 2), (splits, 2, seeds))]
+            for s, d, seed in itertools.product(range(splits), range(2), range(seeds)):
+                at = (parts[0][s], parts[1][s, d], parts[2][s, d, seed])
+                value = sum(np.sqrt(share) * part for share, part in zip(shares, at, strict=True))
+                rows.append((treatment, "random", f"random{s}", ("A->B", "B->A")[d], seed, 7, value))
+        columns = ["treatment", "halves", "split", "direction", "seed", "n_layers", "top1"]
+        results = pd.DataFrame(rows, columns=columns)
+        mean = treatment_means(results).iloc[0]
+        drop = readings(results).query("reading == 'specificity drop'").iloc[0]
+        hits.append([of["low"] <= 0 <= of["high"] for of in (mean, drop)])
+    of_mean, of_drop = np.mean(hits, axis=0)
+    return float(of_mean), float(of_drop)
+
+
+def dials_coverage(seeds: int, studies: int) -> dict[str, float]:
+    """How often the intervals of the shares of variance over a grid of dials cover, and of the rank correlation."""
+    levels = list(itertools.product(range(4), range(4)))
+    names = [f"{i} {j}" for i, j in levels]
+    grid = pd.DataFrame({"target": "T", "base": names, "input_level": [i for i, _ in levels]})
+    grid["label_level"] = [j for _, j in levels]
+    fixed = np.array([0.5 * i + 0.8 * j + 0.15 * i * j for i, j in levels])
+    line = grid[grid["label_level"] == 0].rename(columns={"input_level": "level"}).assign(dial="d", kind="input")
+    effects = [fixed.reshape(4, 4).mean(axis=axis) - fixed.mean() for axis in (1, 0)]
+    squares = [4 * float((effect**2).sum()) for effect in effects]
+    squares.append(float(((fixed - fixed.mean()) ** 2).sum()) - sum(squares))
+    total = sum(squares) + 16
+    truth = dict(
+        zip(("input", "label", "interaction", "rest"), [s / total for s in squares] + [16 / total], strict=True)
+    )
+    rhos = np.random.default_rng(0).normal(size=(20_000, 4)) + fixed.reshape(4, 4)[:, 0]
+    ranks = rhos.argsort(axis=1).argsort(axis=1) - 1.5
+    truth["monotonicity"] = float((ranks @ (np.arange(4) - 1.5) / 5).mean())
+    hits: dict[str, list[bool]] = {key: [] for key in truth}
+    for study in range(studies):
+        rng = np.random.default_rng([6, study])
+        rows = [
+            ("T", name, "s", "d", 1, s, v)
+            for s in range(seeds)
+            for name, v in zip(names, fixed + rng.normal(size=16), strict=True)
+        ]
+        outcomes = pd.DataFrame(
+            rows, columns=["target", "base", "target_block", "base_block", "n_layers", "seed", "AnB"]
+        )
+        found = variance_of_dials(outcomes, grid, ("AnB",)).set_index("part")
+        for part in ("input", "label", "interaction", "rest"):
+            hits[part].append(found.loc[part, "low"] <= truth[part] <= found.loc[part, "high"])
+        moves = monotonicity(outcomes.rename(columns={"AnB": "value"}).assign(measure="m", kind="score"), line).iloc[0]
+        if np.isfinite(moves["low"]):
+            hits["monotonicity"].append(moves["low"] <= truth["monotonicity"] <= moves["high"])
+    return {key: float(np.mean(of)) for key, of in hits.items()}
+
+
+def wrong_verdicts(units: int, claims: int, studies: int) -> float:
+    """The share of studies in which some claim is supported or reversed though none has an effect."""
+    wrong = 0
+    for study in range(studies):
+        values = np.random.default_rng([7, study]).normal(size=(claims, units))
+        wrong += judged([_claim(of) for of in values])["verdict"].isin(["supported", "the reverse"]).any()
+    return wrong / studies
+
+
+def power_at_detectable(units: int, studies: int) -> float:
+    """The share of studies that see an effect as large as the detectable one of a spread of 1."""
+    spread = np.arange(units) / np.std(np.arange(units), ddof=1)
+    effect = detectable(student_t(spread))
+    found = 0
+    for study in range(studies):
+        values = np.random.default_rng([8, study]).normal(effect, 1, size=units)
+        found += judged([_claim(values)])["verdict"].item() == "supported"
+    return found / studies
+
+
+def _claim(values: np.ndarray) -> Claim:
+    of = {"values": values, "units": np.arange(len(values)), "unit": "seed"}
+    return Claim(claim="c", test="t", scale="difference", above=True, **of)
+
+
+STAGES = {
+    "saturates: a factor of e from checkpoint to checkpoint": 20 * (1 - np.exp(-np.arange(12.0))),
+    "flat from the second checkpoint on": np.minimum(np.arange(12.0), 1) * 20,
+    "nothing happens": np.zeros(12),
+    "the first, and falls by 2 points later on": 20 * (1 - np.exp(-np.arange(12.0))) - np.linspace(0, 2, 12),
+}
+"""Mean curves over 12 checkpoints, in points; every checkpoint has a noise of 1 point."""
+
+
+def stage_rates(curve: str, units: int, studies: int) -> dict[str, float]:
+    """The share of studies that call a rise, and a decline, supported; and whose row has a decline above 0."""
+    mean = STAGES[curve]
+    found = []
+    for study in range(studies):
+        rng = np.random.default_rng([9, study])
+        rows = [
+            ("cosine", "T", "s", "b", seed, "AnB", 3, step, 0.3 + 0.01 * (point + rng.normal()))
+            for seed in range(units)
+            for step, point in enumerate(mean)
+        ]
+        columns = [
+            "schedule",
+            "target",
+            "target_block",
+            "base",
+            "seed",
+            "treatment",
+            "n_layers",
+            "pretrain_step",
+            "top1",
+        ]
+        outcomes = pd.DataFrame(rows, columns=columns)
+        verdict = stage_verdicts(outcomes).set_index("claim")["verdict"] == "supported"
+        (peak,) = stage_peaks(outcomes, resamples=2).to_dict("records")
+        found.append((verdict["AnB rises"], verdict["AnB declines"], peak["decline_low"] > 0))
+    return dict(zip(("rises", "declines", "decline_low above 0"), np.mean(found, axis=0).tolist(), strict=True))
+
+
+def predictor_coverage(sources: tuple[int, ...], studies: int) -> float:
+    """How often the interval of a predictor's mean τ covers 0, where targets of one source rank checkpoints alike."""
+    source = np.repeat(np.arange(len(sources)), sources)
+    hits = []
+    for study in range(studies):
+        rng = np.random.default_rng([10, study])
+        taus = np.tanh(rng.normal(size=len(sources))[source] + 0.5 * rng.normal(size=len(source)))
+        rows = [("AnB", "p", "score", f"t{t}", f"s{source[t]}", tau, 5) for t, tau in enumerate(taus)]
+        columns = ["treatment", "predictor", "kind", "target", "target_block", "tau", "checkpoints"]
+        row = predictor_means(pd.DataFrame(rows, columns=columns)).iloc[0]
+        hits.append(row["low"] <= 0 <= row["high"])
+    return float(np.mean(hits))
+
+
+def _of_design(name: str, studies: int) -> tuple[object, ...]:
+    rates = [interval_coverage(name, relation, studies) for relation in (0.0, 1.0)]
+    return name, false_stars(name, studies), *(found[key] for found in rates for key in _SHOWN.values())
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
+    """Print a Markdown table, a row as soon as it is there."""
+    print(f"\n| {' | '.join(head)} |\n|{' --- |' * len(head)}")
+    for row in rows:
+        cells = [f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def main(studies: int) -> None:
+    """Print all tables."""
+    many = 5 * studies
+    print(f"# How often intervals cover and tests err\n\nMade by `python -m tests.analysis.coverage {studies}`.")
+    print("Intervals are of a nominal 95%; tests should err in at most 5%.")
+    print("\n## Correlations, explained variance (blocks left out) and stars (blocks permuted)\n")
+    print(f"Of {studies} studies. Some star: of {MEASURES} measures without relation, within targets.")
+    with ProcessPoolExecutor() as pool:
+        table(
+            ("design", "some star", *(f"{name}, {r}" for r in ("no relation", "related") for name in _SHOWN)),
+            pool.map(_of_design, DESIGNS, itertools.repeat(studies)),
+        )
+    print(f"\nThe tables below are of {many} studies a number.")
+    print("\n## Bands of curves, over blocks\n")
+    bands = (((3,) * 10, 1), ((1,) * 34, 1), ((13, 5, 3, 3, 3, 2, 2, 1, 1, 1), 1), ((3,) * 4, 1), ((3,) * 10, 4))
+    table(
+        ("sizes of blocks", "targets", "band"),
+        ((", ".join(map(str, sizes)), n, band_coverage(sizes, n, many)) for sizes, n in bands),
+    )
+    print("\n## Means over targets and seeds\n\nBy the shares of variance that lie between sources, targets and seeds.")
+    means = [((2,) * 4, 3), ((2, 3, 3), 3), ((1,) * 4, 2), ((1,), 3), ((1,), 5)]
+    table(
+        ("targets of each source", "seeds", *(f"{a} / {b} / {c}" for a, b, c in _SHARES)),
+        ((", ".join(map(str, of)), n, *(mean_coverage(of, n, share, many) for share in _SHARES)) for of, n in means),
+    )
+    print("\n## The grid of 2014, over splits: a treatment's mean, and the specificity drop\n")
+    table(
+        ("splits × directions × seeds", *(f"{a} / {b} / {c}" for a, b, c in _SHARES)),
+        (
+            (f"{s} × 2 × {n}", *("{:.2f}, {:.2f}".format(*grid_coverage(s, n, share, many)) for share in _SHARES))
+            for s, n in ((4, 5), (20, 1))
+        ),
+    )
+    print("\n## The grid of dials, over seeds: shares of variance, and rank correlation along a dial\n")
+    table(
+        ("seeds", "input", "label", "interaction", "rest", "monotonicity"),
+        ((n, *dials_coverage(n, many).values()) for n in (3, 5, 10)),
+    )
+    print("\n## Predictors of checkpoints, over sources\n")
+    table(
+        ("targets of each source", "mean τ"),
+        ((", ".join(map(str, of)), predictor_coverage(of, many)) for of in ((1,) * 4, (2,) * 4, (1, 1, 4, 2, 2))),
+    )
+    print("\n## Verdicts: some of 8 wrong; an effect of the detectable size seen by one test (80% is meant)\n")
+    table(
+        ("units", "some of 8 wrong", "seen"),
+        ((n, wrong_verdicts(n, 8, many), power_at_detectable(n, many)) for n in (3, 4, 8, 20)),
+    )
+    print("\n## Along pretraining: called supported\n")
+    table(
+        ("mean curve", "units", "rises", "declines", "decline_low above 0"),
+        ((name, n, *stage_rates(name, n, many).values()) for name in STAGES for n in (4, 6, 12)),
+    )
+
+
+_SHARES = ((0.0, 0.0, 1.0), (0.2, 0.2, 0.6), (0.33, 0.33, 0.34), (0.0, 0.6, 0.4))
+_SHOWN = {
+    "ρ within": "within target, Spearman",
+    "τ within": "within target, Kendall",
+    "weighted τ within": "within target, weighted Kendall",
+    "ρ pooled": "pooled, Spearman",
+    "R²": "R², input",
+    "unique R²": "R², unique label",
+}
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
