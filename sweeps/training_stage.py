@@ -8,8 +8,8 @@ checkpoint lies, whether transfer rises and then declines, and what a drop does 
     python sweeps/training_stage.py --plan             what would run, and about how long
     python sweeps/training_stage.py preset=cifar10     CIFAR-10 at 16 pixels: 18 minutes; or preset=fashion_mnist
 
-On digits (3 seeds, both directions, cosine) expect frozen transfer to rise by about 4.5 points at n = 3 and 12 at n =
-6, fine-tuned transfer not to change measurably, and no decline worth the name. ``raytransfer run checkpoints`` does
+On digits (3 seeds, both directions, cosine) expect frozen transfer to rise by about 4.5 points at n = 3 and 12 at
+n = 6, fine-tuned transfer not to change measurably, and no decline worth the name. ``raytransfer run checkpoints`` does
 the same.
 """
 

@@ -180,61 +180,47 @@ def mean_coverage(sources: tuple[int, ...], seeds: int, shares: tuple[float, flo
 
 def grid_coverage(splits: int, seeds: int, shares: tuple[float, float, float], studies: int) -> tuple[float, float]:
     """How often the intervals of the grid of 2014 cover: of a treatment's mean, and of the specificity drop."""
-    hits = []
-    for study in range(studies):
-        rng = np.random.default_rng([5, study])
-        rows = []
-        for treatment in ("BnB", "AnB"):
-            parts = [rng.normal(size=shape) for shape in ((splits,), (splits, 2), (splits, 2, seeds))]
-            for s, d, seed in itertools.product(range(splits), range(2), range(seeds)):
-                at = (parts[0][s], parts[1][s, d], parts[2][s, d, seed])
-                value = sum(np.sqrt(share) * part for share, part in zip(shares, at, strict=True))
-                rows.append((treatment, "random", f"random{s}", ("A->B", "B->A")[d], seed, 7, value))
-        columns = ["treatment", "halves", "split", "direction", "seed", "n_layers", "top1"]
-        results = pd.DataFrame(rows, columns=columns)
-        mean = treatment_means(results).iloc[0]
-        drop = readings(results).query("reading == 'specificity drop'").iloc[0]
-        hits.append([of["low"] <= 0 <= of["high"] for of in (mean, drop)])
-    of_mean, of_drop = np.mean(hits, axis=0)
+    rng = np.random.default_rng(5)
+    places = list(itertools.product(range(studies), range(splits), ("A->B", "B->A"), range(seeds)))
+    parts = []
+    for treatment in ("BnB", "AnB"):
+        shapes = ((studies, splits, 1, 1), (studies, splits, 2, 1), (studies, splits, 2, seeds))
+        values = sum(np.sqrt(share) * rng.normal(size=shape) for share, shape in zip(shares, shapes, strict=True))
+        rows = pd.DataFrame(places, columns=["n_layers", "split", "direction", "seed"])
+        parts.append(rows.assign(split="random" + rows["split"].astype(str), treatment=treatment, top1=values.ravel()))
+    results = pd.concat(parts, ignore_index=True).assign(halves="random")
+    mean = treatment_means(results).query("treatment == 'AnB'")
+    drop = readings(results).query("reading == 'specificity drop'")
+    of_mean, of_drop = (((of["low"] <= 0) & (of["high"] >= 0)).mean() for of in (mean, drop))
     return float(of_mean), float(of_drop)
 
 
 def dials_coverage(seeds: int, studies: int) -> dict[str, float]:
     """How often the intervals of the shares of variance over a grid of dials cover, and of the rank correlation."""
+    rng = np.random.default_rng(6)
     levels = list(itertools.product(range(4), range(4)))
-    names = [f"{i} {j}" for i, j in levels]
-    grid = pd.DataFrame({"target": "T", "base": names, "input_level": [i for i, _ in levels]})
-    grid["label_level"] = [j for _, j in levels]
     fixed = np.array([0.5 * i + 0.8 * j + 0.15 * i * j for i, j in levels])
-    line = grid[grid["label_level"] == 0].rename(columns={"input_level": "level"}).assign(dial="d", kind="input")
-    effects = [fixed.reshape(4, 4).mean(axis=axis) - fixed.mean() for axis in (1, 0)]
-    squares = [4 * float((effect**2).sum()) for effect in effects]
+    squares = [4 * float(((fixed.reshape(4, 4).mean(axis=axis) - fixed.mean()) ** 2).sum()) for axis in (1, 0)]
     squares.append(float(((fixed - fixed.mean()) ** 2).sum()) - sum(squares))
     total = sum(squares) + 16
-    truth = dict(
-        zip(("input", "label", "interaction", "rest"), [s / total for s in squares] + [16 / total], strict=True)
-    )
-    rhos = np.random.default_rng(0).normal(size=(20_000, 4)) + fixed.reshape(4, 4)[:, 0]
-    ranks = rhos.argsort(axis=1).argsort(axis=1) - 1.5
+    truth = dict(zip(("input", "label", "interaction"), [square / total for square in squares], strict=True))
+    truth["rest"] = 16 / total
+    ranks = (rng.normal(size=(20_000, 4)) + fixed.reshape(4, 4)[:, 0]).argsort(axis=1).argsort(axis=1) - 1.5
     truth["monotonicity"] = float((ranks @ (np.arange(4) - 1.5) / 5).mean())
-    hits: dict[str, list[bool]] = {key: [] for key in truth}
-    for study in range(studies):
-        rng = np.random.default_rng([6, study])
-        rows = [
-            ("T", name, "s", "d", 1, s, v)
-            for s in range(seeds)
-            for name, v in zip(names, fixed + rng.normal(size=16), strict=True)
-        ]
-        outcomes = pd.DataFrame(
-            rows, columns=["target", "base", "target_block", "base_block", "n_layers", "seed", "AnB"]
-        )
-        found = variance_of_dials(outcomes, grid, ("AnB",)).set_index("part")
-        for part in ("input", "label", "interaction", "rest"):
-            hits[part].append(found.loc[part, "low"] <= truth[part] <= found.loc[part, "high"])
-        moves = monotonicity(outcomes.rename(columns={"AnB": "value"}).assign(measure="m", kind="score"), line).iloc[0]
-        if np.isfinite(moves["low"]):
-            hits["monotonicity"].append(moves["low"] <= truth["monotonicity"] <= moves["high"])
-    return {key: float(np.mean(of)) for key, of in hits.items()}
+
+    names = [f"{i} {j}" for i, j in levels]
+    grid = pd.DataFrame(levels, columns=["input_level", "label_level"]).assign(target="T", base=names)
+    places = itertools.product(range(studies), range(seeds), names)
+    outcomes = pd.DataFrame(places, columns=["n_layers", "seed", "base"])
+    outcomes["AnB"] = (fixed + rng.normal(size=(studies, seeds, 16))).ravel()
+    outcomes = outcomes.assign(target="T", target_block="s", base_block="d")
+    line = grid[grid["label_level"] == 0].rename(columns={"input_level": "level"}).assign(dial="d", kind="input")
+    values = outcomes.rename(columns={"AnB": "value"}).assign(measure="m", kind="score")
+    moves = monotonicity(values, line).assign(part="monotonicity")
+    found = pd.concat([variance_of_dials(outcomes, grid, ("AnB",)), moves]).dropna(subset=["low"])
+    true = found["part"].map(truth)
+    covered = ((found["low"] <= true) & (true <= found["high"])).groupby(found["part"]).mean()
+    return {part: float(covered[part]) for part in truth}
 
 
 def wrong_verdicts(units: int, claims: int, studies: int) -> float:
@@ -375,10 +361,10 @@ def main(studies: int) -> None:
         ("units", "some of 8 wrong", "seen"),
         ((n, wrong_verdicts(n, 8, many), power_at_detectable(n, many)) for n in (3, 4, 8, 20)),
     )
-    print("\n## Along pretraining: called supported\n")
+    print(f"\n## Along pretraining: called supported, of {studies} studies\n")
     table(
         ("mean curve", "units", "rises", "declines", "decline_low above 0"),
-        ((name, n, *stage_rates(name, n, many).values()) for name in STAGES for n in (4, 6, 12)),
+        ((name, n, *stage_rates(name, n, studies).values()) for name in STAGES for n in (4, 6, 12)),
     )
 
 

@@ -25,7 +25,7 @@ def test_without_blocks_many_studies_of_dials_have_one(monkeypatch):
         return outcomes.assign(base_block=outcomes["base"]), measures
 
     monkeypatch.setitem(coverage.DESIGNS, "bases", (lambda sizes: of_single_bases, sizes))
-    assert coverage.false_stars("bases", studies=40) > 0.3
+    assert coverage.false_stars("bases", studies=40) > 0.12
 
 
 def test_means_cover_over_sources_and_over_seeds_of_one():

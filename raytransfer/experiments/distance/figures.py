@@ -25,6 +25,7 @@ _OF_OUTCOME = {ANB.name: ANB.color, ANB_PLUS.name: ANB_PLUS.color, "boost": "#1f
 _MARKERS = {ANB.name: ANB.marker, ANB_PLUS.name: ANB_PLUS.marker, "boost": "o"}
 _LAYERS = LinearSegmentedColormap.from_list("layers", ["#6fb7ea", "#1f5fbf", "#6b3fa0", "#b2182b"])
 _DARK = "#333333"
+_TELL_NOTHING = 2  # levels of a dial, of which ρ is 1 or −1 whatever happens
 _KINDS = {  # of the rows of the monotonicity figure, with the right way of each
     "distance": "distances: +1 is right, they grow along the dial",
     "score": "scores: −1 is right, they fall along the dial",
@@ -318,14 +319,14 @@ def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str, subtitle: str
             blind = cell["blind"]
             if blind:
                 axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor="#cccccc", lw=0))
-            else:
+            elif cell["levels"] > _TELL_NOTHING:
                 image[y, x] = cell["estimate"]
             defined = np.isfinite(cell["estimate"])
             number = f"{cell['estimate']:+.2f}".replace("-", "−")
-            if cell["levels"] == 2:
+            if cell["levels"] == _TELL_NOTHING:
                 number = f"{cell['right_way']} of {cell['curves']}"
             text = "blind" if blind else number if defined else "const."
-            ink = _ink(cmap(norm(cell["estimate"]))) if defined and not blind else _DARK
+            ink = _ink(cmap(norm(cell["estimate"]))) if np.isfinite(image[y, x]) else _DARK
             axis.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)
         drawn = axis.imshow(image, norm=norm, cmap=cmap, aspect="auto")
         axis.set_yticks(range(len(rows)), rows, fontsize=9)

@@ -248,8 +248,9 @@ def test_the_matrix_holds_the_mean_correlations_and_says_who_is_blind():
     figure = monotonicity_figure(table, title="t")
     distances, scores, outcomes = figure.axes[:3]
     assert [text.get_text() for text in distances.texts] == ["+0.90"] * 2 + ["const."] + ["blind"] * 2 + ["+0.90"]
-    of_two = monotonicity_figure(table.assign(curves=3), title="t").axes[0].texts
-    assert [text.get_text() for text in of_two][2] == "2 lev."
+    of_two = monotonicity_figure(table.assign(levels=2, curves=3, right_way=3), title="t").axes[0]
+    assert [text.get_text() for text in of_two.texts][:3] == ["3 of 3"] * 2 + ["const."]
+    assert np.isnan(of_two.images[0].get_array().filled(np.nan)).all()  # no colour: of two levels ρ says nothing
     assert [label.get_text() for label in distances.get_yticklabels()] == ["FID of pixels", "class overlap"]
     assert len(distances.patches) == 2
     assert all(patch.get_hatch() for patch in distances.patches)
