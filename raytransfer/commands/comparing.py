@@ -67,7 +67,7 @@ _OUTCOMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class SweepFolder:
     """A sweep's folder.
 
     Attributes:
@@ -138,11 +138,11 @@ def compare(first: str, second: str) -> list[Comparison]:
     return readable(lambda: [_compared(*pair) for pair in _pairs(first, second)])
 
 
-def _pairs(first: str, second: str) -> list[tuple[Sweep, Sweep]]:
+def _pairs(first: str, second: str) -> list[tuple[SweepFolder, SweepFolder]]:
     sides = [_sweeps(place) for place in (first, second)]
     if all(len(side) == 1 for side in sides):
         return [(sides[0][0], sides[1][0])]
-    kinds: list[dict[str, list[Sweep]]] = [{}, {}]
+    kinds: list[dict[str, list[SweepFolder]]] = [{}, {}]
     for side, kind in zip(sides, kinds, strict=True):
         for sweep in side:
             kind.setdefault(sweep.name.rpartition("-")[0], []).append(sweep)
@@ -158,7 +158,7 @@ def _pairs(first: str, second: str) -> list[tuple[Sweep, Sweep]]:
     return [(kinds[0][name][0], kinds[1][name][0]) for name in shared]
 
 
-def _sweeps(place: str) -> list[Sweep]:
+def _sweeps(place: str) -> list[SweepFolder]:
     """The sweep whose folder a place is, or the sweeps of a store."""
     folder = Store(place, retry_s=_PATIENCE_S)
     if folder.exists("config.yaml"):
@@ -170,7 +170,7 @@ def _sweeps(place: str) -> list[Sweep]:
     return [_sweep(Store(store.place(f"sweeps/{name}"), retry_s=_PATIENCE_S)) for name in names]
 
 
-def _sweep(folder: Store) -> Sweep:
+def _sweep(folder: Store) -> SweepFolder:
     name = folder.root.partition("?")[0].rstrip("/").rpartition("/")[2]
     experiment = experiment_of(name)
     place = folder.place("config.yaml")
@@ -180,7 +180,7 @@ def _sweep(folder: Store) -> Sweep:
         raise UserError(f"{place} cannot be read: {one_line(error)}") from error
     if not isinstance(options, dict):
         raise UserError(f"{place} cannot be read: it must be a mapping of options to values")
-    return Sweep(store=folder, name=name, experiment=experiment.name, options=_flat(options))
+    return SweepFolder(store=folder, name=name, experiment=experiment.name, options=_flat(options))
 
 
 def _flat(options: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _flat(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name != "recipe"} | inner
 
 
-def _compared(first: Sweep, second: Sweep) -> Comparison:
+def _compared(first: SweepFolder, second: SweepFolder) -> Comparison:
     if first.experiment != second.experiment:
         raise UserError(
             f"{first.name} is of {first.experiment} and {second.name} of {second.experiment}: two of one experiment "
@@ -208,7 +208,7 @@ def _compared(first: Sweep, second: Sweep) -> Comparison:
     )
 
 
-def _changes(first: Sweep, second: Sweep) -> tuple[pd.DataFrame | None, pd.DataFrame]:
+def _changes(first: SweepFolder, second: SweepFolder) -> tuple[pd.DataFrame | None, pd.DataFrame]:
     """What changed, and the rows that both have."""
     if first.experiment == "yosinski":
         one, other = first.frame("results"), second.frame("results")
@@ -236,7 +236,7 @@ def _of(frame: pd.DataFrame, value: str) -> pd.DataFrame:
     return frame.assign(id=frame[f"{value}_id"]) if f"{value}_id" in frame else frame
 
 
-def _check_shared(shared: pd.DataFrame, first: Sweep, second: Sweep) -> None:
+def _check_shared(shared: pd.DataFrame, first: SweepFolder, second: SweepFolder) -> None:
     if shared.empty:
         raise UserError(f"{first.name} and {second.name} have no run in common by which they could be paired")
 
