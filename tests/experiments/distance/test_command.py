@@ -88,7 +88,7 @@ def test_a_sweep_whose_worker_is_killed_gives_what_an_undisturbed_one_gives(comm
 def _check_report(printed):
     """The console's tables fit 80 columns, and every place that it names holds what it says."""
     for heading in (
-        "Spearman's ρ with frozen accuracy (AnB) within target, 5 pairs, 3",
+        "Spearman's ρ with frozen accuracy (AnB) within target, 5 pairs",
         "Does a distance grow along a dial?",
         "Variance over the grid of dials",
         "R² of ranks: input",
