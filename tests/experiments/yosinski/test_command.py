@@ -137,7 +137,14 @@ def test_storage_that_fails_on_the_way_ends_the_sweep_with_one_line(
 
 
 def test_ctrl_c_ends_it_and_says_how_to_go_on(command, environment, tmp_path):
-    process = subprocess.Popen(command(), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test in the background ignores it
+    )
     wait_for_trials(Store(str(tmp_path / "out")), 2, process)
     process.send_signal(signal.SIGINT)
     output, error = process.communicate(timeout=60)
