@@ -30,7 +30,7 @@ _SHOWN = 5  # of the trials that failed for one reason
 _STARTED = {"config.yaml", "places.parquet"}  # what a sweep's folder holds before its report
 _WHERE_AND_HOW = {  # options that say so, and change no result
     *("data_dir", "cache_dir", "out", "mode", "backend", "slots", "gpus_per_trial", "memory_gb"),
-    *("price_per_hour", "retry_s", "save_every_s", "checkpoints"),
+    *("price_per_hour", "retry_s", "save_every_s", "checkpoints", "tensorboard"),
 }
 
 Done = TypeVar("Done")

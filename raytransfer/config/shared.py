@@ -165,6 +165,7 @@ class TrainingConfig(SweepConfig):
         landscape_points: Points on a side of a landscape, odd.
         checkpoints: needed (a checkpoint goes once every trial of the sweep that reads it has finished, but for the
             last one of a base) or all (none goes, and every training keeps its last).
+        tensorboard: Folder for the learning curves of what trains, as runs for TensorBoard; null for none.
     """
 
     RULES: ClassVar[dict[str, Rule]] = {
@@ -232,6 +233,7 @@ class TrainingConfig(SweepConfig):
     eigenvalues: int = 20
     landscape_points: int = 21
     checkpoints: str = "needed"
+    tensorboard: str | None = None
 
     def check(self) -> None:
         """Check values that belong together.

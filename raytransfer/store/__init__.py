@@ -14,6 +14,7 @@ from raytransfer.store.locking import held, lock, refuse_if_held
 from raytransfer.store.results import (
     clear_failures,
     compact,
+    curve_of,
     failure,
     failures,
     finish_times,
@@ -44,6 +45,7 @@ __all__ = [
     "checkpoint_steps",
     "clear_failures",
     "compact",
+    "curve_of",
     "delete_checkpoint",
     "delete_progress",
     "delete_state",

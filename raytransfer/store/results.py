@@ -71,6 +71,15 @@ def top1_of(store: Store, trial: str) -> float | None:
         return None
 
 
+def curve_of(store: Store, trial: str) -> list[dict[str, Any]]:
+    """Rows of the table ``curves`` of a trial that has just finished; none for a measurement."""
+    try:
+        rows: list[dict[str, Any]] = _read(store, f"curves/{trial}.parquet").to_pylist()
+    except FileNotFoundError:
+        return []
+    return rows
+
+
 def publish_failure(store: Store, trial: str, error: str) -> None:
     """Write down why a trial failed."""
     store.write(f"failed/{trial}.json", json.dumps({"id": trial, "error": error}).encode())

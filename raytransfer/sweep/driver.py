@@ -27,7 +27,7 @@ from raytransfer.sweep.failures import place_rows
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.record import Record
-from raytransfer.sweep.run import Run, run_in_process
+from raytransfer.sweep.run import Observer, Run, run_in_process
 from raytransfer.sweep.slots import without_gpus
 from raytransfer.trials import Site
 from raytransfer.words import number_of
@@ -84,6 +84,11 @@ def _run_on(
 ) -> Run:
     """Run on slots of Ray, or in this process."""
     on_gpu = "GPU" in slots.per_trial if slots else torch.cuda.is_available()
+    also: list[Observer] = []
+    if isinstance(config, TrainingConfig) and config.tensorboard:
+        from raytransfer.sweep.tensorboard import TensorBoard
+
+        also.append(TensorBoard(config.tensorboard, store, plan.cells, plan.trials))
     site = Site(
         sources=plan.sources,
         root=store.root,
@@ -112,7 +117,7 @@ def _run_on(
             Record(store, folder, progress.seconds_left) as record,
         ):
             keep = isinstance(config, TrainingConfig) and config.checkpoints == "all"
-            run = Run(todo, site, progress, record, keep_checkpoints=keep, lost=lost)
+            run = Run(todo, site, progress, record, *also, keep_checkpoints=keep, lost=lost)
             if slots:
                 from raytransfer.sweep.ray import run_on_ray
 
