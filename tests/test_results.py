@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 
-from raytransfer.analysis import readings
+from raytransfer.analysis import correlations, readings
 from raytransfer.specs import Recipe
 from raytransfer.training import learning_rate
 from tests.helpers import ROOT
@@ -49,6 +49,23 @@ def test_the_recipe_of_2014_drops_its_rate_every_100_000_steps():
     recipe = Recipe(steps=450_000, batch_size=256, learning_rate=0.01, schedule="step", milestones=milestones)
     rates = [learning_rate(recipe, drop + past) for drop in range(100_000, 450_000, 100_000) for past in (-1, 0)]
     assert rates == pytest.approx([1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5, 1e-6])
+
+
+def test_the_correlations_of_distances_on_digits_are_those_of_their_rows():
+    outcomes, measures = (
+        pd.read_parquet(RESULTS / "data" / f"distance_digits_{name}.parquet") for name in ("outcomes", "measures")
+    )
+    head, rows = next(iter(tables((RESULTS / "distance.md").read_text())))
+    columns = [("AnB", 2), ("AnB", 4), ("AnB", 6), ("AnB+", 4), ("AnB+", 6)]
+    assert len(head) == 1 + len(columns)
+    compared = [row[0].replace("MMD²", "MMD2") for row in rows]
+    found = correlations(outcomes, measures[measures["measure"].isin(compared)], ("AnB", "AnB+"))
+    found = found[(found["coefficient"] == "Spearman") & (found["scope"] == "within target")]
+    found = found.set_index(["measure", "outcome", "n_layers"])
+    for measure, (_, *cells) in zip(compared, rows, strict=True):
+        for place, cell in zip(columns, cells, strict=True):
+            expected = 0.01 * found.loc[(measure, *place), ["estimate", "low", "high"]].to_numpy(dtype=float)
+            assert points(cell) == pytest.approx(expected, abs=0.0000501)
 
 
 def test_rows_are_small_enough_to_keep():
