@@ -113,7 +113,8 @@ def correlations_figure(
     """Draw how well each measure predicts transfer: a dot and its 95% interval for each measure, outcome and n.
 
     A panel for each outcome, a row for each measure, the best on average on top; distances are named with a minus,
-    because it is minus the distance that predicts. Where there are adjusted p-values, dots are filled where theirs is
+    because it is minus the distance that predicts. Within targets the boost has no panel beside AnB+, whose order it
+    has. Where there are adjusted p-values, dots are filled where theirs is
     below 0.05.
 
     Args:
@@ -132,6 +133,8 @@ def correlations_figure(
     order = of_scope.groupby("measure")["estimate"].mean().sort_values(na_position="first", kind="stable").index
     kinds = of_scope.drop_duplicates("measure").set_index("measure")["kind"]
     outcomes = [outcome for outcome in _OF_OUTCOME if outcome in set(of_scope["outcome"])]
+    if scope == "within target" and ANB_PLUS.name in outcomes:
+        outcomes = [outcome for outcome in outcomes if outcome != "boost"]
     all_n = sorted(of_scope["n_layers"].unique())
     tested = bool(of_scope["p_adjusted"].notna().any())
     row_height = max(0.26, 0.13 * len(all_n))
@@ -222,14 +225,15 @@ def dial_grid_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> 
     return figure
 
 
-def dials_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
     """Draw transfer along every one-dimensional dial: a panel a dial, a colour an n, AnB solid and AnB+ dashed.
 
-    Whiskers are the 95% intervals of the means; those much wider than the lines lie apart are cut off at the panel's
-    edge, as for few seeds.
+    Whiskers are the 95% intervals of the means, as far as they lie in 0..100%; those much wider than the lines lie
+    apart are cut off at the panel's edge, as for few seeds.
 
     Args:
         means: Output of ``raytransfer.analysis.dial_means``.
+        dials: A row for each base and dial, with the setting that each level stands for; missing for the target itself.
         title: What was run.
         subtitle: How many runs there are.
 
@@ -237,12 +241,13 @@ def dials_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
         ValueError: There is no AnB or AnB+.
     """
     known = _known(means, "outcome", (ANB.name, ANB_PLUS.name))
-    dials = _dials(known.rename(columns={"kind": "dial_kind"}))
+    shown = _dials(known.rename(columns={"kind": "dial_kind"}))
+    settings = dials.drop_duplicates(["dial", "level"]).set_index(["dial", "level"])["setting"]
     all_n = sorted(known["n_layers"].unique())
     colors = _layer_colors(all_n)
-    columns = min(len(dials), 4)
-    figure, axes = _panels(-(-len(dials) // columns), columns, (2.7, 2.4), title, subtitle, sharey="all")
-    for axis, (kind, dial) in zip(axes.flat, dials, strict=False):
+    columns = min(len(shown), 4)
+    figure, axes = _panels(-(-len(shown) // columns), columns, (2.7, 2.4), title, subtitle, sharey="all")
+    for axis, (kind, dial) in zip(axes.flat, shown, strict=False):
         rows = known[(known["kind"] == kind) & (known["dial"] == dial)]
         _head(axis, _dial_name(kind, dial))
         step = 0.008 * (rows["level"].max() - rows["level"].min())
@@ -259,11 +264,14 @@ def dials_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
                 markersize=4,
                 linewidth=1.4,
             )
-            axis.vlines(x, 100 * line["low"], 100 * line["high"], color=color, linewidth=0.9, alpha=0.6)
-    for axis in axes.flat[len(dials) :]:
+            low, high = (100 * line[end].clip(0, 1) for end in ("low", "high"))
+            axis.vlines(x, low, high, color=color, linewidth=0.9, alpha=0.6)
+        levels = sorted(rows["level"].unique())
+        axis.set_xticks(levels, [_setting(settings.get((dial, level))) for level in levels])
+    for axis in axes.flat[len(shown) :]:
         axis.remove()
-    _fit_to(axes.flat[: len(dials)], 100 * known["mean"])
-    figure.supxlabel("level of the dial (0: the target itself)", fontsize=10)
+    _fit_to(axes.flat[: len(shown)], 100 * known["mean"])
+    figure.supxlabel("setting of the dial (–: the target itself)", fontsize=10)
     figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
     handles = [_line(color, f"n = {n_layers}") for color, n_layers in zip(colors, all_n, strict=True)]
     for outcome, dash in ((ANB.name, "-"), (ANB_PLUS.name, "--")):
@@ -379,6 +387,13 @@ def _dials(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _dial_name(kind: str, dial: str) -> str:
     return dial if dial == kind else f"{dial} ({kind})"
+
+
+def _setting(setting: object) -> str:
+    """A setting as a tick says it."""
+    if pd.isna(setting):  # type: ignore[call-overload]  # of any scalar
+        return "–"
+    return {"True": "yes"}.get(str(setting), str(setting))
 
 
 def _layer_colors(all_n: list[int]) -> list[str]:

@@ -195,8 +195,9 @@ def _figures(found: dict[str, pd.DataFrame], title: str, config: DistanceConfig)
         points = found.get(f"points-of-{_word(measure)}")
         if points is not None and not points.empty:
             figures[_against(measure)] = transfer_figure(points, found[f"curves-of-{_word(measure)}"], title=title)
+    if not found["dial_means"].empty:
+        figures["dial_means"] = dials_figure(found["dial_means"], found["dials"], title=title)
     for name, draw in (
-        ("dial_means", dials_figure),
         ("grid_means", dial_grid_figure),
         ("monotonicity", monotonicity_figure),
     ):

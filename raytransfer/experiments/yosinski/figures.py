@@ -321,9 +321,10 @@ def _draw_line(axes: Axes, rows: pd.DataFrame, treatment: Treatment, shift: floa
     if not treatment.has_cut:
         tell(axes.axhline(mean[0], color=color, linestyle=dash, linewidth=1.2, zorder=1), name, told[:1])
         if treatment is BASE_B and whiskers[0]:  # two bands on each other could not be told apart
-            tell(axes.axhspan(low[0], high[0], color=color, alpha=0.1, linewidth=0, zorder=0), name)
+            tell(axes.axhspan(max(low[0], 0), min(high[0], 100), color=color, alpha=0.1, linewidth=0, zorder=0), name)
         return
     x = rows["n_layers"].to_numpy() + shift
+    low, high = (np.clip(ends, 0, 100) for ends in (low, high))  # no accuracy lies beyond
     (line,) = axes.plot(x, mean, color=color, linestyle=dash, marker=treatment.marker, markersize=6, linewidth=1.5)
     tell(line, name, told)
     tell(axes.vlines(x[whiskers], low[whiskers], high[whiskers], color=color, linewidth=1.2), name)

@@ -65,6 +65,16 @@ def grid_means(n_layers=N, outcomes=OUTCOMES) -> pd.DataFrame:
     return table.assign(low=table["mean"] - 0.013, high=table["mean"] + 0.013, units=3, unit="seed", runs=3)
 
 
+SETTINGS = pd.DataFrame(
+    [
+        (dial, level, setting)
+        for dial in ("blur_px", "block shuffle", "noise_std", "invert", "random labels")
+        for level, setting in ((0, pd.NA), (1, "0.5"), (2, "True"), (4, "brightness"))
+    ],
+    columns=["dial", "level", "setting"],
+)
+
+
 def dial_means(dials=("blur_px", "block shuffle", "noise_std", "invert", "random labels"), n_layers=N) -> pd.DataFrame:
     rows = [
         (
@@ -186,6 +196,15 @@ def test_dots_and_intervals_are_those_of_scope_and_coefficient_best_on_top():
     assert not any("no p below" in text for text in legend(figure))
 
 
+def test_within_targets_the_boost_would_repeat_fine_tuned_accuracy():
+    assert [title.partition(":")[0] for title in titles(correlations_figure(correlations(), title="t"))] == [
+        "AnB",
+        "AnB+",
+    ]
+    alone = correlations().query("outcome == 'boost'")
+    assert titles(correlations_figure(alone, title="t"))[0].startswith("boost: ")
+
+
 def test_untested_coefficients_are_filled_and_say_nothing_of_p():
     figure = correlations_figure(correlations(), title="t", coefficient="Kendall")
     lines = [line for line in figure.axes[0].lines if line.get_linestyle() == "None" and len(line.get_xdata())]
@@ -225,7 +244,7 @@ def test_a_missing_cell_stays_empty_and_one_run_has_no_half_width():
 
 
 def test_dials_have_a_panel_each_solid_for_frozen_and_dashed_for_tuned():
-    figure = dials_figure(dial_means(), title="t")
+    figure = dials_figure(dial_means(), SETTINGS, title="t")
     assert titles(figure) == [
         *("block shuffle (input)", "blur_px (input)", "invert (input)", "noise_std (input)"),
         "random labels",
@@ -235,6 +254,8 @@ def test_dials_have_a_panel_each_solid_for_frozen_and_dashed_for_tuned():
         assert sorted(dashes) == ["-"] * 3 + ["--"] * 3
         for line in axes.lines:
             assert line.get_xdata() == pytest.approx([0, 1, 2, 4], abs=0.08)
+        assert axes.get_xticks().tolist() == [0, 1, 2, 4]
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["–", "0.5", "yes", "brightness"]
         heights = sorted(tuple(line.get_ydata()) for line in axes.lines)
         rows = dial_means(("blur_px",)).groupby(["outcome", "n_layers"])["mean"]
         assert heights == [pytest.approx(tuple(line)) for line in sorted(tuple(100 * mean) for _, mean in rows)]
@@ -277,8 +298,8 @@ TEN_TARGETS = tuple(f"target {i}" for i in range(10))
         lambda n: correlations_figure(correlations(n, measures=2), **WORDS),
         lambda n: dial_grid_figure(grid_means(n), **WORDS),
         lambda n: dial_grid_figure(grid_means(n, ("AnB",)), **WORDS),
-        lambda n: dials_figure(dial_means(n_layers=n), **WORDS),
-        lambda n: dials_figure(dial_means(("blur_px",), n), **WORDS),
+        lambda n: dials_figure(dial_means(n_layers=n), SETTINGS, **WORDS),
+        lambda n: dials_figure(dial_means(("blur_px",), n), SETTINGS, **WORDS),
         lambda n: monotonicity_figure(monotonicity(n), **WORDS),
     ],
     ids=[
@@ -308,6 +329,6 @@ def test_nothing_to_draw_is_said():
     with pytest.raises(ValueError, match=r"nothing to draw: no row is of AnB, AnB\+, boost"):
         dial_grid_figure(grid_means().iloc[:0], title="t")
     with pytest.raises(ValueError, match=r"nothing to draw: no row is of AnB, AnB\+$"):
-        dials_figure(dial_means().iloc[:0], title="t")
+        dials_figure(dial_means().iloc[:0], SETTINGS, title="t")
     with pytest.raises(ValueError, match="nothing to draw: no row is of distance, score, outcome"):
         monotonicity_figure(monotonicity().iloc[:0], title="t")
