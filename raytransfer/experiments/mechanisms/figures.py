@@ -12,10 +12,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import XAxis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from raytransfer.analysis.profiles import profiles
@@ -38,14 +37,23 @@ from raytransfer.experiments.words import counted
 _GREY = "#999999"
 
 
+_UNITS = {
+    "top-1 gap": ", fractions",
+    "loss gap": ", nats",
+    "spread over stages": ", of logarithms",
+    "barrier": ", nats",
+}
+"""Units of the quantities of which differences are taken, by how their tests begin."""
+
+
 def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
     """Draw every comparison with its 95% interval: a row for each test, a colour for each base.
 
     A dot is filled where its interval excludes no effect, not corrected for the number of comparisons; else it is
     hollow.
 
-    Ratios stand above, on a logarithmic axis, and differences below, on one that is linear around zero and logarithmic
-    outside. Claims are headings; all claim that the effect lies left of the line.
+    Ratios stand above, on a logarithmic axis; below, differences of each quantity have an axis of their own. Claims are
+    headings; all claim that the effect lies left of the line.
 
     Args:
         comparisons: Output of ``raytransfer.analysis.comparisons``.
@@ -57,30 +65,32 @@ def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str =
     """
     rows, headline = largest_n(comparisons, title)
     styles = styles_of(rows)
-    scales = [scale for scale in ("ratio", "difference") if (rows["scale"] == scale).any()]
-    labels = {scale: _headed(rows[rows["scale"] == scale]) for scale in scales}
-    heights = [max(len(labels[scale]), 2) for scale in scales]
+    rows = rows.sort_values("scale", key=lambda scales: scales != "ratio", kind="stable")
+    quantities = pd.Series([_quantity(*of) for of in zip(rows["test"], rows["scale"], strict=True)], index=rows.index)
+    labels = {quantity: _headed(rows[quantities == quantity]) for quantity in dict.fromkeys(quantities)}
+    heights = [max(len(of), 2) for of in labels.values()]
     row_height = 0.24 + 0.035 * len(styles)
-    figure = new_figure((9.6, 2 + row_height * sum(heights)), headline, subtitle)
-    axes = figure.subplots(len(scales), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axis, scale in zip(axes, scales, strict=True):
-        of_scale = rows[rows["scale"] == scale]
+    figure = new_figure((9.6, 1.4 + row_height * sum(heights) + 0.6 * len(labels)), headline, subtitle)
+    axes = figure.subplots(len(labels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (quantity, names) in zip(axes, labels.items(), strict=True):
+        of_axis = rows[quantities == quantity]
+        scale = of_axis["scale"].iloc[0]
         for i, (base, style) in enumerate(styles.items()):
             shift = (i - (len(styles) - 1) / 2) * min(0.7 / len(styles), 0.2)
-            of_base = of_scale[of_scale["base"] == base]
-            y = np.array([labels[scale].index(test) + shift for test in of_base["test"]])
+            of_base = of_axis[of_axis["base"] == base]
+            y = np.array([names.index(test) + shift for test in of_base["test"]])
             axis.hlines(y, of_base["low"], of_base["high"], color=style.color, linewidth=1.2)
             none = 1 if scale == "ratio" else 0
             told = (of_base["low"] > none) | (of_base["high"] < none)
             for x, place, filled in zip(of_base["estimate"], y, told, strict=True):
                 face = style.color if filled else "white"
                 axis.plot(x, place, style.marker, color=style.color, markerfacecolor=face, markersize=5, zorder=3)
-        _forest_axis(axis, of_scale["estimate"].to_numpy(dtype=np.float64), scale)
-        claims = set(of_scale["claim"])
-        axis.set_yticks(range(len(labels[scale])), labels[scale], fontsize=9)
+        _forest_axis(axis, of_axis["estimate"].to_numpy(dtype=np.float64), quantity, scale)
+        claims = set(of_axis["claim"])
+        axis.set_yticks(range(len(names)), names, fontsize=9)
         for tick in axis.get_yticklabels():
             tick.set_fontweight("bold" if tick.get_text() in claims else "normal")
-        axis.set_ylim(len(labels[scale]) - 0.5, -0.5)
+        axis.set_ylim(len(names) - 0.5, -0.5)
         axis.tick_params(axis="y", length=0)
     handles = [_dot(style.color, style.color, f"base {base}", style.marker) for base, style in styles.items()]
     handles += [_dot(DARK, DARK, "interval on one\nside of no effect"), _dot(DARK, "white", "on both, or none")]
@@ -184,39 +194,28 @@ def _decade(value: float) -> float:
     return float(10 ** np.floor(np.log10(value)))
 
 
-def _forest_axis(axis: Axes, estimates: NDArray[np.float64], scale: str) -> None:
+def _quantity(test: str, scale: str) -> str:
+    """What a test is of, with its unit: tests of one share an axis, on which ratios of all quantities stand."""
+    if scale == "ratio":
+        return "ratio fine-tuned / scratch"
+    name = next(iter(unit for unit in _UNITS if test.startswith(unit)), test)
+    return f"{name}, fine-tuned − scratch{_UNITS.get(name, '')}"
+
+
+def _forest_axis(axis: Axes, estimates: NDArray[np.float64], quantity: str, scale: str) -> None:
     axis.axvline(1 if scale == "ratio" else 0, color=_GREY, linewidth=1, zorder=1)
     axis.grid(axis="x", color="#eeeeee", linewidth=0.8)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
+    axis.set_xlabel(quantity, fontsize=9)
     if scale == "ratio":
         axis.set_xscale("log")
         cut_off(axis.set_xlim, axis.get_xlim(), np.append(estimates, 1.0), log=True)
         log_ticks(axis.xaxis, axis.get_xlim())
-        axis.set_xlabel("ratio fine-tuned / scratch", fontsize=9)
     else:
-        sizes = np.abs(estimates[estimates != 0])
-        # Linear below the smallest effect, but not much more than two decades below the largest.
-        threshold = _decade(max(float(sizes.min()), float(sizes.max()) / 100)) if len(sizes) else 1.0
-        axis.set_xscale("symlog", linthresh=threshold)
-        most = 4 * max(float(np.abs(estimates).max()), threshold)
-        axis.set_xlim(max(axis.get_xlim()[0], -most), min(axis.get_xlim()[1], most))
-        _signed_ticks(axis.xaxis, threshold, max(np.abs(axis.get_xlim())))
-        axis.set_xlabel("difference fine-tuned − scratch, in each test's unit", fontsize=9)
-
-
-def _signed_ticks(axis: XAxis, threshold: float, most: float) -> None:
-    """0 and one or two powers of ten on either side; shorter ticks, without a number, at the powers between.
-
-    Matplotlib's own ticks may lie below the threshold, where they collide with 0.
-    """
-    highest = int(np.floor(np.log10(most)))
-    lowest = min(round(np.log10(threshold)), highest)
-    labelled = [float(f"{sign}1e{k}") for sign in "-+" for k in range(highest, lowest - 1, -2)]
-    between = [float(f"{sign}1e{k}") for sign in "-+" for k in range(highest - 1, lowest - 1, -2)]
-    axis.set_major_locator(FixedLocator(sorted([0.0, *labelled])))
-    axis.set_minor_locator(FixedLocator(between))
-    axis.set_major_formatter("{x:g}")
+        cut_off(axis.set_xlim, axis.get_xlim(), np.append(estimates, 0.0), log=False)
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.xaxis.set_major_formatter("{x:g}")
 
 
 def _headed(rows: pd.DataFrame) -> list[str]:

@@ -70,7 +70,7 @@ def test_a_comparison_is_a_mark_with_its_interval_hollow_if_that_holds_no_effect
     assert sorted(ends) == [(0.5, 0.774), (0.7, 1.2)]
     assert [tick.get_text() for tick in ratios.get_yticklabels()] == ["flatter minima", "trace at the last step"]
     assert [tick.get_fontweight() for tick in ratios.get_yticklabels()] == ["bold", "normal"]
-    assert (ratios.get_xscale(), differences.get_xscale()) == ("log", "symlog")
+    assert (ratios.get_xscale(), differences.get_xscale()) == ("log", "linear")
     no_effect = [line.get_xdata() for axes in figure.axes for line in axes.lines if line.get_marker() == "None"]
     assert no_effect == [[1, 1], [0, 0]]
     assert legend(figure) == [
@@ -200,29 +200,30 @@ def test_no_text_lies_on_another_or_leaves_the_page(readings):
     assert overlaps(paths_figure(long, stages, **WORDS)) == []
 
 
-@pytest.mark.parametrize(
-    ("differences", "labels"),
-    [
-        ((0.001, -0.4, -0.02, 1.0), ["−1", "−0.01", "0", "0.01", "1"]),
-        ((0.001, 0.004, -0.4), ["−0.1", "−0.001", "0", "0.001", "0.1"]),
-        ((0.0015, -0.9, 0.9), ["−1", "−0.01", "0", "0.01", "1"]),
-        ((4335.0, -834.0, 33_654.0, -254_215.0), ["−100000", "−1000", "0", "1000", "100000"]),
-        ((0.2, 0.3), ["−0.1", "0", "0.1"]),
-    ],
-)
-def test_ticks_of_differences_of_any_size_stand_apart(differences, labels):
-    test = "filter-normalised trace at matched training loss"
-    table = compared(
-        *[
-            (base, 4, f"{test} {i}", value, value - abs(value), value + abs(value), scale, 0)
-            for i, difference in enumerate(differences)
-            for base in ("cifar10[blur_px=2]", "cifar10[blur_px=4]")
-            for scale, value in (("difference", difference), ("ratio", 1 + abs(difference)))
-        ]
-    )
-    figure = comparisons_figure(table, title="t")
+def test_each_quantity_of_which_differences_are_taken_has_an_axis_with_its_unit():
+    rows = [
+        ("far", 4, f"{test} {when}", value, value - size, value + size, "difference", 0)
+        for test, value, size in (
+            ("top-1 gap", 0.01, 0.02),
+            ("loss gap", -0.4, 0.1),
+            ("barrier from one start", 254_215.0, 9000.0),
+            ("barrier from two starts", 0.0015, 0.001),
+        )
+        for when in ("at the last step", "along training")
+    ]
+    figure = comparisons_figure(compared(*rows), title="t")
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        "top-1 gap, fine-tuned − scratch, fractions",
+        "loss gap, fine-tuned − scratch, nats",
+        "barrier, fine-tuned − scratch, nats",
+    ]
     assert overlaps(figure) == []
-    assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()] == labels
+    gap = figure.axes[1]
+    assert [tick.get_text() for tick in gap.get_yticklabels()][1:] == [
+        "loss gap at the last step",
+        "loss gap along training",
+    ]
+    assert gap.get_xlim()[0] < -0.4 < 0 < gap.get_xlim()[1] < 1
 
 
 def test_after_six_bases_dashes_tell_colours_apart():
