@@ -5,7 +5,8 @@ import re
 import pandas as pd
 import pytest
 
-from raytransfer.analysis import correlations, readings
+from raytransfer.analysis import correlations, readings, verdicts
+from raytransfer.experiments.verdicts import verdicts_markdown
 from raytransfer.specs import Recipe
 from raytransfer.training import learning_rate
 from tests.helpers import ROOT
@@ -66,6 +67,16 @@ def test_the_correlations_of_distances_on_digits_are_those_of_their_rows():
         for place, cell in zip(columns, cells, strict=True):
             expected = 0.01 * found.loc[(measure, *place), ["estimate", "low", "high"]].to_numpy(dtype=float)
             assert points(cell) == pytest.approx(expected, abs=0.0000501)
+
+
+def test_the_verdicts_on_digits_are_those_of_their_rows():
+    effects, rhos, stages = (
+        pd.read_parquet(RESULTS / "data" / f"{name}.parquet")
+        for name in ("mechanisms_digits_effects", "mechanisms_digits_rhos", "checkpoints_digits_verdicts")
+    )
+    page = (RESULTS / "liu2019.md").read_text()
+    assert f"\n\n{verdicts_markdown(verdicts(effects, rhos))}\n\n" in page
+    assert f"\n\n{verdicts_markdown(stages)}\n\n" in page
 
 
 def test_rows_are_small_enough_to_keep():
