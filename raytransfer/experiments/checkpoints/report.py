@@ -54,19 +54,11 @@ def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) 
         ],
         figures={"stages": figure},
         captions=_CAPTIONS,
-        answer=_answer(found["peaks"], found["verdicts"]),
+        answer=[
+            f"{row['claim']} along pretraining: {said_verdict(row)}." for row in found["verdicts"].to_dict("records")
+        ],
         texts={"verdicts.md": verdicts_markdown(found["verdicts"])},
     )
-
-
-def _answer(peaks: pd.DataFrame, verdicts: pd.DataFrame) -> list[str]:
-    """Where transfer is best, and whether it rises, then declines, in words."""
-    best = [
-        f"{row['treatment']} at n = {row['n_layers']}, bases of the {row['schedule']} schedule: transfer is best from "
-        f"step {row['peak_step']}."
-        for row in peaks.to_dict("records")
-    ]
-    return best + [f"{row['claim']} along pretraining: {said_verdict(row)}." for row in verdicts.to_dict("records")]
 
 
 def _outcomes(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
