@@ -162,13 +162,14 @@ def test_the_figure_shows_distances_against_bounds_and_ratios_against_width():
         for line, base in zip(drawn, ("blur2", "flip"), strict=True):
             np.testing.assert_allclose(line.get_ydata(), [at(means, base, width)[name] for width in WIDTHS])
             np.testing.assert_allclose(line.get_xdata(), WIDTHS, rtol=0.02)
-    words = [*(f"width {width:,}" for width in WIDTHS), "differs: input", "differs: label"]
+    words = [*(f"width {width:,}" for width in WIDTHS), "blur2: input differs", "flip: label differs"]
     assert legend(figure) == [*words, "whiskers:\n95% intervals\nover seeds"]
 
 
 def test_a_single_width_of_one_seed_can_be_drawn():
     rows = simulations(seeds=1).query("width == 100")
-    assert legend(theory_figure(theory_means(rows), title="t")) == ["width 100", "differs: input", "differs: label"]
+    said = ["width 100", "blur2: input differs", "flip: label differs"]
+    assert legend(theory_figure(theory_means(rows), title="t")) == said
     same = theory_figure(theory_means(rows.query("base == 'same'")), title="t")
     assert legend(same) == ["width 100"]
     with pytest.raises(ValueError, match="nothing to draw: no simulation has converged"):

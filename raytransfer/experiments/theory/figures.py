@@ -53,15 +53,16 @@ def theory_figure(means: pd.DataFrame, *, title: str) -> Figure:
         for i, (w, p) in enumerate(zip(widths, places, strict=True))
     }
     _draw_distances(left, known, styles)
+    bases = _bases(known)
     for axes, name in zip(right, _RATIOS, strict=True):
-        _draw_ratios(axes, known, name, widths)
+        _draw_ratios(axes, known, name, widths, bases)
     handles = [
         Line2D([], [], linestyle="none", marker=marker, color=color, label=f"width {width:,}")
         for width, (color, marker) in styles.items()
     ]
     handles += [
-        Line2D([], [], color=_color(kind), linestyle=_DASHES.get(kind, _OTHER_DASH), label=f"differs: {kind}")
-        for kind in sorted(known.loc[known["ratio"].notna(), "kind"].unique(), key=_rank)
+        Line2D([], [], marker=marker, markersize=4, **_line(kind), label=f"{base}: {kind} differs")
+        for (kind, base), marker in bases.items()
     ]
     if np.isfinite(known["ratio_low"].astype(float)).any():
         handles.append(Line2D([], [], linestyle="none", label="whiskers:\n95% intervals\nover seeds"))
@@ -82,7 +83,20 @@ def _draw_distances(axes: Axes, means: pd.DataFrame, styles: dict[Any, tuple[str
     axes.set_ylabel("distance, ‖W(Q) − W(P)‖")
 
 
-def _draw_ratios(axes: Axes, means: pd.DataFrame, name: str, widths: list[int]) -> None:
+def _bases(means: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """The marker of each base that differs from its target, by what differs and its name."""
+    there = means[means["ratio"].notna()].sort_values(["dial", "level"])
+    found = sorted(dict.fromkeys(zip(there["kind"], there["base"], strict=True)), key=lambda of: _rank(of[0]))
+    return {of: _MARKERS[i % len(_MARKERS)] for i, of in enumerate(found)}
+
+
+def _line(kind: str) -> dict[str, Any]:
+    return {"color": _color(kind), "linestyle": _DASHES.get(kind, _OTHER_DASH)}
+
+
+def _draw_ratios(
+    axes: Axes, means: pd.DataFrame, name: str, widths: list[int], bases: dict[tuple[str, str], str]
+) -> None:
     _decorate(axes, _RATIOS[name])
     axes.axhspan(*NEAR_ONE, color="#eeeeee", linewidth=0, zorder=0)
     axes.axhline(1, color="#999999", linewidth=1, zorder=0)
@@ -90,12 +104,10 @@ def _draw_ratios(axes: Axes, means: pd.DataFrame, name: str, widths: list[int]) 
     lines = list(means.dropna(subset=[name]).groupby(["kind", "dial", "level", "target", "base"], dropna=False))
     for i, (key, rows) in enumerate(lines):
         line = rows.sort_values("width")
-        color = _color(str(key[0]))
+        kind, base = str(key[0]), str(key[-1])
         x = line["width"] * 1.015 ** (i - (len(lines) - 1) / 2)  # side by side
-        axes.plot(
-            x, line[name], color=color, linestyle=_DASHES.get(str(key[0]), _OTHER_DASH), linewidth=1.3, marker="."
-        )
-        axes.vlines(x, line[f"{name}_low"], line[f"{name}_high"], color=color, linewidth=0.8, alpha=0.6)
+        axes.plot(x, line[name], linewidth=1.3, marker=bases.get((kind, base), "."), markersize=4, **_line(kind))
+        axes.vlines(x, line[f"{name}_low"], line[f"{name}_high"], color=_color(kind), linewidth=0.8, alpha=0.6)
     axes.set_xticks(widths)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda width, _: f"{width:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
