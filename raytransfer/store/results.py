@@ -243,7 +243,9 @@ def _read(store: Store, name: str, columns: list[str] | None = None) -> pa.Table
     try:
         with pq.ParquetFile(content) as file:
             _check_columns(file.schema_arrow, _SCHEMAS[name.partition("/")[0]])
-            return file.read(columns=columns, use_threads=False)  # of small files, many are read at once
+            rows = file.read(columns=columns, use_threads=False)  # of small files, many are read at once
+            rows.validate(full=True)  # text that is no UTF-8 would be told only where it is used
+            return rows
     except (pa.ArrowException, OSError, ValueError) as error:  # damaged pages give any of them
         raise UnreadableError(name, f"{store.place(name)} is damaged: {first_line(error)}") from error
 

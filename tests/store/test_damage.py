@@ -79,6 +79,15 @@ def rows(tmp_path_factory):
     return store, store.read("trials/a.parquet")
 
 
+def test_text_that_is_no_text_is_damage(rows):
+    store, content = rows
+    length = (1).to_bytes(4, "little")  # in front of each value, here the trial's identity
+    assert length + b"a" in content
+    store.write("trials/a.parquet", content.replace(length + b"a", length + b"\xc8"))
+    with pytest.raises(UnreadableError, match=r"a\.parquet is damaged: .*UTF"):
+        read_table(store, "trials")
+
+
 @settings(max_examples=150)
 @given(data=st.data())
 def test_random_damage_never_gives_another_error_than_ours(rows, data):
