@@ -148,17 +148,11 @@ def readings_figure(
     if not names:
         raise ValueError(f"nothing to draw: no row is of {', '.join(READINGS)}")
     halves, all_n = _halves(readings), sorted({int(n) for n in readings["n_layers"]})
-    columns = min(_COLUMNS, len(names))
-    lines = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(2.2 + 2.7 * columns, 1.3 + 2.5 * lines), layout="constrained")
-    figure.suptitle(f"{title}\n{subtitle}".strip(), fontsize=12)
+    figure, panels = _multiples(len(names), title, subtitle)
     figure.supxlabel("number of copied layers n", fontsize=10)
     figure.supylabel("difference of top-1 accuracy, percentage points", fontsize=10)
-    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-    for axes in panels.flat[len(names) :]:
-        axes.remove()
     step = min(_APART, _WIDEST / len(halves))
-    for axes, name in zip(panels.flat, names, strict=False):
+    for axes, name in zip(panels, names, strict=True):
         first, second = READINGS[name]
         axes.set_title(f"{name}\n{_difference(name, first, second)}", fontsize=9, loc="left", color="#444444")
         axes.axhline(0, color="#888888", linewidth=1, zorder=1)
@@ -180,10 +174,6 @@ def readings_figure(
             tell(drawn, label, [f"{name}, {label}{_at(row['n_layers'])}: {_points(row)}" for row in _records(rows)])
         axes.set_xlim(all_n[0] - 0.6, all_n[-1] + 0.6)
         axes.xaxis.set_major_locator(FixedLocator(all_n, nbins=_MOST_TICKS))  # the n that ran
-        axes.tick_params(labelbottom=True, labelleft=True)
-        axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
     handles = [
         Line2D([], [], linestyle="none", marker=marker, color=color, mfc=_fill(name, color), label=_halves_label(name))
         for name, (color, marker) in zip(halves, _OF_HALVES * len(halves), strict=False)
@@ -217,27 +207,17 @@ def curves_figure(curves: pd.DataFrame, *, title: str, subtitle: str = "") -> Fi
         raise ValueError(f"nothing to draw: no curve is of {', '.join(n for n, t in TREATMENTS.items() if t.has_cut)}")
     all_n = sorted({int(n) for n in means["n_layers"] if n > 0})
     shades = dict(zip(all_n, matplotlib.colormaps["viridis_r"](np.linspace(0.1, 1, len(all_n))), strict=True))
-    columns = min(_COLUMNS, len(names))
-    lines = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(2.2 + 2.7 * columns, 1.3 + 2.5 * lines), layout="constrained")
-    figure.suptitle(f"{title}\n{subtitle}".strip(), fontsize=12)
+    figure, panels = _multiples(len(names), title, subtitle)
     figure.supxlabel("training steps", fontsize=10)
     figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
-    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-    for axes in panels.flat[len(names) :]:
-        axes.remove()
     base = means[means["treatment"] == BASE_B.name]
-    for axes, name in zip(panels.flat, names, strict=False):
+    for axes, name in zip(panels, names, strict=True):
         axes.set_title(name, fontsize=10, loc="left", color="#444444")
         (drawn,) = axes.plot(base["step"], 100 * base["top1"], color="black", linewidth=1.2)
         tell(drawn, BASE_B.name, [BASE_B.name])
         for n, rows in means[means["treatment"] == name].groupby("n_layers"):
             (drawn,) = axes.plot(rows["step"], 100 * rows["top1"], color=shades[int(n)], linewidth=1.4)
             tell(drawn, f"n = {n}", [f"{name}, n = {n}: {100 * rows['top1'].iloc[-1]:.1f}% at the end"])
-        axes.tick_params(labelbottom=True, labelleft=True)
-        axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
     handles = [Line2D([], [], color="black", label=BASE_B.name)] if not base.empty else []
     handles += [Line2D([], [], color=shades[n], label=f"n = {n}") for n in all_n]
     figure.legend(handles=handles, loc="outside right center", frameon=False)
@@ -281,6 +261,27 @@ def _ends(row: dict[Any, Any]) -> str:
     return "" if math.isnan(row["low"]) else f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
+def _multiples(count: int, title: str, subtitle: str) -> tuple[Figure, list[Axes]]:
+    """Lay out a figure of so many small panels on one scale, with room for a legend."""
+    columns = min(_COLUMNS, count)
+    lines = math.ceil(count / columns)
+    figure = Figure(figsize=(2.2 + 2.7 * columns, 1.3 + 2.5 * lines), layout="constrained")
+    figure.suptitle(f"{title}\n{subtitle}".strip(), fontsize=12)
+    panels = list(figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat)
+    for axes in panels[count:]:
+        axes.remove()
+    for axes in panels[:count]:
+        axes.tick_params(labelbottom=True, labelleft=True)
+        _decorate(axes)
+    return figure, panels[:count]
+
+
+def _decorate(axes: Axes) -> None:
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     """Lay out a figure, and say which rows belong in which of its panels."""
     known = rows[rows["treatment"].isin(list(TREATMENTS))]
@@ -307,9 +308,7 @@ def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list
     for name, axes in all_axes.items():
         axes.set_title(name, fontsize=10, loc="left", color="#444444")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        _decorate(axes)
     return figure, [(all_axes[name], content) for name, content in contents.items()]
 
 
