@@ -52,10 +52,16 @@ def native_precision() -> tuple[str, str]:
         has = torch.cuda.get_device_capability()[0] >= _AMPERE
         processor = torch.cuda.get_device_name()
     else:
-        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 does not tell
+        capabilities = cpu_capabilities()
         has = any(capabilities.get(name) for name in _BF16)
         processor = f"this machine's {os.uname().machine} CPU"
     return ("bf16", f"{processor} computes it natively") if has else ("fp32", f"{processor} is not known to have bf16")
+
+
+def cpu_capabilities() -> dict[str, Any]:
+    """What PyTorch says of this machine's CPU; nothing where it does not tell, as torch 2.11."""
+    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return told
 
 
 def _trained(plan: Plan[Cell, Any], done: set[str]) -> int:

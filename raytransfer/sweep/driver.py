@@ -22,6 +22,7 @@ from raytransfer.store import (
     top1_of,
     write_places,
 )
+from raytransfer.sweep.arithmetic import cpu_capabilities
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.failures import place_rows
 from raytransfer.sweep.plan import Cell, Plan
@@ -191,7 +192,7 @@ def _print_streaming(console: Console, plan: Plan[Cell, Any], config: SweepConfi
 
 def print_slow_arithmetic(console: Console, config: TrainingConfig) -> None:
     """Say so if this processor has to emulate bf16: a training step then takes a multiple of its time in fp32."""
-    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 does not tell
+    has = cpu_capabilities()
     lacks = has.get("architecture") == "x86_64" and not (has.get("avx512_bf16") or has.get("amx_bf16"))
     if config.recipe.precision == "bf16" and lacks:
         console.print(

@@ -6,7 +6,8 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 
-from raytransfer.specs import Imported, PretrainSpec, TaskSpec, TrialSpec
+from raytransfer.config.rules import choices_of
+from raytransfer.specs import Imported, PretrainSpec, Recipe, TaskSpec, TrialSpec
 from raytransfer.specs.dependencies import as_base, as_training, as_transfer, in_order
 from raytransfer.store import Store
 from raytransfer.tasks import Dataset, DataSource
@@ -38,8 +39,6 @@ class Read:
     state: Mapping[str, torch.Tensor]
     account: str
 
-
-_PRECISIONS = ("fp32", "bf16")
 
 Placed = TypeVar("Placed", bound=Cell, covariant=True)
 Design = TypeVar("Design")
@@ -101,10 +100,9 @@ def plan_of(
         ValueError: The precision of a training is left open: ``raytransfer.sweep.arithmetic`` settles it beforehand.
     """
     trials = in_order(cell.spec for cell in cells)
-    if any(
-        (spec := as_training(trial)) is not None and spec.recipe.precision not in _PRECISIONS
-        for trial in trials.values()
-    ):
+    precisions = choices_of(Recipe)["precision"]
+    trainings = [spec for trial in trials.values() if (spec := as_training(trial)) is not None]
+    if any(spec.recipe.precision not in precisions for spec in trainings):
         raise ValueError("recipe.precision=auto is to be settled before a sweep is planned")
     return Plan(
         cells=cells,
