@@ -37,6 +37,10 @@ def _reads_data(config: Any) -> bool:
     return not isinstance(tasks, dict) or any("data" not in task for task in tasks.values() if isinstance(task, dict))
 
 
+def _trains_bases(config: Any) -> bool:
+    return getattr(config, "weights", None) is None
+
+
 def _is_share(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0.01 <= value <= 1
 
@@ -292,10 +296,14 @@ class PairsConfig(SweepConfig):
             of the target's classes that the base has; the others are resolution_px, blur_px, grey, inverted, noise,
             shuffle_px, labelling, merged, split and random_labels.
         base_per_class: Training images drawn of each class of a base; null for all. (train_per_class: of a target.)
+        base_steps: Optimiser steps of a base; null for the recipe's. (recipe.steps: of all networks of a target.)
     """
 
-    RULES: ClassVar[dict[str, Rule]] = {"base_per_class": AT_LEAST_ONE}
-    EFFECTS: ClassVar[dict[str, Effect]] = {"data": (_reads_data, "a task without data of its own")}
+    RULES: ClassVar[dict[str, Rule]] = {"base_per_class": AT_LEAST_ONE, "base_steps": AT_LEAST_ONE}
+    EFFECTS: ClassVar[dict[str, Effect]] = {
+        "data": (_reads_data, "a task without data of its own"),
+        **dict.fromkeys(("base_per_class", "base_steps"), (_trains_bases, "weights=null")),
+    }
     FOLLOWERS: ClassVar[dict[str, dict[str, Any]]] = {"tasks": {"targets": "all", "bases": "all"}}
 
     tasks: Any = field(default_factory=dict)
@@ -303,3 +311,4 @@ class PairsConfig(SweepConfig):
     bases: Any = "all"
     dials: Any = field(default_factory=dict)
     base_per_class: int | None = None
+    base_steps: int | None = None

@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raytransfer.config import PairsConfig
@@ -12,7 +12,7 @@ from raytransfer.errors import UserError
 from raytransfer.experiments.checks import data_source
 from raytransfer.experiments.distance.cells import NamedTask, Pair
 from raytransfer.networks import Shape
-from raytransfer.specs import TaskSpec
+from raytransfer.specs import Recipe, TaskSpec
 from raytransfer.tasks import (
     INPUT_DIALS,
     LABEL_DIALS,
@@ -112,6 +112,18 @@ class _Task:
 
     def named(self, per_class: int | None) -> NamedTask:
         return NamedTask(name=self.name, block=self.dataset.name, spec=self.spec(per_class))
+
+
+def base_recipe(config: PairsConfig, recipe: Recipe) -> Recipe:
+    """The recipe of bases: the sweep's, with steps of their own where ``base_steps`` gives some."""
+    steps = config.base_steps or recipe.steps
+    return replace(recipe, steps=steps, warmup_steps=min(recipe.warmup_steps, steps))
+
+
+def trained_for(config: PairsConfig, recipe: Recipe) -> str:
+    """How long networks of targets were trained, and bases where that is not as long, for people."""
+    own = number_of(recipe.steps, "step")
+    return own if config.base_steps in (None, recipe.steps) else f"{own}, bases {config.base_steps:,}"
 
 
 def make_design(config: PairsConfig, dial_grid: Any = None) -> Design:

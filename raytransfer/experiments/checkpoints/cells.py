@@ -39,12 +39,10 @@ class StageCell:
     spec: TrialSpec
 
 
-def base_recipe(recipe: Recipe, schedule: str, steps: int, milestones: Sequence[float]) -> Recipe:
-    """The recipe of a base: that of the sweep with its own steps and schedule."""
+def scheduled(recipe: Recipe, schedule: str, milestones: Sequence[float]) -> Recipe:
+    """The recipe of bases with a schedule of their own."""
     return replace(
         recipe,
-        steps=steps,
-        warmup_steps=min(recipe.warmup_steps, steps),
         schedule=schedule,  # type: ignore[arg-type]  # one of the recipe's, as the configuration checks
         milestones=tuple(milestones) if schedule == "step" else (),
         gamma=recipe.gamma if schedule == "step" else Recipe.gamma,

@@ -6,8 +6,8 @@ from typing import Any
 from raytransfer.errors import UserError
 from raytransfer.experiments.checkpoints.cells import (
     StageCell,
-    base_recipe,
     cells,
+    scheduled,
     spaced_steps,
     transfer_recipe,
     with_drops,
@@ -15,7 +15,7 @@ from raytransfer.experiments.checkpoints.cells import (
 from raytransfer.experiments.checkpoints.config import StageConfig
 from raytransfer.experiments.checks import checked_setup
 from raytransfer.experiments.probing import with_probes
-from raytransfer.experiments.tasks import make_design
+from raytransfer.experiments.tasks import base_recipe, make_design
 from raytransfer.sweep.plan import Plan, plan_of
 
 
@@ -29,17 +29,14 @@ def make_plan(config: StageConfig) -> Plan[StageCell, None]:
     seeds = range(config.seeds)
     tasks = design.specs(seeds)
     setup = checked_setup(config, design.shape, {task.label_count for task in tasks})
-    recipe = setup.recipe
-    steps = config.base_steps or recipe.steps
+    bases = base_recipe(config, setup.recipe)
     places = cells(
         design.pairs,
         seeds=seeds,
         network=setup.network,
-        recipe=transfer_recipe(recipe),
-        base_recipes={
-            name: base_recipe(setup.recipe, name, steps, config.base_milestones) for name in config.schedules
-        },
-        steps=_steps(config.base_checkpoints, steps, milestones_of(config)),
+        recipe=transfer_recipe(setup.recipe),
+        base_recipes={name: scheduled(bases, name, config.base_milestones) for name in config.schedules},
+        steps=_steps(config.base_checkpoints, bases.steps, milestones_of(config)),
         n_layers=setup.n_layers,
     )
     return plan_of(with_probes(places, config, design.shape), design.opened, None)

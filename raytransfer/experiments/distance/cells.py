@@ -93,12 +93,16 @@ class _Layout:
 
     network: NetworkSpec
     recipe: Recipe
+    base_recipe: Recipe
     n_layers: Sequence[int]
     depth: int
     measures: Measures
 
+    def own(self, target: NamedTask, seed: int) -> PretrainSpec:
+        return PretrainSpec(task=target.spec(seed), network=self.network, recipe=self.recipe, seed=seed)
+
     def base(self, task: NamedTask, seed: int) -> PretrainSpec:
-        return PretrainSpec(task=task.spec(seed), network=self.network, recipe=self.recipe, seed=seed)
+        return PretrainSpec(task=task.spec(seed), network=self.network, recipe=self.base_recipe, seed=seed)
 
 
 def cells(
@@ -107,6 +111,7 @@ def cells(
     seeds: Sequence[int],
     network: NetworkSpec,
     recipe: Recipe,
+    base_recipe: Recipe,
     n_layers: Sequence[int],
     depth: int,
     measures: Measures,
@@ -122,12 +127,20 @@ def cells(
         pairs: What to transfer from and to.
         seeds: The repeats.
         network: The network of every trial.
-        recipe: The recipe of every trial.
+        recipe: The recipe of every network of a target.
+        base_recipe: The recipe of the bases.
         n_layers: Numbers of layers to copy.
         depth: N, the network's number of layers.
         measures: What to measure; the probe is the target's baseB.
     """
-    layout = _Layout(network=network, recipe=recipe, n_layers=n_layers, depth=depth, measures=measures)
+    layout = _Layout(
+        network=network,
+        recipe=recipe,
+        base_recipe=base_recipe,
+        n_layers=n_layers,
+        depth=depth,
+        measures=measures,
+    )
     targets = {pair.target.name: pair.target for pair in pairs}
     found: list[PairCell] = []
     for seed in seeds:
@@ -139,7 +152,7 @@ def cells(
 
 
 def _controls(layout: _Layout, target: NamedTask, seed: int) -> list[PairCell]:
-    own = layout.base(target, seed)
+    own = layout.own(target, seed)
     place: dict[str, Any] = {"target": target.name, "target_block": target.block, "seed": seed}
     cells = [PairCell(treatment=BASE_B.name, **place, spec=own)]
     return cells + [
@@ -149,7 +162,7 @@ def _controls(layout: _Layout, target: NamedTask, seed: int) -> list[PairCell]:
 
 
 def _transfers(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
-    base, own = layout.base(pair.base, seed), layout.base(pair.target, seed)
+    base, own = layout.base(pair.base, seed), layout.own(pair.target, seed)
     place = pair.place(seed)
     return [
         PairCell(treatment=BASE_A.name, **place, spec=base),
@@ -162,7 +175,7 @@ def _transfers(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
 
 
 def _distances(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
-    measures, own = layout.measures, layout.base(pair.target, seed)
+    measures, own = layout.measures, layout.own(pair.target, seed)
     place = {"treatment": "distance"} | pair.place(seed)
     found = []
     for name in measures.distances:
@@ -190,7 +203,7 @@ def _distances(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
 
 
 def _scores(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
-    measures, base, own = layout.measures, layout.base(pair.base, seed), layout.base(pair.target, seed)
+    measures, base, own = layout.measures, layout.base(pair.base, seed), layout.own(pair.target, seed)
     place = {"treatment": "score"} | pair.place(seed)
     found = []
     for name in measures.scores:

@@ -14,7 +14,7 @@ from raytransfer.experiments.checks import checked_setup
 from raytransfer.experiments.distance.cells import Measures, PairCell, cells
 from raytransfer.experiments.distance.config import DISTANCE_FEATURES, DistanceConfig
 from raytransfer.experiments.probing import with_probes
-from raytransfer.experiments.tasks import Design, make_design
+from raytransfer.experiments.tasks import Design, base_recipe, make_design
 from raytransfer.scores import SCORES
 from raytransfer.specs import TaskSpec
 from raytransfer.sweep.plan import Plan, plan_of
@@ -41,6 +41,7 @@ def make_plan(config: DistanceConfig) -> Plan[PairCell, Design]:
         seeds=seeds,
         network=setup.network,
         recipe=setup.recipe,
+        base_recipe=base_recipe(config, setup.recipe),
         n_layers=setup.n_layers,
         depth=setup.depth,
         measures=measures,

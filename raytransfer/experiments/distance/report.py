@@ -37,7 +37,7 @@ from raytransfer.experiments.distance.tables import (
     variance_of_dials_table,
     variance_of_distances_table,
 )
-from raytransfer.experiments.tasks import Design, DialRow, GridRow
+from raytransfer.experiments.tasks import Design, DialRow, GridRow, trained_for
 from raytransfer.experiments.words import no_p_below, said_blocks, said_units
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of
@@ -227,4 +227,4 @@ def _title(plan: Plan[PairCell, Design], config: DistanceConfig) -> str:
     targets = len({cell.target for cell in plan.cells})
     pairs = len({(cell.target, cell.base) for cell in plan.cells if cell.base is not None})
     counted = f"{number_of(targets, 'target')}, {number_of(pairs, 'pair')}, {number_of(config.seeds, 'seed')}"
-    return f"{config.network} on {plan.data}, {number_of(config.recipe.steps, 'step')}: {counted}"
+    return f"{config.network} on {plan.data}, {trained_for(config, config.recipe)}: {counted}"

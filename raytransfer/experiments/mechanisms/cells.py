@@ -44,6 +44,7 @@ def cells(
     seeds: Sequence[int],
     network: NetworkSpec,
     recipe: Recipe,
+    base_recipe: Recipe,
     n_layers: Sequence[int],
     distance: str,
     images: int,
@@ -59,7 +60,8 @@ def cells(
         pairs: What to transfer from and to.
         seeds: The repeats.
         network: The network of every trial.
-        recipe: The recipe of every trial.
+        recipe: The recipe of every network of a target.
+        base_recipe: The recipe of the bases.
         n_layers: Numbers of layers to copy.
         distance: Key of ``raytransfer.distances.DISTANCES``.
         images: Training images of each task that the distance looks at, at most.
@@ -70,8 +72,8 @@ def cells(
     for seed in seeds:
         for pair in pairs:
             target, base = (
-                PretrainSpec(task=task.spec(seed), network=network, recipe=recipe, seed=seed)
-                for task in (pair.target, pair.base)
+                PretrainSpec(task=task.spec(seed), network=network, recipe=trained_by, seed=seed)
+                for task, trained_by in ((pair.target, recipe), (pair.base, base_recipe))
             )
             place: dict[str, Any] = {"target": pair.target.name, "target_block": pair.target.block, "seed": seed}
             scratch = WhyCell(treatment=BASE_B.name, **place, spec=target)

@@ -6,7 +6,7 @@ from raytransfer.experiments.checks import checked_setup
 from raytransfer.experiments.mechanisms.cells import WhyCell, basins, cells
 from raytransfer.experiments.mechanisms.config import WhyConfig
 from raytransfer.experiments.probing import with_probes
-from raytransfer.experiments.tasks import make_design
+from raytransfer.experiments.tasks import base_recipe, make_design
 from raytransfer.experiments.weights import only_checkpoint, read
 from raytransfer.sweep.plan import Plan, plan_of
 
@@ -38,6 +38,7 @@ def make_plan(config: WhyConfig) -> Plan[WhyCell, tuple[str, ...]]:
         seeds=seeds,
         network=setup.network,
         recipe=setup.recipe,
+        base_recipe=base_recipe(config, setup.recipe),
         n_layers=setup.n_layers,
         distance=config.distance,
         weights=found[0].weights if found else None,

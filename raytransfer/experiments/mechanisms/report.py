@@ -17,6 +17,7 @@ from raytransfer.experiments.mechanisms.tables import (
     comparisons_table,
     nearness_table,
 )
+from raytransfer.experiments.tasks import trained_for
 from raytransfer.experiments.verdicts import said_verdict, verdicts_markdown, verdicts_table
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of, probe_readings
@@ -111,5 +112,5 @@ def _figures(readings: pd.DataFrame, compared: pd.DataFrame, stages: Sequence[st
 
 def _title(plan: Plan[WhyCell, tuple[str, ...]], config: WhyConfig) -> str:
     units = len({(cell.target, cell.seed) for cell in plan.cells})
-    steps = number_of(config.recipe.steps, "step")
-    return f"{config.network} on {plan.data}, {steps}: {number_of(units, 'unit')} of target and seed"
+    counted = f"{number_of(units, 'unit')} of target and seed"
+    return f"{config.network} on {plan.data}, {trained_for(config, config.recipe)}: {counted}"
