@@ -20,6 +20,7 @@ from raytransfer.analysis import (
     variance_of_distances,
 )
 from raytransfer.analysis.pairs import OUTCOMES
+from raytransfer.analysis.recommendation import recommendations
 from raytransfer.distances import DISTANCES
 from raytransfer.experiments.distance.cells import PairCell
 from raytransfer.experiments.distance.config import DistanceConfig
@@ -37,6 +38,7 @@ from raytransfer.experiments.distance.tables import (
     variance_of_dials_table,
     variance_of_distances_table,
 )
+from raytransfer.experiments.recommendation import advice, recommendations_table
 from raytransfer.experiments.tasks import Design, DialRow, GridRow, trained_for
 from raytransfer.experiments.words import no_p_below, said_blocks, said_units
 from raytransfer.report import Report
@@ -72,7 +74,7 @@ def make_report(plan: Plan[PairCell, Design], store: Store, config: DistanceConf
         tables=_tables(found, config),
         figures=_figures(found, _title(plan, config), config),
         captions=_captions(found, config),
-        answer=_answer(found["correlations"]),
+        answer=_answer(found["correlations"]) + advice(found["recommendations"]),
     )
 
 
@@ -175,6 +177,7 @@ def _analysed(
         "grid_means": grid_means(outcomes, grid),
         "grid_effects": grid_effects(outcomes, grid),
         "variance_of_dials": variance_of_dials(outcomes, grid),
+        "recommendations": _recommendations(outcomes, measures, config),
     }
     if {config.input_distance, config.label_distance} <= there:
         found["variance_of_distances"] = variance_of_distances(
@@ -184,6 +187,17 @@ def _analysed(
         found[f"points-of-{_word(measure)}"] = transfer_points(outcomes, measures, measure)
         found[f"curves-of-{_word(measure)}"] = curves(outcomes, measures, measure)
     return found
+
+
+def _recommendations(outcomes: pd.DataFrame, measures: pd.DataFrame, config: DistanceConfig) -> pd.DataFrame:
+    """From which task to start; what dials make of a target is no task that one has."""
+    keys = ["target", "base", "n_layers", "seed"]
+    trained = outcomes.melt(keys, [ANB.name, ANB_PLUS.name], var_name="treatment", value_name="top1").dropna()
+    larger_is_nearer = measures["value"].where(measures["kind"] == "score", -measures["value"])
+    return recommendations(
+        trained[trained["base"].isin(list(config.tasks))],
+        measures.assign(value=larger_is_nearer)[measures["base"].isin(list(config.tasks))],
+    )
 
 
 def _figures(found: dict[str, pd.DataFrame], title: str, config: DistanceConfig) -> dict[str, Figure]:
@@ -220,6 +234,8 @@ def _tables(found: dict[str, pd.DataFrame], config: DistanceConfig) -> list[Grou
                 found["variance_of_distances"], of_input=config.input_distance, of_label=config.label_distance
             )
         )
+    if not found["recommendations"].empty:
+        parts.append(recommendations_table(found["recommendations"]))
     return parts
 
 

@@ -5,7 +5,9 @@ from dataclasses import asdict
 
 import pandas as pd
 
+from raytransfer.analysis.recommendation import recommendations
 from raytransfer.analysis.selection import predictor_means, predictors, score_ranks, start_means
+from raytransfer.experiments.recommendation import advice, recommendations_table
 from raytransfer.experiments.selection.cells import SelectionCell
 from raytransfer.experiments.selection.config import TREATED, SelectionConfig
 from raytransfer.experiments.selection.figures import cuts_figure, scores_figure
@@ -35,6 +37,7 @@ def make_report(plan: SelectionPlan, store: Store, config: SelectionConfig) -> R
     ranks = score_ranks(scores)
     means = start_means(outcomes, BASE_B.name)
     foretold = predictors(outcomes, scores, known, [ANB.name, ANB_PLUS.name])
+    copied = outcomes[outcomes["treatment"].isin([ANB.name, ANB_PLUS.name])].rename(columns={"checkpoint": "base"})
     found = {
         "outcomes": outcomes,
         "scores": scores,
@@ -43,6 +46,7 @@ def make_report(plan: SelectionPlan, store: Store, config: SelectionConfig) -> R
         "means": means,
         "predictors": foretold,
         "predictor_means": predictor_means(foretold),
+        "recommendations": recommendations(copied, scores.rename(columns={"checkpoint": "base"})),
     }
     title = _title(plan, config)
     tables = [ranking_table(ranks, known)] if not ranks.empty else []
@@ -53,13 +57,15 @@ def make_report(plan: SelectionPlan, store: Store, config: SelectionConfig) -> R
     if not foretold.empty:
         tables.append(predictors_table(found["predictor_means"]))
         figures["scores"] = scores_figure(outcomes, scores, known, title=title)
+    if not found["recommendations"].empty:
+        tables.append(recommendations_table(found["recommendations"]))
     return Report(
         frames={name: table for name, table in found.items() if not table.empty},
         main=("outcomes", "Every training of the sweep, one row each (scores.parquet: every score)"),
         tables=tables,
         figures=figures,
         captions=_CAPTIONS,
-        answer=_advice(means, depth),
+        answer=advice(found["recommendations"]),
     )
 
 
@@ -74,25 +80,6 @@ def _scores(cells: Sequence[SelectionCell], store: Store, depth: dict[str, int])
     places = places_of([cell for cell in cells if cell.measure is not None], _PLACE).drop(columns="treatment")
     rows = places.merge(read_table(store, "scores")[["id", "value"]], on="id")
     return rows.assign(depth=rows["checkpoint"].map(depth)).astype({"n_layers": "Int64", "depth": "Int64"})
-
-
-def _advice(means: pd.DataFrame, depth: dict[str, int]) -> list[str]:
-    """For each target, the start with the highest mean, and what it gained."""
-    lines = []
-    for target, rows in means.groupby("target"):
-        best = rows.sort_values("top1").iloc[-1]
-        if pd.isna(best["n_layers"]):
-            lines.append(f"{target}: no start did better than {best['treatment']} of {best['checkpoint']}'s network.")
-            continue
-        low, high = 100 * best["gain_low"], 100 * best["gain_high"]
-        interval = "" if pd.isna(low) else f" [{low:+.1f}, {high:+.1f}]"
-        gain = "" if pd.isna(best["gain"]) else f", {100 * best['gain']:+.1f}{interval} points over scratch"
-        lines.append(
-            f"{target}: highest was {best['treatment']} of {best['checkpoint']} with n = {best['n_layers']} of "
-            f"{depth[str(best['checkpoint'])] - 1}: {100 * best['top1']:.1f}%{gain}. It was chosen on the test images "
-            "that it is measured on, so expect a little less."
-        )
-    return lines
 
 
 def _title(plan: SelectionPlan, config: SelectionConfig) -> str:

@@ -1,0 +1,75 @@
+"""Which start a sweep recommends for each target, as a table for the console and in words."""
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, JustifyMethod
+from rich.text import Text
+
+from raytransfer.analysis.recommendation import ANY, MEASURED
+from raytransfer.console.table import NumberTable
+from raytransfer.words import number_of
+
+
+def recommendations_table(recommendations: pd.DataFrame) -> Group:
+    """Tabulate, for each target and treatment, the recommended start beside the best and any.
+
+    Args:
+        recommendations: Output of ``raytransfer.analysis.recommendation.recommendations``.
+    """
+    columns: dict[str, JustifyMethod] = dict.fromkeys(("target", "treatment", "chosen by", "start"), "left")
+    columns |= dict.fromkeys(("top-1 %", "over any start"), "right")
+    table = NumberTable(columns, keys=4, line=False)
+    shown = recommendations[recommendations["recommended"] | recommendations["by"].isin([MEASURED, ANY])]
+    for (target, treatment), rows in shown.groupby(["target", "treatment"], sort=False):
+        for row in rows.sort_values("recommended", ascending=False, kind="stable").to_dict("records"):
+            gain = "" if row["by"] == ANY else f"{100 * row['gain']:+.1f}"
+            table.add_row(str(target), str(treatment), str(row["by"]), _start(row), _percent(row), gain)
+    note = (
+        f"The measure is the one whose choices did best on the other targets{_itself(shown)}.\n"
+        f"{MEASURED}: the start that did best on the other repeats. {ANY}: the mean of all.\n"
+        "Without an n: the mean over the cuts. [95%] over repeats, from 3 on: of this target and start alone.\n"
+    )
+    return Group(Text("Where to start from, and cut where", style="bold"), table, Text(note, style="dim"))
+
+
+def advice(recommendations: pd.DataFrame) -> list[str]:
+    """For each target, what is recommended with the treatment that does best on the whole, in words.
+
+    Args:
+        recommendations: Output of ``raytransfer.analysis.recommendation.recommendations``.
+    """
+    lines = []
+    for target, rows in recommendations.groupby("target", sort=False):
+        by_chance = rows[rows["by"] == ANY].sort_values("top1").to_dict("records")[-1]
+        of_treatment = rows[rows["treatment"] == by_chance["treatment"]]
+        by_measure = of_treatment[of_treatment["recommended"]].to_dict("records")
+        measured = of_treatment[of_treatment["by"] == MEASURED].to_dict("records")
+        said = [
+            f"{row['by']}, the best measure on {'other targets' if row['elsewhere'] else 'this very target'}, would "
+            f"start from {_start(row)}: {_percent(row)}%"
+            for row in by_measure
+        ]
+        said += [f"training all and taking the best gives {_start(row)}: {_percent(row)}%" for row in measured]
+        said.append(f"a start at random {_percent(by_chance)}%")
+        repeats = number_of(int(by_chance["units"]), "repeat")
+        lines.append(f"{target}, {by_chance['treatment']}, {repeats}: {'; '.join(said)}.")
+    return lines
+
+
+def _itself(shown: pd.DataFrame) -> str:
+    chosen = shown[shown["recommended"]]
+    return "" if chosen["elsewhere"].all() else ", or on this one, which flatters it"
+
+
+def _start(row: Mapping[Hashable, Any]) -> str:
+    if pd.isna(row["base"]):
+        return "-"
+    return str(row["base"]) if pd.isna(row["n_layers"]) else f"{row['base']}, n = {row['n_layers']}"
+
+
+def _percent(row: Mapping[Hashable, Any]) -> str:
+    low, high = (100 * min(max(row[end], 0), 1) for end in ("low", "high"))  # no accuracy lies beyond
+    return f"{100 * row['top1']:.1f}" + ("" if math.isnan(row["low"]) else f" [{low:.1f}, {high:.1f}]")

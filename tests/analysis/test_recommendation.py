@@ -1,0 +1,104 @@
+"""What measures would have chosen, against a twin written from the sentences."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from raytransfer.analysis.intervals import student_t
+from raytransfer.analysis.recommendation import ANY, MEASURED, recommendations
+
+TARGETS, BASES, CUTS, SEEDS = ("x", "y", "z"), ("a", "b", "c"), (2, 5), range(3)
+
+
+def random_sweep(seed):
+    rng = np.random.default_rng(seed)
+    keys = [(t, b, n, s) for t in TARGETS for b in BASES for n in CUTS for s in SEEDS]
+    outcomes = pd.DataFrame(keys, columns=["target", "base", "n_layers", "seed"])
+    outcomes = outcomes.assign(treatment="AnB", top1=rng.random(len(keys)))
+    of_cuts = [
+        outcomes[["target", "base", "n_layers", "seed"]].assign(measure=m, value=rng.random(len(keys)))
+        for m in ("LogME", "kNN")
+    ]
+    of_bases = outcomes[outcomes["n_layers"] == 2][["target", "base", "seed"]].copy()
+    of_bases = of_bases.assign(n_layers=None, measure="OTDD", value=rng.random(len(of_bases)))
+    measures = pd.concat([*of_cuts, of_bases]).astype({"n_layers": "Int64"})
+    return outcomes, measures
+
+
+def accuracy(outcomes, target, base=None, n=None, seed=None):
+    rows = outcomes[outcomes["target"] == target]
+    for column, value in (("base", base), ("n_layers", n), ("seed", seed)):
+        rows = rows if value is None else rows[rows[column] == value]
+    return rows["top1"].mean()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_choices_are_those_of_the_formula(seed):
+    outcomes, measures = random_sweep(seed)
+    found = recommendations(outcomes, measures).set_index(["target", "by"])
+    gains = {}
+    for target in TARGETS:
+        blind = accuracy(outcomes, target)
+        assert found.loc[(target, ANY), "top1"] == pytest.approx(blind)
+        values = measures[measures["target"] == target]
+        for measure in ("LogME", "kNN", "OTDD"):
+            row = found.loc[(target, measure)]
+            cuts = (None,) if measure == "OTDD" else CUTS
+            scored = {}
+            for base in BASES:
+                for n in cuts:
+                    same = values[(values["measure"] == measure) & (values["base"] == base)]
+                    scored[base, n] = (same if n is None else same[same["n_layers"] == n])["value"].mean()
+            base, n = max(scored, key=scored.get)
+            assert (row["base"], None if pd.isna(row["n_layers"]) else row["n_layers"]) == (base, n)
+            of_seeds = student_t(np.array([accuracy(outcomes, target, base, n, s) for s in SEEDS]))
+            assert (row["top1"], row["low"]) == pytest.approx((of_seeds.estimate, of_seeds.low))
+            assert row["gain"] == pytest.approx(row["top1"] - blind)
+            gains[target, measure] = row["gain"]
+        held_out = []
+        for s in SEEDS:
+            others = outcomes[(outcomes["target"] == target) & (outcomes["seed"] != s)]
+            base, n = others.groupby(["base", "n_layers"])["top1"].mean().idxmax()
+            held_out.append(accuracy(outcomes, target, base, n, s))
+        assert found.loc[(target, MEASURED), "top1"] == pytest.approx(np.mean(held_out))
+    for target in TARGETS:
+        mean = {m: np.mean([gains[t, m] for t in TARGETS if t != target]) for m in ("LogME", "kNN", "OTDD")}
+        (recommended,) = found.loc[target].query("recommended").index
+        assert recommended == max(mean, key=mean.get)
+        assert found.loc[(target, recommended), "elsewhere"]
+
+
+def test_a_single_target_recommends_by_itself_and_says_so():
+    outcomes, measures = random_sweep(0)
+    one, of_one = outcomes[outcomes["target"] == "x"], measures[measures["target"] == "x"]
+    found = recommendations(one, of_one)
+    row = found[found["recommended"]].iloc[0]
+    assert row["gain"] == found[~found["by"].isin([ANY, MEASURED])]["gain"].max()
+    assert not row["elsewhere"]
+    single = recommendations(one[one["seed"] == 0], of_one)
+    assert MEASURED not in set(single["by"])  # there is no other repeat to choose on
+    assert single["low"].isna().all()
+
+
+def test_choosing_by_measures_that_say_nothing_gains_nothing():
+    gains = []
+    for seed in range(40):
+        found = recommendations(*random_sweep(seed))
+        gains.append(found[found["by"] == "LogME"]["gain"].mean())
+    assert abs(np.mean(gains)) < 3 * np.std(gains) / np.sqrt(len(gains))
+    best = [recommendations(*random_sweep(seed)).query("by == @MEASURED")["gain"].mean() for seed in range(12)]
+    assert abs(np.mean(best)) < 3 * np.std(best) / np.sqrt(len(best))  # held out, so not flattered either
+
+
+def test_repeated_rows_are_refused():
+    outcomes, measures = random_sweep(0)
+    with pytest.raises(ValueError, match="outcomes hold more than one row of the same"):
+        recommendations(pd.concat([outcomes, outcomes]), measures)
+    with pytest.raises(ValueError, match="measures hold more than one row of the same"):
+        recommendations(outcomes, pd.concat([measures, measures]))
+
+
+def test_nothing_to_choose_from_recommends_nothing():
+    outcomes, measures = random_sweep(0)
+    assert recommendations(outcomes[(outcomes["base"] == "a") & (outcomes["n_layers"] == 2)], measures).empty
+    assert recommendations(outcomes.head(0), measures.head(0)).empty
