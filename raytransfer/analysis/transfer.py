@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from raytransfer.analysis.checks import require
+from raytransfer.analysis.checks import refuse_repeats, require
 from raytransfer.analysis.intervals import Interval, clustered_t, detectable, student_t, welch_t
 from raytransfer.specs.treatments import (
     ANB,
@@ -301,13 +301,7 @@ def _checked(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     key = ["treatment", *_PAIRED, "n_layers"]
     columns = [*key, "halves", metric]
     require(results, columns, "results")
-    repeated = results[results.duplicated(key)]
-    if not repeated.empty:
-        names = "; ".join(
-            f"{row.treatment} of {row.split} {row.direction} seed {row.seed} n={row.n_layers}"
-            for row in repeated[key].drop_duplicates().itertuples()
-        )
-        raise ValueError(f"results hold more than one row of the same run: {names}")
+    refuse_repeats(results, key, "results hold more than one row of the same run:")
     return results[columns].sort_values(key, ignore_index=True)
 
 

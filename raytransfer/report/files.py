@@ -2,7 +2,8 @@
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
@@ -23,6 +25,8 @@ from raytransfer.store import Store
 from raytransfer.store.schema import FAILURES, arrow_schema
 
 _DPI = 150
+_TEXT_WIDTH_IN = 7.0  # of a page with two columns
+_LEAST_PT, _LEAST_LINE = 6.0, 0.6  # letters, and the share of their size to which lines and markers are shrunk
 _LONGEST_NAME = 120  # bytes of a folder's name, of which a file system takes 255
 _LONGEST_WORD, _LONGEST_LINE, _LONGEST_LABEL = 32, 120, 48  # letters in a figure, which is no wider
 
@@ -132,11 +136,38 @@ def png(figure: Figure) -> bytes:
 
 
 def pdf(figure: Figure) -> bytes:
-    """A figure without its title as the content of a PDF file, for a paper, whose caption says what the title does."""
+    """A figure as the content of a PDF file for a paper: as wide as its text, with letters of 6 points or more.
+
+    It has no title, for the paper's caption says what that does.
+    """
     buffer = io.BytesIO()
-    with untitled(figure), rc_context({"pdf.fonttype": 42}):  # fonts as journals take them
+    with _as_wide_as_text(figure), untitled(figure), rc_context({"pdf.fonttype": 42}):  # fonts as journals take them
         figure.savefig(buffer, format="pdf", dpi=_DPI, metadata={"CreationDate": None})
     return buffer.getvalue()
+
+
+@contextmanager
+def _as_wide_as_text(figure: Figure) -> Iterator[None]:
+    """Shrink a figure for a while, letters and lines less than the whole, where it is wider than a paper's text."""
+    width, height = figure.get_size_inches()
+    by = min(1.0, _TEXT_WIDTH_IN / width)
+    texts = [(text, text.get_fontsize()) for text in figure.findobj(Text)]
+    lines = [(line, line.get_linewidth(), line.get_markersize()) for line in figure.findobj(Line2D)]
+    figure.set_size_inches(by * width, by * height)
+    for text, points in texts:
+        text.set_fontsize(max(by * points, min(points, _LEAST_PT)))
+    for line, across, marker in lines:
+        line.set_linewidth(max(by, _LEAST_LINE) * across)
+        line.set_markersize(max(by, _LEAST_LINE) * marker)
+    try:
+        yield
+    finally:
+        figure.set_size_inches(width, height)
+        for text, points in texts:
+            text.set_fontsize(points)
+        for line, across, marker in lines:
+            line.set_linewidth(across)
+            line.set_markersize(marker)
 
 
 def _numbers(figure: Figure) -> set[Text]:

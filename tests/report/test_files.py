@@ -1,6 +1,7 @@
 """Files of a report, whatever its sweep is called."""
 
 import io
+import re
 
 import pandas as pd
 import pytest
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from raytransfer.report import Report
-from raytransfer.report.files import png, write_files
+from raytransfer.report.files import pdf, png, write_files
 from raytransfer.store import Store
 from tests.helpers import asked
 
@@ -44,6 +45,16 @@ def test_powers_of_ten_stay_formulas():
     labels = figure.axes[0].get_xticklabels()
     assert any("mathdefault" in label.get_text() and label.get_parse_math() for label in labels)
     assert not figure.axes[0].get_yticklabels()[0].get_parse_math()
+
+
+def test_a_pdf_is_as_wide_as_a_papers_text_and_leaves_the_figure_as_it_was():
+    figure = drawn("accuracy")
+    before = png(figure)
+    width, height = map(float, re.search(rb"/MediaBox \[ ?0 0 ([0-9.]+) ([0-9.]+)", pdf(figure)).groups())
+    assert (width, height) == pytest.approx((7 * 72, 7 * 72 / 3), abs=0.5)
+    assert png(figure) == before
+    small = Figure(figsize=(3, 2))
+    assert b"/MediaBox [ 0 0 216 144 ]" in pdf(small)
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "é" * 120, "$x/y"], ids=["n", "é", "$"])

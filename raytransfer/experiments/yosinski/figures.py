@@ -236,7 +236,7 @@ def _draw_published(axes: Axes, readings: pd.DataFrame) -> None:
 
 def _difference(reading: str, first: str, second: str) -> str:
     """Which treatments a reading compares."""
-    return f"({first} − {second}) less that of random" if reading == "distance effect" else f"{first} − {second}"
+    return f"({first} − {second}) less random's" if reading == "distance effect" else f"{first} − {second}"
 
 
 def _records(rows: pd.DataFrame) -> Sequence[dict[Any, Any]]:
