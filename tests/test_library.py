@@ -1,5 +1,8 @@
 """The library on a real store: tables that join without losing or inventing rows."""
 
+import re
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -93,6 +96,25 @@ def test_an_empty_store_has_empty_tables_and_no_store_is_refused(tmp_path):
     assert {"treatment", "top1"} <= set(found.trials)
     with pytest.raises(UserError, match="holds no results"):
         rt.load(str(tmp_path / "none"))
+
+
+def test_what_the_readme_says_in_python_runs(store, tmp_path, monkeypatch):
+    """On a small store in place of its own: what its options ask for is made small, and pictures are drawn."""
+    code = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code) == 2
+    small = {option.partition("=")[0]: option.partition("=")[2] for option in SHORT if "recipe" not in option}
+    small |= {"recipe": {"steps": 4, "warmup_steps": 0, "evaluations": 1}, "splits": 1, "treatments": "[baseB, AnB]"}
+    places = {"cache_dir": str(tmp_path / "cache"), "quiet": True}
+    for name in ("run", "plan"):
+        full = getattr(rt, name)
+        monkeypatch.setattr(rt, name, lambda which, full=full, **options: full(which, **(options | small | places)))
+    monkeypatch.chdir(tmp_path)
+    Path("results").symlink_to(store.root)
+    (folder,) = Path("results/sweeps").glob("yosinski_grid-digits-*")
+    names: dict[str, object] = {}
+    exec("\n".join(code).replace("yosinski_grid-digits-HASH", folder.name), names)
+    assert {"readings", "lines"} <= {*names["sweep"].frames, *names["sweep"].figures}
+    assert len(names["trials"]) == len(names["found"].trials)
 
 
 def test_a_treatment_is_told_from_its_training(results):
