@@ -17,6 +17,7 @@ from raytransfer.commands.planning import Forecast, forecast, print_forecast, st
 from raytransfer.commands.sweeping import plan_sweep, run_sweep
 from raytransfer.config import as_argument, load_config
 from raytransfer.console.logs import logged
+from raytransfer.console.output import is_terminal
 from raytransfer.distances import DISTANCES
 from raytransfer.errors import UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
@@ -187,7 +188,7 @@ def _threads_kept() -> Iterator[None]:
 
 def _console(*, quiet: bool) -> Console:
     """Standard output as it is: in a notebook plain lines, one below the other."""
-    return Console(highlight=False, markup=False, quiet=quiet, force_jupyter=False)
+    return Console(highlight=False, markup=False, quiet=quiet, force_jupyter=False, force_terminal=is_terminal())
 
 
 @dataclass(frozen=True, kw_only=True)

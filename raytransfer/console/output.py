@@ -69,9 +69,14 @@ def new_console() -> Console:
     file: Any = None if sys.stdout is None else Output(sys.stdout)
     # COLUMNS=0 says nothing.
     environ = {name: value for name, value in os.environ.items() if name != "COLUMNS" or value.strip("0")}
-    console = Console(file=file, highlight=False, markup=False, _environ=environ)
+    console = Console(file=file, force_terminal=is_terminal(), highlight=False, markup=False, _environ=environ)
     console.width = max(console.width, _LEAST_WIDTH)
     return console
+
+
+def is_terminal() -> bool:
+    """Whether standard output can redraw what it shows; notebooks and builds that ask for colours cannot."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:

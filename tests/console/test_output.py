@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from raytransfer import library
 from raytransfer.cli import main
 from raytransfer.console.output import new_console
 from tests.helpers import ROOT
@@ -99,3 +100,10 @@ def test_a_notebook_s_backend_is_not_asked_for(call, places):
     result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert "Pictures: " in result.stdout
+
+
+def test_a_notebook_or_a_build_that_asks_for_colours_is_no_terminal(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as notebooks' kernels set it
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    assert not new_console().is_terminal
+    assert not library._console(quiet=False).is_terminal
