@@ -20,17 +20,20 @@ def recommendations_table(recommendations: pd.DataFrame) -> Group:
         recommendations: Output of ``raytransfer.analysis.recommendation.recommendations``.
     """
     columns: dict[str, JustifyMethod] = dict.fromkeys(("target", "treatment", "chosen by", "start"), "left")
-    columns |= dict.fromkeys(("top-1 %", "over any start"), "right")
+    columns |= dict.fromkeys(("n", "top-1 %", "gain"), "right")
     table = NumberTable(columns, keys=4, line=False)
     shown = recommendations[recommendations["recommended"] | recommendations["by"].isin([MEASURED, ANY])]
     for (target, treatment), rows in shown.groupby(["target", "treatment"], sort=False):
         for row in rows.sort_values("recommended", ascending=False, kind="stable").to_dict("records"):
             gain = "" if row["by"] == ANY else f"{100 * row['gain']:+.1f}"
-            table.add_row(str(target), str(treatment), str(row["by"]), _start(row), _percent(row), gain)
+            start = "-" if pd.isna(row["base"]) else str(row["base"])
+            n = "" if pd.isna(row["n_layers"]) else str(row["n_layers"])
+            table.add_row(str(target), str(treatment), str(row["by"]), start, n, _percent(row), gain)
     note = (
         f"The measure is the one whose choices did best on the other targets{_itself(shown)}.\n"
         f"{MEASURED}: the start that did best on the other repeats. {ANY}: the mean of all.\n"
-        "Without an n: the mean over the cuts. [95%] over repeats, from 3 on: of this target and start alone.\n"
+        f"gain: points over {ANY}. Without an n: the mean over the cuts.\n"
+        "[95%] over repeats, from 3 on: of this target and start alone.\n"
     )
     return Group(Text("Where to start from, and cut where", style="bold"), table, Text(note, style="dim"))
 
@@ -65,8 +68,6 @@ def _itself(shown: pd.DataFrame) -> str:
 
 
 def _start(row: Mapping[Hashable, Any]) -> str:
-    if pd.isna(row["base"]):
-        return "-"
     return str(row["base"]) if pd.isna(row["n_layers"]) else f"{row['base']}, n = {row['n_layers']}"
 
 
