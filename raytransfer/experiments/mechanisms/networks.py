@@ -21,8 +21,10 @@ SCRATCH = f"scratch ({BASE_B.name})"
 DARK = "#444444"
 """Colour of titles, and of what belongs to no base."""
 
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind
-_MARKERS = ("s", "^", "D", "v", "P", "X", "o")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Colours that the colour-blind tell apart (Okabe and Ito)."""
+
+MARKERS = ("s", "^", "D", "v", "P", "X", "o")
 _Dash = Literal["-", "--", ":", "-."]
 _DASHES: tuple[_Dash, ...] = ("-", "--", ":", "-.")  # for the bases after the first six, the next six, ...
 
@@ -58,9 +60,9 @@ def styles_of(rows: pd.DataFrame) -> dict[str, Style]:
     if "treatment" in rows and (rows["treatment"] == BASE_B.name).any():
         styles[SCRATCH] = Style(color="#000000", marker="o")
     for i, base in enumerate(sorted(rows["base"].dropna().unique())):
-        round_, place = divmod(i, len(_COLORS))
+        round_, place = divmod(i, len(COLORS))
         dash = _DASHES[round_ % len(_DASHES)]
-        styles[str(base)] = Style(color=_COLORS[place], marker=_MARKERS[i % len(_MARKERS)], dash=dash)
+        styles[str(base)] = Style(color=COLORS[place], marker=MARKERS[i % len(MARKERS)], dash=dash)
     return styles
 
 

@@ -6,10 +6,10 @@ A figure shows what its DataFrames hold: it selects rows and scales fractions to
 import math
 
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from raytransfer.experiments.mechanisms.networks import COLORS, MARKERS, words
 from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
 
 _COLUMNS = 4
@@ -18,21 +18,24 @@ _COLUMNS = 4
 def cuts_figure(means: pd.DataFrame, depth: dict[str, int], *, title: str) -> Figure:
     """Accuracy against the cut: a panel for each checkpoint and target, its network from scratch as a line across.
 
+    Of several targets a row of panels is of one checkpoint. No whisker goes beyond 0 to 100%, where no accuracy lies.
+
     Args:
         means: Output of ``raytransfer.analysis.selection.start_means``.
         depth: The number of layers of each checkpoint's network.
         title: What was run.
     """
-    panels = list(means.groupby(["target", "checkpoint"], sort=False))
-    columns = min(_COLUMNS, len(panels))
+    means = means.assign(**{end: means[end].clip(0, 1) for end in ("top1_low", "top1_high")})
+    panels = list(means.groupby(["checkpoint", "target"], sort=False))
+    several = means["target"].nunique() > 1
+    columns = means["target"].nunique() if several else min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(1.2 + 3.0 * columns, 1.2 + 2.6 * rows), layout="constrained")
     figure.suptitle(title, fontsize=11)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    several = means["target"].nunique() > 1
-    for axes, ((target, checkpoint), of_panel) in zip(grid.flat, panels, strict=False):
+    for axes, ((checkpoint, target), of_panel) in zip(grid.flat, panels, strict=False):
         for treatment, line in of_panel.groupby("treatment", sort=False):
             style = TREATMENTS[str(treatment)]
             if line["n_layers"].isna().all():
@@ -70,7 +73,7 @@ def cuts_figure(means: pd.DataFrame, depth: dict[str, int], *, title: str) -> Fi
 def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFrame, *, title: str) -> Figure:
     """Each score at the last cut, and each baseline, against accuracy with every layer below the head copied.
 
-    A colour for each checkpoint, a point for each target; hollow points are frozen, full ones fine-tuned.
+    A colour and a marker for each checkpoint, a point for each target; hollow points are frozen, full ones fine-tuned.
 
     Args:
         outcomes: As for ``raytransfer.analysis.selection.start_means``, with depth.
@@ -93,19 +96,19 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
     figure.suptitle(title, fontsize=11)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     names = list(dict.fromkeys(known["checkpoint"]))
-    colors = dict(zip(names, colormaps["tab10"](range(len(names))), strict=True))
     for axes in grid.flat[len(drawn) :]:
         axes.set_visible(False)
     for axes, name in zip(grid.flat, drawn, strict=False):
         for checkpoint, rows_of in points.groupby("checkpoint"):
-            color = colors[str(checkpoint)]
+            number = names.index(checkpoint)
+            color = COLORS[number % len(COLORS)]
             for treatment, fill in ((ANB.name, "none"), (ANB_PLUS.name, color)):
                 if treatment in rows_of:
                     axes.plot(
                         rows_of[name],
                         100 * rows_of[treatment],
                         linestyle="none",
-                        marker=TREATMENTS[treatment].marker,
+                        marker=MARKERS[number % len(MARKERS)],
                         markeredgecolor=color,
                         markerfacecolor=fill,
                         label=str(checkpoint) if treatment == ANB_PLUS.name else None,
@@ -116,5 +119,7 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
     for line in grid:
         line[0].set_ylabel("test top-1, %", fontsize=9)
     handles, labels = grid.flat[0].get_legend_handles_labels()
+    handles += [words(f"full: fine-tuned ({ANB_PLUS.name})"), words(f"hollow: frozen ({ANB.name})")]
+    labels += [handle.get_label() for handle in handles[-2:]]
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure

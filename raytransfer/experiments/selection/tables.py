@@ -33,7 +33,7 @@ def ranking_table(ranks: pd.DataFrame, known: pd.DataFrame) -> Group:
         table.add_row(
             str(checkpoint),
             "" if pd.isna(accuracy) else f"{100 * accuracy:.1f}",
-            f"{facts.loc[checkpoint, 'parameters'] / 1e6:.1f}",
+            f"{facts.loc[checkpoint, 'parameters'] / 1e6:.3g}",
             *cells,
         )
     heading = Text("Scores before the head, with the mean rank over targets and repeats (1 is best)", style="bold")
@@ -107,6 +107,8 @@ def _range(row: Mapping[Hashable, Any], name: str, low: str, high: str) -> str:
 def _percent(row: "pd.Series[float]", name: str = "top1") -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     sign = "+" if name == "gain" else ""
+    if name != "gain" and not pd.isna(low):
+        low, high = max(low, 0.0), min(high, 1.0)  # no accuracy lies beyond
     if pd.isna(row[name]):
         return ""
     interval = "" if pd.isna(low) else f" [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
