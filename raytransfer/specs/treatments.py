@@ -121,7 +121,7 @@ ANB_PLUS = Treatment(
     name="AnB+", meaning="layers 1..n from baseA, fine-tuned", source="other", color="#f4866a", marker="^"
 )
 RNB = Treatment(
-    name="RnB", meaning="layers 1..n random, frozen", source="random", surgery=_FROZEN, color="#8a7a2f", marker="X"
+    name="RnB", meaning="layers 1..n random, frozen", source="random", surgery=_FROZEN, color="#b59b00", marker="X"
 )
 BASE_A = Treatment(name="baseA", meaning="trained on A, for what copies from it", color="#b8b8b8", marker="h")
 
