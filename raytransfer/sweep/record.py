@@ -38,7 +38,6 @@ class Record:
             "started": _now(),
             "slots": 0,
             "running": {},
-            "left_s": None,
         }
 
     def __enter__(self) -> "Record":
@@ -74,7 +73,7 @@ class Record:
 
     def _end(self, trial: str) -> None:
         running = {other: since for other, since in self._progress["running"].items() if other != trial}
-        self._note(running=running, left_s=self._seconds_left())
+        self._note(running=running)
 
     def _note(self, **changed: Any) -> None:
         with self._lock:
@@ -89,7 +88,7 @@ class Record:
 
     def _write(self) -> None:
         with self._lock:
-            progress = self._progress | {"written": _now()}
+            progress = self._progress | {"written": _now(), "left_s": self._seconds_left()}
         with suppress(StorageError):
             write_progress(self._store, progress)
 
