@@ -211,19 +211,17 @@ class ProgressView:
     def _seconds_each(self) -> dict[_Kind, float] | None:
         """What a trial of each kind takes; None where no trial has finished.
 
-        A kind of training of which none has finished is taken in proportion to its rough length, a measurement to be
-        as long as the mean of others, and as a step of a training while there are none.
+        A kind of which none has finished is taken in proportion to its rough length, in which a measurement counts as
+        one step of a training.
         """
         known = {
-            kind: fmean(times) for kind, times in [*list(self._first_seconds.items()), *list(self._seconds.items())]
+            kind: fmean(times) for found in (self._first_seconds, self._seconds) for kind, times in list(found.items())
         }
         if not known:
             return None
-        trainings = {kind: self._lengths[kind] for kind in known if self._lengths[kind]}
-        per_step = sum(known[kind] for kind in trainings) / max(sum(trainings.values()), 1.0)
-        measured = [seconds for kind, seconds in known.items() if kind not in trainings]
-        other = fmean(measured) if measured else per_step
-        return {kind: length * per_step if length else other for kind, length in self._lengths.items()} | known
+        trained = [kind for kind in known if self._lengths[kind] > 1] or list(known)
+        per_step = sum(known[kind] for kind in trained) / sum(self._lengths[kind] for kind in trained)
+        return {kind: length * per_step for kind, length in self._lengths.items()} | known
 
 
 class _Treatment:
@@ -234,10 +232,10 @@ class _Treatment:
         self.accuracies: list[float] = []
 
 
-def _length(spec: TrialSpec) -> float | None:
-    """Rough length of a training, None of a measurement."""
+def _length(spec: TrialSpec) -> float:
+    """Rough length of a training in steps, 1 of a measurement."""
     training = as_training(spec)
-    return rough_length(training) if training else None
+    return rough_length(training) if training else 1.0
 
 
 def duration(seconds: float) -> str:

@@ -86,6 +86,27 @@ def test_the_time_left_is_what_the_kinds_took_less_what_the_running_ones_have_ha
     assert view.seconds_left() == pytest.approx(transfers / 2)
 
 
+def test_the_first_on_each_slot_tell_only_until_there_are_others_and_the_last_has_one_slot(tiny, clock):
+    plan = make_plan(tiny("treatments=[baseB]", "seeds=2"))
+    view = ProgressView(Console(quiet=True), plan.cells, plan.trials, {})
+    view.resized(2)
+    one, other, third, last = plan.trials
+    view.started([one])
+    view.started([other])
+    clock.now = 10.0
+    view.finished(one)
+    assert view.seconds_left() == pytest.approx(10.0)  # three of 10 s less 10 s, on two slots
+    view.finished(other)
+    assert view.seconds_left() == pytest.approx(10.0)
+    view.started([third])
+    clock.now = 14.0
+    view.finished(third)
+    assert view.seconds_left() == pytest.approx(4.0 / 2)
+    view.started([last])
+    clock.now = 15.0
+    assert view.seconds_left() == pytest.approx(3.0)
+
+
 def test_a_running_sweep_on_a_terminal_shows_accuracies_of_its_trials(tiny, one_thread):
     plan = make_plan(tiny("treatments=[baseB]"))
     store = Store(tiny().out)

@@ -4,7 +4,7 @@ import csv
 import heapq
 import io
 from collections import deque
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from raytransfer.config import load_config
 from raytransfer.experiments import EXPERIMENTS
-from raytransfer.specs.dependencies import alike, scouts_first
+from raytransfer.specs.dependencies import alike, as_training, batch_of, needs, scouts_first
 from raytransfer.sweep import progress
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.run import Run
@@ -68,3 +68,24 @@ def test_the_time_left_is_right_within_a_fifth_after_a_tenth_of_it(slots, record
         now, left = [look for look in looks if look[0] <= share * whole][-1]
         ratios[share] = left / (whole - now)
     assert {share: ratio for share, ratio in ratios.items() if not 0.8 < ratio < 1.2} == {}, ratios
+
+
+@pytest.mark.parametrize("slots", [1, 5])
+def test_scouts_of_every_kind_come_first_with_what_they_need_and_the_others_keep_their_order(slots, recorded):
+    specs = recorded[0]
+    rank = {trial: i for i, trial in enumerate(specs)}
+    order = scouts_first(specs, slots)
+    assert order.keys() == specs.keys()
+    (end,) = [i for i, (one, other) in enumerate(pairwise(order), 1) if rank[one] > rank[other]]
+    scouts = set(list(order)[:end])
+    assert {weights.training.id for trial in scouts for weights in needs(specs[trial])} <= scouts
+    every, early = {}, {}
+    for trial, spec in specs.items():
+        batches = every.setdefault(alike(spec), set())
+        batches.add(batch_of(spec) or trial)
+        if trial in scouts:
+            early.setdefault(alike(spec), set()).add(batch_of(spec) or trial)
+    trained = {alike(spec) for spec in specs.values() if as_training(spec)}
+    for kind, batches in every.items():
+        assert len(early[kind]) >= min(len(batches), 1 if kind in trained else slots + 1), kind
+    assert len(scouts) < 0.35 * len(specs)
