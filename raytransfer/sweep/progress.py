@@ -203,7 +203,7 @@ class ProgressView:
         left, longest = sum(count * each[kind] for kind, count in self._alike_left.items()), 0.0
         now = time.monotonic()
         for batch in {id(batch): batch for batch in list(self._running.values())}.values():
-            whole = sum(each[alike(self._specs[trial])] for trial in batch.trials)
+            whole = sum(each[alike(self._specs[trial])] for trial in batch.trials if trial in self._running)
             had = min(now - batch.began, whole)
             left, longest = left - had, max(longest, whole - had)
         return max(left / max(self._slots, 1), longest)
@@ -214,9 +214,11 @@ class ProgressView:
         A kind of which none has finished is taken in proportion to its rough length, in which a measurement counts as
         one step of a training.
         """
-        known = {
-            kind: fmean(times) for found in (self._first_seconds, self._seconds) for kind, times in list(found.items())
-        }
+        every = [
+            *list(self._first_seconds.items()),
+            *list(self._seconds.items()),
+        ]  # the latter count where both have it
+        known = {kind: fmean(times) for kind, times in every if times}
         if not known:
             return None
         trained = [kind for kind in known if self._lengths[kind] > 1] or list(known)

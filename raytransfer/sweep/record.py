@@ -23,7 +23,8 @@ class Record:
     Args:
         store: Where to.
         folder: The sweep's folder within it.
-        seconds_left: Tells how long the sweep still takes, None where that is not known yet.
+        seconds_left: Tells how long the sweep still takes, None where that is not known yet; asked at each writing, so
+            that who reads it sees what the sweep itself shows.
     """
 
     def __init__(self, store: Store, folder: str, seconds_left: Callable[[], float | None]) -> None:

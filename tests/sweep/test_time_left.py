@@ -18,7 +18,8 @@ from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.run import Run
 from raytransfer.trials import Site
 
-# Seconds of each trial by kind, in the order in which they ran; benchmarks/time_left.py writes them.
+# Processor seconds of trials by kind, those that a process began with first, from sweeps on two slots: yosinski and
+# mechanisms whole, distance and checkpoints with seeds=1. Where a replay needs more they come again.
 RECORDED = Path(__file__).with_name("seconds_by_kind.csv")
 HANDING_OUT_S = 0.01
 WHEN = (0.1, 0.2, 0.3, 0.5, 0.75)  # of the sweep's time
@@ -60,7 +61,7 @@ def told(specs, seconds, slots, tmp_path, monkeypatch):
     return now, looks
 
 
-@pytest.mark.parametrize("slots", [1, 2, 4])
+@pytest.mark.parametrize("slots", [2, 4])
 def test_the_time_left_is_right_within_a_fifth_after_a_tenth_of_it(slots, recorded, tmp_path, monkeypatch):
     whole, looks = told(*recorded, slots, tmp_path, monkeypatch)
     ratios = {}
