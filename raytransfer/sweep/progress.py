@@ -214,10 +214,7 @@ class ProgressView:
         A kind of which none has finished is taken in proportion to its rough length, in which a measurement counts as
         one step of a training.
         """
-        every = [
-            *list(self._first_seconds.items()),
-            *list(self._seconds.items()),
-        ]  # the latter count where both have it
+        every = [*list(self._first_seconds.items()), *list(self._seconds.items())]  # the latter count where both tell
         known = {kind: fmean(times) for kind, times in every if times}
         if not known:
             return None
