@@ -3,7 +3,7 @@
 Here, and in the kinds of trials, one kind of spec is told from another; elsewhere none is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from raytransfer.specs import (
     DistanceSpec,
@@ -108,6 +108,49 @@ def in_order(specs: Iterable[TrialSpec]) -> dict[str, TrialSpec]:
             needed.update(training.id for training in trainings)
             left += trainings
     return dict(sorted(found.items(), key=lambda item: (item[0] not in needed, *_rank(item[1]), item[0])))
+
+
+_ONE_SCOUT_IN = 20
+_LOOKED_AT = 100  # for the next scout, as large sweeps have thousands of a kind
+
+
+def scouts_first(specs: Mapping[str, TrialSpec], slots: int) -> dict[str, TrialSpec]:
+    """The same trials in the same order, but before the others some that tell how long each kind takes.
+
+    Of each kind (``alike``) that is one in 20, at least one, with what it needs. Of measurements it is one more a slot,
+    for the first in a process imports what it computes with; those that one process does best together come together
+    and count as one. Those are taken, out of the next 100, that need the fewest others beside.
+    """
+    batches: dict[tuple[str, str], list[str]] = {}  # by what they have in common, or by the only trial in it
+    kinds: dict[tuple[str | int, ...], dict[tuple[str, str], None]] = {}  # the batches of each, in order
+    for trial, spec in specs.items():
+        shared = batch_of(spec)
+        batch = ("", trial) if shared is None else (shared, "")
+        batches.setdefault(batch, []).append(trial)
+        kinds.setdefault(alike(spec), {})[batch] = None
+    measured = {alike(spec) for spec in specs.values() if as_training(spec) is None}
+    scouts: set[str] = set()
+    taken: set[tuple[str, str]] = set()
+    for kind, of_kind in kinds.items():
+        wanted = max(1, len(of_kind) // _ONE_SCOUT_IN) + (slots if kind in measured else 0)
+        while len(of_kind.keys() & taken) < wanted and (left := [batch for batch in of_kind if batch not in taken]):
+            more = {batch: _not_yet(batches[batch], specs, scouts) for batch in left[:_LOOKED_AT]}
+            nearest = min(more, key=lambda batch: len(more[batch]))
+            taken.add(nearest)
+            scouts |= more[nearest]
+    return dict(sorted(specs.items(), key=lambda item: item[0] not in scouts))
+
+
+def _not_yet(trials: Iterable[str], specs: Mapping[str, TrialSpec], there: Collection[str]) -> set[str]:
+    """These trials, and what they need, without what is there and what is not to run."""
+    found: set[str] = set()
+    left = list(trials)
+    while left:
+        trial = left.pop()
+        if trial in specs and trial not in there and trial not in found:
+            found.add(trial)
+            left += [weights.training.id for weights in needs(specs[trial])]
+    return found
 
 
 def _rank(spec: TrialSpec) -> tuple[float, str]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from raytransfer.config import SweepConfig, TrainingConfig, to_yaml
 from raytransfer.networks import sources_of
 from raytransfer.specs import TrialSpec
-from raytransfer.specs.dependencies import as_training, imports
+from raytransfer.specs.dependencies import as_training, imports, scouts_first
 from raytransfer.store import (
     Store,
     clear_failures,
@@ -24,7 +24,7 @@ from raytransfer.store import (
 )
 from raytransfer.sweep.arithmetic import cpu_capabilities
 from raytransfer.sweep.backlog import backlog
-from raytransfer.sweep.failures import place_rows
+from raytransfer.sweep.failures import place_rows, places
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.record import Record
@@ -85,11 +85,12 @@ def _run_on(
 ) -> Run:
     """Run on slots of Ray, or in this process."""
     on_gpu = "GPU" in slots.per_trial if slots else torch.cuda.is_available()
+    placed = places(plan.trials, plan.cells)
     also: list[Observer] = []
     if isinstance(config, TrainingConfig) and config.tensorboard:
         from raytransfer.sweep.tensorboard import TensorBoard
 
-        also.append(TensorBoard(config.tensorboard, store, plan.cells, plan.trials))
+        also.append(TensorBoard(config.tensorboard, store, placed))
     site = Site(
         sources=plan.sources,
         root=store.root,
@@ -101,20 +102,19 @@ def _run_on(
     )
     with lock(store) as lost:
         delete_progress(store)  # of a sweep that was killed
-        todo = _cleared(plan, store, config.mode)
+        at_once = slots.now() if slots else 1
+        todo = scouts_first(_cleared(plan, store, config.mode), at_once)
         store.write(f"{folder}/config.yaml", to_yaml(config).encode())
         write_places(store, folder, place_rows(plan.trials, plan.cells))
         for digest in imports(todo.values()).keys() & plan.imports.keys():
             import_weights(store, plan.imports[digest])
-        console.print(
-            f"Running {number_of(len(todo), 'trial')}, {slots.now() if slots else 1} at once, on {site.device}"
-        )
+        console.print(f"Running {number_of(len(todo), 'trial')}, {at_once} at once, on {site.device}")
         if on_gpu:
             _print_streaming(console, plan, config)
         elif isinstance(config, TrainingConfig):
             print_slow_arithmetic(console, config)
         with (
-            ProgressView(console, plan.cells, todo, lambda trial: top1_of(store, trial)) as progress,
+            ProgressView(console, plan.cells, todo, placed, lambda trial: top1_of(store, trial)) as progress,
             Record(store, folder, progress.seconds_left) as record,
         ):
             keep = isinstance(config, TrainingConfig) and config.checkpoints == "all"

@@ -3,7 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,7 +15,7 @@ from rich.text import Text
 
 from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import alike, as_training, rough_length
-from raytransfer.sweep.failures import described, places, why
+from raytransfer.sweep.failures import described, why
 from raytransfer.sweep.plan import Cell
 from raytransfer.words import number_of
 
@@ -21,6 +23,18 @@ _LINE_EVERY_S = 15.0  # where no terminal can redraw anything
 _REDRAWN_HZ = 2.0
 _SHOWN = 8  # running trials
 _BAR_WIDTH = 40
+
+
+_Kind = tuple[str | int, ...]  # see alike
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """What was handed out together, to run one after the other."""
+
+    began: float
+    trials: Sequence[str]
+    fresh: bool  # whether of some kind in it a slot may never have run any
 
 
 class ProgressView:
@@ -33,6 +47,7 @@ class ProgressView:
         console: Where it writes.
         cells: The grid; a treatment is complete when all its cells are done.
         specs: Trials to run by identity.
+        places: Where each of them stands in the sweep (``places``).
         top1: Gives the accuracy of a finished trial, 0..1; None where it has none, or where looking takes too long.
     """
 
@@ -41,22 +56,24 @@ class ProgressView:
         console: Console,
         cells: Sequence[Cell],
         specs: Mapping[str, TrialSpec],
+        places: Mapping[str, Sequence[Mapping[str, Any]]],
         top1: Callable[[str], float | None] = lambda _: None,
     ) -> None:
-        self._console, self._specs, self._top1 = console, specs, top1
-        self._places = places(specs, cells)
+        self._console, self._specs, self._places, self._top1 = console, specs, places, top1
         self._slots = 0  # how many run at once
         self._left = set(specs)
         self._alike_left = Counter(map(alike, specs.values()))
-        self._steps = {alike(spec): _steps(spec) for spec in specs.values()}
+        self._lengths = {alike(spec): _length(spec) for spec in specs.values()}
         self._missing: dict[str, set[str]] = {}
         for cell in cells:
             if cell.spec.id in specs:
                 self._missing.setdefault(cell.treatment, set()).add(cell.spec.id)
         self._treatments = {treatment: _Treatment(total=len(trials)) for treatment, trials in self._missing.items()}
         self._start = self._last_line = time.monotonic()
-        self._running: dict[str, tuple[float, int]] = {}  # when it began, and with how many one after the other
-        self._seconds: dict[tuple[str | int, ...], list[float]] = {}
+        self._running: dict[str, _Batch] = {}
+        self._seconds: dict[_Kind, list[float]] = {}
+        self._first_seconds: dict[_Kind, list[float]] = {}  # of as many batches as there are slots
+        self._batches: Counter[_Kind] = Counter()  # that were handed out
         self._failures = 0
         self._live = Live(console=console, get_renderable=self._view, refresh_per_second=_REDRAWN_HZ, transient=True)
 
@@ -70,8 +87,10 @@ class ProgressView:
 
     def started(self, trials: Sequence[str]) -> None:
         """Trials were handed out together, to run one after the other; each is taken to last as long as the others."""
-        for trial in trials:
-            self._running[trial] = time.monotonic(), len(trials)
+        kinds = {alike(self._specs[trial]) for trial in trials}
+        fresh = any(self._batches[kind] < self._slots for kind in kinds)
+        self._batches.update(kinds)
+        self._running |= dict.fromkeys(trials, _Batch(began=time.monotonic(), trials=trials, fresh=fresh))
 
     def resized(self, slots: int) -> None:
         """From now on so many trials can run at once; that some can at all is told elsewhere."""
@@ -87,8 +106,10 @@ class ProgressView:
     def finished(self, trial: str) -> None:
         """A trial finished."""
         if trial in self._running:  # else what a killed driver left running was quicker
-            started, together = self._running.pop(trial)
-            self._seconds.setdefault(alike(self._specs[trial]), []).append((time.monotonic() - started) / together)
+            batch = self._running.pop(trial)
+            seconds = (time.monotonic() - batch.began) / len(batch.trials)
+            found = self._first_seconds if batch.fresh else self._seconds
+            found.setdefault(alike(self._specs[trial]), []).append(seconds)
         self._drop(trial)
         top1 = self._top1(trial) if self._console.is_terminal else None
         for treatment, missing in list(self._missing.items()):
@@ -155,8 +176,10 @@ class ProgressView:
             )
         now = time.monotonic()
         lines = [
-            Text(f"  {now - began:4.0f} s  {described(self._places[trial][0])}", no_wrap=True, overflow="ellipsis")
-            for trial, (began, _) in running[:_SHOWN]
+            Text(
+                f"  {now - batch.began:4.0f} s  {described(self._places[trial][0])}", no_wrap=True, overflow="ellipsis"
+            )
+            for trial, batch in running[:_SHOWN]
         ]
         if len(running) > _SHOWN:
             lines.append(Text(f"          and {len(running) - _SHOWN} more"))
@@ -170,22 +193,34 @@ class ProgressView:
     def seconds_left(self) -> float | None:
         """How long it still takes; None where no trial has finished.
 
-        From the mean time of finished trials of the same kind, less what the running ones have had of it; for a new
-        kind of all, in proportion to its rough length.
+        All that is left, less what the running ones have had of it, shared among the slots; no less than what runs
+        takes where some slots have nothing left to do. A trial takes the mean time of finished ones of its kind, of
+        which the first on each slot count only until there are others: a process then imports what it computes with.
         """
-        if not self._seconds:
+        each = self._seconds_each()
+        if each is None:
             return None
-        every = sum(sum(times) for times in list(self._seconds.values()))
-        steps = sum(self._steps[kind] * len(times) for kind, times in list(self._seconds.items()))
-        each = {
-            kind: fmean(self._seconds[kind]) if kind in self._seconds else self._steps[kind] * every / steps
-            for kind in self._steps
-        }
-        left = sum(count * each[kind] for kind, count in self._alike_left.items())
+        left, longest = sum(count * each[kind] for kind, count in self._alike_left.items()), 0.0
         now = time.monotonic()
-        for trial, (began, together) in list(self._running.items()):
-            left -= min((now - began) / together, each[alike(self._specs[trial])])
-        return left / max(self._slots, 1)
+        for batch in {id(batch): batch for batch in list(self._running.values())}.values():
+            whole = sum(each[alike(self._specs[trial])] for trial in batch.trials if trial in self._running)
+            had = min(now - batch.began, whole)
+            left, longest = left - had, max(longest, whole - had)
+        return max(left / max(self._slots, 1), longest)
+
+    def _seconds_each(self) -> dict[_Kind, float] | None:
+        """What a trial of each kind takes; None where no trial has finished.
+
+        A kind of which none has finished is taken in proportion to its rough length, in which a measurement counts as
+        one step of a training.
+        """
+        every = [*list(self._first_seconds.items()), *list(self._seconds.items())]  # the latter count where both tell
+        known = {kind: fmean(times) for kind, times in every if times}
+        if not known:
+            return None
+        trained = [kind for kind in known if self._lengths[kind] > 1] or list(known)
+        per_step = sum(known[kind] for kind in trained) / sum(self._lengths[kind] for kind in trained)
+        return {kind: length * per_step for kind, length in self._lengths.items()} | known
 
 
 class _Treatment:
@@ -196,8 +231,8 @@ class _Treatment:
         self.accuracies: list[float] = []
 
 
-def _steps(spec: TrialSpec) -> float:
-    """Rough length of a training; a measurement counts as one step where its time is not known yet."""
+def _length(spec: TrialSpec) -> float:
+    """Rough length of a training in steps, 1 of a measurement."""
     training = as_training(spec)
     return rough_length(training) if training else 1.0
 

@@ -23,7 +23,8 @@ class Record:
     Args:
         store: Where to.
         folder: The sweep's folder within it.
-        seconds_left: Tells how long the sweep still takes, None where that is not known yet.
+        seconds_left: Tells how long the sweep still takes, None where that is not known yet; asked at each writing, so
+            that who reads it sees what the sweep itself shows.
     """
 
     def __init__(self, store: Store, folder: str, seconds_left: Callable[[], float | None]) -> None:
@@ -38,7 +39,6 @@ class Record:
             "started": _now(),
             "slots": 0,
             "running": {},
-            "left_s": None,
         }
 
     def __enter__(self) -> "Record":
@@ -74,7 +74,7 @@ class Record:
 
     def _end(self, trial: str) -> None:
         running = {other: since for other, since in self._progress["running"].items() if other != trial}
-        self._note(running=running, left_s=self._seconds_left())
+        self._note(running=running)
 
     def _note(self, **changed: Any) -> None:
         with self._lock:
@@ -89,7 +89,7 @@ class Record:
 
     def _write(self) -> None:
         with self._lock:
-            progress = self._progress | {"written": _now()}
+            progress = self._progress | {"written": _now(), "left_s": self._seconds_left()}
         with suppress(StorageError):
             write_progress(self._store, progress)
 

@@ -7,10 +7,8 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from raytransfer.errors import UserError, first_line
-from raytransfer.specs import TrialSpec
 from raytransfer.store import Store, curve_of
-from raytransfer.sweep.failures import described, places
-from raytransfer.sweep.plan import Cell
+from raytransfer.sweep.failures import described
 
 _SCALARS = ("top1", "loss_nats", "train_loss_nats", "learning_rate")
 
@@ -24,16 +22,14 @@ class TensorBoard:
     Args:
         folder: Where its event files go, a folder a run.
         store: Where finished trials leave their curves.
-        cells: The places of the sweep.
-        specs: Trials to run by identity.
+        places: Where each trial stands in the sweep (``places``).
 
     Raises:
         UserError: The folder cannot be made.
     """
 
-    def __init__(self, folder: str, store: Store, cells: Sequence[Cell], specs: Mapping[str, TrialSpec]) -> None:
-        self._folder, self._store = Path(folder).expanduser(), store
-        self._places = places(specs, cells)
+    def __init__(self, folder: str, store: Store, places: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        self._folder, self._store, self._places = Path(folder).expanduser(), store, places
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -8,6 +8,7 @@ from tensorboardX.proto.event_pb2 import Event
 from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store, read_table
+from raytransfer.sweep.failures import places
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.sweep.tensorboard import TensorBoard
 from raytransfer.trials import Site
@@ -32,7 +33,7 @@ def test_each_training_is_a_run_with_its_learning_curve(tiny, tmp_path, one_thre
     plan, store = make_plan(config), Store(config.out)
     store.create()
     site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
-    board = TensorBoard(str(tmp_path / "a" / "board"), store, plan.cells, plan.trials)
+    board = TensorBoard(str(tmp_path / "a" / "board"), store, places(plan.trials, plan.cells))
     run_in_process(Run(plan.trials, site, board))
     (transfer,) = (tmp_path / "a" / "board").glob("AnB (*")
     assert transfer.name == "AnB (halves=random, split=random0, direction=A->B, n_layers=2, seed=0)"
@@ -49,4 +50,4 @@ def test_each_training_is_a_run_with_its_learning_curve(tiny, tmp_path, one_thre
 def test_a_folder_that_cannot_be_made_is_one_line(tiny, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"tensorboard=.*/file/board is no folder that can be made: "):
-        TensorBoard(str(tmp_path / "file" / "board"), Store(tiny().out), [], {})
+        TensorBoard(str(tmp_path / "file" / "board"), Store(tiny().out), {})
