@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from spread import with_defaults
 
-from raytransfer.cli import main
+import raytransfer as rt
 from raytransfer.experiments import EXPERIMENTS
 from raytransfer.sweep import driver
 
@@ -38,7 +38,7 @@ class Told(driver.ProgressView):
 def measure(name: str, options: list[str]) -> str:
     """Run a sweep; gives its line of the table."""
     with TemporaryDirectory() as out:
-        main(["run", name, *with_defaults(["slots=2", f"out={out}"], options)])
+        rt.run(name, *with_defaults(["slots=2"], options), out=out)
     began, end = Told.looks[0][0], Told.looks[-1][0]
     ratios = []
     for share in SHARES:
