@@ -36,6 +36,7 @@ CELLS = _columns(
     ("halves", pa.string(), "How the classes were halved: random, or the name of a fixed pair."),
     ("split", pa.string(), "Which halving: random0, random1, ..., or the name of the fixed pair."),
     ("direction", pa.string(), "A->B where the target is the second half, B->A where it is the first."),
+    ("train_per_class", pa.int64(), "Training images drawn of each class, where the sweep has several numbers."),
 )
 """The place of a trial in one sweep's grid; the same trial can have places in several sweeps."""
 
@@ -265,6 +266,7 @@ PLACES = _columns(
     ("halves", pa.string(), "How the classes were halved."),
     ("split", pa.string(), "Which halving."),
     ("direction", pa.string(), "A->B or B->A."),
+    ("train_per_class", pa.int64(), "Training images drawn of each class, where the sweep has several numbers."),
     ("checkpoint", pa.string(), "Name of the checkpoint to start from."),
     ("schedule", pa.string(), "Learning-rate schedule of the base."),
     ("target", pa.string(), "Name of the target task."),

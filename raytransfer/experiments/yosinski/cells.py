@@ -26,12 +26,13 @@ class Halving:
 
 @dataclass(frozen=True, kw_only=True)
 class GridCell:
-    """The place of one trial in the grid."""
+    """The place of one trial in the grid; ``train_per_class`` is None where the grid has one number of images alone."""
 
     treatment: str
     halves: str
     split: str
     direction: str
+    train_per_class: int | None = None
     spec: TrialSpec
 
 
@@ -47,6 +48,7 @@ def cells(
     directions: Sequence[str],
     seeds: Sequence[int],
     weights: Weights | None = None,
+    train_per_class: int | None = None,
 ) -> list[GridCell]:
     """All places of the grid at one split.
 
@@ -64,6 +66,7 @@ def cells(
         directions: Which of ``DIRECTIONS``.
         seeds: The repeats.
         weights: Weights of others that stand in for those of base A; None for none.
+        train_per_class: As the cells have it.
 
     Raises:
         UserError: No cut leaves a treatment room below the head.
@@ -79,7 +82,12 @@ def cells(
             for treatment in treatments:
                 grid += [
                     GridCell(
-                        treatment=treatment, halves=halving.halves, split=halving.split, direction=direction, spec=spec
+                        treatment=treatment,
+                        halves=halving.halves,
+                        split=halving.split,
+                        direction=direction,
+                        train_per_class=train_per_class,
+                        spec=spec,
                     )
                     for spec in _specs(TREATMENTS[treatment], weights or base_a.weights, base_b, n_layers, depth)
                 ]

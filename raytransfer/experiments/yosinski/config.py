@@ -23,11 +23,19 @@ DIRECTIONS = ("A->B", "B->A")
 _OF_THE_GRID = {name: treatment for name, treatment in TREATMENTS.items() if treatment is not BASE_A}
 
 
+def _are_numbers(value: Any) -> bool:
+    numbers = value if isinstance(value, list) else [value]
+    whole = all(isinstance(number, int) and not isinstance(number, bool) and number >= 1 for number in numbers)
+    return bool(numbers) and whole and len(set(numbers)) == len(numbers)
+
+
 @dataclass
 class GridConfig(WeightsConfig):
     """The grid of Yosinski et al. 2014; where it is given ``weights``, they stand in for those of base A.
 
     Attributes:
+        train_per_class: Training images drawn of each class, of both halves; a list runs the grid with each number,
+            the fewer among the more; null for all.
         halves: Ways to halve the classes, a list of: random, the name of a fixed pair such as animals/vehicles, or
             lists of classes as {A: [...], B: [...]}. The distance effect and the value of distant features are read
             of fixed pairs alone, which are known to be unlike.
@@ -38,7 +46,10 @@ class GridConfig(WeightsConfig):
         fixed_treatments: Treatments on halves other than random, a list; null for the same.
     """
 
-    RULES: ClassVar[dict[str, Rule]] = {"splits": REPEATS}
+    RULES: ClassVar[dict[str, Rule]] = {
+        "splits": REPEATS,
+        "train_per_class": (_are_numbers, "be at least 1, or list such numbers, each once"),
+    }
     CHOICES: ClassVar[dict[str, Sequence[str]]] = {
         "treatments": tuple(_OF_THE_GRID),
         "fixed_treatments": tuple(_OF_THE_GRID),
@@ -54,6 +65,7 @@ class GridConfig(WeightsConfig):
     }
     FOLLOWERS: ClassVar[dict[str, dict[str, Any]]] = {"treatments": {"fixed_treatments": None}}
 
+    train_per_class: Any = None
     halves: Any = field(default_factory=lambda: ["random"])
     splits: int = 4
     directions: list[str] = field(default_factory=lambda: list(DIRECTIONS))
@@ -66,3 +78,8 @@ class GridConfig(WeightsConfig):
         """One way to halve needs no list."""
         if not isinstance(self.halves, list):
             self.halves = [self.halves]
+
+    @property
+    def numbers_of_images(self) -> list[int | None]:
+        """``train_per_class`` one by one, the fewest first."""
+        return sorted(self.train_per_class) if isinstance(self.train_per_class, list) else [self.train_per_class]

@@ -148,13 +148,12 @@ def readings_figure(
     if not names:
         raise ValueError(f"nothing to draw: no row is of {', '.join(READINGS)}")
     halves, all_n = _halves(readings), sorted({int(n) for n in readings["n_layers"]})
-    figure, panels = _multiples(len(names), title, subtitle)
+    figure, panels = multiples(len(names), title, subtitle)
     figure.supxlabel("number of copied layers n", fontsize=10)
     figure.supylabel("difference of top-1 accuracy, percentage points", fontsize=10)
     step = min(_APART, _WIDEST / len(halves))
     for axes, name in zip(panels, names, strict=True):
-        first, second = READINGS[name]
-        axes.set_title(f"{name}\n{_difference(name, first, second)}", fontsize=9, loc="left", color="#444444")
+        axes.set_title(f"{name}\n{difference(name)}", fontsize=9, loc="left", color="#444444")
         axes.axhline(0, color="#888888", linewidth=1, zorder=1)
         if published is not None:
             _draw_published(axes, published[(published["reading"] == name) & published["n_layers"].isin(all_n)])
@@ -171,7 +170,7 @@ def readings_figure(
             (drawn,) = axes.plot(
                 x, estimate, linestyle="none", marker=marker, markersize=5, color=color, mfc=_fill(of_halves, color)
             )
-            tell(drawn, label, [f"{name}, {label}{_at(row['n_layers'])}: {_points(row)}" for row in _records(rows)])
+            tell(drawn, label, [f"{name}, {label}{_at(row['n_layers'])}: {points(row)}" for row in _records(rows)])
         axes.set_xlim(all_n[0] - 0.6, all_n[-1] + 0.6)
         axes.xaxis.set_major_locator(FixedLocator(all_n, nbins=_MOST_TICKS))  # the n that ran
     handles = [
@@ -207,7 +206,7 @@ def curves_figure(curves: pd.DataFrame, *, title: str, subtitle: str = "") -> Fi
         raise ValueError(f"nothing to draw: no curve is of {', '.join(n for n, t in TREATMENTS.items() if t.has_cut)}")
     all_n = sorted({int(n) for n in means["n_layers"] if n > 0})
     shades = dict(zip(all_n, matplotlib.colormaps["viridis_r"](np.linspace(0.1, 1, len(all_n))), strict=True))
-    figure, panels = _multiples(len(names), title, subtitle)
+    figure, panels = multiples(len(names), title, subtitle)
     figure.supxlabel("training steps", fontsize=10)
     figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
     base = means[means["treatment"] == BASE_B.name]
@@ -228,14 +227,13 @@ def _draw_published(axes: Axes, readings: pd.DataFrame) -> None:
     """A line of what came out in 2014, of random halves where the reading is of these."""
     for of_halves, rows in readings.groupby("halves"):
         (line,) = axes.plot(rows["n_layers"], 100 * rows["estimate"], color=_PALE, linewidth=2, zorder=1.5)
-        told = [
-            f"2014, {_halves_label(str(of_halves))}{_at(row['n_layers'])}: {_points(row)}" for row in _records(rows)
-        ]
+        told = [f"2014, {_halves_label(str(of_halves))}{_at(row['n_layers'])}: {points(row)}" for row in _records(rows)]
         tell(line, "2014", told)
 
 
-def _difference(reading: str, first: str, second: str) -> str:
+def difference(reading: str) -> str:
     """Which treatments a reading compares."""
+    first, second = READINGS[reading]
     return f"({first} − {second}) less random's" if reading == "distance effect" else f"{first} − {second}"
 
 
@@ -247,7 +245,7 @@ def _at(n_layers: float) -> str:
     return f", n = {n_layers:.0f}" if n_layers else ""
 
 
-def _points(row: dict[Any, Any]) -> str:
+def points(row: dict[Any, Any]) -> str:
     """A reading for who points at it."""
     return f"{100 * row['estimate']:+.1f}{_ends(row)} points, {number_of(row['units'], 'unit')}"
 
@@ -261,7 +259,7 @@ def _ends(row: dict[Any, Any]) -> str:
     return "" if math.isnan(row["low"]) else f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
-def _multiples(count: int, title: str, subtitle: str) -> tuple[Figure, list[Axes]]:
+def multiples(count: int, title: str, subtitle: str) -> tuple[Figure, list[Axes]]:
     """Lay out a figure of so many small panels on one scale, with room for a legend."""
     columns = min(_COLUMNS, count)
     lines = math.ceil(count / columns)

@@ -1,5 +1,6 @@
 """The grid of Yosinski et al. 2014: from its configuration to a plan."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 
@@ -37,19 +38,18 @@ def make_plan(config: GridConfig) -> Plan[GridCell, None]:
     for name in dict.fromkeys([*config.treatments, *fixed]):
         if TREATMENTS[name].surgery.lora_rank:
             check_adapters(setup.network, seen_shape(setup.recipe, shape), setup.n_layers, asked=f"treatments={name}")
-    tasks: dict[tuple[tuple[int, ...], int], TaskSpec] = {}
 
-    def task(classes: tuple[int, ...], seed: int) -> TaskSpec:
-        if (classes, seed) not in tasks:
-            tasks[classes, seed] = task_spec(dataset, classes, config.train_per_class, seed)
-        return tasks[classes, seed]
+    @functools.cache
+    def task(images: int | None, classes: tuple[int, ...], seed: int) -> TaskSpec:
+        return task_spec(dataset, classes, images, seed)
 
     grid = [
         cell
+        for images in config.numbers_of_images
         for halving in halvings
         for cell in cells(
             halving=halving,
-            task=task,
+            task=functools.partial(task, images),
             network=setup.network,
             recipe=setup.recipe,
             treatments=config.treatments if halving.halves == "random" else fixed,
@@ -58,6 +58,7 @@ def make_plan(config: GridConfig) -> Plan[GridCell, None]:
             directions=config.directions,
             seeds=range(config.seeds),
             weights=found[0].weights if found else None,
+            train_per_class=images if len(config.numbers_of_images) > 1 else None,
         )
     ]
     return plan_of(with_probes(grid, config, shape), [(source, dataset)], None, found)

@@ -1,15 +1,26 @@
 """The grid of Yosinski et al. 2014: from its results to a report."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow as pa
 from matplotlib.figure import Figure
+from rich.console import RenderableType
+from rich.text import Text
 
 from raytransfer.analysis import BASES, boosts, readings, treatment_means, yosinski2014
+from raytransfer.analysis.checks import listed
 from raytransfer.experiments.yosinski.cells import GridCell
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.figures import curves_figure, lines_figure, points_figure, readings_figure
+from raytransfer.experiments.yosinski.images import (
+    changes_sentences,
+    changes_table,
+    changes_with_images,
+    for_each,
+    images_figure,
+)
 from raytransfer.experiments.yosinski.sentences import sentences
 from raytransfer.experiments.yosinski.tables import boosts_table, means_table, readings_table
 from raytransfer.networks import ZOO
@@ -22,6 +33,7 @@ from raytransfer.words import number_of
 
 _LEAST_POINTS = 3  # of a curve
 _CAPTIONS = {
+    "images": "The readings against the number of training images a class, a line an n.",
     "readings": "What was lost or gained, in percentage points, against the number of copied layers. Each reading is "
     "the difference of two treatments within one split, direction and seed. Grey, for a network of 8 layers: what came "
     "out in 2014 on ILSVRC12.",
@@ -38,43 +50,72 @@ def make_report(plan: Plan[GridCell, None], store: Store, config: GridConfig) ->
 
     Its frames: ``results``, one row a finished cell (``schema.CELLS`` joined with ``schema.TRIALS``); ``means``,
     ``readings`` and ``boosts`` are ``raytransfer.analysis``'s of them, the last over all n, n >= 3 and n >= 5, as far
-    as the network has them.
+    as the network has them. Of several numbers of training images each is analysed by itself, the figures are of the
+    most, and ``changes`` says what differs between the fewest and the most.
     """
     results = results_of(plan.cells, store)
     if results.empty:
         return Report(notes=["No trial of this sweep has finished."])
-    means, paired = treatment_means(results), readings(results)
-    copied = sorted({int(n) for n in results["n_layers"] if n > 0})
-    firsts = dict.fromkeys(min((n for n in copied if n >= least), default=0) for least in (1, 3, 5))
-    averaged = boosts(results, [(first, copied[-1]) for first in firsts if first])
-    amount = (
-        f"{number_of(config.train_per_class, 'training image')} a class"
-        if config.train_per_class
-        else "all training images"
+    numbers = sorted(results["train_per_class"].dropna().unique())
+    if len(numbers) < 2:
+        return _of_one_number(results, plan, store, config, _amount(numbers, config))
+    most = results[results["train_per_class"] == numbers[-1]]
+    report = _of_one_number(most, plan, store, config, _amount(numbers[-1:], config))
+    analysed = {"means": treatment_means, "readings": readings, "boosts": _boosts}
+    frames = {"results": results, **{name: for_each(results, analyse) for name, analyse in analysed.items()}}
+    changes = changes_with_images(results)
+    tables: list[RenderableType] = []
+    for number in numbers[:-1]:
+        few = frames["means"]["train_per_class"] == number, frames["readings"]["train_per_class"] == number
+        heading = Text(f"{_amount([number], config)}", style="bold underline")
+        tables += [heading, means_table(frames["means"][few[0]]), readings_table(frames["readings"][few[1]])]
+    tables += [Text(_amount(numbers[-1:], config), style="bold underline"), *report.tables]
+    told = f"{_title(plan, config, f'{listed(map(int, numbers))} training images a class')}", _sample(most)
+    figures = {"images": images_figure(frames["readings"], title=told[0], subtitle=told[1])}
+    return replace(
+        report,
+        frames={**frames, "changes": changes},
+        tables=[*tables, changes_table(changes)],
+        figures={**figures, **report.figures},
+        answer=[*changes_sentences(changes), *(f"{_amount(numbers[-1:], config)}: {said}" for said in report.answer)],
     )
-    title = f"{config.network} on {plan.data}, {amount}, {number_of(config.recipe.steps, 'step')}"
-    subtitle = _sample(results)
+
+
+def _of_one_number(
+    results: pd.DataFrame, plan: Plan[GridCell, None], store: Store, config: GridConfig, amount: str
+) -> Report:
+    """The report of the runs with one number of training images."""
+    means, paired, averaged = treatment_means(results), readings(results), _boosts(results)
+    title, subtitle = _title(plan, config, amount), _sample(results)
+    figures = {}
+    if not paired.empty:
+        figures["readings"] = readings_figure(paired, title=title, subtitle=subtitle, published=_published(config))
+    figures["lines"] = lines_figure(means, title=title, subtitle=subtitle)
+    figures["points"] = points_figure(results, title=title, subtitle=subtitle)
     return Report(
         frames={"results": results, "means": means, "readings": paired, "boosts": averaged},
         main=("results", "Every trial of the sweep, one row each"),
-        tables=[
-            means_table(means),
-            readings_table(paired),
-            *([] if averaged.empty else [boosts_table(averaged)]),
-        ],
-        figures={
-            **(
-                {}
-                if paired.empty
-                else {"readings": readings_figure(paired, title=title, subtitle=subtitle, published=_published(config))}
-            ),
-            "lines": lines_figure(means, title=title, subtitle=subtitle),
-            "points": points_figure(results, title=title, subtitle=subtitle),
-            **_curves(results, store, title, subtitle),
-        },
+        tables=[means_table(means), readings_table(paired), *([] if averaged.empty else [boosts_table(averaged)])],
+        figures={**figures, **_curves(results, store, title, subtitle)},
         captions=_CAPTIONS,
         answer=sentences(paired),
     )
+
+
+def _boosts(results: pd.DataFrame) -> pd.DataFrame:
+    """Boosts over all n, n >= 3 and n >= 5, as far as there are any."""
+    copied = sorted({int(n) for n in results["n_layers"] if n > 0})
+    firsts = dict.fromkeys(min((n for n in copied if n >= least), default=0) for least in (1, 3, 5))
+    return boosts(results, [(first, copied[-1]) for first in firsts if first])
+
+
+def _amount(numbers: Sequence[int], config: GridConfig) -> str:
+    number = int(numbers[0]) if len(numbers) else config.train_per_class
+    return "all training images" if number is None else f"{number_of(number, 'training image')} a class"
+
+
+def _title(plan: Plan[GridCell, None], config: GridConfig, amount: str) -> str:
+    return f"{config.network} on {plan.data}, {amount}, {number_of(config.recipe.steps, 'step')}"
 
 
 def results_of(cells: Sequence[GridCell], store: Store) -> pd.DataFrame:
@@ -82,7 +123,7 @@ def results_of(cells: Sequence[GridCell], store: Store) -> pd.DataFrame:
 
     Treatments without a cut stand at n_layers = 0, as bases do, even if they copy layers: at every sweep's n.
     """
-    rows = places_of(cells, ["treatment", "halves", "split", "direction"])
+    rows = places_of(cells, ["treatment", "halves", "split", "direction", "train_per_class"])
     places = pa.Table.from_pandas(rows[[column.name for column in CELLS]], arrow_schema(CELLS), preserve_index=False)
     joined: pd.DataFrame = places.to_pandas().merge(
         read_table(store, "trials"), on="id", how="inner", validate="many_to_one"

@@ -1,0 +1,159 @@
+"""A grid with several numbers of training images a class: its readings against that number, and how they change."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+from rich.console import Group
+from rich.text import Text
+
+from raytransfer.analysis import READINGS, grid_changes
+from raytransfer.console.table import NumberTable
+from raytransfer.experiments.words import NO_INTERVAL, counted
+from raytransfer.experiments.yosinski.figures import difference, multiples, points
+from raytransfer.report.svg import tell
+from raytransfer.words import number_of
+
+NUMBER = "train_per_class"
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
+_BESIDE = 0.06  # of a number of images: how far the whiskers of two n stand apart
+
+
+def for_each(results: pd.DataFrame, analyse: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    """An analysis of the runs with each number of images, one below the other, with the number as a column.
+
+    Args:
+        results: One row a cell of the grid.
+        analyse: Such as ``raytransfer.analysis.readings``.
+    """
+    if results[NUMBER].isna().all():
+        return analyse(results)
+    return pd.concat(
+        [analyse(rows).assign(**{NUMBER: number}) for number, rows in results.groupby(NUMBER)], ignore_index=True
+    )
+
+
+def changes_with_images(results: pd.DataFrame) -> pd.DataFrame:
+    """How means and readings change from the fewest to the most images, paired by run.
+
+    The fewer images of a class are among the more, and the seeds are the same.
+
+    Args:
+        results: One row a cell of the grid, with ``train_per_class``.
+
+    Returns:
+        As ``raytransfer.analysis.grid_changes``, with fewest and most, the two numbers of images.
+    """
+    fewest, most = results[NUMBER].min(), results[NUMBER].max()
+    changed = grid_changes(results[results[NUMBER] == fewest], results[results[NUMBER] == most])
+    return changed.assign(fewest=int(fewest), most=int(most))
+
+
+def images_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+    """Draw the readings against the number of images: a panel each, a line an n; of random halves or the first.
+
+    Whiskers are the 95% intervals, where there are any.
+
+    Args:
+        readings: Output of ``raytransfer.analysis.readings`` for each number of images, with ``train_per_class``.
+        title: What was run.
+        subtitle: How many runs there are.
+
+    Raises:
+        ValueError: There is no reading.
+    """
+    halves = readings["halves"].iloc[0] if len(readings) else None
+    shown = readings[readings["halves"] == halves]
+    names = [name for name in READINGS if name in set(shown["reading"])]
+    if not names:
+        raise ValueError(f"nothing to draw: no row is of {', '.join(READINGS)}")
+    all_n, numbers = sorted(shown["n_layers"].unique()), sorted(shown[NUMBER].unique())
+    colors = dict(zip(all_n, colormaps["viridis"](np.linspace(0, 0.85, len(all_n))), strict=True))
+    markers = {n: _MARKERS[i % len(_MARKERS)] for i, n in enumerate(all_n)}
+    figure, panels = multiples(len(names), title, subtitle)
+    figure.supxlabel("training images a class", fontsize=10)
+    figure.supylabel("difference of top-1 accuracy, percentage points", fontsize=10)
+    for axes, name in zip(panels, names, strict=True):
+        axes.set_title(f"{name}\n{difference(name)}", fontsize=9, loc="left", color="#444444")
+        axes.axhline(0, color="#888888", linewidth=1, zorder=1)
+        for i, n in enumerate(all_n):
+            rows = shown[(shown["reading"] == name) & (shown["n_layers"] == n)].sort_values(NUMBER)
+            if rows.empty:
+                continue
+            x = rows[NUMBER].to_numpy(dtype=float) * (1 + _BESIDE * (i - (len(all_n) - 1) / 2))
+            estimate, low, high = (100 * rows[column].to_numpy(dtype=float) for column in ("estimate", "low", "high"))
+            known = np.isfinite(low)
+            label = f"n = {n}"
+            tell(axes.vlines(x[known], low[known], high[known], color=colors[n], linewidth=0.9, alpha=0.6), label)
+            (line,) = axes.plot(x, estimate, color=colors[n], marker=markers[n], markersize=4, linewidth=1.3)
+            told = [f"{name}, {label}, {row[NUMBER]} images: {points(row)}" for row in rows.to_dict("records")]
+            tell(line, label, told)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(numbers))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter("{x:g}")
+    handles = [Line2D([], [], color=colors[n], marker=markers[n], markersize=4, label=f"n = {n}") for n in all_n]
+    if np.isfinite(shown["low"]).any():
+        handles.append(Line2D([], [], linestyle="none", label="whiskers:\n95% intervals"))
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    return figure
+
+
+def changes_table(changes: pd.DataFrame) -> Group:
+    """Tabulate how the readings change from the fewest to the most images, in percentage points.
+
+    Args:
+        changes: Output of ``changes_with_images``.
+    """
+    rows = _of_readings(changes)
+    names = [name for name in READINGS if name in set(rows["of"])]
+    table = NumberTable(dict.fromkeys(["n", *names], "right"))
+    for n, of_n in rows.groupby("n_layers"):
+        cells = {row["of"]: _change(row) for row in of_n.to_dict("records")}
+        table.add_row(str(n), *(Text(cells.get(name, "")) for name in names))
+    halves = rows["halves"].iloc[0]
+    title = (
+        f"Change of readings with {_between(changes)}, percentage points. Halves: {halves}, {counted(rows['units'])}"
+    )
+    note = f"[low,high]: 95% interval of the change, paired by run, t over units. {NO_INTERVAL}\n"
+    return Group(Text(title, style="bold"), table, Text(note, style="dim"))
+
+
+def changes_sentences(changes: pd.DataFrame) -> list[str]:
+    """Say how each reading changes at the largest n, in words.
+
+    Args:
+        changes: Output of ``changes_with_images``.
+    """
+    rows = _of_readings(changes)
+    said = []
+    for reading in READINGS:
+        of_reading = rows[rows["of"] == reading].sort_values("n_layers").to_dict("records")
+        if of_reading:
+            row = of_reading[-1]
+            unsure = "nothing is concluded" if np.isnan(row["low"]) else "not told from zero"
+            said.append(
+                f"With {_between(changes)}, the {reading} at n = {row['n_layers']} changes by {_change(row)} points: "
+                f"{number_of(int(row['units']), 'unit')}{'' if row['clear'] else f', {unsure}'}."
+            )
+    return said
+
+
+def _of_readings(changes: pd.DataFrame) -> pd.DataFrame:
+    """The readings' rows, of the first halves."""
+    rows = changes[changes["of"].isin(list(READINGS))]
+    return rows[rows["halves"] == rows["halves"].iloc[0]] if len(rows) else rows
+
+
+def _between(changes: pd.DataFrame) -> str:
+    return f"{changes['most'].iloc[0]} images a class in place of {changes['fewest'].iloc[0]}"
+
+
+def _change(row: Any) -> str:
+    ends = "" if np.isnan(row["low"]) else f" [{100 * row['low']:.1f},{100 * row['high']:.1f}]"
+    return f"{round(100 * row['estimate'], 1) + 0.0:+.1f}{ends}"
