@@ -16,14 +16,13 @@ from raytransfer.analysis import grid_changes, mean_changes, paired
 from raytransfer.analysis.changes import CELL
 from raytransfer.commands.opening import opened, readable
 from raytransfer.commands.reporting import experiment_of
-from raytransfer.config import plain_yaml
+from raytransfer.config import WHERE_AND_HOW, plain_yaml
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError, one_line
 from raytransfer.store import Store, sweep_names
 from raytransfer.words import number_of
 
-_ELSEWHERE = {"data_dir", "cache_dir", "out", "mode", "slots", "memory_gb", "price_per_hour", "retry_s", "save_every_s"}
 _PATIENCE_S = 8.0  # somebody is waiting
 
 
@@ -195,7 +194,7 @@ def _compared(first: SweepFolder, second: SweepFolder) -> Comparison:
             f"{first.name} is of {first.experiment} and {second.name} of {second.experiment}: two of one experiment "
             "can be compared"
         )
-    names = [name for name in dict.fromkeys([*first.options, *second.options]) if name not in _ELSEWHERE]
+    names = [name for name in dict.fromkeys([*first.options, *second.options]) if name not in WHERE_AND_HOW]
     pairs = [(name, first.options.get(name), second.options.get(name)) for name in names]
     changes, shared = _changes(first, second)
     return Comparison(

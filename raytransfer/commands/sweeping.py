@@ -10,7 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from raytransfer.commands.planning import classes, contents, print_plan
-from raytransfer.config import SweepConfig, differing, plain_yaml, to_yaml
+from raytransfer.config import WHERE_AND_HOW, SweepConfig, differing, plain_yaml, to_yaml
 from raytransfer.errors import StorageError, UnreadableError, UserError
 from raytransfer.experiments import Experiment
 from raytransfer.report import Report
@@ -21,6 +21,7 @@ from raytransfer.store import Store, lock, repair, write_places
 from raytransfer.store.schema import FAILURES, PLACES
 from raytransfer.sweep.arithmetic import settled
 from raytransfer.sweep.backlog import Backlog, backlog
+from raytransfer.sweep.curves import Curves, Tracker, trackers
 from raytransfer.sweep.failures import described, failure_rows, place_rows
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.trying import check_trials
@@ -28,10 +29,6 @@ from raytransfer.words import number_of
 
 _SHOWN = 5  # of the trials that failed for one reason
 _STARTED = {"config.yaml", "places.parquet"}  # what a sweep's folder holds before its report
-_WHERE_AND_HOW = {  # options that say so, and change no result
-    *("data_dir", "cache_dir", "out", "mode", "backend", "slots", "gpus_per_trial", "memory_gb"),
-    *("price_per_hour", "retry_s", "save_every_s", "checkpoints", "tensorboard"),
-}
 
 Done = TypeVar("Done")
 
@@ -157,10 +154,11 @@ def _run(console: Console, experiment: Experiment[Any], config: SweepConfig, com
     store, config, plan = _opened(console, experiment, config)
     if plan.then is not None and config.mode == "read-only":
         plan = plan.then(store)
+    found = trackers(config) if config.mode != "read-only" else []
     while True:
         todo = _to_run(plan, store, config)
         print_plan(console, plan, todo, store)
-        _run_missing(console, plan, todo, store, config, _folder(experiment, plan))
+        _run_missing(console, plan, todo, store, config, _folder(experiment, plan), found)
         if plan.then is None:
             break
         before, plan = _folder(experiment, plan), plan.then(store)
@@ -170,15 +168,22 @@ def _run(console: Console, experiment: Experiment[Any], config: SweepConfig, com
 
 
 def _run_missing(
-    console: Console, plan: Plan[Cell, Any], todo: Backlog, store: Store, config: SweepConfig, folder: str
+    console: Console,
+    plan: Plan[Cell, Any],
+    todo: Backlog,
+    store: Store,
+    config: SweepConfig,
+    folder: str,
+    found: Sequence[Tracker],
 ) -> None:
-    """Run what is to run."""
-    if todo.to_run and config.mode != "read-only":
-        from raytransfer.sweep.driver import run_missing
-
-        run_missing(console, plan, store, config, folder)
-    elif not store.exists("store.json"):
+    """Run what is to run, and give trackers the learning curves of all that has."""
+    if not (todo.to_run and config.mode != "read-only") and not store.exists("store.json"):
         raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
+    with Curves(found, console, store, folder.rpartition("/")[2], plan.cells, plan.trials) as curves:
+        if todo.to_run and config.mode != "read-only":
+            from raytransfer.sweep.driver import run_missing
+
+            run_missing(console, plan, store, config, folder, curves)
 
 
 def _report(
@@ -237,7 +242,7 @@ def _asked(experiment: Experiment[Any], plan: Plan[Cell, Any], config: SweepConf
         changed=[
             (f"{option.name} = {written(value)}", written(option.default), option.meaning)
             for option, value in differing(config, experiment.defaults)
-            if option.name not in _WHERE_AND_HOW
+            if option.name not in WHERE_AND_HOW
         ],
         config=to_yaml(config),
     )
