@@ -10,6 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from raytransfer.commands.planning import classes, contents, print_plan
+from raytransfer.commands.status import print_interrupted
 from raytransfer.config import WHERE_AND_HOW, SweepConfig, differing, plain_yaml, to_yaml
 from raytransfer.errors import StorageError, UnreadableError, UserError
 from raytransfer.experiments import Experiment
@@ -58,6 +59,7 @@ class Reported:
         folder: Its folder within the store.
         failed: Rows of the table ``failures``.
         left: What is still missing.
+        files: Places of the report's files by name; none where they could not be written.
         code: Exit code: 0 where all asked for is there, else 1.
     """
 
@@ -66,12 +68,28 @@ class Reported:
     folder: str
     failed: Sequence[Mapping[str, Any]]
     left: Backlog
+    files: Mapping[str, str]
     code: int
 
     @property
     def failures(self) -> pd.DataFrame:
         """The trials that failed, a row a place."""
         return pd.DataFrame(self.failed, columns=[column.name for column in FAILURES])
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """What the command prints of it as JSON; what a frame lacks is null."""
+        frames = {name: frame.astype(object) for name, frame in self.report.frames.items()}
+        return {
+            "sweep": self.folder.rpartition("/")[2],
+            "store": self.store.root,
+            "answer": self.report.answer,
+            "notes": self.report.notes,
+            "failed": len(self.left.failed),
+            "left": len(self.left.to_run),
+            "files": self.files,
+            "frames": {name: frame.where(frame.notna(), None).to_dict("records") for name, frame in frames.items()},
+        }
 
 
 def plan_sweep(console: Console, experiment: Experiment[Any], config: SweepConfig) -> Planned:
@@ -179,11 +197,16 @@ def _run_missing(
     """Run what is to run, and give trackers the learning curves of all that has."""
     if not (todo.to_run and config.mode != "read-only") and not store.exists("store.json"):
         raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
-    with Curves(found, console, store, folder.rpartition("/")[2], plan.cells, plan.trials) as curves:
+    name = folder.rpartition("/")[2]
+    with Curves(found, console, store, name, plan.cells, plan.trials) as curves:
         if todo.to_run and config.mode != "read-only":
             from raytransfer.sweep.driver import run_missing
 
-            run_missing(console, plan, store, config, folder, curves)
+            try:
+                run_missing(console, plan, store, config, folder, curves)
+            except KeyboardInterrupt:
+                print_interrupted(console, store, name)
+                raise
 
 
 def _report(
@@ -202,6 +225,7 @@ def _report(
     if failed and report.frames:
         report = replace(report, frames={**report.frames, FAILURES_FRAME: pd.DataFrame(failed)})
     show_tables(console, report)  # first, since nothing that befalls the files may cost them
+    files: dict[str, str] = {}
     if report.frames:
         try:
             asked = _asked(experiment, plan, config, command)
@@ -214,7 +238,7 @@ def _report(
             console.print(f"The report's files are not written: {error}", soft_wrap=True)
     show_answer(console, report)
     code = _print_left(console, left, failed, store, config.mode, folder)
-    return Reported(report=report, store=store, folder=folder, failed=failed, left=left, code=code)
+    return Reported(report=report, store=store, folder=folder, failed=failed, left=left, files=files, code=code)
 
 
 def _name(experiment: Experiment[Any], plan: Plan[Cell, Any]) -> str:

@@ -15,6 +15,7 @@ import raytransfer as rt
 from raytransfer.commands.cleaning import KINDS, garbage
 from raytransfer.commands.failed import failed_trials
 from raytransfer.commands.status import status
+from raytransfer.config import as_argument
 from raytransfer.errors import StorageError, UserError
 from raytransfer.specs import from_json
 from raytransfer.specs.dependencies import needs
@@ -201,6 +202,16 @@ def test_gc_says_what_can_go_and_removes_only_that(store, command):
     assert len(finished(store)) == 9
 
 
+def test_json_of_gc_lists_what_can_go_and_what_went(store, command):
+    Path(store.root, "damaged").mkdir()
+    Path(store.root, "damaged", "x").write_bytes(b"123")
+    file = {"kind": "damaged", "name": "damaged/x", "size": 3}
+    code, printed, error = command("gc", store.root, "damaged", "--json")
+    assert (code, json.loads(printed), error) == (0, {"store": store.root, "removed": False, "files": [file]}, "")
+    assert json.loads(command("gc", store.root, "damaged", "--delete", "--json")[1])["removed"]
+    assert json.loads(command("gc", store.root, "damaged", "--json")[1])["files"] == []
+
+
 def test_gc_keeps_what_is_read_by_what_is_left_to_run(store, folder):
     every, places = garbage_of(store), read_places(store, f"sweeps/{folder.name}")
     read = {f"checkpoints/{name}.safetensors" for names in places["reads"] for name in names}
@@ -252,6 +263,22 @@ def test_a_store_s_sweeps_are_reported_again(store, folder, command):
     page = (folder / "report.html").read_text()
     assert "n_layers=[2]" in page  # the command that makes it again
     assert status(store.root)[1][0].state == "complete"
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_json_of_a_report_has_standard_output_for_itself(store, folder, command, cache_dir):
+    code, printed, error = command("report", store.root, "--json")
+    (told,) = json.loads(printed)
+    assert (code, told["sweep"], told["store"]) == (0, folder.name, store.root)
+    assert folder.name in error  # beside the tables
+    assert (told["failed"], told["left"], told["files"]["report.html"]) == (0, 0, str(folder / "report.html"))
+    results = pd.read_parquet(folder / "results.parquet")
+    assert [row["top1"] for row in told["frames"]["results"]] == results["top1"].tolist()
+    assert [row["n_layers"] is None for row in told["frames"]["results"]] == results["n_layers"].isna().tolist()
+    given = TINY | {f"recipe.{name}": value for name, value in TINY["recipe"].items()} | {"cache_dir": cache_dir}
+    options = [as_argument(name, value) for name, value in given.items() if name != "recipe"]
+    assert json.loads(command("report", "yosinski", f"out={store.root}", *options, "--json")[1]) == [told]
+    assert command("report", store.root, "--json", "--markdown")[2].startswith("error: --markdown and --json are two")
 
 
 @pytest.mark.usefixtures("no_pictures")
