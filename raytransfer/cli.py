@@ -118,21 +118,27 @@ def _report_store(console: Console, root: str, arguments: Sequence[str]) -> int:
     """Report every sweep of a store, each with the options that its folder has."""
     overrides, flags = split("report", arguments)
     with lasting():
-        from raytransfer.commands.reporting import sweeps_of
+        from raytransfer.commands.reporting import experiment_of, options_of, sweeps_of
 
     if "/" not in root and not Path(root).exists():
         raise UserError(f"report takes an experiment, one of {', '.join(EXPERIMENTS)}, or a store, and got {root}")
     code, refused, told = 0, [], []
     as_markdown, as_json = _forms(flags)
     beside = _beside() if as_markdown or as_json else console
-    for experiment, name, content in sweeps_of(root):
+    store, names = sweeps_of(root)
+    for name in names:
         (beside if as_json else console).print(f"\n## {name}\n" if as_markdown else f"\n{name}", soft_wrap=True)
         try:
+            experiment = experiment_of(name)
+            content, _ = options_of(store, f"sweeps/{name}")
             config = _config_of(experiment, content, [*overrides, f"out={root}", "mode=read-only"])
             given = [(option.name, value) for option, value in differing(config, experiment.defaults)]
             asked = [as_argument(option, value) for option, value in given if option != "mode"]
             reported = _run(beside, experiment, config, asked)
             code = max(code, reported.code)
+            made = reported.folder.rpartition("/")[2]
+            if made != name:
+                beside.print(f"With these options, and this raytransfer, {name} is {made}", soft_wrap=True)
             if as_markdown:
                 _print_markdown(console, reported)
             if as_json:

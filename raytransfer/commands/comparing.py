@@ -10,12 +10,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 from rich.console import Console
-from yaml import YAMLError
 
 from raytransfer.analysis import grid_changes, mean_changes, paired
 from raytransfer.analysis.changes import CELL
-from raytransfer.commands.opening import opened, readable
-from raytransfer.commands.reporting import experiment_of
+from raytransfer.commands.opening import is_sweep, opened, readable
+from raytransfer.commands.reporting import experiment_of, options_of
 from raytransfer.config import WHERE_AND_HOW, plain_yaml
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
@@ -96,7 +95,9 @@ class SweepFolder:
                 "report STORE writes"
             ) from None
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise UserError(f"{self.store.place(file)} is damaged: {one_line(error)}") from error
+            raise UserError(
+                f"{self.store.place(file)} is damaged: {one_line(error)}; raytransfer report STORE writes it anew"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +164,7 @@ def _sweeps(place: str) -> list[SweepFolder]:
     if folder.exists("config.yaml"):
         return [_sweep(folder)]
     store = opened(place)
-    names = [name for name in sweep_names(store) if store.exists(f"sweeps/{name}/config.yaml")]
+    names = [name for name in sweep_names(store) if is_sweep(name) and store.exists(f"sweeps/{name}/config.yaml")]
     if not names:
         raise UserError(f"{place} holds no sweep")
     return [_sweep(Store(store.place(f"sweeps/{name}"), retry_s=_PATIENCE_S)) for name in names]
@@ -172,13 +173,7 @@ def _sweeps(place: str) -> list[SweepFolder]:
 def _sweep(folder: Store) -> SweepFolder:
     name = folder.root.partition("?")[0].rstrip("/").rpartition("/")[2]
     experiment = experiment_of(name)
-    place = folder.place("config.yaml")
-    try:
-        options = plain_yaml.load(folder.read("config.yaml").decode())
-    except (YAMLError, ValueError) as error:
-        raise UserError(f"{place} cannot be read: {one_line(error)}") from error
-    if not isinstance(options, dict):
-        raise UserError(f"{place} cannot be read: it must be a mapping of options to values")
+    _, options = options_of(folder)
     return SweepFolder(store=folder, name=name, experiment=experiment.name, options=_flat(options))
 
 

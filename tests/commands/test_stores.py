@@ -99,6 +99,26 @@ def test_a_running_sweep_is_seen_from_outside_and_leaves_nothing_behind(tmp_path
     assert status(str(root))[1][0].state == "complete"
 
 
+def test_an_interrupted_sweep_says_how_it_stands(tmp_path, cache_dir, monkeypatch, capsys):
+    attempt, tried = run.attempt, []
+
+    def attempt_twice(spec, site, steps):
+        tried.append(spec.id)
+        if len(tried) > 2:
+            raise KeyboardInterrupt
+        return attempt(spec, site, steps)
+
+    monkeypatch.setattr(run, "attempt", attempt_twice)
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        rt.run("yosinski", out=tmp_path / "out", cache_dir=cache_dir, data_dir=tmp_path, **TINY)
+    *_, headline, _, base, transfer, other, _, how = capsys.readouterr().out.splitlines()
+    (folder,) = (tmp_path / "out" / "sweeps").iterdir()
+    assert headline.startswith(f"{folder.name}: unfinished, 9 trials; last row 20")
+    assert sum(int(row.split()[-2]) for row in (base, transfer, other)) == 2
+    assert transfer.split() == ["AnB", "3", "0", "3"]
+    assert how == f"raytransfer report {tmp_path / 'out'} reports what there is"
+
+
 def test_a_killed_sweep_is_told_from_a_running_one(store, command, folder):
     (trial, *_) = forget(store, "AnB")
     told = {"sweep": folder.name, "host": "far", "process": 7, "started": "2030-01-01T00:00:00+00:00"}
@@ -293,6 +313,30 @@ def test_a_sweep_that_cannot_be_reported_keeps_no_other_from_it(store, folder, c
     assert (folder / "report.html").exists()
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_what_people_put_beside_sweeps_is_none(store, folder, command):
+    notes = folder.with_name("my-notes")
+    notes.mkdir()
+    (notes / "config.yaml").write_text("a: 1\n")
+    (folder / "report.html").unlink()
+    assert [standing.sweep for standing in status(store.root)[1]] == [folder.name]
+    assert len(garbage(store.root)) == 6
+    assert command("compare", store.root, folder)[0] == 0
+    code, _, error = command("report", store.root)
+    assert (code, (folder / "report.html").exists()) == (2, True)
+    assert error.startswith(
+        "error: my-notes: my-notes is no sweep's folder: its name begins with none of yosinski_grid"
+    )
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_report_of_other_options_says_that_it_is_of_another_sweep(store, folder, command):
+    code, printed, _ = command("report", store.root, "splits=2")
+    (other,) = {path.name for path in folder.parent.iterdir()} - {folder.name}
+    assert code == 0
+    assert f"With these options, and this raytransfer, {folder.name} is {other}" in printed
+
+
 COMMANDS = ("status", "failures", "gc", "report", "compare")
 
 
@@ -317,8 +361,21 @@ def spoil_config(root):
     next(Path(root, "sweeps").glob("*/config.yaml")).write_text("data: [")
 
 
+def cut_config(root):
+    file = next(Path(root, "sweeps").glob("*/config.yaml"))
+    file.write_text(file.read_text()[:-9])
+
+
+def cut_trials(root):
+    file = next(Path(root, "trials").iterdir())
+    file.write_bytes(file.read_bytes()[:-9])
+
+
 def drop_results(root):
     next(Path(root, "sweeps").glob("*/results.parquet")).unlink()
+
+
+SWEEP = r".*/out/sweeps/yosinski_grid-\S+"
 
 
 @pytest.mark.parametrize(
@@ -328,13 +385,18 @@ def drop_results(root):
         (lambda root: (shutil.rmtree(root), Path(root).mkdir()), COMMANDS, "is no store of raytransfer"),
         (spoil_version, COMMANDS, "was written with .*: use the raytransfer that made it, or name another folder"),
         (spoil_progress, ("status",), r"progress.json is damaged .*: a sweep that runs writes it anew within seconds"),
-        (spoil_places, ("status", "failures", "gc"), "places.parquet is damaged"),
-        (spoil_results, ("compare",), "results.parquet is damaged"),
+        (
+            spoil_places,
+            ("status", "failures", "gc"),
+            "places.parquet is damaged: .*; raytransfer report STORE writes it",
+        ),
+        (spoil_results, ("compare",), "results.parquet is damaged: .*; raytransfer report STORE writes it anew"),
         (drop_results, ("compare",), "has no results.parquet: nothing of it has finished, or it has no report yet"),
-        (spoil_config, ("compare", "report"), "config.yaml cannot be read"),
+        (spoil_config, ("compare", "report"), f"{SWEEP}/config.yaml cannot be read"),
+        (cut_config, ("compare", "report"), f"{SWEEP}/config.yaml cannot be read: it ends within a line, so that some"),
+        (cut_trials, ("status", "gc", "report"), "part-.* is damaged: .*; run the sweep, and it is set aside and its"),
         (lambda root: shutil.rmtree(Path(root, "sweeps")), ("compare", "report"), "holds no sweep"),
     ],
-    ids=["none", "empty", "version", "progress", "places", "results", "no results", "config", "no sweeps"],
 )
 def test_what_cannot_be_read_is_one_line(store, command, spoil, commands, message):
     spoil(store.root)

@@ -103,11 +103,6 @@ def test_sigterm_to_a_sweep_and_all_of_ray_s_processes_ends_it_soon_with_its_row
         assert sweep.returncode == 130, output
         assert time.monotonic() - told < 10
         assert "the same command goes on from there" in output
-        assert re.search(r"^yosinski_grid-digits-\w+: unfinished, \d+ trials; last row 20", output, re.MULTILINE), (
-            output
-        )
-        assert re.search(r"^AnB +\d+ .*\d", output, re.MULTILINE), output
-        assert f"raytransfer report {tmp_path / 'out'} reports what there is" in output
         assert "Traceback" not in output
         while left := processes_with(f"RAY_TMPDIR={folder}"):
             assert time.monotonic() - told < 10, left
