@@ -144,8 +144,8 @@ def _report_store(console: Console, root: str, arguments: Sequence[str]) -> int:
             if as_json:
                 told.append(reported.as_json)
         except UserError as error:
-            if isinstance(error, StorageError):
-                raise
+            if isinstance(error, StorageError):  # it would be as slow to say so for the next one
+                raise UserError(str(error)) from error
             refused.append(f"{name}: {error}")
     if as_json:
         print_json(console, told)

@@ -1,6 +1,7 @@
 """What the commands tell of a store: while a sweep runs, after it was killed, and when it is done."""
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -406,6 +407,16 @@ def test_what_cannot_be_read_is_one_line(store, command, spoil, commands, messag
         assert len(error.splitlines()) == 1
         assert pd.Series([error]).str.match(f"error: .*{message}").all(), error
         assert "Traceback" not in printed
+
+
+def test_rows_that_a_report_may_not_read_are_one_line(store, command, monkeypatch):
+    def refuse(self, folder):
+        raise StorageError(f"{self.place(folder)}: Permission denied")
+
+    monkeypatch.setattr(Store, "_listed", refuse)
+    code, _, error = command("report", store.root)
+    assert code == 2
+    assert re.fullmatch(r"error: .*/out/trials: Permission denied\n", error), error
 
 
 @pytest.mark.parametrize("name", COMMANDS)
