@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -27,6 +27,9 @@ from raytransfer.errors import StorageError, UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
 from raytransfer.sweep.garbage import lasting, release
 from raytransfer.sweep.interrupts import EXIT_CODE, INTERRUPTED, interruptible
+
+if TYPE_CHECKING:
+    from raytransfer.commands.sweeping import Reported
 
 _SWEEP_FLAGS = ("--plan", "--markdown", "--json", *HELP_FLAGS)
 
@@ -115,23 +118,37 @@ def _report_store(console: Console, root: str, arguments: Sequence[str]) -> int:
     """Report every sweep of a store, each with the options that its folder has."""
     overrides, flags = split("report", arguments)
     with lasting():
-        from raytransfer.commands.reporting import sweeps_of
+        from raytransfer.commands.reporting import experiment_of, options_of, sweeps_of
 
     if "/" not in root and not Path(root).exists():
         raise UserError(f"report takes an experiment, one of {', '.join(EXPERIMENTS)}, or a store, and got {root}")
-    code, refused = 0, []
-    as_markdown = "--markdown" in flags
-    for experiment, name, content in sweeps_of(root):
-        console.print(f"\n## {name}\n" if as_markdown else f"\n{name}", soft_wrap=True)
+    code, refused, told = 0, [], []
+    as_markdown, as_json = _forms(flags)
+    beside = _beside() if as_markdown or as_json else console
+    store, names = sweeps_of(root)
+    for name in names:
+        (beside if as_json else console).print(f"\n## {name}\n" if as_markdown else f"\n{name}", soft_wrap=True)
         try:
+            experiment = experiment_of(name)
+            content, _ = options_of(store, f"sweeps/{name}")
             config = _config_of(experiment, content, [*overrides, f"out={root}", "mode=read-only"])
             given = [(option.name, value) for option, value in differing(config, experiment.defaults)]
             asked = [as_argument(option, value) for option, value in given if option != "mode"]
-            code = max(code, _run(console, experiment, config, asked, as_markdown=as_markdown))
+            reported = _run(beside, experiment, config, asked)
+            code = max(code, reported.code)
+            made = reported.folder.rpartition("/")[2]
+            if made != name:
+                beside.print(f"With these options, and this raytransfer, {name} is {made}", soft_wrap=True)
+            if as_markdown:
+                _print_markdown(console, reported)
+            if as_json:
+                told.append(reported.as_json)
         except UserError as error:
-            if isinstance(error, StorageError):
-                raise
+            if isinstance(error, StorageError):  # it would be as slow to say so for the next one
+                raise UserError(str(error)) from error
             refused.append(f"{name}: {error}")
+    if as_json:
+        print_json(console, told)
     if refused:  # the other sweeps have their reports
         raise UserError("; ".join(refused))
     return code
@@ -182,7 +199,7 @@ def _other(console: Console, command: str, arguments: Sequence[str]) -> int:
         elif command == "compare":
             print_comparisons(console, *words, as_json=as_json)
         else:
-            print_garbage(console, words[0], words[1:], delete="--delete" in flags)
+            print_garbage(console, words[0], words[1:], delete="--delete" in flags, as_json=as_json)
     return 0
 
 
@@ -201,15 +218,31 @@ def _sweep(
         print_experiment_help(console, experiment, overrides, usage, description)
         return 0
     config = load_config(experiment.config, experiment.defaults, overrides)
-    plan_only, as_markdown, as_json = "--plan" in flags, "--markdown" in flags, "--json" in flags
+    plan_only, (as_markdown, as_json) = "--plan" in flags, _forms(flags)
     if as_markdown and (plan_only or config.mode != "read-only"):
         raise UserError("--markdown goes with raytransfer report, which runs nothing (mode=read-only)")
-    if as_json and not plan_only:
-        raise UserError("--json goes with raytransfer plan")
+    if as_json and not plan_only and config.mode != "read-only":
+        raise UserError("--json goes with raytransfer plan, and with raytransfer report (mode=read-only)")
     if plan_only:
         return _plan(console, experiment, config, as_json=as_json)
     asked = [override for override in overrides if not override.startswith("mode=")]
-    return _run(console, experiment, config, asked, as_markdown=as_markdown)
+    reported = _run(_beside() if as_markdown or as_json else console, experiment, config, asked)
+    if as_markdown:
+        _print_markdown(console, reported)
+    if as_json:
+        print_json(console, [reported.as_json])
+    return reported.code
+
+
+def _forms(flags: Sequence[str]) -> tuple[bool, bool]:
+    """Whether Markdown is asked for, and whether JSON.
+
+    Standard output then gets that alone, and the rest goes to standard error.
+    """
+    as_markdown, as_json = "--markdown" in flags, "--json" in flags
+    if as_markdown and as_json:
+        raise UserError("--markdown and --json are two forms of one report: give one of them")
+    return as_markdown, as_json
 
 
 def _plan(console: Console, experiment: Experiment[Any], config: SweepConfig, *, as_json: bool) -> int:
@@ -229,20 +262,19 @@ def _plan(console: Console, experiment: Experiment[Any], config: SweepConfig, *,
     return 0
 
 
-def _run(
-    console: Console, experiment: Experiment[Any], config: SweepConfig, asked: Sequence[str], *, as_markdown: bool
-) -> int:
-    """Run and report a sweep; as Markdown, standard output gets that alone, and the rest goes to standard error."""
+def _run(console: Console, experiment: Experiment[Any], config: SweepConfig, asked: Sequence[str]) -> "Reported":
+    """Run and report a sweep."""
     with lasting():
         from raytransfer.commands.sweeping import run_sweep
-        from raytransfer.report.grids import markdown
 
-    output, console = console, _beside() if as_markdown else console
     with logged(console):
-        reported = run_sweep(console, experiment, config, asked)
-    if as_markdown:
-        output.print(markdown(reported.report), soft_wrap=True)
-    return reported.code
+        return run_sweep(console, experiment, config, asked)
+
+
+def _print_markdown(console: Console, reported: "Reported") -> None:
+    from raytransfer.report.grids import markdown
+
+    console.print(markdown(reported.report), soft_wrap=True)
 
 
 def _beside() -> Console:

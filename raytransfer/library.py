@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
+from raytransfer.commands.opening import opened
 from raytransfer.commands.planning import Forecast, forecast, print_forecast, state_of
 from raytransfer.commands.sweeping import plan_sweep, run_sweep
 from raytransfer.config import as_argument, load_config
@@ -216,7 +217,7 @@ class Results:
     failures: pd.DataFrame
 
 
-def load(out: str) -> Results:
+def load(out: str | Path) -> Results:
     """Read a store, while sweeps write to it or afterwards.
 
     Distances join with the trainings of a pair on ``["base_task", "target_task", "seed"]``:
@@ -230,14 +231,12 @@ def load(out: str) -> Results:
         out: A folder or a URI, as the option of that name.
 
     Raises:
-        UserError: It holds no results, or those of another version.
-        StorageError: The storage does not answer.
+        UserError: It is no store, one of another version, or one that cannot be read.
+        StorageError: The storage stops answering.
         UnreadableError: A file of rows is damaged.
     """
-    store = Store(out)
-    store.check()
-    if not store.exists("store.json"):
-        raise UserError(f"out={store.root} holds no results")
+    opened(str(out))
+    store = Store(str(out))
     failed = failures(store)
     return Results(
         trials=_with_treatment_and_recipe(read_table(store, "trials")),

@@ -94,7 +94,7 @@ def test_an_empty_store_has_empty_tables_and_no_store_is_refused(tmp_path):
     found = rt.load(str(tmp_path))
     assert all(isinstance(table, pd.DataFrame) and table.empty for table in vars(found).values())
     assert {"treatment", "top1"} <= set(found.trials)
-    with pytest.raises(UserError, match="holds no results"):
+    with pytest.raises(UserError, match=r"is no store of raytransfer: it holds no store\.json"):
         rt.load(str(tmp_path / "none"))
 
 

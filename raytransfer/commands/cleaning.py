@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from raytransfer.commands.opening import opened, places_of_sweeps, readable
+from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError
 from raytransfer.store import Store, failures, finished, lock, read_table, refuse_if_held
@@ -127,7 +128,9 @@ def _delete(store: Store, file: Garbage) -> None:
         store.delete_folder(folder)
 
 
-def print_garbage(console: Console, root: str, kinds: Sequence[str], *, delete: bool = False) -> None:
+def print_garbage(
+    console: Console, root: str, kinds: Sequence[str], *, delete: bool = False, as_json: bool = False
+) -> None:
     """Print what of a store can go, or has gone.
 
     Args:
@@ -135,11 +138,15 @@ def print_garbage(console: Console, root: str, kinds: Sequence[str], *, delete: 
         root: The store.
         kinds: Which of ``KINDS``; all where none is named.
         delete: Whether to remove it.
+        as_json: Whether as JSON: ``store``, ``removed`` (whether that was done) and ``files``, a list of ``Garbage``.
 
     Raises:
         UserError: As ``garbage`` does.
     """
     found = garbage(root, kinds or tuple(KINDS), delete=delete)
+    if as_json:
+        print_json(console, {"store": root, "removed": delete, "files": [vars(file) for file in found]})
+        return
     if not found:
         console.print(f"Nothing of {root} can go", soft_wrap=True)
         return

@@ -10,20 +10,18 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 from rich.console import Console
-from yaml import YAMLError
 
 from raytransfer.analysis import grid_changes, mean_changes, paired
 from raytransfer.analysis.changes import CELL
-from raytransfer.commands.opening import opened, readable
-from raytransfer.commands.reporting import experiment_of
-from raytransfer.config import plain_yaml
+from raytransfer.commands.opening import is_sweep, opened, readable
+from raytransfer.commands.reporting import experiment_of, options_of
+from raytransfer.config import WHERE_AND_HOW, plain_yaml
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError, one_line
 from raytransfer.store import Store, sweep_names
 from raytransfer.words import number_of
 
-_ELSEWHERE = {"data_dir", "cache_dir", "out", "mode", "slots", "memory_gb", "price_per_hour", "retry_s", "save_every_s"}
 _PATIENCE_S = 8.0  # somebody is waiting
 
 
@@ -97,7 +95,9 @@ class SweepFolder:
                 "report STORE writes"
             ) from None
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise UserError(f"{self.store.place(file)} is damaged: {one_line(error)}") from error
+            raise UserError(
+                f"{self.store.place(file)} is damaged: {one_line(error)}; raytransfer report STORE writes it anew"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,7 @@ def _sweeps(place: str) -> list[SweepFolder]:
     if folder.exists("config.yaml"):
         return [_sweep(folder)]
     store = opened(place)
-    names = [name for name in sweep_names(store) if store.exists(f"sweeps/{name}/config.yaml")]
+    names = [name for name in sweep_names(store) if is_sweep(name) and store.exists(f"sweeps/{name}/config.yaml")]
     if not names:
         raise UserError(f"{place} holds no sweep")
     return [_sweep(Store(store.place(f"sweeps/{name}"), retry_s=_PATIENCE_S)) for name in names]
@@ -173,13 +173,7 @@ def _sweeps(place: str) -> list[SweepFolder]:
 def _sweep(folder: Store) -> SweepFolder:
     name = folder.root.partition("?")[0].rstrip("/").rpartition("/")[2]
     experiment = experiment_of(name)
-    place = folder.place("config.yaml")
-    try:
-        options = plain_yaml.load(folder.read("config.yaml").decode())
-    except (YAMLError, ValueError) as error:
-        raise UserError(f"{place} cannot be read: {one_line(error)}") from error
-    if not isinstance(options, dict):
-        raise UserError(f"{place} cannot be read: it must be a mapping of options to values")
+    _, options = options_of(folder)
     return SweepFolder(store=folder, name=name, experiment=experiment.name, options=_flat(options))
 
 
@@ -195,7 +189,7 @@ def _compared(first: SweepFolder, second: SweepFolder) -> Comparison:
             f"{first.name} is of {first.experiment} and {second.name} of {second.experiment}: two of one experiment "
             "can be compared"
         )
-    names = [name for name in dict.fromkeys([*first.options, *second.options]) if name not in _ELSEWHERE]
+    names = [name for name in dict.fromkeys([*first.options, *second.options]) if name not in WHERE_AND_HOW]
     pairs = [(name, first.options.get(name), second.options.get(name)) for name in names]
     changes, shared = _changes(first, second)
     return Comparison(

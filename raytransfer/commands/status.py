@@ -1,8 +1,10 @@
 """How the sweeps of a store stand, while one runs and afterwards."""
 
 import datetime
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +14,7 @@ from rich.console import Console
 from raytransfer.commands.opening import opened, places_of_sweeps, readable
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
+from raytransfer.errors import UserError
 from raytransfer.store import Store, failures, finish_times, held, read_progress
 from raytransfer.store.schema import PLACES
 from raytransfer.sweep.failures import described
@@ -22,6 +25,7 @@ STATES = ("done", "running", "failed", "waiting", "left")
 """How a trial stands: it waits where it reads the weights of one that failed."""
 
 _MOST_SHOWN = 20  # of the trials that run
+_INTERRUPTED_S = 1.0  # for a storage that does not answer: the command ends soon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,22 +224,43 @@ def print_status(console: Console, root: str, *, as_json: bool = False) -> None:
     if not standings:
         console.print(f"{root} holds no sweep", soft_wrap=True)
     for standing in standings:
-        console.print(f"{standing.sweep}: {_headline(standing)}", soft_wrap=True)
-        shown = [state for state in STATES if any(counts[state] for counts in standing.treatments.values())]
-        table = NumberTable({"treatment": "left", **dict.fromkeys(["trials", *shown], "right")}, line=False)
-        for treatment, counts in standing.treatments.items():
-            table.add_row(treatment, str(sum(counts.values())), *(str(counts[state]) for state in shown))
-        if standing.treatments:
-            console.print(table)
-        for trial in standing.running[:_MOST_SHOWN]:
-            console.print(
-                f"running  {trial.id}, {trial.place}, for {duration(_seconds_since(trial.since))}", soft_wrap=True
-            )
-        if len(standing.running) > _MOST_SHOWN:
-            console.print(f"and {len(standing.running) - _MOST_SHOWN} more that run")
-        console.print()
+        _print(console, standing)
     if holder is not None and not any(standing.state == "running" for standing in standings):
         console.print(f"The store is held {holder}, which has not said yet what it runs", soft_wrap=True)
+
+
+def print_interrupted(console: Console, store: Store, name: str) -> None:
+    """Print how a sweep stands that was told to stop, unless that was before its store knew of it.
+
+    Args:
+        console: Where to.
+        store: The store.
+        name: Name of the sweep's folder.
+    """
+    with suppress(UserError):  # what has finished is there all the same, and the command ends soon
+        _, standings = _status(Store(store.root, retry_s=min(store.retry_s, _INTERRUPTED_S)))
+        for standing in standings:
+            if standing.sweep == name and standing.state is not None:
+                console.print()
+                _print(console, standing)
+                console.print(f"raytransfer report {shlex.quote(store.root)} reports what there is", soft_wrap=True)
+
+
+def _print(console: Console, standing: Standing) -> None:
+    console.print(f"{standing.sweep}: {_headline(standing)}", soft_wrap=True)
+    shown = [state for state in STATES if any(counts[state] for counts in standing.treatments.values())]
+    table = NumberTable({"treatment": "left", **dict.fromkeys(["trials", *shown], "right")}, line=False)
+    for treatment, counts in standing.treatments.items():
+        table.add_row(treatment, str(sum(counts.values())), *(str(counts[state]) for state in shown))
+    if standing.treatments:
+        console.print(table)
+    for trial in standing.running[:_MOST_SHOWN]:
+        console.print(
+            f"running  {trial.id}, {trial.place}, for {duration(_seconds_since(trial.since))}", soft_wrap=True
+        )
+    if len(standing.running) > _MOST_SHOWN:
+        console.print(f"and {len(standing.running) - _MOST_SHOWN} more that run")
+    console.print()
 
 
 def _headline(standing: Standing) -> str:

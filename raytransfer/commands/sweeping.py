@@ -10,7 +10,8 @@ import pandas as pd
 from rich.console import Console
 
 from raytransfer.commands.planning import classes, contents, print_plan
-from raytransfer.config import SweepConfig, differing, plain_yaml, to_yaml
+from raytransfer.commands.status import print_interrupted
+from raytransfer.config import WHERE_AND_HOW, SweepConfig, differing, plain_yaml, to_yaml
 from raytransfer.errors import StorageError, UnreadableError, UserError
 from raytransfer.experiments import Experiment
 from raytransfer.report import Report
@@ -21,6 +22,7 @@ from raytransfer.store import Store, lock, repair, write_places
 from raytransfer.store.schema import FAILURES, PLACES
 from raytransfer.sweep.arithmetic import settled
 from raytransfer.sweep.backlog import Backlog, backlog
+from raytransfer.sweep.curves import Curves, Tracker, trackers
 from raytransfer.sweep.failures import described, failure_rows, place_rows
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.trying import check_trials
@@ -28,10 +30,6 @@ from raytransfer.words import number_of
 
 _SHOWN = 5  # of the trials that failed for one reason
 _STARTED = {"config.yaml", "places.parquet"}  # what a sweep's folder holds before its report
-_WHERE_AND_HOW = {  # options that say so, and change no result
-    *("data_dir", "cache_dir", "out", "mode", "backend", "slots", "gpus_per_trial", "memory_gb"),
-    *("price_per_hour", "retry_s", "save_every_s", "checkpoints", "tensorboard"),
-}
 
 Done = TypeVar("Done")
 
@@ -61,6 +59,7 @@ class Reported:
         folder: Its folder within the store.
         failed: Rows of the table ``failures``.
         left: What is still missing.
+        files: Places of the report's files by name; none where they could not be written.
         code: Exit code: 0 where all asked for is there, else 1.
     """
 
@@ -69,12 +68,28 @@ class Reported:
     folder: str
     failed: Sequence[Mapping[str, Any]]
     left: Backlog
+    files: Mapping[str, str]
     code: int
 
     @property
     def failures(self) -> pd.DataFrame:
         """The trials that failed, a row a place."""
         return pd.DataFrame(self.failed, columns=[column.name for column in FAILURES])
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """What the command prints of it as JSON; what a frame lacks is null."""
+        frames = {name: frame.astype(object) for name, frame in self.report.frames.items()}
+        return {
+            "sweep": self.folder.rpartition("/")[2],
+            "store": self.store.root,
+            "answer": self.report.answer,
+            "notes": self.report.notes,
+            "failed": len(self.left.failed),
+            "left": len(self.left.to_run),
+            "files": self.files,
+            "frames": {name: frame.where(frame.notna(), None).to_dict("records") for name, frame in frames.items()},
+        }
 
 
 def plan_sweep(console: Console, experiment: Experiment[Any], config: SweepConfig) -> Planned:
@@ -157,10 +172,11 @@ def _run(console: Console, experiment: Experiment[Any], config: SweepConfig, com
     store, config, plan = _opened(console, experiment, config)
     if plan.then is not None and config.mode == "read-only":
         plan = plan.then(store)
+    found = trackers(config) if config.mode != "read-only" else []
     while True:
         todo = _to_run(plan, store, config)
         print_plan(console, plan, todo, store)
-        _run_missing(console, plan, todo, store, config, _folder(experiment, plan))
+        _run_missing(console, plan, todo, store, config, _folder(experiment, plan), found)
         if plan.then is None:
             break
         before, plan = _folder(experiment, plan), plan.then(store)
@@ -170,15 +186,27 @@ def _run(console: Console, experiment: Experiment[Any], config: SweepConfig, com
 
 
 def _run_missing(
-    console: Console, plan: Plan[Cell, Any], todo: Backlog, store: Store, config: SweepConfig, folder: str
+    console: Console,
+    plan: Plan[Cell, Any],
+    todo: Backlog,
+    store: Store,
+    config: SweepConfig,
+    folder: str,
+    found: Sequence[Tracker],
 ) -> None:
-    """Run what is to run."""
-    if todo.to_run and config.mode != "read-only":
-        from raytransfer.sweep.driver import run_missing
-
-        run_missing(console, plan, store, config, folder)
-    elif not store.exists("store.json"):
+    """Run what is to run, and give trackers the learning curves of all that has."""
+    if not (todo.to_run and config.mode != "read-only") and not store.exists("store.json"):
         raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
+    name = folder.rpartition("/")[2]
+    with Curves(found, console, store, name, plan.cells, plan.trials) as curves:
+        if todo.to_run and config.mode != "read-only":
+            from raytransfer.sweep.driver import run_missing
+
+            try:
+                run_missing(console, plan, store, config, folder, curves)
+            except KeyboardInterrupt:
+                print_interrupted(console, store, name)
+                raise
 
 
 def _report(
@@ -197,6 +225,7 @@ def _report(
     if failed and report.frames:
         report = replace(report, frames={**report.frames, FAILURES_FRAME: pd.DataFrame(failed)})
     show_tables(console, report)  # first, since nothing that befalls the files may cost them
+    files: dict[str, str] = {}
     if report.frames:
         try:
             asked = _asked(experiment, plan, config, command)
@@ -209,7 +238,7 @@ def _report(
             console.print(f"The report's files are not written: {error}", soft_wrap=True)
     show_answer(console, report)
     code = _print_left(console, left, failed, store, config.mode, folder)
-    return Reported(report=report, store=store, folder=folder, failed=failed, left=left, code=code)
+    return Reported(report=report, store=store, folder=folder, failed=failed, left=left, files=files, code=code)
 
 
 def _name(experiment: Experiment[Any], plan: Plan[Cell, Any]) -> str:
@@ -237,7 +266,7 @@ def _asked(experiment: Experiment[Any], plan: Plan[Cell, Any], config: SweepConf
         changed=[
             (f"{option.name} = {written(value)}", written(option.default), option.meaning)
             for option, value in differing(config, experiment.defaults)
-            if option.name not in _WHERE_AND_HOW
+            if option.name not in WHERE_AND_HOW
         ],
         config=to_yaml(config),
     )

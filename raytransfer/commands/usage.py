@@ -53,7 +53,7 @@ COMMANDS = {
         arguments="EXPERIMENT [name=value ...] | STORE [name=value ...]",
         meaning="report what has finished of a sweep, or of every sweep of a store; run nothing",
         example="raytransfer report yosinski --markdown",
-        flags={"--markdown": "print answer and tables as Markdown, for a paper or an issue"},
+        flags={"--markdown": "print answer and tables as Markdown, for a paper or an issue", **_JSON},
         more="Of a store each sweep's options are those of its config.yaml. A folder that is called like an experiment "
         "is written ./yosinski.",
     ),
@@ -82,7 +82,7 @@ COMMANDS = {
         arguments="STORE [KIND ...]",
         meaning="what of a store can go: weights nothing left to run reads, states, damaged and temporary files",
         example="raytransfer gc results states damaged --delete",
-        flags={"--delete": "remove it, and not only say what can go"},
+        flags={"--delete": "remove it, and not only say what can go", **_JSON},
         more="Kinds are checkpoints, bases, states, damaged and unfinished; all where none is named.",
     ),
     "list": Usage(
@@ -147,7 +147,7 @@ def print_experiment_help(
         f"\nUsage: {usage} [name=value ...] [--plan] [--markdown] [--json] [--help]\n\n"
         "  --plan      show what would run and about how long, and stop\n"
         "  --markdown  with report: print answer and tables as Markdown\n"
-        "  --json      with plan: print JSON\n"
+        "  --json      with plan or report: print JSON\n"
         "  --help      show this; with data=... or preset=..., the defaults for that data set or preset\n",
         soft_wrap=True,
     )
@@ -169,37 +169,54 @@ def split(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]
     return [argument for argument in arguments if not argument.startswith("-")], flags
 
 
+_GLUE = {
+    "bash": """_raytransfer() {
+  COMPREPLY=($(compgen -W "$(_raytransfer_choices "$COMP_CWORD" "${COMP_WORDS[@]}")" -- "${COMP_WORDS[COMP_CWORD]}"))
+  if [[ "${COMPREPLY[0]}" == *= ]]; then compopt -o nospace 2>/dev/null; fi
+}
+complete -o default -F _raytransfer raytransfer""",
+    "zsh": """_raytransfer() {
+  local -a found=(${=$(_raytransfer_choices $((CURRENT - 1)) "${words[@]}")})
+  compadd -S "" -- ${(M)found:#*=}
+  local none=$?
+  compadd -- ${found:#*=} || (( ! none )) || _files
+}
+whence compdef > /dev/null || { autoload -Uz compinit && compinit }
+compdef _raytransfer raytransfer""",
+}
+
+
 def completion(shell: str) -> str:
-    """A script that completes commands, experiments, the names of options, and flags.
+    """A script that completes commands, experiments, the names of options, and flags; else files, as stores are.
 
     Raises:
         UserError: It is not known for that shell.
     """
-    if shell not in ("bash", "zsh"):
-        raise UserError(f"completion is there for bash and zsh, and got {shell}")
+    if shell not in _GLUE:
+        raise UserError(f"completion is there for {' and '.join(_GLUE)}, and got {shell}")
     named = {
         name: " ".join(f"{option.name}=" for option in options(experiment.config, experiment.defaults, []))
         for name, experiment in EXPERIMENTS.items()
     }
-    of_experiments = "\n".join(f'      {name}) words="{names} --help" ;;' for name, names in named.items())
-    others = {name: usage for name, usage in COMMANDS.items() if name not in ("run", "plan", "report")}
-    choices = {"list": "experiments treatments networks distances scores probes columns", "completion": "bash zsh"}
+    of_experiments = "\n".join(f'      {name}) echo "{names}" ;;' for name, names in named.items())
+    choices = {
+        "list": "experiments treatments networks distances scores probes columns",
+        "completion": " ".join(_GLUE),
+    }
     of_commands = "\n".join(
-        f'    {name}) words="{" ".join([*choices.get(name, "").split(), *usage.flags, "--help"])}" ;;'
-        for name, usage in others.items()
+        f'    {name}) echo "{" ".join([*choices.get(name, "").split(), *usage.flags, "--help"])}" ;;'
+        for name, usage in COMMANDS.items()
     )
-    start = "autoload -U +X bashcompinit && bashcompinit\n" if shell == "zsh" else ""
-    return f"""{start}_raytransfer() {{
-  local words="" word="${{COMP_WORDS[COMP_CWORD]}}"
-  if [ "$COMP_CWORD" -eq 1 ]; then words="{" ".join(COMMANDS)} --help --version"
-  else case "${{COMP_WORDS[1]}}" in
-    run|plan|report) if [ "$COMP_CWORD" -eq 2 ]; then words="{" ".join(EXPERIMENTS)}"
-      else case "${{COMP_WORDS[2]}}" in
+    return f"""_raytransfer_choices() {{
+  if [ "$1" -eq 1 ]; then echo "{" ".join(COMMANDS)} --help --version"; return; fi
+  case "$3" in run|plan|report)
+    if [ "$1" -eq 2 ]; then echo "{" ".join(EXPERIMENTS)}"; return; fi
+    case "$4" in
 {of_experiments}
-      esac; fi ;;
+    esac ;;
+  esac
+  case "$3" in
 {of_commands}
-  esac; fi
-  COMPREPLY=($(compgen -W "$words" -- "$word"))
-  if [[ "${{COMPREPLY[0]}}" == *= ]]; then compopt -o nospace 2>/dev/null; fi
+  esac
 }}
-complete -o default -F _raytransfer raytransfer"""
+{_GLUE[shell]}"""

@@ -4,6 +4,7 @@ An experiment adds options of its own in a class below one of these. What a valu
 ``RULES``, ``CHOICES``, ``EFFECTS`` and ``FOLLOWERS``, which ``raytransfer.config.rules`` explains.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -26,6 +27,13 @@ from raytransfer.specs import NetworkSpec, Recipe
 
 MODES = ("cached", "retry", "force", "read-only")
 BACKENDS = ("ray", "in-process")
+WHERE_AND_HOW = {
+    *("data_dir", "cache_dir", "out", "mode", "backend", "slots", "gpus_per_trial", "memory_gb"),
+    *("price_per_hour", "retry_s", "save_every_s", "checkpoints", "tensorboard", "mlflow", "wandb"),
+}
+"""Options that say where and how a sweep runs, and change no result."""
+
+_PASSWORD = re.compile("//[^/@]*:[^/@]+@")
 
 
 def _reads_gamma(config: Any) -> bool:
@@ -170,6 +178,9 @@ class TrainingConfig(SweepConfig):
         checkpoints: needed (a checkpoint goes once every trial of the sweep that reads it has finished, but for the
             last one of a base) or all (none goes, and every training keeps its last).
         tensorboard: Folder for the learning curves of what trains, as runs for TensorBoard; null for none.
+        mlflow: Tracking URI of MLflow for the same, such as http://host:5000 or sqlite:///mlflow.db; null for none.
+        wandb: Project of Weights & Biases for the same; null for none. WANDB_MODE=offline in the environment writes
+            runs that wandb sync sends.
     """
 
     RULES: ClassVar[dict[str, Rule]] = {
@@ -238,6 +249,8 @@ class TrainingConfig(SweepConfig):
     landscape_points: int = 21
     checkpoints: str = "needed"
     tensorboard: str | None = None
+    mlflow: str | None = None
+    wandb: str | None = None
 
     def check(self) -> None:
         """Check values that belong together.
@@ -246,6 +259,11 @@ class TrainingConfig(SweepConfig):
             UserError: They do not fit each other.
         """
         super().check()
+        if self.mlflow is not None and _PASSWORD.search(self.mlflow):
+            raise UserError(
+                "mlflow holds a password, which would end up in the sweep's files: give MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD in the environment"
+            )
         recipe = self.recipe
         if recipe.warmup_steps > recipe.steps:
             raise UserError(f"recipe.warmup_steps={recipe.warmup_steps} must not exceed recipe.steps={recipe.steps}")

@@ -64,6 +64,8 @@ class Store:
             self._fs, self._path = patiently(lambda: _opened(self.root), f"out={root}", _CHECK_PATIENCE_S)
         except (StorageError, ArrowException, OSError, ValueError) as error:
             raise UserError(f"out={root} is no place for a store: {first_line(error)}") from error
+        if not self._path:
+            raise UserError(f"out={root} is no place for a store: it names no bucket")
 
     @property
     def is_local(self) -> bool:

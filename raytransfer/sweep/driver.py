@@ -40,7 +40,14 @@ _SHARING = "gpu_sharing.json"  # in the store: what gpus_per_trial=auto measured
 _PASSES = 3
 
 
-def run_missing(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig, folder: str) -> None:
+def run_missing(
+    console: Console,
+    plan: Plan[Cell, Any],
+    store: Store,
+    config: SweepConfig,
+    folder: str,
+    also: Observer,
+) -> None:
     """Run what is missing, and once more what turned out to need weights that were damaged or gone.
 
     Before the first trial the sweep's folder gets its configuration and the places of its trials, so that the store
@@ -52,6 +59,7 @@ def run_missing(console: Console, plan: Plan[Cell, Any], store: Store, config: S
         store: Where its results go; held against other drivers meanwhile.
         config: How to run it.
         folder: The sweep's folder within the store.
+        also: Who else is told how it gets on.
 
     Raises:
         KeyboardInterrupt: It was told to stop.
@@ -59,16 +67,23 @@ def run_missing(console: Console, plan: Plan[Cell, Any], store: Store, config: S
         StorageError: The storage failed on the way.
     """
     for _ in range(_PASSES):
-        run = _run(console, plan, store, config, folder)
+        run = _run(console, plan, store, config, folder, also)
         config = replace(config, mode="cached")
         if not run.failures or not (left := backlog(plan, store, config.mode).to_run):
             break
         console.print(f"Still to run: {number_of(len(left), 'trial')}; weights that they read are trained anew")
 
 
-def _run(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig, folder: str) -> Run:
+def _run(
+    console: Console,
+    plan: Plan[Cell, Any],
+    store: Store,
+    config: SweepConfig,
+    folder: str,
+    also: Observer,
+) -> Run:
     if config.backend == "in-process":
-        return _run_on(None, console, plan, store, config, folder)
+        return _run_on(None, console, plan, store, config, folder, also)
     console.print("Starting Ray ...")
     from raytransfer.sweep.ray import Slots, cluster, wait_for_machines
 
@@ -77,20 +92,20 @@ def _run(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepCon
     with cluster(sources) as may_grow:
         wait_for_machines()
         slots = Slots(config.slots, _gpus_per_trial(console, plan, store, config), may_grow=may_grow)
-        return _run_on(slots, console, plan, store, config, folder)
+        return _run_on(slots, console, plan, store, config, folder, also)
 
 
 def _run_on(
-    slots: "Slots | None", console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig, folder: str
+    slots: "Slots | None",
+    console: Console,
+    plan: Plan[Cell, Any],
+    store: Store,
+    config: SweepConfig,
+    folder: str,
+    also: Observer,
 ) -> Run:
     """Run on slots of Ray, or in this process."""
     on_gpu = "GPU" in slots.per_trial if slots else torch.cuda.is_available()
-    placed = places(plan.trials, plan.cells)
-    also: list[Observer] = []
-    if isinstance(config, TrainingConfig) and config.tensorboard:
-        from raytransfer.sweep.tensorboard import TensorBoard
-
-        also.append(TensorBoard(config.tensorboard, store, placed))
     site = Site(
         sources=plan.sources,
         root=store.root,
@@ -113,12 +128,13 @@ def _run_on(
             _print_streaming(console, plan, config)
         elif isinstance(config, TrainingConfig):
             print_slow_arithmetic(console, config)
+        placed = places(todo, plan.cells)
         with (
             ProgressView(console, plan.cells, todo, placed, lambda trial: top1_of(store, trial)) as progress,
             Record(store, folder, progress.seconds_left) as record,
         ):
             keep = isinstance(config, TrainingConfig) and config.checkpoints == "all"
-            run = Run(todo, site, progress, record, *also, keep_checkpoints=keep, lost=lost)
+            run = Run(todo, site, progress, record, also, keep_checkpoints=keep, lost=lost)
             if slots:
                 from raytransfer.sweep.ray import run_on_ray
 

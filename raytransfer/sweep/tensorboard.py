@@ -1,65 +1,49 @@
 """Learning curves for TensorBoard, while a sweep runs."""
 
-from collections.abc import Mapping, Sequence
+import os
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 from tensorboardX import SummaryWriter
 
 from raytransfer.errors import UserError, first_line
-from raytransfer.store import Store, curve_of
-from raytransfer.sweep.failures import described
-
-_SCALARS = ("top1", "loss_nats", "train_loss_nats", "learning_rate")
+from raytransfer.sweep.curves import Logged
 
 
 class TensorBoard:
-    """An observer of a sweep that writes each training that finishes as a run for TensorBoard.
+    """A folder in which every training is a run of TensorBoard, named by its place, its scalars against the steps.
 
-    A run has the name of the trial's first place in the sweep, such as ``AnB (halves=random, ..., seed=0)``, and of
-    each evaluation top1, loss_nats, train_loss_nats and learning_rate (see the table ``curves``) against the steps.
+    Its event file ends in the trial's identity, by which the next command knows that it is there.
 
     Args:
-        folder: Where its event files go, a folder a run.
-        store: Where finished trials leave their curves.
-        places: Where each trial stands in the sweep (``places``).
+        folder: Where event files go, a folder a run.
 
     Raises:
-        UserError: The folder cannot be made.
+        UserError: The folder cannot be made or written to.
     """
 
-    def __init__(self, folder: str, store: Store, places: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        self._folder, self._store, self._places = Path(folder).expanduser(), store, places
+    def __init__(self, folder: str) -> None:
+        self.option = f"tensorboard={folder}"
         try:
+            self._folder = Path(folder).expanduser()
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"tensorboard={folder} is no folder that can be made: {first_line(error)}") from error
+        except (OSError, RuntimeError) as error:  # as of a user without a home
+            raise UserError(f"{self.option} is no folder that can be made: {first_line(error)}") from error
+        if not os.access(self._folder, os.W_OK | os.X_OK):
+            raise UserError(f"{self.option} is no folder that you may write to")
 
-    def started(self, trials: Sequence[str]) -> None:
-        """Nothing is written of what has only begun."""
+    def turn_to(self, sweep: str) -> set[str]:
+        """Trainings whose event files are here; a folder holds those of any sweeps."""
+        return {file.name.rpartition(".")[2] for file in self._folder.glob("*/events.out.tfevents.*")}
 
-    def resized(self, slots: int) -> None:
-        """Nor of slots."""
-
-    def died(self, trial: str) -> None:
-        """Nor of what starts again."""
-
-    def failed(self, trial: str, reason: str, skipped: list[str]) -> None:
-        """Nor of what failed: it has no curve."""
-
-    def finished(self, trial: str) -> None:
-        """A trial finished: write its curve, if it is a training."""
-        curve = curve_of(self._store, trial)
-        if curve:
-            self._write(_name(self._places[trial][0]), curve)
-
-    def _write(self, name: str, curve: Sequence[Mapping[str, Any]]) -> None:
-        with SummaryWriter(str(self._folder / name)) as writer:
-            for row in curve:
-                for scalar in _SCALARS:
-                    if row[scalar] is not None:
-                        writer.add_scalar(scalar, row[scalar], row["step"])
-
-
-def _name(place: Mapping[str, Any]) -> str:
-    return described(place).replace("/", "-")  # of halves such as animals/vehicles
+    def log(self, training: Logged) -> None:
+        """Write an event file, which appears whole."""
+        run = self._folder / training.name.replace("/", "-")  # of halves such as animals/vehicles
+        run.mkdir(exist_ok=True)
+        with TemporaryDirectory(dir=self._folder, prefix=".") as beside:
+            with SummaryWriter(beside, filename_suffix=f".{training.trial}") as writer:
+                for step, scalars in training.curve:
+                    for name, value in scalars.items():
+                        writer.add_scalar(name, value, step)
+            for file in Path(beside).iterdir():
+                file.replace(run / file.name)

@@ -1,6 +1,7 @@
 """What the commands tell of a store: while a sweep runs, after it was killed, and when it is done."""
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ import raytransfer as rt
 from raytransfer.commands.cleaning import KINDS, garbage
 from raytransfer.commands.failed import failed_trials
 from raytransfer.commands.status import status
+from raytransfer.config import as_argument
 from raytransfer.errors import StorageError, UserError
 from raytransfer.specs import from_json
 from raytransfer.specs.dependencies import needs
@@ -96,6 +98,26 @@ def test_a_running_sweep_is_seen_from_outside_and_leaves_nothing_behind(tmp_path
     assert len(seen) == 3
     assert not (root / "progress.json").exists()
     assert status(str(root))[1][0].state == "complete"
+
+
+def test_an_interrupted_sweep_says_how_it_stands(tmp_path, cache_dir, monkeypatch, capsys):
+    attempt, tried = run.attempt, []
+
+    def attempt_twice(spec, site, steps):
+        tried.append(spec.id)
+        if len(tried) > 2:
+            raise KeyboardInterrupt
+        return attempt(spec, site, steps)
+
+    monkeypatch.setattr(run, "attempt", attempt_twice)
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        rt.run("yosinski", out=tmp_path / "out", cache_dir=cache_dir, data_dir=tmp_path, **TINY)
+    *_, headline, _, base, transfer, other, _, how = capsys.readouterr().out.splitlines()
+    (folder,) = (tmp_path / "out" / "sweeps").iterdir()
+    assert headline.startswith(f"{folder.name}: unfinished, 9 trials; last row 20")
+    assert sum(int(row.split()[-2]) for row in (base, transfer, other)) == 2
+    assert transfer.split() == ["AnB", "3", "0", "3"]
+    assert how == f"raytransfer report {tmp_path / 'out'} reports what there is"
 
 
 def test_a_killed_sweep_is_told_from_a_running_one(store, command, folder):
@@ -201,6 +223,16 @@ def test_gc_says_what_can_go_and_removes_only_that(store, command):
     assert len(finished(store)) == 9
 
 
+def test_json_of_gc_lists_what_can_go_and_what_went(store, command):
+    Path(store.root, "damaged").mkdir()
+    Path(store.root, "damaged", "x").write_bytes(b"123")
+    file = {"kind": "damaged", "name": "damaged/x", "size": 3}
+    code, printed, error = command("gc", store.root, "damaged", "--json")
+    assert (code, json.loads(printed), error) == (0, {"store": store.root, "removed": False, "files": [file]}, "")
+    assert json.loads(command("gc", store.root, "damaged", "--delete", "--json")[1])["removed"]
+    assert json.loads(command("gc", store.root, "damaged", "--json")[1])["files"] == []
+
+
 def test_gc_keeps_what_is_read_by_what_is_left_to_run(store, folder):
     every, places = garbage_of(store), read_places(store, f"sweeps/{folder.name}")
     read = {f"checkpoints/{name}.safetensors" for names in places["reads"] for name in names}
@@ -255,6 +287,22 @@ def test_a_store_s_sweeps_are_reported_again(store, folder, command):
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_json_of_a_report_has_standard_output_for_itself(store, folder, command, cache_dir):
+    code, printed, error = command("report", store.root, "--json")
+    (told,) = json.loads(printed)
+    assert (code, told["sweep"], told["store"]) == (0, folder.name, store.root)
+    assert folder.name in error  # beside the tables
+    assert (told["failed"], told["left"], told["files"]["report.html"]) == (0, 0, str(folder / "report.html"))
+    results = pd.read_parquet(folder / "results.parquet")
+    assert [row["top1"] for row in told["frames"]["results"]] == results["top1"].tolist()
+    assert [row["n_layers"] is None for row in told["frames"]["results"]] == results["n_layers"].isna().tolist()
+    given = TINY | {f"recipe.{name}": value for name, value in TINY["recipe"].items()} | {"cache_dir": cache_dir}
+    options = [as_argument(name, value) for name, value in given.items() if name != "recipe"]
+    assert json.loads(command("report", "yosinski", f"out={store.root}", *options, "--json")[1]) == [told]
+    assert command("report", store.root, "--json", "--markdown")[2].startswith("error: --markdown and --json are two")
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_a_sweep_that_cannot_be_reported_keeps_no_other_from_it(store, folder, command):
     broken = folder.with_name(folder.name[:-8] + "00000000")
     shutil.copytree(folder, broken)
@@ -264,6 +312,30 @@ def test_a_sweep_that_cannot_be_reported_keeps_no_other_from_it(store, folder, c
     assert code == 2
     assert error == f"error: {broken.name}: sedes in config.yaml is no option: did you mean seeds? --help lists them\n"
     assert (folder / "report.html").exists()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_what_people_put_beside_sweeps_is_none(store, folder, command):
+    notes = folder.with_name("my-notes")
+    notes.mkdir()
+    (notes / "config.yaml").write_text("a: 1\n")
+    (folder / "report.html").unlink()
+    assert [standing.sweep for standing in status(store.root)[1]] == [folder.name]
+    assert len(garbage(store.root)) == 6
+    assert command("compare", store.root, folder)[0] == 0
+    code, _, error = command("report", store.root)
+    assert (code, (folder / "report.html").exists()) == (2, True)
+    assert error.startswith(
+        "error: my-notes: my-notes is no sweep's folder: its name begins with none of yosinski_grid"
+    )
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_report_of_other_options_says_that_it_is_of_another_sweep(store, folder, command):
+    code, printed, _ = command("report", store.root, "splits=2")
+    (other,) = {path.name for path in folder.parent.iterdir()} - {folder.name}
+    assert code == 0
+    assert f"With these options, and this raytransfer, {folder.name} is {other}" in printed
 
 
 COMMANDS = ("status", "failures", "gc", "report", "compare")
@@ -290,8 +362,21 @@ def spoil_config(root):
     next(Path(root, "sweeps").glob("*/config.yaml")).write_text("data: [")
 
 
+def cut_config(root):
+    file = next(Path(root, "sweeps").glob("*/config.yaml"))
+    file.write_text(file.read_text()[:-9])
+
+
+def cut_trials(root):
+    file = next(Path(root, "trials").iterdir())
+    file.write_bytes(file.read_bytes()[:-9])
+
+
 def drop_results(root):
     next(Path(root, "sweeps").glob("*/results.parquet")).unlink()
+
+
+SWEEP = r".*/out/sweeps/yosinski_grid-\S+"
 
 
 @pytest.mark.parametrize(
@@ -301,13 +386,18 @@ def drop_results(root):
         (lambda root: (shutil.rmtree(root), Path(root).mkdir()), COMMANDS, "is no store of raytransfer"),
         (spoil_version, COMMANDS, "was written with .*: use the raytransfer that made it, or name another folder"),
         (spoil_progress, ("status",), r"progress.json is damaged .*: a sweep that runs writes it anew within seconds"),
-        (spoil_places, ("status", "failures", "gc"), "places.parquet is damaged"),
-        (spoil_results, ("compare",), "results.parquet is damaged"),
+        (
+            spoil_places,
+            ("status", "failures", "gc"),
+            "places.parquet is damaged: .*; raytransfer report STORE writes it",
+        ),
+        (spoil_results, ("compare",), "results.parquet is damaged: .*; raytransfer report STORE writes it anew"),
         (drop_results, ("compare",), "has no results.parquet: nothing of it has finished, or it has no report yet"),
-        (spoil_config, ("compare", "report"), "config.yaml cannot be read"),
+        (spoil_config, ("compare", "report"), f"{SWEEP}/config.yaml cannot be read"),
+        (cut_config, ("compare", "report"), f"{SWEEP}/config.yaml cannot be read: it ends within a line, so that some"),
+        (cut_trials, ("status", "gc", "report"), "part-.* is damaged: .*; run the sweep, and it is set aside and its"),
         (lambda root: shutil.rmtree(Path(root, "sweeps")), ("compare", "report"), "holds no sweep"),
     ],
-    ids=["none", "empty", "version", "progress", "places", "results", "no results", "config", "no sweeps"],
 )
 def test_what_cannot_be_read_is_one_line(store, command, spoil, commands, message):
     spoil(store.root)
@@ -317,6 +407,16 @@ def test_what_cannot_be_read_is_one_line(store, command, spoil, commands, messag
         assert len(error.splitlines()) == 1
         assert pd.Series([error]).str.match(f"error: .*{message}").all(), error
         assert "Traceback" not in printed
+
+
+def test_rows_that_a_report_may_not_read_are_one_line(store, command, monkeypatch):
+    def refuse(self, folder):
+        raise StorageError(f"{self.place(folder)}: Permission denied")
+
+    monkeypatch.setattr(Store, "_listed", refuse)
+    code, _, error = command("report", store.root)
+    assert code == 2
+    assert re.fullmatch(r"error: .*/out/trials: Permission denied\n", error), error
 
 
 @pytest.mark.parametrize("name", COMMANDS)

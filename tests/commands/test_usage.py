@@ -85,23 +85,44 @@ def test_help_and_what_is_mistyped_wait_for_no_torch():
         assert done.returncode == (2 if "--jsno" in arguments else 0), done.stderr
 
 
+COMPLETED = {
+    ("st",): "status",
+    ("run", "yos"): "yosinski",
+    ("plan", "yosinski", "split"): "splits=",
+    ("plan", "yosinski", "--j"): "--json",
+    ("report", "results", "--m"): "--markdown",
+    ("gc", "results", "--d"): "--delete",
+    ("list", "treat"): "treatments",
+    ("status", "no-such-folder"): "",
+}
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_bash_completes():
-    cases = {
-        ("st",): "status",
-        ("run", "yos"): "yosinski",
-        ("plan", "yosinski", "split"): "splits=",
-        ("gc", "results", "--d"): "--delete",
-        ("list", "treat"): "treatments",
-    }
     asked = [
         f"COMP_WORDS=(raytransfer {' '.join(words)}); COMP_CWORD={len(words)}; _raytransfer; echo ${{COMPREPLY[@]}}"
-        for words in cases
+        for words in COMPLETED
     ]
     script = "\n".join([completion("bash"), *asked])
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == list(cases.values())
-    assert "bashcompinit" in completion("zsh")
+    assert (done.stdout.splitlines(), done.stderr) == (list(COMPLETED.values()), "")
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh")
+def test_zsh_completes():
+    added = """compdef() { :; }
+compadd() {
+  local word kept=1
+  while [[ $1 != -- ]]; do shift; done
+  shift
+  for word in "$@"; do [[ $word == ${words[CURRENT]}* ]] && { echo -n $word; kept=0; }; done
+  return $kept
+}
+_files() { :; }"""
+    asked = [f"words=(raytransfer {' '.join(w)}); CURRENT={len(w) + 1}; _raytransfer; echo" for w in COMPLETED]
+    script = "\n".join([added, completion("zsh"), *asked])
+    done = subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout.splitlines(), done.stderr) == (list(COMPLETED.values()), "")
 
 
 def test_json_of_a_plan_has_standard_output_for_itself(command, tmp_path):
