@@ -207,9 +207,18 @@ def _changes(first: SweepFolder, second: SweepFolder) -> tuple[pd.DataFrame | No
     if first.experiment == "yosinski":
         one, other = first.frame("results"), second.frame("results")
         _check_halves(one, other, names=(first.name, second.name))
-        shared = paired(one, other, CELL, "top1")
+        # Else the two may differ in it; frames of before have no such column.
+        several = any("train_per_class" in frame and frame["train_per_class"].nunique() > 1 for frame in (one, other))
+        by = ["train_per_class"] if several else []
+        shared = paired(one, other, [*CELL, *by], "top1")
         _check_shared(shared, first, second)
-        return grid_changes(one, other), shared
+        if not several:
+            return grid_changes(one, other), shared
+        parts = [
+            grid_changes(one[one[by[0]] == number], other[other[by[0]] == number]).assign(train_per_class=number)
+            for number in sorted(shared[by[0]].unique())
+        ]
+        return pd.concat(parts, ignore_index=True), shared
     if first.experiment not in _OUTCOMES:
         return None, pd.DataFrame({"same": []})
     outcomes = _OUTCOMES[first.experiment]
