@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,9 @@ GREY_MODES = ("1", "L", "LA")
 COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 MOST_PIXELS = 2**27
 """Pixels of the largest image that is read; decoding one takes up to 8 bytes a pixel, on each core at once."""
+
+THREADS = min(16, os.cpu_count() or 1)
+"""That decode at once: Pillow decodes without the GIL, and holds it for about a tenth of a millisecond an image."""
 
 _LONGEST = 3  # in widths: of a longer image only the middle is resized, since the rest is cut off anyway
 _ORIENTATION = 0x0112  # EXIF's tag
@@ -61,75 +65,126 @@ class Raw:
     images: Callable[[], Iterator[tuple[str, Encoded]]]
 
 
-class _ColourFoundError(Exception):
+class ColourFoundError(Exception):
     """An image has colour though those before it had none."""
 
 
-def decode_images(
-    raw: Raw,
-    is_test: npt.NDArray[np.bool_],
-    size_px: int | None,
-    channels: int | None,
-    outs: tuple[Path, Path],
-    interpolation: str = "bilinear",
-) -> None:
-    """Decode all images into two npy files of shape (N, C, H, W), training and test images.
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How images are decoded: the same bytes give the same array, whoever decodes them, when and with how many threads.
 
-    Where ``channels`` is None, C is 1 if every image is grey, else 3. Images are turned as their EXIF orientation says,
-    if they have one that can be read. Of several frames the first is taken. An image of more than ``MOST_PIXELS`` is
-    refused.
+    Images are turned as their EXIF orientation says, if they have one that can be read. Of several frames the first is
+    taken. An image of more than ``MOST_PIXELS`` is refused.
+
+    Attributes:
+        shape: Channels (1 or 3), height and width of every image.
+        size_px: Side to resize the shorter side to, and to crop the centre to; None where all images have one size.
+        interpolation: ``bilinear`` or ``bicubic``, of resizing.
+        convert: Whether colour becomes grey where there is one channel: luma (Rec. 601); else it raises
+            ``ColourFoundError``. Grey ones get three equal channels where there are three in any case.
+    """
+
+    shape: tuple[int, int, int]
+    size_px: int | None
+    interpolation: str
+    convert: bool
+
+    def decode(self, where: str, encoded: Encoded) -> Images:
+        """One image (C, H, W).
+
+        Args:
+            where: Where it comes from, for errors.
+            encoded: Its file, its bytes or itself.
+
+        Raises:
+            UserError: It cannot be read, is too large or of another size.
+            ColourFoundError: It has colour, and nobody said that it is to become grey.
+        """
+        with _opened(where, encoded) as opened:
+            if self.shape[0] == 1 and not self.convert and opened.mode not in GREY_MODES:
+                raise ColourFoundError
+            upright = _upright(where, opened)
+            try:
+                image = upright.convert("L" if self.shape[0] == 1 else "RGB")
+            except Exception as error:  # as above
+                raise _unreadable(where, error) from None
+        if self.size_px is not None:
+            image = _resized(image, self.size_px, self.interpolation)
+        if (image.height, image.width) != self.shape[1:]:
+            raise UserError(
+                f"{where} is {image.height}x{image.width} pixels, the first image {self.shape[1]}x{self.shape[2]}: "
+                "images of differing size need image_size_px"
+            )
+        pixels = np.asarray(image)
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def first_decoding(raw: Raw, size_px: int | None, channels: int | None, interpolation: str) -> Decoding:
+    """How to decode images, as far as the first of them tells.
+
+    Args:
+        raw: The images.
+        size_px: Side to resize and crop to, or None where all images have one size.
+        channels: 1 to take luma of colour images, 3 to give grey ones three equal channels, or None for those of the
+            first image: if a later one has colour and it has none, ``ColourFoundError`` says so.
+        interpolation: ``bilinear`` or ``bicubic``.
+
+    Raises:
+        UserError: The first image does not decode or is too large.
+    """
+    where, first = next(raw.images())
+    with unlimited_sizes(), _opened(where, first) as image:
+        found = channels or (1 if image.mode in GREY_MODES else 3)
+        height, width = (size_px, size_px) if size_px is not None else _upright(where, image).size[::-1]
+    return Decoding(
+        shape=(found, height, width), size_px=size_px, interpolation=interpolation, convert=channels is not None
+    )
+
+
+class _PillowsLimit:
+    """Pillow's own limit of size, which warns first and says less: it stands back while anything decodes here."""
+
+    def __init__(self) -> None:
+        self._lock, self._users = Lock(), 0
+        self._before: int | None = None
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        with self._lock:
+            if not self._users:
+                self._before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    Image.MAX_IMAGE_PIXELS = self._before
+
+
+unlimited_sizes = _PillowsLimit().lifted
+"""A context in which images are held to ``MOST_PIXELS`` alone."""
+
+
+def decode_images(raw: Raw, is_test: npt.NDArray[np.bool_], how: Decoding, outs: tuple[Path, Path]) -> None:
+    """Decode all images into two npy files of shape (N, C, H, W), training and test images.
 
     Args:
         raw: The images.
         is_test: (N,) which of them go into the second file.
-        size_px: Side to resize and crop to, or None where all images have one size.
-        channels: 1 to take luma (Rec. 601) of colour images, 3 to give grey ones three equal channels, or None.
+        how: How.
         outs: The training and the test file, overwritten.
-        interpolation: ``bilinear`` or ``bicubic``, of resizing.
 
     Raises:
-        UserError: An image does not decode or is too large, or the sizes differ and ``size_px`` is None.
+        UserError: As for ``Decoding.decode``, or the disk has too little space.
+        ColourFoundError: Likewise.
         OSError: The disk is full.
     """
-    with _without_warnings_of_size():
-        where, first = next(raw.images())
-        with _opened(where, first) as image:
-            own_channels = 1 if image.mode in GREY_MODES else 3
-            shape = (size_px, size_px) if size_px is not None else _upright(where, image).size[::-1]
-        if channels is not None:
-            _decode_all(raw, is_test, size_px, (channels, *shape), outs, interpolation, convert=True)
-            return
-        try:
-            _decode_all(raw, is_test, size_px, (own_channels, *shape), outs, interpolation)
-        except _ColourFoundError:  # rare, and cheaper than reading every file's header first
-            _decode_all(raw, is_test, size_px, (3, *shape), outs, interpolation)
-
-
-@contextmanager
-def _without_warnings_of_size() -> Iterator[None]:
-    """PIL's own limits, which warn first and say less, stand back while images are held to ``MOST_PIXELS``."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
-
-
-def _decode_all(
-    raw: Raw,
-    is_test: npt.NDArray[np.bool_],
-    size_px: int | None,
-    shape: tuple[int, int, int],
-    outs: tuple[Path, Path],
-    interpolation: str,
-    *,
-    convert: bool = False,
-) -> None:
     counts = (int((~is_test).sum()), int(is_test.sum()))
-    _check_space(outs[0].parent, sum(counts) * math.prod(shape))
+    check_space(outs[0].parent.parent, sum(counts) * math.prod(how.shape), "the decoded images take")
     arrays = [
-        np.lib.format.open_memmap(out, mode="w+", dtype=np.uint8, shape=(count, *shape))
+        np.lib.format.open_memmap(out, mode="w+", dtype=np.uint8, shape=(count, *how.shape))
         for out, count in zip(outs, counts, strict=True)
     ]
     for out in outs:
@@ -138,18 +193,15 @@ def _decode_all(
 
     def job(chunk: list[tuple[int, tuple[str, Encoded]]]) -> None:
         for i, (where, encoded) in chunk:
-            arrays[int(is_test[i])][position[i]] = _pixels(
-                where, encoded, size_px, shape, interpolation, convert=convert
-            )
+            arrays[int(is_test[i])][position[i]] = how.decode(where, encoded)
 
-    workers = min(16, os.cpu_count() or 1)
     images = enumerate(raw.images())
-    with ThreadPoolExecutor(workers) as pool:  # PIL decodes without the GIL
+    with unlimited_sizes(), ThreadPoolExecutor(THREADS) as pool:  # PIL decodes without the GIL
         pending: deque[Future[None]] = deque()
         try:
             while chunk := list(islice(images, _CHUNK)):
                 pending.append(pool.submit(job, chunk))
-                if len(pending) > 2 * workers:  # bounds the encoded images in memory
+                if len(pending) > 2 * THREADS:  # bounds the encoded images in memory
                     pending.popleft().result()
             while pending:
                 pending.popleft().result()
@@ -160,13 +212,17 @@ def _decode_all(
         array.flush()
 
 
-def _check_space(folder: Path, needed: int) -> None:
-    """Refuse early what does not fit."""
-    free = shutil.disk_usage(folder).free
+def check_space(cache: Path, needed: int, what: str) -> None:
+    """Refuse early what does not fit.
+
+    Raises:
+        UserError: The disk of ``cache`` has fewer bytes free than ``needed``.
+    """
+    free = shutil.disk_usage(cache).free
     if free < needed:
         raise UserError(
-            f"cache_dir {folder.parent} has {free / 1e9:.1f} GB free, the decoded images take {needed / 1e9:.1f} GB: "
-            "choose another cache_dir or a smaller image_size_px"
+            f"cache_dir {cache} has {free / 1e9:.1f} GB free, {what} {needed / 1e9:.1f} GB: choose another cache_dir "
+            "or a smaller image_size_px"
         )
 
 
@@ -193,35 +249,6 @@ def _reserve(file: Path) -> None:
         for start in range(stream.tell(), length, _ZEROS):
             stream.seek(start)
             stream.write(bytes(min(_ZEROS, length - start)))
-
-
-def _pixels(
-    where: str,
-    encoded: Encoded,
-    size_px: int | None,
-    shape: tuple[int, int, int],
-    interpolation: str,
-    *,
-    convert: bool,
-) -> Images:
-    """One image as (C, H, W); colour becomes grey only where it is to be converted."""
-    with _opened(where, encoded) as opened:
-        if shape[0] == 1 and not convert and opened.mode not in GREY_MODES:
-            raise _ColourFoundError
-        upright = _upright(where, opened)
-        try:
-            image = upright.convert("L" if shape[0] == 1 else "RGB")
-        except Exception as error:  # as above
-            raise _unreadable(where, error) from None
-    if size_px is not None:
-        image = _resized(image, size_px, interpolation)
-    if (image.height, image.width) != shape[1:]:
-        raise UserError(
-            f"{where} is {image.height}x{image.width} pixels, the first image {shape[1]}x{shape[2]}: "
-            "images of differing size need image_size_px"
-        )
-    pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _opened(where: str, encoded: Encoded) -> Image.Image:
