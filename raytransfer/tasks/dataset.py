@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
+from PIL import Image
 
 from raytransfer.errors import UserError
 from raytransfer.tasks.decode import (
     ColourFoundError,
     Decoding,
+    Images,
     Labels,
     Raw,
     check_space,
@@ -35,14 +37,14 @@ from raytransfer.tasks.folder import FolderSource
 from raytransfer.tasks.parquet import ParquetSource
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.sources import DataSource, Source, find_source
-from raytransfer.tasks.streamed import ImageRows, StreamedImages, blocks, read_index, write_index
+from raytransfer.tasks.streamed import ImageRows, StreamedImages, ahead, blocks, read_index, write_copies, write_index
 from raytransfer.words import number_of
 
 DECODE_VERSION = 2
 """Raised whenever the same files would be decoded into other arrays, or the cache is laid out anew."""
 
-LARGE = 200_000
-"""Images, training and test, of a folder or of Parquet files beyond which a sample stands for all."""
+LARGE = 75_000
+"""Images, training and test, of a folder or of Parquet files beyond which a sample stands for all: MNIST has fewer."""
 
 SAMPLE = 5000
 """Training images of that sample."""
@@ -282,7 +284,9 @@ def _made(
         if streamed:
             if isinstance(found, ParquetSource):  # of which no single row can be read
                 check_space(cache, sum(size for _, size in files), "the encoded images, which are copied there, take")
-            write_index(raw, _root(source), partial)
+                write_copies(raw, _root(source), partial)
+            else:
+                write_index(files, partial)
             np.save(partial / "is_test.npy", is_test)
 
         def finished(how: Decoding) -> str:
@@ -398,11 +402,10 @@ def _finish(
         rows |= {"train_images": np.sort(drawn), "test_images": np.empty(0, dtype=np.int64)}
     counts = np.zeros((how.shape[0], 256), dtype=np.int64)
     for part, array in arrays.items():
-        for block in blocks(array, rows[part]):
-            pixels = array[block]
+        for pixels in ahead(array.__getitem__, blocks(array, rows[part])):
             digest.update(pixels.tobytes())
             if part == "train_images":
-                counts += [np.bincount(pixels[:, channel].ravel(), minlength=256) for channel in range(len(counts))]
+                counts += [_histogram(pixels[:, channel]) for channel in range(len(counts))]
     mean, std = _moments(counts)
     meta = {
         "class_names": class_names,
@@ -415,6 +418,11 @@ def _finish(
     }
     (folder / "meta.json").write_text(json.dumps(meta))
     return digest.hexdigest()[:16]
+
+
+def _histogram(channel: Images) -> list[int]:
+    """How often each of the 256 values is there; Pillow counts them eight times as fast as NumPy."""
+    return Image.fromarray(channel.reshape(-1, channel.shape[-1])).histogram()
 
 
 def _moments(counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -3,16 +3,22 @@
 import functools
 import math
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from raytransfer.errors import UserError
 from raytransfer.tasks.decode import THREADS, Decoding, Images, Labels, Raw, unlimited_sizes
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 BLOB = "encoded.bin"
 """In an index: the images of Parquet files as they are encoded, one after the other."""
@@ -42,6 +48,17 @@ def blocks(images: ImageRows, rows: Labels) -> list[Labels]:
     """These rows in pieces that take some megabytes each, for what looks at all of them."""
     size = max(1, 2**24 // math.prod(images.shape[1:]))
     return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def ahead(make: Callable[[Given], Made], items: Iterable[Given], most: int = 2) -> Iterator[Made]:
+    """What a function makes of each item, in their order; up to ``most`` are made in threads while one is used."""
+    coming = iter(items)
+    with ThreadPoolExecutor(most) as pool:
+        made = deque(pool.submit(make, item) for item in islice(coming, most))
+        while made:
+            done = made.popleft().result()
+            made.extend(pool.submit(make, item) for item in islice(coming, 1))
+            yield done
 
 
 @functools.cache
@@ -102,40 +119,50 @@ _CHANGED = (
 )
 
 
-def write_index(raw: Raw, root: Path, out: Path) -> None:
-    """Write where the images of a source are into a folder: those that are bytes are copied, as ``BLOB``.
+def write_index(files: Sequence[tuple[str, int]], out: Path) -> None:
+    """Write names and sizes of images that are a file each.
+
+    Args:
+        files: The name of each, from the folder in which the source lies, and its size.
+        out: The folder to write into.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    names = [os.fsencode(name) for name, _ in files]
+    sizes = np.array([size for _, size in files], dtype=np.int64)
+    _write(names, sizes, np.zeros_like(sizes), out)
+
+
+def write_copies(raw: Raw, root: Path, out: Path) -> None:
+    """Copy images that are bytes in other files into one, ``BLOB``, and write where in it each is.
 
     Args:
         raw: The images.
         root: The folder in which the source lies.
-        out: The folder.
+        out: The folder to write into.
 
     Raises:
-        UserError: A file is gone.
         OSError: The disk is full.
     """
-    start = len(str(root / "_")) - 1
-    sizes, ends, names = np.empty(len(raw.labels), np.int64), np.empty(len(raw.labels), np.int64), bytearray()
+    start, names, sizes = len(str(root / "_")) - 1, [], np.empty(len(raw.labels), dtype=np.int64)
     with (out / BLOB).open("wb") as blob:
         for i, (where, encoded) in enumerate(raw.images()):
-            names += os.fsencode(where)[start:]
-            ends[i] = len(names)
-            if isinstance(encoded, Path):
-                sizes[i] = encoded.stat().st_size
-            else:
-                assert isinstance(encoded, bytes), "only encoded images are streamed"
-                sizes[i] = blob.write(encoded)
-        copied = blob.tell()
-    if not copied:
-        (out / BLOB).unlink()
+            assert isinstance(encoded, bytes), "only encoded images are streamed"
+            names.append(os.fsencode(where)[start:])
+            sizes[i] = blob.write(encoded)
+    _write(names, sizes, np.cumsum(sizes) - sizes, out)
+
+
+def _write(names: Sequence[bytes], sizes: Labels, starts: Labels, out: Path) -> None:
     np.save(out / "sizes.npy", sizes)
-    np.save(out / "ends.npy", ends)
-    np.save(out / "names.npy", np.frombuffer(bytes(names), np.uint8))
-    np.save(out / "starts.npy", np.cumsum(sizes) - sizes if copied else np.zeros_like(sizes))
+    np.save(out / "starts.npy", starts)
+    np.save(out / "ends.npy", np.cumsum([len(name) for name in names], dtype=np.int64))
+    np.save(out / "names.npy", np.frombuffer(b"".join(names), np.uint8))
 
 
 def read_index(folder: Path, root: Path) -> Index:
-    """The index that ``write_index`` wrote.
+    """The index that ``write_index`` or ``write_copies`` wrote.
 
     Raises:
         OSError: It is not there, or damaged; or ValueError, or EOFError.

@@ -7,7 +7,8 @@ from typing import Protocol
 import torch
 
 from raytransfer.networks import Network, frozen_prefix
-from raytransfer.training.images import DeviceData, DeviceImages, ahead, to_device
+from raytransfer.tasks.streamed import ahead
+from raytransfer.training.images import DeviceData, DeviceImages, to_device
 
 EVALUATION_BATCH = 500
 """Images that an evaluation takes together."""

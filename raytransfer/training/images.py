@@ -2,12 +2,8 @@
 
 import math
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +12,6 @@ from torch.nn import functional
 from raytransfer.specs import Recipe
 from raytransfer.tasks import Part, TaskData
 from raytransfer.tasks.decode import Images
-
-Given = TypeVar("Given")
-Made = TypeVar("Made")
 
 
 class DeviceImages:
@@ -199,17 +192,6 @@ class DeviceData:
         layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
         scaled: torch.Tensor = (images.float() - self.mean) * self.scale
         return scaled.contiguous(memory_format=layout)
-
-
-def ahead(make: Callable[[Given], Made], items: Iterable[Given], most: int = 2) -> Iterator[Made]:
-    """What a function makes of each item, in their order; up to ``most`` are made in threads while one is used."""
-    coming = iter(items)
-    with ThreadPoolExecutor(most) as pool:
-        made = deque(pool.submit(make, item) for item in islice(coming, most))
-        while made:
-            done = made.popleft().result()
-            made.extend(pool.submit(make, item) for item in islice(coming, 1))
-            yield done
 
 
 def image_bytes(task: TaskData) -> int:

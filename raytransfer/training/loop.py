@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from raytransfer.networks import Network, freeze, frozen_prefix, train_mode, trainable
 from raytransfer.specs import UNCUT, Surgery
+from raytransfer.tasks.streamed import ahead
 from raytransfer.training.frozen import EvaluationInputs, batch_source, evaluation_inputs
-from raytransfer.training.images import DeviceData, ahead
+from raytransfer.training.images import DeviceData
 from raytransfer.training.schedule import evaluation_steps, learning_rate, phases
 from raytransfer.training.state import Evaluation, Interrupted, TrainingState, never
 from raytransfer.training.step import Step, fastest

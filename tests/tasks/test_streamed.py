@@ -18,8 +18,8 @@ from raytransfer.errors import UserError
 from raytransfer.specs import Recipe
 from raytransfer.tasks import DataSource, dataset, load_task, open_dataset, open_fingerprint, sample_task, task_spec
 from raytransfer.tasks import streamed as streamed_module
+from raytransfer.tasks.streamed import ahead
 from raytransfer.training import DeviceData
-from raytransfer.training.images import ahead
 
 MODES = ("RGB", "L", "P", "CMYK", "RGBA")
 ENDINGS = {"RGB": "jpg", "L": "jpg", "P": "png", "CMYK": "jpg", "RGBA": "png"}
@@ -380,7 +380,5 @@ def test_a_cache_too_small_for_the_encoded_images_of_parquet_files(tmp_path, sou
     write_parquet(tmp_path / "x")
     usage = shutil.disk_usage("/")._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(
-        UserError, match=r"0\.0 GB free, the encoded images, which are copied there, take .* GB"
-    ):
+    with pytest.raises(UserError, match=r"0\.0 GB free, the encoded images, which are copied there, take .* GB"):
         open_dataset(source("stream"))
