@@ -25,11 +25,13 @@ from raytransfer.errors import UserError
 from raytransfer.tasks.decode import (
     ColourFoundError,
     Decoding,
+    ImageError,
     Images,
     Labels,
     Raw,
     check_space,
     decode_images,
+    every_error,
     first_decoding,
 )
 from raytransfer.tasks.draws import stable_permutation, stratified_half
@@ -151,7 +153,8 @@ def _is_to_stream(found: Source, source: DataSource) -> bool:
     if not isinstance(found, FolderSource | ParquetSource):
         if source.decoded == "stream":
             raise UserError(
-                f"decoded=stream is for folders of images and Parquet files: {source.name} is decoded into the cache"
+                f"decoded=stream is for folders of images and Parquet files, which data={source.data} does not name (a "
+                "path has a / in it): what a library gives is decoded into the cache"
             )
         return False
     if source.decoded != "auto":
@@ -302,6 +305,10 @@ def _made(
         except ColourFoundError:  # rare, and cheaper than reading every file's header first
             fingerprint = finished(replace(how, shape=(3, *how.shape[1:])))
         _publish(partial, cache, fingerprint, source, streamed=streamed)
+    except ImageError:
+        if not large and (error := every_error(raw, how)) is not None:  # those of a large data set would take too long
+            raise error from None
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     index = cache / "index" / f"{key}.json"

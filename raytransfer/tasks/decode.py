@@ -32,6 +32,10 @@ MOST_PIXELS = 2**27
 THREADS = min(16, os.cpu_count() or 1)
 """That decode at once: Pillow decodes without the GIL, and holds it for about a tenth of a millisecond an image."""
 
+MOST_BROKEN = 100
+"""Broken images after which no more are looked for."""
+
+_SHOWN = 5  # of them
 _LONGEST = 3  # in widths: of a longer image only the middle is resized, since the rest is cut off anyway
 _ORIENTATION = 0x0112  # EXIF's tag
 _TURNS = {
@@ -63,6 +67,18 @@ class Raw:
     labels: Labels
     is_test: npt.NDArray[np.bool_] | None
     images: Callable[[], Iterator[tuple[str, Encoded]]]
+
+
+class ImageError(UserError):
+    """An image cannot be used."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where} {reason}")
+        self.where, self.reason = where, reason
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        """As processes send it to each other."""
+        return type(self), (self.where, self.reason)
 
 
 class ColourFoundError(Exception):
@@ -97,7 +113,7 @@ class Decoding:
             encoded: Its file, its bytes or itself.
 
         Raises:
-            UserError: It cannot be read, is too large or of another size.
+            ImageError: It cannot be read, is too large or of another size.
             ColourFoundError: It has colour, and nobody said that it is to become grey.
         """
         with _opened(where, encoded) as opened:
@@ -111,16 +127,17 @@ class Decoding:
         if self.size_px is not None:
             image = _resized(image, self.size_px, self.interpolation)
         if (image.height, image.width) != self.shape[1:]:
-            raise UserError(
-                f"{where} is {image.height}x{image.width} pixels, the first image {self.shape[1]}x{self.shape[2]}: "
-                "images of differing size need image_size_px"
+            raise ImageError(
+                where,
+                f"is {image.height}x{image.width} pixels, the first image {self.shape[1]}x{self.shape[2]}: "
+                "images of differing size need image_size_px",
             )
         pixels = np.asarray(image)
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def first_decoding(raw: Raw, size_px: int | None, channels: int | None, interpolation: str) -> Decoding:
-    """How to decode images, as far as the first of them tells.
+    """How to decode images, as far as the first of them tells that can be read.
 
     Args:
         raw: The images.
@@ -130,15 +147,22 @@ def first_decoding(raw: Raw, size_px: int | None, channels: int | None, interpol
         interpolation: ``bilinear`` or ``bicubic``.
 
     Raises:
-        UserError: The first image does not decode or is too large.
+        ImageError: None can be read.
     """
-    where, first = next(raw.images())
-    with unlimited_sizes(), _opened(where, first) as image:
-        found = channels or (1 if image.mode in GREY_MODES else 3)
-        height, width = (size_px, size_px) if size_px is not None else _upright(where, image).size[::-1]
-    return Decoding(
-        shape=(found, height, width), size_px=size_px, interpolation=interpolation, convert=channels is not None
-    )
+    broken: ImageError | None = None
+    for where, encoded in raw.images():
+        try:
+            with unlimited_sizes(), _opened(where, encoded) as image:
+                found = channels or (1 if image.mode in GREY_MODES else 3)
+                height, width = (size_px, size_px) if size_px is not None else _upright(where, image).size[::-1]
+        except ImageError as error:
+            broken = broken or error
+            continue
+        return Decoding(
+            shape=(found, height, width), size_px=size_px, interpolation=interpolation, convert=channels is not None
+        )
+    assert broken is not None, "a data set has images"
+    raise broken
 
 
 class _PillowsLimit:
@@ -177,8 +201,9 @@ def decode_images(raw: Raw, is_test: npt.NDArray[np.bool_], how: Decoding, outs:
         outs: The training and the test file, overwritten.
 
     Raises:
-        UserError: As for ``Decoding.decode``, or the disk has too little space.
+        ImageError: As for ``Decoding.decode``.
         ColourFoundError: Likewise.
+        UserError: The disk has too little space.
         OSError: The disk is full.
     """
     counts = (int((~is_test).sum()), int(is_test.sum()))
@@ -210,6 +235,43 @@ def decode_images(raw: Raw, is_test: npt.NDArray[np.bool_], how: Decoding, outs:
                 future.cancel()
     for array in arrays:
         array.flush()
+
+
+def every_error(raw: Raw, how: Decoding) -> ImageError | None:
+    """All images that cannot be used in one error, up to ``MOST_BROKEN``; None where there is none.
+
+    Args:
+        raw: The images.
+        how: How they are decoded.
+    """
+
+    def errors(chunk: list[tuple[str, Encoded]]) -> list[ImageError]:
+        found = []
+        for where, encoded in chunk:
+            try:
+                how.decode(where, encoded)
+            except ImageError as error:
+                found.append(error)
+            except ColourFoundError:
+                pass
+        return found
+
+    images, broken = raw.images(), list[ImageError]()
+    with unlimited_sizes(), ThreadPoolExecutor(THREADS) as pool:
+        while len(broken) < MOST_BROKEN and (chunk := list(islice(images, _CHUNK * THREADS))):
+            parts = [chunk[start : start + _CHUNK] for start in range(0, len(chunk), _CHUNK)]
+            broken += [error for found in pool.map(errors, parts) for error in found]
+    if not broken:
+        return None
+    first, *others = broken
+    if not others:
+        return first
+    shown = ", ".join(error.where for error in others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
+    count = f"{len(broken)} of" if len(broken) < MOST_BROKEN else f"at least {MOST_BROKEN} of"
+    return ImageError(
+        first.where,
+        f"{first.reason}; {count} {len(raw.labels)} images cannot be used, also {shown}: mend or remove them",
+    )
 
 
 def check_space(cache: Path, needed: int, what: str) -> None:
@@ -261,11 +323,11 @@ def _opened(where: str, encoded: Encoded) -> Image.Image:
             raise _unreadable(where, error) from None
     if image.mode not in GREY_MODES + COLOUR_MODES:
         image.close()
-        raise UserError(f"{where} has pixels of mode {image.mode}: only 8-bit grey and colour images are read")
+        raise ImageError(where, f"has pixels of mode {image.mode}: only 8-bit grey and colour images are read")
     if image.width * image.height > MOST_PIXELS:
         size = f"{image.height}x{image.width}"
         image.close()
-        raise UserError(f"{where} is {size} pixels: images are read up to {MOST_PIXELS:,} pixels; make it smaller")
+        raise ImageError(where, f"is {size} pixels: images are read up to {MOST_PIXELS:,} pixels; make it smaller")
     return image
 
 
@@ -300,7 +362,7 @@ def _resized(image: Image.Image, size_px: int, interpolation: str) -> Image.Imag
     return image.crop((left, top, left + size_px, top + size_px))
 
 
-def _unreadable(where: str, error: Exception) -> UserError:
+def _unreadable(where: str, error: Exception) -> ImageError:
     unknown = isinstance(error, UnidentifiedImageError)  # whose own words name an object in memory
     reason = "its bytes are of no known kind of image" if unknown else one_line(error)
-    return UserError(f"{where} is not a readable image: {reason}")
+    return ImageError(where, f"is not a readable image: {reason}")

@@ -220,7 +220,10 @@ class _Walk:
                 raise UserError(f"class folder {folder} is a link to a folder that is read already: remove one of them")
             self._visited.add(_key(folder))
             self._read.add(folder.resolve())
-        return [[(folder.name, file) for folder in folders for file in self._of_class(folder)] for folders in classes]
+        return [
+            [(name, file) for folder in folders for name in (folder.name,) for file in self._of_class(folder)]
+            for folders in classes
+        ]
 
     def _classes(self, part: Path) -> list[Path]:
         """The class folders of a part; one with nothing but results of sweeps in it is none."""

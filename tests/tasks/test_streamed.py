@@ -17,6 +17,7 @@ from PIL import Image
 from raytransfer.errors import UserError
 from raytransfer.specs import Recipe
 from raytransfer.tasks import DataSource, dataset, load_task, open_dataset, open_fingerprint, sample_task, task_spec
+from raytransfer.tasks import decode as decode_module
 from raytransfer.tasks import streamed as streamed_module
 from raytransfer.tasks.streamed import ahead
 from raytransfer.training import DeviceData
@@ -202,9 +203,7 @@ def test_auto_streams_what_exceeds_the_bound(tmp_path, source):
 
 
 def test_what_has_no_encoded_images_is_not_streamed(source):
-    with pytest.raises(
-        UserError, match=r"decoded=stream is for folders of images and Parquet files: digits is decoded"
-    ):
+    with pytest.raises(UserError, match=r"decoded=stream is for folders .*, which data=digits does not name"):
         open_dataset(source("stream", data="digits"))
     assert not open_dataset(source("auto", data="digits", cache_gb=0.0)).streamed
 
@@ -316,6 +315,24 @@ def test_a_broken_image_is_named_and_refused_however_it_is_held(tmp_path, source
         messages.add(str(error.value))
         assert [entry.name for entry in (tmp_path / f"cache {decoded}").iterdir()] == ["index"]
     assert len(messages) == 1
+
+
+def test_broken_images_are_counted_however_they_are_held(tmp_path, source, monkeypatch):
+    write_folder(tmp_path / "x")
+    bad = [tmp_path / "x" / "train" / f"c{label}" / name for label in (0, 2) for name in ("00.jpg", "03.jpg", "08.jpg")]
+    for file in bad[:2]:
+        file.write_bytes(b"no image")
+    every_time = r"x/train/c0/00\.jpg is not a readable image: its bytes are of no known kind of image; "
+    for decoded in ("cache", "stream"):
+        with pytest.raises(UserError, match=every_time + r"2 of 60 images cannot be used, also .*/c0/03\.jpg: mend or"):
+            open_dataset(source(decoded))
+    for file in bad[2:]:
+        file.write_bytes(b"no image")
+    monkeypatch.setattr(decode_module, "MOST_BROKEN", 3)
+    monkeypatch.setattr(decode_module, "_SHOWN", 1)
+    for decoded in ("cache", "stream"):
+        with pytest.raises(UserError, match=every_time + r"at least 3 of 60 .*, also .*/c0/03\.jpg, \.\.\.: mend or"):
+            open_dataset(source(decoded))
 
 
 def test_a_broken_image_of_a_large_data_set_is_named_when_it_is_met(tmp_path, source, large):
