@@ -120,8 +120,9 @@ class Decoding:
             if self.shape[0] == 1 and not self.convert and opened.mode not in GREY_MODES:
                 raise ColourFoundError
             upright = _upright(where, opened)
+            mode = "L" if self.shape[0] == 1 else "RGB"
             try:
-                image = upright.convert("L" if self.shape[0] == 1 else "RGB")
+                image = upright if upright.mode == mode else upright.convert(mode)
             except Exception as error:  # as above
                 raise _unreadable(where, error) from None
         if self.size_px is not None:
@@ -359,6 +360,8 @@ def _resized(image: Image.Image, size_px: int, interpolation: str) -> Image.Imag
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling[interpolation.upper()])
     left, top = (width - size_px) // 2, (height - size_px) // 2
+    if not left and not top and width == height:
+        return image
     return image.crop((left, top, left + size_px, top + size_px))
 
 

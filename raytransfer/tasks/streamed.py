@@ -201,7 +201,9 @@ class StreamedImages:
             ColourFoundError: One has colour though those before it had none.
         """
         places = self._places[rows].tolist()
-        out = np.empty((len(places), *self._how.shape), dtype=np.uint8)
+        channels, height, width = self._how.shape
+        # In memory as they are decoded: to put channels first takes a tenth of the time of decoding.
+        out = np.empty((len(places), height, width, channels), dtype=np.uint8).transpose(0, 3, 1, 2)
         size = max(1, min(_MOST_AT_ONCE, len(places) // (_JOBS * THREADS)))
 
         def job(start: int) -> None:
