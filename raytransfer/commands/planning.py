@@ -38,7 +38,7 @@ def contents(dataset: Dataset) -> list[str]:
         lines += [f"  left out: {entry}" for entry in dataset.contents.left_out]
     if dataset.streamed:
         decoded_gb = (train + test) * channels * height * width / 1e9
-        lines.append(f"  streamed: decoded whenever they are taken, as {decoded_gb:.3g} GB would be with decoded=cache")
+        lines.append(f"  streamed: decoded whenever they are taken; decoded=cache would keep {decoded_gb:.3g} GB")
     if dataset.sample is not None:
         lines.append(
             f"  large: mean, standard deviation and fingerprint are of {dataset.sample} of the training images, drawn "

@@ -113,7 +113,8 @@ class Decoding:
             encoded: Its file, its bytes or itself.
 
         Raises:
-            ImageError: It cannot be read, is too large or of another size.
+            ImageError: It cannot be read or is too large.
+            UserError: It is of another size.
             ColourFoundError: It has colour, and nobody said that it is to become grey.
         """
         with _opened(where, encoded) as opened:
@@ -128,10 +129,9 @@ class Decoding:
         if self.size_px is not None:
             image = _resized(image, self.size_px, self.interpolation)
         if (image.height, image.width) != self.shape[1:]:
-            raise ImageError(
-                where,
-                f"is {image.height}x{image.width} pixels, the first image {self.shape[1]}x{self.shape[2]}: "
-                "images of differing size need image_size_px",
+            raise UserError(  # nothing is wrong with it, so that it is not counted with those that are broken
+                f"{where} is {image.height}x{image.width} pixels, the first image {self.shape[1]}x{self.shape[2]}: "
+                "images of differing size need image_size_px"
             )
         pixels = np.asarray(image)
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
@@ -253,7 +253,7 @@ def every_error(raw: Raw, how: Decoding) -> ImageError | None:
                 how.decode(where, encoded)
             except ImageError as error:
                 found.append(error)
-            except ColourFoundError:
+            except (UserError, ColourFoundError):
                 pass
         return found
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from raytransfer.commands.planning import contents
 from raytransfer.errors import UserError
 from raytransfer.specs import Recipe
 from raytransfer.tasks import DataSource, dataset, load_task, open_dataset, open_fingerprint, sample_task, task_spec
@@ -286,6 +287,18 @@ def test_a_large_data_set_is_known_by_names_sizes_and_its_sample(tmp_path, sourc
     content[-20] ^= 0x55
     other.write_bytes(content)
     assert len({first, longer, renamed, open_dataset(source("stream")).fingerprint}) == 4
+
+
+def test_a_plan_tells_what_is_streamed_and_what_a_large_data_set_is_known_by(tmp_path, source, large):
+    write_folder(tmp_path / "x")
+    head = ["x: 30 training and 30 test images of 3 classes, 8 x 8 pixels, colour", "  training: train/; test: test/"]
+    sampled = (
+        "  large: mean, standard deviation and fingerprint are of 8 of the training images, drawn once and for all, "
+        "and of the names and sizes of all files; a broken image ends the trial that meets it"
+    )
+    assert contents(open_dataset(source("cache"))) == [*head, sampled]
+    streamed = "  streamed: decoded whenever they are taken; decoded=cache would keep 1.15e-05 GB"
+    assert contents(open_dataset(source("stream"))) == [*head, streamed, sampled]
 
 
 def spoiled(content, how):
