@@ -237,6 +237,16 @@ def test_the_same_images_under_other_names_are_found(tmp_path, source):
         every(first.train_images)
 
 
+def test_files_whose_names_are_no_text_and_that_lie_deeper_are_streamed(tmp_path, source):
+    write_folder(tmp_path / "x")
+    folder = tmp_path / "x" / "train" / "c1"
+    (folder / "below").mkdir()
+    (folder / "03.jpg").rename(folder / "below" / os.fsdecode(b"\xff\xfe.jpg"))
+    mapped, streamed = open_dataset(source("cache")), open_dataset(source("stream"))
+    assert streamed.fingerprint == mapped.fingerprint
+    assert np.array_equal(every(streamed.train_images), mapped.train_images)
+
+
 def test_a_damaged_index_is_made_again(tmp_path, source):
     write_folder(tmp_path / "x")
     expected = every(open_dataset(source("cache")).test_images)
