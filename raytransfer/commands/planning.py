@@ -36,6 +36,14 @@ def contents(dataset: Dataset) -> list[str]:
     if dataset.contents is not None:
         lines.append(f"  training: {dataset.contents.train}; test: {dataset.contents.test}")
         lines += [f"  left out: {entry}" for entry in dataset.contents.left_out]
+    if dataset.streamed:
+        decoded_gb = (train + test) * channels * height * width / 1e9
+        lines.append(f"  streamed: decoded whenever they are taken; decoded=cache would keep {decoded_gb:.3g} GB")
+    if dataset.sample is not None:
+        lines.append(
+            f"  large: mean, standard deviation and fingerprint are of {dataset.sample} of the training images, drawn "
+            "once and for all, and of the names and sizes of all files; a broken image ends the trial that meets it"
+        )
     return lines
 
 

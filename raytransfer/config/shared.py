@@ -61,6 +61,9 @@ class SweepConfig:
         data: Data set: digits, a torchvision classification set by name, or a folder or Parquet file of images.
         data_dir: Folder in which named data sets lie, or are downloaded to.
         cache_dir: Folder on each machine for decoded images.
+        decoded: When images of a folder or of Parquet files are decoded: once, into cache_dir (cache), or whenever they
+            are taken (stream); auto streams what would take more than cache_gb. It changes no result.
+        cache_gb: That bound, in 10^9 bytes: images x height x width x 3, or x 1 with channels=1.
         image_size_px: Side to which images are resized and cropped when they are decoded; null keeps their own.
         interpolation: How images are resized then: bilinear or bicubic.
         channels: 1 to decode colour images as grey, 3 to decode grey ones as colour; null keeps their own.
@@ -93,6 +96,7 @@ class SweepConfig:
             lambda v: v == "auto" or _is_share(v),
             "lie in 0.01..1, for a trial uses one GPU or a share of it, or be auto",
         ),
+        "cache_gb": NOT_NEGATIVE,
         "memory_gb": NOT_NEGATIVE,
         "price_per_hour": NOT_NEGATIVE,
         "retry_s": NOT_NEGATIVE,
@@ -102,15 +106,19 @@ class SweepConfig:
         "mode": MODES,
         "backend": BACKENDS,
         "interpolation": ("bilinear", "bicubic"),
+        "decoded": ("auto", "cache", "stream"),
     }
     EFFECTS: ClassVar[dict[str, Effect]] = {
         "interpolation": (lambda c: c.image_size_px is not None, "image_size_px"),
         "gpus_per_trial": (lambda c: c.backend == "ray", "backend=ray"),
+        "cache_gb": (lambda c: c.decoded == "auto", "decoded=auto"),
     }
 
     data: str = "digits"
     data_dir: str = "~/.cache/raytransfer-data"
     cache_dir: str = "~/.cache/raytransfer"
+    decoded: str = "auto"
+    cache_gb: float = 50.0
     image_size_px: int | None = None
     interpolation: str = "bilinear"
     channels: int | None = None

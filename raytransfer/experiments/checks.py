@@ -184,6 +184,8 @@ def data_source(config: SweepConfig, data: str) -> DataSource:
         data=absolute("data", data) if is_path or not data else data,
         data_dir=absolute("data_dir", config.data_dir),
         cache_dir=absolute("cache_dir", config.cache_dir),
+        decoded=config.decoded,
+        cache_gb=config.cache_gb,
         image_size_px=config.image_size_px,
         interpolation=config.interpolation,
         channels=config.channels,

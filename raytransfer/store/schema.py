@@ -111,7 +111,7 @@ TRIALS = (
         ("wall_time_s", pa.float64(), "Seconds the trial took, data and evaluation included."),
         ("images_per_s", pa.float64(), "Training images a second, evaluation left out."),
         ("reused_layers", pa.int64(), "Frozen layers whose outputs were looked up, not computed, until the last step."),
-        ("streamed", pa.bool_(), "Whether the images did not fit the GPU's share and were sent batch by batch."),
+        ("streamed", pa.bool_(), "Whether images came batch by batch: too many for the GPU, or not decoded before."),
         repeatable=False,
     ),
     *_PROVENANCE,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from statistics import fmean
 from typing import Any
 
@@ -288,7 +289,8 @@ def _measure(spec: TrainingSpec, task: TaskData, device: torch.device, memory_by
     _timed(take, data, source, count, step)  # the first are slower
     per_step = _timed(take, data, source, count, step) * whole.batch_size / batch
     seen = few(recipe, min(_IMAGES, affordable))
-    test = EvaluationInputs(network, seen, seen.test, frozen, keep=True)
+    # Streamed images are decoded again at each evaluation, unless what the frozen stages make of them is kept.
+    test = EvaluationInputs(network, seen, seen.test, frozen, keep=not seen.streamed)
     first, again = (_timed_evaluation(network, seen, test) for _ in range(2))
     return _Cost(
         step=per_step,
@@ -305,13 +307,20 @@ def _timed(
     count: int,
     step: Step,
 ) -> float:
-    """Seconds that one of ``count`` steps takes."""
-    batches = map(source.fetch, data.draw(torch.Generator()))
+    """Seconds that one of ``count`` steps takes.
+
+    Batches that are streamed to a GPU are read and decoded while it computes, so that the longer of the two counts; on
+    a CPU both are work of the slot's core.
+    """
     started = time.perf_counter()
-    for _ in range(count):
-        take(next(batches))
+    batches = [source.fetch(views) for views in islice(data.draw(torch.Generator()), count)]
+    fetched = time.perf_counter()
+    for batch in batches:
+        take(batch)
     step.loss_sum.item()  # waits for the device
-    return (time.perf_counter() - started) / count
+    fetching, computing = fetched - started, time.perf_counter() - fetched
+    overlapped = data.streamed and data.device.type == "cuda"
+    return (max(fetching, computing) if overlapped else fetching + computing) / count
 
 
 def _first(part: Part, images: int) -> Part:

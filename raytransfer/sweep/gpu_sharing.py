@@ -19,6 +19,7 @@ from raytransfer.networks import train_mode
 from raytransfer.specs import PretrainSpec, from_json, to_json
 from raytransfer.specs.dependencies import as_base
 from raytransfer.tasks import DataSource, load_task, open_fingerprint
+from raytransfer.tasks.streamed import ahead
 from raytransfer.training import DeviceData, Step, evaluate, evaluation_inputs, fastest, use_one_core
 from raytransfer.trials import device_name, untrained
 from raytransfer.words import number_of
@@ -198,7 +199,8 @@ def _main(asked: IO[str], answer: IO[str]) -> None:
     train_mode(network)
     step = Step(network, data, data)
     do = fastest(step, data)
-    batches = map(data.fetch, data.draw(torch.Generator()))
+    views = data.draw(torch.Generator())
+    batches = ahead(data.fetch, views) if data.streamed else map(data.fetch, views)
     for _ in range(_STEPS):
         do(next(batches))
     step.loss_sum.item()  # waits for the device

@@ -1,7 +1,7 @@
 """All that a sweep consists of."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -108,7 +108,10 @@ def plan_of(
         cells=cells,
         design=design,
         trials=trials,
-        sources=tuple((dataset.fingerprint, source) for source, dataset in opened),
+        sources=tuple(
+            (dataset.fingerprint, replace(source, decoded="stream" if dataset.streamed else "cache"))
+            for source, dataset in opened
+        ),
         datasets={dataset.fingerprint: dataset for _, dataset in opened},
         imports={entry.weights.digest: entry.state for entry in read},
         accounts=[entry.account for entry in read],

@@ -1,8 +1,16 @@
-"""A data set as arrays, decoded at most once on each machine."""
+"""A data set: its images, decoded at most once on each machine or whenever they are taken, and their labels.
+
+What identifies a data set does not tell how its images are held: its fingerprint and the mean and standard deviation
+of its channels are the same for both. Of up to ``LARGE`` images all pixels count for them. Of a folder or Parquet files
+with more, ``SAMPLE`` training images do, drawn once and for all, beside the labels and the names and sizes of all
+files: to decode a million images takes an hour of a core. So of a large data set a file that is replaced by one of
+equal size goes unnoticed unless it is in the sample; and its images are decoded in colour unless ``channels=1``.
+"""
 
 import hashlib
 import json
 import logging
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,49 +19,76 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
+from PIL import Image
 
 from raytransfer.errors import UserError
-from raytransfer.tasks.decode import Images, Labels, Raw, decode_images
-from raytransfer.tasks.draws import stratified_half
+from raytransfer.tasks.decode import (
+    ColourFoundError,
+    Decoding,
+    ImageError,
+    Images,
+    Labels,
+    Raw,
+    check_space,
+    decode_images,
+    every_error,
+    first_decoding,
+)
+from raytransfer.tasks.draws import stable_permutation, stratified_half
+from raytransfer.tasks.folder import FolderSource
+from raytransfer.tasks.parquet import ParquetSource
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.sources import DataSource, Source, find_source
+from raytransfer.tasks.streamed import ImageRows, StreamedImages, ahead, blocks, read_index, write_copies, write_index
 from raytransfer.words import number_of
 
 DECODE_VERSION = 2
 """Raised whenever the same files would be decoded into other arrays, or the cache is laid out anew."""
 
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-_BLOCK = 1024  # images looked at together
+LARGE = 75_000
+"""Images, training and test, of a folder or of Parquet files beyond which a sample stands for all: MNIST has fewer."""
+
+SAMPLE = 5000
+"""Training images of that sample."""
+
+_LARGE_VERSION = 1  # raised whenever the same files would give a large data set another fingerprint
 _LOG = logging.getLogger("raytransfer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A data set's decoded images; the arrays are read-only and mapped from the cache, so that trials share them.
+    """A data set's images and labels; arrays are read-only and mapped from the cache, so that trials share them.
 
     Attributes:
         name: Its name, for people.
-        fingerprint: Hash of arrays, labels and class names.
+        fingerprint: Hash of images, labels and class names; of a large data set as this module's text says.
         class_names: One name a class; classes without any image are left out.
-        train_images: (N, C, H, W), C = 1 (grey) or 3 (RGB), values 0..255.
+        train_images: (N, C, H, W), C = 1 (grey) or 3 (RGB), values 0..255; an array, or ``StreamedImages``.
         train_labels: (N,) indices into ``class_names``.
         test_images: (M, C, H, W).
         test_labels: (M,).
-        channel_mean: (C,) mean over the training images' pixels, in 0..255 units.
+        channel_mean: (C,) mean over the training images' pixels, in 0..255 units; of a large data set the sample's.
         channel_std: (C,) standard deviation likewise; 1 for a channel that never varies, so that one can divide by it.
+        sample: Training images that stand for all in fingerprint, mean and standard deviation; None where all count.
         contents: What of the source is used for what; None where the cache was opened without a look at the source.
     """
 
     name: str
     fingerprint: str
     class_names: tuple[str, ...]
-    train_images: Images
+    train_images: ImageRows
     train_labels: Labels
-    test_images: Images
+    test_images: ImageRows
     test_labels: Labels
     channel_mean: npt.NDArray[np.float32]
     channel_std: npt.NDArray[np.float32]
+    sample: int | None = None
     contents: Contents | None = None
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images are decoded whenever they are taken."""
+        return isinstance(self.train_images, StreamedImages)
 
 
 def open_dataset(source: DataSource) -> Dataset:
@@ -80,21 +115,62 @@ def _opened(found: Source, source: DataSource) -> Dataset:
         wanted: dict[str, Any] = {"image_size_px": source.image_size_px, "channels": source.channels}
         if source.interpolation != "bilinear":
             wanted["interpolation"] = source.interpolation
+        if _is_large(found):
+            wanted["large_version"] = _LARGE_VERSION
         identity = {**found.identity(), **wanted, "decode_version": DECODE_VERSION}
+        streamed = _is_to_stream(found, source)
     except OSError as error:
         raise _unreadable(source.data, error) from None
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     cache = Path(source.cache_dir).expanduser()
-    cached = _indexed(cache, key, source.name)
+    cached = _indexed(cache, key, source, streamed=streamed)
     if cached is not None:
         return cached
     try:
         (cache / "index").mkdir(parents=True, exist_ok=True)
         with FileLock(cache / "index" / f"{key}.lock"):  # another process may be decoding the same data
-            cached = _indexed(cache, key, source.name)
-            return cached if cached is not None else _decoded(found, source, cache, key)
+            cached = _indexed(cache, key, source, streamed=streamed)
+            if cached is not None:
+                return cached
+            return _made(found, source, cache, key, _files(identity), streamed=streamed)
     except OSError as error:
         raise UserError(f"cache_dir {cache} cannot be written: {error.strerror or error}; choose another") from None
+
+
+def _is_large(found: Source) -> bool:
+    return isinstance(found, FolderSource | ParquetSource) and found.count > LARGE
+
+
+def _is_to_stream(found: Source, source: DataSource) -> bool:
+    """Whether images are streamed: as asked, or where decoded they would take more than ``cache_gb``.
+
+    That is estimated with three channels unless ``channels=1``, so that no image has to be read for it where
+    ``image_size_px`` is given.
+
+    Raises:
+        UserError: They are to be, and no encoded images are at hand.
+    """
+    if not isinstance(found, FolderSource | ParquetSource):
+        if source.decoded == "stream":
+            raise UserError(
+                f"decoded=stream is for folders of images and Parquet files, which data={source.data} does not name (a "
+                "path has a / in it): what a library gives is decoded into the cache"
+            )
+        return False
+    if source.decoded != "auto":
+        return source.decoded == "stream"
+    if source.image_size_px is None:
+        raw = _read(found, source.data)
+        _, height, width = first_decoding(raw, None, source.channels, source.interpolation).shape
+    else:
+        height = width = source.image_size_px
+    return found.count * (source.channels or 3) * height * width > source.cache_gb * 1e9
+
+
+def _files(identity: dict[str, Any]) -> list[tuple[str, int]]:
+    """Name and size of each file of a source, wherever its folder lies; empty for what is not files of the user's."""
+    inside = os.path.basename if identity["kind"] == "parquet" else str
+    return [(inside(name), size) for name, size, *_ in identity.get("files", ())]
 
 
 def open_fingerprint(source: DataSource, fingerprint: str) -> Dataset:
@@ -110,9 +186,11 @@ def open_fingerprint(source: DataSource, fingerprint: str) -> Dataset:
     Raises:
         UserError: This machine's data are others; or as for ``open_dataset``.
     """
-    cached = _cached(Path(source.cache_dir).expanduser(), fingerprint, source.name)
-    if cached is not None:
-        return cached
+    cache = Path(source.cache_dir).expanduser()
+    for streamed in {"cache": (False,), "stream": (True,)}.get(source.decoded, (False, True)):
+        cached = _cached(cache, fingerprint, source, streamed=streamed)
+        if cached is not None:
+            return cached
     dataset = open_dataset(source)
     if dataset.fingerprint != fingerprint:
         raise UserError(
@@ -122,55 +200,121 @@ def open_fingerprint(source: DataSource, fingerprint: str) -> Dataset:
     return dataset
 
 
-def _indexed(cache: Path, key: str, name: str) -> Dataset | None:
+def _indexed(cache: Path, key: str, source: DataSource, *, streamed: bool) -> Dataset | None:
     try:
         fingerprint = json.loads((cache / "index" / f"{key}.json").read_text())["fingerprint"]
-        return _cached(cache, fingerprint, name)
+        if streamed and _key_of(_entry(cache, fingerprint, source, streamed=True)) != key:
+            return None  # the same images in other files
+        return _cached(cache, fingerprint, source, streamed=streamed)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _cached(cache: Path, fingerprint: str, name: str) -> Dataset | None:
+def _key_of(entry: Path) -> Any:
+    return json.loads((entry / "meta.json").read_text())["key"]
+
+
+def _entry(cache: Path, fingerprint: str, source: DataSource, *, streamed: bool) -> Path:
+    """Where a data set is kept: decoded by its fingerprint alone; an index of files also by where these lie."""
+    place = f"-{hashlib.sha256(os.fsencode(source.path)).hexdigest()[:8]}" if streamed else ""
+    return cache / f"{fingerprint}{place}"
+
+
+def _cached(cache: Path, fingerprint: str, source: DataSource, *, streamed: bool) -> Dataset | None:
     """Load the cached data set, or None where it is missing or damaged."""
-    entry = cache / fingerprint
+    entry = _entry(cache, fingerprint, source, streamed=streamed)
     try:
         meta = json.loads((entry / "meta.json").read_text())
-        arrays: dict[str, Any] = {
-            part: np.load(entry / f"{part}.npy", mmap_mode="r", allow_pickle=False) for part in _ARRAYS
-        }
+        if streamed:
+            how = Decoding(**{**meta["decoding"], "shape": tuple(meta["shape"])})
+            train, test = _streamed(entry, source, how)
+        else:
+            train, test = _array(entry, "train_images"), _array(entry, "test_images")
         return Dataset(
-            name=name,
+            name=source.name,
             fingerprint=fingerprint,
             class_names=tuple(meta["class_names"]),
             channel_mean=np.array(meta["channel_mean"], dtype=np.float32),
             channel_std=np.array(meta["channel_std"], dtype=np.float32),
-            **arrays,
+            sample=meta.get("sample"),
+            train_images=train,
+            train_labels=_array(entry, "train_labels"),
+            test_images=test,
+            test_labels=_array(entry, "test_labels"),
         )
     except (OSError, ValueError, EOFError, KeyError, TypeError):  # np.load refuses a file that is too short
         return None
 
 
-def _decoded(found: Source, source: DataSource, cache: Path, key: str) -> Dataset:
+def _array(folder: Path, name: str) -> Any:
+    return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+
+def _streamed(folder: Path, source: DataSource, how: Decoding) -> tuple[ImageRows, ImageRows]:
+    """The training and the test images of an index."""
+    index, is_test = read_index(folder, _root(source)), _array(folder, "is_test")
+    train, test = (StreamedImages(index, np.flatnonzero(is_test == of_test), how) for of_test in (False, True))
+    return train, test
+
+
+def _root(source: DataSource) -> Path:
+    """The folder in which the files of a source lie."""
+    return source.path if source.path.is_dir() else source.path.parent
+
+
+def _made(
+    found: Source, source: DataSource, cache: Path, key: str, files: list[tuple[str, int]], *, streamed: bool
+) -> Dataset:
+    """Decode a data set into the cache, or look through the images that are to be streamed."""
     raw = _without_empty_classes(_read(found, source.data), source.name)
     is_test = stratified_half(raw.labels) if raw.is_test is None else raw.is_test
     _check_parts(raw, is_test, source.name)
-    _LOG.info("decoding %s: %s, once on this machine", source.name, number_of(len(raw.labels), "image"))
+    large = _is_large(found)
+    _LOG.info(
+        "%s %s: %s, once on this machine",
+        "looking through" if streamed else "decoding",
+        source.name,
+        f"the files of {len(raw.labels)} images" if streamed and large else number_of(len(raw.labels), "image"),
+    )
+    channels = source.channels or (3 if large else None)
+    how = first_decoding(raw, source.image_size_px, channels, source.interpolation)
     partial = cache / f"partial-{key}"
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     partial.mkdir()
     try:
         np.save(partial / "train_labels.npy", raw.labels[~is_test])
         np.save(partial / "test_labels.npy", raw.labels[is_test])
-        outs = (partial / "train_images.npy", partial / "test_images.npy")
-        decode_images(raw, is_test, source.image_size_px, source.channels, outs, source.interpolation)
-        fingerprint = _finish(partial, raw.class_names)
-        _publish(partial, cache, fingerprint)
+        if streamed:
+            if isinstance(found, ParquetSource):  # of which no single row can be read
+                check_space(cache, sum(size for _, size in files), "the encoded images, which are copied there, take")
+                write_copies(raw, _root(source), partial)
+            else:
+                write_index(files, partial)
+            np.save(partial / "is_test.npy", is_test)
+
+        def finished(how: Decoding) -> str:
+            if streamed:
+                train, test = _streamed(partial, source, how)
+            else:
+                decode_images(raw, is_test, how, (partial / "train_images.npy", partial / "test_images.npy"))
+                train, test = _array(partial, "train_images"), _array(partial, "test_images")
+            return _finish(partial, train, test, raw.class_names, how, key, files if large else None)
+
+        try:
+            fingerprint = finished(how)
+        except ColourFoundError:  # rare, and cheaper than reading every file's header first
+            fingerprint = finished(replace(how, shape=(3, *how.shape[1:])))
+        _publish(partial, cache, fingerprint, source, streamed=streamed)
+    except ImageError:
+        if not large and (error := every_error(raw, how)) is not None:  # those of a large data set would take too long
+            raise error from None
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     index = cache / "index" / f"{key}.json"
     index.with_suffix(".partial").write_text(json.dumps({"fingerprint": fingerprint, "name": source.name}))
     index.with_suffix(".partial").replace(index)
-    dataset = _cached(cache, fingerprint, source.name)
+    dataset = _cached(cache, fingerprint, source, streamed=streamed)
     if dataset is None:
         raise UserError(f"cache_dir {cache} did not keep what was just written to {fingerprint}: choose another")
     return dataset
@@ -227,32 +371,69 @@ def _check_parts(raw: Raw, is_test: npt.NDArray[np.bool_], name: str) -> None:
             )
 
 
-def _finish(folder: Path, class_names: tuple[str, ...]) -> str:
-    """Write meta.json beside the arrays; the fingerprint."""
-    arrays = {part: np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False) for part in _ARRAYS}
-    mean, std = _channel_moments(arrays["train_images"])
+def _finish(
+    folder: Path,
+    train: ImageRows,
+    test: ImageRows,
+    class_names: tuple[str, ...],
+    how: Decoding,
+    key: str,
+    files: list[tuple[str, int]] | None,
+) -> str:
+    """Write meta.json beside the arrays.
+
+    Args:
+        folder: Where the labels are.
+        train: The training images.
+        test: The test images.
+        class_names: Names of the classes.
+        how: How the images are decoded.
+        key: Key of the source.
+        files: Name and size of each file of a large data set, of whose images a sample counts; None where all count.
+
+    Returns:
+        The fingerprint.
+    """
+    arrays: dict[str, Any] = {
+        "train_images": train,
+        "train_labels": _array(folder, "train_labels"),
+        "test_images": test,
+        "test_labels": _array(folder, "test_labels"),
+    }
     shapes = {part: array.shape for part, array in arrays.items()}
+    rows = {part: np.arange(len(array)) for part, array in arrays.items()}
     digest = hashlib.sha256(json.dumps([class_names, shapes], sort_keys=True).encode())
-    for array in arrays.values():
-        for start in range(0, len(array), _BLOCK):
-            digest.update(array[start : start + _BLOCK].tobytes())
+    if files is not None:
+        digest.update(json.dumps(["large", _LARGE_VERSION, *files]).encode())
+        drawn = stable_permutation(len(arrays["train_images"]), "sample of a large data set")[:SAMPLE]
+        rows |= {"train_images": np.sort(drawn), "test_images": np.empty(0, dtype=np.int64)}
+    counts = np.zeros((how.shape[0], 256), dtype=np.int64)
+    for part, array in arrays.items():
+        for pixels in ahead(array.__getitem__, blocks(array, rows[part])):
+            digest.update(pixels.tobytes())
+            if part == "train_images":
+                counts += [_histogram(pixels[:, channel]) for channel in range(len(counts))]
+    mean, std = _moments(counts)
     meta = {
         "class_names": class_names,
         "channel_mean": mean.tolist(),
         "channel_std": std.tolist(),
+        "key": key,
+        "shape": how.shape,
+        "decoding": {"size_px": how.size_px, "interpolation": how.interpolation, "convert": how.convert},
+        "sample": None if files is None else len(rows["train_images"]),
     }
     (folder / "meta.json").write_text(json.dumps(meta))
     return digest.hexdigest()[:16]
 
 
-def _channel_moments(images: Images) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean and standard deviation per channel, from exact counts of the 256 values."""
-    channels = images.shape[1]
-    counts = np.zeros((channels, 256), dtype=np.int64)
-    for start in range(0, len(images), _BLOCK):
-        block = images[start : start + _BLOCK]
-        for channel in range(channels):
-            counts[channel] += np.bincount(block[:, channel].ravel(), minlength=256)
+def _histogram(channel: Images) -> list[int]:
+    """How often each of the 256 values is there; Pillow counts them eight times as fast as NumPy."""
+    return Image.fromarray(channel.reshape(-1, channel.shape[-1])).histogram()
+
+
+def _moments(counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and standard deviation per channel, from how often each has each of the 256 values (C, 256)."""
     values = np.arange(256, dtype=np.float64)
     total = counts.sum(axis=1)
     mean = counts @ values / total
@@ -260,10 +441,13 @@ def _channel_moments(images: Images) -> tuple[npt.NDArray[np.float64], npt.NDArr
     return mean, np.where(variance > 0, np.sqrt(variance), 1.0)
 
 
-def _publish(partial: Path, cache: Path, fingerprint: str) -> None:
-    """Rename a finished entry into place; what another process has published there is as good, unless damaged."""
-    entry = cache / fingerprint
-    if _cached(cache, fingerprint, "") is not None:
+def _publish(partial: Path, cache: Path, fingerprint: str, source: DataSource, *, streamed: bool) -> None:
+    """Rename a finished entry into place.
+
+    What another process has published there is as good, unless damaged; but not an index, whose files may have changed.
+    """
+    entry = _entry(cache, fingerprint, source, streamed=streamed)
+    if not streamed and _cached(cache, fingerprint, source, streamed=False) is not None:
         return
     if entry.is_dir():
         shutil.rmtree(entry)

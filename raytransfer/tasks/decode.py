@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,13 @@ COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 MOST_PIXELS = 2**27
 """Pixels of the largest image that is read; decoding one takes up to 8 bytes a pixel, on each core at once."""
 
+THREADS = min(16, os.cpu_count() or 1)
+"""That decode at once: Pillow decodes without the GIL, and holds it for about a tenth of a millisecond an image."""
+
+MOST_BROKEN = 100
+"""Broken images after which no more are looked for."""
+
+_SHOWN = 5  # of them
 _LONGEST = 3  # in widths: of a longer image only the middle is resized, since the rest is cut off anyway
 _ORIENTATION = 0x0112  # EXIF's tag
 _TURNS = {
@@ -61,75 +69,148 @@ class Raw:
     images: Callable[[], Iterator[tuple[str, Encoded]]]
 
 
-class _ColourFoundError(Exception):
+class ImageError(UserError):
+    """An image cannot be used."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where} {reason}")
+        self.where, self.reason = where, reason
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        """As processes send it to each other."""
+        return type(self), (self.where, self.reason)
+
+
+class ColourFoundError(Exception):
     """An image has colour though those before it had none."""
 
 
-def decode_images(
-    raw: Raw,
-    is_test: npt.NDArray[np.bool_],
-    size_px: int | None,
-    channels: int | None,
-    outs: tuple[Path, Path],
-    interpolation: str = "bilinear",
-) -> None:
-    """Decode all images into two npy files of shape (N, C, H, W), training and test images.
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How images are decoded: the same bytes give the same array, whoever decodes them, when and with how many threads.
 
-    Where ``channels`` is None, C is 1 if every image is grey, else 3. Images are turned as their EXIF orientation says,
-    if they have one that can be read. Of several frames the first is taken. An image of more than ``MOST_PIXELS`` is
-    refused.
+    Images are turned as their EXIF orientation says, if they have one that can be read. Of several frames the first is
+    taken. An image of more than ``MOST_PIXELS`` is refused.
+
+    Attributes:
+        shape: Channels (1 or 3), height and width of every image.
+        size_px: Side to resize the shorter side to, and to crop the centre to; None where all images have one size.
+        interpolation: ``bilinear`` or ``bicubic``, of resizing.
+        convert: Whether colour becomes grey where there is one channel: luma (Rec. 601); else it raises
+            ``ColourFoundError``. Grey ones get three equal channels where there are three in any case.
+    """
+
+    shape: tuple[int, int, int]
+    size_px: int | None
+    interpolation: str
+    convert: bool
+
+    def decode(self, where: str, encoded: Encoded) -> Images:
+        """One image (C, H, W).
+
+        Args:
+            where: Where it comes from, for errors.
+            encoded: Its file, its bytes or itself.
+
+        Raises:
+            ImageError: It cannot be read or is too large.
+            UserError: It is of another size.
+            ColourFoundError: It has colour, and nobody said that it is to become grey.
+        """
+        with _opened(where, encoded) as opened:
+            if self.shape[0] == 1 and not self.convert and opened.mode not in GREY_MODES:
+                raise ColourFoundError
+            upright = _upright(where, opened)
+            mode = "L" if self.shape[0] == 1 else "RGB"
+            try:
+                image = upright if upright.mode == mode else upright.convert(mode)
+            except Exception as error:  # as above
+                raise _unreadable(where, error) from None
+        if self.size_px is not None:
+            image = _resized(image, self.size_px, self.interpolation)
+        if (image.height, image.width) != self.shape[1:]:
+            raise UserError(  # nothing is wrong with it, so that it is not counted with those that are broken
+                f"{where} is {image.height}x{image.width} pixels, the first image {self.shape[1]}x{self.shape[2]}: "
+                "images of differing size need image_size_px"
+            )
+        pixels = np.asarray(image)
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def first_decoding(raw: Raw, size_px: int | None, channels: int | None, interpolation: str) -> Decoding:
+    """How to decode images, as far as the first of them tells that can be read.
+
+    Args:
+        raw: The images.
+        size_px: Side to resize and crop to, or None where all images have one size.
+        channels: 1 to take luma of colour images, 3 to give grey ones three equal channels, or None for those of the
+            first image: if a later one has colour and it has none, ``ColourFoundError`` says so.
+        interpolation: ``bilinear`` or ``bicubic``.
+
+    Raises:
+        ImageError: None can be read.
+    """
+    broken: ImageError | None = None
+    for where, encoded in raw.images():
+        try:
+            with unlimited_sizes(), _opened(where, encoded) as image:
+                found = channels or (1 if image.mode in GREY_MODES else 3)
+                height, width = (size_px, size_px) if size_px is not None else _upright(where, image).size[::-1]
+        except ImageError as error:
+            broken = broken or error
+            continue
+        return Decoding(
+            shape=(found, height, width), size_px=size_px, interpolation=interpolation, convert=channels is not None
+        )
+    assert broken is not None, "a data set has images"
+    raise broken
+
+
+class _PillowsLimit:
+    """Pillow's own limit of size, which warns first and says less: it stands back while anything decodes here."""
+
+    def __init__(self) -> None:
+        self._lock, self._users = Lock(), 0
+        self._before: int | None = None
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        with self._lock:
+            if not self._users:
+                self._before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    Image.MAX_IMAGE_PIXELS = self._before
+
+
+unlimited_sizes = _PillowsLimit().lifted
+"""A context in which images are held to ``MOST_PIXELS`` alone."""
+
+
+def decode_images(raw: Raw, is_test: npt.NDArray[np.bool_], how: Decoding, outs: tuple[Path, Path]) -> None:
+    """Decode all images into two npy files of shape (N, C, H, W), training and test images.
 
     Args:
         raw: The images.
         is_test: (N,) which of them go into the second file.
-        size_px: Side to resize and crop to, or None where all images have one size.
-        channels: 1 to take luma (Rec. 601) of colour images, 3 to give grey ones three equal channels, or None.
+        how: How.
         outs: The training and the test file, overwritten.
-        interpolation: ``bilinear`` or ``bicubic``, of resizing.
 
     Raises:
-        UserError: An image does not decode or is too large, or the sizes differ and ``size_px`` is None.
+        ImageError: As for ``Decoding.decode``.
+        ColourFoundError: Likewise.
+        UserError: The disk has too little space.
         OSError: The disk is full.
     """
-    with _without_warnings_of_size():
-        where, first = next(raw.images())
-        with _opened(where, first) as image:
-            own_channels = 1 if image.mode in GREY_MODES else 3
-            shape = (size_px, size_px) if size_px is not None else _upright(where, image).size[::-1]
-        if channels is not None:
-            _decode_all(raw, is_test, size_px, (channels, *shape), outs, interpolation, convert=True)
-            return
-        try:
-            _decode_all(raw, is_test, size_px, (own_channels, *shape), outs, interpolation)
-        except _ColourFoundError:  # rare, and cheaper than reading every file's header first
-            _decode_all(raw, is_test, size_px, (3, *shape), outs, interpolation)
-
-
-@contextmanager
-def _without_warnings_of_size() -> Iterator[None]:
-    """PIL's own limits, which warn first and say less, stand back while images are held to ``MOST_PIXELS``."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
-
-
-def _decode_all(
-    raw: Raw,
-    is_test: npt.NDArray[np.bool_],
-    size_px: int | None,
-    shape: tuple[int, int, int],
-    outs: tuple[Path, Path],
-    interpolation: str,
-    *,
-    convert: bool = False,
-) -> None:
     counts = (int((~is_test).sum()), int(is_test.sum()))
-    _check_space(outs[0].parent, sum(counts) * math.prod(shape))
+    check_space(outs[0].parent.parent, sum(counts) * math.prod(how.shape), "the decoded images take")
     arrays = [
-        np.lib.format.open_memmap(out, mode="w+", dtype=np.uint8, shape=(count, *shape))
+        np.lib.format.open_memmap(out, mode="w+", dtype=np.uint8, shape=(count, *how.shape))
         for out, count in zip(outs, counts, strict=True)
     ]
     for out in outs:
@@ -138,18 +219,15 @@ def _decode_all(
 
     def job(chunk: list[tuple[int, tuple[str, Encoded]]]) -> None:
         for i, (where, encoded) in chunk:
-            arrays[int(is_test[i])][position[i]] = _pixels(
-                where, encoded, size_px, shape, interpolation, convert=convert
-            )
+            arrays[int(is_test[i])][position[i]] = how.decode(where, encoded)
 
-    workers = min(16, os.cpu_count() or 1)
     images = enumerate(raw.images())
-    with ThreadPoolExecutor(workers) as pool:  # PIL decodes without the GIL
+    with unlimited_sizes(), ThreadPoolExecutor(THREADS) as pool:  # PIL decodes without the GIL
         pending: deque[Future[None]] = deque()
         try:
             while chunk := list(islice(images, _CHUNK)):
                 pending.append(pool.submit(job, chunk))
-                if len(pending) > 2 * workers:  # bounds the encoded images in memory
+                if len(pending) > 2 * THREADS:  # bounds the encoded images in memory
                     pending.popleft().result()
             while pending:
                 pending.popleft().result()
@@ -160,13 +238,54 @@ def _decode_all(
         array.flush()
 
 
-def _check_space(folder: Path, needed: int) -> None:
-    """Refuse early what does not fit."""
-    free = shutil.disk_usage(folder).free
+def every_error(raw: Raw, how: Decoding) -> ImageError | None:
+    """All images that cannot be used in one error, up to ``MOST_BROKEN``; None where there is none.
+
+    Args:
+        raw: The images.
+        how: How they are decoded.
+    """
+
+    def errors(chunk: list[tuple[str, Encoded]]) -> list[ImageError]:
+        found = []
+        for where, encoded in chunk:
+            try:
+                how.decode(where, encoded)
+            except ImageError as error:
+                found.append(error)
+            except (UserError, ColourFoundError):
+                pass
+        return found
+
+    images, broken = raw.images(), list[ImageError]()
+    with unlimited_sizes(), ThreadPoolExecutor(THREADS) as pool:
+        while len(broken) < MOST_BROKEN and (chunk := list(islice(images, _CHUNK * THREADS))):
+            parts = [chunk[start : start + _CHUNK] for start in range(0, len(chunk), _CHUNK)]
+            broken += [error for found in pool.map(errors, parts) for error in found]
+    if not broken:
+        return None
+    first, *others = broken
+    if not others:
+        return first
+    shown = ", ".join(error.where for error in others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
+    count = f"{len(broken)} of" if len(broken) < MOST_BROKEN else f"at least {MOST_BROKEN} of"
+    return ImageError(
+        first.where,
+        f"{first.reason}; {count} {len(raw.labels)} images cannot be used, also {shown}: mend or remove them",
+    )
+
+
+def check_space(cache: Path, needed: int, what: str) -> None:
+    """Refuse early what does not fit.
+
+    Raises:
+        UserError: The disk of ``cache`` has fewer bytes free than ``needed``.
+    """
+    free = shutil.disk_usage(cache).free
     if free < needed:
         raise UserError(
-            f"cache_dir {folder.parent} has {free / 1e9:.1f} GB free, the decoded images take {needed / 1e9:.1f} GB: "
-            "choose another cache_dir or a smaller image_size_px"
+            f"cache_dir {cache} has {free / 1e9:.1f} GB free, {what} {needed / 1e9:.1f} GB: choose another cache_dir "
+            "or a smaller image_size_px"
         )
 
 
@@ -195,35 +314,6 @@ def _reserve(file: Path) -> None:
             stream.write(bytes(min(_ZEROS, length - start)))
 
 
-def _pixels(
-    where: str,
-    encoded: Encoded,
-    size_px: int | None,
-    shape: tuple[int, int, int],
-    interpolation: str,
-    *,
-    convert: bool,
-) -> Images:
-    """One image as (C, H, W); colour becomes grey only where it is to be converted."""
-    with _opened(where, encoded) as opened:
-        if shape[0] == 1 and not convert and opened.mode not in GREY_MODES:
-            raise _ColourFoundError
-        upright = _upright(where, opened)
-        try:
-            image = upright.convert("L" if shape[0] == 1 else "RGB")
-        except Exception as error:  # as above
-            raise _unreadable(where, error) from None
-    if size_px is not None:
-        image = _resized(image, size_px, interpolation)
-    if (image.height, image.width) != shape[1:]:
-        raise UserError(
-            f"{where} is {image.height}x{image.width} pixels, the first image {shape[1]}x{shape[2]}: "
-            "images of differing size need image_size_px"
-        )
-    pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-
 def _opened(where: str, encoded: Encoded) -> Image.Image:
     if isinstance(encoded, Image.Image):
         image = encoded
@@ -234,11 +324,11 @@ def _opened(where: str, encoded: Encoded) -> Image.Image:
             raise _unreadable(where, error) from None
     if image.mode not in GREY_MODES + COLOUR_MODES:
         image.close()
-        raise UserError(f"{where} has pixels of mode {image.mode}: only 8-bit grey and colour images are read")
+        raise ImageError(where, f"has pixels of mode {image.mode}: only 8-bit grey and colour images are read")
     if image.width * image.height > MOST_PIXELS:
         size = f"{image.height}x{image.width}"
         image.close()
-        raise UserError(f"{where} is {size} pixels: images are read up to {MOST_PIXELS:,} pixels; make it smaller")
+        raise ImageError(where, f"is {size} pixels: images are read up to {MOST_PIXELS:,} pixels; make it smaller")
     return image
 
 
@@ -270,10 +360,12 @@ def _resized(image: Image.Image, size_px: int, interpolation: str) -> Image.Imag
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling[interpolation.upper()])
     left, top = (width - size_px) // 2, (height - size_px) // 2
+    if not left and not top and width == height:
+        return image
     return image.crop((left, top, left + size_px, top + size_px))
 
 
-def _unreadable(where: str, error: Exception) -> UserError:
+def _unreadable(where: str, error: Exception) -> ImageError:
     unknown = isinstance(error, UnidentifiedImageError)  # whose own words name an object in memory
     reason = "its bytes are of no known kind of image" if unknown else one_line(error)
-    return UserError(f"{where} is not a readable image: {reason}")
+    return ImageError(where, f"is not a readable image: {reason}")

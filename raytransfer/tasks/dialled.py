@@ -12,13 +12,38 @@ import numpy.typing as npt
 from raytransfer.specs import Dials
 from raytransfer.tasks.decode import Images, Labels
 from raytransfer.tasks.draws import stable_permutation
+from raytransfer.tasks.streamed import ImageRows
 
 Pixels = npt.NDArray[np.float32]
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Rec. 601
 
 
-def dialled_images(images: Images, rows: Labels, dials: Dials, key: str) -> Images:
+class DialledImages:
+    """Streamed images with the dials of pixels applied whenever they are taken.
+
+    Args:
+        images: The images.
+        dials: The dials.
+        key: As for ``dialled_images``, which gives the same.
+
+    Attributes:
+        shape: (N, C, H, W).
+    """
+
+    def __init__(self, images: ImageRows, dials: Dials, key: str) -> None:
+        self._images, self._dials, self._key = images, dials, key
+        self.shape = images.shape
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, rows: Labels, /) -> Images:
+        """The images (n, C, H, W) of these rows."""
+        return dialled_images(self._images, rows, self._dials, self._key)
+
+
+def dialled_images(images: ImageRows, rows: Labels, dials: Dials, key: str) -> Images:
     """The images of these rows with the dials of pixels applied.
 
     Args:
@@ -106,7 +131,7 @@ class Relabelling:
         own: (n,) their classes 0..K-1.
     """
 
-    def __init__(self, dials: Dials, classes: int, images: Images, rows: Labels, own: Labels) -> None:
+    def __init__(self, dials: Dials, classes: int, images: ImageRows, rows: Labels, own: Labels) -> None:
         self._dials = dials
         labels = dials.merged or classes
         self._merged = np.arange(classes) if dials.merged is None else merged_into(classes, labels, dials.seed)
@@ -116,7 +141,7 @@ class Relabelling:
         elif dials.split is not None:
             self._edges = _edges(_brightness(images, rows), self._merged[own], labels, dials.split)
 
-    def __call__(self, images: Images, rows: Labels, own: Labels, key: str) -> Labels:
+    def __call__(self, images: ImageRows, rows: Labels, own: Labels, key: str) -> Labels:
         """Labels (n,) of the images of these rows, whose classes are ``own``; ``key`` names the array."""
         dials, labels = self._dials, self._merged[own]
         if dials.labelling == "brightness":
@@ -136,7 +161,7 @@ def merged_into(classes: int, labels: int, seed: int) -> Labels:
     return groups
 
 
-def _brightness(images: Images, rows: Labels) -> npt.NDArray[np.float64]:
+def _brightness(images: ImageRows, rows: Labels) -> npt.NDArray[np.float64]:
     """Mean pixel (n,)."""
     brightness: npt.NDArray[np.float64] = images[rows].reshape(len(rows), -1).mean(axis=1, dtype=np.float64)
     return brightness

@@ -65,7 +65,8 @@ class FolderSource:
     holds them, is passed over, and so is a second link to a folder elsewhere. Only regular files are images.
 
     Attributes:
-        files: (class name, path) of each image, the training part first, classes and files in alphabetical order.
+        files: (class name, path) of each image, the training part first, classes and files in alphabetical order. The
+            paths are text: of a million files Path objects take a gigabyte and half a minute.
         n_train: How many of them are training images, or None where the folder has no test part.
     """
 
@@ -129,6 +130,11 @@ class FolderSource:
                 raise UserError(f"{self.path} has several folders for one part, {names}: remove or rename all but one")
         return found
 
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+        return len(self.files)
+
     def contents(self) -> Contents:
         """What is used for what."""
         left_out = self._walk.passed_over()
@@ -144,7 +150,8 @@ class FolderSource:
         The second time is the file system's own note of the last change, which tools that keep the first one of what
         they copy, such as ``cp -p``, cannot set.
         """
-        stats = [(str(file.relative_to(self.path)), file.stat()) for _, file in self.files]
+        start = len(str(self.path / "_")) - 1
+        stats = [(file[start:], os.stat(file)) for _, file in self.files]  # noqa: PTH116 - text
         return {
             "kind": "folder",
             "path": str(self.path),
@@ -164,7 +171,7 @@ class FolderSource:
         )
 
     def _encoded(self) -> Iterator[tuple[str, Encoded]]:
-        return ((str(file), file) for _, file in self.files)
+        return ((file, Path(file)) for _, file in self.files)
 
 
 class _Walk:
@@ -200,7 +207,7 @@ class _Walk:
                 found.append(folder)
         return found
 
-    def images(self, *parts: Path) -> list[list[tuple[str, Path]]]:
+    def images(self, *parts: Path) -> list[list[tuple[str, str]]]:
         """Class and path of every image below the class folders of each part.
 
         Raises:
@@ -213,7 +220,10 @@ class _Walk:
                 raise UserError(f"class folder {folder} is a link to a folder that is read already: remove one of them")
             self._visited.add(_key(folder))
             self._read.add(folder.resolve())
-        return [[(folder.name, file) for folder in folders for file in self._of_class(folder)] for folders in classes]
+        return [
+            [(name, file) for folder in folders for name in (folder.name,) for file in self._of_class(folder)]
+            for folders in classes
+        ]
 
     def _classes(self, part: Path) -> list[Path]:
         """The class folders of a part; one with nothing but results of sweeps in it is none."""
@@ -232,18 +242,18 @@ class _Walk:
         self._visited.add(_key(part))
         return folders
 
-    def _of_class(self, folder: Path) -> list[Path]:
-        found = sorted(self.below(folder))
+    def _of_class(self, folder: Path) -> list[str]:
+        found = list(self.below(folder))
         if not found:
             raise UserError(f"class folder {folder} holds no images ({' '.join(_SUFFIXES)})")
         return found
 
-    def below(self, folder: Path) -> Iterator[Path]:
-        """The images in a folder and in those below it."""
+    def below(self, folder: Path) -> Iterator[str]:
+        """The images in a folder and in those below it, in alphabetical order."""
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                path = Path(entry.path)
                 if entry.is_dir():
+                    path = Path(entry.path)
                     if why := _why_not(path):
                         self.pass_over(path, why)
                     elif _key(path) in self._visited or (entry.is_symlink() and self._leads_back(path)):
@@ -253,13 +263,13 @@ class _Walk:
                         yield from self.below(path)
                 elif not entry.name.lower().endswith(_SUFFIXES):
                     if not entry.name.startswith("."):
-                        self.pass_over(path, "no images by their names")
+                        self.pass_over(Path(entry.path), "no images by their names")
                 elif entry.name.startswith("."):
-                    self.pass_over(path, "hidden")
+                    self.pass_over(Path(entry.path), "hidden")
                 elif entry.is_file():
-                    yield path
+                    yield entry.path
                 else:
-                    self.pass_over(path, "no regular files")
+                    self.pass_over(Path(entry.path), "no regular files")
 
     def _leads_back(self, link: Path) -> bool:
         target = link.resolve()
@@ -336,7 +346,7 @@ def _shown(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _names(files: list[tuple[str, Path]]) -> tuple[str, ...]:
+def _names(files: list[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name, _ in files))
 
 

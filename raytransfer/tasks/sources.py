@@ -27,6 +27,10 @@ class DataSource:
         label_column: Label column of Parquet files that have several; None for the only one.
         interpolation: How images are resized: ``bilinear`` or ``bicubic``.
         cache_dir: Where this machine keeps decoded images.
+        decoded: Whether images are decoded into the cache once (``cache``), or whenever they are taken (``stream``),
+            which only those of folders and Parquet files can be; ``auto`` streams what would take more than
+            ``cache_gb`` decoded. Both give the same bits.
+        cache_gb: That bound, in 10^9 bytes.
     """
 
     data: str
@@ -36,6 +40,8 @@ class DataSource:
     label_column: str | None = None
     interpolation: str = "bilinear"
     cache_dir: str
+    decoded: str = "auto"
+    cache_gb: float = 50.0
 
     @property
     def name(self) -> str:
@@ -43,6 +49,13 @@ class DataSource:
         path = Path(self.data).expanduser()
         # a link's own name, but "." and ".." must be looked up to have one
         return (path if path.name not in ("", "..") else path.resolve()).name.lower().removesuffix(".parquet")
+
+    @property
+    def path(self) -> Path:
+        """Where the data lie if they are files of the user's own."""
+        if "/" in self.data or os.sep in self.data or self.data in (".", ".."):
+            return Path(self.data).expanduser().resolve()
+        return Path(self.data_dir).expanduser().resolve() / self.data
 
 
 class Source(Protocol):
@@ -80,13 +93,11 @@ def find_source(source: DataSource) -> Source:
 
 
 def _find(source: DataSource) -> Source:
-    data_dir = Path(source.data_dir).expanduser().resolve()
+    path, data_dir = source.path, Path(source.data_dir).expanduser().resolve()
     if "/" in source.data or os.sep in source.data or source.data in (".", ".."):
-        path = Path(source.data).expanduser().resolve()
         if not path.exists():
             raise UserError(f"data {source.data!r} does not exist: there is no {path}")
         return _at(path, source)
-    path = data_dir / source.data
     # torchvision leaves folders under its sets' own names in data_dir, such as MNIST/raw: those are not ours to read
     if path.is_file() or (path.is_dir() and (parquet_files(path) or holds_classes(path))):
         return _at(path, source)

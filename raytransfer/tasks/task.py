@@ -12,26 +12,27 @@ import numpy.typing as npt
 from raytransfer.errors import UserError
 from raytransfer.specs import Dials, TaskSpec
 from raytransfer.tasks.dataset import Dataset
-from raytransfer.tasks.decode import Images, Labels
-from raytransfer.tasks.dialled import Relabelling, dialled_images, merged_into
+from raytransfer.tasks.decode import Labels
+from raytransfer.tasks.dialled import DialledImages, Relabelling, dialled_images, merged_into
 from raytransfer.tasks.dials import INPUT_DIALS, LABEL_DIALS, check_dials
 from raytransfer.tasks.draws import stable_permutation
+from raytransfer.tasks.streamed import ImageRows
 
 _LABEL_LENGTH = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """The training or the test images of a task, read-only: rows of the data set's own array, which is not copied.
+    """The training or the test images of a task, read-only: rows of the data set's own images, which are not copied.
 
     Attributes:
         images: (N, C, H, W), all the data set's images, C = 1 (grey) or 3 (RGB), values 0..255; where dials change
-            pixels, the task's images alone.
+            pixels of an array, the task's images alone.
         rows: (n,) the task's rows of them, ascending.
         labels: (n,) 0..K-1; without dials, label i is the class ``spec.classes[i]``.
     """
 
-    images: Images
+    images: ImageRows
     rows: Labels
     labels: Labels
 
@@ -78,7 +79,7 @@ def task_spec(
 
     Raises:
         UserError: A class is out of range or named twice, or has fewer training images than asked for; or a dial
-            cannot take its value.
+            cannot take its value, or not with streamed images.
     """
     count = len(dataset.class_names)
     for index in classes:
@@ -110,6 +111,11 @@ def task_spec(
         ),
         paired_with=() if pair == ascending else pair,
     )
+    if dataset.streamed and spec.dials is not None and (spec.dials.split or spec.dials.labelling != "class"):
+        raise UserError(
+            f"{dials_label(spec.dials).strip()} needs the brightness of all images of {dataset.name} whenever one of "
+            "its tasks is opened, and they are decoded as they are taken: give decoded=cache, or other dials"
+        )
     return dataclasses.replace(spec, label=task_label(dataset, spec))
 
 
@@ -215,7 +221,9 @@ def _dialled(dataset: Dataset, spec: TaskSpec, dials: Dials, parts: Sequence[Par
         if not len(rows):  # of a sample, which has no test images of its own
             changed.append(part)
             continue
-        if pixels_change:
+        if pixels_change and dataset.streamed:
+            images = DialledImages(images, dials, key)
+        elif pixels_change:
             images, rows = dialled_images(images, rows, dials, key), np.arange(len(rows))
         changed.append(Part(images=images, rows=rows, labels=relabel(part.images, part.rows, part.labels, key)))
     return changed

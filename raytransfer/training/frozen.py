@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 
 from raytransfer.networks import Network, frozen_prefix
+from raytransfer.tasks.streamed import ahead
 from raytransfer.training.images import DeviceData, DeviceImages, to_device
 
 EVALUATION_BATCH = 500
@@ -99,8 +100,10 @@ class EvaluationInputs:
             # Copies, as a stage may begin by overwriting what it takes.
             yield from ((inputs.clone(), labels) for inputs, labels in self._kept)
             return
-        for rows in torch.split(torch.arange(len(self._images)), EVALUATION_BATCH):
-            inputs = self._data.central(self._images, rows)
+        batches = torch.split(torch.arange(len(self._images)), EVALUATION_BATCH)
+        every = ahead(self._images.take, batches) if self._data.streamed else map(self._images.take, batches)
+        for rows, taken in zip(batches, every, strict=True):
+            inputs = self._data.centres(taken)
             outputs = _outputs(self._network, self._data, inputs, self.stages_done)
             batch = outputs, self._images.labels[rows[0] : rows[-1] + 1]
             if self._keep:

@@ -11,38 +11,47 @@ from torch.nn import functional
 
 from raytransfer.specs import Recipe
 from raytransfer.tasks import Part, TaskData
+from raytransfer.tasks.decode import Images
 
 
 class DeviceImages:
     """The training or the test images of a task, uint8.
 
-    On a CPU they are the data set's own mapped array, which all trials of the machine share. On a GPU they are
-    resident, copied there once, or streamed: read from that array and sent whenever they are taken.
+    On a CPU they are the data set's own: its mapped array, which all trials of the machine share, or what is decoded
+    whenever it is taken. On a GPU they are resident, brought there once, or sent whenever they are taken.
+
+    Attributes:
+        shape: Channels, height and width of an image.
     """
 
     def __init__(self, part: Part, device: torch.device, *, resident: bool) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the array is read-only, and nothing here writes to it
-            images = torch.from_numpy(part.images)
-        rows = torch.tensor(part.rows)
         self.labels = torch.tensor(part.labels, device=device)
-        self._device, self._resident = device, resident
-        self._images, self._rows = (images.index_select(0, rows).to(device), rows) if resident else (images, rows)
+        channels, height, width = part.images.shape[1:]
+        self.shape: tuple[int, int, int] = channels, height, width
+        self._device, self._rows, self._images = device, torch.tensor(part.rows), part.images
+        # PyTorch picks rows of an array faster than NumPy.
+        self._array = _unwarned(part.images) if isinstance(part.images, np.ndarray) else None
+        self._resident = self._read(self._rows).to(device) if resident else None
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
-        channels, height, width = self._images.shape[1:]
-        return channels, height, width
-
     def take(self, chosen: torch.Tensor) -> torch.Tensor:
         """The images (B, C, H, W) of these numbers (B,) in 0..n-1, on the device."""
-        if self._resident:
-            return self._images.index_select(0, chosen.to(self._device))
-        return to_device(self._images.index_select(0, self._rows[chosen.cpu()]), self._device)
+        if self._resident is not None:
+            return self._resident.index_select(0, chosen.to(self._device))
+        return to_device(self._read(self._rows[chosen.cpu()]), self._device)
+
+    def _read(self, rows: torch.Tensor) -> torch.Tensor:
+        if self._array is not None:
+            return self._array.index_select(0, rows)
+        return torch.from_numpy(self._images[rows.numpy()])
+
+
+def _unwarned(array: Images) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the array is read-only, and nothing here writes to it
+        return torch.from_numpy(array)
 
 
 class DeviceData:
@@ -60,7 +69,8 @@ class DeviceData:
     Attributes:
         train: The training images.
         test: The test images.
-        streamed: Whether the images do not fit ``memory_bytes`` of a GPU and so are sent there batch by batch.
+        streamed: Whether images come batch by batch: they do not fit ``memory_bytes`` of a GPU, or, on a CPU, they are
+            decoded whenever they are taken.
         memory_left: Bytes that the images leave.
         shape: Channels, height and width of the images the network sees: the crop's, or the images' own.
         views_per_image: How many views a training image has.
@@ -71,7 +81,8 @@ class DeviceData:
     def __init__(self, task: TaskData, recipe: Recipe, device: torch.device, memory_bytes: int) -> None:
         needed = image_bytes(task)
         on_gpu = device.type != "cpu"
-        self.streamed = on_gpu and needed > memory_bytes
+        decoded = all(isinstance(part.images, np.ndarray) for part in (task.train, task.test))
+        self.streamed = needed > memory_bytes if on_gpu else not decoded
         resident = on_gpu and not self.streamed
         self.memory_left = memory_bytes - needed if resident else memory_bytes
         self.train = DeviceImages(task.train, device, resident=resident)
@@ -164,9 +175,13 @@ class DeviceData:
 
     def central(self, images: DeviceImages, rows: torch.Tensor) -> torch.Tensor:
         """The network's inputs (B, C, H, W) for evaluation: central crops of these images (B,), not mirrored."""
-        top, left = ((side - seen) // 2 for side, seen in zip(images.shape[1:], self.shape[1:], strict=True))
+        return self.centres(images.take(rows))
+
+    def centres(self, taken: torch.Tensor) -> torch.Tensor:
+        """The same of images (B, C, H, W) uint8 that are taken already."""
+        top, left = ((side - seen) // 2 for side, seen in zip(taken.shape[2:], self.shape[1:], strict=True))
         _, height, width = self.shape
-        return self.normalize(images.take(rows)[:, :, top : top + height, left : left + width])
+        return self.normalize(taken[:, :, top : top + height, left : left + width])
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context in which the network computes, for the recipe's precision."""
@@ -181,7 +196,7 @@ class DeviceData:
 
 def image_bytes(task: TaskData) -> int:
     """What the images of a task take on a GPU, training and test images together."""
-    return sum(len(part.rows) * part.images[0].nbytes for part in (task.train, task.test))
+    return sum(len(part.rows) * math.prod(part.images.shape[1:]) for part in (task.train, task.test))
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -4,10 +4,8 @@ import hashlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import torch
 from torch import nn
@@ -15,13 +13,12 @@ from torch.nn import functional
 
 from raytransfer.networks import Network, freeze, frozen_prefix, train_mode, trainable
 from raytransfer.specs import UNCUT, Surgery
+from raytransfer.tasks.streamed import ahead
 from raytransfer.training.frozen import EvaluationInputs, batch_source, evaluation_inputs
 from raytransfer.training.images import DeviceData
 from raytransfer.training.schedule import evaluation_steps, learning_rate, phases
 from raytransfer.training.state import Evaluation, Interrupted, TrainingState, never
 from raytransfer.training.step import Step, fastest
-
-Item = TypeVar("Item")
 
 SAVE_EVERY_S = 60.0
 """Seconds of wall time between two savings of a training's state: short trainings never pay for one."""
@@ -122,9 +119,8 @@ def train(
         do = fastest(one_step, data)
         if state is not None:  # after all that draws random numbers on the way to the phase's first step
             state.put_back(one_step)
-        batches: Iterator[tuple[torch.Tensor, ...]] = map(source.fetch, itertools.islice(views, phase.last - done))
-        if data.streamed:
-            batches = _ahead(batches)
+        left = itertools.islice(views, phase.last - done)
+        batches = ahead(source.fetch, left) if data.streamed else map(source.fetch, left)
         for step, batch in enumerate(batches, done + 1):
             one_step.set_rate(learning_rate(recipe, step - 1))
             do(batch)
@@ -190,12 +186,3 @@ def evaluate(network: Network, data: DeviceData, batches: EvaluationInputs) -> t
         loss += functional.cross_entropy(logits, labels, reduction="sum")
         count += len(labels)
     return correct.item() / count, loss.item() / count
-
-
-def _ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, each made in a thread while the one before it is used."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item

@@ -1,0 +1,218 @@
+"""Images that are decoded whenever they are taken: those that are too many to be kept decoded."""
+
+import functools
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from raytransfer.errors import UserError
+from raytransfer.tasks.decode import THREADS, Decoding, Images, Labels, Raw, unlimited_sizes
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+BLOB = "encoded.bin"
+"""In an index: the images of Parquet files as they are encoded, one after the other."""
+
+_MOST_AT_ONCE = 16  # images a job
+_JOBS = 4  # for each thread, so that none waits long for the last
+
+
+class ImageRows(Protocol):
+    """Images (N, C, H, W), uint8, of which some rows are read at a time.
+
+    An array is that, mapped from the cache or not, and so are ``StreamedImages``: both give the same bits.
+    """
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """(N, C, H, W)."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __getitem__(self, rows: Labels, /) -> Images:
+        """The images (n, C, H, W) of these rows (n,), in 0..N-1, a copy."""
+
+
+def blocks(images: ImageRows, rows: Labels) -> list[Labels]:
+    """These rows in pieces that take some megabytes each, for what looks at all of them."""
+    size = max(1, 2**24 // math.prod(images.shape[1:]))
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def ahead(make: Callable[[Given], Made], items: Iterable[Given], most: int = 2) -> Iterator[Made]:
+    """What a function makes of each item, in their order; up to ``most`` are made in threads while one is used."""
+    coming = iter(items)
+    with ThreadPoolExecutor(most) as pool:
+        made = deque(pool.submit(make, item) for item in islice(coming, most))
+        while made:
+            done = made.popleft().result()
+            made.extend(pool.submit(make, item) for item in islice(coming, 1))
+            yield done
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """The threads of this process that decode."""
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Index:
+    """Where the encoded images of a source are, and what they are called; arrays are mapped from the cache.
+
+    Attributes:
+        root: The folder in which the source lies; names are relative to it.
+        blob: A file that holds all images one after the other; None where each is a file by its name.
+        sizes: (N,) bytes of each encoded image.
+        names: Names one after the other, as bytes of the file system.
+        ends: (N,) where in them each name ends.
+        starts: (N,) where in the blob each image starts.
+    """
+
+    root: Path
+    blob: Path | None
+    sizes: Labels
+    names: npt.NDArray[np.uint8]
+    ends: Labels
+    starts: Labels
+
+    def where(self, i: int) -> str:
+        """What image ``i`` is called in errors: its file, or its row of a Parquet file."""
+        start = int(self.ends[i - 1]) if i else 0
+        return str(self.root / os.fsdecode(self.names[start : int(self.ends[i])].tobytes()))
+
+    def read(self, i: int) -> bytes:
+        """The bytes of image ``i``.
+
+        Raises:
+            UserError: They are gone, or not as many as when the index was made.
+        """
+        file, start, size = self.blob or Path(self.where(i)), int(self.starts[i]), int(self.sizes[i])
+        try:
+            with file.open("rb", buffering=0) as stream:
+                stream.seek(start)
+                content = stream.read(size if self.blob else -1)  # of a file all, to see whether it has grown
+        except FileNotFoundError:
+            raise UserError(f"{file} was there when the data were opened, and is gone: {_CHANGED}") from None
+        except OSError as error:
+            raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+        if len(content) != size:
+            raise UserError(
+                f"{file} had {size} bytes when the data were opened, and has {len(content)} now: {_CHANGED}"
+            )
+        return content
+
+
+_CHANGED = (
+    "data must stay as they are while a sweep runs; put them back, or run the command again for what they are now"
+)
+
+
+def write_index(files: Sequence[tuple[str, int]], out: Path) -> None:
+    """Write names and sizes of images that are a file each.
+
+    Args:
+        files: The name of each, from the folder in which the source lies, and its size.
+        out: The folder to write into.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    names = [os.fsencode(name) for name, _ in files]
+    sizes = np.array([size for _, size in files], dtype=np.int64)
+    _write(names, sizes, np.zeros_like(sizes), out)
+
+
+def write_copies(raw: Raw, root: Path, out: Path) -> None:
+    """Copy images that are bytes in other files into one, ``BLOB``, and write where in it each is.
+
+    Args:
+        raw: The images.
+        root: The folder in which the source lies.
+        out: The folder to write into.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    start, names, sizes = len(str(root / "_")) - 1, [], np.empty(len(raw.labels), dtype=np.int64)
+    with (out / BLOB).open("wb") as blob:
+        for i, (where, encoded) in enumerate(raw.images()):
+            assert isinstance(encoded, bytes), "only encoded images are streamed"
+            names.append(os.fsencode(where)[start:])
+            sizes[i] = blob.write(encoded)
+    _write(names, sizes, np.cumsum(sizes) - sizes, out)
+
+
+def _write(names: Sequence[bytes], sizes: Labels, starts: Labels, out: Path) -> None:
+    np.save(out / "sizes.npy", sizes)
+    np.save(out / "starts.npy", starts)
+    np.save(out / "ends.npy", np.cumsum([len(name) for name in names], dtype=np.int64))
+    np.save(out / "names.npy", np.frombuffer(b"".join(names), np.uint8))
+
+
+def read_index(folder: Path, root: Path) -> Index:
+    """The index that ``write_index`` or ``write_copies`` wrote.
+
+    Raises:
+        OSError: It is not there, or damaged; or ValueError, or EOFError.
+    """
+    arrays = {
+        name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        for name in ("sizes", "names", "ends", "starts")
+    }
+    return Index(root=root, blob=folder / BLOB if (folder / BLOB).exists() else None, **arrays)
+
+
+class StreamedImages:
+    """Images that are decoded by threads of this process whenever they are taken.
+
+    Args:
+        index: Where the encoded images of the source are.
+        places: (N,) which of them these are.
+        how: How they are decoded.
+
+    Attributes:
+        shape: (N, C, H, W).
+    """
+
+    def __init__(self, index: Index, places: Labels, how: Decoding) -> None:
+        self._index, self._places, self._how = index, places, how
+        self.shape = (len(places), *how.shape)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, rows: Labels, /) -> Images:
+        """The images (n, C, H, W) of these rows.
+
+        Raises:
+            UserError: One cannot be read, is gone or has changed.
+            ColourFoundError: One has colour though those before it had none.
+        """
+        places = self._places[rows].tolist()
+        channels, height, width = self._how.shape
+        # In memory as they are decoded: to put channels first takes a tenth of the time of decoding.
+        out = np.empty((len(places), height, width, channels), dtype=np.uint8).transpose(0, 3, 1, 2)
+        size = max(1, min(_MOST_AT_ONCE, len(places) // (_JOBS * THREADS)))
+
+        def job(start: int) -> None:
+            for i, place in enumerate(places[start : start + size], start):
+                out[i] = self._how.decode(self._index.where(place), self._index.read(place))
+
+        with unlimited_sizes():
+            jobs = [_pool().submit(job, start) for start in range(0, len(places), size)]
+            wait(jobs)
+        for done in jobs:
+            done.result()
+        return out
