@@ -180,7 +180,9 @@ def print_forecast(console: Console, found: Forecast, plan: Plan[Cell, Any], con
     headings = ("to run", "each", "together")
     table = NumberTable({"treatment": "left", **dict.fromkeys(headings, "right")}, line=False)
     for treatment, each in costs(plan, found.seconds).items():
-        table.add_row(treatment, str(len(each)), f"{sum(each) / len(each):.2f} s", duration(sum(each)))
+        mean = sum(each) / len(each)
+        taken = f"{mean:.2f} s" if mean < 1000 else duration(mean)
+        table.add_row(treatment, str(len(each)), taken, duration(sum(each)))
     console.print(table)
     start = "" if config.backend == "in-process" else ", after Ray has started"
     console.print(

@@ -240,4 +240,6 @@ def _length(spec: TrialSpec) -> float:
 def duration(seconds: float) -> str:
     """Seconds in the unit that suits their number."""
     minutes, hours = seconds / 60, seconds / 3600
+    if hours >= 1000:
+        return f"{hours / 24:,.0f} days"
     return f"{seconds:.0f} s" if seconds < 100 else f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"

@@ -79,7 +79,7 @@ def test_every_option_has_a_meaning(yaml):
         ("seeds", "seeds is no option: options are given as name=value"),
         ("seeds=two", "seeds=two has the wrong type: it takes a whole number"),
         ("seeds=1.5", "seeds=1.5 has the wrong type: it takes a whole number"),
-        ("train_per_class=few", "train_per_class=few has the wrong type: it takes a whole number or null"),
+        ("image_size_px=few", "image_size_px=few has the wrong type: it takes a whole number or null"),
         ("recipe.mirror=maybe", "recipe.mirror=maybe has the wrong type: it takes true or false"),
         ("recipe.milestones=0.5", "recipe.milestones=0.5 has the wrong type: it takes a list of numbers"),
         ("recipe.steps=99999999999999999999", "recipe.steps=99999999999999999999 must lie in 1..2147483647"),
