@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from raytransfer.analysis import correlations, readings, verdicts
+from raytransfer.config import load_config
 from raytransfer.experiments.verdicts import verdicts_markdown
-from raytransfer.specs import Recipe
+from raytransfer.experiments.yosinski import EXPERIMENT
 from raytransfer.training import learning_rate
 from tests.helpers import ROOT
 
@@ -43,11 +44,9 @@ def test_the_readings_of_a_grid_are_those_of_its_rows(page, place, halves, colum
 
 
 def test_the_recipe_of_2014_drops_its_rate_every_100_000_steps():
-    (text,) = re.findall(
-        r"recipe.steps=450000 [^`]*?recipe.milestones=\[([^]]*)\]", (RESULTS / "yosinski2014.md").read_text()
-    )
-    milestones = tuple(float(number) for number in text.split(","))
-    recipe = Recipe(steps=450_000, batch_size=256, learning_rate=0.01, schedule="step", milestones=milestones)
+    config = load_config(EXPERIMENT.config, EXPERIMENT.defaults, ["preset=imagenet2014", "data=a-folder"])
+    recipe = config.recipe
+    assert recipe.steps == 450_000
     rates = [learning_rate(recipe, drop + past) for drop in range(100_000, 450_000, 100_000) for past in (-1, 0)]
     assert rates == pytest.approx([1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5, 1e-6])
 
