@@ -78,6 +78,12 @@ def test_the_verdicts_on_digits_are_those_of_their_rows():
     assert f"\n\n{verdicts_markdown(stages)}\n\n" in page
 
 
+def test_the_verdicts_on_cifar10_with_a_gain_are_those_of_their_rows():
+    effects = pd.read_parquet(RESULTS / "data" / "mechanisms_cifar10_gain_effects.parquet")
+    none = pd.read_parquet(RESULTS / "data" / "mechanisms_digits_rhos.parquet").head(0)  # of two bases
+    assert f"\n\n{verdicts_markdown(verdicts(effects, none))}\n\n" in (RESULTS / "liu2019.md").read_text()
+
+
 def test_rows_are_small_enough_to_keep():
     assert all(file.stat().st_size <= 2_000_000 for file in (RESULTS / "data").iterdir())
 
