@@ -139,7 +139,7 @@ def harm(path, how, what):
             path.touch()
 
 
-@settings(BOUNDED, max_examples=40)  # half a second each
+@settings(BOUNDED, max_examples=20)  # half a second each
 @given(st.data())
 @pytest.mark.usefixtures("no_measuring", "no_pictures", "one_thread")
 def test_random_damage_to_a_store_is_mended_or_refused(tmp_path, cache_dir, whole, data):

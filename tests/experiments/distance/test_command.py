@@ -62,6 +62,7 @@ def _workers_below(driver):
     return [int(pid) for pid, _, args in rows if int(pid) in family and re.match(r"ray::\w+\.train", args)]
 
 
+@pytest.mark.slow  # the suite kills in the chaos test
 @pytest.mark.usefixtures("no_pictures", "one_thread")  # its process draws them all the same
 def test_a_sweep_whose_worker_is_killed_gives_what_an_undisturbed_one_gives(command, environment, tmp_path, cache_dir):
     disturbed, undisturbed = (Store(str(tmp_path / name)) for name in ("disturbed", "undisturbed"))
