@@ -1,6 +1,6 @@
 """A grid with several numbers of training images a class: its readings against that number, and how they change."""
 
-from collections.abc import Callable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,46 +12,35 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from rich.console import Group
 from rich.text import Text
 
-from raytransfer.analysis import READINGS, grid_changes
+from raytransfer.analysis import READINGS, paired, readings
+from raytransfer.analysis.changes import CELL
 from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import NO_INTERVAL, counted
 from raytransfer.experiments.yosinski.figures import difference, multiples, points
+from raytransfer.experiments.yosinski.sentences import rests_on
+from raytransfer.experiments.yosinski.tables import in_points
 from raytransfer.report.svg import tell
-from raytransfer.words import number_of
 
 NUMBER = "train_per_class"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 _BESIDE = 0.06  # of a number of images: how far the whiskers of two n stand apart
 
 
-def for_each(results: pd.DataFrame, analyse: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
-    """An analysis of the runs with each number of images, one below the other, with the number as a column.
-
-    Args:
-        results: One row a cell of the grid.
-        analyse: Such as ``raytransfer.analysis.readings``.
-    """
-    if results[NUMBER].isna().all():
-        return analyse(results)
-    return pd.concat(
-        [analyse(rows).assign(**{NUMBER: number}) for number, rows in results.groupby(NUMBER)], ignore_index=True
-    )
-
-
 def changes_with_images(results: pd.DataFrame) -> pd.DataFrame:
-    """How means and readings change from the fewest to the most images, paired by run.
+    """How the readings change from the fewest to the most images, paired by run.
 
-    The fewer images of a class are among the more, and the seeds are the same.
+    The fewer images of a class are among the more, and the seeds are the same. Readings are differences of accuracies,
+    so that the change of one is the same reading of the changes of the runs.
 
     Args:
         results: One row a cell of the grid, with ``train_per_class``.
 
     Returns:
-        As ``raytransfer.analysis.grid_changes``, with fewest and most, the two numbers of images.
+        As ``raytransfer.analysis.readings``, with fewest and most, the two numbers of images.
     """
     fewest, most = results[NUMBER].min(), results[NUMBER].max()
-    changed = grid_changes(results[results[NUMBER] == fewest], results[results[NUMBER] == most])
-    return changed.assign(fewest=int(fewest), most=int(most))
+    changes = paired(results[results[NUMBER] == fewest], results[results[NUMBER] == most], CELL, "top1")
+    return readings(changes, "change").assign(fewest=int(fewest), most=int(most))
 
 
 def images_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
@@ -67,8 +56,7 @@ def images_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> 
     Raises:
         ValueError: There is no reading.
     """
-    halves = readings["halves"].iloc[0] if len(readings) else None
-    shown = readings[readings["halves"] == halves]
+    shown = _of_first_halves(readings)
     names = [name for name in READINGS if name in set(shown["reading"])]
     if not names:
         raise ValueError(f"nothing to draw: no row is of {', '.join(READINGS)}")
@@ -108,13 +96,13 @@ def changes_table(changes: pd.DataFrame) -> Group:
     """Tabulate how the readings change from the fewest to the most images, in percentage points.
 
     Args:
-        changes: Output of ``changes_with_images``.
+        changes: Output of ``changes_with_images``, with a row or more.
     """
-    rows = _of_readings(changes)
-    names = [name for name in READINGS if name in set(rows["of"])]
+    rows = _of_first_halves(changes)
+    names = [name for name in READINGS if name in set(rows["reading"])]
     table = NumberTable(dict.fromkeys(["n", *names], "right"))
     for n, of_n in rows.groupby("n_layers"):
-        cells = {row["of"]: _change(row) for row in of_n.to_dict("records")}
+        cells = {row["reading"]: _change(row) for row in of_n.to_dict("records")}
         table.add_row(str(n), *(Text(cells.get(name, "")) for name in names))
     halves = rows["halves"].iloc[0]
     title = (
@@ -130,23 +118,16 @@ def changes_sentences(changes: pd.DataFrame) -> list[str]:
     Args:
         changes: Output of ``changes_with_images``.
     """
-    rows = _of_readings(changes)
     said = []
-    for reading in READINGS:
-        of_reading = rows[rows["of"] == reading].sort_values("n_layers").to_dict("records")
-        if of_reading:
-            row = of_reading[-1]
-            unsure = "nothing is concluded" if np.isnan(row["low"]) else "not told from zero"
-            said.append(
-                f"With {_between(changes)}, the {reading} at n = {row['n_layers']} changes by {_change(row)} points: "
-                f"{number_of(int(row['units']), 'unit')}{'' if row['clear'] else f', {unsure}'}."
-            )
+    for _, rows in _of_first_halves(changes).groupby("reading", sort=False):
+        row = rows.sort_values("n_layers").to_dict("records")[-1]
+        reading = f"the {row['reading']} at n = {row['n_layers']}"
+        said.append(f"With {_between(changes)}, {reading} changes by {_change(row)} points: {rests_on(row)}")
     return said
 
 
-def _of_readings(changes: pd.DataFrame) -> pd.DataFrame:
-    """The readings' rows, of the first halves."""
-    rows = changes[changes["of"].isin(list(READINGS))]
+def _of_first_halves(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of random halves, which come first, or else of those that do."""
     return rows[rows["halves"] == rows["halves"].iloc[0]] if len(rows) else rows
 
 
@@ -154,6 +135,5 @@ def _between(changes: pd.DataFrame) -> str:
     return f"{changes['most'].iloc[0]} images a class in place of {changes['fewest'].iloc[0]}"
 
 
-def _change(row: Any) -> str:
-    ends = "" if np.isnan(row["low"]) else f" [{100 * row['low']:.1f},{100 * row['high']:.1f}]"
-    return f"{round(100 * row['estimate'], 1) + 0.0:+.1f}{ends}"
+def _change(row: Mapping[Hashable, Any]) -> str:
+    return in_points(row["estimate"], row["low"], row["high"])

@@ -18,7 +18,6 @@ from raytransfer.experiments.yosinski.images import (
     changes_sentences,
     changes_table,
     changes_with_images,
-    for_each,
     images_figure,
 )
 from raytransfer.experiments.yosinski.sentences import sentences
@@ -56,44 +55,64 @@ def make_report(plan: Plan[GridCell, None], store: Store, config: GridConfig) ->
     results = results_of(plan.cells, store)
     if results.empty:
         return Report(notes=["No trial of this sweep has finished."])
-    numbers = sorted(results["train_per_class"].dropna().unique())
+    numbers = [int(number) for number in sorted(results["train_per_class"].dropna().unique())]
     if len(numbers) < 2:
-        return _of_one_number(results, plan, store, config, _amount(numbers, config))
-    most = results[results["train_per_class"] == numbers[-1]]
-    report = _of_one_number(most, plan, store, config, _amount(numbers[-1:], config))
-    analysed = {"means": treatment_means, "readings": readings, "boosts": _boosts}
-    frames = {"results": results, **{name: for_each(results, analyse) for name, analyse in analysed.items()}}
+        return _of_one_number(
+            _analysed(results), plan, store, config, numbers[0] if numbers else config.train_per_class
+        )
+    each = {number: _analysed(results[results["train_per_class"] == number]) for number in numbers}
+    report = _of_one_number(each[numbers[-1]], plan, store, config, numbers[-1])
+    frames = {
+        name: pd.concat(
+            [frames[name].assign(train_per_class=number) for number, frames in each.items()], ignore_index=True
+        )
+        for name in ("means", "readings", "boosts")
+    }
     changes = changes_with_images(results)
     tables: list[RenderableType] = []
     for number in numbers[:-1]:
-        few = frames["means"]["train_per_class"] == number, frames["readings"]["train_per_class"] == number
-        heading = Text(f"{_amount([number], config)}", style="bold underline")
-        tables += [heading, means_table(frames["means"][few[0]]), readings_table(frames["readings"][few[1]])]
-    tables += [Text(_amount(numbers[-1:], config), style="bold underline"), *report.tables]
-    told = f"{_title(plan, config, f'{listed(map(int, numbers))} training images a class')}", _sample(most)
-    figures = {"images": images_figure(frames["readings"], title=told[0], subtitle=told[1])}
+        tables += [_heading(number), means_table(each[number]["means"]), readings_table(each[number]["readings"])]
+    tables += [_heading(numbers[-1]), *report.tables]
+    figures = {}
+    if not frames["readings"].empty:
+        title = _title(plan, config, f"{listed(numbers)} training images a class")
+        figures["images"] = images_figure(
+            frames["readings"], title=title, subtitle=_sample(each[numbers[-1]]["results"])
+        )
+    if not changes.empty:
+        tables.append(changes_table(changes))
     return replace(
         report,
-        frames={**frames, "changes": changes},
-        tables=[*tables, changes_table(changes)],
+        frames={"results": results, **frames, "changes": changes},
+        tables=tables,
         figures={**figures, **report.figures},
-        answer=[*changes_sentences(changes), *(f"{_amount(numbers[-1:], config)}: {said}" for said in report.answer)],
+        answer=[*changes_sentences(changes), *(f"{_amount(numbers[-1])}: {said}" for said in report.answer)],
     )
 
 
+def _analysed(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The frames of runs with one number of training images."""
+    return {
+        "results": results,
+        "means": treatment_means(results),
+        "readings": readings(results),
+        "boosts": _boosts(results),
+    }
+
+
 def _of_one_number(
-    results: pd.DataFrame, plan: Plan[GridCell, None], store: Store, config: GridConfig, amount: str
+    frames: dict[str, pd.DataFrame], plan: Plan[GridCell, None], store: Store, config: GridConfig, number: int | None
 ) -> Report:
-    """The report of the runs with one number of training images."""
-    means, paired, averaged = treatment_means(results), readings(results), _boosts(results)
-    title, subtitle = _title(plan, config, amount), _sample(results)
+    """The report of runs with one number of training images."""
+    results, means, paired, averaged = (frames[name] for name in ("results", "means", "readings", "boosts"))
+    title, subtitle = _title(plan, config, _amount(number)), _sample(results)
     figures = {}
     if not paired.empty:
         figures["readings"] = readings_figure(paired, title=title, subtitle=subtitle, published=_published(config))
     figures["lines"] = lines_figure(means, title=title, subtitle=subtitle)
     figures["points"] = points_figure(results, title=title, subtitle=subtitle)
     return Report(
-        frames={"results": results, "means": means, "readings": paired, "boosts": averaged},
+        frames=frames,
         main=("results", "Every trial of the sweep, one row each"),
         tables=[means_table(means), readings_table(paired), *([] if averaged.empty else [boosts_table(averaged)])],
         figures={**figures, **_curves(results, store, title, subtitle)},
@@ -109,9 +128,12 @@ def _boosts(results: pd.DataFrame) -> pd.DataFrame:
     return boosts(results, [(first, copied[-1]) for first in firsts if first])
 
 
-def _amount(numbers: Sequence[int], config: GridConfig) -> str:
-    number = int(numbers[0]) if len(numbers) else config.train_per_class
+def _amount(number: int | None) -> str:
     return "all training images" if number is None else f"{number_of(number, 'training image')} a class"
+
+
+def _heading(number: int) -> Text:
+    return Text(_amount(number), style="bold underline")
 
 
 def _title(plan: Plan[GridCell, None], config: GridConfig, amount: str) -> str:

@@ -54,11 +54,15 @@ def _first(row: dict[Any, Any], where: str) -> str:
     subject, other, _ = _WORDS[row["reading"]]
     subject, other = (words.format(*READINGS[row["reading"]]) for words in (subject, other))
     does = ("gain", "over") if _gains(row) else ("lose", "against")
-    return f"At n = {row['n_layers']}{where}, {subject} {does[0]} {_size(row)} points {does[1]} {other}: {_of(row)}"
+    return (
+        f"At n = {row['n_layers']}{where}, {subject} {does[0]} {_size(row)} points {does[1]} {other}: {rests_on(row)}"
+    )
 
 
 def _further(row: dict[Any, Any], where: str) -> str:
-    return f"At n = {row['n_layers']}{where} they {'gain' if _gains(row) else 'lose'} {_size(row)} points: {_of(row)}"
+    return (
+        f"At n = {row['n_layers']}{where} they {'gain' if _gains(row) else 'lose'} {_size(row)} points: {rests_on(row)}"
+    )
 
 
 def _range(rows: list[dict[Any, Any]]) -> list[str]:
@@ -84,7 +88,7 @@ def _size(row: dict[Any, Any]) -> str:
     return f"{_points(abs(row['estimate']))}{ends}"
 
 
-def _of(row: dict[Any, Any]) -> str:
+def rests_on(row: dict[Any, Any]) -> str:
     """Of how many units it is, and what that leaves open."""
     groups = [int(row["units"]), *([] if pd.isna(row["random_units"]) else [int(row["random_units"])])]
     units = number_of(groups[0], "unit") + "".join(f" against {count} of random halves" for count in groups[1:])

@@ -67,7 +67,7 @@ def readings_table(readings: pd.DataFrame) -> Group:
     for title, names in (("Readings", of_2014), ("Controls of the boost", _CONTROLS)):
         for halves, rows in readings[readings["reading"].isin(names)].groupby("halves", sort=False):
             cells = {
-                (str(reading), int(n)): f"{_percent(estimate):+.1f}{_ends(low, high)}"
+                (str(reading), int(n)): in_points(estimate, low, high)
                 for reading, n, estimate, low, high in _records(
                     rows, ["reading", "n_layers", "estimate", "low", "high"]
                 )
@@ -91,7 +91,7 @@ def boosts_table(boosts: pd.DataFrame) -> Group:
     table = NumberTable({"boost": "left", **{f"n = {span}": "right" for span in spans}})
     for (of, over, method), rows in boosts.groupby(["of", "over", boosts["method"].str.partition(",")[0]], sort=False):
         cells = {
-            span: f"{_percent(estimate):+.1f}{_ends(low, high)}"
+            span: in_points(estimate, low, high)
             for span, estimate, low, high in _records(rows, ["averaged", "estimate", "low", "high"])
         }
         table.add_row(f"{of} over {over}, {method}", *(Text(cells.get(span, "")) for span in spans))
@@ -115,9 +115,11 @@ def _spread(mean: float, high: float) -> str:
     return "" if math.isnan(high) else f" ±{100 * (high - mean):.1f}"
 
 
-def _ends(low: float, high: float) -> str:
-    # Without a space inside, so that a narrow console breaks the line before the bracket.
-    return "" if math.isnan(low) else f" [{_percent(low):.1f},{_percent(high):.1f}]"
+def in_points(estimate: float, low: float, high: float) -> str:
+    """A difference of fractions in percentage points, with its interval where there is one."""
+    # Without a space inside the brackets, so that a narrow console breaks the line before them.
+    ends = "" if math.isnan(low) else f" [{_percent(low):.1f},{_percent(high):.1f}]"
+    return f"{_percent(estimate):+.1f}{ends}"
 
 
 def _percent(fraction: float) -> float:

@@ -47,7 +47,7 @@ def test_changes_are_paired_by_run(sweep):
     top1 = results.set_index(["train_per_class", "treatment", "n_layers", *key])["top1"].sort_index()
     boosts = {number: top1[number, "AnB+", 7] - top1[number, "baseB", 0] for number in (4, 8)}
     change = (boosts[8] - boosts[4]).groupby("split").mean()
-    row = sweep.frames["changes"].query("of == 'generalisation boost' and n_layers == 7").iloc[0]
+    row = sweep.frames["changes"].query("reading == 'generalisation boost' and n_layers == 7").iloc[0]
     half = 4.302652729911275 * change.std(ddof=1) / np.sqrt(3)  # t(0.975, 2)
     assert (row["estimate"], row["low"], row["high"]) == pytest.approx(
         (change.mean(), change.mean() - half, change.mean() + half)
@@ -94,7 +94,23 @@ def test_changes_of_one_split_are_given_without_an_interval(sweep):
     results = sweep.frames["results"]
     changes = changes_with_images(results[results["split"] == "random0"])
     assert changes["low"].isna().all()
-    assert all("1 unit, nothing is concluded" in text for text in changes_sentences(changes))
+    assert all("1 unit, too few for an interval: nothing is concluded" in text for text in changes_sentences(changes))
+    assert len(changes_sentences(changes)) == 2
+
+
+def test_a_change_that_is_not_told_says_what_would_have_been_seen(sweep):
+    rows = sweep.frames["changes"].query("n_layers == 7 and low <= 0 <= high")
+    said = changes_sentences(rows)
+    assert len(said) == len(rows) > 0
+    for text, seen in zip(said, rows["detectable"], strict=True):
+        assert f"an effect would have to be {100 * seen:.1f} points to be seen in 4 studies of 5" in text
+
+
+def test_bases_alone_have_no_reading_that_could_change(tmp_path, cache_dir, no_pictures):
+    alone = OPTIONS | {"treatments": ["baseB"], "splits": 1}
+    sweep = rt.run("yosinski", out=tmp_path / "out", cache_dir=str(cache_dir), quiet=True, **alone)
+    assert (sweep.complete, sweep.frames["changes"].empty, len(sweep.answer)) == (True, True, 0)
+    assert "images" not in sweep.figures
 
 
 @pytest.mark.parametrize("value", ["[]", "[4,4]", "[4,x]", "[0]", "1.5"])
