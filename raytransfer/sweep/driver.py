@@ -1,6 +1,8 @@
 """Run what is missing of a plan: start Ray, hold the store, hand out, merge the rows."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,23 +69,20 @@ def run_missing(
         StorageError: The storage failed on the way.
     """
     for _ in range(_PASSES):
-        run = _run(console, plan, store, config, folder, also)
+        with _slots(console, plan, store, config) as slots:
+            run = _run(slots, console, plan, store, config, folder, also)
         config = replace(config, mode="cached")
         if not run.failures or not (left := backlog(plan, store, config.mode).to_run):
             break
         console.print(f"Still to run: {number_of(len(left), 'trial')}; weights that they read are trained anew")
 
 
-def _run(
-    console: Console,
-    plan: Plan[Cell, Any],
-    store: Store,
-    config: SweepConfig,
-    folder: str,
-    also: Observer,
-) -> Run:
+@contextmanager
+def _slots(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Iterator["Slots | None"]:
+    """Slots of Ray, which runs meanwhile; None to run in this process."""
     if config.backend == "in-process":
-        return _run_on(None, console, plan, store, config, folder, also)
+        yield None
+        return
     console.print("Starting Ray ...")
     from raytransfer.sweep.ray import Slots, cluster, wait_for_machines
 
@@ -91,11 +90,10 @@ def _run(
     sources = {path: text for network in networks for path, text in sources_of(network).items()}
     with cluster(sources) as may_grow:
         wait_for_machines()
-        slots = Slots(config.slots, _gpus_per_trial(console, plan, store, config), may_grow=may_grow)
-        return _run_on(slots, console, plan, store, config, folder, also)
+        yield Slots(config.slots, _gpus_per_trial(console, plan, store, config), may_grow=may_grow)
 
 
-def _run_on(
+def _run(
     slots: "Slots | None",
     console: Console,
     plan: Plan[Cell, Any],
