@@ -1,5 +1,6 @@
 """Learning curves for where people already look: TensorBoard, MLflow, Weights & Biases."""
 
+import functools
 import json
 import queue
 import threading
@@ -114,8 +115,8 @@ class Curves:
         specs: Mapping[str, TrialSpec],
     ) -> None:
         self._console, self._store, self._sweep = console, store, sweep
+        self._cells = cells
         self._specs = {trial: spec for trial, spec in specs.items() if as_training(spec) is not None}
-        self._places = places(self._specs, cells)
         self._has: dict[Tracker, set[str]] = {tracker: set() for tracker in found}
         self._merged: dict[str, list[Mapping[Any, Any]]] = {}
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -188,6 +189,11 @@ class Curves:
             "command writes what is missing",
             soft_wrap=True,
         )
+
+    @functools.cached_property
+    def _places(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Made once somebody is told of a training, for most sweeps have no tracker."""
+        return places(self._specs, self._cells)
 
     def _logged(self, trial: str) -> Logged:
         place = self._places[trial][0]

@@ -10,6 +10,7 @@ from raytransfer.experiments.checkpoints.config import StageConfig
 from raytransfer.experiments.checkpoints.figures import stages_figure
 from raytransfer.experiments.checkpoints.plan import milestones_of
 from raytransfer.experiments.checkpoints.tables import drops_table, peaks_table
+from raytransfer.experiments.tasks import base_recipe
 from raytransfer.experiments.verdicts import said_verdict, verdicts_markdown, verdicts_table
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of
@@ -29,7 +30,7 @@ def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) 
     outcomes, bases = _outcomes(plan.cells, store), _bases(plan.cells, store)
     if outcomes.empty:
         return Report(notes=["No transfer of this sweep has finished."])
-    steps = config.base_steps or config.recipe.steps
+    steps = base_recipe(config, config.recipe).steps
     dropped = pd.DataFrame(
         [{"schedule": "step", "step": step} for step in drops(steps, milestones_of(config))],
         columns=["schedule", "step"],
