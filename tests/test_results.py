@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from raytransfer.analysis import correlations, readings, verdicts
+from raytransfer.analysis.intervals import student_t
 from raytransfer.config import load_config
 from raytransfer.experiments.verdicts import verdicts_markdown
 from raytransfer.experiments.yosinski import EXPERIMENT
@@ -82,6 +83,22 @@ def test_the_verdicts_on_cifar10_with_a_gain_are_those_of_their_rows():
     effects = pd.read_parquet(RESULTS / "data" / "mechanisms_cifar10_gain_effects.parquet")
     none = pd.read_parquet(RESULTS / "data" / "mechanisms_digits_rhos.parquet").head(0)  # of two bases
     assert f"\n\n{verdicts_markdown(verdicts(effects, none))}\n\n" in (RESULTS / "liu2019.md").read_text()
+
+
+def test_the_gain_on_cifar10_is_that_of_its_rows():
+    rows = pd.read_parquet(RESULTS / "data" / "mechanisms_cifar10_gain_accuracies.parquet")
+    top1 = rows.pivot(index="seed", columns="network", values="top1")
+    longer = top1["scratch, 1900 steps"]
+    page = " ".join((RESULTS / "liu2019.md").read_text().split())
+    for gains, said in (
+        (top1["other classes"] - top1["scratch"], "a gain of {} points"),
+        (top1["same classes"] - top1["scratch"], "a base of the same five classes {}, over 8 seeds"),
+        (longer - top1["scratch"], "{} points more than for 300"),
+        (top1["other classes"] - longer, "still give {} points over that"),
+    ):
+        told = student_t(gains.to_numpy())
+        numbers = f"{100 * told.estimate:.1f} [{100 * told.low:.1f}, {100 * told.high:.1f}]"
+        assert said.format(numbers) in page
 
 
 def test_rows_are_small_enough_to_keep():
