@@ -1,6 +1,7 @@
 """Small real parts that the tests share: a sweep's YAML for tiny trainings on the embedded digits."""
 
 import gc
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,12 @@ recipe: {steps: 6, batch_size: 8, learning_rate: 0.01, pad_px: 1, mirror: true, 
 """
 
 
+def pytest_configure() -> None:
+    """Compute in one thread: where two workers share two cores, more threads mostly wait for one another."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # in processes that tests start
+    torch.set_num_threads(1)
+
+
 def pytest_sessionfinish() -> None:
     """Let the collector see what the command kept from it, of which Triton would complain at length."""
     gc.unfreeze()
@@ -48,7 +55,7 @@ def no_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "png", lambda _: b"a picture")
         patch.setattr(files, "pdf", lambda _: b"a picture")
-        patch.setattr(page, "inline_svg", lambda *_, **__: ("<svg></svg>", []))
+        patch.setattr(page, "inline_svg", lambda *_, **__: ('<svg role="img" aria-label="a picture"/>', []))
         yield
 
 

@@ -229,8 +229,10 @@ def _report(
     if report.frames:
         try:
             asked = _asked(experiment, plan, config, command)
-            files = write_files(report, store, name=_name(experiment, plan), cells=plan.cells, asked=asked)
-            write_places(store, folder, place_rows(plan.trials, plan.cells))
+            places = place_rows(plan.trials, plan.cells)
+            name = _name(experiment, plan)
+            files = write_files(report, store, name=name, cells=plan.cells, asked=asked, places=places)
+            write_places(store, folder, places)
             show_places(console, report, store, files)
         except StorageError as error:
             if config.mode != "read-only":  # of a store that one may only read, the report is what is above

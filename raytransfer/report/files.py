@@ -17,11 +17,12 @@ from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from raytransfer.report import Report
 from raytransfer.report.console import how_to_read
+from raytransfer.report.curves import pickable
 from raytransfer.report.page import FAILURES_FRAME, Asked, page
 from raytransfer.report.rows import Placed, probe_readings, provenance
 from raytransfer.report.svg import untitled
 from raytransfer.specs.dependencies import in_order
-from raytransfer.store import Store
+from raytransfer.store import Store, read_table
 from raytransfer.store.schema import FAILURES, arrow_schema
 
 _DPI = 150
@@ -31,7 +32,15 @@ _LONGEST_NAME = 120  # bytes of a folder's name, of which a file system takes 25
 _LONGEST_WORD, _LONGEST_LINE, _LONGEST_LABEL = 32, 120, 48  # letters in a figure, which is no wider
 
 
-def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Placed], asked: Asked) -> dict[str, str]:
+def write_files(
+    report: Report,
+    store: Store,
+    *,
+    name: str,
+    cells: Sequence[Placed],
+    asked: Asked,
+    places: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, str]:
     """Write a report into a folder named after the sweep and its trials, which no other sweep has.
 
     ``report.html`` tells all of it, and needs none of the others.
@@ -44,6 +53,7 @@ def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Plac
         name: The sweep's name.
         cells: Its places.
         asked: What it was asked for.
+        places: Rows of the table ``places``, of which the page names learning curves; it has none without them.
 
     Returns:
         The place of each file by its name.
@@ -71,6 +81,7 @@ def write_files(report: Report, store: Store, *, name: str, cells: Sequence[Plac
         trials=len(in_order(cell.spec for cell in cells)),
         provenance=provenance(cells, store),
         reading=how_to_read(store, main, store.place(f"{folder}/{main}.parquet")) if main else "",
+        curves=pickable(places, read_table(store, "curves")) if places else None,
     )
     store.write(f"{folder}/report.html", html.encode())
     return {file: store.place(f"{folder}/{file}") for file in [*contents, *drawn, "report.html"]}

@@ -3,7 +3,7 @@
 import datetime
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from raytransfer.report import Report
+from raytransfer.report.curves import QUANTITIES
 from raytransfer.report.grids import Grid, grid_of_frame, parts_of
 from raytransfer.report.svg import described, inline_svg
 
@@ -41,13 +42,21 @@ class Asked:
     config: str
 
 
-def page(report: Report, asked: Asked, *, trials: int, provenance: pd.DataFrame, reading: str) -> str:
+def page(
+    report: Report,
+    asked: Asked,
+    *,
+    trials: int,
+    provenance: pd.DataFrame,
+    reading: str,
+    curves: Mapping[str, Any] | None = None,
+) -> str:
     """Write a report as HTML.
 
     The answer comes first: the report's, or its notes where it gives none. Then the figures, whose marks tell their
-    values where a reader points at them; the tables; what failed, if the report has a frame of that name; what was
-    asked and run, and what it took. Without scripts all of it is there; they only let a reader switch series on and
-    off. Every text is shown as it stands, whatever it holds.
+    values where a reader points at them; the tables; learning curves; what failed, if the report has a frame of that
+    name; what was asked and run, and what it took. Every text is shown as it stands, whatever it holds. Scripts let a
+    reader switch series on and off, and pick trials whose learning curves are drawn; all else is there without them.
 
     Args:
         report: The report.
@@ -55,6 +64,7 @@ def page(report: Report, asked: Asked, *, trials: int, provenance: pd.DataFrame,
         trials: How many trials the sweep has.
         provenance: Output of ``raytransfer.report.rows.provenance``: the finished ones.
         reading: Lines of Python that read its main frame.
+        curves: Output of ``raytransfer.report.curves.pickable``: the learning curves of its trials.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("raytransfer.report") / "page.html").read_text(encoding="utf-8"))
@@ -66,6 +76,8 @@ def page(report: Report, asked: Asked, *, trials: int, provenance: pd.DataFrame,
         figures=[_figure(report, name, f"figure{number}") for number, name in enumerate(report.figures, 1)],
         parts=[("grid", part) if isinstance(part, Grid) else ("text", part) for part in parts_of(report.tables)],
         failures=None if failed is None or failed.empty else grid_of_frame(failed, "Trials that failed"),
+        curves=curves,
+        quantities=QUANTITIES,
         facts=_facts(provenance, trials),
         frames={name: len(frame) for name, frame in report.frames.items()},
         meaning=report.main[1],

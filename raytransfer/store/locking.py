@@ -191,8 +191,8 @@ class _Lease:
         while not self._released.wait(_BEAT_S):
             try:
                 found = self._read(store)
-                if found is not None and self._owner_of(found) != self._owner:
-                    self.lost = f"out={store.root} was taken over {_holder(found)}: this sweep has ended"
+                if self._owner_of(found) not in (None, self._owner):
+                    self.lost = f"out={store.root} was taken over {_holder(found or b'')}: this sweep has ended"
                     return
                 self._write(store)
             except StorageError:
@@ -221,7 +221,7 @@ def _holder(content: bytes) -> str:
 def _fields(content: bytes | None) -> dict[str, str]:
     try:
         return dict(json.loads(content)) if content is not None else {}
-    except (ValueError, TypeError):  # damaged: nobody's, and taken over when nobody renews it
+    except (ValueError, TypeError):  # damaged: nobody's, which its holder renews and others take when nobody does
         return {}
 
 

@@ -23,7 +23,7 @@ from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site, simulating
 from tests.helpers import Page, Quiet, asked
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_pictures")
 
 YAML = {
     StageConfig: """
@@ -152,7 +152,7 @@ def test_the_sweep_along_pretraining_reports_what_the_store_holds(tiny):
     curves = pd.read_parquet(folder / "curves.parquet").set_index(["schedule", "treatment", "pretrain_step"])
     chosen = outcomes[(outcomes["schedule"] == "step") & (outcomes["treatment"] == "AnB")]
     assert curves.loc[("step", "AnB", 8), "mean"] == pytest.approx(chosen[chosen["pretrain_step"] == 8]["top1"].mean())
-    assert (folder / "stages.png").stat().st_size > 10_000
+    assert (folder / "stages.png").exists()
 
 
 def test_fine_tuned_and_scratch_networks_are_compared_and_judged(tiny):
@@ -174,7 +174,7 @@ def test_fine_tuned_and_scratch_networks_are_compared_and_judged(tiny):
     assert "Barrier of the loss on the line between two networks" in printed
     assert "flatter minima" in (folder / "verdicts.md").read_text()
     for name in ("comparisons", "training", "landscapes", "paths"):
-        assert (folder / f"{name}.png").stat().st_size > 10_000
+        assert (folder / f"{name}.png").exists()
     assert not (folder / "gradients.png").exists()  # its probes were not asked for
 
 
@@ -228,7 +228,7 @@ def test_simulations_say_what_differs_and_how_far_the_weights_moved(tiny):
     same = rows[rows["kind"] == "none"]
     assert (same["distance"] < 1e-3).all()
     assert (rows[rows["kind"] != "none"]["distance"] > 0.1).all()
-    assert (folder / "theory.png").stat().st_size > 10_000
+    assert (folder / "theory.png").exists()
 
 
 def test_simulations_train_on_images_of_unit_range_and_labels_of_both_signs(tiny):

@@ -1,4 +1,6 @@
 import json
+import math
+import re
 import shutil
 import subprocess
 
@@ -13,8 +15,10 @@ from raytransfer.experiments.yosinski.figures import lines_figure, points_figure
 from raytransfer.experiments.yosinski.sentences import sentences
 from raytransfer.experiments.yosinski.tables import boosts_table, means_table, readings_table
 from raytransfer.report import Report
+from raytransfer.report.curves import pickable
 from raytransfer.report.grids import Grid, markdown, parts_of
 from raytransfer.report.page import page
+from raytransfer.store.schema import PLACES
 from tests.analysis.test_transfer import grid
 from tests.helpers import Page, asked
 
@@ -28,6 +32,29 @@ PROVENANCE = pd.DataFrame(
         "versions": [json.dumps({"torch": "2.11", "ray": "2.50"})] * 2,
         "commit": [None, None],
     }
+)
+NOWHERE = dict.fromkeys(column.name for column in PLACES)
+CURVES = (
+    [
+        {"id": trial, **NOWHERE, "treatment": treatment, "halves": ODD, "n_layers": n, "seed": seed}
+        for trial, treatment, n, seed in (
+            ("b", "baseB", None, 0),
+            ("c", "AnB", 10, 0),
+            ("d", "AnB", 2, 0),
+            ("d", "AnB+", 2, 0),
+            ("e", "AnB", 2, 1),
+            ("f", "AnB", 2, 2),
+        )
+    ],
+    pd.DataFrame(
+        {
+            "id": ["d", "d", "x", "b", "b", "b", "c", "c", "f", "f"],
+            "step": [10, 20, 1, 10, 20, 30, 10, 20, 20, 10],
+            "top1": [0.25, 0.123456, 0.9, 0.5, 0.25, 0.75, 0.2, 0.3, 0.6, 0.4],
+            "loss_nats": [1.0, 0.5, 9.0, 1.0, 0.5, 0.25, 1.0, 123456.0, 0.3, 0.9],
+            "train_loss_nats": [math.nan, 0.5, 9.0, 1.0, 0.5, 0.25, 1.0, 0.1, 0.2, 0.8],
+        }
+    ),
 )
 COLUMNS = ["reading", "halves", "n_layers", "estimate", "low", "high", "units", "random_units", "method", "detectable"]
 
@@ -51,8 +78,8 @@ def report_of(results, **more):
     )
 
 
-def written(report, **given):
-    return page(report, asked(**given), trials=3, provenance=PROVENANCE, reading="import pandas as pd")
+def written(report, curves=None, **given):
+    return page(report, asked(**given), trials=3, provenance=PROVENANCE, reading="import pandas as pd", curves=curves)
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +90,13 @@ def odd():
     results["split"] = results["split"].replace("animals/vehicles", ODD)
     report = report_of(results, notes=[ODD])
     texts = {"title": ODD, "question": ODD, "command": ODD, "config": ODD}
-    return written(report, **texts, data=[ODD], changed=[(ODD, ODD, ODD)]), report
+    return written(report, pickable(*CURVES), **texts, data=[ODD], changed=[(ODD, ODD, ODD)]), report
 
 
 def test_the_page_is_whole_and_needs_no_network(odd):
     parsed = Page(odd[0])
     assert parsed.faults == []
-    assert odd[0].count("<svg") == 3
+    assert odd[0].count("<svg") == 3 + 1  # and the one in which trials are drawn
     for part in ("Answer", "Figures", "Tables", "What was asked and run", "The rows"):
         assert part in parsed.text
 
@@ -92,7 +119,7 @@ def test_a_fault_of_a_page_is_seen(html, fault):
 
 def test_names_are_shown_as_they_stand_whatever_they_hold(odd):
     html, report = odd
-    assert html.count("<script") == html.count("</script>") == 1
+    assert html.count("<script") == html.count("</script>") == 2  # the page's own, and the values of curves
     text = " ".join(Page(html).text.split())
     assert text.count(" ".join(ODD.split())) > 10
     for sentence in report.answer:
@@ -274,6 +301,32 @@ def test_markdown_has_every_table_and_nothing_that_it_would_read():
     )
 
 
+def test_curves_have_their_places_and_their_values():
+    found = pickable(*CURVES)
+    assert found["picks"] == [("treatment", ["baseB", "AnB", "AnB+"]), ("n_layers", [2, 10]), ("seed", [0, 2])]
+    of_b, of_c, of_d, of_f = 0, 1, 2, 3  # e has no curve, x no place
+    assert found["places"] == [[of_b, 0, -1, 0], [of_c, 1, 1, 0], [of_d, 1, 0, 0], [of_d, 2, 0, 0], [of_f, 1, 0, 1]]
+    assert found["curves"][of_c] == [[10, 20], [20, 30], [1, 123500], [1, 0.1]]
+    assert found["curves"][of_d] == [[10, 20], [25, 12.35], [1, 0.5], [None, 0.5]]
+    assert found["curves"][of_f][0] == [10, 20]
+    assert found["every"] == 1
+    json.dumps(found, allow_nan=False)
+
+
+def test_of_very_many_evaluations_some_are_left_with_the_last(monkeypatch):
+    monkeypatch.setattr("raytransfer.report.curves._MOST_EVALUATIONS", 5)
+    found = pickable(*CURVES)
+    assert found["every"] == 2
+    assert [curve[0] for curve in found["curves"]] == [[10, 30], [20], [20], [20]]
+
+
+@pytest.mark.parametrize("places", [CURVES[0][4:5], []])
+def test_without_a_curve_of_two_evaluations_the_page_has_no_such_part(odd, places):
+    assert pickable(places, CURVES[1]) == {}
+    assert "single trials" in odd[0]
+    assert "single trials" not in written(odd[1], pickable(places, CURVES[1]))
+
+
 def test_markdown_of_a_grid_has_its_numbers(odd):
     lines = markdown(odd[1]).splitlines()
     assert "| n | baseB | baseB-2x | BnB | BnB+ | AnB | AnB+ | RnB |" in lines
@@ -287,6 +340,16 @@ def test_a_browser_shows_it_without_errors_and_switches_series_off(odd, tmp_path
       box.click();
       const drawn = [...box.closest("figure").querySelectorAll("[data-series=AnB]")];
       document.querySelector("use > title").parentElement.dispatchEvent(new MouseEvent("click", {bubbles: true}));
+      const trials = document.querySelector(".trials"), [treatment, layers] = trials.querySelectorAll("[name=pick]");
+      const lines = [trials.querySelectorAll(".thin").length];
+      for (const [select, value] of [[treatment, "all"], [layers, "0"]]) {
+        select.value = value;
+        select.dispatchEvent(new Event("change", {bubbles: true}));
+        lines.push(trials.querySelectorAll(".thin").length);
+      }
+      const [, second] = trials.querySelectorAll("title");
+      lines.push(trials.hidden, trials.querySelector(".told").textContent, second.textContent);
+      document.querySelector("#answer").textContent = "picked: " + lines.join("; ");
       document.title = [box.closest("fieldset").hidden, drawn.length, drawn.filter(d => d.style.display).length,
         document.querySelector(".told").textContent, document.documentElement.scrollWidth <= innerWidth].join("; ");
     </script>"""
@@ -308,3 +371,6 @@ def test_a_browser_shows_it_without_errors_and_switches_series_off(odd, tmp_path
         assert (hidden, fits) == ("false", "true")
         assert drawn == off != "0"
         assert told.startswith("co-adaptation drop, ")
+        picked = re.search("picked: (.*?)</h2>", shown.stdout).group(1).split("; ")
+        assert picked[:5] == ["1", "5", "3", "false", "3 trials: 12.35 to 60% at the end."]
+        assert picked[5] == "AnB+, n_layers=2, seed=0: 12.35% at the end"

@@ -396,6 +396,14 @@ def test_a_driver_whose_lock_was_taken_over_learns_of_it(two):
     assert two[0].exists("lock.json")  # the other's, which stays
 
 
+def test_a_damaged_lock_is_its_holder_s_who_renews_it(two):
+    with lock(two[0]) as lost:
+        two[0].write("lock.json", b"")
+        time.sleep(0.3)
+        assert lost() is None
+        assert f'"process": {os.getpid()}'.encode() in two[0].read("lock.json")
+
+
 def test_an_outage_does_not_cost_a_driver_its_lock(remote, quick, monkeypatch):
     down = []
     store = remote(lambda moment: AWS.format("NETWORK_CONNECTION") if down else None, retry_s=0.05)
