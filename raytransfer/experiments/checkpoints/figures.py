@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from raytransfer.experiments.words import counted
+from raytransfer.report.style import words
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 
 _LAYERS = LinearSegmentedColormap.from_list("layers", ["#6fb7ea", "#1f5fbf", "#6b3fa0", "#b2182b"])  # as in distance.py
@@ -140,10 +141,10 @@ def _fit(axes: Axes, means: pd.Series, strips: int) -> None:
 def _other_handles(bases: pd.DataFrame, drops: pd.DataFrame, peaks: pd.DataFrame, curves: pd.DataFrame) -> list[Line2D]:
     handles = []
     if np.isfinite(curves["low"].astype(float)).any():
-        handles.append(Line2D([], [], linestyle="none", label="bands: 95% intervals\nof the means"))
+        handles.append(words("bands: 95% intervals\nof the means"))
     if len(peaks):
         ends = "\nand its 95% interval" if np.isfinite(peaks["low"].astype(float)).any() else ""
-        handles.append(Line2D([], [], linestyle="none", label=f"at the bottom:\nthe best checkpoint{ends}"))
+        handles.append(words(f"at the bottom:\nthe best checkpoint{ends}"))
     if len(bases):
         handles.append(Line2D([], [], color=_GREY, linestyle="--", label="the base on its own\ntask: right scale, %"))
     if len(drops):

@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 
 from raytransfer.distances import DIAL_KINDS
 from raytransfer.experiments.words import counted, no_p_below, said_blocks, said_units
+from raytransfer.report.style import words
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 from raytransfer.words import number_of
 
@@ -93,11 +94,11 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str, s
         handles = [_dot(_OF_OUTCOME[name], name, marker=_MARKERS[name]) for name in present]
     else:
         handles = [_dot(of_target[target], f"target {target}") for target in targets]
-    handles.append(_words("points: pairs of tasks,\nmeans over seeds"))
+    handles.append(words("points: pairs of tasks,\nmeans over seeds"))
     banded = np.isfinite(curves["low"].astype(float)).any()
     bands = f"\nbands: 95% intervals\nover {said_blocks(curves)}" if banded else ""
     of_what = "the points" if len(targets) == 1 else "them,\nat the mean target"
-    handles.append(_words(f"lines: fits to {of_what}{bands}"))
+    handles.append(words(f"lines: fits to {of_what}{bands}"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 
@@ -164,9 +165,9 @@ def correlations_figure(
     if tested:
         handles += [_dot(_DARK, "adjusted p < 0.05"), _dot(_DARK, "adjusted p ≥ 0.05", face="white")]
         least = no_p_below(int(of_scope["blocks"].max()))
-        handles += [_words(least.replace(": ", ":\n").replace(", ", ",\n"))] if least else []
+        handles += [words(least.replace(": ", ":\n").replace(", ", ",\n"))] if least else []
     lines = "lines: 95% intervals\n" if np.isfinite(of_scope["low"].astype(float)).any() else ""
-    handles.append(_words(f"{lines}−: minus a distance"))
+    handles.append(words(f"{lines}−: minus a distance"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 
@@ -277,9 +278,9 @@ def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str, subtit
     for outcome, dash in ((ANB.name, "-"), (ANB_PLUS.name, "--")):
         if outcome in set(known["outcome"]):
             handles.append(_line(_DARK, outcome, linestyle=dash, marker=_MARKERS[outcome], markersize=4))
-    handles.append(_words(f"points: means of\n{counted(known['runs'], 'run')}"))
+    handles.append(words(f"points: means of\n{counted(known['runs'], 'run')}"))
     if np.isfinite(known["low"]).any():
-        handles.append(_words(f"whiskers:\n95% intervals over\n{said_units(known)}"))
+        handles.append(words(f"whiskers:\n95% intervals over\n{said_units(known)}"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 
@@ -418,7 +419,3 @@ def _dot(color: str, label: str, *, face: str | None = None, marker: str = "o") 
 
 def _line(color: str, label: str, **style: Any) -> Line2D:
     return Line2D([], [], color=color, label=label, **style)
-
-
-def _words(label: str) -> Line2D:
-    return Line2D([], [], linestyle="none", label=label)

@@ -30,9 +30,9 @@ from raytransfer.experiments.mechanisms.networks import (
     new_figure,
     stage_ticks,
     styles_of,
-    words,
 )
 from raytransfer.experiments.words import counted
+from raytransfer.report.style import words
 
 _GREY = "#999999"
 

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from raytransfer.report.style import COLORS, MARKERS, words
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 
 SCRATCH = f"scratch ({BASE_B.name})"
@@ -21,10 +22,6 @@ SCRATCH = f"scratch ({BASE_B.name})"
 DARK = "#444444"
 """Colour of titles, and of what belongs to no base."""
 
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Colours that the colour-blind tell apart (Okabe and Ito)."""
-
-MARKERS = ("s", "^", "D", "v", "P", "X", "o")
 _Dash = Literal["-", "--", ":", "-."]
 _DASHES: tuple[_Dash, ...] = ("-", "--", ":", "-.")  # for the bases after the first six, the next six, ...
 
@@ -170,8 +167,3 @@ def add_legend(figure: Figure, styles: dict[str, Style], drawn: list[pd.DataFram
 def label_of(name: str) -> str:
     """What the legend calls a network."""
     return name if name == SCRATCH else f"base {name}"
-
-
-def words(label: str) -> Line2D:
-    """An entry of a legend that is only text."""
-    return Line2D([], [], linestyle="none", label=label)

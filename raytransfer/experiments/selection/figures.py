@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from raytransfer.experiments.mechanisms.networks import COLORS, MARKERS, words
+from raytransfer.report.style import COLORS, MARKERS, words
 from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
 
 _COLUMNS = 4

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from raytransfer.analysis.theory import NEAR_ONE
+from raytransfer.report.style import words
 
 _KINDS = {"none": "#333333", "input": "#1f5fbf", "label": "#b2182b"}
 _OTHER = "#8a7a2f"
@@ -65,7 +66,7 @@ def theory_figure(means: pd.DataFrame, *, title: str) -> Figure:
         for (kind, base), marker in bases.items()
     ]
     if np.isfinite(known["ratio_low"].astype(float)).any():
-        handles.append(Line2D([], [], linestyle="none", label="whiskers:\n95% intervals\nover seeds"))
+        handles.append(words("whiskers:\n95% intervals\nover seeds"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from raytransfer.analysis import READINGS
+from raytransfer.report.style import words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, BASE_B, RNB, TREATMENTS, Treatment
 from raytransfer.words import number_of
@@ -122,7 +123,7 @@ def lines_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
     if halves != ["random"]:
         handles += [Line2D([], [], color=_GREY, linestyle=_dash(h, halves), label=_halves_label(h)) for h in halves]
     if np.isfinite(drawn.loc[drawn["halves"] == "random", "low"]).any():
-        handles.append(Line2D([], [], linestyle="none", label="whiskers, band:\n95% intervals"))
+        handles.append(words("whiskers, band:\n95% intervals"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 
@@ -180,7 +181,7 @@ def readings_figure(
     if published is not None:
         handles.append(Line2D([], [], color=_PALE, linewidth=2, label="2014, ILSVRC12"))
     if np.isfinite(readings["low"]).any():
-        handles.append(Line2D([], [], linestyle="none", label="whiskers:\n95% intervals"))
+        handles.append(words("whiskers:\n95% intervals"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 

@@ -19,6 +19,7 @@ from raytransfer.experiments.words import NO_INTERVAL, counted
 from raytransfer.experiments.yosinski.figures import difference, multiples, points
 from raytransfer.experiments.yosinski.sentences import rests_on
 from raytransfer.experiments.yosinski.tables import in_points
+from raytransfer.report.style import words
 from raytransfer.report.svg import tell
 
 NUMBER = "train_per_class"
@@ -87,7 +88,7 @@ def images_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> 
         axes.xaxis.set_major_formatter("{x:g}")
     handles = [Line2D([], [], color=colors[n], marker=markers[n], markersize=4, label=f"n = {n}") for n in all_n]
     if np.isfinite(shown["low"]).any():
-        handles.append(Line2D([], [], linestyle="none", label="whiskers:\n95% intervals"))
+        handles.append(words("whiskers:\n95% intervals"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 
