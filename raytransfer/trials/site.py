@@ -29,6 +29,7 @@ class Site:
         store_id: Which store the driver sees there; None for a driver that trains by itself.
         retry_s: How long to wait for a storage that does not answer.
         save_every_s: How often a training saves its state, to go on from there if its process dies.
+        ranks: How many processes a training is split over.
     """
 
     sources: tuple[tuple[str, DataSource], ...]
@@ -38,6 +39,7 @@ class Site:
     store_id: str | None = None
     retry_s: float = PATIENCE_S
     save_every_s: float = SAVE_EVERY_S
+    ranks: int = 1
 
     def store(self) -> Store:
         """The store.
