@@ -1,4 +1,4 @@
-"""A training split over several processes, the ranks: each takes its part of every batch, and gradients are averaged."""
+"""A training split over several processes, its ranks: each takes a part of every batch; gradients are averaged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Ranks:
     count: int = 1
 
     def part(self, batch: torch.Tensor) -> torch.Tensor:
-        """This rank's part of a batch (..., B): B / count entries."""
+        """What this rank takes of a batch (..., B): B / count entries."""
         return batch.chunk(self.count, dim=-1)[self.rank]
 
     def average(self, tensors: Sequence[torch.Tensor]) -> None:
@@ -68,7 +68,7 @@ class Ranks:
             raise RankDied(f"rank {self.rank} has lost another one: {error}") from error
         if factor != 1:
             flat *= factor
-        parts = flat.split([tensor.numel() for tensor in tensors])
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view(tensor.shape))
 

@@ -78,8 +78,8 @@ def _training(spec: Any, site: Site, orders: Orders) -> None:
     from raytransfer.trials.splitting import run_split
     from raytransfer.trials.training import run_training
 
-    if site.ranks > 1:
-        run_split(spec, site, orders.checkpoint_steps, orders.stop, site.ranks)
+    if (ranks := site.ranks_of(spec)) > 1:
+        run_split(spec, site, orders.checkpoint_steps, orders.stop, ranks)
     else:
         run_training(spec, site, orders.checkpoint_steps, orders.stop)
 

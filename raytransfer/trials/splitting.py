@@ -81,7 +81,7 @@ def _started(folder: Path, rank: int) -> subprocess.Popen[bytes]:
     It is in a session of its own: Ctrl-C is this process's to handle.
     """
     command = [sys.executable, "-c", f"from {__name__} import main; main()", str(folder), str(rank)]
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # where networks of the user's own are found
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)  # where networks of the user's own are found
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True, env={**os.environ, "PYTHONPATH": path}
     )

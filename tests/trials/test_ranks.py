@@ -1,12 +1,9 @@
 """Trainings split over two processes, with gloo: the losses of one, and an end together."""
 
-from dataclasses import replace
-
 import pytest
 
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.specs.dependencies import as_transfer
-from raytransfer.store import Store, load_weights, read_table
+from raytransfer.store import read_table
 from raytransfer.trials import Site, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")

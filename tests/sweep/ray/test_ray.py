@@ -42,9 +42,10 @@ class Watching(Quiet):
 @pytest.fixture
 def machines(monkeypatch):
     """A cluster that a test makes up."""
-    made_up = {"now": {"CPU": 2.0}, "most": {}, "gone": 0, "leave": False}
-    monkeypatch.setattr(cluster, "_resources", lambda: made_up["now"])
-    monkeypatch.setattr(cluster, "_could_become", lambda: made_up["most"])
+    made_up = {"now": {"CPU": 2.0}, "most": {}, "machines": [], "gone": 0, "leave": False}
+    monkeypatch.setattr(cluster, "_resources", lambda together=1: made_up["now"])
+    monkeypatch.setattr(cluster, "_could_become", lambda together=1: made_up["most"])
+    monkeypatch.setattr(cluster, "_machines", lambda: made_up["machines"] or [made_up["now"]])
     monkeypatch.setattr(tuning, "machines_gone", lambda: made_up["gone"])
     monkeypatch.setattr(tuning, "machines_leave", lambda: made_up["leave"])
     monkeypatch.setattr(tuning, "_LOOK_S", 0.0)
