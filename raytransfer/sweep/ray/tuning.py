@@ -108,8 +108,7 @@ class _Worker(tune.Trainable):
         except StorageError as error:
             return {"abandon": f"{error} (on {platform.node()})", "done": True}
         except RankDied as died:
-            _LOG.warning("%s", died)
-            os._exit(1)  # a trial's processes end together
+            return {"died": str(died), "done": True}
         except Interrupted:
             os._exit(0)  # else Tune would give this process the next trial
         finally:  # the process goes on with other trials, and what is left stays, as its imports do
@@ -195,6 +194,9 @@ class _Searcher(SearchAlgorithm):
             machine_left = machines_gone() > gone or machines_leave()
             for trial in trials:
                 self._died(trial, machine_left)
+        elif "died" in result:
+            for trial in trials:
+                self._died(trial, machine_left=False, why=result["died"])
         elif "abandon" in result:
             self._run.abandon(result["abandon"])
         else:
@@ -209,14 +211,14 @@ class _Searcher(SearchAlgorithm):
             for trial in trials:
                 self._died(trial, machine_left=False)
 
-    def _died(self, trial: str, machine_left: bool) -> None:
+    def _died(self, trial: str, machine_left: bool, why: str = "Ray's logs say why") -> None:
         """A trial's process died, perhaps only after it had written how the trial ended."""
         written = is_finished(self._store, trial) and trial not in self._finished_before
         reason = failure(self._store, trial)
         if written or reason is not None:
             self._run.end(trial, reason)
         else:
-            self._run.died(trial, "Ray's logs say why", at_fault=not machine_left)
+            self._run.died(trial, why, at_fault=not machine_left)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher, which it must never go on from
