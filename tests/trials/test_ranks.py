@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -13,7 +14,7 @@ import torch
 from raytransfer.errors import UnreadableError
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.specs.dependencies import as_transfer
-from raytransfer.store import load_state, read_table
+from raytransfer.store import failures, load_state, read_table
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.training import Interrupted, RankDied, Ranks, TrainingState, frozen
 from raytransfer.trials import Site, attempt, run, splitting
@@ -104,6 +105,25 @@ def test_ranks_that_are_stopped_and_one_that_is_killed_end_with_the_row_of_one_p
     assert observer.ended == [base.id]
     assert [process.returncode for process in begun[1:]] == [-signal.SIGKILL, 0, 0]
     assert_same(base, one, two)
+
+
+def test_ranks_that_die_again_and_again_are_a_failure(trials, monkeypatch):
+    base, _, _, two = trials
+
+    def die(*_):
+        raise RankDied("rank 1 of 2 was ended by signal 9")
+
+    class Failing(Dying):
+        def failed(self, trial, reason, skipped):
+            reasons.append(reason)
+
+    reasons, observer = [], Failing()
+    monkeypatch.setattr(splitting, "_wait", die)
+    monkeypatch.setattr(splitting, "_started", lambda *_: subprocess.Popen(["true"]))
+    run_in_process(Run({base.id: base}, two, observer))
+    assert len(observer.dead) == 3
+    assert reasons == ["its process died 4 times; rank 1 of 2 was ended by signal 9"]
+    assert failures(two.store()) == {base.id: reasons[0]}
 
 
 def test_a_rank_that_goes_on_draws_the_dropout_it_had_drawn(monkeypatch):
