@@ -31,7 +31,7 @@ WHERE_AND_HOW = {
     *("data_dir", "cache_dir", "out", "mode", "backend", "slots", "gpus_per_trial", "base_gpus_per_trial", "memory_gb"),
     *("price_per_hour", "retry_s", "save_every_s", "checkpoints", "tensorboard", "mlflow", "wandb"),
 }
-"""Options that say where and how a sweep runs, and change no result but for how it is rounded."""
+"""Options that say where and how a sweep runs: they are no part of what a trial is."""
 
 _MOST_RANKS = 1024
 _PASSWORD = re.compile("//[^/@]*:[^/@]+@")
@@ -202,8 +202,8 @@ class TrainingConfig(SweepConfig):
         probe_images: Training images, at most, that a probe looks at.
         eigenvalues: Largest eigenvalues of the Hessian that flatness takes.
         landscape_points: Points on a side of a landscape, odd.
-        base_gpus_per_trial: GPUs of one machine, or CPU cores where there is no GPU, that every base is split over, as
-            gpus_per_trial says of all trainings; null for gpus_per_trial.
+        base_gpus_per_trial: GPUs of one machine, or CPU cores where there is no GPU, over which every base is split, 2
+            or more, in place of what gpus_per_trial says; null for that.
         checkpoints: needed (a checkpoint goes once every trial of the sweep that reads it has finished, but for the
             last one of a base) or all (none goes, and every training keeps its last).
         tensorboard: Folder for the learning curves of what trains, as runs for TensorBoard; null for none.
@@ -215,7 +215,7 @@ class TrainingConfig(SweepConfig):
     RULES: ClassVar[dict[str, Rule]] = {
         "probe_images": at_least(4),
         "eigenvalues": AT_LEAST_ONE,
-        "base_gpus_per_trial": (lambda v: 1 <= v <= _MOST_RANKS, f"lie in 1..{_MOST_RANKS}"),
+        "base_gpus_per_trial": (lambda v: 2 <= v <= _MOST_RANKS, f"lie in 2..{_MOST_RANKS}"),
         "landscape_points": (
             lambda v: v >= 3 and v % 2 == 1,
             "be odd and at least 3: its centre is the network itself",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from raytransfer.errors import UserError, first_line
-from raytransfer.specs import NetworkSpec, TaskSpec, TrainingSpec, TrialSpec
+from raytransfer.specs import NetworkSpec, Recipe, TaskSpec, TrainingSpec, TrialSpec
 from raytransfer.specs.dependencies import as_base, as_training, frozen_layers
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.tasks import load_task
@@ -45,7 +45,7 @@ def check_trials(
     least: dict[NetworkSpec, TrainingSpec] = {}
     left_over: dict[NetworkSpec, TrainingSpec] = {}
     tasks: dict[TaskSpec, bool] = {}
-    split: dict[tuple[str, int, int, NetworkSpec], TrainingSpec] = {}
+    split: dict[tuple[str, int, TaskSpec, Recipe, NetworkSpec], TrainingSpec] = {}
     looks: dict[tuple[TaskSpec, int | None, int], list[Look]] = {}
     for spec in specs:
         training = as_training(spec)
@@ -64,9 +64,9 @@ def check_trials(
         if as_base(training) is not None and base_ranks != ranks:
             option, count = "base_gpus_per_trial", base_ranks
         if count > 1:
-            split.setdefault((f"{option}={count}", count, _batch_size(training, plan), network), training)
-    for (given, count, batch_size, _), training in split.items():
-        _check_split(training, plan, given, count, batch_size)
+            split.setdefault((f"{option}={count}", count, task, training.recipe, network), training)
+    for (given, count, *_), training in split.items():
+        _check_split(training, plan, given, count)
     for training in least.values():
         _check_step(training, plan)
     for training in left_over.values():
@@ -86,14 +86,10 @@ def _leaves_one(task: TaskSpec, plan: Plan[Cell, Any]) -> bool:
     return any(len(part.rows) % EVALUATION_BATCH == 1 for part in (data.train, data.test))
 
 
-def _batch_size(training: TrainingSpec, plan: Plan[Cell, Any]) -> int:
-    """Images a step: where a task has fewer than the recipe says, all of them."""
-    task = load_task(plan.datasets[training.task.fingerprint], _plain(training.task))
-    return min(training.recipe.batch_size, len(task.train.rows))
-
-
-def _check_split(training: TrainingSpec, plan: Plan[Cell, Any], given: str, count: int, batch_size: int) -> None:
+def _check_split(training: TrainingSpec, plan: Plan[Cell, Any], given: str, count: int) -> None:
     """Check that a training can be split over so many processes, as an option says that was given."""
+    dataset = plan.datasets[training.task.fingerprint]
+    batch_size = min(training.recipe.batch_size, len(load_task(dataset, _plain(training.task)).train.rows))
     if batch_size % count:
         few = "" if batch_size == training.recipe.batch_size else f", all that {training.task.label} has"
         choices = [str(n) for n in range(1, batch_size + 1) if batch_size % n == 0][:_CHOICES]
@@ -101,7 +97,7 @@ def _check_split(training: TrainingSpec, plan: Plan[Cell, Any], given: str, coun
             f"{given} must divide the {number_of(batch_size, 'image')} of a batch{few}: choose from "
             f"{', '.join(choices)}, or another recipe.batch_size"
         )
-    if (layer := batch_norm(training, plan.datasets[training.task.fingerprint])) is not None:
+    if (layer := batch_norm(training, dataset)) is not None:
         raise UserError(
             f"{given} must be 1 for network={training.network.name}: its {layer} normalises over the batch, of which "
             "each process would see a part; networks without batch normalisation can be split, such as convnet8"

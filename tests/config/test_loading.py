@@ -108,7 +108,7 @@ def test_every_option_has_a_meaning(yaml):
             "gpus_per_trial=1.5 must lie in 0.01..1, for a share of a GPU, be a whole",
         ),
         ("gpus_per_trial=1025", "gpus_per_trial=1025 must lie in"),
-        ("base_gpus_per_trial=0", "base_gpus_per_trial=0 must lie in 1..1024"),
+        ("base_gpus_per_trial=1", "base_gpus_per_trial=1 must lie in 2..1024"),
         ("gpus_per_trial=1e-320", "gpus_per_trial=1e-320 must lie in"),
         ("halves={A: [1", "cannot be read"),
         ("halves=" + 21 * "[" + 21 * "]", "nested more than 20 levels deep"),

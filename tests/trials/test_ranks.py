@@ -147,6 +147,14 @@ def test_a_rank_that_goes_on_draws_the_dropout_it_had_drawn(monkeypatch):
     assert same(setup(1).train(setup(1).network(seed=9), state=state), undisturbed)
 
 
+def test_ranks_begin_after_the_same_step(monkeypatch):
+    Ranks().agree(3, torch.device("cpu"))
+    monkeypatch.setattr(Ranks, "_sum", lambda _, tensors, factor: tensors[0].add_(3))
+    Ranks(rank=1, count=2).agree(3, torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="rank 1 of 2 begins after step 0, and another does not"):
+        Ranks(rank=1, count=2).agree(0, torch.device("cpu"))
+
+
 def test_what_a_rank_raised_is_raised_once_it_is_known(tmp_path):
     with pytest.raises(RankDied, match="rank 1 of 2 was ended by signal 9"):
         splitting._raise_ending([splitting._LOST, -9], tmp_path)
