@@ -45,7 +45,8 @@ def check_trials(
     least: dict[NetworkSpec, TrainingSpec] = {}
     left_over: dict[NetworkSpec, TrainingSpec] = {}
     tasks: dict[TaskSpec, bool] = {}
-    split: dict[tuple[str, int, TaskSpec, Recipe, NetworkSpec], TrainingSpec] = {}
+    batches: dict[tuple[str, int, TaskSpec, Recipe], TrainingSpec] = {}
+    split: dict[tuple[str, NetworkSpec], TrainingSpec] = {}
     looks: dict[tuple[TaskSpec, int | None, int], list[Look]] = {}
     for spec in specs:
         training = as_training(spec)
@@ -64,9 +65,12 @@ def check_trials(
         if as_base(training) is not None and base_ranks != ranks:
             option, count = "base_gpus_per_trial", base_ranks
         if count > 1:
-            split.setdefault((f"{option}={count}", count, task, training.recipe, network), training)
-    for (given, count, *_), training in split.items():
-        _check_split(training, plan, given, count)
+            batches.setdefault((f"{option}={count}", count, task, training.recipe), training)
+            split.setdefault((f"{option}={count}", network), training)
+    for (given, count, *_), training in batches.items():
+        _check_batch(training, plan, given, count)
+    for (given, _), training in split.items():
+        _check_split(training, plan, given)
     for training in least.values():
         _check_step(training, plan)
     for training in left_over.values():
@@ -86,8 +90,8 @@ def _leaves_one(task: TaskSpec, plan: Plan[Cell, Any]) -> bool:
     return any(len(part.rows) % EVALUATION_BATCH == 1 for part in (data.train, data.test))
 
 
-def _check_split(training: TrainingSpec, plan: Plan[Cell, Any], given: str, count: int) -> None:
-    """Check that a training can be split over so many processes, as an option says that was given."""
+def _check_batch(training: TrainingSpec, plan: Plan[Cell, Any], given: str, count: int) -> None:
+    """Check that a batch can be split over so many processes, as an option says that was given."""
     dataset = plan.datasets[training.task.fingerprint]
     batch_size = min(training.recipe.batch_size, len(load_task(dataset, _plain(training.task)).train.rows))
     if batch_size % count:
@@ -97,7 +101,11 @@ def _check_split(training: TrainingSpec, plan: Plan[Cell, Any], given: str, coun
             f"{given} must divide the {number_of(batch_size, 'image')} of a batch{few}: choose from "
             f"{', '.join(choices)}, or another recipe.batch_size"
         )
-    if (layer := batch_norm(training, dataset)) is not None:
+
+
+def _check_split(training: TrainingSpec, plan: Plan[Cell, Any], given: str) -> None:
+    """Check that a network gives the same for parts of a batch as for all of it."""
+    if (layer := batch_norm(training, plan.datasets[training.task.fingerprint])) is not None:
         raise UserError(
             f"{given} must be 1 for network={training.network.name}: its {layer} normalises over the batch, of which "
             "each process would see a part; networks without batch normalisation can be split, such as convnet8"
