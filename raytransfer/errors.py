@@ -44,3 +44,7 @@ class UnreadableError(UserError):
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
         self.name = name
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """How it is pickled: by itself an exception is made again from its message alone."""
+        return type(self), (self.name, str(self))

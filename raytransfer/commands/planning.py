@@ -1,12 +1,10 @@
 """What a plan tells before it runs: its data, how many trials are left, and about how long they take."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from raytransfer.config import SweepConfig, TrainingConfig
@@ -17,7 +15,7 @@ from raytransfer.sweep.driver import print_slow_arithmetic
 from raytransfer.sweep.failures import NOT_IN_A_CELL
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import duration
-from raytransfer.sweep.slots import check_slots, without_gpus
+from raytransfer.sweep.slots import UNITS, check_ranks, check_slots, of_this_machine, without_gpus
 from raytransfer.tasks import Dataset
 from raytransfer.words import number_of
 
@@ -137,17 +135,18 @@ def forecast(console: Console, plan: Plan[Cell, Any], todo: Backlog, config: Swe
 
     if not todo.to_run:
         return None
-    gpus, share = torch.cuda.device_count(), 1.0
+    units, kind = of_this_machine()
+    check_ranks(config.ranks, config.base_ranks, units, kind)
+    share = float(config.ranks)
     if config.backend == "in-process":
         slots = 1
-    elif gpus:
-        share = 1.0 if config.gpus_per_trial == "auto" else config.gpus_per_trial
-        slots = check_slots(config.slots, gpus, share, "GPU")
     else:
-        if note := without_gpus(config.gpus_per_trial):
+        if kind == "GPU" and config.gpus_per_trial != "auto":
+            share = config.gpus_per_trial
+        elif note := without_gpus(config.gpus_per_trial):
             console.print(note, soft_wrap=True)
-        slots = check_slots(config.slots, os.cpu_count() or 1, share, "CPU")
-    device = "cuda" if gpus else "cpu"
+        slots = check_slots(config.slots, units, share, kind, config.base_ranks)
+    device = "cuda" if kind == "GPU" else "cpu"
     if device == "cpu" and isinstance(config, TrainingConfig):
         print_slow_arithmetic(console, config)
     found = estimate(todo.to_run.values(), plan, device, config.memory_bytes)
@@ -156,11 +155,13 @@ def forecast(console: Console, plan: Plan[Cell, Any], todo: Backlog, config: Swe
         basis = f"{found.measured} of {found.kinds} kinds of trials, as many as could be measured in {TIME_S:.0f} s"
     if found.broken_off:
         basis += f"; {found.broken_off} kinds of measurements take longer than that, for they were broken off"
+    if max(config.ranks, config.base_ranks) > 1:
+        basis += f"; all of it as on one {UNITS[kind]}: how much sooner a training that is split ends is not measured"
     return Forecast(
         seconds=found.seconds,
         slots=slots,
         share=share,
-        unit="GPU" if gpus else "CPU core",
+        unit=UNITS[kind],
         basis=basis,
         at_least=found.broken_off > 0,
     )

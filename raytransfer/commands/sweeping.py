@@ -164,7 +164,13 @@ def _to_run(plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Backlog
     """What of a plan is to run, which is tried before any of it does."""
     todo = backlog(plan, store, config.mode)
     if config.mode != "read-only":
-        check_trials(todo.to_run.values(), plan, images="images" if hasattr(config, "images") else "probe_images")
+        check_trials(
+            todo.to_run.values(),
+            plan,
+            images="images" if hasattr(config, "images") else "probe_images",
+            ranks=config.ranks,
+            base_ranks=config.base_ranks,
+        )
     return todo
 
 

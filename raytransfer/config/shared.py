@@ -28,11 +28,12 @@ from raytransfer.specs import NetworkSpec, Recipe
 MODES = ("cached", "retry", "force", "read-only")
 BACKENDS = ("ray", "in-process")
 WHERE_AND_HOW = {
-    *("data_dir", "cache_dir", "out", "mode", "backend", "slots", "gpus_per_trial", "memory_gb"),
+    *("data_dir", "cache_dir", "out", "mode", "backend", "slots", "gpus_per_trial", "base_gpus_per_trial", "memory_gb"),
     *("price_per_hour", "retry_s", "save_every_s", "checkpoints", "tensorboard", "mlflow", "wandb"),
 }
-"""Options that say where and how a sweep runs, and change no result."""
+"""Options that say where and how a sweep runs: they are no part of what a trial is."""
 
+_MOST_RANKS = 1024
 _PASSWORD = re.compile("//[^/@]*:[^/@]+@")
 
 
@@ -50,7 +51,9 @@ def _trains_bases(config: Any) -> bool:
 
 
 def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0.01 <= value <= 1
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0.01 <= value <= 1 or (value <= _MOST_RANKS and float(value).is_integer() and value > 0)
 
 
 @dataclass
@@ -77,9 +80,13 @@ class SweepConfig:
         slots: Trials at once; null for as many as the machine or cluster holds. On a cluster that starts machines when
             they are wanted it says for how many trials.
         gpus_per_trial: GPU share of a slot where there are GPUs, 0.01 to 1, or auto to measure first how many trials
-            are best run side by side on one; without a GPU it changes nothing, which is said: a slot is a CPU core.
-        memory_gb: Memory of a slot, in 10^9 bytes, for its images on a GPU, which are streamed if they do not fit, and
-            for outputs of frozen layers, which are computed again if they do not fit.
+            are best run side by side on one; without a GPU that changes nothing, which is said: a slot is a CPU core.
+            A whole number from 2 on splits every training over as many GPUs of one machine, or over as many CPU cores
+            where there is no GPU: each takes its part of every batch, and gradients are averaged. Results then differ
+            by rounding, and those of networks with dropout as by another seed.
+        memory_gb: Memory of a slot, or of each process of a training that is split, in 10^9 bytes, for its images on a
+            GPU, which are streamed if they do not fit, and for outputs of frozen layers, which are computed again if
+            they do not fit.
         price_per_hour: Price of an hour of one GPU, or of one CPU core where there is no GPU, for what --plan says a
             sweep costs; null to say nothing.
         retry_s: Seconds for which a storage that does not answer is tried again before the sweep ends.
@@ -94,7 +101,7 @@ class SweepConfig:
         "slots": AT_LEAST_ONE,
         "gpus_per_trial": (
             lambda v: v == "auto" or _is_share(v),
-            "lie in 0.01..1, for a trial uses one GPU or a share of it, or be auto",
+            f"lie in 0.01..1, for a share of a GPU, be a whole number of GPUs up to {_MOST_RANKS}, or be auto",
         ),
         "cache_gb": NOT_NEGATIVE,
         "memory_gb": NOT_NEGATIVE,
@@ -110,7 +117,7 @@ class SweepConfig:
     }
     EFFECTS: ClassVar[dict[str, Effect]] = {
         "interpolation": (lambda c: c.image_size_px is not None, "image_size_px"),
-        "gpus_per_trial": (lambda c: c.backend == "ray", "backend=ray"),
+        "gpus_per_trial": (lambda c: c.backend == "ray" or c.ranks > 1, "backend=ray"),
         "cache_gb": (lambda c: c.decoded == "auto", "decoded=auto"),
     }
 
@@ -145,6 +152,8 @@ class SweepConfig:
             raise UserError(
                 f"slots={self.slots} must be 1 or null with backend=in-process, which runs one trial at a time"
             )
+        if self.ranks > 1 and not isinstance(self, TrainingConfig):
+            raise UserError(f"gpus_per_trial={self.gpus_per_trial} must not exceed 1: there are no trainings to split")
 
     def check_given(self, given: Collection[str]) -> None:
         """Check options of the command line that ask for what another option has to say.
@@ -152,6 +161,16 @@ class SweepConfig:
         Raises:
             UserError: It does not.
         """
+
+    @property
+    def ranks(self) -> int:
+        """How many processes a training is split over."""
+        return 1 if self.gpus_per_trial == "auto" else max(1, int(self.gpus_per_trial))
+
+    @property
+    def base_ranks(self) -> int:
+        """The same of a base."""
+        return self.ranks
 
     @property
     def memory_bytes(self) -> int:
@@ -183,6 +202,8 @@ class TrainingConfig(SweepConfig):
         probe_images: Training images, at most, that a probe looks at.
         eigenvalues: Largest eigenvalues of the Hessian that flatness takes.
         landscape_points: Points on a side of a landscape, odd.
+        base_gpus_per_trial: GPUs of one machine, or CPU cores where there is no GPU, over which every base is split, 2
+            or more, in place of what gpus_per_trial says; null for that.
         checkpoints: needed (a checkpoint goes once every trial of the sweep that reads it has finished, but for the
             last one of a base) or all (none goes, and every training keeps its last).
         tensorboard: Folder for the learning curves of what trains, as runs for TensorBoard; null for none.
@@ -194,6 +215,7 @@ class TrainingConfig(SweepConfig):
     RULES: ClassVar[dict[str, Rule]] = {
         "probe_images": at_least(4),
         "eigenvalues": AT_LEAST_ONE,
+        "base_gpus_per_trial": (lambda v: 2 <= v <= _MOST_RANKS, f"lie in 2..{_MOST_RANKS}"),
         "landscape_points": (
             lambda v: v >= 3 and v % 2 == 1,
             "be odd and at least 3: its centre is the network itself",
@@ -240,6 +262,7 @@ class TrainingConfig(SweepConfig):
         "probe_steps": (lambda c: bool(c.probes), "probes"),
         "probe_images": (lambda c: bool(c.probes), "probes"),
         "eigenvalues": (probed("flatness"), "flatness among the probes"),
+        "base_gpus_per_trial": (_trains_bases, "weights=null"),
         "landscape_points": (probed("landscape", "initial-landscape"), "a landscape among the probes"),
     }
 
@@ -255,6 +278,7 @@ class TrainingConfig(SweepConfig):
     probe_images: int = 200
     eigenvalues: int = 20
     landscape_points: int = 21
+    base_gpus_per_trial: int | None = None
     checkpoints: str = "needed"
     tensorboard: str | None = None
     mlflow: str | None = None
@@ -286,6 +310,11 @@ class TrainingConfig(SweepConfig):
                 f"recipe.normalization=given needs one entry for each channel in both recipe.channel_mean="
                 f"{recipe.channel_mean} and recipe.channel_std={recipe.channel_std}"
             )
+
+    @property
+    def base_ranks(self) -> int:
+        """How many processes a base is split over."""
+        return self.base_gpus_per_trial or self.ranks
 
 
 @dataclass

@@ -112,6 +112,7 @@ TRIALS = (
         ("images_per_s", pa.float64(), "Training images a second, evaluation left out."),
         ("reused_layers", pa.int64(), "Frozen layers whose outputs were looked up, not computed, until the last step."),
         ("streamed", pa.bool_(), "Whether images came batch by batch: too many for the GPU, or not decoded before."),
+        ("ranks", pa.int64(), "Processes the training was split over; null in rows older than the column."),
         repeatable=False,
     ),
     *_PROVENANCE,

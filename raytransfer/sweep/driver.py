@@ -31,7 +31,7 @@ from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.record import Record
 from raytransfer.sweep.run import Observer, Run, run_in_process
-from raytransfer.sweep.slots import without_gpus
+from raytransfer.sweep.slots import check_ranks, of_this_machine, without_gpus
 from raytransfer.trials import Site
 from raytransfer.words import number_of
 
@@ -81,6 +81,7 @@ def run_missing(
 def _slots(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Iterator["Slots | None"]:
     """Slots of Ray, which runs meanwhile; None to run in this process."""
     if config.backend == "in-process":
+        check_ranks(config.ranks, config.base_ranks, *of_this_machine())
         yield None
         return
     console.print("Starting Ray ...")
@@ -90,7 +91,8 @@ def _slots(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepC
     sources = {path: text for network in networks for path, text in sources_of(network).items()}
     with cluster(sources) as may_grow:
         wait_for_machines()
-        yield Slots(config.slots, _gpus_per_trial(console, plan, store, config), may_grow=may_grow)
+        share = _gpus_per_trial(console, plan, store, config)
+        yield Slots(config.slots, share, config.base_ranks, may_grow=may_grow)
 
 
 def _run(
@@ -112,6 +114,8 @@ def _run(
         store_id=store.create(),
         retry_s=config.retry_s,
         save_every_s=config.save_every_s,
+        ranks=config.ranks,
+        base_ranks=config.base_ranks,
     )
     with lock(store) as lost:
         delete_progress(store)  # of a sweep that was killed
@@ -121,7 +125,7 @@ def _run(
         write_places(store, folder, place_rows(plan.trials, plan.cells))
         for digest in imports(todo.values()).keys() & plan.imports.keys():
             import_weights(store, plan.imports[digest])
-        console.print(f"Running {number_of(len(todo), 'trial')}, {at_once} at once, on {site.device}")
+        console.print(f"Running {number_of(len(todo), 'trial')}, {at_once} at once, on {site.device}{_split(config)}")
         if on_gpu:
             _print_streaming(console, plan, config)
         elif isinstance(config, TrainingConfig):
@@ -141,6 +145,13 @@ def _run(
                 run_in_process(run)
         compact(store)
     return run
+
+
+def _split(config: SweepConfig) -> str:
+    """What a line about running trials says of trainings that are split, if any are."""
+    if config.base_ranks == config.ranks:
+        return f", each training split over {config.ranks} processes" if config.ranks > 1 else ""
+    return f", each base split over {number_of(config.base_ranks, 'process')}, others over {config.ranks}"
 
 
 def _cleared(plan: Plan[Cell, Any], store: Store, mode: str) -> dict[str, TrialSpec]:

@@ -9,11 +9,13 @@ from raytransfer.errors import StorageError
 from raytransfer.specs import Trained, TrialSpec
 from raytransfer.specs.dependencies import as_base, as_training, batch_of, checkpoint_steps, needs
 from raytransfer.store import checkpoint_steps as stored_steps
-from raytransfer.store import delete_checkpoint
+from raytransfer.store import delete_checkpoint, publish_failure
 from raytransfer.sweep.queue import Queue
+from raytransfer.training import RankDied
 from raytransfer.trials import Site, attempt
 
 _BATCH = 32  # measurements at most that a slot gets at once, so that slots end together
+_RETRIES = 3  # of a trial whose process died
 _LOOK_EVERY_S = 1.0  # for early checkpoints of a training under way
 
 
@@ -73,7 +75,7 @@ class Run:
         self._keep = keep_checkpoints
         self._readers = Counter(_key(weights) for spec in specs.values() for weights in needs(spec))
         self._under_way: set[str] = set()
-        self._died: set[str] = set()
+        self._deaths: Counter[str] = Counter()
         self._looked, self._slots, self.failures = 0.0, 0, 0
         self._abandoned, self._lost = "", lost
 
@@ -82,13 +84,19 @@ class Run:
         """Trials that have neither finished nor failed nor been skipped."""
         return len(self._queue.unfinished)
 
-    def next(self) -> list[str]:
-        """What one slot is to do next: a training, or measurements of one batch; none, for now or for good."""
+    def next(self, fits: Callable[[TrialSpec], bool] = lambda _: True) -> list[str]:
+        """What is to do next: a training, or measurements of one batch; none, for now or for good.
+
+        Args:
+            fits: Whether there is room for a trial. Where there is none for the first, the others wait with it, or
+                smaller ones would take the room as soon as it is free.
+        """
         if self._queue.peek() is None:
             self._look()
-        first = self._queue.next()
-        if first is None:
+        first = self._queue.peek()
+        if first is None or not fits(self.specs[first]):
             return []
+        self._queue.next()
         trials, batch = [first], batch_of(self.specs[first])
         while batch is not None and len(trials) < _BATCH:
             following = self._queue.peek()
@@ -138,10 +146,21 @@ class Run:
                     self._queue.arrive(trial, step)
         self._looked = time.monotonic()
 
-    def again(self, trial: str) -> None:
-        """Note that a trial's process died: the trial has to start again."""
+    def died(self, trial: str, why: str, *, at_fault: bool = True) -> None:
+        """Note that a trial's process died: the trial starts again, unless it has died too often.
+
+        Args:
+            trial: The trial.
+            why: Why it died, or who says so.
+            at_fault: Whether that may be the trial's own fault.
+        """
+        self._deaths[trial] += at_fault
+        if self._deaths[trial] > _RETRIES:
+            reason = f"its process died {self._deaths[trial]} times; {why}"
+            publish_failure(self.site.store(), trial, reason)
+            self.end(trial, reason)
+            return
         self._under_way.discard(trial)
-        self._died.add(trial)
         self._queue.again(trial)
         for observer in self._observers:
             observer.died(trial)
@@ -170,7 +189,7 @@ class Run:
     def _drop_read_already(self, trial: str) -> None:
         """Delete what a training whose process had died wrote anew after everyone had read it."""
         training = as_training(self.specs[trial])
-        if trial in self._died and training is not None:
+        if trial in self._deaths and training is not None:
             for step in self.checkpoint_steps.get(trial, frozenset()):
                 self._drop_unless_needed(Trained(training=training, step=step))
 
@@ -197,4 +216,9 @@ def run_in_process(run: Run) -> None:
             if run.abandoned is not None:
                 raise StorageError(run.abandoned)
             run.started([trial])
-            run.end(trial, attempt(run.specs[trial], run.site, run.steps_to_keep(trial)))
+            try:
+                reason = attempt(run.specs[trial], run.site, run.steps_to_keep(trial))
+            except RankDied as died:
+                run.died(trial, str(died))
+            else:
+                run.end(trial, reason)

@@ -7,33 +7,46 @@ from typing import Any
 import numpy as np
 
 from raytransfer.errors import UserError, first_line
-from raytransfer.specs import NetworkSpec, TaskSpec, TrainingSpec, TrialSpec
-from raytransfer.specs.dependencies import as_training, frozen_layers
+from raytransfer.specs import NetworkSpec, Recipe, TaskSpec, TrainingSpec, TrialSpec
+from raytransfer.specs.dependencies import as_base, as_training, frozen_layers
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.tasks import load_task
 from raytransfer.training import EVALUATION_BATCH
-from raytransfer.trials import Look, kind_of, try_single_image, try_step
+from raytransfer.trials import Look, batch_norm, kind_of, try_single_image, try_step
+from raytransfer.words import number_of
+
+_CHOICES = 12  # that are named
 
 
-def check_trials(specs: Iterable[TrialSpec], plan: Plan[Cell, Any], *, images: str) -> None:
+def check_trials(
+    specs: Iterable[TrialSpec], plan: Plan[Cell, Any], *, images: str, ranks: int = 1, base_ranks: int = 1
+) -> None:
     """Check that trainings can take a step, and that measurements find the images they need.
 
     Of every network the training with the fewest frozen layers takes a step of its real batch size, two images at most:
     what more freezing leaves of a network is a part of that. Where the images of a task leave one over in an
     evaluation, the network is given one alone. The images that measurements look at are drawn as they will be.
 
+    A training is split over processes only where each gets as many images of every batch, and where no layer looks at
+    the batch as a whole, as batch normalisation does: else its results would be others.
+
     Args:
         specs: The trials that are to run.
         plan: The sweep they belong to, with their data.
         images: The option that says how many images distances and scores look at.
+        ranks: How many processes a training is split over.
+        base_ranks: The same of a base.
 
     Raises:
-        UserError: A network cannot train or be evaluated so, or too few images are looked at.
+        UserError: A network cannot train or be evaluated so, a training cannot be split so, or too few images are
+            looked at.
     """
     specs = list(specs)
     least: dict[NetworkSpec, TrainingSpec] = {}
     left_over: dict[NetworkSpec, TrainingSpec] = {}
     tasks: dict[TaskSpec, bool] = {}
+    batches: dict[tuple[str, int, TaskSpec, Recipe], TrainingSpec] = {}
+    split: dict[tuple[str, NetworkSpec], TrainingSpec] = {}
     looks: dict[tuple[TaskSpec, int | None, int], list[Look]] = {}
     for spec in specs:
         training = as_training(spec)
@@ -48,6 +61,16 @@ def check_trials(specs: Iterable[TrialSpec], plan: Plan[Cell, Any], *, images: s
             tasks[task] = _leaves_one(task, plan)
         if tasks[task]:
             left_over.setdefault(network, training)
+        option, count = "gpus_per_trial", ranks
+        if as_base(training) is not None and base_ranks != ranks:
+            option, count = "base_gpus_per_trial", base_ranks
+        if count > 1:
+            batches.setdefault((f"{option}={count}", count, task, training.recipe), training)
+            split.setdefault((f"{option}={count}", network), training)
+    for (given, count, *_), training in batches.items():
+        _check_batch(training, plan, given, count)
+    for (given, _), training in split.items():
+        _check_split(training, plan, given)
     for training in least.values():
         _check_step(training, plan)
     for training in left_over.values():
@@ -65,6 +88,28 @@ def check_trials(specs: Iterable[TrialSpec], plan: Plan[Cell, Any], *, images: s
 def _leaves_one(task: TaskSpec, plan: Plan[Cell, Any]) -> bool:
     data = load_task(plan.datasets[task.fingerprint], _plain(task))
     return any(len(part.rows) % EVALUATION_BATCH == 1 for part in (data.train, data.test))
+
+
+def _check_batch(training: TrainingSpec, plan: Plan[Cell, Any], given: str, count: int) -> None:
+    """Check that a batch can be split over so many processes, as an option says that was given."""
+    dataset = plan.datasets[training.task.fingerprint]
+    batch_size = min(training.recipe.batch_size, len(load_task(dataset, _plain(training.task)).train.rows))
+    if batch_size % count:
+        few = "" if batch_size == training.recipe.batch_size else f", all that {training.task.label} has"
+        choices = [str(n) for n in range(1, batch_size + 1) if batch_size % n == 0][:_CHOICES]
+        raise UserError(
+            f"{given} must divide the {number_of(batch_size, 'image')} of a batch{few}: choose from "
+            f"{', '.join(choices)}, or another recipe.batch_size"
+        )
+
+
+def _check_split(training: TrainingSpec, plan: Plan[Cell, Any], given: str) -> None:
+    """Check that a network gives the same for parts of a batch as for all of it."""
+    if (layer := batch_norm(training, plan.datasets[training.task.fingerprint])) is not None:
+        raise UserError(
+            f"{given} must be 1 for network={training.network.name}: its {layer} normalises over the batch, of which "
+            "each process would see a part; networks without batch normalisation can be split, such as convnet8"
+        )
 
 
 def _plain(task: TaskSpec) -> TaskSpec:

@@ -11,11 +11,13 @@ from raytransfer.training.frozen import (
 )
 from raytransfer.training.images import DeviceData, image_bytes
 from raytransfer.training.loop import SAVE_EVERY_S, Outcome, evaluate, stream_seed, train
+from raytransfer.training.ranks import ALONE, RankDied, Ranks
 from raytransfer.training.schedule import Phase, evaluation_steps, learning_rate, phases
 from raytransfer.training.state import Evaluation, Interrupted, TrainingState, never
 from raytransfer.training.step import Step, fastest
 
 __all__ = [
+    "ALONE",
     "EVALUATION_BATCH",
     "SAVE_EVERY_S",
     "BatchSource",
@@ -26,6 +28,8 @@ __all__ = [
     "Interrupted",
     "Outcome",
     "Phase",
+    "RankDied",
+    "Ranks",
     "Step",
     "TrainingState",
     "evaluate",

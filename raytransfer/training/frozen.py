@@ -44,7 +44,7 @@ class FrozenOutputs:
 
     def __init__(self, network: Network, data: DeviceData, stages: int) -> None:
         self._data, self.stages_done = data, stages
-        count, size = data.view_count, data.batch_size
+        count, size = data.view_count, data.batch_size // data.ranks.count
         self._outputs: torch.Tensor | None = None
         # Batches as large as training's: others run through other kernels, which round in another way.
         for numbers in torch.split(torch.arange(math.ceil(count / size) * size).remainder(count), size):
@@ -79,6 +79,8 @@ class FrozenOutputs:
 class EvaluationInputs:
     """Batches for evaluation: central crops taken through the frozen stages; kept after the first time if they fit.
 
+    Of several ranks each has its own share of the batches.
+
     Args:
         network: The network.
         data: The task.
@@ -100,7 +102,8 @@ class EvaluationInputs:
             # Copies, as a stage may begin by overwriting what it takes.
             yield from ((inputs.clone(), labels) for inputs, labels in self._kept)
             return
-        batches = torch.split(torch.arange(len(self._images)), EVALUATION_BATCH)
+        ranks = self._data.ranks
+        batches = torch.split(torch.arange(len(self._images)), EVALUATION_BATCH)[ranks.rank :: ranks.count]
         every = ahead(self._images.take, batches) if self._data.streamed else map(self._images.take, batches)
         for rows, taken in zip(batches, every, strict=True):
             inputs = self._data.centres(taken)

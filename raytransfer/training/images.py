@@ -12,6 +12,7 @@ from torch.nn import functional
 from raytransfer.specs import Recipe
 from raytransfer.tasks import Part, TaskData
 from raytransfer.tasks.decode import Images
+from raytransfer.training.ranks import ALONE, Ranks
 
 
 class DeviceImages:
@@ -65,6 +66,7 @@ class DeviceData:
         recipe: How it is augmented and normalised.
         device: Where the batches are wanted.
         memory_bytes: What may be used of a GPU's memory for images, and of any device's for outputs of frozen layers.
+        ranks: The processes that share the work, of which each has all of this.
 
     Attributes:
         train: The training images.
@@ -78,7 +80,9 @@ class DeviceData:
 
     stages_done = 0  # as a source of batches: they have passed no stage of the network
 
-    def __init__(self, task: TaskData, recipe: Recipe, device: torch.device, memory_bytes: int) -> None:
+    def __init__(
+        self, task: TaskData, recipe: Recipe, device: torch.device, memory_bytes: int, ranks: Ranks = ALONE
+    ) -> None:
         needed = image_bytes(task)
         on_gpu = device.type != "cpu"
         decoded = all(isinstance(part.images, np.ndarray) for part in (task.train, task.test))
@@ -87,7 +91,7 @@ class DeviceData:
         self.memory_left = memory_bytes - needed if resident else memory_bytes
         self.train = DeviceImages(task.train, device, resident=resident)
         self.test = DeviceImages(task.test, device, resident=resident)
-        self.recipe, self.device = recipe, device
+        self.recipe, self.device, self.ranks = recipe, device, ranks
         mean, std = task.channel_mean, task.channel_std
         if recipe.normalization == "given":
             mean, std = (255 * np.array(given, np.float32) for given in (recipe.channel_mean, recipe.channel_std))
@@ -116,7 +120,7 @@ class DeviceData:
 
     @property
     def batch_size(self) -> int:
-        """Images a step."""
+        """Images a step, on all ranks together."""
         return min(self.recipe.batch_size, len(self.train))
 
     def draw(self, generator: torch.Generator) -> Iterator[torch.Tensor]:

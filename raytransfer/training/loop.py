@@ -104,7 +104,7 @@ def train(
     if state is not None:
         outcome.curve, done, since, seconds = list(state.curve), state.step, state.since, state.seconds
     # The batches before are drawn again and passed over: that is cheap, and spares the state the order of the images.
-    views = itertools.islice(data.draw(generator), done, None)
+    views = map(data.ranks.part, itertools.islice(data.draw(generator), done, None))
     memory = data.memory_left
     started = saved = time.perf_counter()
     for phase in phases(recipe.steps, network.frozen, surgery.thaw):
@@ -123,6 +123,8 @@ def train(
         batches = ahead(source.fetch, left) if data.streamed else map(source.fetch, left)
         for step, batch in enumerate(batches, done + 1):
             one_step.set_rate(learning_rate(recipe, step - 1))
+            if data.ranks.rank:  # no two ranks draw the same dropout, and that of all but the first needs no state
+                torch.manual_seed(stream_seed(seed, "dropout", f"rank {data.ranks.rank}", f"step {step}"))
             do(batch)
             since += 1
             if step in due:
@@ -170,7 +172,7 @@ def _evaluation(
 
 @torch.no_grad()
 def evaluate(network: Network, data: DeviceData, batches: EvaluationInputs) -> tuple[float, float]:
-    """Accuracy (0..1) and mean cross-entropy (nats), in eval mode.
+    """Accuracy (0..1) and mean cross-entropy (nats), in eval mode; of several ranks all get it of all their images.
 
     Args:
         network: The network.
@@ -178,11 +180,12 @@ def evaluate(network: Network, data: DeviceData, batches: EvaluationInputs) -> t
         batches: Its images, taken through some of its stages.
     """
     network.module.eval()
-    correct, loss, count = torch.zeros((), device=data.device), torch.zeros((), device=data.device), 0
+    correct, loss, count = (torch.zeros((), device=data.device) for _ in range(3))
     for inputs, labels in batches:
         with data.autocast():
             logits = network.through(inputs, start=batches.stages_done).float()
         correct += (logits.argmax(1) == labels).sum()
         loss += functional.cross_entropy(logits, labels, reduction="sum")
         count += len(labels)
-    return correct.item() / count, loss.item() / count
+    data.ranks.total([correct, loss, count])
+    return correct.item() / count.item(), loss.item() / count.item()

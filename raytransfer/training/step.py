@@ -18,7 +18,7 @@ _EAGER = 3  # steps before a graph is recorded, in which libraries make their pl
 
 
 class Step:
-    """A step of the recipe's optimiser on the trainable parameters and one batch.
+    """A step of the recipe's optimiser on the trainable parameters and one batch, or this rank's part of one.
 
     Args:
         network: In the mode of training.
@@ -93,11 +93,14 @@ class Step:
         recipe = self._data.recipe
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
+        loss = loss.detach()
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        self._data.ranks.average([*gradients, loss])
         if recipe.clip_norm is not None:  # all on the device: nothing waits for the norm
             nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm)
         for group in self._groups:
             group.step()
-        self.loss_sum += loss.detach()
+        self.loss_sum += loss
 
 
 KINDS: Mapping[str, tuple[str, ...]] = {"sgd": ("momentum",), "adamw": ("exp_avg", "exp_avg_sq", "step")}
@@ -198,8 +201,11 @@ class _Group:
 
 
 def fastest(step: Step, data: DeviceData) -> Callable[[tuple[torch.Tensor, ...]], None]:
-    """How to take a step: on a GPU as a recorded one, but for streamed images, whose thread would disturb recording."""
-    return RecordedStep(step) if data.device.type == "cuda" and not data.streamed else step
+    """How to take a step: on a GPU as a recorded one.
+
+    Not for streamed images, whose thread would disturb recording, nor on several ranks, which talk in every step.
+    """
+    return RecordedStep(step) if data.device.type == "cuda" and not data.streamed and data.ranks.count == 1 else step
 
 
 class RecordedStep:

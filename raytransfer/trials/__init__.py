@@ -9,10 +9,10 @@ import torch
 from raytransfer.errors import StorageError, UnreadableError
 from raytransfer.specs import TrialSpec
 from raytransfer.store import publish_failure
-from raytransfer.training import Interrupted, never, use_one_core
+from raytransfer.training import Interrupted, RankDied, never, use_one_core
 from raytransfer.trials.kinds import KINDS, Kind, Look, Orders, kind_of
 from raytransfer.trials.site import Site, device_name
-from raytransfer.trials.training import prepare, training_seed, try_single_image, try_step, untrained
+from raytransfer.trials.training import batch_norm, prepare, training_seed, try_single_image, try_step, untrained
 
 __all__ = [
     "KINDS",
@@ -20,6 +20,7 @@ __all__ = [
     "Look",
     "Site",
     "attempt",
+    "batch_norm",
     "device_name",
     "kind_of",
     "prepare",
@@ -76,11 +77,12 @@ def attempt(
 
     Raises:
         Interrupted: ``stop`` said so, which is no failure: the trial goes on when it is run again.
+        RankDied: One of its processes died, likewise.
         StorageError: The store is gone, full or another one on this machine: no trial can leave results in it.
     """
     try:
         run(spec, site, checkpoint_steps, stop)
-    except (Interrupted, StorageError):
+    except (Interrupted, RankDied, StorageError):
         raise
     except UnreadableError as error:
         site.store().set_aside(error.name)

@@ -75,9 +75,13 @@ class Kind:
 
 
 def _training(spec: Any, site: Site, orders: Orders) -> None:
+    from raytransfer.trials.splitting import run_split
     from raytransfer.trials.training import run_training
 
-    run_training(spec, site, orders.checkpoint_steps, orders.stop)
+    if (ranks := site.ranks_of(spec)) > 1:
+        run_split(spec, site, orders.checkpoint_steps, orders.stop, ranks)
+    else:
+        run_training(spec, site, orders.checkpoint_steps, orders.stop)
 
 
 def _distance(spec: DistanceSpec, site: Site, _: Orders) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from raytransfer.specs import TrialSpec
+from raytransfer.specs.dependencies import as_base, as_training
 from raytransfer.store import PATIENCE_S, Store
 from raytransfer.tasks import Dataset, DataSource, open_fingerprint
 from raytransfer.training import SAVE_EVERY_S
@@ -29,6 +31,8 @@ class Site:
         store_id: Which store the driver sees there; None for a driver that trains by itself.
         retry_s: How long to wait for a storage that does not answer.
         save_every_s: How often a training saves its state, to go on from there if its process dies.
+        ranks: How many processes a training is split over.
+        base_ranks: The same of a base.
     """
 
     sources: tuple[tuple[str, DataSource], ...]
@@ -38,6 +42,8 @@ class Site:
     store_id: str | None = None
     retry_s: float = PATIENCE_S
     save_every_s: float = SAVE_EVERY_S
+    ranks: int = 1
+    base_ranks: int = 1
 
     def store(self) -> Store:
         """The store.
@@ -46,6 +52,12 @@ class Site:
             UserError: On this machine another one lies there, or none.
         """
         return _store(self.root, self.store_id, self.retry_s)
+
+    def ranks_of(self, spec: TrialSpec) -> int:
+        """How many processes a trial is split over: only trainings are."""
+        if as_training(spec) is None:
+            return 1
+        return self.ranks if as_base(spec) is None else self.base_ranks
 
     def dataset(self, fingerprint: str) -> Dataset:
         """Open a data set; a process opens each once."""

@@ -16,7 +16,7 @@ from raytransfer.specs.dependencies import as_base, as_transfer
 from raytransfer.store import Store, delete_state, load_state, load_weights, publish, save_checkpoint, save_state
 from raytransfer.store import checkpoint_steps as stored_steps
 from raytransfer.tasks import Dataset, TaskData, load_task, sample_task
-from raytransfer.training import DeviceData, Outcome, Step, TrainingState, never, stream_seed, train
+from raytransfer.training import ALONE, DeviceData, Outcome, Ranks, Step, TrainingState, never, stream_seed, train
 from raytransfer.trials.site import Site, provenance
 
 _LOG = logging.getLogger("raytransfer")
@@ -28,6 +28,7 @@ def run_training(
     site: Site,
     checkpoint_steps: frozenset[int] = frozenset(),
     stop: Callable[[], bool] = never,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Train and evaluate one network, then publish its checkpoints, its learning curve and its row.
 
@@ -39,9 +40,11 @@ def run_training(
         checkpoint_steps: Training steps whose weights other trials need; a base keeps its last weights in any case,
             so that a later sweep can copy from it.
         stop: Asked after each step whether to stop.
+        ranks: The processes that do this together; the first alone writes, and asks whether to stop.
 
     Raises:
         Interrupted: ``stop`` said so, and the training's state is saved.
+        RankDied: Another rank is gone.
     """
     started = time.perf_counter()
     if as_base(spec) is not None:
@@ -49,10 +52,12 @@ def run_training(
     device = torch.device(site.device)
     store = site.store()
     task = load_task(site.dataset(spec.task.fingerprint), spec.task)
-    data = DeviceData(task, spec.recipe, device, site.memory_bytes)
+    data = DeviceData(task, spec.recipe, device, site.memory_bytes, ranks)
     network = prepare(spec, store, data)
     left = load_state(store, spec.id)
     state = None if left is None else _state_of(left, spec, store, network, data, checkpoint_steps)
+    ranks.agree(0 if state is None else state.step, device)
+    first = ranks.rank == 0
     before = state.wall_time_s if state is not None else 0.0
     saved = left is not None
 
@@ -69,13 +74,15 @@ def run_training(
         data,
         seed=training_seed(spec),
         surgery=spec.surgery,
-        checkpoint_steps=checkpoint_steps,
+        checkpoint_steps=checkpoint_steps if first else frozenset(),
         on_checkpoint=lambda step, module: save_checkpoint(store, spec.id, step, module.state_dict()),
         state=state,
-        on_state=save,
+        on_state=save if first else None,
         save_every_s=site.save_every_s,
-        stop=stop,
+        stop=stop if first else never,
     )
+    if not first:
+        return
     row = _row(spec, data, network, outcome)
     row["wall_time_s"] = elapsed()
     publish(store, "trials", row, [{"id": spec.id, **asdict(evaluation)} for evaluation in outcome.curve])
@@ -141,6 +148,14 @@ def try_single_image(spec: TrainingSpec, dataset: Dataset) -> None:
         logits = network.through(data.central(data.train, torch.zeros(1, dtype=torch.long)))
     if logits.shape != (1, spec.task.label_count):
         raise ValueError(f"it gives {tuple(logits.shape)} for one image, and not (1, {spec.task.label_count})")
+
+
+def batch_norm(spec: TrainingSpec, dataset: Dataset) -> str | None:
+    """Where the network of a training normalises over the batch: the first such module; None if it nowhere does."""
+    one = sample_task(dataset, replace(spec.task, dials=None), images=1, seed=0)
+    network = untrained(spec, DeviceData(one, spec.recipe, torch.device("cpu"), memory_bytes=0))
+    kinds = torch.nn.modules.batchnorm._BatchNorm
+    return next((name for name, module in network.module.named_modules() if isinstance(module, kinds)), None)
 
 
 def prepare(spec: TrainingSpec, store: Store, data: DeviceData) -> Network:
@@ -247,5 +262,6 @@ def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcom
         "images_per_s": outcome.images_per_s,
         "reused_layers": outcome.reused_layers,
         "streamed": data.streamed,
+        "ranks": data.ranks.count,
         **provenance(data.device),
     }

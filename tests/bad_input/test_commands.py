@@ -40,8 +40,24 @@ OPTIONS = [
         ["probe_steps=[last]", "probes=[CKA]", "train_per_class=1"],
         "CKA takes at least 4 images, .* its classes need more images",
     ),
-    ("yosinski", ["gpus_per_trial=9", "backend=ray"], "gpus_per_trial=9 must lie in 0.01..1, for a trial uses one GPU"),
-    ("yosinski", ["gpus_per_trial=2", "backend=ray"], "gpus_per_trial=2 must lie in 0.01..1, for a trial uses one GPU"),
+    ("yosinski", ["gpus_per_trial=2.5", "backend=ray"], "gpus_per_trial=2.5 must lie in 0.01..1, for a share of a GPU"),
+    (
+        "yosinski",
+        ["gpus_per_trial=3", "recipe.batch_size=8"],
+        "gpus_per_trial=3 must divide the 8 images of a batch: choose from 1, 2, 4, 8, or another recipe.batch_size",
+    ),
+    (
+        "yosinski",
+        ["base_gpus_per_trial=2", "recipe.batch_size=999", "train_per_class=5"],
+        r"base_gpus_per_trial=2 must divide the 25 images of a batch, all that digits\[.* has: choose from 1, 5, 25",
+    ),
+    (
+        "yosinski",
+        [f"{OWN}:normed", "n_layers=[1]", "recipe.batch_size=8", "gpus_per_trial=2"],
+        "gpus_per_trial=2 must be 1 for network=.*:normed: its .* normalises over the batch, of which each process",
+    ),
+    ("yosinski", ["base_gpus_per_trial=1.5"], "base_gpus_per_trial=1.5 has the wrong type: it takes a whole number"),
+    ("theory", ["gpus_per_trial=2"], "gpus_per_trial=2 must not exceed 1: there are no trainings to split"),
     ("yosinski", ["gpus_per_trial=0", "backend=ray"], "gpus_per_trial=0 must lie in"),
     ("yosinski", ["gpus_per_trial=0.5"], "gpus_per_trial is given and would change nothing: it takes backend=ray"),
     # images and networks

@@ -15,6 +15,7 @@ from raytransfer.sweep import estimate as estimating
 from raytransfer.sweep import trying
 from raytransfer.sweep.estimate import _spread, estimate
 from raytransfer.sweep.failures import described, failure_rows, places, why
+from raytransfer.sweep.slots import check_ranks, check_slots, slots_of_base, without_gpus
 from raytransfer.sweep.trying import check_trials
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -26,6 +27,33 @@ def test_an_image_left_over_in_an_evaluation_is_tried_alone(tiny, monkeypatch):
     monkeypatch.setattr(trying, "EVALUATION_BATCH", 24)  # of 25 training images one is left
     with pytest.raises(UserError, match=r"squeezed does not take an image alone, and digits\[.* leaves one over"):
         check_trials(plan.trials.values(), plan, images="images")
+
+
+def test_a_training_is_split_over_no_more_than_one_machine_has():
+    check_ranks(1, 1, 0, "GPU")  # machines may be on their way
+    check_ranks(2, 8, 8, "GPU")
+    with pytest.raises(UserError, match="gpus_per_trial=4 must not exceed what one machine has: 2 CPU cores"):
+        check_ranks(4, 4, 2, "CPU")
+    with pytest.raises(UserError, match=r"base_gpus_per_trial=8 must not exceed what one machine has: 1 GPU$"):
+        check_ranks(1, 8, 1, "GPU")
+
+
+@pytest.mark.parametrize(
+    ("units", "share", "base_ranks", "slots", "of_base"),
+    [(8, 0.25, 1, 32, 1), (8, 2 / 3, 8, 8, 8), (8, 0.25, 2, 32, 8), (8, 2, 2, 4, 1), (7, 2, 5, 3, 3), (8, 1, 8, 8, 8)],
+)
+def test_a_base_takes_the_slots_of_its_gpus(units, share, base_ranks, slots, of_base):
+    assert check_slots(None, units, share, "GPU", base_ranks) == slots
+    assert slots_of_base(base_ranks, share) == of_base
+    if of_base > 1:
+        with pytest.raises(UserError, match=f"slots=1 must be at least {of_base}, for a base takes so many"):
+            check_slots(1, units, share, "GPU", base_ranks)
+
+
+def test_what_more_than_a_gpu_means_without_one_is_told():
+    assert without_gpus(1.0) is without_gpus("auto") is None
+    assert without_gpus(0.5) == "gpus_per_trial=0.5 changes nothing: there is no GPU, so a trial takes a CPU core"
+    assert without_gpus(2).endswith("there is no GPU, so a training is split over 2 of them")
 
 
 @pytest.mark.parametrize("name", [name for name, entry in DISTANCES.items() if entry.reads in ("features", "pixels")])

@@ -29,7 +29,7 @@ from ray.exceptions import AuthenticationError
 from raytransfer.errors import UserError, first_line, one_line
 from raytransfer.specs import PretrainSpec
 from raytransfer.sweep.gpu_sharing import GpuSharing, measure
-from raytransfer.sweep.slots import check_slots, slot_count
+from raytransfer.sweep.slots import check_ranks, check_slots, slot_count, slots_of_base
 from raytransfer.tasks import DataSource
 
 _CONNECT_S = 10.0
@@ -197,27 +197,39 @@ class Slots:
 
     Args:
         wanted: As many as this at most, or None for all there are.
-        gpus_per_trial: Share of a GPU that a trial takes; where there is no GPU it takes a CPU core.
+        gpus_per_trial: Share of a GPU that a trial takes, or how many of one machine; where there is no GPU it takes a
+            CPU core, or so many.
+        base_ranks: How many a base takes, if more than one.
         may_grow: Whether more machines may join, so that more slots can be wanted than are there.
 
     Attributes:
         per_trial: What a trial takes.
+        per_base: What a base takes.
+        of_base: How many slots that is.
 
     Raises:
         UserError: More are wanted than there can be.
     """
 
-    def __init__(self, wanted: int | None, gpus_per_trial: float, *, may_grow: bool = False) -> None:
+    def __init__(
+        self, wanted: int | None, gpus_per_trial: float, base_ranks: int = 1, *, may_grow: bool = False
+    ) -> None:
         self._wanted, self._may_grow = wanted, may_grow
         self._kind = "GPU" if has_gpus() else "CPU"
-        self.per_trial = {self._kind: gpus_per_trial if self._kind == "GPU" else 1.0}
-        self._most = self._slots(_could_become()) if may_grow else 0
+        ranks = max(1, int(gpus_per_trial))
+        share = gpus_per_trial if self._kind == "GPU" else ranks
+        self._ranks = ranks
+        self.per_trial = {self._kind: float(share)}
+        self.per_base = {self._kind: float(base_ranks)} if base_ranks > 1 else self.per_trial
+        self.of_base = slots_of_base(base_ranks, share)
+        self._most = self._slots(_could_become(ranks)) if may_grow else 0
         if not may_grow:
-            check_slots(wanted, int(_resources().get(self._kind, 0)), self.per_trial[self._kind], self._kind)
+            check_ranks(ranks, base_ranks, _most_on_one_machine(self._kind), self._kind)
+            check_slots(wanted, int(_resources(ranks).get(self._kind, 0)), share, self._kind, base_ranks)
 
     def now(self) -> int:
         """How many run at once on the machines that are there."""
-        return self._slots(_resources())
+        return self._slots(_resources(self._ranks))
 
     def wanted_now(self) -> int:
         """How many to ask for: a cluster that starts machines does so where trials wait for a slot."""
@@ -280,13 +292,26 @@ def measure_sharing(spec: PretrainSpec, source: DataSource, memory_bytes: int) -
     return sharing
 
 
-def _resources() -> dict[str, float]:
-    """What the cluster's machines have, by kind."""
+def _resources(together: int = 1) -> dict[str, float]:
+    """What the cluster's machines have, by kind; of each the most that is a multiple of what lies on one together."""
+    if together > 1:
+        return {
+            kind: sum(found.get(kind, 0.0) // together * together for found in _machines()) for kind in ("CPU", "GPU")
+        }
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return total
 
 
-def _could_become() -> Mapping[str, float]:
+def _machines() -> list[dict[str, float]]:
+    """What each machine has, by kind."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _most_on_one_machine(kind: str) -> int:
+    return int(max((found.get(kind, 0.0) for found in _machines()), default=0))
+
+
+def _could_become(together: int = 1) -> Mapping[str, float]:
     """What they have when all machines have been started that the cluster file of this head allows, as far as it says.
 
     Ray itself does not tell. Where the file is not here, as on Kubernetes, the slots that are wanted say how many.
@@ -301,7 +326,7 @@ def _could_become() -> Mapping[str, float]:
         left = config["max_workers"]
         for kind in sorted(workers, key=lambda kind: -kind.get("resources", {}).get(resource, 0)):
             count = min(left, kind.get("max_workers", 0))
-            most[resource] += count * kind.get("resources", {}).get(resource, 0)
+            most[resource] += count * (kind.get("resources", {}).get(resource, 0) // together * together)
             left -= count
     return most
 

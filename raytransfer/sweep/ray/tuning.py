@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 import time
-from collections import Counter, deque
+from collections import deque
 from typing import Any
 
 import torch
@@ -17,23 +17,24 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import SearchAlgorithm
 
 from raytransfer.errors import StorageError
-from raytransfer.specs import from_json, to_json
-from raytransfer.store import failure, finished, is_finished, publish_failure
+from raytransfer.specs import TrialSpec, from_json, to_json
+from raytransfer.specs.dependencies import as_base
+from raytransfer.store import failure, finished, is_finished
 from raytransfer.sweep.ray.cluster import Leaving, Slots, machines_gone, machines_leave
 from raytransfer.sweep.run import Run
-from raytransfer.training import Interrupted
+from raytransfer.training import Interrupted, RankDied
 from raytransfer.trials import Site, attempt
 
 _LOG = logging.getLogger("raytransfer")
-_RETRIES = 3  # of a trial whose process died
 _LOOK_S = 2.0  # between looks at the cluster's size
 
 
 def run_on_ray(run: Run, slots: Slots) -> None:
     """Run the trials with Ray Tune, as many at once as there are slots.
 
-    One resource shape and reused actors: a worker imports torch once and runs trial after trial. A trial whose process
-    died is handed out again as a new trial of Tune's: Tune's own retries pass over a process that dies between trials.
+    Reused actors, of one resource shape or of two where bases take more: a worker imports torch once and runs trial
+    after trial. A trial whose process died is handed out again as a new trial of Tune's: Tune's own retries pass over a
+    process that dies between trials.
 
     Raises:
         KeyboardInterrupt: It was told to stop.
@@ -106,6 +107,8 @@ class _Worker(tune.Trainable):
                 reasons.append(attempt(from_json(spec), site, steps, self._leaving))
         except StorageError as error:
             return {"abandon": f"{error} (on {platform.node()})", "done": True}
+        except RankDied as died:
+            return {"died": str(died), "done": True}
         except Interrupted:
             os._exit(0)  # else Tune would give this process the next trial
         finally:  # the process goes on with other trials, and what is left stays, as its imports do
@@ -131,12 +134,12 @@ class _Searcher(SearchAlgorithm):
         self._run, self._slots = run, slots
         self._running: dict[str, list[str]] = {}  # Tune's name of a trial -> ours
         self._machines_gone: dict[str, int] = {}  # Tune's name of a trial -> how many had left when it was handed out
-        self._deaths: Counter[str] = Counter()
         self._store = run.site.store()
         self._finished_before = finished(self._store)
         self._most, self._gone, self._next_look_s = 0, 0, 0.0
         self._storage: Any = None  # where Tune's trials keep what nobody reads
         self._slot = tune.PlacementGroupFactory([dict(slots.per_trial)])
+        self._slots_of_base = tune.PlacementGroupFactory([dict(slots.per_base)])
 
     def add_configurations(self, experiments: Any) -> None:
         """Note where Tune wants its trials."""
@@ -151,18 +154,25 @@ class _Searcher(SearchAlgorithm):
             self.set_finished()  # type: ignore[no-untyped-call]
             return None
         self._look_at_cluster()
-        if len(self._running) >= self._most:
+        taken = sum(self._taken_by(self._run.specs[trials[0]]) for trials in self._running.values())
+        if taken >= self._most:
             return None
-        trials = self._run.next()
+        trials = self._run.next(lambda spec: not taken or taken + self._taken_by(spec) <= self._most)
         if not trials:
             if not self._running:  # Tune would poll for ever
                 raise RuntimeError(f"{self._run.unfinished} trials wait for bases that nothing trains")
             return None
         work = [(to_json(self._run.specs[trial]), self._run.steps_to_keep(trial)) for trial in trials]
-        handed = _Trial({"trials": work, "site": self._run.site}, self._slot, self._storage)
+        is_base = as_base(self._run.specs[trials[0]]) is not None
+        slot = self._slots_of_base if is_base else self._slot
+        handed = _Trial({"trials": work, "site": self._run.site}, slot, self._storage)
         self._running[handed.trial_id] = trials
         self._machines_gone[handed.trial_id] = self._gone
         return handed
+
+    def _taken_by(self, spec: TrialSpec) -> int:
+        """How many slots a trial takes."""
+        return self._slots.of_base if as_base(spec) is not None else 1
 
     def _look_at_cluster(self) -> None:
         """See whether machines joined or left."""
@@ -184,6 +194,9 @@ class _Searcher(SearchAlgorithm):
             machine_left = machines_gone() > gone or machines_leave()
             for trial in trials:
                 self._died(trial, machine_left)
+        elif "died" in result:
+            for trial in trials:
+                self._died(trial, machine_left=False, why=result["died"])
         elif "abandon" in result:
             self._run.abandon(result["abandon"])
         else:
@@ -198,19 +211,14 @@ class _Searcher(SearchAlgorithm):
             for trial in trials:
                 self._died(trial, machine_left=False)
 
-    def _died(self, trial: str, machine_left: bool) -> None:
+    def _died(self, trial: str, machine_left: bool, why: str = "Ray's logs say why") -> None:
         """A trial's process died, perhaps only after it had written how the trial ended."""
         written = is_finished(self._store, trial) and trial not in self._finished_before
         reason = failure(self._store, trial)
-        self._deaths[trial] += not machine_left  # which is no fault of the trial's
         if written or reason is not None:
             self._run.end(trial, reason)
-        elif self._deaths[trial] <= _RETRIES:
-            self._run.again(trial)
         else:
-            reason = f"its process died {self._deaths[trial]} times; Ray's logs say why"
-            publish_failure(self._store, trial, reason)
-            self._run.end(trial, reason)
+            self._run.died(trial, why, at_fault=not machine_left)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher, which it must never go on from

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
+import ray
 from ray.exceptions import AuthenticationError, OutOfMemoryError
 
 from raytransfer.errors import StorageError, UserError
@@ -20,6 +21,7 @@ from raytransfer.trials import Site
 from tests.helpers import ROOT, Quiet
 
 cluster = sys.modules["raytransfer.sweep.ray.cluster"]  # the package has a function of that name
+RESOURCES = cluster._resources
 
 
 class Watching(Quiet):
@@ -42,9 +44,10 @@ class Watching(Quiet):
 @pytest.fixture
 def machines(monkeypatch):
     """A cluster that a test makes up."""
-    made_up = {"now": {"CPU": 2.0}, "most": {}, "gone": 0, "leave": False}
-    monkeypatch.setattr(cluster, "_resources", lambda: made_up["now"])
-    monkeypatch.setattr(cluster, "_could_become", lambda: made_up["most"])
+    made_up = {"now": {"CPU": 2.0}, "most": {}, "machines": [], "gone": 0, "leave": False}
+    monkeypatch.setattr(cluster, "_resources", lambda together=1: made_up["now"])
+    monkeypatch.setattr(cluster, "_could_become", lambda together=1: made_up["most"])
+    monkeypatch.setattr(cluster, "_machines", lambda: made_up["machines"] or [made_up["now"]])
     monkeypatch.setattr(tuning, "machines_gone", lambda: made_up["gone"])
     monkeypatch.setattr(tuning, "machines_leave", lambda: made_up["leave"])
     monkeypatch.setattr(tuning, "_LOOK_S", 0.0)
@@ -66,6 +69,11 @@ def searcher(tiny, machines):
 
 def first_of(handed):
     return tuning.from_json(handed.config["trials"][0][0]).id
+
+
+def resources_of(handed):
+    handed.create_placement_group_factory()  # as Tune does first
+    return handed.placement_group_factory.required_resources
 
 
 def test_slots_are_cores_where_no_machine_has_or_will_have_a_gpu(machines):
@@ -92,11 +100,46 @@ def test_more_slots_than_there_are_can_be_wanted_of_a_cluster_that_may_grow_alon
         Slots(9, 1.0)
 
 
+def test_the_gpus_of_a_trial_are_of_one_machine(machines, monkeypatch):
+    machines["now"], machines["machines"] = {"GPU": 7.0}, [{"GPU": 4.0}, {"GPU": 3.0}, {"CPU": 8.0}]
+    monkeypatch.setattr(cluster, "_resources", RESOURCES)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: machines["now"])
+    assert (Slots(None, 1.0).now(), Slots(None, 2).now(), Slots(None, 3).now()) == (7, 3, 2)
+    assert Slots(None, 2).per_trial == {"GPU": 2.0}
+    with pytest.raises(UserError, match="gpus_per_trial=5 must not exceed what one machine has: 4 GPUs"):
+        Slots(None, 5)
+
+
+def test_bases_can_take_more_than_other_trials(searcher, machines):
+    machines["now"] = {"CPU": 5.0}
+    made = tuning._Searcher(searcher.run, Slots(None, 1.0, 2))
+    made.add_configurations([SimpleNamespace(storage=None)])
+    bases = [made.next_trial(), made.next_trial()]
+    assert [resources_of(base) for base in bases] == [{"CPU": 2.0}, {"CPU": 2.0}]
+    assert made.next_trial() is None  # the transfers wait for them
+    made.on_trial_complete(bases[0].trial_id, {"died": "rank 1 of 2 was ended by signal 9"})
+    assert searcher.observer.dead == [first_of(bases[0])]
+    assert first_of(made.next_trial()) == first_of(bases[0])
+    made.on_trial_complete(bases[1].trial_id, {"reasons": [None]})
+    assert resources_of(made.next_trial()) == {"CPU": 1.0}
+
+
+def test_what_is_too_large_for_the_room_that_is_left_is_waited_for(searcher, machines):
+    machines["now"] = {"CPU": 3.0}
+    made = tuning._Searcher(searcher.run, Slots(None, 1.0, 2))
+    made.add_configurations([SimpleNamespace(storage=None)])
+    assert made.next_trial() is not None
+    assert made.next_trial() is None
+    machines["now"] = {"CPU": 4.0}
+    assert made.next_trial() is not None
+
+
 def test_the_cluster_file_of_a_head_says_what_its_cluster_could_become(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_BOOTSTRAP", tmp_path / "none.yaml")
     assert cluster._could_become() == {}
     monkeypatch.setattr(cluster, "_BOOTSTRAP", ROOT / "cluster.yaml")
     assert cluster._could_become() == {"CPU": 32, "GPU": 4}  # four machines of two kinds together
+    assert cluster._could_become(2)["GPU"] == 0
 
 
 def test_a_cluster_that_no_machine_joins_is_asked_for_one_and_not_waited_for_without_end(machines, monkeypatch):

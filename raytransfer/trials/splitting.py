@@ -1,0 +1,179 @@
+"""One training split over several processes of this machine, which begin and end together."""
+
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from raytransfer.specs import TrainingSpec, from_json, to_json
+from raytransfer.training import Interrupted, RankDied, Ranks, use_one_core
+from raytransfer.trials.site import Site
+from raytransfer.trials.training import run_training
+
+_INTERRUPTED, _LOST, _ORPHAN = 3, 4, 5  # exit codes of a rank, beside 0 and, where it has left an error, 1
+_LOOK_S = 0.05  # between looks at the ranks
+_GRACE_S = 10.0  # for the rank that others have lost to end, too
+_PATIENCE = timedelta(hours=1)  # with a rank that lives and does not answer: the first may be writing to a storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What each rank is told."""
+
+    spec: str
+    site: Site
+    checkpoint_steps: frozenset[int]
+    count: int
+
+
+def run_split(
+    spec: TrainingSpec, site: Site, checkpoint_steps: frozenset[int], stop: Callable[[], bool], count: int
+) -> None:
+    """Run a training on so many processes: on a GPU, each on one of its own.
+
+    This process only watches. When a rank ends badly the others are killed, and none outlives this process: each reads
+    from a pipe that closes with it.
+
+    Args:
+        spec: What to run.
+        site: Where.
+        checkpoint_steps: As for ``run_training``.
+        stop: Asked all the while whether to stop.
+        count: How many processes.
+
+    Raises:
+        Interrupted: ``stop`` said so, and the training's state is saved.
+        RankDied: A rank was killed, or crashed.
+        Exception: Whatever a rank raised.
+    """
+    with tempfile.TemporaryDirectory(prefix="raytransfer-ranks-") as name, ExitStack() as stack:
+        folder = Path(name)
+        job = _Job(spec=to_json(spec), site=site, checkpoint_steps=checkpoint_steps, count=count)
+        (folder / "job").write_bytes(pickle.dumps(job))
+        ranks: list[subprocess.Popen[bytes]] = []
+        try:
+            for rank in range(count):
+                ranks.append(stack.enter_context(_started(folder, rank)))
+            _wait(ranks, stop)
+            codes = [process.poll() for process in ranks]
+        finally:
+            for process in ranks:
+                process.kill()
+        _raise_ending(codes, folder)
+
+
+def _started(folder: Path, rank: int) -> subprocess.Popen[bytes]:
+    """A process that begins anew, for neither a CUDA nor a Ray can be forked.
+
+    It is in a session of its own: Ctrl-C is this process's to handle.
+    """
+    command = [sys.executable, "-c", f"from {__name__} import main; main()", str(folder), str(rank)]
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)  # where networks of the user's own are found
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True, env={**os.environ, "PYTHONPATH": path}
+    )
+
+
+def _wait(ranks: Sequence[subprocess.Popen[bytes]], stop: Callable[[], bool]) -> None:
+    """Wait until all ranks have ended well, or one has ended otherwise and not for the loss of another one."""
+    told, lost_since = False, None
+    while True:
+        codes = [process.poll() for process in ranks]
+        if None not in codes or any(code not in (None, 0, _LOST) for code in codes):
+            return
+        if _LOST in codes:
+            lost_since = lost_since or time.monotonic()
+            if time.monotonic() > lost_since + _GRACE_S:
+                return
+        if not told and stop():
+            told, pipe = True, ranks[0].stdin
+            assert pipe is not None
+            with suppress(BrokenPipeError):  # it has just ended
+                pipe.write(b"stop")
+        time.sleep(_LOOK_S)
+
+
+def _raise_ending(codes: Sequence[int | None], folder: Path) -> None:
+    """Raise what the codes and the errors that ranks left say, if they did not end well."""
+    for rank, code in enumerate(codes):
+        if code is not None and code < 0:
+            raise RankDied(f"rank {rank} of {len(codes)} was ended by signal {-code}")
+    for rank in range(len(codes)):
+        if (left := folder / f"error-{rank}").exists():
+            error, trace = pickle.loads(left.read_bytes())
+            raise error from RuntimeError(f"on rank {rank} of {len(codes)}:\n{trace}")
+    if _INTERRUPTED in codes:
+        raise Interrupted("told to stop")
+    if any(codes):
+        raise RankDied(f"the {len(codes)} ranks of a training ended with the codes {list(codes)}")
+
+
+def main() -> None:
+    """Be one rank: the process that ``run_split`` starts."""
+    folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+    told = threading.Event()
+    threading.Thread(target=_listen, args=(told,), daemon=True).start()
+    code = 0
+    try:
+        _run(pickle.loads((folder / "job").read_bytes()), folder, rank, told.is_set)
+    except Interrupted:
+        code = _INTERRUPTED
+    except RankDied:
+        code = _LOST
+    except Exception as error:  # whatever it is, the process that watches raises it
+        code, content = 1, (error, traceback.format_exc())
+        (folder / f"error-{rank}.part").write_bytes(_pickled(*content))
+        (folder / f"error-{rank}.part").rename(folder / f"error-{rank}")
+    sys.stdout.flush()
+    os._exit(code)  # to take leave of ranks that may be gone can hang
+
+
+def _listen(told: threading.Event) -> None:
+    """Note when the process that watches says stop; end when it is gone."""
+    while os.read(0, 64):
+        told.set()
+    os._exit(_ORPHAN)
+
+
+def _run(job: _Job, folder: Path, rank: int, stop: Callable[[], bool]) -> None:
+    """Meet the other ranks and train."""
+    if rank:
+        logging.getLogger("raytransfer").setLevel(logging.ERROR)  # the first says it for all
+    use_one_core()
+    torch.backends.cudnn.allow_tf32 = True  # as of every training
+    on_gpu = job.site.device == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(rank)
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=job.count,
+        timeout=_PATIENCE,
+    )
+    spec = from_json(job.spec)
+    assert isinstance(spec, TrainingSpec)
+    run_training(spec, job.site, job.checkpoint_steps, stop, Ranks(rank=rank, count=job.count))
+
+
+def _pickled(error: Exception, trace: str) -> bytes:
+    """An error and its traceback; an error that cannot be pickled and unpickled as a plain one that names it."""
+    try:
+        content = pickle.dumps((error, trace))
+        pickle.loads(content)
+    except Exception:  # whatever a class of the user's raises
+        content = pickle.dumps((RuntimeError(f"{type(error).__name__}: {error}"), trace))
+    return content

@@ -1,0 +1,175 @@
+"""Trainings split over two processes, with gloo: the losses of one, and a common end."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from raytransfer.errors import UnreadableError
+from raytransfer.experiments.yosinski.plan import make_plan
+from raytransfer.specs.dependencies import as_transfer
+from raytransfer.store import failures, load_state, read_table
+from raytransfer.sweep.run import Run, run_in_process
+from raytransfer.training import Interrupted, RankDied, Ranks, TrainingState, frozen
+from raytransfer.trials import Site, attempt, run, splitting
+from tests.helpers import REPEATABLE, Quiet
+from tests.trials.test_resume import Setup, same
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def trials(tiny, tmp_path):
+    """A base, a transfer that reuses its frozen layers' outputs, and where one process runs them and where two do."""
+    recipe = ("recipe.pad_px=0", "recipe.mirror=false", "recipe.clip_norm=1", "recipe.steps=40")
+    plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB]", "directions=[A->B]", *recipe))
+    place = {"sources": plan.sources, "device": "cpu", "memory_bytes": 10**9, "save_every_s": 0}
+    one = Site(root=str(tmp_path / "one"), **place)
+    two = Site(root=str(tmp_path / "two"), ranks=2, base_ranks=2, **place)
+    return plan.longest_base, next(spec for spec in plan.trials.values() if as_transfer(spec)), one, two
+
+
+def assert_same(spec, one, two):
+    """The row and the learning curve of a trial differ by rounding alone."""
+    (row, split), (curve, split_curve) = (
+        [table[table["id"] == spec.id] for table in (read_table(site.store(), name) for site in (one, two))]
+        for name in ("trials", "curves")
+    )
+    assert (len(row), len(split), len(curve), len(split_curve)) == (1, 1, 3, 3)
+    assert (row["ranks"].item(), split["ranks"].item()) == (1, 2)
+    assert row["reused_layers"].item() == split["reused_layers"].item() == (2 if as_transfer(spec) else 0)
+    # Of 448 test images one may fall to the other side.
+    pd.testing.assert_frame_equal(curve, split_curve, rtol=1e-4, atol=1.5 / 448 if "top1" in curve else 0)
+    pd.testing.assert_frame_equal(row[REPEATABLE], split[REPEATABLE], rtol=1e-4, atol=1.5 / 448)
+
+
+def test_a_transfer_on_two_ranks_has_the_losses_of_one_process(trials):
+    base, transfer, one, two = trials
+    for site in (one, two):
+        run(base, replace(site, base_ranks=1))
+        run(transfer, site)
+    assert_same(transfer, one, two)
+
+
+class Dying(Quiet):
+    """An observer that lets processes die, and notes of which trial."""
+
+    def __init__(self):
+        super().__init__()
+        self.dead = []
+
+    def died(self, trial):
+        self.dead.append(trial)
+
+
+def test_ranks_that_are_stopped_and_one_that_is_killed_end_with_the_row_of_one_process(trials, monkeypatch):
+    base, _, one, two = trials
+    run(base, one)
+    with pytest.raises(Interrupted, match="told to stop"):
+        attempt(base, two, stop=lambda: True)
+
+    store, begun, original, steps = two.store(), [], splitting._started, []
+
+    def started(folder, rank):
+        begun.append(original(folder, rank))
+        return begun[-1]
+
+    def kill_the_second():
+        while not steps or steps[-1] < 4:
+            steps.append(TrainingState.from_bytes(load_state(store, base.id)).step)
+            time.sleep(0.005)
+        os.kill(begun[1].pid, signal.SIGKILL)
+        since = time.monotonic()
+        while begun[0].poll() is None:
+            time.sleep(0.005)
+        steps.append(TrainingState.from_bytes(load_state(store, base.id)).step)
+        took.append(time.monotonic() - since)
+
+    took, observer = [], Dying()
+    monkeypatch.setattr(splitting, "_started", started)
+    thread = threading.Thread(target=kill_the_second)
+    thread.start()
+    sweep = Run({base.id: base}, two, observer)
+    run_in_process(sweep)
+    thread.join()
+    assert steps[0] == 1
+    assert 4 <= steps[-1] < 40
+    assert took[0] < 5
+    assert observer.dead == [base.id]
+    assert observer.ended == [base.id]
+    assert [process.returncode for process in begun[1:]] == [-signal.SIGKILL, 0, 0]
+    assert_same(base, one, two)
+
+
+def test_ranks_that_die_again_and_again_are_a_failure(trials, monkeypatch):
+    base, _, _, two = trials
+
+    def die(*_):
+        raise RankDied("rank 1 of 2 was ended by signal 9")
+
+    class Failing(Dying):
+        def failed(self, trial, reason, skipped):
+            reasons.append(reason)
+
+    reasons, observer = [], Failing()
+    monkeypatch.setattr(splitting, "_wait", die)
+    monkeypatch.setattr(splitting, "_started", lambda *_: subprocess.Popen(["true"]))
+    run_in_process(Run({base.id: base}, two, observer))
+    assert len(observer.dead) == 3
+    assert reasons == ["its process died 4 times; rank 1 of 2 was ended by signal 9"]
+    assert failures(two.store()) == {base.id: reasons[0]}
+
+
+def test_a_rank_that_goes_on_draws_the_dropout_it_had_drawn(monkeypatch):
+    """Its state is the first rank's: what it draws follows from seed, rank and step alone."""
+    monkeypatch.setattr(Ranks, "_sum", lambda *_: None)
+    monkeypatch.setattr(frozen, "EVALUATION_BATCH", 4)  # or the first rank would have all that there is
+
+    def setup(rank):
+        class OfRank(Setup):
+            def data(self):
+                data = super().data()
+                data.ranks = Ranks(rank=rank, count=2)
+                return data
+
+        return OfRank("dropping", streamed=False)
+
+    undisturbed = setup(1).train(setup(1).network())
+    state = setup(1).until(5)
+    state = TrainingState.from_bytes(state.to_bytes())
+    state.random["cpu"].copy_(torch.Generator().manual_seed(8).get_state())
+    assert same(setup(1).train(setup(1).network(seed=9), state=state), undisturbed)
+
+
+def test_ranks_begin_after_the_same_step(monkeypatch):
+    Ranks().agree(3, torch.device("cpu"))
+    monkeypatch.setattr(Ranks, "_sum", lambda _, tensors, factor: tensors[0].add_(3))
+    Ranks(rank=1, count=2).agree(3, torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="rank 1 of 2 begins after step 0, and another does not"):
+        Ranks(rank=1, count=2).agree(0, torch.device("cpu"))
+
+
+def test_what_a_rank_raised_is_raised_once_it_is_known(tmp_path):
+    with pytest.raises(RankDied, match="rank 1 of 2 was ended by signal 9"):
+        splitting._raise_ending([splitting._LOST, -9], tmp_path)
+    with pytest.raises(RankDied, match=r"the 2 ranks of a training ended with the codes \[4, None\]"):
+        splitting._raise_ending([splitting._LOST, None], tmp_path)
+
+    class Own(Exception):  # noqa: N818 - of a module that cannot be imported
+        pass
+
+    for error, raised in (
+        (FloatingPointError("training diverged"), FloatingPointError),
+        (UnreadableError("weights", "training diverged"), UnreadableError),
+        (Own("training diverged"), RuntimeError),
+    ):
+        (tmp_path / "error-1").write_bytes(splitting._pickled(error, "where it was"))
+        with pytest.raises(raised, match="training diverged") as found:
+            splitting._raise_ending([splitting._LOST, 1], tmp_path)
+        assert str(found.value.__cause__) == "on rank 1 of 2:\nwhere it was"
