@@ -58,16 +58,17 @@ class SweepConfig:
     """What every sweep has: its data, and where and how it runs.
 
     Attributes:
-        data: Data set: digits, a torchvision classification set by name, or a folder or Parquet file of images.
+        data: Data set: digits, a torchvision classification set by name, or a folder, Parquet file or tar shards of
+            images.
         data_dir: Folder in which named data sets lie, or are downloaded to.
         cache_dir: Folder on each machine for decoded images.
-        decoded: When images of a folder or of Parquet files are decoded: once, into cache_dir (cache), or whenever they
-            are taken (stream); auto streams what would take more than cache_gb. It changes no result.
+        decoded: When images of a folder, Parquet files or tar shards are decoded: once, into cache_dir (cache), or
+            whenever they are taken (stream); auto streams what would take more than cache_gb. It changes no result.
         cache_gb: That bound, in 10^9 bytes: images x height x width x 3, or x 1 with channels=1.
         image_size_px: Side to which images are resized and cropped when they are decoded; null keeps their own.
         interpolation: How images are resized then: bilinear or bicubic.
         channels: 1 to decode colour images as grey, 3 to decode grey ones as colour; null keeps their own.
-        label_column: Label column of Parquet files that have several.
+        label_column: Label column of Parquet files that have several, or the field of tar shards' JSON for the label.
         train_per_class: Training images drawn of each class; null for all.
         seeds: Repeats of everything, with seeds 0, 1, ...
         out: Folder or s3:// or gs:// URI of the store; sweeps that share one share their trials.
