@@ -154,7 +154,7 @@ def _is_large(found: Source) -> bool:
 
 
 def _count(found: FolderSource | ParquetSource | ShardSource, note: Path) -> int:
-    """How many images there are; of shards the cache notes it, since to look through a million takes a minute."""
+    """How many images there are; of shards the cache notes it, since to look through a million takes a minute of a core."""
     if isinstance(found, ShardSource):
         try:
             return int(json.loads(note.read_text())["count"])
@@ -299,8 +299,8 @@ def _made(
     found: Source, source: DataSource, cache: Path, key: str, identity: dict[str, Any], *, streamed: bool
 ) -> Dataset:
     """Decode a data set into the cache, or look through the images that are to be streamed."""
-    files = _files(found, identity)
     raw = _without_empty_classes(_read(found, source.data), source.name)
+    files = _files(found, identity)
     is_test = stratified_half(raw.labels) if raw.is_test is None else raw.is_test
     _check_parts(raw, is_test, source.name)
     large = _is_large(found)
