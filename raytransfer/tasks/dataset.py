@@ -154,7 +154,7 @@ def _is_large(found: Source) -> bool:
 
 
 def _count(found: FolderSource | ParquetSource | ShardSource, note: Path) -> int:
-    """How many images there are; of shards the cache notes it, since to look through a million takes a minute of a core."""
+    """How many images there are; of shards the cache notes it, since to look through a million takes a minute."""
     if isinstance(found, ShardSource):
         try:
             return int(json.loads(note.read_text())["count"])

@@ -29,7 +29,9 @@ def in_parts(
 
     A CPU is given as many at once as its cache holds, which takes half of the time; a GPU all.
     """
-    size = max(1, _CACHED // images[0].numel()) if images.device.type == "cpu" else len(images)
+    if images.device.type != "cpu":
+        return make(images, draws)
+    size = max(1, _CACHED // images[0].numel())
     return torch.cat(
         [make(*part) for part in zip(torch.split(images, size), torch.split(draws, size, dim=1), strict=True)]
     )
@@ -130,7 +132,8 @@ def jittered(images: torch.Tensor, draws: torch.Tensor, recipe: Recipe) -> torch
 def _grey(images: torch.Tensor) -> torch.Tensor:
     if images.shape[1] == 1:
         return images
-    return (images * torch.tensor(_GREY, device=images.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    red, green, blue = images.unbind(1)
+    return (_GREY[0] * red + _GREY[1] * green + _GREY[2] * blue)[:, None]
 
 
 def _turned(images: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
@@ -144,6 +147,6 @@ def _turned(images: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
         (green - blue) / part,
         torch.where(most == green, 2 + (blue - red) / part, 4 + (red - green) / part),
     )
-    place = sixths[:, None] + 6 * turn + torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
-    place = place.remainder(6)
+    # 5, 3 and 1 are made on the device: nothing is sent there while a step is recorded.
+    place = (sixths[:, None] + 6 * turn + torch.arange(5, 0, -2, device=images.device).view(1, 3, 1, 1)).remainder(6)
     return most[:, None] - spread[:, None] * torch.minimum(place, 4 - place).clamp(0, 1)
