@@ -8,6 +8,10 @@ layers random, baseB-2x trains a base for twice the steps. ``raytransfer list tr
     python sweeps/yosinski_grid.py --plan             what would run, and about how long
     python sweeps/yosinski_grid.py data=cifar10       real images: an hour on two cores, as --plan estimates
 
+    python sweeps/yosinski_grid.py --plan preset=imagenet_resnet50 data=FOLDER
+                                                      ImageNet and ResNet-50: 328 trainings of 450,410 steps, 3.8e10
+                                                      images in all, thousands of GPU-hours; never run as a whole
+
 On digits (4 splits, 95% intervals over them) expect AnB to fall from about 93% at n = 1 to 72% at n = 7, which is 20
 points below BnB (14 to 26); RnB to fall to 56%; and no boost that so few splits resolve (-0.1 points, -1.3 to 1.0).
 sweeps/results/digits.md has the rest. ``raytransfer run yosinski`` does the same.

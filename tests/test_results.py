@@ -52,6 +52,20 @@ def test_the_recipe_of_2014_drops_its_rate_every_100_000_steps():
     assert rates == pytest.approx([1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5, 1e-6])
 
 
+def test_the_recipe_of_today_is_90_epochs_of_ilsvrc12_with_a_warm_up_of_5():
+    config = load_config(EXPERIMENT.config, EXPERIMENT.defaults, ["preset=imagenet_resnet50", "data=a-folder"])
+    recipe, epoch = config.recipe, 1_281_167 / 256
+    assert (recipe.steps, recipe.warmup_steps) == (round(90 * epoch), round(5 * epoch))
+    rates = [learning_rate(recipe, step) for step in (recipe.warmup_steps // 2, recipe.warmup_steps, recipe.steps)]
+    assert rates == pytest.approx([0.05, 0.1, 0], abs=0.001)
+    assert (config.network, config.image_size_px, recipe.crop_px, recipe.crop_area) == (
+        "torchvision/resnet50",
+        256,
+        224,
+        0.08,
+    )
+
+
 def test_the_correlations_of_distances_on_digits_are_those_of_their_rows():
     outcomes, measures = (
         pd.read_parquet(RESULTS / "data" / f"distance_digits_{name}.parquet") for name in ("outcomes", "measures")

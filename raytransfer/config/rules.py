@@ -33,6 +33,7 @@ def _are_fractions(value: Any) -> bool:
 AT_LEAST_ONE: Rule = at_least(1)
 REPEATS: Rule = (lambda v: 1 <= v <= 1000, "lie in 1..1000")  # a plan lays all of them out
 NOT_NEGATIVE: Rule = (lambda v: 0 <= v < float("inf"), "be zero or positive, and finite")
+UP_TO_ONE: Rule = (lambda v: 0 <= v <= 1, "lie in 0..1")
 BELOW_ONE: Rule = (lambda v: 0 <= v < 1, "lie in 0..1, 1 left out")
 POSITIVE: Rule = (lambda v: 0 < v < float("inf"), "be positive and finite")
 FRACTIONS: Rule = (_are_fractions, "be fractions of the steps between 0 and 1, ascending")

@@ -16,6 +16,7 @@ from raytransfer.config.rules import (
     NOT_NEGATIVE,
     POSITIVE,
     REPEATS,
+    UP_TO_ONE,
     Effect,
     Rule,
     at_least,
@@ -61,16 +62,17 @@ class SweepConfig:
     """What every sweep has: its data, and where and how it runs.
 
     Attributes:
-        data: Data set: digits, a torchvision classification set by name, or a folder or Parquet file of images.
+        data: Data set: digits, a torchvision classification set by name, or a folder, Parquet file or tar shards of
+            images.
         data_dir: Folder in which named data sets lie, or are downloaded to.
         cache_dir: Folder on each machine for decoded images.
-        decoded: When images of a folder or of Parquet files are decoded: once, into cache_dir (cache), or whenever they
-            are taken (stream); auto streams what would take more than cache_gb. It changes no result.
+        decoded: When images of a folder, Parquet files or tar shards are decoded: once, into cache_dir (cache), or
+            whenever they are taken (stream); auto streams what would take more than cache_gb. It changes no result.
         cache_gb: That bound, in 10^9 bytes: images x height x width x 3, or x 1 with channels=1.
         image_size_px: Side to which images are resized and cropped when they are decoded; null keeps their own.
         interpolation: How images are resized then: bilinear or bicubic.
         channels: 1 to decode colour images as grey, 3 to decode grey ones as colour; null keeps their own.
-        label_column: Label column of Parquet files that have several.
+        label_column: Label column of Parquet files that have several, or the field of tar shards' JSON for the label.
         train_per_class: Training images drawn of each class; null for all.
         seeds: Repeats of everything, with seeds 0, 1, ...
         out: Folder or s3:// or gs:// URI of the store; sweeps that share one share their trials.
@@ -236,6 +238,11 @@ class TrainingConfig(SweepConfig):
         "recipe.clip_norm": POSITIVE,
         "recipe.pad_px": at_least(0),
         "recipe.crop_px": AT_LEAST_ONE,
+        "recipe.crop_area": (lambda v: 0 < v < 1, "lie above 0 and below 1: it is a share of an image's area"),
+        "recipe.brightness": UP_TO_ONE,
+        "recipe.contrast": UP_TO_ONE,
+        "recipe.saturation": UP_TO_ONE,
+        "recipe.hue": (lambda v: 0 <= v <= 0.5, "lie in 0..0.5: half of the circle is every hue"),
         "recipe.channel_mean": (lambda v: all(0 <= entry <= 1 for entry in v), "lie in 0..1: pixels are on that scale"),
         "recipe.channel_std": (
             lambda v: all(0 < entry <= 1 for entry in v),
@@ -256,6 +263,10 @@ class TrainingConfig(SweepConfig):
         "recipe.beta2": (lambda c: c.recipe.optimizer == "adamw", "recipe.optimizer=adamw"),
         "recipe.milestones": (lambda c: c.recipe.schedule == "step", "recipe.schedule=step"),
         "recipe.gamma": (_reads_gamma, "recipe.schedule=step"),
+        "recipe.pad_px": (
+            lambda c: c.recipe.crop_area is None,
+            "recipe.crop_area=null, as resized crops lie inside the image",
+        ),
         "granularity": (lambda c: c.stages is None, "no stages of one's own"),
         "recipe.channel_mean": (lambda c: c.recipe.normalization == "given", "recipe.normalization=given"),
         "recipe.channel_std": (lambda c: c.recipe.normalization == "given", "recipe.normalization=given"),

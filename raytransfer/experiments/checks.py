@@ -136,6 +136,11 @@ def _checked_recipe(config: TrainingConfig, shape: Shape) -> Recipe:
         raise UserError(f"recipe.crop_px={recipe.crop_px} must not exceed the images' side: {height} x {width} pixels")
     if recipe.pad_px > side:
         raise UserError(f"recipe.pad_px={recipe.pad_px} must not exceed the images' side: {height} x {width} pixels")
+    if channels == 1 and (recipe.saturation or recipe.hue):
+        raise UserError(
+            f"recipe.saturation={recipe.saturation} and recipe.hue={recipe.hue} change nothing of grey images: leave "
+            "them out, or decode the images with channels=3"
+        )
     if recipe.normalization == "given" and len(recipe.channel_mean) != channels:
         raise UserError(
             f"recipe.channel_mean={list(recipe.channel_mean)} must have one entry for each channel of the images, "
@@ -146,6 +151,8 @@ def _checked_recipe(config: TrainingConfig, shape: Shape) -> Recipe:
             f"recipe.normalization={recipe.normalization} starves caffenet, whose small initial weights are made for "
             "pixels on 0..255: choose recipe.normalization=mean, or init=kaiming"
         )
+    if recipe.crop_area is not None:
+        recipe = replace(recipe, pad_px=0)  # the data set's own, which is of crops of one size
     return replace(recipe, crop_px=None) if recipe.crop_px == height == width else recipe
 
 

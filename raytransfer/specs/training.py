@@ -58,6 +58,13 @@ class Recipe:
         mirror: Whether each training image is mirrored with probability one half.
         pad_px: Zero padding on every side before a training image is cropped.
         crop_px: Side of the random training crop and the central test crop; None for the image's own side.
+        crop_area: Least share of an image's area that a training crop takes before it is resized to ``crop_px``, the
+            most being all of it (random-resized crop, Szegedy et al. 2015, arXiv 1409.4842, section 6: 0.08); None for
+            crops of one size.
+        brightness: Factors 1 ± this at most on a training image's pixels.
+        contrast: The same on their distance to the image's mean.
+        saturation: The same on their distance to grey.
+        hue: Most that the hue of a training image is turned by, as a share of the circle.
         normalization: ``standard`` (zero mean and unit variance per channel of the data set's training images),
             ``mean`` (only the mean is subtracted, pixels stay on 0..255, as in the 2014 recipe) or ``given`` (by
             ``channel_mean`` and ``channel_std``, such as those that pretrained weights were made with).
@@ -88,6 +95,11 @@ class Recipe:
     mirror: bool = False
     pad_px: int = 0
     crop_px: int | None = None
+    crop_area: float | None = None
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
     normalization: Literal["standard", "mean", "given"] = "standard"
     channel_mean: tuple[float, ...] = ()
     channel_std: tuple[float, ...] = ()

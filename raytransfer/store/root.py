@@ -271,6 +271,11 @@ def absolute(option: str, path: str) -> str:
     Raises:
         UserError: It is empty, names the home of a user that does not exist, or begins like an address.
     """
+    if re.match(r"[a-z][a-z0-9+.-]*://", path, re.IGNORECASE):
+        raise UserError(
+            f"{option}={path} is an address, and {option} takes what lies on a disk: copy it there, or mount it and "
+            "give the folder"
+        )
     if scheme := _SCHEME.match(path):
         raise UserError(
             f"{option}={path} is neither an address, which begins with {scheme[0]}//, where {option} takes one, nor a "

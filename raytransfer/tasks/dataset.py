@@ -1,10 +1,11 @@
 """A data set: its images, decoded at most once on each machine or whenever they are taken, and their labels.
 
 What identifies a data set does not tell how its images are held: its fingerprint and the mean and standard deviation
-of its channels are the same for both. Of up to ``LARGE`` images all pixels count for them. Of a folder or Parquet files
-with more, ``SAMPLE`` training images do, drawn once and for all, beside the labels and the names and sizes of all
-files: to decode a million images takes an hour of a core. So of a large data set a file that is replaced by one of
-equal size goes unnoticed unless it is in the sample; and its images are decoded in colour unless ``channels=1``.
+of its channels are the same for both. Of up to ``LARGE`` images all pixels count for them. Of a folder, Parquet files
+or tar shards with more, ``SAMPLE`` training images do, drawn once and for all, beside the labels and the names and
+sizes of all files, and of all images in shards: to decode a million images takes an hour of a core. So of a large data
+set a file that is replaced by one of equal size goes unnoticed unless it is in the sample; and its images are decoded
+in colour unless ``channels=1``.
 """
 
 import hashlib
@@ -38,20 +39,31 @@ from raytransfer.tasks.draws import stable_permutation, stratified_half
 from raytransfer.tasks.folder import FolderSource
 from raytransfer.tasks.parquet import ParquetSource
 from raytransfer.tasks.parts import Contents
+from raytransfer.tasks.shards import ShardSource
 from raytransfer.tasks.sources import DataSource, Source, find_source
-from raytransfer.tasks.streamed import ImageRows, StreamedImages, ahead, blocks, read_index, write_copies, write_index
+from raytransfer.tasks.streamed import (
+    ImageRows,
+    StreamedImages,
+    ahead,
+    blocks,
+    read_index,
+    write_copies,
+    write_index,
+    write_members,
+)
 from raytransfer.words import number_of
 
 DECODE_VERSION = 2
 """Raised whenever the same files would be decoded into other arrays, or the cache is laid out anew."""
 
 LARGE = 75_000
-"""Images, training and test, of a folder or of Parquet files beyond which a sample stands for all: MNIST has fewer."""
+"""Images, training and test, of files of the user's own beyond which a sample stands for all: MNIST has fewer."""
 
 SAMPLE = 5000
 """Training images of that sample."""
 
 _LARGE_VERSION = 1  # raised whenever the same files would give a large data set another fingerprint
+_ENCODED = FolderSource | ParquetSource | ShardSource  # whose images are at hand as they are encoded
 _LOG = logging.getLogger("raytransfer")
 
 
@@ -115,14 +127,14 @@ def _opened(found: Source, source: DataSource) -> Dataset:
         wanted: dict[str, Any] = {"image_size_px": source.image_size_px, "channels": source.channels}
         if source.interpolation != "bilinear":
             wanted["interpolation"] = source.interpolation
-        if _is_large(found):
+        if isinstance(found, ShardSource) or _is_large(found):  # of shards that is only known once all are read
             wanted["large_version"] = _LARGE_VERSION
         identity = {**found.identity(), **wanted, "decode_version": DECODE_VERSION}
-        streamed = _is_to_stream(found, source)
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        cache = Path(source.cache_dir).expanduser()
+        streamed = _is_to_stream(found, source, cache / "index" / f"{key}.json")
     except OSError as error:
         raise _unreadable(source.data, error) from None
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    cache = Path(source.cache_dir).expanduser()
     cached = _indexed(cache, key, source, streamed=streamed)
     if cached is not None:
         return cached
@@ -132,29 +144,44 @@ def _opened(found: Source, source: DataSource) -> Dataset:
             cached = _indexed(cache, key, source, streamed=streamed)
             if cached is not None:
                 return cached
-            return _made(found, source, cache, key, _files(identity), streamed=streamed)
+            return _made(found, source, cache, key, identity, streamed=streamed)
     except OSError as error:
         raise UserError(f"cache_dir {cache} cannot be written: {error.strerror or error}; choose another") from None
 
 
 def _is_large(found: Source) -> bool:
-    return isinstance(found, FolderSource | ParquetSource) and found.count > LARGE
+    return isinstance(found, _ENCODED) and found.count > LARGE
 
 
-def _is_to_stream(found: Source, source: DataSource) -> bool:
+def _count(found: FolderSource | ParquetSource | ShardSource, note: Path) -> int:
+    """How many images there are; of shards the cache notes it, since to look through a million takes a minute."""
+    if isinstance(found, ShardSource):
+        try:
+            return int(json.loads(note.read_text())["count"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+    return found.count
+
+
+def _is_to_stream(found: Source, source: DataSource, note: Path) -> bool:
     """Whether images are streamed: as asked, or where decoded they would take more than ``cache_gb``.
 
     That is estimated with three channels unless ``channels=1``, so that no image has to be read for it where
     ``image_size_px`` is given.
 
+    Args:
+        found: What was found.
+        source: What was asked for.
+        note: What the cache notes of it.
+
     Raises:
         UserError: They are to be, and no encoded images are at hand.
     """
-    if not isinstance(found, FolderSource | ParquetSource):
+    if not isinstance(found, _ENCODED):
         if source.decoded == "stream":
             raise UserError(
-                f"decoded=stream is for folders of images and Parquet files, which data={source.data} does not name (a "
-                "path has a / in it): what a library gives is decoded into the cache"
+                f"decoded=stream is for folders of images, Parquet files and tar shards, which data={source.data} does "
+                "not name (a path has a / in it): what a library gives is decoded into the cache"
             )
         return False
     if source.decoded != "auto":
@@ -164,11 +191,17 @@ def _is_to_stream(found: Source, source: DataSource) -> bool:
         _, height, width = first_decoding(raw, None, source.channels, source.interpolation).shape
     else:
         height = width = source.image_size_px
-    return found.count * (source.channels or 3) * height * width > source.cache_gb * 1e9
+    return _count(found, note) * (source.channels or 3) * height * width > source.cache_gb * 1e9
 
 
-def _files(identity: dict[str, Any]) -> list[tuple[str, int]]:
-    """Name and size of each file of a source, wherever its folder lies; empty for what is not files of the user's."""
+def _files(found: Source, identity: dict[str, Any]) -> list[tuple[str, int]]:
+    """Name and size of each file of a source, wherever its folder lies, and of each image in shards.
+
+    It is empty for what is not files of the user's.
+    """
+    if isinstance(found, ShardSource):
+        members = found.members
+        return [*members.files, *zip(members.names, members.sizes.tolist(), strict=True)]
     inside = os.path.basename if identity["kind"] == "parquet" else str
     return [(inside(name), size) for name, size, *_ in identity.get("files", ())]
 
@@ -263,10 +296,11 @@ def _root(source: DataSource) -> Path:
 
 
 def _made(
-    found: Source, source: DataSource, cache: Path, key: str, files: list[tuple[str, int]], *, streamed: bool
+    found: Source, source: DataSource, cache: Path, key: str, identity: dict[str, Any], *, streamed: bool
 ) -> Dataset:
     """Decode a data set into the cache, or look through the images that are to be streamed."""
     raw = _without_empty_classes(_read(found, source.data), source.name)
+    files = _files(found, identity)
     is_test = stratified_half(raw.labels) if raw.is_test is None else raw.is_test
     _check_parts(raw, is_test, source.name)
     large = _is_large(found)
@@ -288,6 +322,8 @@ def _made(
             if isinstance(found, ParquetSource):  # of which no single row can be read
                 check_space(cache, sum(size for _, size in files), "the encoded images, which are copied there, take")
                 write_copies(raw, _root(source), partial)
+            elif isinstance(found, ShardSource):
+                write_members(found.members, partial)
             else:
                 write_index(files, partial)
             np.save(partial / "is_test.npy", is_test)
@@ -312,7 +348,9 @@ def _made(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     index = cache / "index" / f"{key}.json"
-    index.with_suffix(".partial").write_text(json.dumps({"fingerprint": fingerprint, "name": source.name}))
+    index.with_suffix(".partial").write_text(
+        json.dumps({"fingerprint": fingerprint, "name": source.name, "count": len(raw.labels)})
+    )
     index.with_suffix(".partial").replace(index)
     dataset = _cached(cache, fingerprint, source, streamed=streamed)
     if dataset is None:

@@ -22,7 +22,8 @@ from raytransfer.tasks.parts import (
 )
 from raytransfer.words import number_of
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp", ".avif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp", ".avif")
+"""Endings of images, in lower case."""
 
 # Made by tools and file systems beside a user's own files.
 _OF_TOOLS = ("@eadir", "__macosx", "__pycache__", "lost+found", "$recycle.bin", "system volume information")
@@ -235,8 +236,8 @@ class _Walk:
                 folders.append(folder)
         if len(folders) < 2:
             raise UserError(
-                f"{part} holds {number_of(len(folders), 'class folder')} and no Parquet files: "
-                "a data set is Parquet files or a folder of at least 2 classes, each a folder of images"
+                f"{part} holds {number_of(len(folders), 'class folder')}, no Parquet files and no "
+                "tar shards: a data set is one of these, or a folder of at least 2 classes, each a folder of images"
             )
         self.pass_over_images(part)
         self._visited.add(_key(part))
@@ -245,7 +246,7 @@ class _Walk:
     def _of_class(self, folder: Path) -> list[str]:
         found = list(self.below(folder))
         if not found:
-            raise UserError(f"class folder {folder} holds no images ({' '.join(_SUFFIXES)})")
+            raise UserError(f"class folder {folder} holds no images ({' '.join(SUFFIXES)})")
         return found
 
     def below(self, folder: Path) -> Iterator[str]:
@@ -261,7 +262,7 @@ class _Walk:
                     else:
                         self._visited.add(_key(path))
                         yield from self.below(path)
-                elif not entry.name.lower().endswith(_SUFFIXES):
+                elif not entry.name.lower().endswith(SUFFIXES):
                     if not entry.name.startswith("."):
                         self.pass_over(Path(entry.path), "no images by their names")
                 elif entry.name.startswith("."):
@@ -291,7 +292,7 @@ def _key(folder: Path) -> tuple[int, int]:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def _is_part(folder: Path) -> bool:

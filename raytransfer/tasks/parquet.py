@@ -1,7 +1,6 @@
 """Parquet files in the Hugging Face image convention."""
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,69 +11,20 @@ import pyarrow.parquet as pq
 
 from raytransfer.errors import UserError, one_line
 from raytransfer.tasks.decode import Encoded, Labels, Raw
-from raytransfer.tasks.parts import HALVED, Contents, Parts, choices, part_of, placed
+from raytransfer.tasks.files import files_with, sorted_files
+from raytransfer.tasks.parts import Contents
 from raytransfer.words import number_of
 
-_SHARDS = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]+)?$")  # older names end in a hash
-_SHOWN = 3  # files listed at most
 _LONGEST = 200  # characters of a foreign value that are shown
 
 
 def parquet_files(path: Path) -> list[Path]:
-    """List a data set's Parquet files, without looking at whether they are whole.
-
-    They are the path itself; or those in the folder; or those in its folder ``data``; or those in folders of which one
-    is named like a part, as ``train/0000.parquet``.
+    """List a data set's Parquet files: the path itself, or those in the folder, as ``files_with`` finds them.
 
     Raises:
-        UserError: They could be several of these.
+        UserError: They could be several.
     """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        return []
-    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    inner = {folder: found for folder in folders if (found := _in(folder))}
-    of_parts = [file for found in inner.values() for file in found] if any(part_of(f.name) for f in inner) else []
-    readings = [files for files in (_in(path), inner.get(path / "data", []), of_parts) if files]
-    if len(readings) > 1:
-        places = [str(files[0].parent.relative_to(path) / files[0].name) for files in readings[:2]]
-        raise UserError(
-            f"{path} holds Parquet files at several places, {places[0]} and {places[1]}: leave one, or give its path"
-        )
-    return readings[0] if readings else []
-
-
-def _in(folder: Path) -> list[Path]:
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if file.name.lower().endswith(".parquet") and not file.name.startswith(".") and file.is_file()
-    )
-
-
-def _check_shards(files: list[Path]) -> None:
-    """Check that of files that are numbered ``train-00000-of-00004`` each is there once.
-
-    Raises:
-        UserError: One is missing, or two are the same, as after two downloads.
-    """
-    sets: dict[tuple[Path, str], dict[int, Path]] = {}
-    counts: dict[tuple[Path, str], int] = {}
-    for file in files:
-        if shard := _SHARDS.search(file.stem):
-            key, number, count = (file.parent, file.stem[: shard.start()]), int(shard[1]), int(shard[2])
-            same = sets.setdefault(key, {})
-            if number in same or counts.setdefault(key, count) != count:
-                other = same.get(number) or next(iter(same.values()))
-                raise UserError(f"{other} and {file} are of two sets of shards: remove those of one of them")
-            same[number] = file
-    for key, same in sets.items():
-        if set(same) != set(range(counts[key])):
-            file = next(iter(same.values()))
-            raise UserError(
-                f"{file} is one of {number_of(counts[key], 'shard')}, and some of them are missing in {file.parent}"
-            )
+    return [path] if path.is_file() else files_with(path, ".parquet", "Parquet files")
 
 
 def _check_numbers(folder: Path, files: Sequence[Path]) -> None:
@@ -87,55 +37,37 @@ class ParquetSource:
     """Reads Parquet files whose rows hold an encoded image and a whole-number label.
 
     Attributes:
-        train: Files of the training part, or of the only part.
-        test: Files of the test part; empty where there is none.
-        set_aside: Files of held-out parts that are not used.
+        files: The files.
     """
 
     def __init__(self, path: Path, label_column: str | None) -> None:
-        """Sort the files into parts by name (``raytransfer.tasks.parts``); nothing is opened yet.
+        """Sort the files into parts; nothing is opened yet.
 
         Args:
-            path: A file, which is one part whatever its name, or a folder for which ``parquet_files`` finds some.
+            path: A file, or a folder for which ``parquet_files`` finds some.
             label_column: Name of the label column, or None to find it.
 
         Raises:
             UserError: A file is of no part, or a shard is missing.
         """
-        self.path = path
         self.label_column = label_column
         files = parquet_files(path)
-        _check_shards(files)
-        parts = None if path.is_file() else _parts(files, path)
-        self.train = list(parts.train) if parts else files
-        self.test = list(parts.test) if parts else []
-        self.set_aside = list(parts.set_aside) if parts else []
+        self.files = sorted_files(path, files)
+        for folder in sorted({file.parent for file in files} - {path, path / "data", path.parent}):
+            _check_numbers(folder, [file for file in files if file.parent == folder])
 
     @property
     def count(self) -> int:
         """How many images there are, as the files' own heads say."""
-        return sum(_opened(file).metadata.num_rows for file in self.train + self.test)
+        return sum(_opened(file).metadata.num_rows for file in self.files.used)
 
     def contents(self) -> Contents:
         """What is used for what."""
-        base = self.path.parent if self.path.is_file() else self.path
-
-        def shown(files: Sequence[Path]) -> str:
-            names, more = [str(file.relative_to(base)) for file in files[:_SHOWN]], len(files) - _SHOWN
-            return ", ".join(names) + (f" and {more} more" if more > 0 else "")
-
-        aside = (f"{shown(self.set_aside)} (a held-out part beside the test part)",) if self.set_aside else ()
-        return Contents(train=shown(self.train), test=shown(self.test) if self.test else HALVED, left_out=aside)
+        return self.files.contents()
 
     def identity(self) -> dict[str, Any]:
-        """Kind, label column, and each file's path, size and times, as ``FolderSource.identity`` has them."""
-        stats = [(str(file), file.stat()) for file in self.train + self.test]
-        return {
-            "kind": "parquet",
-            "label_column": self.label_column,
-            "files": [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats],
-            "n_train_files": len(self.train),
-        }
+        """Kind, label column and files."""
+        return {"kind": "parquet", "label_column": self.label_column, **self.files.identity()}
 
     def read(self) -> Raw:
         """Read the labels; give the images still encoded.
@@ -143,7 +75,7 @@ class ParquetSource:
         Raises:
             UserError: A file is not Parquet, a column is missing or ambiguous, or a label is wrong.
         """
-        files = self.train + self.test
+        files = self.files.used
         schema = _opened(files[0]).schema_arrow
         image_column = _image_column(files[0], schema)
         label_column = self.label_column or _label_column(files[0], schema)
@@ -151,39 +83,19 @@ class ParquetSource:
         parts = [_labels(file, label_column, image_column) for file in files]
         labels = np.concatenate(parts)
         if not len(labels):
-            raise UserError(f"{self.path} holds no rows: a data set needs images")
+            raise UserError(f"{self.files.path} holds no rows: a data set needs images")
         if names is None:  # whatever numbers there are become the classes' names
             values, labels = np.unique(labels, return_inverse=True)
             names = [str(value) for value in values]
         else:
             _check_range(files, parts, names)
-        n_train = sum(len(part) for part in parts[: len(self.train)])
+        n_train = sum(len(part) for part in parts[: len(self.files.train)])
         return Raw(
             class_names=tuple(names),
             labels=labels.astype(np.int64),
-            is_test=np.arange(len(labels)) >= n_train if self.test else None,
+            is_test=np.arange(len(labels)) >= n_train if self.files.test else None,
             images=lambda: _encoded(files, image_column),
         )
-
-
-def _parts(files: list[Path], place: Path) -> Parts | None:
-    """The files by part, by their own names or by their folders'; None where all are one."""
-    folders = sorted({file.parent for file in files} - {place, place / "data"})
-    if not folders:
-        return placed(files, place)
-    by_folder = placed(folders, place)
-    assert by_folder is not None  # that is why these folders were looked into
-
-    def of(part: Sequence[Path]) -> tuple[Path, ...]:
-        return tuple(file for file in files if file.parent in part)
-
-    for folder in folders:
-        _check_numbers(folder, of([folder]))
-    for file in files:
-        if part_of(file.name) not in (None, part_of(file.parent.name)):
-            raise UserError(f"{file} is named like another part of a data set than its folder: {choices()}")
-
-    return Parts(train=of(by_folder.train), test=of(by_folder.test), set_aside=of(by_folder.set_aside))
 
 
 def _opened(file: Path) -> pq.ParquetFile:

@@ -126,7 +126,7 @@ def _find(name: str, folder: Path) -> Any:
         return found[name]
     if folder.is_dir():
         raise UserError(
-            f"{folder} holds neither Parquet files nor at least 2 folders of images, and torchvision has no "
+            f"{folder} holds no Parquet files, no tar shards and not 2 folders of images, and torchvision has no "
             f"classification set {name!r}: it is no data set"
         )
     from torchvision import datasets

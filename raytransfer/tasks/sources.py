@@ -11,6 +11,7 @@ from raytransfer.tasks.folder import FolderSource, folders_of_images, holds_clas
 from raytransfer.tasks.parquet import ParquetSource, parquet_files
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.published import DigitsSource, TorchvisionSource
+from raytransfer.tasks.shards import ShardSource, are_shards, compressed_shards, shard_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +20,18 @@ class DataSource:
 
     Attributes:
         data: ``digits``, the name of a torchvision classification data set, a folder's name under ``data_dir``, or a
-            path (with a separator in it) to a Parquet file, a folder of them, or a folder of image classes.
+            path (with a separator in it) to a Parquet file, a tar shard, a folder of either, or a folder of image
+            classes.
         data_dir: Where named data sets lie or are downloaded to.
         image_size_px: Images are resized to this on their shorter side and cropped to the central square; None where
             all have one size already.
         channels: 1 to decode colour as grey, 3 to decode grey as colour, or None for the images' own.
-        label_column: Label column of Parquet files that have several; None for the only one.
+        label_column: Label column of Parquet files that have several, or the field of shards' JSON that holds the
+            label; None for the only one, or for what ``raytransfer.tasks.shards`` says.
         interpolation: How images are resized: ``bilinear`` or ``bicubic``.
         cache_dir: Where this machine keeps decoded images.
         decoded: Whether images are decoded into the cache once (``cache``), or whenever they are taken (``stream``),
-            which only those of folders and Parquet files can be; ``auto`` streams what would take more than
+            which only those of folders, Parquet files and shards can be; ``auto`` streams what would take more than
             ``cache_gb`` decoded. Both give the same bits.
         cache_gb: That bound, in 10^9 bytes.
     """
@@ -87,8 +90,10 @@ def find_source(source: DataSource) -> Source:
         found = _find(source)
     except OSError as error:
         raise UserError(f"data {source.data!r} cannot be read: {error.strerror}: {error.filename}") from None
-    if source.label_column is not None and not isinstance(found, ParquetSource):
-        raise UserError(f"label_column={source.label_column} is for Parquet files, which {source.data!r} is not")
+    if source.label_column is not None and not isinstance(found, ParquetSource | ShardSource):
+        raise UserError(
+            f"label_column={source.label_column} is for Parquet files and tar shards, which {source.data!r} is not"
+        )
     return found
 
 
@@ -99,7 +104,9 @@ def _find(source: DataSource) -> Source:
             raise UserError(f"data {source.data!r} does not exist: there is no {path}")
         return _at(path, source)
     # torchvision leaves folders under its sets' own names in data_dir, such as MNIST/raw: those are not ours to read
-    if path.is_file() or (path.is_dir() and (parquet_files(path) or holds_classes(path))):
+    if path.is_file() or (
+        path.is_dir() and (parquet_files(path) or are_shards(shard_files(path)) or holds_classes(path))
+    ):
         return _at(path, source)
     if source.data.lower() == "digits":
         return DigitsSource()
@@ -111,13 +118,25 @@ def _at(path: Path, source: DataSource) -> Source:
         raise UserError(f"data {source.data!r} is neither a folder nor a regular file")
     if is_store(path):
         raise UserError(f"data {source.data!r} is a store of results, not a data set")
-    files = parquet_files(path)
-    if not files:
-        return FolderSource(path)
-    if path.is_dir() and (folders := folders_of_images(path)):
-        names = ", ".join(folder.name for folder in folders[:5])
+    tars = shard_files(path)
+    files = [] if tars == [path] else parquet_files(path)
+    folders = folders_of_images(path) if path.is_dir() and (files or tars) else []
+    if tars and (files or folders) and not are_shards(tars):
+        tars = []  # archives that the data came in, perhaps: they hold no labels
+    kinds = {
+        "Parquet files": [str(file.relative_to(path)) for file in files[:1] if file != path],
+        "tar shards": [str(file.relative_to(path)) for file in tars[:1] if file != path],
+        "folders of images": [folder.name for folder in folders[:5]],
+    }
+    several = [f"{kind} ({', '.join(names)})" for kind, names in kinds.items() if names]
+    if len(several) > 1:
         raise UserError(
-            f"{path} holds Parquet files ({files[0].relative_to(path)}) and folders of images ({names}): move one of "
-            "the two elsewhere, or give the path of one"
+            f"{path} holds {' and '.join(several)}: move one of the two elsewhere, or give the path of one"
+            if len(several) == 2
+            else f"{path} holds {', '.join(several)}: move two of the three elsewhere, or give the path of one"
         )
-    return ParquetSource(path, source.label_column)
+    if files:
+        return ParquetSource(path, source.label_column)
+    if tars or (path.is_dir() and not holds_classes(path) and compressed_shards(path)):
+        return ShardSource(path, source.label_column)
+    return FolderSource(path)

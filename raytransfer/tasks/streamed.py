@@ -1,6 +1,7 @@
 """Images that are decoded whenever they are taken: those that are too many to be kept decoded."""
 
 import functools
+import json
 import math
 import os
 from collections import deque
@@ -23,6 +24,7 @@ Made = TypeVar("Made")
 BLOB = "encoded.bin"
 """In an index: the images of Parquet files as they are encoded, one after the other."""
 
+_HELD = "held.json"  # in an index of shards: their names and sizes
 _MOST_AT_ONCE = 16  # images a job
 _JOBS = 4  # for each thread, so that none waits long for the last
 
@@ -68,27 +70,48 @@ def _pool() -> ThreadPoolExecutor:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Members:
+    """Where images lie in files that hold many of them.
+
+    Attributes:
+        files: Name, from the folder in which the source lies, and size of each such file.
+        holders: (N,) which of the files holds each image.
+        names: What each image is called, from that folder.
+        starts: (N,) where in its file each image starts.
+        sizes: (N,) bytes of each encoded image.
+    """
+
+    files: tuple[tuple[str, int], ...]
+    holders: Labels
+    names: list[str]
+    starts: Labels
+    sizes: Labels
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Index:
     """Where the encoded images of a source are, and what they are called; arrays are mapped from the cache.
 
     Attributes:
         root: The folder in which the source lies; names are relative to it.
-        blob: A file that holds all images one after the other; None where each is a file by its name.
+        held: Files that hold many images, and the size of each; None where every image is a file by its name.
+        holders: (N,) which of those files holds each image.
         sizes: (N,) bytes of each encoded image.
         names: Names one after the other, as bytes of the file system.
         ends: (N,) where in them each name ends.
-        starts: (N,) where in the blob each image starts.
+        starts: (N,) where in its file each image starts.
     """
 
     root: Path
-    blob: Path | None
+    held: Sequence[tuple[Path, int]] | None
+    holders: Labels
     sizes: Labels
     names: npt.NDArray[np.uint8]
     ends: Labels
     starts: Labels
 
     def where(self, i: int) -> str:
-        """What image ``i`` is called in errors: its file, or its row of a Parquet file."""
+        """What image ``i`` is called in errors: its file, its row of a Parquet file, or its shard's member."""
         start = int(self.ends[i - 1]) if i else 0
         return str(self.root / os.fsdecode(self.names[start : int(self.ends[i])].tobytes()))
 
@@ -96,27 +119,26 @@ class Index:
         """The bytes of image ``i``.
 
         Raises:
-            UserError: They are gone, or not as many as when the index was made.
+            UserError: Their file is gone, or not as large as when the index was made.
         """
-        file, start, size = self.blob or Path(self.where(i)), int(self.starts[i]), int(self.sizes[i])
+        size = int(self.sizes[i])
+        file, whole = (Path(self.where(i)), size) if self.held is None else self.held[int(self.holders[i])]
         try:
             with file.open("rb", buffering=0) as stream:
-                stream.seek(start)
-                content = stream.read(size if self.blob else -1)  # of a file all, to see whether it has grown
+                now = os.fstat(stream.fileno()).st_size
+                stream.seek(int(self.starts[i]))
+                content = stream.read(size)
         except FileNotFoundError:
-            raise UserError(f"{file} was there when the data were opened, and is gone: {_CHANGED}") from None
+            raise UserError(f"{file} was there when the data were opened, and is gone: {CHANGED}") from None
         except OSError as error:
             raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
-        if len(content) != size:
-            raise UserError(
-                f"{file} had {size} bytes when the data were opened, and has {len(content)} now: {_CHANGED}"
-            )
+        if now != whole or len(content) != size:
+            raise UserError(f"{file} had {whole} bytes when the data were opened, and has {now} now: {CHANGED}")
         return content
 
 
-_CHANGED = (
-    "data must stay as they are while a sweep runs; put them back, or run the command again for what they are now"
-)
+CHANGED = "data must stay as they are while a sweep runs; put them back, or run the command again for what they are now"
+"""What to do about files that changed, for errors."""
 
 
 def write_index(files: Sequence[tuple[str, int]], out: Path) -> None:
@@ -154,6 +176,21 @@ def write_copies(raw: Raw, root: Path, out: Path) -> None:
     _write(names, sizes, np.cumsum(sizes) - sizes, out)
 
 
+def write_members(members: Members, out: Path) -> None:
+    """Write where images lie in files that hold many of them.
+
+    Args:
+        members: That.
+        out: The folder to write into.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    np.save(out / "holders.npy", members.holders)
+    (out / _HELD).write_text(json.dumps(members.files))
+    _write([os.fsencode(name) for name in members.names], members.sizes, members.starts, out)
+
+
 def _write(names: Sequence[bytes], sizes: Labels, starts: Labels, out: Path) -> None:
     np.save(out / "sizes.npy", sizes)
     np.save(out / "starts.npy", starts)
@@ -162,7 +199,7 @@ def _write(names: Sequence[bytes], sizes: Labels, starts: Labels, out: Path) -> 
 
 
 def read_index(folder: Path, root: Path) -> Index:
-    """The index that ``write_index`` or ``write_copies`` wrote.
+    """The index that ``write_index``, ``write_copies`` or ``write_members`` wrote.
 
     Raises:
         OSError: It is not there, or damaged; or ValueError, or EOFError.
@@ -171,7 +208,13 @@ def read_index(folder: Path, root: Path) -> Index:
         name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         for name in ("sizes", "names", "ends", "starts")
     }
-    return Index(root=root, blob=folder / BLOB if (folder / BLOB).exists() else None, **arrays)
+    held, holders = None, np.broadcast_to(np.int64(0), arrays["sizes"].shape)
+    if (folder / BLOB).exists():
+        held = [(folder / BLOB, (folder / BLOB).stat().st_size)]
+    elif (folder / _HELD).exists():
+        held = [(root / name, size) for name, size in json.loads((folder / _HELD).read_text())]
+        holders = np.load(folder / "holders.npy", mmap_mode="r", allow_pickle=False)
+    return Index(root=root, held=held, holders=holders, **arrays)
 
 
 class StreamedImages:

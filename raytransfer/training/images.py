@@ -12,7 +12,11 @@ from torch.nn import functional
 from raytransfer.specs import Recipe
 from raytransfer.tasks import Part, TaskData
 from raytransfer.tasks.decode import Images
+from raytransfer.training.augment import STEPS, draw_boxes, in_parts, jittered, jitters, resized_crops
 from raytransfer.training.ranks import ALONE, Ranks
+
+ENDLESS = 2**60
+"""Views of an image of which none comes twice."""
 
 
 class DeviceImages:
@@ -59,7 +63,8 @@ class DeviceData:
     """A task on the device: its images, and batches of them, cropped, mirrored and normalised there.
 
     A *view* is one way to see a training image: where it is cropped and whether it is mirrored. Views (4, B) are rows
-    of image numbers, upper edges and left edges of the crop in the padded image, and 1 where mirrored, else 0.
+    of image numbers, upper edges and left edges of the crop in the padded image, and 1 where mirrored, else 0. Where
+    crops are resized, rows of their heights and widths follow; where colours are jittered, four rows for these.
 
     Args:
         task: The task.
@@ -75,7 +80,7 @@ class DeviceData:
             decoded whenever they are taken.
         memory_left: Bytes that the images leave.
         shape: Channels, height and width of the images the network sees: the crop's, or the images' own.
-        views_per_image: How many views a training image has.
+        views_per_image: How many views a training image has; ``ENDLESS`` where crops are resized or colours jittered.
     """
 
     stages_done = 0  # as a source of batches: they have passed no stage of the network
@@ -106,12 +111,14 @@ class DeviceData:
             side + 2 * recipe.pad_px - seen + 1 for side, seen in zip((height, width), self.shape[1:], strict=True)
         )
         self._mirrors = 2 if recipe.mirror else 1
-        self.views_per_image = math.prod(self._offsets) * self._mirrors
+        self._resizes, self._jitters = recipe.crop_area is not None, jitters(recipe)
+        endless = self._resizes or self._jitters
+        self.views_per_image = ENDLESS if endless else math.prod(self._offsets) * self._mirrors
 
     @property
     def _crops(self) -> bool:
         """Whether there is more than one place to crop."""
-        return max(self._offsets) > 1
+        return max(self._offsets) > 1 and not self._resizes
 
     @property
     def view_count(self) -> int:
@@ -134,7 +141,7 @@ class DeviceData:
         while True:
             while len(order) < size:
                 order = torch.cat([order, torch.randperm(count, generator=generator)])
-            views = torch.zeros((4, size), dtype=torch.long)
+            views = torch.zeros((4 + 2 * self._resizes + 4 * self._jitters, size), dtype=torch.long)
             views[0], order = order[:size], order[size:]
             if self._crops:
                 down, across = self._offsets
@@ -143,8 +150,13 @@ class DeviceData:
                 else:
                     views[1] = torch.randint(0, down, (size,), generator=generator)
                     views[2] = torch.randint(0, across, (size,), generator=generator)
+            if self.recipe.crop_area is not None:
+                boxes = draw_boxes(size, *self.train.shape[1:], self.recipe.crop_area, generator)
+                views[1:3], views[4:6] = boxes[:2], boxes[2:]
             if self.recipe.mirror:
                 views[3] = torch.randint(0, 2, (size,), generator=generator, dtype=torch.bool)
+            if self._jitters:
+                views[-4:] = torch.randint(0, STEPS, (4, size), generator=generator)
             yield views
 
     def fetch(self, views: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -154,15 +166,20 @@ class DeviceData:
 
     def inputs(self, sent: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """The network's inputs (B, C, H, W), float, and labels (B,) of the views that were sent."""
-        rows, top, left, mirrored = sent[0]
+        rows, top, left, mirrored = sent[0][:4]
         seen = sent[1] if self.streamed else self.train.take(rows)
-        if self.recipe.pad_px:
+        if self._resizes:
+            boxes = torch.cat([sent[0][1:3], sent[0][4:6]])
+            seen = in_parts(lambda part, drawn: resized_crops(part, drawn, *self.shape[1:]), seen, boxes)
+        elif self.recipe.pad_px:
             seen = functional.pad(seen, [self.recipe.pad_px] * 4)
         if self._crops:
             crops = seen.unfold(2, self.shape[1], 1).unfold(3, self.shape[2], 1)
             seen = crops[torch.arange(len(seen), device=seen.device), :, top, left]
         if self.recipe.mirror:
             seen = torch.where(mirrored.bool()[:, None, None, None], seen.flip(-1), seen)
+        if self._jitters:
+            seen = in_parts(lambda part, drawn: jittered(part, drawn, self.recipe), seen, sent[0][-4:])
         return self.normalize(seen), self.train.labels[rows]
 
     def view_numbers(self, views: torch.Tensor) -> torch.Tensor:
@@ -192,7 +209,7 @@ class DeviceData:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, C, H, W) uint8 to the network's float input."""
+        """Pixels (B, C, H, W), 0..255, to the network's float input."""
         layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
         scaled: torch.Tensor = (images.float() - self.mean) * self.scale
         return scaled.contiguous(memory_format=layout)

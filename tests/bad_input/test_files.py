@@ -125,7 +125,7 @@ def test_images_that_are_refused(tmp_path, make, message):
 
 REFUSED_FOLDERS = [
     (lambda r: None, "does not exist: there is no"),
-    (lambda r: r.mkdir(), "holds 0 class folders and no Parquet files"),
+    (lambda r: r.mkdir(), "holds 0 class folders, no Parquet files"),
     (lambda r: r.write_text("x"), "is not a readable Parquet file"),
     (lambda r: folders(r, ".", classes="a"), "a folder of at least 2 classes"),
     (lambda r: folders(r, ".", count=1), "has 0 test images: every class needs at least 1"),

@@ -161,6 +161,11 @@ def test_every_option_has_a_meaning(yaml):
         ),
         ("recipe.channel_std=[0.5]", "recipe.channel_std is given and would change nothing: it takes recipe.normaliz"),
         ("fixed_treatments=[AnB]", "fixed_treatments is given and would change nothing: it takes halves other than"),
+        ("recipe.crop_area=0", "recipe.crop_area=0.0 must lie above 0 and below 1: it is a share of an image's area"),
+        ("recipe.crop_area=1", "recipe.crop_area=1.0 must lie above 0 and below 1"),
+        ("recipe.brightness=1.5", "recipe.brightness=1.5 must lie in 0..1"),
+        ("recipe.saturation=-0.1", "recipe.saturation=-0.1 must lie in 0..1"),
+        ("recipe.hue=0.6", "recipe.hue=0.6 must lie in 0..0.5: half of the circle is every hue"),
         ("probe_steps=[0]", "probe_steps is given and would change nothing: it takes probes"),
     ],
 )
@@ -273,6 +278,10 @@ def test_the_command_line_wins_over_what_the_file_narrows(request):
         (["preset=a", "preset=b"], "preset=a and preset=b are both given: choose one"),
         (["preset=a", "data=digits"], "preset=a is of data=cifar10, and data=digits is given"),
         (["halves=[animals/vehicles]", "splits=3"], "splits is given and would change nothing: it takes halves that"),
+        (
+            ["recipe.crop_area=0.1", "recipe.pad_px=1"],
+            "recipe.pad_px is given and would change nothing: it takes",
+        ),
         (["recipe.schedule=cosine", "recipe.milestones=[0.5]"], "recipe.milestones is given and would change nothing"),
         (["seeds=1", "seeds=true"], "seeds=1 and seeds=true are both given: choose one"),
         (

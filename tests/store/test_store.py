@@ -250,6 +250,12 @@ def test_what_fails_under_a_lock_is_not_taken_for_the_lock_s_fault(store):
         raise PermissionError("of the sweep's own")
 
 
+@pytest.mark.parametrize("path", ["s3://bucket/x", "hf://datasets/x", "HTTPS://a.org/x.tar"])
+def test_an_address_is_refused_where_only_a_disk_will_do(path):
+    with pytest.raises(UserError, match=rf"^data={path} is an address, and data takes what lies on a disk: "):
+        absolute("data", path)
+
+
 @pytest.mark.parametrize("option", ["out", "data", "cache_dir"])
 @pytest.mark.parametrize("path", ["s3:/b/x", "S3:b", "gs:/b", "abfs:x", "file:rel", "file:/x", "hdfs:/x", "https:/x"])
 def test_an_address_with_one_slash_is_no_folder(path, option):

@@ -150,7 +150,7 @@ def test_a_set_that_cannot_be_opened_says_what_to_do(tmp_path):
 
 
 def test_options_that_cannot_apply(tmp_path):
-    refused(source(tmp_path, "digits", label_column="fine"), "label_column=fine is for Parquet files")
+    refused(source(tmp_path, "digits", label_column="fine"), "label_column=fine is for Parquet files and tar shards")
     refused(source(tmp_path, "digits", image_size_px=0), "image_size_px is 0: it must be at least 1")
 
 
@@ -192,10 +192,10 @@ def test_images_in_folders_below_a_class_are_found(tmp_path):
 
 def test_faulty_folders(tmp_path):
     (tmp_path / "empty").mkdir()
-    refused(source(tmp_path, tmp_path / "empty"), "empty holds 0 class folders and no Parquet files")
+    refused(source(tmp_path, tmp_path / "empty"), "empty holds 0 class folders, no Parquet files")
 
     write_folder(tmp_path / "one", ["cat"])
-    refused(source(tmp_path, tmp_path / "one"), "one holds 1 class folder ")
+    refused(source(tmp_path, tmp_path / "one"), "one holds 1 class folder, ")
 
     write_folder(tmp_path / "hollow", ["cat", "dog"])
     (tmp_path / "hollow" / "eel").mkdir()
@@ -231,7 +231,7 @@ def test_a_folder_that_may_not_be_listed(tmp_path, monkeypatch, inner):
 
 def test_a_folder_under_data_dir_that_is_no_data_set(tmp_path):
     write_folder(tmp_path / "data" / "Pets", ["cat"])
-    refused(source(tmp_path, "Pets"), "data/Pets holds neither Parquet files nor at least 2 folders of images")
+    refused(source(tmp_path, "Pets"), "data/Pets holds no Parquet files, no tar shards and not 2 folders of images")
 
 
 def test_a_truncated_png_is_named(tmp_path):

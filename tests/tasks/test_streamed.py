@@ -110,8 +110,13 @@ def test_streamed_images_are_those_of_the_cache_to_the_bit(tmp_path, source, kin
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"crop_px": 6, "mirror": True}, {"pad_px": 2, "mirror": True, "normalization": "mean"}],
-    ids=["plain", "crop", "pad"],
+    [
+        {},
+        {"crop_px": 6, "mirror": True},
+        {"pad_px": 2, "mirror": True, "normalization": "mean"},
+        {"crop_area": 0.2, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1},
+    ],
+    ids=["plain", "crop", "pad", "resized and jittered"],
 )
 def test_a_task_s_batches_are_the_same_to_the_bit(tmp_path, source, kind, changes):
     WRITERS[kind](tmp_path / "x")

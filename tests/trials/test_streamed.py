@@ -8,6 +8,7 @@ from raytransfer.specs.dependencies import needs
 from raytransfer.store import Store, failures, is_finished
 from raytransfer.training import Interrupted
 from raytransfer.trials import Site, attempt, run
+from tests.tasks.test_shards import write_shards
 from tests.tasks.test_streamed import WRITERS
 from tests.trials.test_resume import STEPS, after, assert_same, left_by
 
@@ -47,9 +48,9 @@ def in_order(specs):
     return sorted(specs, key=lambda spec: bool(needs(spec)))
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", [*WRITERS, "shards"])
 def test_streamed_and_stopped_in_mid_epoch_a_trial_leaves_the_rows_of_decoded_images(tmp_path, trials, kind):
-    WRITERS[kind](tmp_path / "x", classes=4)
+    (WRITERS | {"shards": write_shards})[kind](tmp_path / "x", classes=4)
     specs, site = trials("cache")
     expected = {}
     for spec in in_order(specs):

@@ -257,6 +257,10 @@ def test_help_lists_every_option_with_default_and_meaning(environment):
             ],
             "recipe.channel_mean=[0.485, 0.456, 0.406] must have one entry for each channel of the images, which have",
         ),
+        (
+            ["recipe.hue=0.1"],
+            "recipe.saturation=0.0 and recipe.hue=0.1 change nothing of grey images: leave",
+        ),
         (["recipe.crop_px=9"], "recipe.crop_px=9 must not exceed the images' side: 8 x 8 pixels"),
         (["out=/dev/null/out"], "out=/dev/null/out"),
         (["mode=read-only"], "mode=read-only runs nothing"),

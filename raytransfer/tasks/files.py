@@ -1,0 +1,150 @@
+"""Files of a data set that hold many images each: where they lie, whether all are there, which part each is of."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytransfer.errors import UserError
+from raytransfer.tasks.parts import HALVED, Contents, Parts, choices, part_of, placed
+from raytransfer.words import number_of
+
+_SHARDS = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]+)?$")  # older names end in a hash
+_SHOWN = 3  # files listed at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFiles:
+    """A data set's files of one kind, by part.
+
+    Attributes:
+        path: The folder in which they lie, or the only one of them.
+        train: Files of the training part, or of the only part.
+        test: Files of the test part; empty where there is none.
+        set_aside: Files of held-out parts that are not used.
+    """
+
+    path: Path
+    train: tuple[Path, ...]
+    test: tuple[Path, ...]
+    set_aside: tuple[Path, ...]
+
+    @property
+    def used(self) -> tuple[Path, ...]:
+        """The files that are read, those of the training part first."""
+        return self.train + self.test
+
+    def contents(self) -> Contents:
+        """What is used for what."""
+        base = self.path.parent if self.path.is_file() else self.path
+
+        def shown(files: Sequence[Path]) -> str:
+            names, more = [str(file.relative_to(base)) for file in files[:_SHOWN]], len(files) - _SHOWN
+            return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+
+        aside = (f"{shown(self.set_aside)} (a held-out part beside the test part)",) if self.set_aside else ()
+        return Contents(train=shown(self.train), test=shown(self.test) if self.test else HALVED, left_out=aside)
+
+    def identity(self) -> dict[str, Any]:
+        """Each file's path, size and times, as ``FolderSource.identity`` has them; and what is the training part."""
+        stats = [(str(file), file.stat()) for file in self.used]
+        return {
+            "files": [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats],
+            "n_train_files": len(self.train),
+        }
+
+
+def sorted_files(path: Path, files: list[Path]) -> DataFiles:
+    """Sort files into parts by name (``raytransfer.tasks.parts``); nothing is opened.
+
+    Args:
+        path: One of them, which is one part whatever its name, or the folder in which ``files_with`` found them.
+        files: The files.
+
+    Raises:
+        UserError: A file is of no part, or a shard is missing.
+    """
+    _check_shards(files)
+    parts = None if path.is_file() else _parts(files, path)
+    if parts is None:
+        return DataFiles(path=path, train=tuple(files), test=(), set_aside=())
+    return DataFiles(path=path, train=parts.train, test=parts.test, set_aside=parts.set_aside)
+
+
+def files_with(path: Path, ending: str, what: str) -> list[Path]:
+    """List a data set's files with an ending, in any case, without looking at whether they are whole.
+
+    They are those in the folder; or those in its folder ``data``; or those in folders of which one is named like a
+    part, as ``train/0000.parquet``.
+
+    Args:
+        path: The folder; anything else has none.
+        ending: The ending, with its dot.
+        what: What the files are, for errors.
+
+    Raises:
+        UserError: They could be several of these.
+    """
+    if not path.is_dir():
+        return []
+    folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    inner = {folder: found for folder in folders if (found := _in(folder, ending))}
+    of_parts = [file for found in inner.values() for file in found] if any(part_of(f.name) for f in inner) else []
+    readings = [files for files in (_in(path, ending), inner.get(path / "data", []), of_parts) if files]
+    if len(readings) > 1:
+        places = [str(files[0].parent.relative_to(path) / files[0].name) for files in readings[:2]]
+        raise UserError(
+            f"{path} holds {what} at several places, {places[0]} and {places[1]}: leave one, or give its path"
+        )
+    return readings[0] if readings else []
+
+
+def _in(folder: Path, ending: str) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.name.lower().endswith(ending) and not file.name.startswith(".") and file.is_file()
+    )
+
+
+def _check_shards(files: list[Path]) -> None:
+    """Check that of files that are numbered ``train-00000-of-00004`` each is there once.
+
+    Raises:
+        UserError: One is missing, or two are the same, as after two downloads.
+    """
+    sets: dict[tuple[Path, str], dict[int, Path]] = {}
+    counts: dict[tuple[Path, str], int] = {}
+    for file in files:
+        if shard := _SHARDS.search(file.stem):
+            key, number, count = (file.parent, file.stem[: shard.start()]), int(shard[1]), int(shard[2])
+            same = sets.setdefault(key, {})
+            if number in same or counts.setdefault(key, count) != count:
+                other = same.get(number) or next(iter(same.values()))
+                raise UserError(f"{other} and {file} are of two sets of shards: remove those of one of them")
+            same[number] = file
+    for key, same in sets.items():
+        if set(same) != set(range(counts[key])):
+            file = next(iter(same.values()))
+            raise UserError(
+                f"{file} is one of {number_of(counts[key], 'shard')}, and some of them are missing in {file.parent}"
+            )
+
+
+def _parts(files: list[Path], place: Path) -> Parts | None:
+    """The files by part, by their own names or by their folders'; None where all are one."""
+    folders = sorted({file.parent for file in files} - {place, place / "data"})
+    if not folders:
+        return placed(files, place)
+    by_folder = placed(folders, place)
+    assert by_folder is not None  # that is why these folders were looked into
+
+    def of(part: Sequence[Path]) -> tuple[Path, ...]:
+        return tuple(file for file in files if file.parent in part)
+
+    for file in files:
+        if part_of(file.name) not in (None, part_of(file.parent.name)):
+            raise UserError(f"{file} is named like another part of a data set than its folder: {choices()}")
+
+    return Parts(train=of(by_folder.train), test=of(by_folder.test), set_aside=of(by_folder.set_aside))

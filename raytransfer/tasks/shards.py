@@ -1,0 +1,397 @@
+"""Tar shards in the WebDataset convention.
+
+A sample is the members of one shard whose names are the same up to the first dot after the last slash, its key:
+``0001.jpg`` with ``0001.cls``. Its image is the member with an image's ending, its label what ``KEY.cls`` says, a whole
+number or a class name, or else the field ``label`` of ``KEY.json``. Other members are left alone, and so are names with
+a dot in front and those of tools (``__meta__``). Classes are the labels in order, numbers by size and names by the
+alphabet; or the lines of ``classnames.txt`` beside the shards, which number 0, 1, ... names. Shards are never unpacked:
+one pass over their headers finds where each image lies.
+"""
+
+import functools
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from raytransfer.errors import UserError, one_line
+from raytransfer.tasks.decode import Encoded, Raw
+from raytransfer.tasks.files import files_with, sorted_files
+from raytransfer.tasks.folder import SUFFIXES
+from raytransfer.tasks.parts import Contents
+from raytransfer.tasks.streamed import CHANGED, Members
+from raytransfer.words import number_of
+
+CLASS_NAMES = "classnames.txt"
+"""The file beside the shards that names the classes, if there is one."""
+
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # how files of these kinds begin
+_NUMBER = re.compile(r"(?:^|[-_.])(\d+)$")
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+_LABELS = (".cls", ".json")
+_BLOCK = tarfile.BLOCKSIZE
+_LONGEST = 200  # characters of a label
+_LOOKED_AT = 200  # members that tell whether a tar is a shard
+_SHOWN = 5  # fields listed at most
+
+Label = int | str
+
+
+def shard_files(path: Path) -> list[Path]:
+    """List a data set's tar files: the path itself, or those in the folder, as ``files_with`` finds them.
+
+    Raises:
+        UserError: They could be several.
+    """
+    if path.is_file():
+        return [path] if path.name.lower().endswith((".tar", *_COMPRESSED)) else []
+    return files_with(path, ".tar", "tar files")
+
+
+def compressed_shards(path: Path) -> list[Path]:
+    """The compressed tar files of a folder, of one kind."""
+    return next((found for ending in _COMPRESSED if (found := files_with(path, ending, "tar files"))), [])
+
+
+def are_shards(files: list[Path]) -> bool:
+    """Whether tar files look like shards: among the first members of the first is a label, or it cannot be read.
+
+    Archives of images, such as those that data sets are downloaded as, have none.
+    """
+    if not files:
+        return False
+    try:
+        with tarfile.open(files[0], "r:") as tar:
+            members = (tar.next() for _ in range(_LOOKED_AT))
+            return any(member is not None and member.name.lower().endswith(_LABELS) for member in members)
+    except (tarfile.TarError, OSError):
+        return True
+
+
+class ShardSource:
+    """Reads tar shards.
+
+    Attributes:
+        files: The shards.
+    """
+
+    def __init__(self, path: Path, label_field: str | None) -> None:
+        """Sort the shards into parts; nothing is opened yet.
+
+        Args:
+            path: A shard, or a folder for which ``shard_files`` finds some.
+            label_field: The field of JSON members that holds the label; None for ``.cls``, or else ``label``.
+
+        Raises:
+            UserError: A shard is compressed, of no part, or missing.
+        """
+        self.label_field = label_field
+        found = shard_files(path)
+        for file in found + compressed_shards(path):
+            if file.name.lower().endswith(_COMPRESSED):
+                raise _compressed(file)
+        if not path.is_file():
+            _check_runs(found)
+        self.files = sorted_files(path, found)
+
+    @property
+    def count(self) -> int:
+        """How many images there are; every header is read for it, once."""
+        return len(self.members.sizes)
+
+    def contents(self) -> Contents:
+        """What is used for what."""
+        return self.files.contents()
+
+    def identity(self) -> dict[str, Any]:
+        """Kind, label field, names of classes and files."""
+        return {
+            "kind": "shards",
+            "label_field": self.label_field,
+            "class_names": self._class_names,
+            **self.files.identity(),
+        }
+
+    @property
+    def members(self) -> Members:
+        """Where the images lie.
+
+        Raises:
+            UserError: A shard is broken, or a sample has no label, or several images.
+        """
+        return self._read[0]
+
+    def read(self) -> Raw:
+        """Give labels, and the images still encoded.
+
+        Raises:
+            UserError: As for ``members``; or a label is none of the classes.
+        """
+        names, labels = self._classes()
+        n_train = int((self.members.holders < len(self.files.train)).sum())
+        return Raw(
+            class_names=names,
+            labels=labels,
+            is_test=np.arange(len(labels)) >= n_train if self.files.test else None,
+            images=self._encoded,
+        )
+
+    @functools.cached_property
+    def _root(self) -> Path:
+        path = self.files.path
+        return path.parent if path.is_file() else path
+
+    @functools.cached_property
+    def _read(self) -> tuple[Members, list[Label]]:
+        """The images and their labels, in the order of the shards and, in a shard, of the images' members."""
+        names, labels, rows = list[str](), list[Label](), list[tuple[int, int, int]]()
+        held = []
+        for k, file in enumerate(self.files.used):
+            inside, size = str(file.relative_to(self._root)), file.stat().st_size
+            held.append((inside, size))
+            for sample in _samples(file, self.label_field):
+                labels.append(_label(file, sample, self.label_field))
+                names.append(f"{inside} member {sample.image}")
+                rows.append((k, sample.start, sample.size))
+        if not rows:
+            raise UserError(f"{self.files.path} holds no images ({' '.join(SUFFIXES)}): a data set needs some")
+        holders, starts, sizes = np.array(rows, dtype=np.int64).T
+        return Members(files=tuple(held), holders=holders, names=names, starts=starts, sizes=sizes), labels
+
+    @functools.cached_property
+    def _class_names(self) -> list[str] | None:
+        """What ``classnames.txt`` lists; None where there is none."""
+        file = self._root / CLASS_NAMES
+        if not file.is_file():
+            return None
+        try:
+            names = [line.strip() for line in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+        except UnicodeDecodeError:
+            raise UserError(f"{file} is no text: it must name the classes 0, 1, ..., one a line") from None
+        wrong = next((i for i, name in enumerate(names) if not name or name in names[:i]), None)
+        if wrong is not None:
+            raise UserError(
+                f"{file} line {wrong + 1} is {names[wrong]!r}: it names the classes 0, 1, ..., one a line, each once"
+            )
+        return names
+
+    def _classes(self) -> tuple[tuple[str, ...], Any]:
+        """Names of the classes, and the class of each image.
+
+        Raises:
+            UserError: Some labels are numbers and others names, or one is not in the list of classes.
+        """
+        _, labels = self._read
+        kinds = [isinstance(label, str) for label in labels]
+        if self._class_names is None and len(set(kinds)) > 1:
+            first, other = labels[0], kinds.index(not kinds[0])
+            raise UserError(
+                f"{self._where(0)} has label {first!r}, {self._where(other)} {labels[other]!r}: labels are all whole "
+                f"numbers or all class names, unless {CLASS_NAMES} beside the shards lists the classes"
+            )
+        if self._class_names is None:
+            found: list[Any] = sorted(set(labels))  # of one type, as checked
+            place = {label: i for i, label in enumerate(found)}
+            names = tuple(map(str, found))
+        else:
+            names = tuple(self._class_names)
+            place = {label: i for i, name in enumerate(names) for label in (i, name)}
+            wrong = next((i for i, label in enumerate(labels) if label not in place), None)
+            if wrong is not None:
+                raise UserError(
+                    f"{self._where(wrong)} has label {labels[wrong]!r}, which is no class: {CLASS_NAMES} beside the "
+                    f"shards lists {number_of(len(names), 'class')}, numbers 0..{len(names) - 1} or their names"
+                )
+        return names, np.array([place[label] for label in labels], dtype=np.int64)
+
+    def _where(self, i: int) -> str:
+        return str(self._root / self.members.names[i])
+
+    def _encoded(self) -> Iterator[tuple[str, Encoded]]:
+        members = self.members
+        for k, file in enumerate(self.files.used):
+            with file.open("rb") as stream:
+                for i in np.flatnonzero(members.holders == k).tolist():
+                    size = int(members.sizes[i])
+                    stream.seek(int(members.starts[i]))
+                    content = stream.read(size)
+                    if len(content) != size:
+                        raise UserError(f"{file} has become shorter since its headers were read: {CHANGED}")
+                    yield self._where(i), content
+
+
+@dataclass(kw_only=True)
+class _Sample:
+    """What one key of a shard has.
+
+    Attributes:
+        key: The key.
+        image: Name of its image; empty where there is none yet.
+        start: Where in the shard the image begins.
+        size: Its bytes.
+        labels: Contents of its members that hold labels, by their ending.
+    """
+
+    key: str
+    image: str = ""
+    start: int = 0
+    size: int = 0
+    labels: dict[str, bytes] = field(default_factory=dict)
+
+
+def _samples(file: Path, label_field: str | None) -> list[_Sample]:
+    """The samples of a shard that have an image.
+
+    Raises:
+        UserError: The shard is broken; a key has two images or two labels of one kind, or a ``.cls`` and no image.
+    """
+    found: dict[str, _Sample] = {}
+    with file.open("rb") as stream:
+        for member in _headers(file, stream):
+            folder, slash, name = member.name.rpartition("/")
+            stem, _, ending = name.partition(".")
+            ending = "." + ending.rpartition(".")[2].lower()
+            is_label = ending in _LABELS
+            if not stem or not (is_label or ending in SUFFIXES):
+                continue
+            if not member.isreg() or member.issparse():
+                raise UserError(f"{file} member {member.name} is no regular file: shards hold whole images and labels")
+            key = folder + slash + stem
+            sample = found.setdefault(key, _Sample(key=key))
+            if not is_label:
+                if sample.image:
+                    raise UserError(
+                        f"{file} has two images under key {key}, {sample.image} and {member.name}: the key is the name "
+                        "up to its first dot, and each has one image"
+                    )
+                sample.image, sample.start, sample.size = member.name, member.offset_data, member.size
+                continue
+            if ending in sample.labels:
+                raise UserError(f"{file} has two {ending} members under key {key}: each has one label")
+            stream.seek(member.offset_data)
+            sample.labels[ending] = stream.read(member.size)
+    for sample in found.values():
+        if not sample.image and ".cls" in sample.labels:
+            raise UserError(f"{file} has a label under key {sample.key} and no image ({' '.join(SUFFIXES)})")
+    return [sample for sample in found.values() if sample.image]
+
+
+def _headers(file: Path, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar.
+
+    ``tarfile`` takes whatever it cannot read for the end: here a tar must have its mark of the end, which is a block of
+    zeros, after its last member, and nothing but zeros after that.
+
+    Raises:
+        UserError: It is none, is truncated, compressed, or several tars in one.
+    """
+    head = stream.read(len(max(_PACKED, key=len)))
+    stream.seek(0)
+    if head.startswith(_PACKED):
+        raise _compressed(file)
+    end = 0
+    try:
+        tar = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115 - the stream is the caller's
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined]  # it would keep every header
+            end = tar.offset
+            yield member
+    except Exception as error:  # of broken headers it raises anything
+        raise _broken(file, one_line(error)) from None
+    stream.seek(end)
+    if stream.read(_BLOCK) != bytes(_BLOCK):
+        raise _broken(file, f"it has no mark of its end after its last whole member, which ends at byte {end}")
+    while rest := stream.read(2**20):
+        if rest.count(0) < len(rest):
+            raise UserError(f"{file} goes on after its end: tars put together are not read whole; make one tar of them")
+
+
+def _broken(file: Path, reason: str) -> UserError:
+    return UserError(f"{file} is not a whole tar file ({reason}): get it again")
+
+
+def _compressed(file: Path) -> UserError:
+    return UserError(f"{file} is compressed, so that no single image of it can be read: decompress it to .tar")
+
+
+def _check_runs(files: list[Path]) -> None:
+    """Check that shards whose names end in a number, as ``train-000003``, run from 0 or 1 on without a gap.
+
+    A number stands alone, or after one of ``-_.``. Those that say of how many they are one (``-of-``) are checked
+    elsewhere. Whether the last of a run are missing cannot be seen.
+
+    Raises:
+        UserError: One is missing, or there twice.
+    """
+    runs: dict[tuple[Path, str], dict[int, Path]] = {}
+    for file in files:
+        number = _NUMBER.search(file.stem)
+        if number is None or re.search(r"-of-\d+$", file.stem):
+            continue
+        run = runs.setdefault((file.parent, file.stem[: number.start(1)]), {})
+        other = run.setdefault(int(number[1]), file)
+        if other is not file:
+            raise UserError(f"{other} and {file} are both number {int(number[1])}: remove or rename one of them")
+    for run in runs.values():
+        last = run[max(run)]
+        missing = list(islice((i for i in range(1, max(run)) if i not in run), _SHOWN + 1))
+        if missing:
+            shown = ", ".join(map(str, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
+            raise UserError(
+                f"{last} is one of a numbered run, of which {shown} {'is' if len(missing) == 1 else 'are'} missing in "
+                f"{last.parent}: numbers of shards run from 0 or 1 without a gap; get them, or rename the rest"
+            )
+
+
+def _label(file: Path, sample: _Sample, label_field: str | None) -> Label:
+    """The label of a sample.
+
+    Raises:
+        UserError: It has none, or what it has is neither a whole number from 0 on nor a name.
+    """
+    where = f"{file} member {sample.image}"
+    if label_field is None and ".cls" in sample.labels:
+        return _as_label(where, f"{sample.key}.cls", _text(sample.labels[".cls"]))
+    if ".json" not in sample.labels:
+        choices = f"{sample.key}.json" if label_field else f"{sample.key}.cls, or {sample.key}.json with a field label"
+        raise UserError(f"{where} has no label: it takes {choices} in the same shard")
+    name = label_field or "label"
+    try:
+        content = json.loads(sample.labels[".json"])
+    except (ValueError, RecursionError):
+        raise UserError(f"{file} member {sample.key}.json is not JSON: it holds the label of its image") from None
+    if not isinstance(content, dict) or name not in content:
+        fields = ", ".join(list(content)[:_SHOWN]) if isinstance(content, dict) else "none"
+        raise UserError(
+            f"{file} member {sample.key}.json has no field {name!r} for the label (its fields: {fields[:_LONGEST]}): "
+            "name one with label_column="
+        )
+    return _as_label(where, f"the field {name} of {sample.key}.json", content[name])
+
+
+def _text(content: bytes) -> str | bytes:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
+
+
+def _as_label(where: str, place: str, value: Any) -> Label:
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, str) and len(text) <= _LONGEST and _WHOLE.fullmatch(text):
+        text = int(text)
+    is_number = isinstance(text, int) and not isinstance(text, bool) and text >= 0
+    is_name = isinstance(text, str) and 0 < len(text) <= _LONGEST and text.isprintable()
+    if not (is_number or is_name):
+        raise UserError(
+            f"{where} has label {repr(value)[:_LONGEST]} in {place}, which is no class: a label is a whole number from "
+            "0 on or a class name"
+        )
+    return text
