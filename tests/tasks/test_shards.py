@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from raytransfer.errors import UserError
-from raytransfer.tasks import DataSource, dataset, open_dataset, open_fingerprint
+from raytransfer.tasks import DataSource, making, open_dataset, open_fingerprint
 from raytransfer.tasks.folder import FolderSource
 from raytransfer.tasks.shards import ShardSource
 from raytransfer.tasks.sources import find_source
@@ -128,8 +128,8 @@ def test_a_list_beside_the_shards_names_the_classes(tmp_path):
 
 
 def test_a_large_set_is_known_by_names_and_sizes_of_all_images_and_looked_through_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "LARGE", 20)
-    monkeypatch.setattr(dataset, "SAMPLE", 8)
+    monkeypatch.setattr(making, "LARGE", 20)
+    monkeypatch.setattr(making, "SAMPLE", 8)
     write_shards(tmp_path / "x")
     found = {}
     for decoded in ("cache", "stream"):

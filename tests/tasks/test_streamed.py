@@ -17,9 +17,10 @@ from PIL import Image
 from raytransfer.commands.planning import contents
 from raytransfer.errors import UserError
 from raytransfer.specs import Recipe
-from raytransfer.tasks import DataSource, dataset, load_task, open_dataset, open_fingerprint, sample_task, task_spec
+from raytransfer.tasks import DataSource, load_task, making, open_dataset, open_fingerprint, sample_task, task_spec
 from raytransfer.tasks import decode as decode_module
 from raytransfer.tasks import streamed as streamed_module
+from raytransfer.tasks.draws import stable_permutation
 from raytransfer.tasks.streamed import ahead
 from raytransfer.training import DeviceData
 
@@ -265,8 +266,8 @@ def test_a_damaged_index_is_made_again(tmp_path, source):
 @pytest.fixture
 def large(monkeypatch):
     """Data sets of more than 20 images are large, and 8 training images stand for them."""
-    monkeypatch.setattr(dataset, "LARGE", 20)
-    monkeypatch.setattr(dataset, "SAMPLE", 8)
+    monkeypatch.setattr(making, "LARGE", 20)
+    monkeypatch.setattr(making, "SAMPLE", 8)
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -281,7 +282,7 @@ def test_a_sample_stands_for_a_large_data_set_however_it_is_held(tmp_path, sourc
     assert np.array_equal(streamed.channel_mean, mapped.channel_mean)
     looked_at = [
         np.isclose(mapped.train_images[list(rows)].mean(), mapped.channel_mean[0])
-        for rows in ([*range(30)], dataset.stable_permutation(30, "sample of a large data set")[:8])
+        for rows in ([*range(30)], stable_permutation(30, "sample of a large data set")[:8])
     ]
     assert looked_at == [False, True]
 
@@ -296,7 +297,7 @@ def test_a_large_data_set_is_known_by_names_sizes_and_its_sample(tmp_path, sourc
     longer = open_dataset(source("stream")).fingerprint
     file.rename(file.with_name("000.jpg"))
     renamed = open_dataset(source("stream")).fingerprint
-    in_sample = dataset.stable_permutation(30, "sample of a large data set")[0]
+    in_sample = stable_permutation(30, "sample of a large data set")[0]
     other = tmp_path / "x" / "train" / f"c{in_sample // 10}" / f"{in_sample % 10:02}.jpg"
     content = bytearray(other.read_bytes())
     content[-20] ^= 0x55

@@ -1,0 +1,264 @@
+"""Making a data set: decoding it into the cache, or looking through images that are to be streamed.
+
+What identifies a data set does not tell how its images are held: its fingerprint and the mean and standard deviation
+of its channels are the same for both. Of up to ``LARGE`` images all pixels count for them. Of a folder, Parquet files
+or tar shards with more, ``SAMPLE`` training images do, drawn once and for all, beside the labels and the names and
+sizes of all files, and of all images in shards: to decode a million images takes an hour of a core. So of a large data
+set a file that is replaced by one of equal size goes unnoticed unless it is in the sample; and its images are decoded
+in colour unless ``channels=1``.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from raytransfer.errors import UserError
+from raytransfer.tasks.dataset import Dataset, array, cached, publish, root_of, streamed_parts
+from raytransfer.tasks.decode import (
+    ColourFoundError,
+    Decoding,
+    ImageError,
+    Images,
+    Raw,
+    check_space,
+    decode_images,
+    every_error,
+    first_decoding,
+)
+from raytransfer.tasks.draws import stable_permutation, stratified_half
+from raytransfer.tasks.folder import FolderSource
+from raytransfer.tasks.parquet import ParquetSource
+from raytransfer.tasks.shards import ShardSource
+from raytransfer.tasks.sources import DataSource, Source
+from raytransfer.tasks.streamed import ImageRows, ahead, blocks, write_copies, write_index, write_members
+from raytransfer.words import number_of
+
+LARGE = 75_000
+"""Images, training and test, of files of the user's own beyond which a sample stands for all: MNIST has fewer."""
+
+LARGE_VERSION = 1
+"""Raised whenever the same files would give a large data set another fingerprint."""
+
+SAMPLE = 5000
+"""Training images of that sample."""
+
+ENCODED = FolderSource | ParquetSource | ShardSource
+"""Sources whose images are at hand as they are encoded."""
+
+_LOG = logging.getLogger("raytransfer")
+
+
+def make(
+    found: Source, source: DataSource, cache: Path, key: str, identity: dict[str, Any], *, streamed: bool
+) -> Dataset:
+    """Decode a data set into the cache, or look through the images that are to be streamed."""
+    raw = _without_empty_classes(read(found, source.data), source.name)
+    files = _files(found, identity)
+    is_test = stratified_half(raw.labels) if raw.is_test is None else raw.is_test
+    _check_parts(raw, is_test, source.name)
+    large = is_large(found)
+    _LOG.info(
+        "%s %s: %s, once on this machine",
+        "looking through" if streamed else "decoding",
+        source.name,
+        f"the files of {len(raw.labels)} images" if streamed and large else number_of(len(raw.labels), "image"),
+    )
+    channels = source.channels or (3 if large else None)
+    how = first_decoding(raw, source.image_size_px, channels, source.interpolation)
+    partial = cache / f"partial-{key}"
+    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
+    partial.mkdir()
+    try:
+        np.save(partial / "train_labels.npy", raw.labels[~is_test])
+        np.save(partial / "test_labels.npy", raw.labels[is_test])
+        if streamed:
+            if isinstance(found, ParquetSource):  # of which no single row can be read
+                check_space(cache, sum(size for _, size in files), "the encoded images, which are copied there, take")
+                write_copies(raw, root_of(source), partial)
+            elif isinstance(found, ShardSource):
+                write_members(found.members, partial)
+            else:
+                write_index(files, partial)
+            np.save(partial / "is_test.npy", is_test)
+
+        def finished(how: Decoding) -> str:
+            if streamed:
+                train, test = streamed_parts(partial, source, how)
+            else:
+                decode_images(raw, is_test, how, (partial / "train_images.npy", partial / "test_images.npy"))
+                train, test = array(partial, "train_images"), array(partial, "test_images")
+            return _finish(partial, train, test, raw.class_names, how, key, files if large else None)
+
+        try:
+            fingerprint = finished(how)
+        except ColourFoundError:  # rare, and cheaper than reading every file's header first
+            fingerprint = finished(replace(how, shape=(3, *how.shape[1:])))
+        publish(partial, cache, fingerprint, source, streamed=streamed)
+    except ImageError:
+        if not large and (error := every_error(raw, how)) is not None:  # those of a large data set would take too long
+            raise error from None
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    index = cache / "index" / f"{key}.json"
+    index.with_suffix(".partial").write_text(
+        json.dumps({"fingerprint": fingerprint, "name": source.name, "count": len(raw.labels)})
+    )
+    index.with_suffix(".partial").replace(index)
+    dataset = cached(cache, fingerprint, source, streamed=streamed)
+    if dataset is None:
+        raise UserError(f"cache_dir {cache} did not keep what was just written to {fingerprint}: choose another")
+    return dataset
+
+
+def is_large(found: Source) -> bool:
+    """Whether a sample of its images stands for all."""
+    return isinstance(found, ENCODED) and found.count > LARGE
+
+
+def read(found: Source, data: str) -> Raw:
+    """Read a source's labels, and its images as they are encoded or decoded there.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        return found.read()
+    except OSError as error:
+        raise unreadable(data, error) from None
+
+
+def unreadable(data: str, error: OSError) -> UserError:
+    """The error of data whose files cannot be read."""
+    return UserError(f"data {data!r} cannot be read: {error.strerror or error}: {error.filename}")
+
+
+def check_is_text(what: str, name: str) -> None:
+    """Check that a name can be written into results; one of a file may hold bytes that are no text.
+
+    Raises:
+        UserError: It cannot.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{what} is named {name!r}, which is not valid UTF-8: rename it") from None
+
+
+def _without_empty_classes(raw: Raw, name: str) -> Raw:
+    """Metadata may name classes of which a subset holds no image; nothing can be learnt about those."""
+    counts = np.bincount(raw.labels, minlength=len(raw.class_names))
+    kept = np.flatnonzero(counts)
+    if len(kept) < 2:
+        raise UserError(f"{name} has images of {number_of(len(kept), 'class')}: a data set needs at least 2")
+    if len(kept) < len(counts):
+        _LOG.info("%s: of its %d classes %d without an image left out", name, len(counts), len(counts) - len(kept))
+    names = tuple(raw.class_names[i] for i in kept)
+    for class_name in names:
+        check_is_text(f"a class of {name}", class_name)
+    twice = {class_name for class_name in names if names.count(class_name) > 1}
+    if twice:
+        raise UserError(f"{name} has several classes named {', '.join(sorted(twice))}: class names must differ")
+    labels = np.searchsorted(kept, raw.labels).astype(np.int64)
+    return Raw(class_names=names, labels=labels, is_test=raw.is_test, images=raw.images)
+
+
+def _check_parts(raw: Raw, is_test: npt.NDArray[np.bool_], name: str) -> None:
+    for part, labels in (("training", raw.labels[~is_test]), ("test", raw.labels[is_test])):
+        empty = np.flatnonzero(np.bincount(labels, minlength=len(raw.class_names)) == 0)
+        if len(empty):
+            raise UserError(
+                f"class {raw.class_names[empty[0]]!r} of {name} has 0 {part} images: every class needs at least 1 "
+                "training and 1 test image"
+            )
+
+
+def _files(found: Source, identity: dict[str, Any]) -> list[tuple[str, int]]:
+    """Name and size of each file of a source, wherever its folder lies, and of each image in shards.
+
+    It is empty for what is not files of the user's.
+    """
+    if isinstance(found, ShardSource):
+        members = found.members
+        return [*members.files, *zip(members.names, members.sizes.tolist(), strict=True)]
+    inside = os.path.basename if identity["kind"] == "parquet" else str
+    return [(inside(name), size) for name, size, *_ in identity.get("files", ())]
+
+
+def _finish(
+    folder: Path,
+    train: ImageRows,
+    test: ImageRows,
+    class_names: tuple[str, ...],
+    how: Decoding,
+    key: str,
+    files: list[tuple[str, int]] | None,
+) -> str:
+    """Write meta.json beside the arrays.
+
+    Args:
+        folder: Where the labels are.
+        train: The training images.
+        test: The test images.
+        class_names: Names of the classes.
+        how: How the images are decoded.
+        key: Key of the source.
+        files: Name and size of each file of a large data set, of whose images a sample counts; None where all count.
+
+    Returns:
+        The fingerprint.
+    """
+    arrays: dict[str, Any] = {
+        "train_images": train,
+        "train_labels": array(folder, "train_labels"),
+        "test_images": test,
+        "test_labels": array(folder, "test_labels"),
+    }
+    shapes = {part: held.shape for part, held in arrays.items()}
+    rows = {part: np.arange(len(held)) for part, held in arrays.items()}
+    digest = hashlib.sha256(json.dumps([class_names, shapes], sort_keys=True).encode())
+    if files is not None:
+        digest.update(json.dumps(["large", LARGE_VERSION, *files]).encode())
+        drawn = stable_permutation(len(arrays["train_images"]), "sample of a large data set")[:SAMPLE]
+        rows |= {"train_images": np.sort(drawn), "test_images": np.empty(0, dtype=np.int64)}
+    counts = np.zeros((how.shape[0], 256), dtype=np.int64)
+    for part, held in arrays.items():
+        for pixels in ahead(held.__getitem__, blocks(held, rows[part])):
+            digest.update(pixels.tobytes())
+            if part == "train_images":
+                counts += [_histogram(pixels[:, channel]) for channel in range(len(counts))]
+    mean, std = _moments(counts)
+    meta = {
+        "class_names": class_names,
+        "channel_mean": mean.tolist(),
+        "channel_std": std.tolist(),
+        "key": key,
+        "shape": how.shape,
+        "decoding": {"size_px": how.size_px, "interpolation": how.interpolation, "convert": how.convert},
+        "sample": None if files is None else len(rows["train_images"]),
+    }
+    (folder / "meta.json").write_text(json.dumps(meta))
+    return digest.hexdigest()[:16]
+
+
+def _histogram(channel: Images) -> list[int]:
+    """How often each of the 256 values is there; Pillow counts them eight times as fast as NumPy."""
+    return Image.fromarray(channel.reshape(-1, channel.shape[-1])).histogram()
+
+
+def _moments(counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and standard deviation per channel, from how often each has each of the 256 values (C, 256)."""
+    values = np.arange(256, dtype=np.float64)
+    total = counts.sum(axis=1)
+    mean = counts @ values / total
+    variance = (counts * (values - mean[:, None]) ** 2).sum(axis=1) / total
+    return mean, np.where(variance > 0, np.sqrt(variance), 1.0)
