@@ -84,8 +84,8 @@ class SweepConfig:
         gpus_per_trial: GPU share of a slot where there are GPUs, 0.01 to 1, or auto to measure first how many trials
             are best run side by side on one; without a GPU that changes nothing, which is said: a slot is a CPU core.
             A whole number from 2 on splits every training over as many GPUs of one machine, or over as many CPU cores
-            where there is no GPU: each takes its part of every batch, and gradients are averaged. Results then differ
-            by rounding, and those of networks with dropout as by another seed.
+            where there is no GPU: each takes its part of every batch, gradients are averaged, and batch normalisation
+            looks at all parts. Results then differ by rounding, and those of networks with dropout as by another seed.
         memory_gb: Memory of a slot, or of each process of a training that is split, in 10^9 bytes, for its images on a
             GPU, which are streamed if they do not fit, and for outputs of frozen layers, which are computed again if
             they do not fit.

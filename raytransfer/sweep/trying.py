@@ -12,7 +12,7 @@ from raytransfer.specs.dependencies import as_base, as_training, frozen_layers
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.tasks import load_task
 from raytransfer.training import EVALUATION_BATCH
-from raytransfer.trials import Look, batch_norm, kind_of, try_single_image, try_step
+from raytransfer.trials import Look, kind_of, try_single_image, try_step
 from raytransfer.words import number_of
 
 _CHOICES = 12  # that are named
@@ -27,8 +27,7 @@ def check_trials(
     what more freezing leaves of a network is a part of that. Where the images of a task leave one over in an
     evaluation, the network is given one alone. The images that measurements look at are drawn as they will be.
 
-    A training is split over processes only where each gets as many images of every batch, and where no layer looks at
-    the batch as a whole, as batch normalisation does: else its results would be others.
+    A training is split over processes only where each gets as many images of every batch.
 
     Args:
         specs: The trials that are to run.
@@ -46,7 +45,6 @@ def check_trials(
     left_over: dict[NetworkSpec, TrainingSpec] = {}
     tasks: dict[TaskSpec, bool] = {}
     batches: dict[tuple[str, int, TaskSpec, Recipe], TrainingSpec] = {}
-    split: dict[tuple[str, NetworkSpec], TrainingSpec] = {}
     looks: dict[tuple[TaskSpec, int | None, int], list[Look]] = {}
     for spec in specs:
         training = as_training(spec)
@@ -66,11 +64,8 @@ def check_trials(
             option, count = "base_gpus_per_trial", base_ranks
         if count > 1:
             batches.setdefault((f"{option}={count}", count, task, training.recipe), training)
-            split.setdefault((f"{option}={count}", network), training)
     for (given, count, *_), training in batches.items():
         _check_batch(training, plan, given, count)
-    for (given, _), training in split.items():
-        _check_split(training, plan, given)
     for training in least.values():
         _check_step(training, plan)
     for training in left_over.values():
@@ -100,15 +95,6 @@ def _check_batch(training: TrainingSpec, plan: Plan[Cell, Any], given: str, coun
         raise UserError(
             f"{given} must divide the {number_of(batch_size, 'image')} of a batch{few}: choose from "
             f"{', '.join(choices)}, or another recipe.batch_size"
-        )
-
-
-def _check_split(training: TrainingSpec, plan: Plan[Cell, Any], given: str) -> None:
-    """Check that a network gives the same for parts of a batch as for all of it."""
-    if (layer := batch_norm(training, plan.datasets[training.task.fingerprint])) is not None:
-        raise UserError(
-            f"{given} must be 1 for network={training.network.name}: its {layer} normalises over the batch, of which "
-            "each process would see a part; networks without batch normalisation can be split, such as convnet8"
         )
 
 

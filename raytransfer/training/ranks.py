@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import distributed
+from torch.nn import functional
 
 
 class RankDied(Exception):  # noqa: N818 - as Interrupted it says what happened, which is no fault of the training's
@@ -15,8 +17,9 @@ class RankDied(Exception):  # noqa: N818 - as Interrupted it says what happened,
 class Ranks:
     """The processes that a training is split over, as one of them sees them.
 
-    Each has the same weights and draws the same batches, of which it takes its own part. Nothing but gradients, losses
-    and counts is sent. PyTorch's DistributedDataParallel would import its compiler, a second of every process.
+    Each has the same weights and draws the same batches, of which it takes its own part. Nothing but gradients, losses,
+    counts and what batches are normalised by is sent. PyTorch's DistributedDataParallel would import its compiler, a
+    second of every process.
 
     Attributes:
         rank: Which of them this one is, 0..count-1; the first alone writes.
@@ -62,10 +65,7 @@ class Ranks:
         if self.count == 1:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message in place of many
-        try:
-            distributed.all_reduce(flat)
-        except RuntimeError as error:
-            raise RankDied(f"rank {self.rank} has lost another one: {error}") from error
+        _add_up(flat)
         if factor != 1:
             flat *= factor
         parts = torch.split(flat, [tensor.numel() for tensor in tensors])
@@ -75,3 +75,68 @@ class Ranks:
 
 ALONE = Ranks()
 """A training that is not split."""
+
+
+def _add_up(tensor: torch.Tensor) -> None:
+    try:
+        distributed.all_reduce(tensor)
+    except RuntimeError as error:
+        raise RankDied(f"rank {distributed.get_rank()} has lost another one: {error}") from error
+
+
+class _Total(torch.autograd.Function):
+    """The sum of a tensor over all ranks; on the way back, of its gradients, for each rank's loss depends on it."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
+        total = tensor.clone()
+        _add_up(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return _Total.forward(ctx, gradient)
+
+
+def share_batch_norm() -> None:
+    """Have batch normalisation, while it trains, take mean and variance over the parts of all ranks.
+
+    For good: a rank is a process of its own. Modules of PyTorch's and timm's call this one function.
+    ``torch.nn.SyncBatchNorm`` is for CUDA alone.
+    """
+    functional.batch_norm = _shared_batch_norm
+
+
+_batch_norm = functional.batch_norm
+
+
+def _shared_batch_norm(
+    input: torch.Tensor,  # named as PyTorch names it
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    """``torch.nn.functional.batch_norm`` over the batch of all ranks; each has as much of it."""
+    if not (training and torch.is_grad_enabled()):  # evaluated batches are not split
+        return _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    dims = [0, *range(2, input.dim())]
+    shape = [1, -1, *[1] * (input.dim() - 2)]
+    values = input.float()
+    count = distributed.get_world_size() * values.numel() // values.shape[1]
+    mean: torch.Tensor = _Total.apply(values.sum(dims)) / count
+    centred = values - mean.view(shape)
+    variance: torch.Tensor = _Total.apply(centred.square().sum(dims)) / count
+    with torch.no_grad():
+        for running, now in ((running_mean, mean), (running_var, variance * (count / (count - 1)))):
+            if running is not None:
+                running.lerp_(now.to(running.dtype), momentum)
+    normal = centred * torch.rsqrt(variance + eps).view(shape)
+    if weight is not None:
+        normal = normal * weight.view(shape)
+    if bias is not None:
+        normal = normal + bias.view(shape)
+    return normal.to(input.dtype)

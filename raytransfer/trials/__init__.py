@@ -12,7 +12,7 @@ from raytransfer.store import publish_failure
 from raytransfer.training import Interrupted, RankDied, never, use_one_core
 from raytransfer.trials.kinds import KINDS, Kind, Look, Orders, kind_of
 from raytransfer.trials.site import Site, device_name
-from raytransfer.trials.training import batch_norm, prepare, training_seed, try_single_image, try_step, untrained
+from raytransfer.trials.training import prepare, training_seed, try_single_image, try_step, untrained
 
 __all__ = [
     "KINDS",
@@ -20,7 +20,6 @@ __all__ = [
     "Look",
     "Site",
     "attempt",
-    "batch_norm",
     "device_name",
     "kind_of",
     "prepare",

@@ -19,7 +19,7 @@ import torch
 from torch import distributed
 
 from raytransfer.specs import TrainingSpec, from_json, to_json
-from raytransfer.training import Interrupted, RankDied, Ranks, use_one_core
+from raytransfer.training import Interrupted, RankDied, Ranks, share_batch_norm, use_one_core
 from raytransfer.trials.site import Site
 from raytransfer.trials.training import run_training
 
@@ -164,6 +164,7 @@ def _run(job: _Job, folder: Path, rank: int, stop: Callable[[], bool]) -> None:
         world_size=job.count,
         timeout=_PATIENCE,
     )
+    share_batch_norm()
     spec = from_json(job.spec)
     assert isinstance(spec, TrainingSpec)
     run_training(spec, job.site, job.checkpoint_steps, stop, Ranks(rank=rank, count=job.count))

@@ -150,14 +150,6 @@ def try_single_image(spec: TrainingSpec, dataset: Dataset) -> None:
         raise ValueError(f"it gives {tuple(logits.shape)} for one image, and not (1, {spec.task.label_count})")
 
 
-def batch_norm(spec: TrainingSpec, dataset: Dataset) -> str | None:
-    """Where the network of a training normalises over the batch: the first such module; None if it nowhere does."""
-    one = sample_task(dataset, replace(spec.task, dials=None), images=1, seed=0)
-    network = untrained(spec, DeviceData(one, spec.recipe, torch.device("cpu"), memory_bytes=0))
-    kinds = torch.nn.modules.batchnorm._BatchNorm
-    return next((name for name, module in network.module.named_modules() if isinstance(module, kinds)), None)
-
-
 def prepare(spec: TrainingSpec, store: Store, data: DeviceData) -> Network:
     """The network before its first step: fresh weights, then, for a transfer, the copied, frozen and adapted layers."""
     network, surgery = untrained(spec, data), spec.surgery

@@ -25,10 +25,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def trials(tiny, tmp_path):
+def trials(request, tiny, tmp_path):
     """A base, a transfer that reuses its frozen layers' outputs, and where one process runs them and where two do."""
+    network = f"network={getattr(request, 'param', 'convnet8')}"
     recipe = ("recipe.pad_px=0", "recipe.mirror=false", "recipe.clip_norm=1", "recipe.steps=40")
-    plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB]", "directions=[A->B]", *recipe))
+    plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB]", "directions=[A->B]", network, *recipe))
     place = {"sources": plan.sources, "device": "cpu", "memory_bytes": 10**9, "save_every_s": 0}
     one = Site(root=str(tmp_path / "one"), **place)
     two = Site(root=str(tmp_path / "two"), ranks=2, base_ranks=2, **place)
@@ -49,7 +50,9 @@ def assert_same(spec, one, two):
     pd.testing.assert_frame_equal(row[REPEATABLE], split[REPEATABLE], rtol=1e-4, atol=1.5 / 448)
 
 
+@pytest.mark.parametrize("trials", ["tests.trials.networks:normed"], indirect=True)
 def test_a_transfer_on_two_ranks_has_the_losses_of_one_process(trials):
+    """Its third layer trains with batch normalisation, over the parts of both."""
     base, transfer, one, two = trials
     for site in (one, two):
         run(base, replace(site, base_ranks=1))
