@@ -90,6 +90,7 @@ class ProbeSpec:
             all.
         eigenvalues: How many of the Hessian's; None for other probes.
         points: Points on a side of a landscape; None for other probes.
+        settled: Whether batch normalisation that has seen no image takes the statistics of those it is looked at with.
         seed: Seed of the draw of images, and of random directions, whose stream the task names, too.
     """
 
@@ -104,6 +105,7 @@ class ProbeSpec:
     images: int | None = None
     eigenvalues: int | None = None
     points: int | None = None
+    settled: bool = False
     seed: int
 
     @functools.cached_property

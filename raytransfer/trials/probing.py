@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import torch
+from torch import nn
 
+from raytransfer.networks import Network
 from raytransfer.probes import PROBES, Reading, Subject
 from raytransfer.specs import ProbeSpec, TaskSpec, Trained, TrainingSpec, to_json
 from raytransfer.specs.dependencies import as_transfer
@@ -42,11 +44,35 @@ def _subject(spec: ProbeSpec, site: Site) -> Subject:
         eigenvalues=spec.eigenvalues,
         points=spec.points,
     )
+    if spec.settled:
+        _settle(network, subject.inputs)
     if PROBES[spec.probe].reads != "all images":
         return subject
     every = _device_data(site, trained, load_task(site.dataset(trained.task.fingerprint), trained.task))
     train, test = (EvaluationInputs(network, every, images, 0, keep=False) for images in (every.train, every.test))
     return replace(subject, train=train, test=test)
+
+
+@torch.no_grad()
+def _settle(network: Network, inputs: torch.Tensor) -> None:
+    """Give batch normalisation that has seen no image the statistics of these.
+
+    In eval mode a fresh one has mean 0 and variance 1, and normalises nothing: it would be a network that never trains.
+    Copied ones keep what they were copied with.
+    """
+    layers = [m for m in network.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    held = [(m, m.running_mean, m.running_var) for m in layers]
+    fresh = [m for m, mean, var in held if mean is not None and var is not None and not mean.any() and var.eq(1).all()]
+    if not fresh:
+        return
+    momenta = [layer.momentum for layer in fresh]
+    for layer in fresh:
+        layer.train()
+        layer.momentum = 1.0
+    network.through(inputs)
+    for layer, momentum in zip(fresh, momenta, strict=True):
+        layer.eval()
+        layer.momentum = momentum
 
 
 @functools.lru_cache(maxsize=4)

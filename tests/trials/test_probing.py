@@ -1,0 +1,67 @@
+"""What probes look at: batch normalisation that has seen no image takes the statistics of those looked at."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from raytransfer.experiments.yosinski.plan import make_plan
+from raytransfer.networks import build
+from raytransfer.specs import NetworkSpec, ProbeSpec
+from raytransfer.store import Store, read_table
+from raytransfer.sweep.run import Run, run_in_process
+from raytransfer.trials import Site, run
+from raytransfer.trials.probing import _settle
+from tests.helpers import Quiet
+
+NORMED = "tests.trials.networks:normed"
+
+
+def normalised(network):
+    return [m for m in network.module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+
+def test_fresh_normalisation_normalises_the_images_and_copied_stays_as_it_is():
+    network = build(NetworkSpec(name=NORMED), image=(1, 8, 8), classes=3, seed=0)
+    network.module.eval()
+    copied, *fresh = normalised(network)
+    copied.running_mean.fill_(2.0)
+    inputs = 3 + 5 * torch.randn(50, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    _settle(network, inputs)
+    assert (copied.running_mean == 2).all()
+    assert (copied.running_var == 1).all()
+    assert not any(layer.training for layer in network.module.modules())
+    assert {layer.momentum for layer in normalised(network)} == {0.1}
+    seen = {}
+    for layer in fresh:
+        layer.register_forward_hook(lambda layer, _, outputs: seen.update({layer: outputs}))
+    with torch.no_grad():
+        network.through(inputs)
+    for layer in fresh:
+        assert seen[layer].mean((0, 2, 3)).abs().max() < 1e-3  # the layer before has another variance while it trains
+        assert (seen[layer].var((0, 2, 3)) - 1).abs().max() < 1e-2
+    before = [layer.running_mean.clone() for layer in fresh]
+    _settle(network, -inputs)  # they have seen some now
+    assert all(torch.equal(layer.running_mean, kept) for layer, kept in zip(fresh, before, strict=True))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_probes_of_images_settle_a_network_before_its_first_step(tiny, tmp_path):
+    options = [f"network={NORMED}", "n_layers=[2]", "treatments=[baseB]", "directions=[A->B]", "probe_steps=[0,last]"]
+    plan = make_plan(tiny(*options, "probes=[generalisation,gradient-scale]", "probe_images=12"))
+    looks = [spec for spec in plan.trials.values() if isinstance(spec, ProbeSpec)]
+    assert {(look.probe, look.step): look.settled for look in looks} == {
+        ("generalisation", 0): False,  # which tells what the training's own evaluation would
+        ("generalisation", 6): False,
+        ("gradient-scale", 0): True,
+        ("gradient-scale", 6): False,
+    }
+    site = Site(sources=plan.sources, root=str(tmp_path / "out"), device="cpu", memory_bytes=10**9)
+    run_in_process(Run(plan.trials, site, Quiet(), keep_checkpoints=True))
+    scales = {look.step: [look, replace(look, settled=not look.settled)] for look in looks if look.images}
+    for both in scales.values():
+        run(both[1], site)
+    read = read_table(Store(site.root), "readings").set_index("id")["value"]
+    before, after = ([read.loc[look.id].tolist() for look in scales[step]] for step in (0, 6))
+    assert before[0] != before[1]
+    assert after[0] == after[1]
