@@ -93,6 +93,25 @@ def test_the_verdicts_on_digits_are_those_of_their_rows():
     assert f"\n\n{verdicts_markdown(stages)}\n\n" in page
 
 
+def test_the_verdicts_along_320_epochs_are_those_of_their_rows():
+    page, rows = (RESULTS / "liu2019.md").read_text(), RESULTS / "data"
+    told = pd.read_parquet(rows / "checkpoints_digits_long_verdicts.parquet")
+    assert f"\n\n{verdicts_markdown(told)}\n\n" in page
+    section = page.split("### Pretraining for 320 epochs")[1].split("\n## ")[0]
+    peaks = pd.read_parquet(rows / "checkpoints_digits_long_peaks.parquet")
+    _, (_, table), *_ = tables(section)
+    for peak, cells in zip(peaks.to_dict("records"), table, strict=True):
+        assert (int(cells[1]), int(cells[2].split()[0])) == (peak["n_layers"], peak["peak_step"])
+        for cell, name in ((cells[3], "rise"), (cells[4], "decline")):
+            numbers = [100 * peak[key] for key in (name, f"{name}_low", f"{name}_high") if peak[key] == peak[key]]
+            assert points(cell) == pytest.approx([number / 100 for number in numbers], abs=0.000501)
+    means = pd.read_parquet(rows / "checkpoints_digits_long_curves.parquet").set_index(
+        ["treatment", "n_layers", "pretrain_step"]
+    )["mean"]
+    assert f"from {100 * means['AnB+', 6, 0]:.1f}% with six layers" in section
+    assert f"to {100 * means['AnB+', 6, 9000]:.1f}% after 9,000 steps" in section
+
+
 GAIN = ["mechanisms_cifar10_gain", "mechanisms_cifar10_gain_batch_norm"]
 
 
