@@ -192,7 +192,7 @@ class _Lease:
             try:
                 found = self._read(store)
                 if self._owner_of(found) not in (None, self._owner):
-                    self.lost = f"out={store.root} was taken over {_holder(found or b'')}: this sweep has ended"
+                    self.lost = f"out={store.root} was taken over {_holder(found)}: this sweep has ended"
                     return
                 self._write(store)
             except StorageError:
@@ -213,7 +213,7 @@ class _Lease:
         return _fields(content).get("owner")
 
 
-def _holder(content: bytes) -> str:
+def _holder(content: bytes | None) -> str:
     fields = _fields(content)
     return f"by another sweep, process {fields.get('process', '?')} on {fields.get('host', '?')}"
 

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from raytransfer.analysis import READINGS
-from raytransfer.report.style import words
+from raytransfer.report.style import COLORS, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, BASE_B, RNB, TREATMENTS, Treatment
 from raytransfer.words import number_of
@@ -28,7 +28,7 @@ _DASHES: tuple[_Dash, ...] = ("--", ":", "-.")  # of other halves, in order; ran
 
 _COMPARED = (BASE_B.name, ANB.name, RNB.name)  # over all halves, on one scale
 _GREY, _PALE = "#555555", "#b5b5b5"
-_OF_HALVES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"))  # told apart by the colour-blind
+_OF_HALVES = tuple(zip(COLORS, ("o", "s", "^", "D"), strict=False))
 _COLUMNS, _MOST_TICKS = 4, 12
 
 
