@@ -47,7 +47,8 @@ def _reads_data(config: Any) -> bool:
     return not isinstance(tasks, dict) or any("data" not in task for task in tasks.values() if isinstance(task, dict))
 
 
-def _trains_bases(config: Any) -> bool:
+def trains_bases(config: Any) -> bool:
+    """Whether a sweep trains what it transfers from, and does not read weights of others."""
     return getattr(config, "weights", None) is None
 
 
@@ -273,7 +274,7 @@ class TrainingConfig(SweepConfig):
         "probe_steps": (lambda c: bool(c.probes), "probes"),
         "probe_images": (lambda c: bool(c.probes), "probes"),
         "eigenvalues": (probed("flatness"), "flatness among the probes"),
-        "base_gpus_per_trial": (_trains_bases, "weights=null"),
+        "base_gpus_per_trial": (trains_bases, "weights=null"),
         "landscape_points": (probed("landscape", "initial-landscape"), "a landscape among the probes"),
     }
 
@@ -368,7 +369,7 @@ class PairsConfig(SweepConfig):
     RULES: ClassVar[dict[str, Rule]] = {"base_per_class": AT_LEAST_ONE, "base_steps": AT_LEAST_ONE}
     EFFECTS: ClassVar[dict[str, Effect]] = {
         "data": (_reads_data, "a task without data of its own"),
-        **dict.fromkeys(("base_per_class", "base_steps"), (_trains_bases, "weights=null")),
+        **dict.fromkeys(("bases", "dials", "base_per_class", "base_steps"), (trains_bases, "weights=null")),
     }
     FOLLOWERS: ClassVar[dict[str, dict[str, Any]]] = {"tasks": {"targets": "all", "bases": "all"}}
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from raytransfer.config import PairsConfig
+from raytransfer.config import PairsConfig, trains_bases
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import data_source
 from raytransfer.experiments.distance.cells import NamedTask, Pair
@@ -76,12 +76,14 @@ class Design:
     """All pairs of a sweep and where they stand.
 
     Attributes:
-        pairs: What to transfer from and to.
+        targets: What to transfer to.
+        pairs: What to transfer from and to; none where weights of others are transferred.
         dials: Bases on dials; a base that is the target unchanged stands on every one.
         grid: Bases on the grid of two dials.
         opened: The data sets and where they are.
     """
 
+    targets: list[NamedTask]
     pairs: list[Pair]
     dials: list[DialRow]
     grid: list[GridRow]
@@ -94,8 +96,9 @@ class Design:
         return shape
 
     def specs(self, seeds: Sequence[int]) -> set[TaskSpec]:
-        """The tasks of all pairs, for these seeds."""
-        return {task.spec(seed) for pair in self.pairs for task in (pair.base, pair.target) for seed in seeds}
+        """All tasks, for these seeds."""
+        tasks = [*self.targets, *(pair.base for pair in self.pairs)]
+        return {task.spec(seed) for task in tasks for seed in seeds}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,20 +150,20 @@ def make_design(config: PairsConfig, dial_grid: Any = None) -> Design:
     bases = _named(config.bases, "bases", tasks)
     if not targets:
         raise UserError("targets=[] must name at least one task")
+    goals = [target.named(config.train_per_class) for target in targets]
     pairs, dials, grid = [], [], []
-    for target in targets:
-        own = target.named(config.train_per_class)
+    for target, own in zip(targets, goals, strict=True) if trains_bases(config) else ():
         sources = [base.named(config.base_per_class) for base in bases if base != target]
         turned = _Turned(config, target, dial_grid)
         sources += turned.bases.values()
         pairs += [Pair(base=base, target=own) for base in sources]
         dials += turned.dials
         grid += turned.grid
-    if not pairs:
+    if not pairs and trains_bases(config):
         raise UserError(
             f"bases={config.bases} leave no pair with targets={config.targets}: name other tasks, or give dials"
         )
-    return Design(pairs=pairs, dials=dials, grid=grid, opened=list(opened.values()))
+    return Design(targets=goals, pairs=pairs, dials=dials, grid=grid, opened=list(opened.values()))
 
 
 def _task(config: PairsConfig, name: str, entry: Any, opened: dict[str, tuple[DataSource, Dataset]]) -> _Task:
@@ -296,10 +299,12 @@ class _Turned:
         unchanged = self._spec({})(0)
         turned = {dial: value for dial, value in settings.items() if self._spec({dial: value})(0) != unchanged}
         described = " ".join(dial if value is True else f"{dial}={value}" for dial, value in turned.items())
-        name = f"{self._target.name} {described or 'unchanged'}"
+        setting = described or "unchanged"
+        name = f"{self._target.name} {setting}"
         if name not in self.bases:
             dial = next(iter(turned), "unchanged")
-            self.bases[name] = NamedTask(name=name, block=self._together.get(dial, dial), spec=self._spec(turned))
+            block = self._together.get(dial, dial)
+            self.bases[name] = NamedTask(name=name, setting=setting, block=block, spec=self._spec(turned))
         return name
 
     def _spec(self, settings: Mapping[str, Any]) -> Callable[[int], TaskSpec]:

@@ -16,12 +16,14 @@ class NamedTask:
 
     Attributes:
         name: Its name in tables and pictures, the same for all seeds.
+        setting: Of a base that a dial makes of a target, what was turned, such as shared=0: the same for every target.
         block: What it shares with the tasks that are not independent of it: the name of its data set or, for a base
             that a dial makes of a target, that of the dial.
         spec: From the seed to the task.
     """
 
     name: str
+    setting: str | None = None
     block: str
     spec: Callable[[int], TaskSpec]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raytransfer.distances import DISTANCES
-from raytransfer.experiments.distance.cells import Pair
+from raytransfer.experiments.distance.cells import NamedTask, Pair
 from raytransfer.experiments.probing import TWIN
 from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, Recipe, Trained, TrialSpec, Weights
 from raytransfer.specs.dependencies import as_base, as_probe, as_transfer, needs
@@ -23,7 +23,8 @@ class WhyCell:
         treatment: baseB (from scratch), AnB+ (fine-tuned), restart, distance, or probe and its name.
         target: Name of the target task.
         target_block: Its data set.
-        base: Name of the base task; None for baseB.
+        base: Name of the base task, or what a dial does to the target to make it, which is one name for all targets;
+            None for baseB.
         seed: The repeat.
         n_layers: Layers copied, for a restart from baseB's step 0; None for baseB and distances.
         spec: The trial.
@@ -39,6 +40,7 @@ class WhyCell:
 
 
 def cells(
+    targets: Sequence[NamedTask],
     pairs: Sequence[Pair],
     *,
     seeds: Sequence[int],
@@ -57,7 +59,8 @@ def cells(
     same fresh weights and batches.
 
     Args:
-        pairs: What to transfer from and to.
+        targets: What to transfer to.
+        pairs: What to transfer from, to each of them; none where there are ``weights``.
         seeds: The repeats.
         network: The network of every trial.
         recipe: The recipe of every network of a target.
@@ -70,30 +73,22 @@ def cells(
     """
     found: list[WhyCell] = []
     for seed in seeds:
-        for pair in pairs:
-            target, base = (
-                PretrainSpec(task=task.spec(seed), network=network, recipe=trained_by, seed=seed)
-                for task, trained_by in ((pair.target, recipe), (pair.base, base_recipe))
-            )
-            place: dict[str, Any] = {"target": pair.target.name, "target_block": pair.target.block, "seed": seed}
-            scratch = WhyCell(treatment=BASE_B.name, **place, spec=target)
-            if scratch not in found:
-                found.append(scratch)
-            tuned = [
-                WhyCell(
-                    treatment=ANB_PLUS.name,
-                    **place,
-                    base=weights.label if weights else pair.base.name,
-                    n_layers=spec.surgery.n_layers,
-                    spec=spec,
-                )
-                for spec in ANB_PLUS.transfers(weights or base.weights, target, n_layers)
+        for target_task in targets:
+            target = PretrainSpec(task=target_task.spec(seed), network=network, recipe=recipe, seed=seed)
+            place: dict[str, Any] = {"target": target_task.name, "target_block": target_task.block, "seed": seed}
+            found.append(WhyCell(treatment=BASE_B.name, **place, spec=target))
+            starts = [] if weights is None else [(weights.label, weights)]
+            for task in (pair.base for pair in pairs if pair.target == target_task):
+                base = PretrainSpec(task=task.spec(seed), network=network, recipe=base_recipe, seed=seed)
+                name = task.setting or task.name
+                starts.append((name, base.weights))
+                between = _distance(distance, base, target, images)
+                found.append(WhyCell(treatment="distance", **place, base=name, spec=between))
+            found += [
+                WhyCell(treatment=ANB_PLUS.name, **place, base=name, n_layers=spec.surgery.n_layers, spec=spec)
+                for name, start in starts
+                for spec in ANB_PLUS.transfers(start, target, n_layers)
             ]
-            found += [cell for cell in tuned if cell not in found]
-            if weights is not None:
-                continue
-            between = _distance(distance, base, target, images)
-            found.append(WhyCell(treatment="distance", **place, base=pair.base.name, spec=between))
     return found
 
 

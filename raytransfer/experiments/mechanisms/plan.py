@@ -34,6 +34,7 @@ def make_plan(config: WhyConfig) -> Plan[WhyCell, tuple[str, ...]]:
     setup = checked_setup(config, design.shape, {task.label_count for task in tasks})
     found = [] if chosen is None else [read(chosen, setup, design.shape)]
     places = cells(
+        design.targets,
         design.pairs,
         seeds=seeds,
         network=setup.network,
