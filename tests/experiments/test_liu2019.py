@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 
 from raytransfer.config import load_config, to_yaml
@@ -14,9 +15,10 @@ from raytransfer.experiments.checkpoints.cells import spaced_steps, with_drops
 from raytransfer.experiments.checkpoints.config import StageConfig
 from raytransfer.experiments.mechanisms.config import WhyConfig
 from raytransfer.experiments.theory.config import TheoryConfig
+from raytransfer.networks import build
 from raytransfer.report.console import show_answer, show_places, show_tables
 from raytransfer.report.files import write_files
-from raytransfer.specs import DistanceSpec, PretrainSpec, ProbeSpec, SimulationSpec, TransferSpec
+from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, ProbeSpec, SimulationSpec, TransferSpec
 from raytransfer.store import Store
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
@@ -161,7 +163,7 @@ def test_fine_tuned_and_scratch_networks_are_compared_and_judged(tiny):
     assert "Verdicts" in printed
     readings = pd.read_parquet(folder / "probe_readings.parquet")
     assert set(readings["treatment"]) == {"baseB", "AnB+", "restart"}
-    assert set(readings["base"].dropna()) == {"high", "low unchanged", "low shuffle_px=2"}
+    assert set(readings["base"].dropna()) == {"high", "unchanged", "shuffle_px=2"}
     compared = pd.read_parquet(folder / "comparisons.parquet")
     barriers = readings[readings["quantity"] == "barrier"].fillna({"base": ""})
     seen = barriers.set_index(["treatment", "against", "base", "seed"])["value"].sort_index()
@@ -204,6 +206,27 @@ def test_pairs_of_one_start_and_of_two_are_trained_for_both_kinds_of_networks(ti
         ("cousin", 4, 7): False,  # two bases
         ("twin", 4, 2): True,
     }
+
+
+def test_bases_that_one_dial_makes_of_several_targets_have_one_name(tiny):
+    plan = EXPERIMENTS["mechanisms"].plan(tiny(WhyConfig, "targets=all", "bases=[]", "dials={shuffle_px: [2]}"))
+    tuned = {(cell.target, cell.base) for cell in plan.cells if cell.treatment == "AnB+"}
+    assert tuned == {(target, base) for target in ("low", "high") for base in ("unchanged", "shuffle_px=2")}
+
+
+def test_weights_of_others_need_no_base(tiny, tmp_path):
+    network = build(NetworkSpec(name="convnet8"), image=(1, 8, 8), classes=3, seed=0)
+    torch.save(network.module.state_dict(), tmp_path / "mine.pth")
+    weights = f"weights={{weights: {tmp_path / 'mine.pth'}, mean: [0.5], std: [0.5]}}"
+    plan = EXPERIMENTS["mechanisms"].plan(tiny(WhyConfig, weights, "preprocessing=own", "targets=all", "seeds=1"))
+    trainings = {(cell.treatment, cell.target, cell.base) for cell in plan.cells if "probe" not in cell.treatment}
+    assert trainings == {
+        *{("baseB", target, None) for target in ("low", "high")},
+        *{("restart", target, None) for target in ("low", "high")},
+        *{("AnB+", target, "convnet8@mine.pth") for target in ("low", "high")},
+    }
+    with pytest.raises(UserError, match="dials is given and would change nothing: it takes weights=null"):
+        tiny(WhyConfig, weights, "dials={shuffle_px: [2]}")
 
 
 def test_only_compared_networks_are_looked_at(tiny):

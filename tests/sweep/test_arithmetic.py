@@ -66,6 +66,20 @@ def test_a_sweep_that_goes_on_elsewhere_keeps_what_it_has(tiny, machine, monkeyp
     assert other.recipe.precision == "fp32"
 
 
+def test_depthwise_convolutions_compute_in_fp32_on_a_cpu(tiny, machine):
+    def chosen(network):
+        config = tiny("recipe.precision=auto", f"network=torchvision/{network}", "n_layers=[0.5]", "channels=3")
+        settled_as, plan, said = settled(config, Store(config.out), make_plan)
+        assert {spec.recipe.precision for spec in plan.trials.values()} == {settled_as.recipe.precision}
+        return said.split(", ")[0]
+
+    machine(capabilities={"amx_bf16": True})
+    assert chosen("mobilenet_v3_small") == "recipe.precision=auto: fp32"
+    assert chosen("resnet18") == "recipe.precision=auto: bf16"
+    machine(gpu=(8, 0))
+    assert chosen("mobilenet_v3_small") == "recipe.precision=auto: bf16"
+
+
 def test_what_is_left_open_is_never_planned(tiny):
     with pytest.raises(ValueError, match="precision=auto is to be settled before"):
         make_plan(tiny("recipe.precision=auto"))
