@@ -7,11 +7,10 @@ and the report says which of them predicts transfer.
 
     python sweeps/transfer_vs_distance.py                 digits with dials, no network: 4 to 5 minutes on two cores
     python sweeps/transfer_vs_distance.py --plan          what would run, and about how long
-    python sweeps/transfer_vs_distance.py preset=real     MNIST, Fashion-MNIST, CIFAR-10: 40 minutes on two cores
+    python sweeps/transfer_vs_distance.py preset=real     CIFAR-10, Fashion-MNIST, MNIST and digits: an hour of one core
 
 On digits (34 bases of one target, 3 seeds) expect frozen transfer to fall from 91% at n = 2 to 69% at n = 6, and
-Spearman's rho between it and LogME of 0.62 (0.33 to 0.81), 0.92 (0.81 to 0.95) and 0.96 (0.91 to 0.98) at n = 2, 4, 6;
-between it and minus the OTDD of pixels 0.47 (0.15 to 0.71), 0.79 (0.57 to 0.91) and 0.73 (0.48 to 0.87).
+Spearman's rho between it and LogME of 0.38 (0.04 to 0.64), 0.90 (0.80 to 0.95) and 0.96 (0.82 to 0.99) at n = 2, 4, 6.
 sweeps/results/distance.md has the rest. ``raytransfer run distance`` does the same.
 """
 

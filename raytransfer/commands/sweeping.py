@@ -18,7 +18,7 @@ from raytransfer.report import Report
 from raytransfer.report.console import show_answer, show_places, show_tables
 from raytransfer.report.files import sweep_folder, write_failures, write_files
 from raytransfer.report.page import FAILURES_FRAME, Asked
-from raytransfer.store import Store, lock, repair, write_places
+from raytransfer.store import Store, lock, read_table, repair, write_places
 from raytransfer.store.schema import FAILURES, PLACES
 from raytransfer.sweep.arithmetic import settled
 from raytransfer.sweep.backlog import Backlog, backlog
@@ -226,6 +226,8 @@ def _report(
     """Print and write what came out."""
     folder = _folder(experiment, plan)
     report = experiment.report(plan, store, config)
+    if any(dataset.streamed for dataset in plan.datasets.values()):
+        report = replace(report, notes=[*report.notes, *_what_bound(plan, store)])
     left = backlog(plan, store, "cached")
     failed = failure_rows(plan.trials, plan.cells, left.failed)
     if failed and report.frames:
@@ -247,6 +249,17 @@ def _report(
     show_answer(console, report)
     code = _print_left(console, left, failed, store, config.mode, folder)
     return Reported(report=report, store=store, folder=folder, failed=failed, left=left, files=files, code=code)
+
+
+def _what_bound(plan: Plan[Cell, Any], store: Store) -> list[str]:
+    """Whether trainings of streamed images took as long as their arithmetic, or as decoding; none where none tells."""
+    rows = read_table(store, "trials")
+    waited = rows.loc[rows["id"].isin(plan.trials), "waited"].dropna()
+    if waited.empty:
+        return []
+    bound = "decoding binds: more CPU cores for each slot would help" if waited.mean() >= 0.5 else "arithmetic binds"
+    spread = f"{waited.min():.0%} to {waited.max():.0%}"
+    return [f"Streamed images: trainings waited for them {waited.mean():.0%} of their time ({spread}), so {bound}."]
 
 
 def _name(experiment: Experiment[Any], plan: Plan[Cell, Any]) -> str:

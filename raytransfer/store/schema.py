@@ -112,6 +112,12 @@ TRIALS = (
         ("images_per_s", pa.float64(), "Training images a second, evaluation left out."),
         ("reused_layers", pa.int64(), "Frozen layers whose outputs were looked up, not computed, until the last step."),
         ("streamed", pa.bool_(), "Whether images came batch by batch: too many for the GPU, or not decoded before."),
+        (
+            "waited",
+            pa.float64(),
+            "Share, 0..1, of its steps' time in which a training waited for streamed images; null for others, and in rows "
+            "older than the column.",
+        ),
         ("ranks", pa.int64(), "Processes the training was split over; null in rows older than the column."),
         repeatable=False,
     ),

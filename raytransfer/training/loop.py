@@ -4,8 +4,9 @@ import hashlib
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +20,8 @@ from raytransfer.training.images import DeviceData
 from raytransfer.training.schedule import evaluation_steps, learning_rate, phases
 from raytransfer.training.state import Evaluation, Interrupted, TrainingState, never
 from raytransfer.training.step import Step, fastest
+
+Batch = TypeVar("Batch")
 
 SAVE_EVERY_S = 60.0
 """Seconds of wall time between two savings of a training's state: short trainings never pay for one."""
@@ -40,6 +43,8 @@ class Outcome:
         train_loss_nats: Cross-entropy likewise.
         images_per_s: Training images a second, evaluation left out.
         reused_layers: Frozen layers whose outputs were looked up, not computed, until the last step.
+        waited: Share of the time of its steps, since the training last began, in which it waited for streamed images,
+            0..1; NaN for others.
     """
 
     curve: list[Evaluation] = field(default_factory=list)
@@ -47,6 +52,7 @@ class Outcome:
     train_loss_nats: float = math.nan
     images_per_s: float = math.nan
     reused_layers: int = 0
+    waited: float = math.nan
 
 
 def train(
@@ -104,6 +110,7 @@ def train(
     if state is not None:
         outcome.curve, done, since, seconds = list(state.curve), state.step, state.since, state.seconds
     # The batches before are drawn again and passed over: that is cheap, and spares the state the order of the images.
+    before, waits = seconds, _Waits()
     views = map(data.ranks.part, itertools.islice(data.draw(generator), done, None))
     memory = data.memory_left
     started = saved = time.perf_counter()
@@ -120,7 +127,7 @@ def train(
         if state is not None:  # after all that draws random numbers on the way to the phase's first step
             state.put_back(one_step)
         left = itertools.islice(views, phase.last - done)
-        batches = ahead(source.fetch, left) if data.streamed else map(source.fetch, left)
+        batches = waits.noted(ahead(source.fetch, left)) if data.streamed else map(source.fetch, left)
         for step, batch in enumerate(batches, done + 1):
             one_step.set_rate(learning_rate(recipe, step - 1))
             if data.ranks.rank:  # no two ranks draw the same dropout, and that of all but the first needs no state
@@ -154,9 +161,29 @@ def train(
         done = phase.last
     outcome.images_per_s = recipe.steps * data.batch_size / seconds
     outcome.reused_layers = source.stages_done
+    if data.streamed and seconds > before:
+        outcome.waited = min(1.0, waits.seconds / (seconds - before))
     trained_on = EvaluationInputs(network, data, data.train, frozen_prefix(network), keep=False)
     outcome.train_top1, outcome.train_loss_nats = evaluate(network, data, trained_on)
     return outcome
+
+
+class _Waits:
+    """How long a training waited for its batches, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def noted(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches; the time until each is there counts."""
+        coming, last = iter(batches), object()
+        while True:
+            started = time.perf_counter()
+            batch: Any = next(coming, last)
+            self.seconds += time.perf_counter() - started
+            if batch is last:
+                return
+            yield batch
 
 
 def _evaluation(

@@ -254,6 +254,7 @@ def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcom
         "images_per_s": outcome.images_per_s,
         "reused_layers": outcome.reused_layers,
         "streamed": data.streamed,
+        "waited": outcome.waited if data.streamed else None,
         "ranks": data.ranks.count,
         **provenance(data.device),
     }
