@@ -115,8 +115,8 @@ TRIALS = (
         (
             "waited",
             pa.float64(),
-            "Share, 0..1, of its steps' time in which a training waited for streamed images; null for others, and in rows "
-            "older than the column.",
+            "Share, 0..1, of its steps' time in which a training waited for streamed images; null for others, and in "
+            "rows older than the column.",
         ),
         ("ranks", pa.int64(), "Processes the training was split over; null in rows older than the column."),
         repeatable=False,
