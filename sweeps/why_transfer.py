@@ -9,11 +9,12 @@ have seen beside it.
 
     python sweeps/why_transfer.py                    digits, no network: 2 minutes on two cores
     python sweeps/why_transfer.py --plan             what would run, and what each probe takes
-    python sweeps/why_transfer.py preset=cifar10     CIFAR-10 at 16 pixels: 11 minutes; or preset=fashion_mnist
+    python sweeps/why_transfer.py preset=cifar10     CIFAR-10 at 32 pixels, where fine-tuning gains: 1 to 2 hours
+    python sweeps/why_transfer.py preset=real        four data sets at 16 pixels: an hour of one core
 
-On digits (4 seeds) expect weights to stay nearer to where they started (relative deviation 0.88 of scratch's, 0.82 to
-0.94, for a base of other classes), barriers between two networks to hang on whether they had one start far more than
-on whether they are fine-tuned, gradients to be less alike across layers, and most other claims not to be told.
+On digits (4 seeds) expect weights to stay nearer to where they started (relative deviation 0.78 of scratch's, 0.72 to
+0.84), gradients to be less alike across layers, barriers between two networks to hang on whether they had one start far
+more than on whether they are fine-tuned, and most other claims not to be told.
 sweeps/results/liu2019.md has the effects. ``raytransfer run mechanisms`` does the same.
 """
 
