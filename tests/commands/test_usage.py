@@ -15,6 +15,7 @@ from rich.console import Console
 from raytransfer.commands.usage import COMMANDS, completion
 from raytransfer.console.definitions import print_definitions
 from raytransfer.experiments import EXPERIMENTS
+from raytransfer.store import Store
 from raytransfer.store.schema import TABLES
 
 
@@ -80,9 +81,28 @@ def test_names_stand_whole_and_meanings_with_them(rows, width):
 def test_help_and_what_is_mistyped_wait_for_no_torch():
     code = "import sys; sys.argv = sys.argv[1:]; from raytransfer.cli import main\ntry:\n    main()\nfinally:\n"
     code += "    assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
-    for arguments in (["--help"], ["gc", "--help"], ["status", "--jsno"], ["run", "yosinski", "--help"]):
+    asked = [["--help"], ["gc", "--help"], ["status", "--jsno"], ["run", "yosinski", "--help"], ["list", "columns"]]
+    for arguments in asked:
         done = subprocess.run([sys.executable, "-c", code, "raytransfer", *arguments], capture_output=True, text=True)
         assert done.returncode == (2 if "--jsno" in arguments else 0), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "not_imported"),
+    [
+        (["status", "{}"], ["torch"]),
+        (["failures", "{}"], ["torch"]),
+        (["gc", "{}"], ["torch"]),
+        (["plan", "yosinski", "seeds=1", "out={}"], ["matplotlib", "pandas", "ray"]),
+    ],
+)
+def test_what_only_looks_imports_no_more_than_it_needs(tmp_path, arguments, not_imported):
+    Store(str(tmp_path)).create()
+    code = "import sys; sys.argv = sys.argv[1:]; from raytransfer.cli import main\ntry:\n    main()\nfinally:\n"
+    code += f"    assert not {{*{not_imported}}} & {{*sys.modules}}"
+    asked = [argument.format(tmp_path) for argument in arguments]
+    done = subprocess.run([sys.executable, "-c", code, "raytransfer", *asked], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 COMPLETED = {
