@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -103,6 +104,15 @@ def test_what_only_looks_imports_no_more_than_it_needs(tmp_path, arguments, not_
     asked = [argument.format(tmp_path) for argument in arguments]
     done = subprocess.run([sys.executable, "-c", code, "raytransfer", *asked], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("given", "used"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_threads_that_wait_sleep_unless_they_are_told_otherwise(given, used):
+    code = "import os, sys; sys.argv = ['raytransfer', '--version']; from raytransfer.cli import main\n"
+    code += "try:\n    main()\nfinally:\n    print(os.environ['OMP_WAIT_POLICY'])"
+    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**others, **given})
+    assert done.stdout.splitlines()[-1] == used, done.stderr
 
 
 COMPLETED = {
