@@ -61,6 +61,8 @@ def run_script(name: str, description: str) -> None:
 def _exit(console: Console, do: Callable[[], int]) -> None:
     """Do something and exit with its code, or with an error's in one line."""
     os.environ["MPLBACKEND"] = "agg"  # figures go to files alone, and a notebook's backend may not be there
+    # Threads that wait for each other sleep: where other work has the cores, spinning took them 20 times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         with interruptible():
             code = do()
@@ -248,8 +250,7 @@ def _forms(flags: Sequence[str]) -> tuple[bool, bool]:
 def _plan(console: Console, experiment: Experiment[Any], config: SweepConfig, *, as_json: bool) -> int:
     """Plan a sweep; as JSON, standard output gets that alone, and the rest goes to standard error."""
     with lasting():
-        from raytransfer.commands.planning import forecast, plan_as_json, print_forecast
-        from raytransfer.commands.sweeping import plan_sweep
+        from raytransfer.commands.planning import forecast, plan_as_json, plan_sweep, print_forecast
 
     output, console = console, _beside() if as_json else console
     with logged(console):

@@ -14,8 +14,8 @@ import torch
 from rich.console import Console
 
 from raytransfer.commands.opening import opened
-from raytransfer.commands.planning import Forecast, forecast, print_forecast, state_of
-from raytransfer.commands.sweeping import plan_sweep, run_sweep
+from raytransfer.commands.planning import Forecast, forecast, plan_sweep, print_forecast, state_of
+from raytransfer.commands.sweeping import run_sweep
 from raytransfer.config import as_argument, load_config
 from raytransfer.console.logs import logged
 from raytransfer.console.output import is_terminal

@@ -1,27 +1,33 @@
 """What a plan tells before it runs: its data, how many trials are left, and about how long they take."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from rich.console import Console
 
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.console.table import NumberTable
-from raytransfer.store import Store
-from raytransfer.sweep.backlog import Backlog
+from raytransfer.errors import UnreadableError, UserError
+from raytransfer.experiments import Experiment
+from raytransfer.store import Store, lock, repair
+from raytransfer.sweep.arithmetic import settled
+from raytransfer.sweep.backlog import Backlog, backlog
 from raytransfer.sweep.driver import print_slow_arithmetic
 from raytransfer.sweep.failures import NOT_IN_A_CELL
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import duration
 from raytransfer.sweep.slots import UNITS, check_ranks, check_slots, of_this_machine, without_gpus
+from raytransfer.sweep.trying import check_trials
 from raytransfer.tasks import Dataset
 from raytransfer.words import number_of
 
 _CLASSES = 30  # that are named
 STATES = ("to run", "there", "failed", "waiting")
 """How a trial of a plan can stand: waiting is for the weights of one that failed."""
+
+Done = TypeVar("Done")
 
 
 def contents(dataset: Dataset) -> list[str]:
@@ -81,6 +87,83 @@ def print_plan(console: Console, plan: Plan[Cell, Any], todo: Backlog, store: St
             console.print(line, soft_wrap=True)
     console.print(table)
     console.print(f"{number_of(len(plan.trials), 'trial')}, {len(todo.to_run)} to run, in {store.root}", soft_wrap=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A sweep that has been planned.
+
+    Attributes:
+        plan: The sweep.
+        todo: What of it is to run.
+        store: Where its results go.
+    """
+
+    plan: Plan[Cell, Any]
+    todo: Backlog
+    store: Store
+
+
+def plan_sweep(console: Console, experiment: Experiment[Any], config: SweepConfig) -> Planned:
+    """Check and plan a sweep, and print what would run; nothing is written.
+
+    Raises:
+        UserError: It cannot run.
+    """
+
+    def planned(config: SweepConfig) -> Planned:
+        store, config, plan = open_sweep(console, experiment, config)
+        plan = plan if plan.then is None else plan.then(store)
+        todo = checked_backlog(plan, store, config)
+        print_plan(console, plan, todo, store)
+        return Planned(plan=plan, todo=todo, store=store)
+
+    return repaired(console, config, planned, may_write=False)
+
+
+def repaired(console: Console, config: SweepConfig, do: Callable[[SweepConfig], Done], *, may_write: bool) -> Done:
+    """Do something with a sweep; where a file of rows turns out damaged, set it aside and do it again."""
+    while True:
+        try:
+            return do(config)
+        except UnreadableError as error:
+            if not may_write:
+                raise UserError(f"{error}; run the sweep, and it is set aside and its trials run again") from error
+            store = Store(config.out, config.retry_s)
+            with lock(store):
+                damaged = repair(store)
+            if not damaged:
+                raise
+            if config.mode == "force":  # everything has run: damage shows when it is read at the end
+                config = replace(config, mode="cached")
+            for file in damaged:
+                console.print(f"{file} was damaged; it lies in damaged/ now, and its trials run again", soft_wrap=True)
+
+
+def open_sweep(
+    console: Console, experiment: Experiment[Any], config: SweepConfig
+) -> tuple[Store, SweepConfig, Plan[Cell, Any]]:
+    """The store, checked, the configuration with nothing left open, and its plan."""
+    store = Store(config.out, config.retry_s)
+    store.check()
+    config, plan, chosen = settled(config, store, experiment.plan)
+    for account in [*([chosen] if chosen else []), *plan.accounts]:
+        console.print(account, soft_wrap=True)
+    return store, config, plan
+
+
+def checked_backlog(plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Backlog:
+    """What of a plan is to run, which is tried before any of it does."""
+    todo = backlog(plan, store, config.mode)
+    if config.mode != "read-only":
+        check_trials(
+            todo.to_run.values(),
+            plan,
+            images="images" if hasattr(config, "images") else "probe_images",
+            ranks=config.ranks,
+            base_ranks=config.base_ranks,
+        )
+    return todo
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,52 +1,33 @@
 """Plan, run and report a sweep on a console: what the command and the library both do."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
-from raytransfer.commands.planning import classes, contents, print_plan
+from raytransfer.commands.planning import checked_backlog, classes, contents, open_sweep, print_plan, repaired
 from raytransfer.commands.status import print_interrupted
 from raytransfer.config import WHERE_AND_HOW, SweepConfig, differing, plain_yaml, to_yaml
-from raytransfer.errors import StorageError, UnreadableError, UserError
+from raytransfer.errors import StorageError, UserError
 from raytransfer.experiments import Experiment
 from raytransfer.report import Report
 from raytransfer.report.console import show_answer, show_places, show_tables
 from raytransfer.report.files import sweep_folder, write_failures, write_files
 from raytransfer.report.page import FAILURES_FRAME, Asked
-from raytransfer.store import Store, lock, read_table, repair, write_places
+from raytransfer.store import Store, read_table, write_places
 from raytransfer.store.schema import FAILURES, PLACES
-from raytransfer.sweep.arithmetic import settled
 from raytransfer.sweep.backlog import Backlog, backlog
 from raytransfer.sweep.curves import Curves, Tracker, trackers
 from raytransfer.sweep.failures import described, failure_rows, place_rows
 from raytransfer.sweep.plan import Cell, Plan
-from raytransfer.sweep.trying import check_trials
 from raytransfer.words import number_of
 
 _SHOWN = 5  # of the trials that failed for one reason
 _STARTED = {"config.yaml", "places.parquet"}  # what a sweep's folder holds before its report
-
-Done = TypeVar("Done")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Planned:
-    """A sweep that has been planned.
-
-    Attributes:
-        plan: The sweep.
-        todo: What of it is to run.
-        store: Where its results go.
-    """
-
-    plan: Plan[Cell, Any]
-    todo: Backlog
-    store: Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,23 +73,6 @@ class Reported:
         }
 
 
-def plan_sweep(console: Console, experiment: Experiment[Any], config: SweepConfig) -> Planned:
-    """Check and plan a sweep, and print what would run; nothing is written.
-
-    Raises:
-        UserError: It cannot run.
-    """
-
-    def planned(config: SweepConfig) -> Planned:
-        store, config, plan = _opened(console, experiment, config)
-        plan = plan if plan.then is None else plan.then(store)
-        todo = _to_run(plan, store, config)
-        print_plan(console, plan, todo, store)
-        return Planned(plan=plan, todo=todo, store=store)
-
-    return _repaired(console, config, planned, may_write=False)
-
-
 def run_sweep(console: Console, experiment: Experiment[Any], config: SweepConfig, asked: Sequence[str]) -> Reported:
     """Check and plan a sweep, run what is missing of it, print and write its report; ``mode=read-only`` runs nothing.
 
@@ -124,63 +88,18 @@ def run_sweep(console: Console, experiment: Experiment[Any], config: SweepConfig
         StorageError: The storage failed on the way.
     """
     command = shlex.join(["raytransfer", "run", experiment.name, *asked])
-    return _repaired(
+    return repaired(
         console, config, lambda config: _run(console, experiment, config, command), may_write=config.mode != "read-only"
     )
 
 
-def _repaired(console: Console, config: SweepConfig, do: Callable[[SweepConfig], Done], *, may_write: bool) -> Done:
-    """Do something with a sweep; where a file of rows turns out damaged, set it aside and do it again."""
-    while True:
-        try:
-            return do(config)
-        except UnreadableError as error:
-            if not may_write:
-                raise UserError(f"{error}; run the sweep, and it is set aside and its trials run again") from error
-            store = Store(config.out, config.retry_s)
-            with lock(store):
-                damaged = repair(store)
-            if not damaged:
-                raise
-            if config.mode == "force":  # everything has run: damage shows when it is read at the end
-                config = replace(config, mode="cached")
-            for file in damaged:
-                console.print(f"{file} was damaged; it lies in damaged/ now, and its trials run again", soft_wrap=True)
-
-
-def _opened(
-    console: Console, experiment: Experiment[Any], config: SweepConfig
-) -> tuple[Store, SweepConfig, Plan[Cell, Any]]:
-    """The store, checked, the configuration with nothing left open, and its plan."""
-    store = Store(config.out, config.retry_s)
-    store.check()
-    config, plan, chosen = settled(config, store, experiment.plan)
-    for account in [*([chosen] if chosen else []), *plan.accounts]:
-        console.print(account, soft_wrap=True)
-    return store, config, plan
-
-
-def _to_run(plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> Backlog:
-    """What of a plan is to run, which is tried before any of it does."""
-    todo = backlog(plan, store, config.mode)
-    if config.mode != "read-only":
-        check_trials(
-            todo.to_run.values(),
-            plan,
-            images="images" if hasattr(config, "images") else "probe_images",
-            ranks=config.ranks,
-            base_ranks=config.base_ranks,
-        )
-    return todo
-
-
 def _run(console: Console, experiment: Experiment[Any], config: SweepConfig, command: str) -> Reported:
-    store, config, plan = _opened(console, experiment, config)
+    store, config, plan = open_sweep(console, experiment, config)
     if plan.then is not None and config.mode == "read-only":
         plan = plan.then(store)
     found = trackers(config) if config.mode != "read-only" else []
     while True:
-        todo = _to_run(plan, store, config)
+        todo = checked_backlog(plan, store, config)
         print_plan(console, plan, todo, store)
         _run_missing(console, plan, todo, store, config, _folder(experiment, plan), found)
         if plan.then is None:

@@ -84,6 +84,7 @@ class SweepConfig:
             they are wanted it says for how many trials.
         gpus_per_trial: GPU share of a slot where there are GPUs, 0.01 to 1, or auto to measure first how many trials
             are best run side by side on one; without a GPU that changes nothing, which is said: a slot is a CPU core.
+            Where trials share GPUs of one machine, the sweep starts NVIDIA's Multi-Process Service if none runs.
             A whole number from 2 on splits every training over as many GPUs of one machine, or over as many CPU cores
             where there is no GPU: each takes its part of every batch, gradients are averaged, and batch normalisation
             looks at all parts. Results then differ by rounding, and those of networks with dropout as by another seed.

@@ -23,6 +23,7 @@ HASH_VERSION = 3
 NAME: Mapping[str, Any] = types.MappingProxyType({"name": True})
 """Metadata of a field that says what people call something, and is no part of an identity."""
 
+_AS_IT_IS = {str, int, bool, type(None)}  # types of JSON, but of floats
 _ID_LENGTH = 16  # 64 bits: a clash among a million trials has a chance of about 3 in 10^8
 
 
@@ -71,12 +72,13 @@ def _plain(spec: Any, *, whole: bool) -> dict[str, Any]:
 
 def _made_plain(spec: Any, *, whole: bool) -> dict[str, Any]:
     cls: Any = type(spec)
-    hints = _hints(cls)
     content: dict[str, Any] = {"kind": spec.kind} if hasattr(spec, "kind") else {}
-    for field in dataclasses.fields(spec):
-        value = _plain_value(getattr(spec, field.name), hints[field.name], whole=whole)
-        if whole or not (field.metadata.get("name") or value == _default(cls, field.name)):
-            content[field.name] = value
+    for name, hint, for_people, default in _fields(cls):
+        value = getattr(spec, name)
+        if hint is float or type(value) not in _AS_IT_IS:
+            value = _plain_value(value, hint, whole=whole)
+        if whole or not (for_people or value == default):
+            content[name] = value
     return content
 
 
@@ -93,12 +95,18 @@ def _plain_value(value: Any, hint: Any, *, whole: bool) -> Any:
 
 
 @functools.cache
-def _default(cls: Any, name: str) -> Any:
-    """The default of a field as JSON types; for a field without one, what no value equals."""
-    field = next(field for field in dataclasses.fields(cls) if field.name == name)
-    if field.default is dataclasses.MISSING:
-        return dataclasses.MISSING
-    return _plain_value(field.default, _hints(cls)[name], whole=False)
+def _fields(cls: Any) -> list[tuple[str, Any, bool, Any]]:
+    """Of each field its name, its type, whether it is a name for people, and its default.
+
+    The default is in JSON types; for a field without one it is what no value equals.
+    """
+    found = []
+    for field in dataclasses.fields(cls):
+        hint, default = _hints(cls)[field.name], field.default
+        if default is not dataclasses.MISSING:
+            default = _plain_value(default, hint, whole=False)
+        found.append((field.name, hint, bool(field.metadata.get("name")), default))
+    return found
 
 
 @functools.cache

@@ -2,28 +2,35 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from raytransfer.errors import UnreadableError, first_line
 from raytransfer.specs import Weights
 from raytransfer.store.root import Store
 
+if TYPE_CHECKING:
+    # Imported by what handles tensors alone: who only looks at a store need not wait for torch.
+    import torch
 
-def save_checkpoint(store: Store, trial: str, step: int, state: Mapping[str, torch.Tensor]) -> None:
+
+def save_checkpoint(store: Store, trial: str, step: int, state: Mapping[str, "torch.Tensor"]) -> None:
     """Store a state dict under the trial and its training step."""
+    from safetensors.torch import save
+
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     store.write(_name(trial, step), save(tensors))
 
 
-def load_weights(store: Store, weights: Weights) -> dict[str, torch.Tensor]:
+def load_weights(store: Store, weights: Weights) -> dict[str, "torch.Tensor"]:
     """A state dict, on the CPU, whoever made it.
 
     Raises:
         UnreadableError: It is gone or damaged, or holds anything but tensors.
     """
+    from safetensors.torch import load
+
     name = weights.place
     try:
         tensors: dict[str, torch.Tensor] = load(store.read(name))
@@ -34,8 +41,10 @@ def load_weights(store: Store, weights: Weights) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def import_weights(store: Store, state: Mapping[str, torch.Tensor]) -> str:
+def import_weights(store: Store, state: Mapping[str, "torch.Tensor"]) -> str:
     """Store a state dict that was made elsewhere, once for the same content; gives its ``weights_digest``."""
+    from safetensors.torch import save
+
     identity = weights_digest(state)
     name = f"imported/{identity}.safetensors"
     if not store.exists(name):
@@ -43,8 +52,10 @@ def import_weights(store: Store, state: Mapping[str, torch.Tensor]) -> str:
     return identity
 
 
-def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
+def weights_digest(state: Mapping[str, "torch.Tensor"]) -> str:
     """The hash of a state dict's names, types, shapes and numbers: ``Imported.digest``."""
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())

@@ -11,15 +11,17 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raytransfer.errors import UnreadableError, first_line
 from raytransfer.store.root import Store
 from raytransfer.store.schema import CURVES, DISTANCES, PROBES, READINGS, SCORES, SIMULATIONS, TRIALS, arrow_schema
+
+if TYPE_CHECKING:
+    import pandas as pd  # which Arrow imports where it makes a table of pandas
 
 _SCHEMAS = {
     "curves": arrow_schema(CURVES),
@@ -139,7 +141,7 @@ def _finish_times(store: Store) -> dict[str, datetime.datetime]:
     return found
 
 
-def read_table(store: Store, table: str) -> pd.DataFrame:
+def read_table(store: Store, table: str) -> "pd.DataFrame":
     """All rows of a table, sorted by trial; every trial counts once."""
     rows: pd.DataFrame = _retried(lambda: _merged(store, table)).to_pandas()
     return rows

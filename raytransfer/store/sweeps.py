@@ -3,15 +3,17 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raytransfer.errors import UnreadableError, UserError, first_line
 from raytransfer.store.root import Store
 from raytransfer.store.schema import SWEEP_TRIALS, arrow_schema
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _PLACES = "places.parquet"
 _PROGRESS = "progress.json"
@@ -37,7 +39,7 @@ def write_places(store: Store, folder: str, rows: Sequence[Mapping[str, Any]]) -
     store.write(f"{folder}/{_PLACES}", buffer.getvalue())
 
 
-def read_places(store: Store, folder: str) -> pd.DataFrame | None:
+def read_places(store: Store, folder: str) -> "pd.DataFrame | None":
     """What ``write_places`` wrote; None for a sweep of a raytransfer that did not.
 
     Raises:
@@ -56,6 +58,8 @@ def read_places(store: Store, folder: str) -> pd.DataFrame | None:
 
 
 def _nullable(kind: pa.DataType) -> Any:
+    import pandas as pd  # which a plan does not need
+
     return pd.Int64Dtype() if kind == pa.int64() else None
 
 

@@ -1,7 +1,7 @@
 """Run what is missing of a plan: start Ray, hold the store, hand out, merge the rows."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -27,11 +27,12 @@ from raytransfer.store import (
 from raytransfer.sweep.arithmetic import cpu_capabilities
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.failures import place_rows, places
+from raytransfer.sweep.mps import is_served
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.record import Record
 from raytransfer.sweep.run import Observer, Run, run_in_process
-from raytransfer.sweep.slots import check_ranks, of_this_machine, without_gpus
+from raytransfer.sweep.slots import check_ranks, of_this_machine, slot_count, without_gpus
 from raytransfer.trials import Site
 from raytransfer.words import number_of
 
@@ -89,10 +90,10 @@ def _slots(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepC
 
     networks = {spec.network for trial in plan.trials.values() if (spec := as_training(trial)) is not None}
     sources = {path: text for network in networks for path, text in sources_of(network).items()}
-    with cluster(sources) as may_grow:
+    with cluster(sources, share_gpus=_may_share(plan, store, config)) as joined:
         wait_for_machines()
-        share = _gpus_per_trial(console, plan, store, config)
-        yield Slots(config.slots, share, config.base_ranks, may_grow=may_grow)
+        share = _gpus_per_trial(console, plan, store, config, served=None if joined else is_served())
+        yield Slots(config.slots, share, config.base_ranks, may_grow=joined)
 
 
 def _run(
@@ -166,8 +167,28 @@ def _cleared(plan: Plan[Cell, Any], store: Store, mode: str) -> dict[str, TrialS
     return todo
 
 
-def _gpus_per_trial(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> float:
-    """The GPU share of a slot: as configured, or measured; a measurement is kept in the store for the next time."""
+def _may_share(plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> bool:
+    """Whether several trials will share a GPU, or are to be tried side by side."""
+    if config.slots == 1:
+        return False
+    if config.gpus_per_trial != "auto":
+        return slot_count(1, config.gpus_per_trial) > 1
+    kept = _kept_sharing(store)
+    return bool(plan.tasks) and not (_is_kept(kept, plan, served=True) and kept["trials_per_gpu"] == 1)
+
+
+def _gpus_per_trial(
+    console: Console, plan: Plan[Cell, Any], store: Store, config: SweepConfig, *, served: bool | None
+) -> float:
+    """The GPU share of a slot: as configured, or measured; a measurement is kept in the store for the next time.
+
+    Args:
+        console: Where it tells what it does.
+        plan: The sweep.
+        store: Where the measurement is kept.
+        config: What is asked for.
+        served: Whether trials run under the Multi-Process Service; None where nobody here knows.
+    """
     from raytransfer.sweep.ray import has_gpus, measure_sharing
 
     if not has_gpus() and (note := without_gpus(config.gpus_per_trial)):
@@ -177,21 +198,28 @@ def _gpus_per_trial(console: Console, plan: Plan[Cell, Any], store: Store, confi
         return share
     if not has_gpus() or not plan.tasks:
         return 1.0  # means nothing on CPU cores, and for sweeps that train no network of the zoo
-    base = plan.longest_base
     kept = _kept_sharing(store)
-    if kept.get("trial") != base.id:
+    if not _is_kept(kept, plan, served):
         console.print("gpus_per_trial=auto: measuring how many trials are best run side by side ...")
         store.create()
+        base = plan.longest_base
         kept = asdict(measure_sharing(base, dict(plan.sources)[base.task.fingerprint], config.memory_bytes))
         store.write(_SHARING, json.dumps(kept).encode())
     console.print(f"gpus_per_trial=auto: {kept['reason']} ({kept['device']}{', MPS' if kept['mps'] else ''})")
-    if not kept["mps"]:
+    if served is None and not kept["mps"]:
         console.print(
             "gpus_per_trial=auto: without NVIDIA's Multi-Process Service trials side by side take turns on the GPU. "
             f"With it (nvidia-cuda-mps-control -d, before Ray starts) remove {_SHARING} of the store to measure again",
             soft_wrap=True,
         )
     return 1 / int(kept["trials_per_gpu"])
+
+
+def _is_kept(kept: Mapping[str, Any], plan: Plan[Cell, Any], served: bool | None) -> bool:
+    """Whether what was measured holds: with the service as without it, but for a trial that is best alone even so."""
+    if kept.get("trial") != plan.longest_base.id:
+        return False
+    return served is None or kept["mps"] == served or (kept["mps"] and kept["trials_per_gpu"] == 1)
 
 
 def _kept_sharing(store: Store) -> dict[str, Any]:

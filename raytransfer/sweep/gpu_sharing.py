@@ -4,13 +4,11 @@
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import torch
@@ -18,6 +16,7 @@ import torch
 from raytransfer.networks import train_mode
 from raytransfer.specs import PretrainSpec, from_json, to_json
 from raytransfer.specs.dependencies import as_base
+from raytransfer.sweep.mps import is_served
 from raytransfer.tasks import DataSource, load_task, open_fingerprint
 from raytransfer.tasks.streamed import ahead
 from raytransfer.training import DeviceData, Step, evaluate, evaluation_inputs, fastest, use_one_core
@@ -124,11 +123,10 @@ def _choice(spec: PretrainSpec, device: str, measured: Sequence[SideBySide], sto
         if _pays(more, chosen):
             chosen = more
     speeds = ", ".join(f"{group.trials}: {group.images_per_s:.0f}" for group in measured)
-    mps = device == "cuda" and Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"), "control").exists()
     return GpuSharing(
         trial=spec.id,
         device=device_name(torch.device(device)),
-        mps=mps,
+        mps=device == "cuda" and is_served(),
         trials_per_gpu=chosen.trials,
         measured=tuple(measured),
         reason=f"{number_of(chosen.trials, 'trial')} on each GPU: images a second by trials side by side {speeds}; "

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from raytransfer.config.rules import choices_of
 from raytransfer.specs import Imported, PretrainSpec, Recipe, TaskSpec, TrialSpec
 from raytransfer.specs.dependencies import as_base, as_training, as_transfer, in_order
 from raytransfer.store import Store
 from raytransfer.tasks import Dataset, DataSource
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Cell(Protocol):
@@ -36,7 +37,7 @@ class Read:
     """
 
     weights: Imported
-    state: Mapping[str, torch.Tensor]
+    state: "Mapping[str, torch.Tensor]"
     account: str
 
 
@@ -64,7 +65,7 @@ class Plan(Generic[Placed, Design]):
     trials: dict[str, TrialSpec]
     sources: tuple[tuple[str, DataSource], ...]
     datasets: dict[str, Dataset]
-    imports: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+    imports: "Mapping[str, Mapping[str, torch.Tensor]]" = field(default_factory=dict)
     accounts: Sequence[str] = ()
     then: "Callable[[Store], Plan[Placed, Design]] | None" = None
 

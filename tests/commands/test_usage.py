@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from rich.console import Console
 from raytransfer.commands.usage import COMMANDS, completion
 from raytransfer.console.definitions import print_definitions
 from raytransfer.experiments import EXPERIMENTS
+from raytransfer.store import Store
 from raytransfer.store.schema import TABLES
 
 
@@ -80,9 +82,37 @@ def test_names_stand_whole_and_meanings_with_them(rows, width):
 def test_help_and_what_is_mistyped_wait_for_no_torch():
     code = "import sys; sys.argv = sys.argv[1:]; from raytransfer.cli import main\ntry:\n    main()\nfinally:\n"
     code += "    assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
-    for arguments in (["--help"], ["gc", "--help"], ["status", "--jsno"], ["run", "yosinski", "--help"]):
+    asked = [["--help"], ["gc", "--help"], ["status", "--jsno"], ["run", "yosinski", "--help"], ["list", "columns"]]
+    for arguments in asked:
         done = subprocess.run([sys.executable, "-c", code, "raytransfer", *arguments], capture_output=True, text=True)
         assert done.returncode == (2 if "--jsno" in arguments else 0), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "not_imported"),
+    [
+        (["status", "{}"], ["torch"]),
+        (["failures", "{}"], ["torch"]),
+        (["gc", "{}"], ["torch"]),
+        (["plan", "yosinski", "seeds=1", "out={}"], ["matplotlib", "pandas", "ray"]),
+    ],
+)
+def test_what_only_looks_imports_no_more_than_it_needs(tmp_path, arguments, not_imported):
+    Store(str(tmp_path)).create()
+    code = "import sys; sys.argv = sys.argv[1:]; from raytransfer.cli import main\ntry:\n    main()\nfinally:\n"
+    code += f"    assert not {{*{not_imported}}} & {{*sys.modules}}"
+    asked = [argument.format(tmp_path) for argument in arguments]
+    done = subprocess.run([sys.executable, "-c", code, "raytransfer", *asked], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("given", "used"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_threads_that_wait_sleep_unless_they_are_told_otherwise(given, used):
+    code = "import os, sys; sys.argv = ['raytransfer', '--version']; from raytransfer.cli import main\n"
+    code += "try:\n    main()\nfinally:\n    print(os.environ['OMP_WAIT_POLICY'])"
+    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**others, **given})
+    assert done.stdout.splitlines()[-1] == used, done.stderr
 
 
 COMPLETED = {

@@ -65,16 +65,59 @@ def test_what_cannot_run_says_why(tiny):
         measure(elsewhere, plan.sources[0][1], "cpu", 10**9, seconds=0.2)
 
 
-@pytest.mark.parametrize("mps", [False, True])
-def test_a_kept_choice_is_taken_and_says_where_trials_take_turns(tiny, monkeypatch, mps, capsys):
-    monkeypatch.setattr("raytransfer.sweep.ray.has_gpus", lambda: True)
+@pytest.fixture
+def kept(tiny):
+    """A plan and its store, in which a choice is kept that was made with the service or without."""
     config = replace(tiny(), gpus_per_trial="auto")
     plan, store = make_plan(config), Store(config.out)
     store.create()
-    kept = replace(_choice(plan.longest_base, "cpu", groups(100, 190, 380), "4 at most"), mps=mps)
-    store.write("gpu_sharing.json", json.dumps(asdict(kept)).encode())
-    assert running._gpus_per_trial(Console(width=200), plan, store, config) == 1 / 4
+
+    def keep(*, mps, trials=4):
+        speeds = [100, 190, 380][: trials.bit_length()]
+        choice = replace(_choice(plan.longest_base, "cpu", groups(*speeds), "4 at most"), mps=mps)
+        store.write("gpu_sharing.json", json.dumps(asdict(choice)).encode())
+        return plan, store, config, choice
+
+    return keep
+
+
+@pytest.mark.parametrize("mps", [False, True])
+def test_on_a_cluster_a_kept_choice_is_taken_and_says_where_trials_take_turns(kept, monkeypatch, mps, capsys):
+    monkeypatch.setattr("raytransfer.sweep.ray.has_gpus", lambda: True)
+    *given, choice = kept(mps=mps)
+    assert running._gpus_per_trial(Console(width=200), *given, served=None) == 1 / 4
     said = capsys.readouterr().out
-    assert kept.reason in said
+    assert choice.reason in said
     assert ("remove gpu_sharing.json" in said) is not mps
     assert (", MPS)" in said) is mps
+
+
+@pytest.mark.parametrize(
+    ("mps", "trials", "served", "share"),
+    [
+        (True, 4, True, 1 / 4),
+        (False, 4, False, 1 / 4),
+        (True, 1, False, 1.0),  # for which the service is not started
+        (True, 4, False, 1 / 2),  # measured anew
+        (False, 4, True, 1 / 2),
+        (False, 1, True, 1 / 2),
+    ],
+)
+def test_what_was_measured_holds_with_the_service_as_without(kept, monkeypatch, mps, trials, served, share):
+    plan, store, config, choice = kept(mps=mps, trials=trials)
+    monkeypatch.setattr("raytransfer.sweep.ray.has_gpus", lambda: True)
+    anew = replace(choice, trials_per_gpu=2, mps=served)
+    monkeypatch.setattr("raytransfer.sweep.ray.measure_sharing", lambda *_: anew)
+    assert running._gpus_per_trial(Console(), plan, store, config, served=served) == share
+
+
+def test_the_service_is_for_trials_that_share_a_gpu_or_may(kept):
+    plan, store, config, _ = kept(mps=True)
+    assert running._may_share(plan, store, config)
+    assert not running._may_share(plan, store, replace(config, slots=1))
+    for share, shared in ((1.0, False), (0.6, False), (0.5, True), (2, False)):
+        assert running._may_share(plan, store, replace(config, gpus_per_trial=share)) is shared
+    kept(mps=False, trials=1)  # by itself it may be best for want of the service
+    assert running._may_share(plan, store, config)
+    kept(mps=True, trials=1)
+    assert not running._may_share(plan, store, config)

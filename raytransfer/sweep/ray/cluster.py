@@ -10,11 +10,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import MappingProxyType
 
 import ray
+import torch
 import yaml
 
 # Ray has no public way to ask for these: where it keeps its files, what it makes of an address, the one that the last
@@ -28,8 +29,9 @@ from ray.exceptions import AuthenticationError
 
 from raytransfer.errors import UserError, first_line, one_line
 from raytransfer.specs import PretrainSpec
+from raytransfer.sweep import mps
 from raytransfer.sweep.gpu_sharing import GpuSharing, measure
-from raytransfer.sweep.slots import check_ranks, check_slots, slot_count, slots_of_base
+from raytransfer.sweep.slots import check_ranks, check_slots, of_this_machine, slot_count, slots_of_base
 from raytransfer.tasks import DataSource
 
 _CONNECT_S = 10.0
@@ -44,11 +46,16 @@ _LOG = logging.getLogger("raytransfer")
 
 
 @contextmanager
-def cluster(sources: Mapping[str, str] = MappingProxyType({})) -> Iterator[bool]:
+def cluster(sources: Mapping[str, str] = MappingProxyType({}), *, share_gpus: bool = False) -> Iterator[bool]:
     """The Ray cluster this machine is part of (or ``RAY_ADDRESS`` names), else one of this machine alone.
+
+    Workers of a Ray that is started have this process's environment, and so run under a service that it names. Those of
+    a Ray that is joined have their own: who shares its GPUs starts NVIDIA's Multi-Process Service there beforehand.
 
     Args:
         sources: Python files of the user's own that workers import from, by path; Ray takes them to every machine.
+        share_gpus: Whether several trials may share a GPU: a Ray of this machine alone then runs under NVIDIA's
+            Multi-Process Service, if it has NVIDIA's GPUs.
 
     Yields:
         Whether it was there before, and so may grow.
@@ -58,7 +65,8 @@ def cluster(sources: Mapping[str, str] = MappingProxyType({})) -> Iterator[bool]
             on this machine.
     """
     named, where = _address()
-    with tempfile.TemporaryDirectory() as folder:
+    served = share_gpus and where is None and torch.version.hip is None and of_this_machine()[1] == "GPU"
+    with tempfile.TemporaryDirectory() as folder, mps.service() if served else nullcontext():
         yield from _started(named, where, _environment(sources, Path(folder)))
 
 
