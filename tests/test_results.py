@@ -115,8 +115,8 @@ def test_the_verdicts_along_320_epochs_are_those_of_their_rows():
 GAIN = ["mechanisms_cifar10_gain", "mechanisms_cifar10_gain_batch_norm"]
 
 
-@pytest.mark.parametrize("name", GAIN)
-def test_the_verdicts_on_cifar10_with_a_gain_are_those_of_their_rows(name):
+@pytest.mark.parametrize("name", [*GAIN, "mechanisms_real"])
+def test_the_verdicts_on_images_are_those_of_their_rows(name):
     effects = pd.read_parquet(RESULTS / "data" / f"{name}_effects.parquet")
     none = pd.read_parquet(RESULTS / "data" / "mechanisms_digits_rhos.parquet").head(0)  # of two bases
     assert f"\n\n{verdicts_markdown(verdicts(effects, none))}\n\n" in (RESULTS / "liu2019.md").read_text()
@@ -147,6 +147,20 @@ def test_the_gain_on_cifar10_is_that_of_its_rows(name):
         found = student_t(gains.to_numpy())
         numbers = f"{100 * found.estimate:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
         assert said.format(numbers) in page
+
+
+def test_the_gain_over_four_data_sets_is_that_of_its_rows():
+    rows = pd.read_parquet(RESULTS / "data" / "mechanisms_real_accuracies.parquet")
+    top1 = 100 * rows.groupby(["source", "network"])["top1"].mean().unstack()
+    page = " ".join((RESULTS / "liu2019.md").read_text().split())
+    gains = top1[["other classes", "same classes"]].sub(top1["scratch"], axis="index")
+    cifar10, others = gains.loc["cifar10"], gains.drop("cifar10")
+    assert "(+{:.1f} points from the other classes, +{:.1f} from the same)".format(*cifar10) in page
+    ends = [end for name in gains for end in (others[name].min(), others[name].max())]
+    assert "+{:.1f} to +{:.1f}, and +{:.1f} to +{:.1f}. Over the four it is".format(*ends) in page
+    over = [student_t(gains[name].to_numpy()) for name in gains]
+    numbers = [f"+{found.estimate:.1f} [{found.low:.1f}, {found.high:.1f}]".replace("-", "−") for found in over]
+    assert "Over the four it is {} and {} points".format(*numbers) in page
 
 
 def test_rows_are_small_enough_to_keep():

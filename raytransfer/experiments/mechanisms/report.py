@@ -111,6 +111,6 @@ def _figures(readings: pd.DataFrame, compared: pd.DataFrame, stages: Sequence[st
 
 
 def _title(plan: Plan[WhyCell, tuple[str, ...]], config: WhyConfig) -> str:
-    units = len({(cell.target, cell.seed) for cell in plan.cells})
-    counted = f"{number_of(units, 'unit')} of target and seed"
+    targets, seeds = ({getattr(cell, name) for cell in plan.cells} for name in ("target", "seed"))
+    counted = f"{number_of(len(targets), 'target')}, {number_of(len(seeds), 'seed')}"
     return f"{config.network} on {plan.data}, {trained_for(config, config.recipe)}: {counted}"
