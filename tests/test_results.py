@@ -8,7 +8,7 @@ import pytest
 from raytransfer.analysis import correlations, readings, verdicts
 from raytransfer.analysis.intervals import student_t
 from raytransfer.config import load_config
-from raytransfer.experiments.verdicts import verdicts_markdown
+from raytransfer.experiments.verdicts import verdicts_markdown, with_ends
 from raytransfer.experiments.yosinski import EXPERIMENT
 from raytransfer.training import learning_rate
 from tests.helpers import ROOT
@@ -147,6 +147,22 @@ def test_the_gain_on_cifar10_is_that_of_its_rows(name):
         found = student_t(gains.to_numpy())
         numbers = f"{100 * found.estimate:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
         assert said.format(numbers) in page
+
+
+def test_the_verdicts_on_digits_in_bf16_and_with_more_looks_are_those_of_their_rows():
+    data = RESULTS / "data"
+    first = verdicts(*(pd.read_parquet(data / f"mechanisms_digits_{name}.parquet") for name in ("effects", "rhos")))
+    others = [pd.read_parquet(data / f"mechanisms_digits_{name}_verdicts.parquet") for name in ("bf16", "dense")]
+    told = [found.set_index("claim") for found in (first, *others)]
+    section = (RESULTS / "liu2019.md").read_text().split("## Digits again")[1].split("\n## ")[0]
+    ((_, rows),) = tables(section)
+    assert [claim for claim, *_ in rows] == first["claim"].to_list()
+    for claim, *cells in rows:
+        for found, cell in zip(told, cells, strict=True):
+            if cell:
+                row = found.loc[claim]
+                effect = with_ends(row["estimate"], row["low"], row["high"], row["scale"])
+                assert cell in (effect, f"{effect}, p = {row['p_adjusted']:.2g}")
 
 
 def test_the_gain_over_four_data_sets_is_that_of_its_rows():
