@@ -63,7 +63,7 @@ class SweepConfig:
 
     Attributes:
         data: Data set: digits, a torchvision classification set by name, or a folder, Parquet file or tar shards of
-            images.
+            images, on a disk or at an address (s3://, gs://, hf://).
         data_dir: Folder in which named data sets lie, or are downloaded to.
         cache_dir: Folder on each machine for decoded images.
         decoded: When images of a folder, Parquet files or tar shards are decoded: once, into cache_dir (cache), or
