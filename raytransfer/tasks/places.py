@@ -18,6 +18,7 @@ from raytransfer.storage.retries import PATIENCE_S, patiently
 REQUESTS = 32
 """Requests to a storage that are under way at once: it takes far longer to answer than to decode an image."""
 
+_TRIES = 2
 _FIRST_ANSWER_S = 9.0  # at the start somebody is waiting, and the address may be wrong
 # Where a connection breaks off in the middle of S3's answer on a file's size, pyarrow takes the size for 0.
 _LOOKS = 6
@@ -321,6 +322,11 @@ def _check_answers(path: RemotePath) -> None:
             held, inner = file_system(checked("data", path.address))
             if not inner.strip("/"):
                 raise UserError(f"data={path.address} names no bucket")
+            if isinstance(
+                held, fs.S3FileSystem
+            ):  # asks a silent one for a hundred seconds, and the command's end waits
+                again, (options,) = held.__reduce__()
+                held = again({**options, "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=_TRIES)})
             try:
                 _look(held, inner)
             except FileNotFoundError:
