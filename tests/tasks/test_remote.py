@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from raytransfer.errors import UserError
 from raytransfer.storage import addresses, retries
-from raytransfer.tasks import DataSource, making, open_dataset, open_fingerprint, places
+from raytransfer.tasks import DataSource, making, open_dataset, open_fingerprint
 from raytransfer.tasks.places import RemotePath
 from tests.tasks.bucket import bucket
 from tests.tasks.test_shards import write_shards
