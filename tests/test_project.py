@@ -11,7 +11,7 @@ from tests.helpers import ROOT
 # Each may import from those before it, and none from those after it.
 ROOMS = [
     {"errors", "words", "console"},
-    {"specs"},
+    {"specs", "storage"},
     {"config", "networks", "tasks", "analysis"},
     {"training", "store"},
     {"distances", "scores"},

@@ -21,6 +21,7 @@ from raytransfer.config.rules import check_effects, check_values, declared
 from raytransfer.config.shared import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError, one_line
 from raytransfer.specs import Recipe
+from raytransfer.storage.addresses import without_options
 
 _PER_DATA = "per_data"  # the YAML's section of values that go with a data set
 _PRESETS = "presets"  # and of values that go by a name
@@ -97,7 +98,8 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
     file = _read_yaml(yaml, cls)
     per_data, presets = file.pop(_PER_DATA, {}), file.pop(_PRESETS, {})
     _check_keys(file, schema, yaml.name)
-    data = Path(str(given.get("data", file.get("data", cls.data)))).name.lower().removesuffix(".parquet")
+    path = without_options(str(given.get("data", file.get("data", cls.data))))
+    data = Path(path).name.lower().removesuffix(".parquet")
     chosen, place = per_data.get(data, {}), f"{_PER_DATA}.{data}"
     if wanted:
         if wanted[-1] not in presets:

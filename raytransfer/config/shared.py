@@ -64,7 +64,7 @@ class SweepConfig:
 
     Attributes:
         data: Data set: digits, a torchvision classification set by name, or a folder, Parquet file or tar shards of
-            images.
+            images, on a disk or at an address (s3://, gs://, hf://).
         data_dir: Folder in which named data sets lie, or are downloaded to.
         cache_dir: Folder on each machine for decoded images.
         decoded: When images of a folder, Parquet files or tar shards are decoded: once, into cache_dir (cache), or
@@ -245,6 +245,8 @@ class TrainingConfig(SweepConfig):
         "recipe.contrast": UP_TO_ONE,
         "recipe.saturation": UP_TO_ONE,
         "recipe.hue": (lambda v: 0 <= v <= 0.5, "lie in 0..0.5: half of the circle is every hue"),
+        "recipe.rand_augment": (lambda v: 0 <= v <= 16, "lie in 0..16: each is another pass over the image"),
+        "recipe.rand_augment_magnitude": (lambda v: 0 <= v <= 30, "lie in 0..30, as torchvision has it"),
         "recipe.channel_mean": (lambda v: all(0 <= entry <= 1 for entry in v), "lie in 0..1: pixels are on that scale"),
         "recipe.channel_std": (
             lambda v: all(0 < entry <= 1 for entry in v),
@@ -269,6 +271,7 @@ class TrainingConfig(SweepConfig):
             lambda c: c.recipe.crop_area is None,
             "recipe.crop_area=null, as resized crops lie inside the image",
         ),
+        "recipe.rand_augment_magnitude": (lambda c: c.recipe.rand_augment > 0, "recipe.rand_augment of at least 1"),
         "granularity": (lambda c: c.stages is None, "no stages of one's own"),
         "recipe.channel_mean": (lambda c: c.recipe.normalization == "given", "recipe.normalization=given"),
         "recipe.channel_std": (lambda c: c.recipe.normalization == "given", "recipe.normalization=given"),

@@ -9,6 +9,7 @@ from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError
 from raytransfer.networks import Shape, add_lora, build, check_network, resolved
 from raytransfer.specs import NetworkSpec, Recipe
+from raytransfer.storage.addresses import is_address
 from raytransfer.store.root import absolute
 from raytransfer.tasks import DataSource
 
@@ -186,9 +187,9 @@ def data_source(config: SweepConfig, data: str) -> DataSource:
     Raises:
         UserError: A path is empty, or names the home of a user that does not exist.
     """
-    is_path = bool(data) and "/" in data
+    is_path = not data or ("/" in data and not is_address(data))
     return DataSource(
-        data=absolute("data", data) if is_path or not data else data,
+        data=absolute("data", data) if is_path else data,
         data_dir=absolute("data_dir", config.data_dir),
         cache_dir=absolute("cache_dir", config.cache_dir),
         decoded=config.decoded,

@@ -65,6 +65,9 @@ class Recipe:
         contrast: The same on their distance to the image's mean.
         saturation: The same on their distance to grey.
         hue: Most that the hue of a training image is turned by, as a share of the circle.
+        rand_augment: Operations of RandAugment on a training image, one after the other (Cubuk et al. 2019, arXiv
+            1909.13719); they come after crop and mirror, and before the four above.
+        rand_augment_magnitude: Their magnitude, 0..30.
         normalization: ``standard`` (zero mean and unit variance per channel of the data set's training images),
             ``mean`` (only the mean is subtracted, pixels stay on 0..255, as in the 2014 recipe) or ``given`` (by
             ``channel_mean`` and ``channel_std``, such as those that pretrained weights were made with).
@@ -100,6 +103,8 @@ class Recipe:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    rand_augment: int = 0
+    rand_augment_magnitude: int = 9
     normalization: Literal["standard", "mean", "given"] = "standard"
     channel_mean: tuple[float, ...] = ()
     channel_std: tuple[float, ...] = ()

@@ -1,5 +1,6 @@
 """The only truth about what has been done: checkpoints and results under one root, a local folder or s3://, gs://."""
 
+from raytransfer.storage.retries import PATIENCE_S
 from raytransfer.store.checkpoints import (
     all_checkpoint_steps,
     checkpoint_steps,
@@ -26,7 +27,6 @@ from raytransfer.store.results import (
     repair,
     top1_of,
 )
-from raytransfer.store.retries import PATIENCE_S
 from raytransfer.store.root import Store
 from raytransfer.store.states import delete_state, load_state, save_state
 from raytransfer.store.sweeps import (

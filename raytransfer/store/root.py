@@ -1,7 +1,6 @@
 """A folder, here or in an object store, whose files appear whole or not at all."""
 
 import datetime
-import functools
 import json
 import os
 import re
@@ -9,19 +8,18 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pyarrow import ArrowException, fs
 
 from raytransfer.errors import StorageError, UserError, first_line
 from raytransfer.specs import HASH_VERSION
-from raytransfer.store.retries import PATIENCE_S, Result, patiently
+from raytransfer.storage.addresses import checked, file_system, is_address, with_option
+from raytransfer.storage.retries import PATIENCE_S, Result, patiently
 from raytransfer.store.schema import SCHEMA_VERSION
 
 _VERSIONS = {"schema_version": SCHEMA_VERSION, "hash_version": HASH_VERSION}
 _MARK = "store.json"
 _CHECK_PATIENCE_S = 8.0  # at the start somebody is waiting, and the address may be wrong
-_ASKS_GS_FOR_S = 2  # else pyarrow itself tries for a quarter of an hour, several times over, before it says a word
 _SCHEME = re.compile("(s3|gs|gcs|abfs|abfss|hdfs|viewfs|file|https?):", re.IGNORECASE)
 # Where a connection breaks off in the middle of S3's answer on a file's size, pyarrow takes the size for 0. But no file
 # of a store is empty.
@@ -46,17 +44,10 @@ class Store:
 
     def __init__(self, root: str, retry_s: float = PATIENCE_S) -> None:
         self.retry_s = retry_s
-        self.root = root if "://" in root else absolute("out", root)
-        if "://" in root and urlsplit(root).password is not None:
-            raise UserError(
-                f"out={re.sub('//.*@', '//...@', root)} holds a password, which would end up in logs: give credentials "
-                "in the environment, or in the file where your cloud's tools keep them"
-            )
-        if root.startswith("s3://") and "allow_delayed_open" not in root:
+        self.root = checked("out", root) if "://" in root else absolute("out", root)
+        if root.startswith("s3://"):
             # A small file then takes one PUT; else pyarrow starts a multipart upload for every one, in three requests.
-            self.root += ("&" if "?" in root else "?") + "allow_delayed_open=true"
-        if root.startswith(("gs://", "gcs://")) and "retry_limit_seconds" not in root:
-            self.root += ("&" if "?" in root else "?") + f"retry_limit_seconds={_ASKS_GS_FOR_S}"
+            self.root = with_option(self.root, "allow_delayed_open", "true")
         self._fs: fs.FileSystem
         self._path: str
         try:
@@ -271,7 +262,7 @@ def absolute(option: str, path: str) -> str:
     Raises:
         UserError: It is empty, names the home of a user that does not exist, or begins like an address.
     """
-    if re.match(r"[a-z][a-z0-9+.-]*://", path, re.IGNORECASE):
+    if is_address(path):
         raise UserError(
             f"{option}={path} is an address, and {option} takes what lies on a disk: copy it there, or mount it and "
             "give the folder"
@@ -289,8 +280,5 @@ def absolute(option: str, path: str) -> str:
     raise UserError(f"{option}= is empty: it must name a place")
 
 
-@functools.lru_cache(maxsize=8)
 def _opened(root: str) -> tuple[fs.FileSystem, str]:
-    """A file system and the root's path in it; a worker asks for the same one with every trial."""
-    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(root) if "://" in root else (fs.LocalFileSystem(), root)
-    return found
+    return file_system(root) if "://" in root else (fs.LocalFileSystem(), root)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from raytransfer.tasks.decode import Decoding, Labels
 from raytransfer.tasks.parts import Contents
+from raytransfer.tasks.places import Place
 from raytransfer.tasks.sources import DataSource
 from raytransfer.tasks.streamed import ImageRows, StreamedImages, read_index
 
@@ -116,14 +117,14 @@ def streamed_parts(folder: Path, source: DataSource, how: Decoding) -> tuple[Ima
     return train, test
 
 
-def root_of(source: DataSource) -> Path:
-    """The folder in which the files of a source lie."""
+def root_of(source: DataSource) -> Place:
+    """The folder in which the files of a source lie, or its address."""
     return source.path if source.path.is_dir() else source.path.parent
 
 
 def _entry(cache: Path, fingerprint: str, source: DataSource, *, streamed: bool) -> Path:
     """Where a data set is kept: decoded by its fingerprint alone; an index of files also by where these lie."""
-    place = f"-{hashlib.sha256(os.fsencode(source.path)).hexdigest()[:8]}" if streamed else ""
+    place = f"-{hashlib.sha256(os.fsencode(source.place_name)).hexdigest()[:8]}" if streamed else ""
     return cache / f"{fingerprint}{place}"
 
 

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from raytransfer.errors import UserError
 from raytransfer.tasks.parts import HALVED, Contents, Parts, choices, part_of, placed
+from raytransfer.tasks.places import Place, inside, stamp
 from raytransfer.words import number_of
 
 _SHARDS = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]+)?$")  # older names end in a hash
@@ -25,13 +25,13 @@ class DataFiles:
         set_aside: Files of held-out parts that are not used.
     """
 
-    path: Path
-    train: tuple[Path, ...]
-    test: tuple[Path, ...]
-    set_aside: tuple[Path, ...]
+    path: Place
+    train: tuple[Place, ...]
+    test: tuple[Place, ...]
+    set_aside: tuple[Place, ...]
 
     @property
-    def used(self) -> tuple[Path, ...]:
+    def used(self) -> tuple[Place, ...]:
         """The files that are read, those of the training part first."""
         return self.train + self.test
 
@@ -39,23 +39,22 @@ class DataFiles:
         """What is used for what."""
         base = self.path.parent if self.path.is_file() else self.path
 
-        def shown(files: Sequence[Path]) -> str:
-            names, more = [str(file.relative_to(base)) for file in files[:_SHOWN]], len(files) - _SHOWN
+        def shown(files: Sequence[Place]) -> str:
+            names, more = [inside(base, file) for file in files[:_SHOWN]], len(files) - _SHOWN
             return ", ".join(names) + (f" and {more} more" if more > 0 else "")
 
         aside = (f"{shown(self.set_aside)} (a held-out part beside the test part)",) if self.set_aside else ()
         return Contents(train=shown(self.train), test=shown(self.test) if self.test else HALVED, left_out=aside)
 
     def identity(self) -> dict[str, Any]:
-        """Each file's path, size and times, as ``FolderSource.identity`` has them; and what is the training part."""
-        stats = [(str(file), file.stat()) for file in self.used]
+        """Each file's path and stamp, and what is the training part."""
         return {
-            "files": [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats],
+            "files": [(str(file), *stamp(file)) for file in self.used],
             "n_train_files": len(self.train),
         }
 
 
-def sorted_files(path: Path, files: list[Path]) -> DataFiles:
+def sorted_files(path: Place, files: list[Place]) -> DataFiles:
     """Sort files into parts by name (``raytransfer.tasks.parts``); nothing is opened.
 
     Args:
@@ -72,7 +71,7 @@ def sorted_files(path: Path, files: list[Path]) -> DataFiles:
     return DataFiles(path=path, train=parts.train, test=parts.test, set_aside=parts.set_aside)
 
 
-def files_with(path: Path, ending: str, what: str) -> list[Path]:
+def files_with(path: Place, ending: str, what: str) -> list[Place]:
     """List a data set's files with an ending, in any case, without looking at whether they are whole.
 
     They are those in the folder; or those in its folder ``data``; or those in folders of which one is named like a
@@ -93,14 +92,14 @@ def files_with(path: Path, ending: str, what: str) -> list[Path]:
     of_parts = [file for found in inner.values() for file in found] if any(part_of(f.name) for f in inner) else []
     readings = [files for files in (_in(path, ending), inner.get(path / "data", []), of_parts) if files]
     if len(readings) > 1:
-        places = [str(files[0].parent.relative_to(path) / files[0].name) for files in readings[:2]]
+        places = [inside(path, files[0]) for files in readings[:2]]
         raise UserError(
             f"{path} holds {what} at several places, {places[0]} and {places[1]}: leave one, or give its path"
         )
     return readings[0] if readings else []
 
 
-def _in(folder: Path, ending: str) -> list[Path]:
+def _in(folder: Place, ending: str) -> list[Place]:
     return sorted(
         file
         for file in folder.iterdir()
@@ -108,14 +107,14 @@ def _in(folder: Path, ending: str) -> list[Path]:
     )
 
 
-def _check_shards(files: list[Path]) -> None:
+def _check_shards(files: list[Place]) -> None:
     """Check that of files that are numbered ``train-00000-of-00004`` each is there once.
 
     Raises:
         UserError: One is missing, or two are the same, as after two downloads.
     """
-    sets: dict[tuple[Path, str], dict[int, Path]] = {}
-    counts: dict[tuple[Path, str], int] = {}
+    sets: dict[tuple[Place, str], dict[int, Place]] = {}
+    counts: dict[tuple[Place, str], int] = {}
     for file in files:
         if shard := _SHARDS.search(file.stem):
             key, number, count = (file.parent, file.stem[: shard.start()]), int(shard[1]), int(shard[2])
@@ -132,7 +131,7 @@ def _check_shards(files: list[Path]) -> None:
             )
 
 
-def _parts(files: list[Path], place: Path) -> Parts | None:
+def _parts(files: list[Place], place: Place) -> Parts | None:
     """The files by part, by their own names or by their folders'; None where all are one."""
     folders = sorted({file.parent for file in files} - {place, place / "data"})
     if not folders:
@@ -140,7 +139,7 @@ def _parts(files: list[Path], place: Path) -> Parts | None:
     by_folder = placed(folders, place)
     assert by_folder is not None  # that is why these folders were looked into
 
-    def of(part: Sequence[Path]) -> tuple[Path, ...]:
+    def of(part: Sequence[Place]) -> tuple[Place, ...]:
         return tuple(file for file in files if file.parent in part)
 
     for file in files:

@@ -1,7 +1,8 @@
 """A folder of image classes: ``path/train/<class>/*`` with ``path/test``, or just ``path/<class>/*``."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from raytransfer.tasks.parts import (
     placed,
     says_only_its_part,
 )
+from raytransfer.tasks.places import REQUESTS, Place, RemotePath, inside
+from raytransfer.tasks.streamed import ahead
 from raytransfer.words import number_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp", ".avif")
@@ -33,7 +36,7 @@ _WRAP = "if the folders here are the classes, put all of them into a folder name
 _SHOWN = 5  # names listed at most
 
 
-def folders_of_images(path: Path) -> list[Path]:
+def folders_of_images(path: Place) -> list[Place]:
     """The folders in a folder that may be meant as parts or classes, whatever else lies beside them.
 
     They are those of images that are named like parts, and those directly of images if there are several.
@@ -44,7 +47,7 @@ def folders_of_images(path: Path) -> list[Path]:
     return parts or (direct if len(direct) > 1 else [])
 
 
-def holds_classes(path: Path) -> bool:
+def holds_classes(path: Place) -> bool:
     """Whether the folder looks like one of image classes: it has a training part, or two folders directly of images."""
     folders = _Walk(path).folders(path)
     if any(part_of(folder.name) == "train" and _is_part(folder) for folder in folders):
@@ -53,7 +56,7 @@ def holds_classes(path: Path) -> bool:
     return len(list(islice(holding, 2))) == 2
 
 
-def is_store(folder: Path) -> bool:
+def is_store(folder: Place) -> bool:
     """Whether the folder is a store of this project's results."""
     return (folder / _OF_STORES).is_file()
 
@@ -66,12 +69,12 @@ class FolderSource:
     holds them, is passed over, and so is a second link to a folder elsewhere. Only regular files are images.
 
     Attributes:
-        files: (class name, path) of each image, the training part first, classes and files in alphabetical order. The
-            paths are text: of a million files Path objects take a gigabyte and half a minute.
+        files: (class name, path or address) of each image, the training part first, classes and files in alphabetical
+            order. The paths are text: of a million files Path objects take a gigabyte and half a minute.
         n_train: How many of them are training images, or None where the folder has no test part.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         """List the images.
 
         Args:
@@ -146,18 +149,19 @@ class FolderSource:
         return Contents(train=f"{self._parts.train[0].name}/", test=test, left_out=aside + left_out)
 
     def identity(self) -> dict[str, Any]:
-        """Kind, path, and each file's path, size and times.
-
-        The second time is the file system's own note of the last change, which tools that keep the first one of what
-        they copy, such as ``cp -p``, cannot set.
-        """
+        """Kind, path, and each file's path and stamp, as ``raytransfer.tasks.places.stamp`` has them."""
         start = len(str(self.path / "_")) - 1
-        stats = [(file[start:], os.stat(file)) for _, file in self.files]  # noqa: PTH116 - text
+        files: list[tuple[Any, ...]]
+        if isinstance(self.path, RemotePath):
+            files = [(file[start:], *(self.path / file[start:]).stamp()) for _, file in self.files]
+        else:
+            stats = [(file[start:], os.stat(file)) for _, file in self.files]  # noqa: PTH116 - text
+            files = [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats]
         return {
             "kind": "folder",
-            "path": str(self.path),
+            "path": self.path.address if isinstance(self.path, RemotePath) else str(self.path),
             "n_train": self.n_train,  # the same files may have been read as classes before
-            "files": [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats],
+            "files": files,
         }
 
     def read(self) -> Raw:
@@ -172,25 +176,30 @@ class FolderSource:
         )
 
     def _encoded(self) -> Iterator[tuple[str, Encoded]]:
+        if isinstance(self.path, RemotePath):
+            path, start = self.path, len(str(self.path / "_")) - 1
+            return ahead(lambda named: (named[1], (path / named[1][start:]).read_bytes()), self.files, REQUESTS)
         return ((file, Path(file)) for _, file in self.files)
 
 
 class _Walk:
     """The way through a folder, which notes what it passes over."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self._root = root
-        self._visited: set[tuple[int, int]] = set()
-        self._read = {root.resolve()}  # no link leads into these, nor to a folder that holds them
+        self._visited: set[object] = set()
+        # No link leads into these, nor to a folder that holds them.
+        self._read = {root.resolve()} if isinstance(root, Path) else set[Path]()
         self._passed: dict[str, dict[str, None]] = {}
 
-    def pass_over(self, path: Path, why: str) -> None:
+    def pass_over(self, path: Place, why: str) -> None:
         """Note that a folder or file is not used."""
-        self._passed.setdefault(why, {})[str(path.relative_to(self._root))] = None
+        self._passed.setdefault(why, {})[inside(self._root, path)] = None
 
-    def pass_over_images(self, path: Path) -> None:
+    def pass_over_images(self, path: Place) -> None:
         """Note that images that lie directly in a folder are of no class."""
-        for entry in sorted(path.iterdir()):
+        entries: list[Place] = sorted(path.iterdir(), key=lambda entry: entry.name)
+        for entry in entries:
             if _is_image(entry.name) and not entry.is_dir():
                 self.pass_over(entry, "images beside the class folders")
 
@@ -198,7 +207,7 @@ class _Walk:
         """An entry for each reason to pass something over."""
         return tuple(f"{_shown(list(names))} ({why})" for why, names in self._passed.items())
 
-    def folders(self, path: Path) -> list[Path]:
+    def folders(self, path: Place) -> list[Place]:
         """The folders in a folder that may hold images, in alphabetical order."""
         found = []
         for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
@@ -208,7 +217,7 @@ class _Walk:
                 found.append(folder)
         return found
 
-    def images(self, *parts: Path) -> list[list[tuple[str, str]]]:
+    def images(self, *parts: Place) -> list[list[tuple[str, str]]]:
         """Class and path of every image below the class folders of each part.
 
         Raises:
@@ -220,13 +229,14 @@ class _Walk:
             if _key(folder) in self._visited:
                 raise UserError(f"class folder {folder} is a link to a folder that is read already: remove one of them")
             self._visited.add(_key(folder))
-            self._read.add(folder.resolve())
+            if isinstance(folder, Path):
+                self._read.add(folder.resolve())
         return [
             [(name, file) for folder in folders for name in (folder.name,) for file in self._of_class(folder)]
             for folders in classes
         ]
 
-    def _classes(self, part: Path) -> list[Path]:
+    def _classes(self, part: Place) -> list[Place]:
         """The class folders of a part; one with nothing but results of sweeps in it is none."""
         folders = []
         for folder in self.folders(part):
@@ -243,41 +253,41 @@ class _Walk:
         self._visited.add(_key(part))
         return folders
 
-    def _of_class(self, folder: Path) -> list[str]:
+    def _of_class(self, folder: Place) -> list[str]:
         found = list(self.below(folder))
         if not found:
             raise UserError(f"class folder {folder} holds no images ({' '.join(SUFFIXES)})")
         return found
 
-    def below(self, folder: Path) -> Iterator[str]:
+    def below(self, folder: Place) -> Iterator[str]:
         """The images in a folder and in those below it, in alphabetical order."""
-        with os.scandir(folder) as entries:
+        with _entries(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 if entry.is_dir():
-                    path = Path(entry.path)
+                    path = folder / entry.name
                     if why := _why_not(path):
                         self.pass_over(path, why)
-                    elif _key(path) in self._visited or (entry.is_symlink() and self._leads_back(path)):
+                    elif _key(path) in self._visited or (entry.is_symlink() and self._leads_back(Path(entry.path))):
                         self.pass_over(path, "links to what is read elsewhere")
                     else:
                         self._visited.add(_key(path))
                         yield from self.below(path)
                 elif not entry.name.lower().endswith(SUFFIXES):
                     if not entry.name.startswith("."):
-                        self.pass_over(Path(entry.path), "no images by their names")
+                        self.pass_over(folder / entry.name, "no images by their names")
                 elif entry.name.startswith("."):
-                    self.pass_over(Path(entry.path), "hidden")
+                    self.pass_over(folder / entry.name, "hidden")
                 elif entry.is_file():
-                    yield entry.path
+                    yield str(entry) if isinstance(entry, RemotePath) else entry.path
                 else:
-                    self.pass_over(Path(entry.path), "no regular files")
+                    self.pass_over(folder / entry.name, "no regular files")
 
     def _leads_back(self, link: Path) -> bool:
         target = link.resolve()
         return any(target.is_relative_to(read) or read.is_relative_to(target) for read in self._read)
 
 
-def _why_not(folder: Path) -> str:
+def _why_not(folder: Place) -> str:
     """Why a folder is passed over; empty where it is not."""
     if folder.name.startswith("."):
         return "hidden"
@@ -286,7 +296,15 @@ def _why_not(folder: Path) -> str:
     return _RESULTS if is_store(folder) else ""
 
 
-def _key(folder: Path) -> tuple[int, int]:
+def _entries(folder: Place) -> AbstractContextManager[Iterable[Any]]:
+    """What lies in a folder; a disk is not asked for each which are folders."""
+    return nullcontext(folder.iterdir()) if isinstance(folder, RemotePath) else os.scandir(folder)
+
+
+def _key(folder: Place) -> object:
+    """What is the same for two names of one folder."""
+    if isinstance(folder, RemotePath):
+        return folder
     status = folder.stat()
     return status.st_dev, status.st_ino
 
@@ -295,26 +313,26 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def _is_part(folder: Path) -> bool:
+def _is_part(folder: Place) -> bool:
     """Whether a folder holds a folder for each class: images in at least two folders, and none beside them."""
     if any(_is_image(entry.name) and entry.is_file() for entry in folder.iterdir()):
         return False
     return len(list(islice((inner for inner in _Walk(folder).folders(folder) if _holds_images(inner)), 2))) == 2
 
 
-def _holds_images(folder: Path) -> bool:
+def _holds_images(folder: Place) -> bool:
     walk = _Walk(folder)
     walk._visited.add(_key(folder))
     return next(walk.below(folder), None) is not None
 
 
-def _holds_store(folder: Path) -> bool:
+def _holds_store(folder: Place) -> bool:
     """Whether a store lies directly in a folder, as the results of several sweeps may."""
-    with os.scandir(folder) as entries:  # knows without asking for each which are folders
-        return any(entry.is_dir() and is_store(Path(entry.path)) for entry in entries)
+    with _entries(folder) as entries:
+        return any(entry.is_dir() and is_store(folder / entry.name) for entry in entries)
 
 
-def _check_are_classes(folders: list[Path]) -> None:
+def _check_are_classes(folders: list[Place]) -> None:
     """Refuse classes whose images lie in folders below them that look like the classes of parts, or like parts.
 
     Raises:
@@ -339,7 +357,7 @@ def _check_are_classes(folders: list[Path]) -> None:
         )
 
 
-def _other(folders: list[Path], than: Path) -> str:
+def _other(folders: list[Place], than: Place) -> str:
     return next(folder.name for folder in folders if folder != than)
 
 
@@ -351,7 +369,7 @@ def _names(files: list[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name, _ in files))
 
 
-def _check_same_classes(train: Path, train_names: tuple[str, ...], test: Path, test_names: tuple[str, ...]) -> None:
+def _check_same_classes(train: Place, train_names: tuple[str, ...], test: Place, test_names: tuple[str, ...]) -> None:
     for one, one_names, other, other_names in (
         (train, train_names, test, test_names),
         (test, test_names, train, train_names),

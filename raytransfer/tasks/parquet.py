@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,13 @@ from raytransfer.errors import UserError, one_line
 from raytransfer.tasks.decode import Encoded, Labels, Raw
 from raytransfer.tasks.files import files_with, sorted_files
 from raytransfer.tasks.parts import Contents
+from raytransfer.tasks.places import Place, RemotePath
 from raytransfer.words import number_of
 
 _LONGEST = 200  # characters of a foreign value that are shown
 
 
-def parquet_files(path: Path) -> list[Path]:
+def parquet_files(path: Place) -> list[Place]:
     """List a data set's Parquet files: the path itself, or those in the folder, as ``files_with`` finds them.
 
     Raises:
@@ -27,7 +27,7 @@ def parquet_files(path: Path) -> list[Path]:
     return [path] if path.is_file() else files_with(path, ".parquet", "Parquet files")
 
 
-def _check_numbers(folder: Path, files: Sequence[Path]) -> None:
+def _check_numbers(folder: Place, files: Sequence[Place]) -> None:
     """Check that files that are called by numbers alone, as Hugging Face's ``0000.parquet``, have no gap."""
     if all(file.stem.isdecimal() for file in files) and [int(file.stem) for file in files] != list(range(len(files))):
         raise UserError(f"{folder} holds {files[-1].name}, and not each number from 0 to it: some files are missing")
@@ -40,7 +40,7 @@ class ParquetSource:
         files: The files.
     """
 
-    def __init__(self, path: Path, label_column: str | None) -> None:
+    def __init__(self, path: Place, label_column: str | None) -> None:
         """Sort the files into parts; nothing is opened yet.
 
         Args:
@@ -98,9 +98,9 @@ class ParquetSource:
         )
 
 
-def _opened(file: Path) -> pq.ParquetFile:
+def _opened(file: Place) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(file)
+        return pq.ParquetFile(file.open(buffering=0) if isinstance(file, RemotePath) else file)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} is not a readable Parquet file: {one_line(error)}") from None
 
@@ -124,7 +124,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _image_column(file: Path, schema: pa.Schema) -> str:
+def _image_column(file: Place, schema: pa.Schema) -> str:
     able = [field.name for field in schema if _holds_bytes(field.type)]
     found = [name for name in _described(schema, "Image") if name in able] or able
     if len(found) != 1:
@@ -135,7 +135,7 @@ def _image_column(file: Path, schema: pa.Schema) -> str:
     return found[0]
 
 
-def _label_column(file: Path, schema: pa.Schema) -> str:
+def _label_column(file: Place, schema: pa.Schema) -> str:
     whole = [field.name for field in schema if pa.types.is_integer(field.type)]
     found = [name for name in _described(schema, "ClassLabel") if name in whole] or whole
     if len(found) > 1:
@@ -149,7 +149,7 @@ def _shown(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name} ({field.type})" for field in schema)
 
 
-def _class_names(files: Sequence[Path], label_column: str) -> list[str] | None:
+def _class_names(files: Sequence[Place], label_column: str) -> list[str] | None:
     """Names of the labels 0, 1, ... from the metadata, which must be text and agree between the files."""
     first, *others = [_features(_opened(file).schema_arrow).get(label_column, {}).get("names") for file in files]
     if first is not None and not (isinstance(first, list) and all(isinstance(name, str) for name in first)):
@@ -163,7 +163,7 @@ def _class_names(files: Sequence[Path], label_column: str) -> list[str] | None:
     return first
 
 
-def _labels(file: Path, label_column: str, image_column: str) -> Labels:
+def _labels(file: Place, label_column: str, image_column: str) -> Labels:
     opened = _opened(file)
     schema = opened.schema_arrow
     for option, column in (("label_column", label_column), ("image column", image_column)):
@@ -187,7 +187,7 @@ def _labels(file: Path, label_column: str, image_column: str) -> Labels:
     return np.asarray(numbers, dtype=np.int64)
 
 
-def _check_range(files: Sequence[Path], parts: Sequence[Labels], names: Sequence[str]) -> None:
+def _check_range(files: Sequence[Place], parts: Sequence[Labels], names: Sequence[str]) -> None:
     for file, labels in zip(files, parts, strict=True):
         wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
         if len(wrong):
@@ -197,11 +197,11 @@ def _check_range(files: Sequence[Path], parts: Sequence[Labels], names: Sequence
             )
 
 
-def _encoded(files: Sequence[Path], image_column: str) -> Iterator[tuple[str, Encoded]]:
+def _encoded(files: Sequence[Place], image_column: str) -> Iterator[tuple[str, Encoded]]:
     for file in files:
         row = 0
         try:
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=256, columns=[image_column]):
+            for batch in _opened(file).iter_batches(batch_size=256, columns=[image_column]):
                 column = batch.column(0)
                 values = (column.field("bytes") if pa.types.is_struct(column.type) else column).to_pylist()
                 for value in values:

@@ -9,9 +9,9 @@ parts are set aside, which the plan says. Whatever cannot be placed is refused b
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from raytransfer.errors import UserError
+from raytransfer.tasks.places import Place
 
 PARTS = {
     "train": ("train", "training", "trainval", "trainset"),
@@ -53,9 +53,9 @@ class Parts:
         set_aside: Held-out parts that are not used.
     """
 
-    train: tuple[Path, ...]
-    test: tuple[Path, ...]
-    set_aside: tuple[Path, ...]
+    train: tuple[Place, ...]
+    test: tuple[Place, ...]
+    set_aside: tuple[Place, ...]
 
 
 def part_of(name: str) -> str | None:
@@ -80,7 +80,7 @@ def nearly_says_a_part(name: str) -> bool:
     return _LIKE_A_WORD.search(name.lower()) is not None
 
 
-def placed(paths: Sequence[Path], place: Path) -> Parts | None:
+def placed(paths: Sequence[Place], place: Place) -> Parts | None:
     """Sort files, or folders, into parts; None where no name says a part: then they are one.
 
     Args:
@@ -91,7 +91,7 @@ def placed(paths: Sequence[Path], place: Path) -> Parts | None:
         UserError: One says no part where others do, or nearly says one; there is no training part; or two words stand
             for one part.
     """
-    by_part: dict[str | None, list[Path]] = {}
+    by_part: dict[str | None, list[Place]] = {}
     for path in paths:
         by_part.setdefault(part_of(path.name), []).append(path)
     unplaced = by_part.pop(None, [])

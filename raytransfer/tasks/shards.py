@@ -15,7 +15,6 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -25,7 +24,8 @@ from raytransfer.tasks.decode import Encoded, Raw
 from raytransfer.tasks.files import files_with, sorted_files
 from raytransfer.tasks.folder import SUFFIXES
 from raytransfer.tasks.parts import Contents
-from raytransfer.tasks.streamed import CHANGED, Members
+from raytransfer.tasks.places import CHANGED, REQUESTS, Place, RemotePath, inside, stamp
+from raytransfer.tasks.streamed import Members, ahead
 from raytransfer.words import number_of
 
 CLASS_NAMES = "classnames.txt"
@@ -44,7 +44,7 @@ _SHOWN = 5  # fields listed at most
 Label = int | str
 
 
-def shard_files(path: Path) -> list[Path]:
+def shard_files(path: Place) -> list[Place]:
     """List a data set's tar files: the path itself, or those in the folder, as ``files_with`` finds them.
 
     Raises:
@@ -55,12 +55,12 @@ def shard_files(path: Path) -> list[Path]:
     return files_with(path, ".tar", "tar files")
 
 
-def compressed_shards(path: Path) -> list[Path]:
+def compressed_shards(path: Place) -> list[Place]:
     """The compressed tar files of a folder, of one kind."""
     return next((found for ending in _COMPRESSED if (found := files_with(path, ending, "tar files"))), [])
 
 
-def are_shards(files: list[Path]) -> bool:
+def are_shards(files: list[Place]) -> bool:
     """Whether tar files look like shards: among the first members of the first is a label, or it cannot be read.
 
     Archives of images, such as those that data sets are downloaded as, have none.
@@ -68,7 +68,7 @@ def are_shards(files: list[Path]) -> bool:
     if not files:
         return False
     try:
-        with tarfile.open(files[0], "r:") as tar:
+        with files[0].open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             members = (tar.next() for _ in range(_LOOKED_AT))
             return any(member is not None and member.name.lower().endswith(_LABELS) for member in members)
     except (tarfile.TarError, OSError):
@@ -82,7 +82,7 @@ class ShardSource:
         files: The shards.
     """
 
-    def __init__(self, path: Path, label_field: str | None) -> None:
+    def __init__(self, path: Place, label_field: str | None) -> None:
         """Sort the shards into parts; nothing is opened yet.
 
         Args:
@@ -144,7 +144,7 @@ class ShardSource:
         )
 
     @functools.cached_property
-    def _root(self) -> Path:
+    def _root(self) -> Place:
         path = self.files.path
         return path.parent if path.is_file() else path
 
@@ -153,12 +153,15 @@ class ShardSource:
         """The images and their labels, in the order of the shards and, in a shard, of the images' members."""
         names, labels, rows = list[str](), list[Label](), list[tuple[int, int, int]]()
         held = []
-        for k, file in enumerate(self.files.used):
-            inside, size = str(file.relative_to(self._root)), file.stat().st_size
-            held.append((inside, size))
-            for sample in _samples(file, self.label_field):
+        files = self.files.used
+        look = functools.partial(_samples, label_field=self.label_field)
+        looked = ahead(look, files, REQUESTS) if isinstance(self._root, RemotePath) else map(look, files)
+        for k, (file, samples) in enumerate(zip(files, looked, strict=True)):
+            name = inside(self._root, file)
+            held.append((name, stamp(file)[0]))
+            for sample in samples:
                 labels.append(_label(file, sample, self.label_field))
-                names.append(f"{inside} member {sample.image}")
+                names.append(f"{name} member {sample.image}")
                 rows.append((k, sample.start, sample.size))
         if not rows:
             raise UserError(f"{self.files.path} holds no images ({' '.join(SUFFIXES)}): a data set needs some")
@@ -246,7 +249,7 @@ class _Sample:
     labels: dict[str, bytes] = field(default_factory=dict)
 
 
-def _samples(file: Path, label_field: str | None) -> list[_Sample]:
+def _samples(file: Place, label_field: str | None) -> list[_Sample]:
     """The samples of a shard that have an image.
 
     Raises:
@@ -283,7 +286,7 @@ def _samples(file: Path, label_field: str | None) -> list[_Sample]:
     return [sample for sample in found.values() if sample.image]
 
 
-def _headers(file: Path, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
+def _headers(file: Place, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """The members of a tar.
 
     ``tarfile`` takes whatever it cannot read for the end: here a tar must have its mark of the end, which is a block of
@@ -303,6 +306,8 @@ def _headers(file: Path, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
             tar.members.clear()  # type: ignore[attr-defined]  # it would keep every header
             end = tar.offset
             yield member
+    except UserError:  # of a storage
+        raise
     except Exception as error:  # of broken headers it raises anything
         raise _broken(file, one_line(error)) from None
     stream.seek(end)
@@ -313,15 +318,15 @@ def _headers(file: Path, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
             raise UserError(f"{file} goes on after its end: tars put together are not read whole; make one tar of them")
 
 
-def _broken(file: Path, reason: str) -> UserError:
+def _broken(file: Place, reason: str) -> UserError:
     return UserError(f"{file} is not a whole tar file ({reason}): get it again")
 
 
-def _compressed(file: Path) -> UserError:
+def _compressed(file: Place) -> UserError:
     return UserError(f"{file} is compressed, so that no single image of it can be read: decompress it to .tar")
 
 
-def _check_runs(files: list[Path]) -> None:
+def _check_runs(files: list[Place]) -> None:
     """Check that shards whose names end in a number, as ``train-000003``, run from 0 or 1 on without a gap.
 
     A number stands alone, or after one of ``-_.``. Those that say of how many they are one (``-of-``) are checked
@@ -330,7 +335,7 @@ def _check_runs(files: list[Path]) -> None:
     Raises:
         UserError: One is missing, or there twice.
     """
-    runs: dict[tuple[Path, str], dict[int, Path]] = {}
+    runs: dict[tuple[Place, str], dict[int, Place]] = {}
     for file in files:
         number = _NUMBER.search(file.stem)
         if number is None or re.search(r"-of-\d+$", file.stem):
@@ -350,7 +355,7 @@ def _check_runs(files: list[Path]) -> None:
             )
 
 
-def _label(file: Path, sample: _Sample, label_field: str | None) -> Label:
+def _label(file: Place, sample: _Sample, label_field: str | None) -> Label:
     """The label of a sample.
 
     Raises:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from raytransfer.errors import UserError
+from raytransfer.storage.addresses import is_address, without_options
 from raytransfer.tasks.decode import Raw
 from raytransfer.tasks.folder import FolderSource, folders_of_images, holds_classes, is_store
 from raytransfer.tasks.parquet import ParquetSource, parquet_files
 from raytransfer.tasks.parts import Contents
+from raytransfer.tasks.places import Place, RemotePath, inside, place
 from raytransfer.tasks.published import DigitsSource, TorchvisionSource
 from raytransfer.tasks.shards import ShardSource, are_shards, compressed_shards, shard_files
 
@@ -20,8 +22,8 @@ class DataSource:
 
     Attributes:
         data: ``digits``, the name of a torchvision classification data set, a folder's name under ``data_dir``, or a
-            path (with a separator in it) to a Parquet file, a tar shard, a folder of either, or a folder of image
-            classes.
+            path (with a separator in it) or address (``s3://``, ``gs://``, ``hf://`` and the others of ``pyarrow.fs``)
+            of a Parquet file, a tar shard, a folder of either, or a folder of image classes.
         data_dir: Where named data sets lie or are downloaded to.
         image_size_px: Images are resized to this on their shorter side and cropped to the central square; None where
             all have one size already.
@@ -49,16 +51,28 @@ class DataSource:
     @property
     def name(self) -> str:
         """Name of the data set: the last part of ``data``, in lower case and without ``.parquet``."""
-        path = Path(self.data).expanduser()
+        path = Path(without_options(self.data)).expanduser()
         # a link's own name, but "." and ".." must be looked up to have one
         return (path if path.name not in ("", "..") else path.resolve()).name.lower().removesuffix(".parquet")
 
     @property
-    def path(self) -> Path:
-        """Where the data lie if they are files of the user's own."""
+    def path(self) -> Place:
+        """Where the data lie if they are files of the user's own.
+
+        Raises:
+            UserError: It is an address that holds a password or cannot be understood.
+        """
+        if is_address(self.data):
+            return place(self.data)
         if "/" in self.data or os.sep in self.data or self.data in (".", ".."):
             return Path(self.data).expanduser().resolve()
         return Path(self.data_dir).expanduser().resolve() / self.data
+
+    @property
+    def place_name(self) -> str:
+        """Where that is, whole: two servers may have buckets of one name."""
+        path = self.path
+        return path.address if isinstance(path, RemotePath) else str(path)
 
 
 class Source(Protocol):
@@ -75,7 +89,7 @@ class Source(Protocol):
 
 
 def find_source(source: DataSource) -> Source:
-    """Find what ``source.data`` names; a few looks at the disk, nothing is read.
+    """Find what ``source.data`` names; a few looks at the disk, nothing is read. What lies at an address is listed.
 
     A torchvision data set's name is only checked when it is read, since that takes torchvision's import.
 
@@ -99,6 +113,8 @@ def find_source(source: DataSource) -> Source:
 
 def _find(source: DataSource) -> Source:
     path, data_dir = source.path, Path(source.data_dir).expanduser().resolve()
+    if isinstance(path, RemotePath):
+        return _at(path.listed(), source)
     if "/" in source.data or os.sep in source.data or source.data in (".", ".."):
         if not path.exists():
             raise UserError(f"data {source.data!r} does not exist: there is no {path}")
@@ -113,7 +129,7 @@ def _find(source: DataSource) -> Source:
     return TorchvisionSource(source.data, data_dir)
 
 
-def _at(path: Path, source: DataSource) -> Source:
+def _at(path: Place, source: DataSource) -> Source:
     if not path.is_dir() and not path.is_file():  # a named pipe would be waited for without end
         raise UserError(f"data {source.data!r} is neither a folder nor a regular file")
     if is_store(path):
@@ -124,8 +140,8 @@ def _at(path: Path, source: DataSource) -> Source:
     if tars and (files or folders) and not are_shards(tars):
         tars = []  # archives that the data came in, perhaps: they hold no labels
     kinds = {
-        "Parquet files": [str(file.relative_to(path)) for file in files[:1] if file != path],
-        "tar shards": [str(file.relative_to(path)) for file in tars[:1] if file != path],
+        "Parquet files": [inside(path, file) for file in files[:1] if file != path],
+        "tar shards": [inside(path, file) for file in tars[:1] if file != path],
         "folders of images": [folder.name for folder in folders[:5]],
     }
     several = [f"{kind} ({', '.join(names)})" for kind, names in kinds.items() if names]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from raytransfer.errors import UserError
 from raytransfer.tasks.decode import THREADS, Decoding, Images, Labels, Raw, unlimited_sizes
+from raytransfer.tasks.places import CHANGED, REQUESTS, Place, RemotePath
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -64,9 +65,9 @@ def ahead(make: Callable[[Given], Made], items: Iterable[Given], most: int = 2) 
 
 
 @functools.cache
-def _pool() -> ThreadPoolExecutor:
+def _pool(threads: int) -> ThreadPoolExecutor:
     """The threads of this process that decode."""
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
+    return ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,7 +94,7 @@ class Index:
     """Where the encoded images of a source are, and what they are called; arrays are mapped from the cache.
 
     Attributes:
-        root: The folder in which the source lies; names are relative to it.
+        root: The folder in which the source lies, or its address; names are from there on.
         held: Files that hold many images, and the size of each; None where every image is a file by its name.
         holders: (N,) which of those files holds each image.
         sizes: (N,) bytes of each encoded image.
@@ -102,8 +103,8 @@ class Index:
         starts: (N,) where in its file each image starts.
     """
 
-    root: Path
-    held: Sequence[tuple[Path, int]] | None
+    root: Place
+    held: Sequence[tuple[Place, int]] | None
     holders: Labels
     sizes: Labels
     names: npt.NDArray[np.uint8]
@@ -112,8 +113,21 @@ class Index:
 
     def where(self, i: int) -> str:
         """What image ``i`` is called in errors: its file, its row of a Parquet file, or its shard's member."""
+        return self._before + self._name(i)
+
+    @functools.cached_property
+    def threads(self) -> int:
+        """How many images are best read and decoded at once."""
+        file = self.root if self.held is None else self.held[0][0]
+        return REQUESTS if isinstance(file, RemotePath) else THREADS
+
+    @functools.cached_property
+    def _before(self) -> str:
+        return str(self.root / "_")[:-1]
+
+    def _name(self, i: int) -> str:
         start = int(self.ends[i - 1]) if i else 0
-        return str(self.root / os.fsdecode(self.names[start : int(self.ends[i])].tobytes()))
+        return os.fsdecode(self.names[start : int(self.ends[i])].tobytes())
 
     def read(self, i: int) -> bytes:
         """The bytes of image ``i``.
@@ -121,13 +135,15 @@ class Index:
         Raises:
             UserError: Their file is gone, or not as large as when the index was made.
         """
-        size = int(self.sizes[i])
-        file, whole = (Path(self.where(i)), size) if self.held is None else self.held[int(self.holders[i])]
+        size, start = int(self.sizes[i]), int(self.starts[i])
+        file: Place | str
+        if self.held is not None:
+            file, whole = self.held[int(self.holders[i])]
+        else:  # of a file on a disk its name is enough
+            file = self.root / self._name(i) if isinstance(self.root, RemotePath) else self.where(i)
+            whole = size
         try:
-            with file.open("rb", buffering=0) as stream:
-                now = os.fstat(stream.fileno()).st_size
-                stream.seek(int(self.starts[i]))
-                content = stream.read(size)
+            content, now = file.read(start, size) if isinstance(file, RemotePath) else _read(file, start, size)
         except FileNotFoundError:
             raise UserError(f"{file} was there when the data were opened, and is gone: {CHANGED}") from None
         except OSError as error:
@@ -137,8 +153,13 @@ class Index:
         return content
 
 
-CHANGED = "data must stay as they are while a sweep runs; put them back, or run the command again for what they are now"
-"""What to do about files that changed, for errors."""
+def _read(file: Path | str, start: int, size: int) -> tuple[bytes, int]:
+    """Bytes of a file, and how many it has in all."""
+    opened = os.open(file, os.O_RDONLY)
+    try:
+        return os.pread(opened, size, start), os.fstat(opened).st_size
+    finally:
+        os.close(opened)
 
 
 def write_index(files: Sequence[tuple[str, int]], out: Path) -> None:
@@ -156,7 +177,7 @@ def write_index(files: Sequence[tuple[str, int]], out: Path) -> None:
     _write(names, sizes, np.zeros_like(sizes), out)
 
 
-def write_copies(raw: Raw, root: Path, out: Path) -> None:
+def write_copies(raw: Raw, root: Place, out: Path) -> None:
     """Copy images that are bytes in other files into one, ``BLOB``, and write where in it each is.
 
     Args:
@@ -171,7 +192,7 @@ def write_copies(raw: Raw, root: Path, out: Path) -> None:
     with (out / BLOB).open("wb") as blob:
         for i, (where, encoded) in enumerate(raw.images()):
             assert isinstance(encoded, bytes), "only encoded images are streamed"
-            names.append(os.fsencode(where)[start:])
+            names.append(os.fsencode(where[start:]))
             sizes[i] = blob.write(encoded)
     _write(names, sizes, np.cumsum(sizes) - sizes, out)
 
@@ -198,7 +219,7 @@ def _write(names: Sequence[bytes], sizes: Labels, starts: Labels, out: Path) -> 
     np.save(out / "names.npy", np.frombuffer(b"".join(names), np.uint8))
 
 
-def read_index(folder: Path, root: Path) -> Index:
+def read_index(folder: Path, root: Place) -> Index:
     """The index that ``write_index``, ``write_copies`` or ``write_members`` wrote.
 
     Raises:
@@ -208,7 +229,8 @@ def read_index(folder: Path, root: Path) -> Index:
         name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         for name in ("sizes", "names", "ends", "starts")
     }
-    held, holders = None, np.broadcast_to(np.int64(0), arrays["sizes"].shape)
+    held: list[tuple[Place, int]] | None = None
+    holders = np.broadcast_to(np.int64(0), arrays["sizes"].shape)
     if (folder / BLOB).exists():
         held = [(folder / BLOB, (folder / BLOB).stat().st_size)]
     elif (folder / _HELD).exists():
@@ -244,17 +266,18 @@ class StreamedImages:
             ColourFoundError: One has colour though those before it had none.
         """
         places = self._places[rows].tolist()
+        threads = self._index.threads
         channels, height, width = self._how.shape
         # In memory as they are decoded: to put channels first takes a tenth of the time of decoding.
         out = np.empty((len(places), height, width, channels), dtype=np.uint8).transpose(0, 3, 1, 2)
-        size = max(1, min(_MOST_AT_ONCE, len(places) // (_JOBS * THREADS)))
+        size = max(1, min(_MOST_AT_ONCE, len(places) // (_JOBS * threads)))
 
         def job(start: int) -> None:
             for i, place in enumerate(places[start : start + size], start):
                 out[i] = self._how.decode(self._index.where(place), self._index.read(place))
 
         with unlimited_sizes():
-            jobs = [_pool().submit(job, start) for start in range(0, len(places), size)]
+            jobs = [_pool(threads).submit(job, start) for start in range(0, len(places), size)]
             wait(jobs)
         for done in jobs:
             done.result()

@@ -13,6 +13,7 @@ from raytransfer.specs import Recipe
 from raytransfer.tasks import Part, TaskData
 from raytransfer.tasks.decode import Images
 from raytransfer.training.augment import STEPS, draw_boxes, in_parts, jittered, jitters, resized_crops
+from raytransfer.training.rand_augment import draw_operations, rand_augmented
 from raytransfer.training.ranks import ALONE, Ranks
 
 ENDLESS = 2**60
@@ -45,7 +46,11 @@ class DeviceImages:
         """The images (B, C, H, W) of these numbers (B,) in 0..n-1, on the device."""
         if self._resident is not None:
             return self._resident.index_select(0, chosen.to(self._device))
-        return to_device(self._read(self._rows[chosen.cpu()]), self._device)
+        return to_device(self.read(chosen.cpu()), self._device)
+
+    def read(self, chosen: torch.Tensor) -> torch.Tensor:
+        """The same of numbers on the CPU, on the CPU."""
+        return self._read(self._rows[chosen])
 
     def _read(self, rows: torch.Tensor) -> torch.Tensor:
         if self._array is not None:
@@ -64,7 +69,8 @@ class DeviceData:
 
     A *view* is one way to see a training image: where it is cropped and whether it is mirrored. Views (4, B) are rows
     of image numbers, upper edges and left edges of the crop in the padded image, and 1 where mirrored, else 0. Where
-    crops are resized, rows of their heights and widths follow; where colours are jittered, four rows for these.
+    crops are resized, rows of their heights and widths follow; then one row for each operation of RandAugment; where
+    colours are jittered, four rows for these.
 
     Args:
         task: The task.
@@ -77,10 +83,12 @@ class DeviceData:
         train: The training images.
         test: The test images.
         streamed: Whether images come batch by batch: they do not fit ``memory_bytes`` of a GPU, or, on a CPU, they are
-            decoded whenever they are taken.
+            decoded whenever they are taken; or RandAugment makes them, which it does on the CPU alone: it does other
+            things to each image, and a GPU would wait for each.
         memory_left: Bytes that the images leave.
         shape: Channels, height and width of the images the network sees: the crop's, or the images' own.
-        views_per_image: How many views a training image has; ``ENDLESS`` where crops are resized or colours jittered.
+        views_per_image: How many views a training image has; ``ENDLESS`` where crops are resized, colours jittered, or
+            operations of RandAugment drawn.
     """
 
     stages_done = 0  # as a source of batches: they have passed no stage of the network
@@ -92,6 +100,7 @@ class DeviceData:
         on_gpu = device.type != "cpu"
         decoded = all(isinstance(part.images, np.ndarray) for part in (task.train, task.test))
         self.streamed = needed > memory_bytes if on_gpu else not decoded
+        self.streamed |= recipe.rand_augment > 0
         resident = on_gpu and not self.streamed
         self.memory_left = memory_bytes - needed if resident else memory_bytes
         self.train = DeviceImages(task.train, device, resident=resident)
@@ -112,7 +121,7 @@ class DeviceData:
         )
         self._mirrors = 2 if recipe.mirror else 1
         self._resizes, self._jitters = recipe.crop_area is not None, jitters(recipe)
-        endless = self._resizes or self._jitters
+        endless = self._resizes or self._jitters or recipe.rand_augment > 0
         self.views_per_image = ENDLESS if endless else math.prod(self._offsets) * self._mirrors
 
     @property
@@ -141,7 +150,8 @@ class DeviceData:
         while True:
             while len(order) < size:
                 order = torch.cat([order, torch.randperm(count, generator=generator)])
-            views = torch.zeros((4 + 2 * self._resizes + 4 * self._jitters, size), dtype=torch.long)
+            operations = self.recipe.rand_augment
+            views = torch.zeros((4 + 2 * self._resizes + operations + 4 * self._jitters, size), dtype=torch.long)
             views[0], order = order[:size], order[size:]
             if self._crops:
                 down, across = self._offsets
@@ -157,19 +167,45 @@ class DeviceData:
                 views[3] = torch.randint(0, 2, (size,), generator=generator, dtype=torch.bool)
             if self._jitters:
                 views[-4:] = torch.randint(0, STEPS, (4, size), generator=generator)
+            if operations:
+                views[self._operations] = draw_operations(operations, size, generator)
             yield views
 
     def fetch(self, views: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Send to the device what ``inputs`` takes: the views, and the images too where they are streamed."""
+        """Send to the device what ``inputs`` takes: the views, and the images too where they are streamed.
+
+        They are those of the data set, or what RandAugment has made of their crops.
+        """
         sent = to_device(views, self.device)
+        if self.recipe.rand_augment:
+            seen = self._cropped(self.train.read(views[0]), views)
+            whole = seen if seen.dtype == torch.uint8 else seen.round().clamp(0, 255).to(torch.uint8)
+            made = rand_augmented(whole, views[self._operations], self.recipe.rand_augment_magnitude)
+            return sent, to_device(made, self.device)
         return (sent, self.train.take(views[0])) if self.streamed else (sent,)
 
     def inputs(self, sent: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """The network's inputs (B, C, H, W), float, and labels (B,) of the views that were sent."""
-        rows, top, left, mirrored = sent[0][:4]
+        rows = sent[0][0]
         seen = sent[1] if self.streamed else self.train.take(rows)
+        if not self.recipe.rand_augment:
+            seen = self._cropped(seen, sent[0])
+        if self._jitters:
+            seen = in_parts(lambda part, drawn: jittered(part, drawn, self.recipe), seen, sent[0][-4:])
+        return self.normalize(seen), self.train.labels[rows]
+
+    @property
+    def _operations(self) -> slice:
+        """The rows of views for RandAugment."""
+        first = 4 + 2 * self._resizes
+        return slice(first, first + self.recipe.rand_augment)
+
+    def _cropped(self, images: torch.Tensor, views: torch.Tensor) -> torch.Tensor:
+        """Images (B, C, H, W) cropped and mirrored."""
+        _, top, left, mirrored = views[:4]
+        seen = images
         if self._resizes:
-            boxes = torch.cat([sent[0][1:3], sent[0][4:6]])
+            boxes = torch.cat([views[1:3], views[4:6]])
             seen = in_parts(lambda part, drawn: resized_crops(part, drawn, *self.shape[1:]), seen, boxes)
         elif self.recipe.pad_px:
             seen = functional.pad(seen, [self.recipe.pad_px] * 4)
@@ -178,9 +214,7 @@ class DeviceData:
             seen = crops[torch.arange(len(seen), device=seen.device), :, top, left]
         if self.recipe.mirror:
             seen = torch.where(mirrored.bool()[:, None, None, None], seen.flip(-1), seen)
-        if self._jitters:
-            seen = in_parts(lambda part, drawn: jittered(part, drawn, self.recipe), seen, sent[0][-4:])
-        return self.normalize(seen), self.train.labels[rows]
+        return seen
 
     def view_numbers(self, views: torch.Tensor) -> torch.Tensor:
         """The number (B,) of each view, 0..n * views_per_image - 1."""

@@ -165,6 +165,13 @@ def test_every_option_has_a_meaning(yaml):
         ("recipe.crop_area=1", "recipe.crop_area=1.0 must lie above 0 and below 1"),
         ("recipe.brightness=1.5", "recipe.brightness=1.5 must lie in 0..1"),
         ("recipe.saturation=-0.1", "recipe.saturation=-0.1 must lie in 0..1"),
+        ("recipe.rand_augment=-1", "recipe.rand_augment=-1 must lie in 0..16"),
+        ("recipe.rand_augment=1.5", "recipe.rand_augment=1.5"),
+        ("recipe.rand_augment_magnitude=31", "recipe.rand_augment_magnitude=31 must lie in 0..30"),
+        (
+            "recipe.rand_augment_magnitude=5",
+            "recipe.rand_augment_magnitude is given and would change nothing: it takes recipe.rand_augment of at least",
+        ),
         ("recipe.hue=0.6", "recipe.hue=0.6 must lie in 0..0.5: half of the circle is every hue"),
         ("probe_steps=[0]", "probe_steps is given and would change nothing: it takes probes"),
     ],

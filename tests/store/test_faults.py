@@ -15,6 +15,7 @@ import torch
 from pyarrow import ArrowException, BufferReader, fs
 
 from raytransfer.errors import StorageError, UnreadableError, UserError
+from raytransfer.storage import retries as patience
 from raytransfer.store import (
     Store,
     compact,
@@ -30,7 +31,6 @@ from raytransfer.store import (
     repair,
     save_checkpoint,
 )
-from raytransfer.store import retries as patience
 from raytransfer.sweep.driver import _kept_sharing
 from tests.helpers import checkpoint
 

@@ -252,8 +252,8 @@ def test_what_fails_under_a_lock_is_not_taken_for_the_lock_s_fault(store):
 
 @pytest.mark.parametrize("path", ["s3://bucket/x", "hf://datasets/x", "HTTPS://a.org/x.tar"])
 def test_an_address_is_refused_where_only_a_disk_will_do(path):
-    with pytest.raises(UserError, match=rf"^data={path} is an address, and data takes what lies on a disk: "):
-        absolute("data", path)
+    with pytest.raises(UserError, match=rf"^data_dir={path} is an address, and data_dir takes what lies on a disk: "):
+        absolute("data_dir", path)
 
 
 @pytest.mark.parametrize("option", ["out", "data", "cache_dir"])

@@ -125,6 +125,7 @@ def test_stopped_anywhere_and_gone_on_with_is_as_never_stopped(stops):
         Setup("dropping", mirror=True, channels_last=True, frozen=1, optimizer="adamw", learning_rate=0.002),
         Setup(pad_px=1, streamed=True),
         Setup(crop_area=0.2, mirror=True, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
+        Setup(crop_area=0.2, mirror=True, rand_augment=2),
         Setup("dropping", mirror=True),
         Setup("dropping", mirror=True, channels_last=True, frozen=1),
         Setup("dropping", mirror=True, precision="bf16", frozen=2),

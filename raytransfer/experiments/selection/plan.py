@@ -15,6 +15,7 @@ from raytransfer.networks import build
 from raytransfer.report.rows import places_of
 from raytransfer.scores import SCORES
 from raytransfer.specs import TaskSpec
+from raytransfer.storage.addresses import without_options
 from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan, Read, plan_of
 from raytransfer.tasks import Dataset, DataSource, class_indices, open_dataset, task_spec
@@ -174,7 +175,7 @@ def _targets(config: SelectionConfig) -> list[tuple[str, str, list[Any] | None]]
     if not isinstance(config.targets, Mapping):
         raise UserError(f"targets={config.targets} must be named, as {{mine: {{data: /path, classes: [cat, dog]}}}}")
     if not config.targets:
-        return [(config.data.rpartition("/")[2], config.data, None)]
+        return [(without_options(config.data).rpartition("/")[2], config.data, None)]
     found: list[tuple[str, str, list[Any] | None]] = []
     for name, entry in config.targets.items():
         if not isinstance(entry, Mapping) or set(entry) - {*_TARGET_KEYS}:

@@ -1,0 +1,73 @@
+"""Addresses of storage, such as ``s3://bucket/path?region=eu-west-1``, and the file systems that they name."""
+
+import functools
+import re
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from pyarrow import fs
+
+from raytransfer.errors import UserError
+
+HUB = "hf://"
+"""How addresses on the Hugging Face hub begin: hf://datasets/OWNER/NAME/folder."""
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_ASKS_GS_FOR_S = 2  # else pyarrow itself tries for a quarter of an hour, several times over, before it says a word
+
+
+def is_address(text: str) -> bool:
+    """Whether a text begins like an address, as ``s3://``."""
+    return _ADDRESS.match(text) is not None
+
+
+def without_options(address: str) -> str:
+    """An address, or a path, without what follows a question mark in an address."""
+    return address.partition("?")[0] if is_address(address) else address
+
+
+def with_option(address: str, name: str, value: str) -> str:
+    """An address with an option of pyarrow's, unless it has that one."""
+    return address if name in address else f"{address}{'&' if '?' in address else '?'}{name}={value}"
+
+
+def checked(option: str, address: str) -> str:
+    """The address that pyarrow is given for an address of the user's.
+
+    Raises:
+        UserError: It holds a password, or is no address.
+    """
+    try:
+        password = urlsplit(address).password
+    except ValueError as error:
+        raise UserError(f"{option}={address} is no address: {error}") from None
+    if password is not None:
+        raise UserError(
+            f"{option}={re.sub('//.*@', '//...@', address)} holds a password, which would end up in logs: give "
+            "credentials in the environment, or in the file where your cloud's tools keep them"
+        )
+    if address.startswith(("gs://", "gcs://")):
+        return with_option(address, "retry_limit_seconds", str(_ASKS_GS_FOR_S))
+    return address
+
+
+@functools.lru_cache(maxsize=8)
+def file_system(address: str) -> tuple[fs.FileSystem, str]:
+    """A file system and the address's path in it; a worker asks for the same one with every trial.
+
+    Raises:
+        UserError: It is on the hub, whose package is not installed.
+        ArrowException: pyarrow does not know such addresses; or OSError, or ValueError.
+    """
+    if address.startswith(HUB):
+        return _hub(), address.removeprefix(HUB).strip("/")
+    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(address)
+    return found
+
+
+def _hub() -> fs.FileSystem:
+    if find_spec("huggingface_hub") is None:
+        raise UserError("addresses with hf:// take a package that is not installed: pip install huggingface_hub")
+    from huggingface_hub import HfFileSystem  # takes seconds, and few sweeps need it
+
+    return fs.PyFileSystem(fs.FSSpecHandler(HfFileSystem()))

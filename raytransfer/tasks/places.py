@@ -1,0 +1,388 @@
+"""Where files of a data set lie: at a path on a disk, or at an address, which is used as a path is."""
+
+import functools
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, BinaryIO, TypeVar
+
+from pyarrow import ArrowException, fs
+
+from raytransfer.errors import StorageError, UserError, first_line, one_line
+from raytransfer.storage.addresses import checked, file_system
+from raytransfer.storage.retries import PATIENCE_S, patiently
+
+REQUESTS = 32
+"""Requests to a storage that are under way at once: it takes far longer to answer than to decode an image."""
+
+_TRIES = 2
+_FIRST_ANSWER_S = 9.0  # at the start somebody is waiting, and the address may be wrong
+# Where a connection breaks off in the middle of S3's answer on a file's size, pyarrow takes the size for 0.
+_LOOKS = 6
+_BUFFER = 2**22  # bytes of a file that are asked for at once where they are read one after the other
+
+CHANGED = "data must stay as they are while a sweep runs; put them back, or run the command again for what they are now"
+"""What to do about files that changed, for errors."""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What was found at an address.
+
+    Attributes:
+        files: Size of each file below it, and what tells another one of the same size: when it was written, or its
+            hash where the storage gives that in place of a time. A file that was named itself has no name here.
+        folders: Names of what lies in each folder; the one that was named has no name.
+    """
+
+    files: dict[str, tuple[int, Any]]
+    folders: dict[str, list[str]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RemotePath:
+    """A file or folder at an address; what it has in common with ``pathlib.Path`` does the same.
+
+    What was listed is not asked for again. Every method that asks the storage raises UserError once it has refused for
+    good, or has not answered for ten minutes. It is text, and so can be sent to other machines, until it is listed.
+
+    Attributes:
+        address: The address that the user gave.
+        inner: Name from there on.
+        listing: What was listed there, if it was; names in it are from the address on.
+    """
+
+    address: str
+    inner: str = ""
+    listing: Listing | None = None
+
+    def __str__(self) -> str:
+        """The address without its options."""
+        return f"{_bare(self.address)}/{self.inner}".rstrip("/")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemotePath) and (self.address, self.inner) == (other.address, other.inner)
+
+    def __hash__(self) -> int:
+        return hash((self.address, self.inner))
+
+    def __lt__(self, other: "RemotePath") -> bool:
+        return self.inner.split("/") < other.inner.split("/")
+
+    def __truediv__(self, name: str) -> "RemotePath":
+        inner = f"{self.inner}/{name}".lstrip("/")
+        return RemotePath(address=self.address, inner=inner, listing=self.listing)
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+        return PurePosixPath(str(self)).name
+
+    @property
+    def stem(self) -> str:
+        """Its last part without its ending."""
+        return PurePosixPath(self.name).stem
+
+    @property
+    def parent(self) -> "RemotePath":
+        """The folder in which it lies."""
+        if not self.inner:
+            bare = _bare(self.address)
+            return RemotePath(address=bare.rpartition("/")[0] + self.address[len(bare) :])
+        return RemotePath(address=self.address, inner=self.inner.rpartition("/")[0], listing=self.listing)
+
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+        return bool(self._kind() == fs.FileType.File)
+
+    def is_dir(self) -> bool:
+        """Whether it is a folder."""
+        return bool(self._kind() == fs.FileType.Directory)
+
+    def is_symlink(self) -> bool:
+        """False: a storage has no links."""
+        return False
+
+    def iterdir(self) -> Iterator["RemotePath"]:
+        """What lies in a folder that was listed."""
+        assert self.listing is not None
+        return (self / name for name in self.listing.folders[self.inner])
+
+    def size(self) -> int:
+        """Bytes of a file."""
+        return self.stamp()[0]
+
+    def stamp(self) -> tuple[int, Any]:
+        """What a listing says of a file."""
+        if self.listing is not None:
+            return self.listing.files[self.inner]
+
+        def look() -> tuple[int, Any]:
+            size, stamp = _look(self._file_system, self._path)
+            if size is None:
+                raise FileNotFoundError(self._path)
+            return size, stamp
+
+        return self._asked(look)
+
+    def read(self, start: int, size: int) -> tuple[bytes, int]:
+        """Bytes of a file, from a place on, and how many it has in all."""
+
+        def read() -> tuple[bytes, int]:
+            for _ in range(_LOOKS):
+                with self._file_system.open_input_file(self._path) as stream:
+                    content, whole = stream.read_at(size, start), stream.size()
+                if len(content) == size:
+                    break
+            return content, whole
+
+        return self._asked(read)
+
+    def read_bytes(self) -> bytes:
+        """All bytes of a file."""
+        return self.read(0, self.size())[0]
+
+    def read_text(self, encoding: str) -> str:
+        """A file as text."""
+        return self.read_bytes().decode(encoding)
+
+    def open(self, mode: str = "rb", buffering: int = _BUFFER) -> BinaryIO:
+        """A file to be read from place to place; so many bytes are asked for at once, or as many as are read."""
+        assert mode == "rb"
+        stream: Any = _Stream(self)
+        return io.BufferedReader(stream, buffering) if buffering else stream
+
+    @property
+    def _file_system(self) -> fs.FileSystem:
+        return file_system(checked("data", self.address))[0]
+
+    @property
+    def _path(self) -> str:
+        return f"{file_system(checked('data', self.address))[1]}/{self.inner}".strip("/")
+
+    def _kind(self) -> Any:
+        if self.listing is not None:
+            is_folder = self.inner in self.listing.folders
+            known = self.inner in self.listing.files or is_folder
+            return (fs.FileType.Directory if is_folder else fs.FileType.File) if known else fs.FileType.NotFound
+        return self._asked(lambda: self._file_system.get_file_info(self._path).type)
+
+    def _asked(self, do: Callable[[], Answer]) -> Answer:
+        try:
+            return asked(str(self), do)
+        except FileNotFoundError:
+            raise UserError(f"{self} was there when the data were opened, and is gone: {CHANGED}") from None
+
+    def listed(self) -> "RemotePath":
+        """The same with all that lies below it listed, in one go.
+
+        Raises:
+            UserError: It cannot be understood or read, is not there, or does not answer at once.
+        """
+        try:
+            _check_answers(self)
+            return replace(self, listing=asked(str(self), lambda: _listing(self._file_system, self._path)))
+        except FileNotFoundError:
+            raise UserError(f"data={self} does not exist: there is no file of that name, and none below it") from None
+
+
+Place = Path | RemotePath
+"""Where a file or folder is."""
+
+
+def place(data: str) -> Place:
+    """What an address of the user's names; nothing is asked.
+
+    Raises:
+        UserError: It holds a password, or names files of this machine and cannot be understood.
+    """
+    checked("data", data)
+    if not data.startswith("file:"):
+        bare = _bare(data)
+        return RemotePath(address=bare.rstrip("/") + data[len(bare) :])
+    try:
+        return Path(fs.FileSystem.from_uri(data)[1])
+    except (ArrowException, OSError, ValueError) as error:
+        raise UserError(f"data={data} cannot be understood: {first_line(error)}") from None
+
+
+def inside(folder: Place, file: Place) -> str:
+    """Name of a file, or a folder, from a folder on."""
+    return str(PurePath(str(file)).relative_to(str(folder)))
+
+
+def stamp(file: Place) -> tuple[Any, ...]:
+    """A file's size, and what tells whether it is the one that was read before.
+
+    Of a file on a disk these are two times: the second is the file system's own note of the last change, which tools
+    that keep the first one of what they copy, such as ``cp -p``, cannot set.
+    """
+    if isinstance(file, RemotePath):
+        return file.stamp()
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def asked(what: str, do: Callable[[], Answer], patience_s: float = PATIENCE_S) -> Answer:
+    """What a storage answers.
+
+    Args:
+        what: What is asked for, for errors.
+        do: Asks it; done twice it must be as done once.
+        patience_s: How long to go on where it fails for a reason that passes.
+
+    Raises:
+        FileNotFoundError: That is not there.
+        UserError: The storage refused for good, or has not answered for that long.
+    """
+
+    def do_once() -> Answer:
+        try:
+            return do()
+        except (OSError, ArrowException, UserError):
+            raise
+        except Exception as error:  # the hub's package raises errors of its own and of others
+            raise OSError(one_line(error)) from error
+
+    try:
+        return patiently(do_once, what, patience_s)
+    except StorageError as error:
+        raise UserError(f"data={error}") from None
+
+
+def _bare(address: str) -> str:
+    return address.partition("?")[0]
+
+
+def _listing(held: fs.FileSystem, path: str) -> Listing:
+    """A file, or what lies below a folder."""
+    size, stamp = _look(held, path)
+    if size is not None:
+        return Listing(files={"": (size, stamp)}, folders={})
+    files: dict[str, tuple[int, Any]] = {}
+    folders: dict[str, list[str]] = {"": []}
+    for name, size, stamp in _below(held, path):
+        inner = name.strip("/")[len(path) :].strip("/")
+        if size is None:
+            folders.setdefault(inner, [])
+        else:
+            files[inner] = (size, stamp)
+    for inner in [*files, *(folder for folder in folders if folder)]:
+        folder, _, name = inner.rpartition("/")
+        folders[folder].append(name)
+    return Listing(files=files, folders={folder: sorted(names) for folder, names in folders.items()})
+
+
+def _look(held: fs.FileSystem, path: str) -> tuple[int | None, Any]:
+    """Size of a file, None for a folder, and its stamp.
+
+    Raises:
+        FileNotFoundError: There is none of that name.
+    """
+    if isinstance(held, fs.PyFileSystem):  # of the hub, which gives hashes, that pyarrow leaves out, and no times
+        return _of_hub(held.handler.fs.info(path))
+    info = held.get_file_info(path)
+    if info.type == fs.FileType.NotFound:
+        raise FileNotFoundError(path)
+    return _of_arrow(info)
+
+
+def _below(held: fs.FileSystem, path: str) -> Iterator[tuple[str, int | None, Any]]:
+    """Name of each file and folder below a folder, with what ``_look`` gives."""
+    if isinstance(held, fs.PyFileSystem):
+        held.handler.fs.invalidate_cache()
+        found = held.handler.fs.find(path, withdirs=True, detail=True)
+        return ((name, *_of_hub(info)) for name, info in found.items() if name.strip("/") != path)
+    return ((info.path, *_of_arrow(info)) for info in held.get_file_info(fs.FileSelector(path, recursive=True)))
+
+
+def _of_arrow(info: fs.FileInfo) -> tuple[int | None, Any]:
+    return (None if info.type == fs.FileType.Directory else info.size), info.mtime_ns
+
+
+def _of_hub(info: dict[str, Any]) -> tuple[int | None, Any]:
+    return (None if info["type"] == "directory" else info["size"]), info.get("blob_id")
+
+
+def _check_answers(path: RemotePath) -> None:
+    """Check that a storage answers at all, and soon: pyarrow itself waits for a silent one for minutes.
+
+    Raises:
+        UserError: It does not, or refuses; or what is asked for is not there.
+    """
+    outcome: list[BaseException | None] = []
+
+    def ask() -> None:
+        try:
+            held, inner = file_system(checked("data", path.address))
+            if not inner.strip("/"):
+                raise UserError(f"data={path.address} names no bucket")
+            if isinstance(
+                held, fs.S3FileSystem
+            ):  # asks a silent one for a hundred seconds, and the command's end waits
+                again, (options,) = held.__reduce__()
+                held = again({**options, "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=_TRIES)})
+            try:
+                _look(held, inner)
+            except FileNotFoundError:
+                _below(held, inner)  # says why: there may be no such bucket
+                raise
+        except BaseException as error:
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    # Not patiently: pyarrow has tried some times itself. As a daemon it does not keep the command from ending.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_FIRST_ANSWER_S)
+    if not outcome:
+        raise UserError(f"data={path} cannot be read: it has not answered for {_FIRST_ANSWER_S:.0f} s")
+    error = outcome[0]
+    if isinstance(error, UserError | FileNotFoundError):
+        raise error
+    if isinstance(error, ArrowException) and "Unrecognized filesystem" in str(error):
+        raise UserError(
+            f"data={path} is at an address of no known kind: data takes s3://, gs://, abfs://, hdfs://, hf:// and "
+            "file://, or what lies on a disk"
+        )
+    if isinstance(error, Exception):
+        raise UserError(f"data={path} cannot be read: {first_line(error)}") from None
+
+
+class _Stream(io.RawIOBase):
+    """A file at an address, every piece of which is asked for patiently."""
+
+    def __init__(self, path: RemotePath) -> None:
+        self._path, self._at = path, 0
+
+    @functools.cached_property
+    def _size(self) -> int:
+        return self._path.size()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), self._size - self._at)
+        if wanted <= 0:
+            return 0
+        content, _ = self._path.read(self._at, wanted)
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
