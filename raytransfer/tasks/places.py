@@ -322,9 +322,8 @@ def _check_answers(path: RemotePath) -> None:
             held, inner = file_system(checked("data", path.address))
             if not inner.strip("/"):
                 raise UserError(f"data={path.address} names no bucket")
-            if isinstance(
-                held, fs.S3FileSystem
-            ):  # asks a silent one for a hundred seconds, and the command's end waits
+            if isinstance(held, fs.S3FileSystem):
+                # It would ask a silent one for a hundred seconds, for which the command's end would wait.
                 again, (options,) = held.__reduce__()
                 held = again({**options, "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=_TRIES)})
             try:
