@@ -24,7 +24,8 @@ class Placed(Protocol):
 def places_of(cells: Sequence[Placed], columns: Sequence[str]) -> pd.DataFrame:
     """One row a cell: these of its fields, with its trial's identity for the trial."""
     fields = {name: [getattr(cell, name) for cell in cells] for name in columns}
-    return pd.DataFrame(fields | {"id": [cell.spec.id for cell in cells]})
+    trials = pd.Series([cell.spec.id for cell in cells], dtype="str")  # also of no cells
+    return pd.DataFrame(fields | {"id": trials})
 
 
 def probe_readings(cells: Iterable[Placed], store: Store) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from raytransfer.networks import build
 from raytransfer.report.console import show_answer, show_places, show_tables
 from raytransfer.report.files import write_files
 from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, ProbeSpec, SimulationSpec, TransferSpec
-from raytransfer.store import Store
+from raytransfer.store import Store, import_weights
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site, simulating
@@ -218,13 +218,20 @@ def test_weights_of_others_need_no_base(tiny, tmp_path):
     network = build(NetworkSpec(name="convnet8"), image=(1, 8, 8), classes=3, seed=0)
     torch.save(network.module.state_dict(), tmp_path / "mine.pth")
     weights = f"weights={{weights: {tmp_path / 'mine.pth'}, mean: [0.5], std: [0.5]}}"
-    plan = EXPERIMENTS["mechanisms"].plan(tiny(WhyConfig, weights, "preprocessing=own", "targets=all", "seeds=1"))
+    config = tiny(WhyConfig, weights, "preprocessing=own", "targets=all", "seeds=1", "probes=[deviation]")
+    plan = EXPERIMENTS["mechanisms"].plan(config)
     trainings = {(cell.treatment, cell.target, cell.base) for cell in plan.cells if "probe" not in cell.treatment}
     assert trainings == {
         *{("baseB", target, None) for target in ("low", "high")},
-        *{("restart", target, None) for target in ("low", "high")},
         *{("AnB+", target, "convnet8@mine.pth") for target in ("low", "high")},
     }
+    store = Store(config.out)
+    store.create()
+    for state in plan.imports.values():
+        import_weights(store, state)
+    printed, folder = run_and_report(config)
+    assert "Claim: weights stay near" in printed
+    assert set(pd.read_parquet(folder / "comparisons.parquet")["base"]) == {"convnet8@mine.pth"}
     with pytest.raises(UserError, match="dials is given and would change nothing: it takes weights=null"):
         tiny(WhyConfig, weights, "dials={shuffle_px: [2]}")
 
