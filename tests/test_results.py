@@ -115,7 +115,7 @@ def test_the_verdicts_along_320_epochs_are_those_of_their_rows():
 GAIN = ["mechanisms_cifar10_gain", "mechanisms_cifar10_gain_batch_norm"]
 
 
-@pytest.mark.parametrize("name", [*GAIN, "mechanisms_real"])
+@pytest.mark.parametrize("name", [*GAIN, "mechanisms_real", "mechanisms_imagenet"])
 def test_the_verdicts_on_images_are_those_of_their_rows(name):
     effects = pd.read_parquet(RESULTS / "data" / f"{name}_effects.parquet")
     none = pd.read_parquet(RESULTS / "data" / "mechanisms_digits_rhos.parquet").head(0)  # of two bases
@@ -163,6 +163,20 @@ def test_the_verdicts_on_digits_in_bf16_and_with_more_looks_are_those_of_their_r
                 row = found.loc[claim]
                 effect = with_ends(row["estimate"], row["low"], row["high"], row["scale"])
                 assert cell in (effect, f"{effect}, p = {row['p_adjusted']:.2g}")
+
+
+def test_the_gain_of_imagenet_weights_is_that_of_its_rows():
+    rows = pd.read_parquet(RESULTS / "data" / "mechanisms_imagenet_accuracies.parquet")
+    top1 = 100 * rows.pivot(index="seed", columns="network", values="top1")
+    found = student_t((top1["fine-tuned"] - top1["scratch"]).to_numpy())
+    reached = "Fine-tuned the network reaches {fine-tuned:.1f}% on the test images, from scratch {scratch:.1f}%".format(
+        **top1.mean()
+    )
+    page = (RESULTS / "liu2019.md").read_text()
+    assert f"{reached}: a gain of {found.estimate:.1f} [{found.low:.1f}, {found.high:.1f}] points" in page
+    loss = rows.groupby("network")["train_loss_nats"].mean()
+    told = "its training loss is {scratch:.2f} nats at the end, and that of the fine-tuned network {fine-tuned:.2f}"
+    assert told.format(**loss) in page
 
 
 def test_the_gain_over_four_data_sets_is_that_of_its_rows():

@@ -75,6 +75,12 @@ class Plan(Generic[Placed, Design]):
         return ", ".join(dict.fromkeys(dataset.name for dataset in self.datasets.values()))
 
     @property
+    def network(self) -> str:
+        """Names of the networks that train, for titles: with weights of others it is theirs."""
+        trainings = [training for spec in self.trials.values() if (training := as_training(spec)) is not None]
+        return ", ".join(dict.fromkeys(training.network.name for training in trainings))
+
+    @property
     def tasks(self) -> set[TaskSpec]:
         """The tasks that trials train on."""
         return {training.task for spec in self.trials.values() if (training := as_training(spec)) is not None}

@@ -215,15 +215,15 @@ def test_bases_that_one_dial_makes_of_several_targets_have_one_name(tiny):
 
 
 def test_weights_of_others_need_no_base(tiny, tmp_path):
-    network = build(NetworkSpec(name="convnet8"), image=(1, 8, 8), classes=3, seed=0)
+    network = build(NetworkSpec(name="resnet18"), image=(1, 32, 32), classes=3, seed=0)
     torch.save(network.module.state_dict(), tmp_path / "mine.pth")
-    weights = f"weights={{weights: {tmp_path / 'mine.pth'}, mean: [0.5], std: [0.5]}}"
-    config = tiny(WhyConfig, weights, "preprocessing=own", "targets=all", "seeds=1", "probes=[deviation]")
+    weights = f"weights={{network: resnet18, weights: {tmp_path / 'mine.pth'}, mean: [0.5], std: [0.5]}}"
+    config = tiny(WhyConfig, weights, "image_size_px=32", "targets=all", "seeds=1", "probes=[deviation]")
     plan = EXPERIMENTS["mechanisms"].plan(config)
     trainings = {(cell.treatment, cell.target, cell.base) for cell in plan.cells if "probe" not in cell.treatment}
     assert trainings == {
         *{("baseB", target, None) for target in ("low", "high")},
-        *{("AnB+", target, "convnet8@mine.pth") for target in ("low", "high")},
+        *{("AnB+", target, "resnet18@mine.pth") for target in ("low", "high")},
     }
     store = Store(config.out)
     store.create()
@@ -231,7 +231,8 @@ def test_weights_of_others_need_no_base(tiny, tmp_path):
         import_weights(store, state)
     printed, folder = run_and_report(config)
     assert "Claim: weights stay near" in printed
-    assert set(pd.read_parquet(folder / "comparisons.parquet")["base"]) == {"convnet8@mine.pth"}
+    assert set(pd.read_parquet(folder / "comparisons.parquet")["base"]) == {"resnet18@mine.pth"}
+    assert plan.network == "resnet18"  # which figures are headed with, whatever the option network says
     with pytest.raises(UserError, match="dials is given and would change nothing: it takes weights=null"):
         tiny(WhyConfig, weights, "dials={shuffle_px: [2]}")
 

@@ -84,4 +84,4 @@ def _bases(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
 
 def _title(plan: Plan[StageCell, None], config: StageConfig) -> str:
     pairs = len({(cell.target, cell.base) for cell in plan.cells})
-    return f"{config.network} on {plan.data}: {number_of(pairs, 'pair')} x {number_of(config.seeds, 'seed')}"
+    return f"{plan.network} on {plan.data}: {number_of(pairs, 'pair')} x {number_of(config.seeds, 'seed')}"

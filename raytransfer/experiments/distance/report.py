@@ -243,4 +243,4 @@ def _title(plan: Plan[PairCell, Design], config: DistanceConfig) -> str:
     targets = len({cell.target for cell in plan.cells})
     pairs = len({(cell.target, cell.base) for cell in plan.cells if cell.base is not None})
     counted = f"{number_of(targets, 'target')}, {number_of(pairs, 'pair')}, {number_of(config.seeds, 'seed')}"
-    return f"{config.network} on {plan.data}, {trained_for(config, config.recipe)}: {counted}"
+    return f"{plan.network} on {plan.data}, {trained_for(config, config.recipe)}: {counted}"

@@ -108,7 +108,9 @@ def _of_one_number(
     title, subtitle = _title(plan, config, _amount(number)), _sample(results)
     figures = {}
     if not paired.empty:
-        figures["readings"] = readings_figure(paired, title=title, subtitle=subtitle, published=_published(config))
+        figures["readings"] = readings_figure(
+            paired, title=title, subtitle=subtitle, published=_published(plan, config)
+        )
     figures["lines"] = lines_figure(means, title=title, subtitle=subtitle)
     figures["points"] = points_figure(results, title=title, subtitle=subtitle)
     return Report(
@@ -137,7 +139,7 @@ def _heading(number: int) -> Text:
 
 
 def _title(plan: Plan[GridCell, None], config: GridConfig, amount: str) -> str:
-    return f"{config.network} on {plan.data}, {amount}, {number_of(config.recipe.steps, 'step')}"
+    return f"{plan.network} on {plan.data}, {amount}, {number_of(config.recipe.steps, 'step')}"
 
 
 def results_of(cells: Sequence[GridCell], store: Store) -> pd.DataFrame:
@@ -163,9 +165,9 @@ def _curves(results: pd.DataFrame, store: Store, title: str, subtitle: str) -> d
     return {"curves": curves_figure(curves, title=title, subtitle=subtitle)}
 
 
-def _published(config: GridConfig) -> pd.DataFrame | None:
+def _published(plan: Plan[GridCell, None], config: GridConfig) -> pd.DataFrame | None:
     """The readings of 2014, for a network that has as many layers as theirs, so that n means the same."""
-    architecture = ZOO.get(config.network)
+    architecture = ZOO.get(plan.network)
     if config.stages is not None or architecture is None or len(architecture.stages) != len(ZOO["caffenet"].stages):
         return None
     return readings(yosinski2014(), metric="top1_best10")
