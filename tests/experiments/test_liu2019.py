@@ -215,9 +215,11 @@ def test_bases_that_one_dial_makes_of_several_targets_have_one_name(tiny):
 
 
 def test_weights_of_others_need_no_base(tiny, tmp_path):
-    network = build(NetworkSpec(name="resnet18"), image=(1, 32, 32), classes=3, seed=0)
+    network = build(NetworkSpec(name="resnet18"), image=(3, 32, 32), classes=3, seed=0)
     torch.save(network.module.state_dict(), tmp_path / "mine.pth")
-    weights = f"weights={{network: resnet18, weights: {tmp_path / 'mine.pth'}, mean: [0.5], std: [0.5]}}"
+    weights = (
+        f"weights={{network: resnet18, weights: {tmp_path / 'mine.pth'}, mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2]}}"
+    )
     config = tiny(WhyConfig, weights, "image_size_px=32", "targets=all", "seeds=1", "probes=[deviation]")
     plan = EXPERIMENTS["mechanisms"].plan(config)
     trainings = {(cell.treatment, cell.target, cell.base) for cell in plan.cells if "probe" not in cell.treatment}
