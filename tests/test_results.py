@@ -165,6 +165,56 @@ def test_the_verdicts_on_digits_in_bf16_and_with_more_looks_are_those_of_their_r
                 assert cell in (effect, f"{effect}, p = {row['p_adjusted']:.2g}")
 
 
+def test_random_layers_by_rate_and_norm_are_those_of_their_rows():
+    rows = pd.read_parquet(RESULTS / "data" / "cifar10_random_layers.parquet").fillna({"clip_norm": 0})
+    table = next(rows for head, rows in tables((RESULTS / "cifar10.md").read_text()) if head[0] == "rate")
+    of_setting = rows.groupby(["learning_rate", "clip_norm", "n_layers"])
+    seen = 0
+    for rate, norm, *cells in table:
+        for n, mean, runs in ((5, *cells[:2]), (6, *cells[2:])):
+            if mean:
+                found = of_setting.get_group((float(rate), 0 if norm == "any" else float(norm), n))
+                interval = student_t(found.groupby("split")["top1"].mean().to_numpy())
+                assert points(mean) == pytest.approx([interval.estimate, interval.low, interval.high], abs=0.000501)
+                assert runs == f"{100 * found['top1'].min():.0f} to {100 * found['top1'].max():.0f}"
+                seen += len(found)
+    assert seen == len(rows)
+
+
+def test_the_part_of_the_grid_of_today_is_that_of_its_rows():
+    rows = pd.read_parquet(RESULTS / "data" / "cifar10_today.parquet")
+    page = (RESULTS / "cifar10.md").read_text()
+    by_norm = {
+        norm: 100 * found.pivot(index="split", columns="treatment", values="top1")
+        for norm, found in rows.fillna({"clip_norm": 0}).groupby("clip_norm")
+    }
+    today, head = by_norm[0], "reading at n = 5"
+    table = {reading: cell for reading, cell, _ in next(rows for (first, *_), rows in tables(page) if first == head)}
+    differences = {
+        "co-adaptation drop": today["baseB"] - today["BnB"],
+        "specificity drop": today["BnB"] - today["AnB"],
+        "generalisation boost": today["AnB+"] - today["baseB"],
+    }
+    for reading, of_splits in differences.items():
+        found = student_t(of_splits.to_numpy())
+        assert points(table[reading]) == pytest.approx(
+            [x / 100 for x in (found.estimate, found.low, found.high)], abs=5e-4
+        )
+    lost = {
+        (norm, name): student_t((by_norm[norm][name] - today[name]).to_numpy())
+        for norm in (1, 5)
+        for name in ("baseB", "AnB+")
+    }
+    base, tuned = lost[1, "baseB"], lost[1, "AnB+"]
+    assert f"the base loses {-base.estimate:.1f} [{-base.high:.1f}, {-base.low:.1f}] points" in page
+    assert f"and AnB+ at n = 5 {-tuned.estimate:.1f} [{-tuned.high:.1f}, {-tuned.low:.1f}]" in page
+    told = ", ".join(
+        f"{lost[5, name].estimate:+.1f} [{lost[5, name].low:.1f}, {lost[5, name].high:.1f}]"
+        for name in ("baseB", "AnB+")
+    )
+    assert f"({told})".replace("-", "−") in page
+
+
 def test_the_gain_of_imagenet_weights_is_that_of_its_rows():
     rows = pd.read_parquet(RESULTS / "data" / "mechanisms_imagenet_accuracies.parquet")
     top1 = 100 * rows.pivot(index="seed", columns="network", values="top1")
