@@ -215,6 +215,26 @@ def test_the_part_of_the_grid_of_today_is_that_of_its_rows():
     assert f"({told})".replace("-", "−") in page
 
 
+def test_input_against_label_over_four_data_sets_is_that_of_its_rows():
+    data = RESULTS / "data"
+    found = pd.read_parquet(data / "input_label_real_effects.parquet").set_index(["outcome", "turned", "n_layers"])
+    page = (RESULTS / "liu2019.md").read_text()
+    table = next(rows for head, rows in tables(page) if head[-2:] == ["n = 3", "n = 6"])
+    names = {"frozen": "AnB", "fine-tuned": "AnB+"}
+    for _, what, *cells in table:
+        outcome, dial = what.split(", ")
+        for n, cell in zip((3, 6), cells, strict=True):
+            expected = found.loc[(names[outcome], dial, n), ["mean", "low", "high"]].to_list()
+            assert points(cell) == pytest.approx(expected, abs=0.000501)
+    assert len(table) * 2 == len(found)
+    shares = pd.read_parquet(data / "input_label_real_variance.parquet").set_index(["outcome", "n_layers", "part"])
+    shares["low"] = shares["low"].clip(lower=0)
+    label, pixels = (100 * shares.loc[("AnB", 6, name), ["eta_squared", "low", "high"]] for name in ("label", "input"))
+    told = "{eta_squared:.0f}% [{low:.0f}, {high:.0f}]"
+    assert f"labels explain {told.format(**label)} of the variance" in page
+    assert f"shuffled pixels {told.format(**pixels)}." in page
+
+
 def test_the_gain_of_imagenet_weights_is_that_of_its_rows():
     rows = pd.read_parquet(RESULTS / "data" / "mechanisms_imagenet_accuracies.parquet")
     top1 = 100 * rows.pivot(index="seed", columns="network", values="top1")

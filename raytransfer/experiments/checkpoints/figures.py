@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from raytransfer.experiments.words import counted
-from raytransfer.report.style import words
+from raytransfer.report.style import add_title, words
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 
 _LAYERS = LinearSegmentedColormap.from_list("layers", ["#6fb7ea", "#1f5fbf", "#6b3fa0", "#b2182b"])  # as in distance.py
@@ -54,7 +54,7 @@ def stages_figure(
         n: (to_hex(_LAYERS(place)), _MARKERS[i % 10]) for i, (n, place) in enumerate(zip(all_n, places, strict=True))
     }
     figure = Figure(figsize=(2.9 + 4.1 * len(schedules), 1.2 + 2.9 * len(treatments)), layout="constrained")
-    figure.suptitle(title, fontsize=12)
+    add_title(figure, title)
     axes = figure.subplots(len(treatments), len(schedules), squeeze=False, sharex="all", sharey="row")
     steps = np.sort(np.concatenate([known["pretrain_step"], bases_mean["step"]]).astype(float))
     for i, treatment in enumerate(treatments):

@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 
 from raytransfer.distances import DIAL_KINDS
 from raytransfer.experiments.words import counted, no_p_below, said_blocks, said_units
-from raytransfer.report.style import words
+from raytransfer.report.style import add_title, words
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 from raytransfer.words import number_of
 
@@ -316,7 +316,7 @@ def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str, subtitle: str
         figsize=(4.6 + 0.55 * len(dials), 2.4 + sum(0.45 + 0.27 * len(rows) for _, rows in blocks)),
         layout="constrained",
     )
-    figure.suptitle(f"{title}\n{subtitle}".strip(), fontsize=12)
+    add_title(figure, title, subtitle)
     heights = [len(rows) for _, rows in blocks]
     axes = figure.subplots(len(blocks), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     norm, cmap = Normalize(-1, 1), colormaps["RdBu"]
@@ -351,7 +351,7 @@ def _panels(
 ) -> tuple[Figure, Any]:
     """Lay out a figure of equal panels, each ``size`` inches, with room for a legend: figure, (rows, columns) axes."""
     figure = Figure(figsize=(2.7 + size[0] * columns, 1.2 + size[1] * rows), layout="constrained")
-    figure.suptitle(f"{title}\n{subtitle}".strip(), fontsize=12)
+    add_title(figure, title, subtitle)
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
     for axis in axes.flat:
         axis.grid(axis="y", color="#dddddd", linewidth=0.8)

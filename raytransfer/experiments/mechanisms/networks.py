@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from raytransfer.report.style import COLORS, MARKERS, words
+from raytransfer.report.style import COLORS, MARKERS, add_title, words
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 
 SCRATCH = f"scratch ({BASE_B.name})"
@@ -115,7 +115,7 @@ def stage_ticks(axis: Axes, stages: list[str], label: str) -> None:
 def new_figure(size: tuple[float, float], title: str, subtitle: str) -> Figure:
     """Make an empty figure with a title."""
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(f"{title}\n{subtitle}".strip(), fontsize=12)
+    add_title(figure, title, subtitle)
     return figure
 
 

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from raytransfer.analysis.theory import NEAR_ONE
-from raytransfer.report.style import words
+from raytransfer.report.style import add_title, words
 
 _KINDS = {"none": "#333333", "input": "#1f5fbf", "label": "#b2182b"}
 _OTHER = "#8a7a2f"
@@ -46,7 +46,7 @@ def theory_figure(means: pd.DataFrame, *, title: str) -> Figure:
         raise ValueError("nothing to draw: no simulation has converged")
     widths = sorted(known["width"].unique())
     figure = Figure(figsize=(14.5, 4.4), layout="constrained")
-    figure.suptitle(title, fontsize=12)
+    add_title(figure, title)
     left, *right = figure.subplots(1, 3)
     places = np.linspace(0, 0.9, len(widths)) if len(widths) > 1 else [0.5]
     styles = {

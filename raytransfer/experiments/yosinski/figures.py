@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from raytransfer.analysis import READINGS
-from raytransfer.report.style import COLORS, words
+from raytransfer.report.style import COLORS, add_title, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, BASE_B, RNB, TREATMENTS, Treatment
 from raytransfer.words import number_of
@@ -265,7 +265,7 @@ def multiples(count: int, title: str, subtitle: str) -> tuple[Figure, list[Axes]
     columns = min(_COLUMNS, count)
     lines = math.ceil(count / columns)
     figure = Figure(figsize=(2.2 + 2.7 * columns, 1.3 + 2.5 * lines), layout="constrained")
-    figure.suptitle(f"{title}\n{subtitle}".strip(), fontsize=12)
+    add_title(figure, title, subtitle)
     panels = list(figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat)
     for axes in panels[count:]:
         axes.remove()
@@ -300,7 +300,7 @@ def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list
         mosaic.append([below] * max(len(contents), 1))
         contents[below] = compared
     figure = Figure(figsize=(4 + 5 * len(mosaic[0]), 1.5 + 3.5 * len(mosaic)), layout="constrained")
-    figure.suptitle(f"{title}\n{subtitle}".strip(), fontsize=12)
+    add_title(figure, title, subtitle)
     figure.supxlabel("number of copied layers n", fontsize=10)
     figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
     all_axes: dict[str, Axes] = figure.subplot_mosaic(mosaic)  # type: ignore[arg-type]  # lists of str are hashable lists
