@@ -235,6 +235,29 @@ def test_input_against_label_over_four_data_sets_is_that_of_its_rows():
     assert f"shuffled pixels {told.format(**pixels)}." in page
 
 
+def test_transfer_along_200_epochs_of_cifar10_is_that_of_its_rows():
+    rows, page = RESULTS / "data", (RESULTS / "liu2019.md").read_text()
+    assert f"\n\n{verdicts_markdown(pd.read_parquet(rows / 'checkpoints_cifar10_verdicts.parquet'))}\n\n" in page
+    of_seeds = pd.read_parquet(rows / "checkpoints_cifar10_curves.parquet")
+    steps = of_seeds.pivot(index=["treatment", "n_layers", "seed"], columns="pretrain_step", values="top1")
+    peaks = pd.read_parquet(rows / "checkpoints_cifar10_peaks.parquet").set_index(["treatment", "n_layers"])
+    table = next(rows for head, rows in tables(page) if head[-1] == "1,789 to 8,000")
+    for arm, n, rise, decline, *cells in table:
+        place = {"frozen": "AnB", "fine-tuned": "AnB+"}[arm], int(n)
+        for cell, name in ((rise, "rise"), (decline, "decline")):
+            told = peaks.loc[place, [name, f"{name}_low", f"{name}_high"]].dropna().to_list()
+            assert points(cell) == pytest.approx(told, abs=0.000501)
+        for cell, (first, last) in zip(cells, ((400, 1789), (1789, 8000)), strict=True):
+            found = student_t((steps.loc[place][last] - steps.loc[place][first]).to_numpy())
+            assert points(cell) == pytest.approx([found.estimate, found.low, found.high], abs=0.000501)
+    assert len(table) == len(peaks)
+    bases = pd.read_parquet(rows / "checkpoints_cifar10_bases.parquet").set_index(["quantity", "seed"])
+    loss = bases.loc["test loss"].pivot(columns="step", values="value")
+    grown = student_t((loss[8000] - loss[400]).to_numpy())
+    means = f"{loss[400].mean():.2f} nats at step 400 to {loss[8000].mean():.2f} at step 8,000"
+    assert f"{means} (+{grown.estimate:.2f} [{grown.low:.2f}, {grown.high:.2f}])" in page
+
+
 def test_the_gain_of_imagenet_weights_is_that_of_its_rows():
     rows = pd.read_parquet(RESULTS / "data" / "mechanisms_imagenet_accuracies.parquet")
     top1 = 100 * rows.pivot(index="seed", columns="network", values="top1")
