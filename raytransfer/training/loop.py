@@ -44,7 +44,7 @@ class Outcome:
         images_per_s: Training images a second, evaluation left out.
         reused_layers: Frozen layers whose outputs were looked up, not computed, until the last step.
         waited: Share of the time of its steps, since the training last began, in which it waited for streamed images,
-            0..1; NaN for others.
+            0..1; NaN for others, and where it took none.
     """
 
     curve: list[Evaluation] = field(default_factory=list)

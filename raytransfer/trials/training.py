@@ -1,6 +1,7 @@
 """A training from its spec to its rows: task, network, surgery, training, results."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -254,7 +255,7 @@ def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcom
         "images_per_s": outcome.images_per_s,
         "reused_layers": outcome.reused_layers,
         "streamed": data.streamed,
-        "waited": outcome.waited if data.streamed else None,
+        "waited": None if math.isnan(outcome.waited) else outcome.waited,
         "ranks": data.ranks.count,
         **provenance(data.device),
     }

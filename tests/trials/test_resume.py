@@ -74,9 +74,11 @@ class Setup:
         return data
 
     def train(self, network, **options):
-        """The outcome but for its speed, and the final weights."""
+        """The outcome but for its times, and the final weights."""
         outcome = asdict(train(network, self.data(), seed=3, surgery=self.surgery, **options))
         assert outcome.pop("images_per_s") > 0
+        waited = outcome.pop("waited")  # a time, too
+        assert math.isnan(waited) or (self.streamed and 0 <= waited <= 1)
         return outcome, states(network)
 
     def until(self, step, state=None, **options):
