@@ -49,7 +49,7 @@ def checked_setup(config: TrainingConfig, shape: Shape, label_counts: Collection
             cannot be cut, or a cut that is asked for does not exist.
     """
     recipe = _checked_recipe(config, shape)
-    image = seen_shape(recipe, shape)
+    image = recipe.seen_shape(shape)
     network = resolved(network_spec(config), image)
     for labels in sorted(set(label_counts)):
         built = check_network(network, image=image, classes=labels)
@@ -174,11 +174,6 @@ def check_adapters(network: NetworkSpec, image: Shape, n_layers: Collection[int]
             add_lora(build(network, image=image, classes=2, seed=0), n, rank=1, seed=0)
         except UserError as error:
             raise UserError(f"{asked} cannot be run on network={network.name} at n_layers={n}: {error}") from error
-
-
-def seen_shape(recipe: Recipe, shape: Shape) -> Shape:
-    """The shape of what a network sees of images: the crop's, or the images' own."""
-    return shape if recipe.crop_px is None else (shape[0], recipe.crop_px, recipe.crop_px)
 
 
 def data_source(config: SweepConfig, data: str) -> DataSource:

@@ -8,7 +8,6 @@ import torch
 
 from raytransfer.config import TrainingConfig
 from raytransfer.errors import UserError, first_line
-from raytransfer.experiments.checks import seen_shape
 from raytransfer.networks import Network, Shape, build, freeze, read_all_layers, trainable
 from raytransfer.probes import PROBES, Subject
 from raytransfer.probes.flatness import hessian_product
@@ -122,7 +121,7 @@ def _others(kinds: Sequence[str], trained: TrainingSpec) -> list[tuple[Any, Weig
 
 def _try(spec: TrainingSpec, config: TrainingConfig, image_shape: Shape) -> None:
     """Run every probe once, as small as it can be, on an untrained network and blank images."""
-    image = seen_shape(spec.recipe, image_shape)
+    image = spec.recipe.seen_shape(image_shape)
     first, second = (_untrained(spec, image, seed) for seed in range(2))
     parameters = sum(parameter.numel() for _, parameter in trainable(first))
     if "flatness" in config.probes and config.eigenvalues > parameters:

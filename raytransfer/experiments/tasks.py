@@ -151,15 +151,17 @@ def make_design(config: PairsConfig, dial_grid: Any = None) -> Design:
     if not targets:
         raise UserError("targets=[] must name at least one task")
     goals = [target.named(config.train_per_class) for target in targets]
+    if not trains_bases(config):
+        return Design(targets=goals, pairs=[], dials=[], grid=[], opened=list(opened.values()))
     pairs, dials, grid = [], [], []
-    for target, own in zip(targets, goals, strict=True) if trains_bases(config) else ():
+    for target, own in zip(targets, goals, strict=True):
         sources = [base.named(config.base_per_class) for base in bases if base != target]
         turned = _Turned(config, target, dial_grid)
         sources += turned.bases.values()
         pairs += [Pair(base=base, target=own) for base in sources]
         dials += turned.dials
         grid += turned.grid
-    if not pairs and trains_bases(config):
+    if not pairs:
         raise UserError(
             f"bases={config.bases} leave no pair with targets={config.targets}: name other tasks, or give dials"
         )

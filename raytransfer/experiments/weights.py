@@ -5,7 +5,7 @@ from typing import Any, Generic, TypeVar
 
 from raytransfer.config import WeightsConfig
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import Setup, network_spec, seen_shape
+from raytransfer.experiments.checks import Setup, network_spec
 from raytransfer.networks import Shape
 from raytransfer.networks.pretrained import Source, load_pretrained, parse, preprocessing, published_accuracy
 from raytransfer.specs import Imported
@@ -69,7 +69,7 @@ def read(checkpoint: Checkpoint[Any], setup: Setup, shape: Shape) -> Read:
     Raises:
         UserError: They cannot be read, or do not fit.
     """
-    image = seen_shape(setup.recipe, shape)
+    image = setup.recipe.seen_shape(shape)
     try:
         found = load_pretrained(checkpoint.source, setup.network, image)
     except UserError as error:

@@ -112,6 +112,10 @@ class Recipe:
     channels_last: bool = False
     evaluations: int = 20
 
+    def seen_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The shape of what a network sees of images of this shape: the crop's, or their own."""
+        return shape if self.crop_px is None else (shape[0], self.crop_px, self.crop_px)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Surgery:

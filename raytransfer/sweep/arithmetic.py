@@ -73,12 +73,10 @@ def cpu_capabilities() -> dict[str, Any]:
 
 def _has_depthwise(plan: Plan[Cell, Any]) -> bool:
     """Whether a network of the plan has convolutions each of whose filters reads one channel."""
-    trainings = [spec for trial in plan.trials.values() if (spec := as_training(trial)) is not None]
-    images: dict[NetworkSpec, Shape] = {}
-    for spec in trainings:
-        channels, height, width = plan.datasets[spec.task.fingerprint].train_images.shape[1:]
-        crop = spec.recipe.crop_px
-        images[spec.network] = (channels, crop or height, crop or width)
+    images: dict[NetworkSpec, Shape] = {
+        training.network: training.recipe.seen_shape(plan.datasets[training.task.fingerprint].train_images.shape[1:])
+        for training in plan.trainings
+    }
     return any(
         isinstance(module, torch.nn.Conv2d) and module.groups == module.in_channels > 1
         for network, image in images.items()

@@ -12,7 +12,7 @@ from rich.console import Console
 from raytransfer.config import SweepConfig, TrainingConfig, to_yaml
 from raytransfer.networks import sources_of
 from raytransfer.specs import TrialSpec
-from raytransfer.specs.dependencies import as_training, imports, scouts_first
+from raytransfer.specs.dependencies import imports, scouts_first
 from raytransfer.store import (
     Store,
     clear_failures,
@@ -88,7 +88,7 @@ def _slots(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepC
     console.print("Starting Ray ...")
     from raytransfer.sweep.ray import Slots, cluster, wait_for_machines
 
-    networks = {spec.network for trial in plan.trials.values() if (spec := as_training(trial)) is not None}
+    networks = {training.network for training in plan.trainings}
     sources = {path: text for network in networks for path, text in sources_of(network).items()}
     with cluster(sources, share_gpus=_may_share(plan, store, config)) as joined:
         wait_for_machines()

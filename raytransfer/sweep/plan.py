@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from raytransfer.config.rules import choices_of
-from raytransfer.specs import Imported, PretrainSpec, Recipe, TaskSpec, TrialSpec
+from raytransfer.specs import Imported, PretrainSpec, Recipe, TaskSpec, TrainingSpec, TrialSpec
 from raytransfer.specs.dependencies import as_base, as_training, as_transfer, in_order
 from raytransfer.store import Store
 from raytransfer.tasks import Dataset, DataSource
@@ -75,15 +75,19 @@ class Plan(Generic[Placed, Design]):
         return ", ".join(dict.fromkeys(dataset.name for dataset in self.datasets.values()))
 
     @property
+    def trainings(self) -> list[TrainingSpec]:
+        """The trials that train."""
+        return [training for spec in self.trials.values() if (training := as_training(spec)) is not None]
+
+    @property
     def network(self) -> str:
         """Names of the networks that train, for titles: with weights of others it is theirs."""
-        trainings = [training for spec in self.trials.values() if (training := as_training(spec)) is not None]
-        return ", ".join(dict.fromkeys(training.network.name for training in trainings))
+        return ", ".join(dict.fromkeys(training.network.name for training in self.trainings))
 
     @property
     def tasks(self) -> set[TaskSpec]:
         """The tasks that trials train on."""
-        return {training.task for spec in self.trials.values() if (training := as_training(spec)) is not None}
+        return {training.task for training in self.trainings}
 
     @property
     def longest_base(self) -> PretrainSpec:

@@ -42,7 +42,6 @@ from torchvision import transforms
 
 from raytransfer.config import load_config
 from raytransfer.experiments import EXPERIMENTS
-from raytransfer.experiments.checks import seen_shape
 from raytransfer.experiments.yosinski.cells import GridCell
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
@@ -197,7 +196,7 @@ def fresh(spec: TrialSpec, task: TaskData, phase: str) -> Network:
     """A network with fresh weights on the device; a base and a transfer of one seed start from different ones."""
     network = build(
         spec.network,
-        image=seen_shape(spec.recipe, task.train.images.shape[1:]),
+        image=spec.recipe.seen_shape(task.train.images.shape[1:]),
         # not len(spec.task.classes): in a function that uses torch, cloudpickle takes that name for torch.classes
         classes=int(task.train.labels.max()) + 1,
         seed=stream_seed(spec.seed, phase, spec.task.stream, "init"),

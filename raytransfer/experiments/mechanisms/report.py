@@ -111,6 +111,6 @@ def _figures(readings: pd.DataFrame, compared: pd.DataFrame, stages: Sequence[st
 
 
 def _title(plan: Plan[WhyCell, tuple[str, ...]], config: WhyConfig) -> str:
-    targets, seeds = ({getattr(cell, name) for cell in plan.cells} for name in ("target", "seed"))
-    counted = f"{number_of(len(targets), 'target')}, {number_of(len(seeds), 'seed')}"
+    targets = len({cell.target for cell in plan.cells})
+    counted = f"{number_of(targets, 'target')}, {number_of(config.seeds, 'seed')}"
     return f"{plan.network} on {plan.data}, {trained_for(config, config.recipe)}: {counted}"

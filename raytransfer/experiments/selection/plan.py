@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import checked_setup, data_source, seen_shape
+from raytransfer.experiments.checks import checked_setup, data_source
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.selection.cells import Candidate, SelectionCell, scored, trainings
 from raytransfer.experiments.selection.config import SelectionConfig
@@ -145,7 +145,7 @@ def _prepared(entry: Checkpoint[SelectionConfig], config: SelectionConfig) -> _P
     setup = checked_setup(entry.config, shape, {task.label_count for task in tasks.values()})
     found = read(entry, setup, shape)
     first = next(iter(tasks.values()))
-    image = seen_shape(setup.recipe, shape)
+    image = setup.recipe.seen_shape(shape)
     module = build(setup.network, image=image, classes=first.label_count, seed=0).module
     return _Prepared(
         candidate=Candidate(

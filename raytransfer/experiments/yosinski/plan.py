@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import check_adapters, checked_setup, data_source, seen_shape
+from raytransfer.experiments.checks import check_adapters, checked_setup, data_source
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.weights import only_checkpoint, read
 from raytransfer.experiments.yosinski.cells import GridCell, Halving, cells
@@ -37,7 +37,7 @@ def make_plan(config: GridConfig) -> Plan[GridCell, None]:
     fixed = config.treatments if config.fixed_treatments is None else config.fixed_treatments
     for name in dict.fromkeys([*config.treatments, *fixed]):
         if TREATMENTS[name].surgery.lora_rank:
-            check_adapters(setup.network, seen_shape(setup.recipe, shape), setup.n_layers, asked=f"treatments={name}")
+            check_adapters(setup.network, setup.recipe.seen_shape(shape), setup.n_layers, asked=f"treatments={name}")
 
     @functools.cache
     def task(images: int | None, classes: tuple[int, ...], seed: int) -> TaskSpec:
