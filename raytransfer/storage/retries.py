@@ -16,6 +16,7 @@ PATIENCE_S = 600.0
 """How long a storage that does not answer is tried again, unless a sweep says otherwise."""
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 20.0
+_LOOKS = 6
 _SAY_AFTER_S = 5.0  # a hiccup is not worth a line
 _PASSING = {
     errno.EAGAIN,
@@ -79,6 +80,18 @@ def patiently(do: Callable[[], Result], place: str, retry_s: float) -> Result:
         # Drawn, so that many who wait do not come back at one moment.
         time.sleep(min(random.uniform(wait_s / 2, wait_s), max(0.0, started + retry_s - time.monotonic())))
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+
+def whole(read: Callable[[], Result], is_whole: Callable[[Result], bool]) -> Result:
+    """Read again, up to six times, what does not look whole; gives what was read last.
+
+    Where a connection breaks off in the middle of S3's answer on a file's size, pyarrow takes the size for 0.
+    """
+    for _ in range(_LOOKS - 1):
+        found = read()
+        if is_whole(found):
+            return found
+    return read()
 
 
 def passes(error: OSError) -> bool:

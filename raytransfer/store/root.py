@@ -14,16 +14,13 @@ from pyarrow import ArrowException, fs
 from raytransfer.errors import StorageError, UserError, first_line
 from raytransfer.specs import HASH_VERSION
 from raytransfer.storage.addresses import checked, file_system, is_address, with_option
-from raytransfer.storage.retries import PATIENCE_S, Result, patiently
+from raytransfer.storage.retries import PATIENCE_S, Result, patiently, whole
 from raytransfer.store.schema import SCHEMA_VERSION
 
 _VERSIONS = {"schema_version": SCHEMA_VERSION, "hash_version": HASH_VERSION}
 _MARK = "store.json"
 _CHECK_PATIENCE_S = 8.0  # at the start somebody is waiting, and the address may be wrong
 _SCHEME = re.compile("(s3|gs|gcs|abfs|abfss|hdfs|viewfs|file|https?):", re.IGNORECASE)
-# Where a connection breaks off in the middle of S3's answer on a file's size, pyarrow takes the size for 0. But no file
-# of a store is empty.
-_LOOKS = 6
 _BESIDE = re.compile(r"\..+\.[0-9a-f]{32}")  # what a file is called until it is whole
 
 
@@ -169,15 +166,12 @@ class Store:
         """
 
         def read() -> bytes:
-            content = b""
-            for _ in range(1 if self.is_local else _LOOKS):
-                with self._fs.open_input_file(f"{self._path}/{name}") as stream:
-                    content = stream.read()
-                if content:
-                    break
-            return content
+            with self._fs.open_input_file(f"{self._path}/{name}") as stream:
+                content: bytes = stream.read()
+                return content
 
-        return self._patiently(name, read)
+        # No file of a store is empty.
+        return self._patiently(name, read if self.is_local else lambda: whole(read, bool))
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from raytransfer.errors import UserError
@@ -11,7 +12,8 @@ from raytransfer.tasks.places import Place, inside, stamp
 from raytransfer.words import number_of
 
 _SHARDS = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]+)?$")  # older names end in a hash
-_SHOWN = 3  # files listed at most
+_NUMBER = re.compile(r"(?:^|[-_.])(\d+)$")
+_SHOWN, _NUMBERS = 3, 5  # files listed at most, and numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,35 @@ def _in(folder: Place, ending: str) -> list[Place]:
         for file in folder.iterdir()
         if file.name.lower().endswith(ending) and not file.name.startswith(".") and file.is_file()
     )
+
+
+def check_runs(files: list[Place]) -> None:
+    """Check that shards whose names end in a number, as ``train-000003``, run from 0 or 1 on without a gap.
+
+    A number stands alone, or after one of ``-_.``. Those that say of how many they are one (``-of-``) are checked
+    elsewhere. Whether the last of a run are missing cannot be seen.
+
+    Raises:
+        UserError: One is missing, or there twice.
+    """
+    runs: dict[tuple[Place, str], dict[int, Place]] = {}
+    for file in files:
+        number = _NUMBER.search(file.stem)
+        if number is None or _SHARDS.search(file.stem):
+            continue
+        run = runs.setdefault((file.parent, file.stem[: number.start(1)]), {})
+        other = run.setdefault(int(number[1]), file)
+        if other is not file:
+            raise UserError(f"{other} and {file} are both number {int(number[1])}: remove or rename one of them")
+    for run in runs.values():
+        last = run[max(run)]
+        missing = list(islice((i for i in range(1, max(run)) if i not in run), _NUMBERS + 1))
+        if missing:
+            shown = ", ".join(map(str, missing[:_NUMBERS])) + (", ..." if len(missing) > _NUMBERS else "")
+            raise UserError(
+                f"{last} is one of a numbered run, of which {shown} {'is' if len(missing) == 1 else 'are'} missing in "
+                f"{last.parent}: numbers of shards run from 0 or 1 without a gap; get them, or rename the rest"
+            )
 
 
 def _check_shards(files: list[Place]) -> None:

@@ -13,15 +13,13 @@ from pyarrow import ArrowException, fs
 
 from raytransfer.errors import StorageError, UserError, first_line, one_line
 from raytransfer.storage.addresses import checked, file_system
-from raytransfer.storage.retries import PATIENCE_S, patiently
+from raytransfer.storage.retries import PATIENCE_S, patiently, whole
 
 REQUESTS = 32
 """Requests to a storage that are under way at once: it takes far longer to answer than to decode an image."""
 
 _TRIES = 2
 _FIRST_ANSWER_S = 9.0  # at the start somebody is waiting, and the address may be wrong
-# Where a connection breaks off in the middle of S3's answer on a file's size, pyarrow takes the size for 0.
-_LOOKS = 6
 _BUFFER = 2**22  # bytes of a file that are asked for at once where they are read one after the other
 
 CHANGED = "data must stay as they are while a sweep runs; put them back, or run the command again for what they are now"
@@ -134,14 +132,10 @@ class RemotePath:
         """Bytes of a file, from a place on, and how many it has in all."""
 
         def read() -> tuple[bytes, int]:
-            for _ in range(_LOOKS):
-                with self._file_system.open_input_file(self._path) as stream:
-                    content, whole = stream.read_at(size, start), stream.size()
-                if len(content) == size:
-                    break
-            return content, whole
+            with self._file_system.open_input_file(self._path) as stream:
+                return stream.read_at(size, start), stream.size()
 
-        return self._asked(read)
+        return self._asked(lambda: whole(read, lambda found: len(found[0]) == size))
 
     def read_bytes(self) -> bytes:
         """All bytes of a file."""

@@ -14,50 +14,30 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from raytransfer.errors import UserError, one_line
+from raytransfer.errors import UserError
 from raytransfer.tasks.decode import Encoded, Raw
-from raytransfer.tasks.files import files_with, sorted_files
+from raytransfer.tasks.files import check_runs, sorted_files
 from raytransfer.tasks.folder import SUFFIXES
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.places import CHANGED, REQUESTS, Place, RemotePath, inside, stamp
 from raytransfer.tasks.streamed import Members, ahead
+from raytransfer.tasks.tars import check_plain, compressed_tars, headers, tar_files
 from raytransfer.words import number_of
 
 CLASS_NAMES = "classnames.txt"
 """The file beside the shards that names the classes, if there is one."""
 
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
-_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # how files of these kinds begin
-_NUMBER = re.compile(r"(?:^|[-_.])(\d+)$")
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _LABELS = (".cls", ".json")
-_BLOCK = tarfile.BLOCKSIZE
 _LONGEST = 200  # characters of a label
 _LOOKED_AT = 200  # members that tell whether a tar is a shard
 _SHOWN = 5  # fields listed at most
 
 Label = int | str
-
-
-def shard_files(path: Place) -> list[Place]:
-    """List a data set's tar files: the path itself, or those in the folder, as ``files_with`` finds them.
-
-    Raises:
-        UserError: They could be several.
-    """
-    if path.is_file():
-        return [path] if path.name.lower().endswith((".tar", *_COMPRESSED)) else []
-    return files_with(path, ".tar", "tar files")
-
-
-def compressed_shards(path: Place) -> list[Place]:
-    """The compressed tar files of a folder, of one kind."""
-    return next((found for ending in _COMPRESSED if (found := files_with(path, ending, "tar files"))), [])
 
 
 def are_shards(files: list[Place]) -> bool:
@@ -86,19 +66,18 @@ class ShardSource:
         """Sort the shards into parts; nothing is opened yet.
 
         Args:
-            path: A shard, or a folder for which ``shard_files`` finds some.
+            path: A shard, or a folder for which ``tar_files`` finds some.
             label_field: The field of JSON members that holds the label; None for ``.cls``, or else ``label``.
 
         Raises:
             UserError: A shard is compressed, of no part, or missing.
         """
         self.label_field = label_field
-        found = shard_files(path)
-        for file in found + compressed_shards(path):
-            if file.name.lower().endswith(_COMPRESSED):
-                raise _compressed(file)
+        found = tar_files(path)
+        for file in found + compressed_tars(path):
+            check_plain(file)
         if not path.is_file():
-            _check_runs(found)
+            check_runs(found)
         self.files = sorted_files(path, found)
 
     @property
@@ -257,7 +236,7 @@ def _samples(file: Place, label_field: str | None) -> list[_Sample]:
     """
     found: dict[str, _Sample] = {}
     with file.open("rb") as stream:
-        for member in _headers(file, stream):
+        for member in headers(file, stream):
             folder, slash, name = member.name.rpartition("/")
             stem, _, ending = name.partition(".")
             ending = "." + ending.rpartition(".")[2].lower()
@@ -284,75 +263,6 @@ def _samples(file: Place, label_field: str | None) -> list[_Sample]:
         if not sample.image and ".cls" in sample.labels:
             raise UserError(f"{file} has a label under key {sample.key} and no image ({' '.join(SUFFIXES)})")
     return [sample for sample in found.values() if sample.image]
-
-
-def _headers(file: Place, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """The members of a tar.
-
-    ``tarfile`` takes whatever it cannot read for the end: here a tar must have its mark of the end, which is a block of
-    zeros, after its last member, and nothing but zeros after that.
-
-    Raises:
-        UserError: It is none, is truncated, compressed, or several tars in one.
-    """
-    head = stream.read(len(max(_PACKED, key=len)))
-    stream.seek(0)
-    if head.startswith(_PACKED):
-        raise _compressed(file)
-    end = 0
-    try:
-        tar = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115 - the stream is the caller's
-        while (member := tar.next()) is not None:
-            tar.members.clear()  # type: ignore[attr-defined]  # it would keep every header
-            end = tar.offset
-            yield member
-    except UserError:  # of a storage
-        raise
-    except Exception as error:  # of broken headers it raises anything
-        raise _broken(file, one_line(error)) from None
-    stream.seek(end)
-    if stream.read(_BLOCK) != bytes(_BLOCK):
-        raise _broken(file, f"it has no mark of its end after its last whole member, which ends at byte {end}")
-    while rest := stream.read(2**20):
-        if rest.count(0) < len(rest):
-            raise UserError(f"{file} goes on after its end: tars put together are not read whole; make one tar of them")
-
-
-def _broken(file: Place, reason: str) -> UserError:
-    return UserError(f"{file} is not a whole tar file ({reason}): get it again")
-
-
-def _compressed(file: Place) -> UserError:
-    return UserError(f"{file} is compressed, so that no single image of it can be read: decompress it to .tar")
-
-
-def _check_runs(files: list[Place]) -> None:
-    """Check that shards whose names end in a number, as ``train-000003``, run from 0 or 1 on without a gap.
-
-    A number stands alone, or after one of ``-_.``. Those that say of how many they are one (``-of-``) are checked
-    elsewhere. Whether the last of a run are missing cannot be seen.
-
-    Raises:
-        UserError: One is missing, or there twice.
-    """
-    runs: dict[tuple[Place, str], dict[int, Place]] = {}
-    for file in files:
-        number = _NUMBER.search(file.stem)
-        if number is None or re.search(r"-of-\d+$", file.stem):
-            continue
-        run = runs.setdefault((file.parent, file.stem[: number.start(1)]), {})
-        other = run.setdefault(int(number[1]), file)
-        if other is not file:
-            raise UserError(f"{other} and {file} are both number {int(number[1])}: remove or rename one of them")
-    for run in runs.values():
-        last = run[max(run)]
-        missing = list(islice((i for i in range(1, max(run)) if i not in run), _SHOWN + 1))
-        if missing:
-            shown = ", ".join(map(str, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
-            raise UserError(
-                f"{last} is one of a numbered run, of which {shown} {'is' if len(missing) == 1 else 'are'} missing in "
-                f"{last.parent}: numbers of shards run from 0 or 1 without a gap; get them, or rename the rest"
-            )
 
 
 def _label(file: Place, sample: _Sample, label_field: str | None) -> Label:

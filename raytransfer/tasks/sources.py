@@ -13,7 +13,8 @@ from raytransfer.tasks.parquet import ParquetSource, parquet_files
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.places import Place, RemotePath, inside, place
 from raytransfer.tasks.published import DigitsSource, TorchvisionSource
-from raytransfer.tasks.shards import ShardSource, are_shards, compressed_shards, shard_files
+from raytransfer.tasks.shards import ShardSource, are_shards
+from raytransfer.tasks.tars import compressed_tars, tar_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ def _find(source: DataSource) -> Source:
         return _at(path, source)
     # torchvision leaves folders under its sets' own names in data_dir, such as MNIST/raw: those are not ours to read
     if path.is_file() or (
-        path.is_dir() and (parquet_files(path) or are_shards(shard_files(path)) or holds_classes(path))
+        path.is_dir() and (parquet_files(path) or are_shards(tar_files(path)) or holds_classes(path))
     ):
         return _at(path, source)
     if source.data.lower() == "digits":
@@ -134,7 +135,7 @@ def _at(path: Place, source: DataSource) -> Source:
         raise UserError(f"data {source.data!r} is neither a folder nor a regular file")
     if is_store(path):
         raise UserError(f"data {source.data!r} is a store of results, not a data set")
-    tars = shard_files(path)
+    tars = tar_files(path)
     files = [] if tars == [path] else parquet_files(path)
     folders = folders_of_images(path) if path.is_dir() and (files or tars) else []
     if tars and (files or folders) and not are_shards(tars):
@@ -153,6 +154,6 @@ def _at(path: Place, source: DataSource) -> Source:
         )
     if files:
         return ParquetSource(path, source.label_column)
-    if tars or (path.is_dir() and not holds_classes(path) and compressed_shards(path)):
+    if tars or (path.is_dir() and not holds_classes(path) and compressed_tars(path)):
         return ShardSource(path, source.label_column)
     return FolderSource(path)
