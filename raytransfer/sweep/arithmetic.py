@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,12 +15,15 @@ from raytransfer.store import Store, finished
 from raytransfer.sweep.plan import Cell, Plan
 
 _AMPERE = 8  # compute capability from which NVIDIA's GPUs have instructions for bf16
+Config = TypeVar("Config", bound=SweepConfig)
+OneCell = TypeVar("OneCell", bound=Cell)
+
 _BF16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # what PyTorch calls such instructions of x86 and ARM
 
 
 def settled(
-    config: SweepConfig, store: Store, make_plan: Callable[[SweepConfig], Plan[Cell, Any]]
-) -> tuple[SweepConfig, Plan[Cell, Any], str]:
+    config: Config, store: Store, make_plan: Callable[[Config], Plan[OneCell, Any]]
+) -> tuple[Config, Plan[OneCell, Any], str]:
     """A sweep's configuration with its precision settled, its plan, and in a line what was chosen and why.
 
     ``auto`` is bf16 where this machine's GPU, or its CPU where it has none, has instructions for it, and else fp32; on

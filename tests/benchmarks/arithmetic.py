@@ -9,6 +9,7 @@ step or reused. The matrix rate is the best of matrix products of several sizes 
 recipe's precision, on one thread (or the GPU). The profile says what a base's step consists of.
 """
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from statistics import median
 
 import torch
 from spread import spread, with_defaults
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType  # what torch.autograd passes on
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -74,7 +75,7 @@ def matrix_rate(precision: str, device: torch.device) -> float:
     for side in (512, 1024, 2048) if device.type == "cpu" else (2048, 4096, 8192):
         left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))
         left @ right
-        rates.append(2 * side**3 / min(seconds(lambda left=left, right=right: left @ right, device, 5)))
+        rates.append(2 * side**3 / min(seconds(functools.partial(torch.matmul, left, right), device, 5)))
     images = torch.randn(64, 64, 32, 32, dtype=dtype, device=device).contiguous(memory_format=torch.channels_last)
     conv = torch.nn.Conv2d(64, 64, 3, padding=1, dtype=dtype, device=device).to(memory_format=torch.channels_last)
     with torch.no_grad():

@@ -31,7 +31,8 @@ def main() -> None:
     config = load_config(StageConfig, EXPERIMENTS["checkpoints"].defaults, sys.argv[1:])
     plan = make_plan(config)
     base = next(spec for spec in plan.trials.values() if isinstance(spec, PretrainSpec))
-    steps, count = [], _CHECKPOINTS
+    steps: list[int] = []
+    count = _CHECKPOINTS
     while len(steps) < _CHECKPOINTS:  # the first of a logarithmic axis fall together
         steps, count = spaced_steps(base.recipe.steps, count), count + 1
     ratios, writing = [], []

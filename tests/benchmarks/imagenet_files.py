@@ -58,7 +58,8 @@ def network(path: Path) -> tuple[nn.Module, v2.Transform]:
     if lite:
         side = LITE_PX[int(lite[1])]
         module = timm.create_model(f"tf_efficientnet_lite{lite[1]}")
-        head, rename = "classifier", lite_renaming([len(stage) for stage in module.blocks])
+        blocks = [len(list(stage.children())) for stage in module.get_submodule("blocks").children()]
+        head, rename = "classifier", lite_renaming(blocks)
         make = [v2.Resize(round(side / 0.875), BICUBIC), v2.CenterCrop(side), v2.Normalize(*HALF)]
     else:
         module, head, rename = mobilenet_v2(), "classifier.1", {}

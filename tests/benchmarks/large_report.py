@@ -46,7 +46,13 @@ def main() -> None:
     print(f"{trials} trials of made-up rows")
     for mode in ("--markdown", ""):
         started, processor = time.perf_counter(), os.times().children_user
-        command = [Path(sys.executable).with_name("raytransfer"), "report", "yosinski", *options, *filter(None, [mode])]
+        command = [
+            str(Path(sys.executable).with_name("raytransfer")),
+            "report",
+            "yosinski",
+            *options,
+            *filter(None, [mode]),
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         took, processor = time.perf_counter() - started, os.times().children_user - processor
         print(f"report {mode or 'with figures and files'}: {took:.1f} s, of which {processor:.1f} s of the processor's")
@@ -71,7 +77,7 @@ def fill(store: Store, plan: Plan[GridCell, Any]) -> int:
         "commit": "made up",
         "versions": "{}",
     }
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": spec.id, "seed": spec.seed, "n_layers": n, "top1": float(value), "train_top1": 1.0, **fixed}
         for spec, n, value in zip(specs, copied, top1, strict=True)
     ]

@@ -125,15 +125,15 @@ def fabricate(root: str) -> None:
 
     from raytransfer.experiments.yosinski.plan import make_plan
     from raytransfer.networks import ZOO
-    from raytransfer.specs import TransferSpec, TrialSpec, to_json
-    from raytransfer.specs.dependencies import frozen_layers, needs
+    from raytransfer.specs import TrainingSpec, TransferSpec, to_json
+    from raytransfer.specs.dependencies import as_training, frozen_layers, needs
     from raytransfer.store import Store, publish
 
     config = _config()
     plan, store, draws = make_plan(config), Store(root), random.Random(0)
     names = list(ZOO[config.network].stages)
 
-    def fill(spec: TrialSpec) -> None:
+    def fill(spec: TrainingSpec) -> None:
         transfer = isinstance(spec, TransferSpec)
         n, weights = spec.surgery.n_layers if transfer else 0, next(iter(needs(spec)), None)
         curve = [
@@ -183,7 +183,7 @@ def fabricate(root: str) -> None:
 
     store.create()
     with ThreadPoolExecutor(16) as pool:  # each write waits for the disk
-        list(pool.map(fill, plan.trials.values()))
+        list(pool.map(fill, filter(None, map(as_training, plan.trials.values()))))
 
 
 def merge(root: str) -> float:

@@ -25,7 +25,7 @@ first. Two CIFAR-10 trials of 200 steps and 5 evaluations side by side on two co
 import os
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, repeat
@@ -46,8 +46,8 @@ from raytransfer.experiments.yosinski.cells import GridCell
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import Network, build, copy_first, freeze_first, train_mode, trainable
-from raytransfer.specs import PretrainSpec, Recipe, TransferSpec, TrialSpec
-from raytransfer.specs.dependencies import frozen_layers, needs
+from raytransfer.specs import PretrainSpec, Recipe, TrainingSpec, TransferSpec
+from raytransfer.specs.dependencies import as_base, as_training, frozen_layers, needs
 from raytransfer.store import Store
 from raytransfer.sweep.arithmetic import settled
 from raytransfer.sweep.slots import check_slots
@@ -82,7 +82,7 @@ class Clock:
     """Seconds by part of a trial; a part inside another counts for itself alone."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._part, self._since = "other", time.perf_counter()
 
     @contextmanager
@@ -152,7 +152,10 @@ def train(
     rate, decay = recipe.learning_rate, recipe.weight_decay
     of_biases = {"lr": rate * recipe.bias_lr_multiplier, "weight_decay": decay * recipe.bias_decay_multiplier}
     optimizer = torch.optim.SGD(
-        [{"params": weights}, {"params": biases, **of_biases}], lr=rate, momentum=recipe.momentum, weight_decay=decay
+        [{"params": weights}, {"params": biases, **of_biases}],  # type: ignore[arg-type]  # a list of mappings it is
+        lr=rate,
+        momentum=recipe.momentum,
+        weight_decay=decay,
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(recipe, step) / rate)
     due, since, loss_sum = set(evaluation_steps(recipe)), 0, torch.zeros((), device=DEVICE)
@@ -164,7 +167,7 @@ def train(
         with torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16"):
             logits = network.module(images)
         loss = functional.cross_entropy(logits.float(), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         scheduler.step()
         loss_sum += loss.detach()  # not .item(), which would wait for the GPU at every step
@@ -192,7 +195,7 @@ def evaluate(network: Network, recipe: Recipe, batches: DataLoader[Any], clock: 
         return correct.item() / count, loss.item() / count
 
 
-def fresh(spec: TrialSpec, task: TaskData, phase: str) -> Network:
+def fresh(spec: TrainingSpec, task: TaskData, phase: str) -> Network:
     """A network with fresh weights on the device; a base and a transfer of one seed start from different ones."""
     network = build(
         spec.network,
@@ -222,8 +225,9 @@ def trial(config: dict[str, str], cells: dict[str, GridCell], source: DataSource
     """What Tune calls: one cell of the grid, beginning with its base where it copies from one."""
     start_s = time.process_time()  # CPU time: Ray may have started the process long before it had a trial for it
     clock, cell = Clock(), cells[config["cell"]]
-    spec, frozen = cell.spec, frozen_layers(cell.spec)
-    base = next((weights.training for weights in needs(spec)), None)
+    spec, frozen = as_training(cell.spec), frozen_layers(cell.spec)
+    assert spec is not None, "a grid has no others"
+    base = next((as_base(weights.training) for weights in needs(spec)), None)
     recipe = spec.recipe
     dataset = open_fingerprint(source, spec.task.fingerprint)
     base_network = trained_base(base, dataset, workers, clock) if base else None
@@ -254,7 +258,7 @@ def trial(config: dict[str, str], cells: dict[str, GridCell], source: DataSource
 
 def name_of(cell: GridCell) -> str:
     """A cell in a few words, for Tune's tables."""
-    n = f" n={cell.spec.n_layers}" if isinstance(cell.spec, TransferSpec) else ""
+    n = f" n={cell.spec.surgery.n_layers}" if isinstance(cell.spec, TransferSpec) else ""
     return f"{cell.treatment}{n} {cell.split} {cell.direction} seed={cell.spec.seed}"
 
 

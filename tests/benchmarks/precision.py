@@ -36,8 +36,11 @@ def main() -> None:
     differences = 100 * (both["bf16"]["top1"] - both["fp32"]["top1"])
     for treatment, values in differences.groupby("treatment"):
         interval = student_t(values.to_numpy())
-        means = {precision: 100 * rows.loc[treatment, "top1"].mean() for precision, rows in both.items()}
-        times = {precision: rows.loc[treatment, "wall_time_s"].median() for precision, rows in both.items()}
+        of_it = {
+            precision: rows[rows.index.get_level_values("treatment") == treatment] for precision, rows in both.items()
+        }
+        means = {precision: 100 * rows["top1"].mean() for precision, rows in of_it.items()}
+        times = {precision: rows["wall_time_s"].median() for precision, rows in of_it.items()}
         print(
             f"{treatment}: fp32 {means['fp32']:.2f}%, bf16 {means['bf16']:.2f}%, "
             f"difference {values.mean():+.2f} [{interval.low:+.2f}, {interval.high:+.2f}] points over {len(values)} "

@@ -50,7 +50,7 @@ def run(checkout: Path, out: Path) -> None:
     for name, options in SWEEPS.items():
         started = time.perf_counter()
         script = checkout / "sweeps" / f"{name}.py"
-        command = [sys.executable, script, f"out={out.resolve() / name}", *options]
+        command = [sys.executable, str(script), f"out={out.resolve() / name}", *options]
         with (out / f"{name}.txt").open("w") as log:
             subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env=environment)
         print(f"{name:25} {time.perf_counter() - started:6.1f} s", flush=True)

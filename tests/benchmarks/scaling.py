@@ -130,7 +130,7 @@ def _loop(seconds: float) -> float:
     steps, started = 0, time.perf_counter()
     while time.perf_counter() < started + seconds:
         optimizer.zero_grad()
-        cross_entropy(network(images), labels).backward()
+        cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         steps += 1
     return steps / (time.perf_counter() - started)
@@ -148,10 +148,10 @@ def sleeps_on_many_slots() -> dict[str, float]:
     """
     # Where Ray leaves the address of a simulated cluster, which every Ray started on this machine would then join.
     os.environ["RAY_TMPDIR"] = ray_dir = mkdtemp()
+    import ray
     from ray.cluster_utils import Cluster
 
     from raytransfer.sweep.ray import Slots, run_on_ray
-    from raytransfer.sweep.ray.cluster import ray
 
     def sleep(root: str) -> None:
         folder = Path(root) / "sleeps"
@@ -178,7 +178,7 @@ def sleeps_on_many_slots() -> dict[str, float]:
             logs = [path.read_text().splitlines() for path in (Path(run.site.root) / "sleeps").iterdir()]
     finally:
         ray.shutdown()
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
         shutil.rmtree(ray_dir, ignore_errors=True)
 
     workers = [[tuple(map(float, line.split())) for line in log] for log in logs]

@@ -1,5 +1,6 @@
 """What the benchmarks share: medians with ranges, processes of their own, and sweeps whose trials train nothing."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -89,7 +90,7 @@ def start_ray(work: Callable[[str], None] | None = None, *, with_torch: bool = T
         with_torch: Whether workers import torch, which takes 270 MB of each; without it they can do ``work`` only.
         where: Arguments of ``ray.init``.
     """
-    from raytransfer.sweep.ray.cluster import ray
+    import ray
 
     def is_torch(module: str) -> bool:
         return module.partition(".")[0] in ("torch", "safetensors")
@@ -105,19 +106,20 @@ def start_ray(work: Callable[[str], None] | None = None, *, with_torch: bool = T
         )
         if not with_torch:
             sys.meta_path.insert(0, empty)
-        import raytransfer.sweep.ray.tuning
+        from raytransfer.sweep.ray import tuning
 
         if not with_torch:
             sys.meta_path.remove(empty)
             for name in filter(is_torch, list(sys.modules)):
                 del sys.modules[name]
-        raytransfer.sweep.ray.tuning.attempt = lambda spec, site, checkpoint_steps, stop: work(site.root)
+        assert work is not None
+        vars(tuning)["attempt"] = lambda spec, site, checkpoint_steps, stop: work(site.root)
 
     ray.init(
         **{"address": "local", **where},
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         runtime_env={"worker_process_setup_hook": set_up_worker} if work else None,
     )
 

@@ -48,7 +48,9 @@ def timm_models(count: int) -> Iterator[tuple[str, int, Any]]:
     import timm
 
     for name in random.Random(SEED).sample(timm.list_models(), count):
-        side = timm.get_pretrained_cfg(name).input_size[-1]
+        pretrained = timm.get_pretrained_cfg(name)
+        assert pretrained is not None, "listed"
+        side = pretrained.input_size[-1]
         yield f"timm/{name}", side, functools.partial(timm.create_model, name, num_classes=CLASSES)
 
 
@@ -56,12 +58,13 @@ def built(make: Any) -> nn.Module:
     """The module: without numbers if it is large, for then it is not run."""
     try:
         with torch.device("meta"):
-            empty = make()
+            empty: nn.Module = make()
+            if sum(p.numel() for p in empty.parameters()) > LARGEST_RUN:
+                return empty
     except Exception:  # some draw their weights with what meta does not have
-        module: nn.Module = make()
-        return module
-    small = sum(p.numel() for p in empty.parameters()) <= LARGEST_RUN
-    return make() if small else empty
+        pass
+    module: nn.Module = make()
+    return module
 
 
 @torch.no_grad()

@@ -9,30 +9,32 @@ On an idle machine: what slows a sweep on its way it cannot know.
 import sys
 import time
 from tempfile import TemporaryDirectory
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from spread import with_defaults
 
 import raytransfer as rt
 from raytransfer.experiments import EXPERIMENTS
 from raytransfer.sweep import driver
+from raytransfer.sweep.progress import ProgressView
 
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.75)  # of the sweep's time
 
 
-class Told(driver.ProgressView):
+class Told(ProgressView):
     """The view of a sweep, which keeps what it told at each trial's end."""
 
     looks: ClassVar[list[tuple[float, float]]] = []
 
     def finished(self, trial: str) -> None:
         super().finished(trial)
-        self.looks.append((time.monotonic(), self.seconds_left()))
+        self.looks.append((time.monotonic(), self.seconds_left() or float("nan")))
 
-    def __enter__(self) -> "Told":
+    def __enter__(self) -> Self:
         self.looks.clear()
         self.looks.append((time.monotonic(), float("nan")))
-        return super().__enter__()
+        super().__enter__()
+        return self
 
 
 def measure(name: str, options: list[str]) -> str:
@@ -48,7 +50,7 @@ def measure(name: str, options: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    driver.ProgressView = Told
+    vars(driver)["ProgressView"] = Told
     names = [name for name in sys.argv[1:] if name in EXPERIMENTS]
     options = [option for option in sys.argv[1:] if option not in EXPERIMENTS]
     lines = [measure(name, options) for name in names or ["yosinski", "distance", "mechanisms", "checkpoints"]]

@@ -23,10 +23,11 @@ from spread import Finishes, spread
 
 from raytransfer.config import load_config
 from raytransfer.experiments import EXPERIMENTS
+from raytransfer.experiments.yosinski.cells import GridCell
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import copy_first, freeze_first
-from raytransfer.specs import PretrainSpec, TransferSpec, TrialSpec
+from raytransfer.specs import PretrainSpec, TrainingSpec, TransferSpec
 from raytransfer.specs.dependencies import frozen_layers, needs
 from raytransfer.store import Store, read_table
 from raytransfer.sweep.arithmetic import settled
@@ -42,7 +43,7 @@ MEMORY_BYTES = 10**9
 Weights = dict[str, np.ndarray]
 
 
-def sweep_seconds(plan: Plan, device: str, slots: Slots) -> tuple[float, float]:
+def sweep_seconds(plan: Plan[GridCell, None], device: str, slots: Slots) -> tuple[float, float]:
     """Run the sweep into a new store; seconds from its first trial's start to its last's end, and the trials' sum."""
     with tempfile.TemporaryDirectory() as out:
         store = Store(f"{out}/store")
@@ -55,7 +56,7 @@ def sweep_seconds(plan: Plan, device: str, slots: Slots) -> tuple[float, float]:
     return finishes.wall_s[-1] - min(started[: slots.now()]), rows.sum()
 
 
-def floor_seconds(plan: Plan, device: str, processes: int) -> float:
+def floor_seconds(plan: Plan[GridCell, None], device: str, processes: int) -> float:
     """Train the same trials in a loop of this process, or in that many processes at once, already started."""
     bases = [spec for spec in plan.trials.values() if isinstance(spec, PretrainSpec)]
     transfers = [spec for spec in plan.trials.values() if isinstance(spec, TransferSpec)]
@@ -72,13 +73,13 @@ def _floor(
     started = time.perf_counter()
     weights = list(run(_bare, [(spec, source, device, None) for spec in bases]))
     trained = {spec.id: found for spec, found in zip(bases, weights, strict=True)}
-    jobs = [(spec, source, device, trained[needs(spec)[0][0].id] if needs(spec) else None) for spec in transfers]
+    jobs = [(spec, source, device, trained[needs(spec)[0].training.id] if needs(spec) else None) for spec in transfers]
     for _ in run(_bare, jobs):
         pass
     return time.perf_counter() - started
 
 
-def _bare(job: tuple[TrialSpec, DataSource, str, Weights | None]) -> Weights:
+def _bare(job: tuple[TrainingSpec, DataSource, str, Weights | None]) -> Weights:
     """Train one network; gives a base's weights."""
     spec, source, device, base = job
     use_one_core()
@@ -86,9 +87,9 @@ def _bare(job: tuple[TrialSpec, DataSource, str, Weights | None]) -> Weights:
     data = DeviceData(task, spec.recipe, torch.device(device), MEMORY_BYTES)
     network = untrained(spec, data)
     if base is not None:
-        copy_first({name: torch.tensor(array) for name, array in base.items()}, network, spec.n_layers)
+        copy_first({name: torch.tensor(array) for name, array in base.items()}, network, spec.surgery.n_layers)
     freeze_first(network, frozen_layers(spec))
-    train(network, data, frozen=frozen_layers(spec), seed=training_seed(spec))
+    train(network, data, seed=training_seed(spec), surgery=spec.surgery)
     if isinstance(spec, TransferSpec):
         return {}
     return {name: tensor.cpu().numpy() for name, tensor in network.module.state_dict().items()}

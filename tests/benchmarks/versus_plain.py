@@ -27,6 +27,7 @@ import time
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pandas as pd
 import torch
@@ -106,7 +107,7 @@ def accuracies(ours: pd.DataFrame, plain: pd.DataFrame) -> pd.DataFrame:
     return table.reindex([name for name in (*TREATMENTS, "all cells") if name in table.index])
 
 
-def shares(plain: pd.DataFrame, seconds: float, began_at: float) -> pd.Series:
+def shares(plain: pd.DataFrame, seconds: float, began_at: float) -> Any:
     """Parts of the plain sweep in percent of its slots' time, from its start to its end."""
     slots = plain["slots"].iloc[0]
     parts = plain.filter(like="seconds/").sum()
