@@ -31,7 +31,7 @@ MOST_PIXELS = 2**27
 """Pixels of the largest image that is read; decoding one takes up to 8 bytes a pixel, on each core at once."""
 
 THREADS = min(16, os.cpu_count() or 1)
-"""That decode at once: Pillow decodes without the GIL, and holds it for about a tenth of a millisecond an image."""
+"""That decode at once: without the GIL, which an image holds for about a tenth of a millisecond in all."""
 
 MOST_BROKEN = 100
 """Broken images after which no more are looked for."""
@@ -229,7 +229,7 @@ def decode_images(raw: Raw, is_test: npt.NDArray[np.bool_], how: Decoding, outs:
             arrays[int(is_test[i])][position[i]] = how.decode(where, encoded)
 
     images = enumerate(raw.images())
-    with unlimited_sizes(), ThreadPoolExecutor(THREADS) as pool:  # PIL decodes without the GIL
+    with unlimited_sizes(), ThreadPoolExecutor(THREADS) as pool:  # images are decoded without the GIL
         pending: deque[Future[None]] = deque()
         try:
             while chunk := list(islice(images, _CHUNK)):
@@ -357,17 +357,17 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _jpeg_pixels(encoded: Encoded, opened: Image.Image, mode: str) -> Images | None:
-    """The pixels (H, W, C) of a JPEG in half the time that Pillow takes, and to the bit those that it gives.
+    """The pixels (H, W, C) of a JPEG: those that Pillow gives, to the bit, in half its time.
 
-    libjpeg-turbo decodes for both, but Pillow holds four bytes a pixel and copies them twice.
+    Both decode with libjpeg-turbo, but Pillow holds four bytes a pixel, and copies them twice on the way to an array.
 
     Args:
         encoded: The image.
-        opened: The same.
+        opened: The same, of which the header was read.
         mode: ``L`` or ``RGB``, as wanted.
 
     Returns:
-        None where Pillow has to look: it is no JPEG, or one of other colours, or turned, or something is wrong with it.
+        None where Pillow has to decode: it is no JPEG, has other colours, is to be turned, or is damaged in any way.
     """
     if isinstance(encoded, Image.Image) or opened.format not in ("JPEG", "MPO"):
         return None
@@ -375,11 +375,14 @@ def _jpeg_pixels(encoded: Encoded, opened: Image.Image, mode: str) -> Images | N
         return None
     try:
         content = encoded if isinstance(encoded, bytes) else encoded.read_bytes()
-        # Also since ``decode_jpeg`` does not free its decoder where the header is damaged.
+        # Also because ``decode_jpeg`` does not free its decoder where the header is damaged.
         height, width, *_ = simplejpeg.decode_jpeg_header(content)
-        return simplejpeg.decode_jpeg(content, "GRAY" if mode == "L" else mode) if (width, height) == opened.size else None
-    except Exception:  # also of what it merely warns of, which Pillow may read
+        if (width, height) != opened.size:
+            return None
+        pixels: Images = simplejpeg.decode_jpeg(content, "GRAY" if mode == "L" else mode)
+    except Exception:  # of damage that libjpeg-turbo only warns of, too: what becomes of it, Pillow says
         return None
+    return pixels
 
 
 def _resized(image: Image.Image, size_px: int, interpolation: str) -> Image.Image:
