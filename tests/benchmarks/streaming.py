@@ -126,7 +126,7 @@ def memory(folder: Path, cache: Path) -> None:
         if step in (steps // 10, steps - 1):
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             seen.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     print(
         f"{len(data.train)} images: {seen[0]:.0f} MB after a tenth, {seen[-1]:.0f} at the end, {peak:.0f} at the peak"
     )

@@ -1,5 +1,6 @@
 """Images as they come: turned, long, huge, half changed, and names that are no text."""
 
+import contextlib
 import errno
 import io
 import json
@@ -9,6 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import simplejpeg
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageOps, features
 
 from raytransfer.errors import UserError
@@ -64,6 +68,140 @@ def test_files_of_every_kind_are_turned_once(tmp_path, opened, ending):
 def test_exif_that_cannot_be_read_says_nothing(tmp_path, opened):
     write(tmp_path / "data", pixels(6, 4), "jpg", exif=b"Exif\0\0garbage")
     assert opened().train_images.shape == (2, 3, 6, 4)
+
+
+def jpeg(image, sampling="420", **options):
+    """JPEG bytes of an image; Pillow writes no subsampling but three."""
+    if sampling in ("440", "411"):
+        return simplejpeg.encode_jpeg(np.asarray(image.convert("RGB")), colorsubsampling=sampling)
+    if image.mode != "L" and "keep_rgb" not in options:
+        options["subsampling"] = ("444", "422", "420").index(sampling)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def smooth(*shape, seed=0):
+    """An image as photographs are rather than noise, so that chroma is not cut off at 0 and 255."""
+    return pixels(-(-shape[0] // 8), -(-shape[1] // 8), seed=seed).resize(shape[::-1], Image.Resampling.BICUBIC)
+
+
+def by_pillow(content, mode):
+    """What Pillow alone makes of an image; None where it cannot be read."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert(mode))
+    except Exception:
+        return None
+
+
+def kept_size(channels=3, size_px=None, height=16, width=24):
+    return decode.Decoding(
+        shape=(channels, *((height, width) if size_px is None else (size_px, size_px))),
+        size_px=size_px,
+        interpolation="bilinear",
+        convert=True,
+    )
+
+
+@st.composite
+def jpegs(draw):
+    """JPEGs of every kind, a part of them damaged."""
+    mode = draw(st.sampled_from(["RGB", "RGB", "RGB", "L", "CMYK"]))
+    height, width, seed = draw(st.tuples(*[st.integers(1, 70)] * 2, st.integers(0, 2**32 - 1)))
+    options = {"quality": draw(st.integers(5, 100)), "progressive": draw(st.booleans())}
+    if draw(st.booleans()):
+        options["restart_marker_blocks"] = draw(st.integers(1, 9))
+    if mode == "RGB" and draw(st.booleans()):
+        options["keep_rgb"] = True
+    if draw(st.booleans()):
+        options["exif"] = exif(draw(st.integers(0, 9)))
+    image = draw(st.sampled_from([pixels, smooth]))(height, width, seed=seed).convert(mode)
+    content = jpeg(image, draw(st.sampled_from(["444", "422", "420", "440", "411"])), **options)
+    at = draw(st.integers(2, len(content)))
+    damages = [content, content, content, content[:at], content[:-2], content + b"\0" * 9]
+    damages += [content[:at] + bytes([draw(st.integers(0, 255))]) + content[at + skip :] for skip in (0, 1)]
+    return draw(st.sampled_from(damages))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged EXIF
+@settings(deadline=None, max_examples=300)
+@given(content=jpegs(), channels=st.sampled_from([1, 3, 3]))
+@example(content=jpeg(smooth(16, 24)), channels=3)
+@example(content=jpeg(smooth(16, 24).convert("L")), channels=1)
+def test_jpegs_have_the_pixels_that_pillow_gives_or_are_refused_as_it_refuses_them(content, channels):
+    expected = by_pillow(content, "L" if channels == 1 else "RGB")
+    if expected is None:
+        with pytest.raises(UserError, match=r"^x is not a readable image: "):
+            kept_size(channels).decode("x", content)
+        return
+    height, width = expected.shape[:2]
+    found = kept_size(channels, None, height, width).decode("x", content)
+    assert np.array_equal(found, expected.reshape(height, width, channels).transpose(2, 0, 1))
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = kept_size(channels, side).decode("x", content)
+    assert np.array_equal(square, found[:, top : top + side, left : left + side])
+
+
+PHOTOGRAPH = smooth(16, 24)
+
+
+@pytest.mark.parametrize(
+    ("content", "how", "pillows"),
+    [
+        (jpeg(PHOTOGRAPH), kept_size(), False),
+        (jpeg(PHOTOGRAPH), kept_size(size_px=16), False),
+        (jpeg(PHOTOGRAPH, "422", progressive=True), kept_size(), False),
+        (jpeg(PHOTOGRAPH.convert("L")), kept_size(), False),
+        (jpeg(PHOTOGRAPH.convert("L")), kept_size(1), False),
+        (jpeg(PHOTOGRAPH, exif=exif(1)), kept_size(), False),
+        (jpeg(PHOTOGRAPH, exif=exif(3)), kept_size(), True),
+        (jpeg(PHOTOGRAPH, xmp=b'<x tiff:Orientation="2"/>'), kept_size(), True),
+        (jpeg(PHOTOGRAPH), kept_size(size_px=8), True),
+        (jpeg(PHOTOGRAPH), kept_size(1), True),
+        (jpeg(PHOTOGRAPH.convert("CMYK")), kept_size(), True),
+    ],
+    ids=[
+        "plain",
+        "cropped",
+        "progressive",
+        "grey to colour",
+        "grey",
+        "upright",
+        "turned",
+        "xmp",
+        "smaller",
+        "luma",
+        "CMYK",
+    ],
+)
+def test_upright_jpegs_of_the_wanted_size_alone_do_without_pillows_decoder(monkeypatch, content, how, pillows):
+    upright, used = decode._upright, []
+    monkeypatch.setattr(decode, "_upright", lambda *given: used.append(given) or upright(*given))
+    assert how.decode("x", content).shape == how.shape
+    assert bool(used) == pillows
+
+
+def test_a_folder_s_jpegs_are_decoded_so_too(tmp_path, opened, monkeypatch):
+    write(tmp_path / "data", PHOTOGRAPH, "jpg")
+    monkeypatch.setattr(decode, "_upright", None)
+    assert opened(image_size_px=16, channels=3).train_images.shape == (2, 3, 16, 16)
+
+
+@pytest.mark.parametrize("damage", ["cut", "no end", "a byte more", "bytes changed"])
+def test_damaged_jpegs_leave_no_lines_on_the_terminal(capfd, damage):
+    content = jpeg(smooth(48, 48))
+    half = len(content) // 2
+    damaged = {
+        "cut": content[:half],
+        "no end": content[:-2],
+        "a byte more": content[:half] + b"\0" + content[half:],
+        "bytes changed": content[:half] + b"\xff\xd0\xff\x01" + content[half + 4 :],
+    }[damage]
+    with contextlib.suppress(UserError):
+        kept_size(3, None, 48, 48).decode("x", damaged)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("shape", [(65000, 1), (1, 65000), (3, 40001)])
