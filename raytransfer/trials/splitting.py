@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,8 @@ from raytransfer.trials.training import run_training
 _INTERRUPTED, _LOST, _ORPHAN = 3, 4, 5  # exit codes of a rank, beside 0 and, where it has left an error, 1
 _LOOK_S = 0.05  # between looks at the ranks
 _GRACE_S = 10.0  # for the rank that others have lost to end, too
-_PATIENCE = timedelta(hours=1)  # with a rank that lives and does not answer: the first may be writing to a storage
+_PATIENCE_S = 600.0  # with a rank that lives and keeps the others waiting, beside what a storage may keep it waiting
+_ABORTED = -signal.SIGABRT  # as NCCL ends a rank whose message does not get through in time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class _Job:
     site: Site
     checkpoint_steps: frozenset[int]
     count: int
+    patience_s: float
 
 
 def run_split(
@@ -47,6 +50,11 @@ def run_split(
     This process only watches. When a rank ends badly the others are killed, and none outlives this process: each reads
     from a pipe that closes with it.
 
+    A rank that lives and does not answer is one that the others wait for in a message for ten minutes longer than
+    ``site.retry_s``, for which the first may wait for a storage that does not answer: they end, and it is killed. What
+    takes all ranks as long, such as decoding, an evaluation or kernels that are compiled, is no such waiting, however
+    long it takes. The clock stands still while the machine is suspended, and goes on while its processes are stopped.
+
     Args:
         spec: What to run.
         site: Where.
@@ -56,12 +64,18 @@ def run_split(
 
     Raises:
         Interrupted: ``stop`` said so, and the training's state is saved.
-        RankDied: A rank was killed, or crashed.
+        RankDied: A rank was killed, crashed or did not answer.
         Exception: Whatever a rank raised.
     """
     with tempfile.TemporaryDirectory(prefix="raytransfer-ranks-") as name, ExitStack() as stack:
         folder = Path(name)
-        job = _Job(spec=to_json(spec), site=site, checkpoint_steps=checkpoint_steps, count=count)
+        job = _Job(
+            spec=to_json(spec),
+            site=site,
+            checkpoint_steps=checkpoint_steps,
+            count=count,
+            patience_s=_PATIENCE_S + site.retry_s,
+        )
         (folder / "job").write_bytes(pickle.dumps(job))
         ranks: list[subprocess.Popen[bytes]] = []
         try:
@@ -88,13 +102,16 @@ def _started(folder: Path, rank: int) -> subprocess.Popen[bytes]:
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]], stop: Callable[[], bool]) -> None:
-    """Wait until all ranks have ended well, or one has ended otherwise and not for the loss of another one."""
+    """Wait until all ranks have ended well, or one has ended otherwise and not for the loss of another one.
+
+    What a rank that has lost another one leaves behind has some seconds to end, too.
+    """
     told, lost_since = False, None
     while True:
         codes = [process.poll() for process in ranks]
-        if None not in codes or any(code not in (None, 0, _LOST) for code in codes):
+        if None not in codes or any(code not in (None, 0, _LOST, _ABORTED) for code in codes):
             return
-        if _LOST in codes:
+        if _LOST in codes or _ABORTED in codes:
             lost_since = lost_since or time.monotonic()
             if time.monotonic() > lost_since + _GRACE_S:
                 return
@@ -108,9 +125,12 @@ def _wait(ranks: Sequence[subprocess.Popen[bytes]], stop: Callable[[], bool]) ->
 
 def _raise_ending(codes: Sequence[int | None], folder: Path) -> None:
     """Raise what the codes and the errors that ranks left say, if they did not end well."""
+    silent = [rank for rank, code in enumerate(codes) if code is None]
+    alive = f", and {_named(silent, len(codes))} lived on without an answer" if silent else ""
     for rank, code in enumerate(codes):
         if code is not None and code < 0:
-            raise RankDied(f"rank {rank} of {len(codes)} was ended by signal {-code}")
+            only = alive if code == _ABORTED else ""  # others were not waited for
+            raise RankDied(f"rank {rank} of {len(codes)} was ended by signal {-code}{only}")
     for rank in range(len(codes)):
         if (left := folder / f"error-{rank}").exists():
             error, trace = pickle.loads(left.read_bytes())
@@ -118,7 +138,15 @@ def _raise_ending(codes: Sequence[int | None], folder: Path) -> None:
     if _INTERRUPTED in codes:
         raise Interrupted("told to stop")
     if any(codes):
-        raise RankDied(f"the {len(codes)} ranks of a training ended with the codes {list(codes)}")
+        lost = [rank for rank, code in enumerate(codes) if code == _LOST]
+        why = "; ".join(place.read_text() for rank in lost if (place := folder / f"lost-{rank}").exists())
+        what = f"{_named(silent, len(codes))} did not answer" if silent else f"ranks ended with the codes {list(codes)}"
+        raise RankDied(f"{what}: {why}" if why else what)
+
+
+def _named(ranks: Sequence[int], count: int) -> str:
+    """Ranks in words."""
+    return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))} of {count}"
 
 
 def main() -> None:
@@ -131,8 +159,9 @@ def main() -> None:
         _run(pickle.loads((folder / "job").read_bytes()), folder, rank, told.is_set)
     except Interrupted:
         code = _INTERRUPTED
-    except RankDied:
+    except RankDied as died:
         code = _LOST
+        (folder / f"lost-{rank}").write_text(str(died))
     except Exception as error:  # whatever it is, the process that watches raises it
         code, content = 1, (error, traceback.format_exc())
         (folder / f"error-{rank}.part").write_bytes(_pickled(*content))
@@ -157,13 +186,16 @@ def _run(job: _Job, folder: Path, rank: int, stop: Callable[[], bool]) -> None:
     on_gpu = job.site.device == "cuda"
     if on_gpu:
         torch.cuda.set_device(rank)
-    distributed.init_process_group(
-        "nccl" if on_gpu else "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=job.count,
-        timeout=_PATIENCE,
-    )
+    try:
+        distributed.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            init_method=f"file://{folder}/meeting",
+            rank=rank,
+            world_size=job.count,
+            timeout=timedelta(seconds=job.patience_s),
+        )
+    except distributed.DistError as error:  # above all for the time it took
+        raise RankDied(f"rank {rank} of {job.count} has not met the others: {error}") from error
     share_batch_norm()
     spec = from_json(job.spec)
     assert isinstance(spec, TrainingSpec)
