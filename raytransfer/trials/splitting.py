@@ -1,5 +1,6 @@
 """One training split over several processes of this machine, which begin and end together."""
 
+import functools
 import logging
 import os
 import pickle
@@ -27,17 +28,20 @@ from raytransfer.trials.training import run_training
 _INTERRUPTED, _LOST, _ORPHAN = 3, 4, 5  # exit codes of a rank, beside 0 and, where it has left an error, 1
 _LOOK_S = 0.05  # between looks at the ranks
 _GRACE_S = 10.0  # for the rank that others have lost to end, too
-_PATIENCE_S = 600.0  # with a rank that lives and keeps the others waiting, beside what a storage may keep it waiting
+_PATIENCE_S = 600.0  # with a rank of a training that keeps the others waiting, beside what a storage may keep it
 _ABORTED = -signal.SIGABRT  # as NCCL ends a rank whose message does not get through in time
+
+
+Work = Callable[[Ranks, Callable[[], bool]], None]
+"""What each rank does, told which one it is and, the first, whom to ask whether to stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
     """What each rank is told."""
 
-    spec: str
-    site: Site
-    checkpoint_steps: frozenset[int]
+    work: Work
+    device: str
     count: int
     patience_s: float
 
@@ -45,21 +49,13 @@ class _Job:
 def run_split(
     spec: TrainingSpec, site: Site, checkpoint_steps: frozenset[int], stop: Callable[[], bool], count: int
 ) -> None:
-    """Run a training on so many processes: on a GPU, each on one of its own.
-
-    This process only watches. When a rank ends badly the others are killed, and none outlives this process: each reads
-    from a pipe that closes with it.
-
-    A rank that lives and does not answer is one that the others wait for in a message for ten minutes longer than
-    ``site.retry_s``, for which the first may wait for a storage that does not answer: they end, and it is killed. What
-    takes all ranks as long, such as decoding, an evaluation or kernels that are compiled, is no such waiting, however
-    long it takes. The clock stands still while the machine is suspended, and goes on while its processes are stopped.
+    """Run a training on so many processes.
 
     Args:
         spec: What to run.
-        site: Where.
+        site: Where. ``site.retry_s`` is for how long the first rank may keep the others waiting for a storage.
         checkpoint_steps: As for ``run_training``.
-        stop: Asked all the while whether to stop.
+        stop: As for ``run_ranks``.
         count: How many processes.
 
     Raises:
@@ -67,15 +63,43 @@ def run_split(
         RankDied: A rank was killed, crashed or did not answer.
         Exception: Whatever a rank raised.
     """
+    work = functools.partial(_train, to_json(spec), site, checkpoint_steps)
+    run_ranks(work, site.device, count, stop, _PATIENCE_S + site.retry_s)
+
+
+def _train(spec: str, site: Site, checkpoint_steps: frozenset[int], ranks: Ranks, stop: Callable[[], bool]) -> None:
+    share_batch_norm()
+    training = from_json(spec)
+    assert isinstance(training, TrainingSpec)
+    run_training(training, site, checkpoint_steps, stop, ranks)
+
+
+def run_ranks(work: Work, device: str, count: int, stop: Callable[[], bool], patience_s: float) -> None:
+    """Do something on so many processes together: on a GPU, each on one of its own.
+
+    This process only watches. When a rank ends badly the others are killed, and none outlives this process: each reads
+    from a pipe that closes with it.
+
+    A rank that lives and does not answer is one that the others wait for in a message for longer than ``patience_s``:
+    they end, and it is killed. What takes all ranks as long, such as decoding, an evaluation or kernels that are
+    compiled, is no such waiting, however long it takes. The clock stands still while the machine is suspended, and goes
+    on while its processes are stopped.
+
+    Args:
+        work: What each does; it can be pickled.
+        device: ``cpu`` or ``cuda``.
+        count: How many processes.
+        stop: Asked all the while whether to stop.
+        patience_s: Seconds.
+
+    Raises:
+        Interrupted: A rank raised it.
+        RankDied: A rank was killed, crashed or did not answer.
+        Exception: Whatever a rank raised.
+    """
     with tempfile.TemporaryDirectory(prefix="raytransfer-ranks-") as name, ExitStack() as stack:
         folder = Path(name)
-        job = _Job(
-            spec=to_json(spec),
-            site=site,
-            checkpoint_steps=checkpoint_steps,
-            count=count,
-            patience_s=_PATIENCE_S + site.retry_s,
-        )
+        job = _Job(work=work, device=device, count=count, patience_s=patience_s)
         (folder / "job").write_bytes(pickle.dumps(job))
         ranks: list[subprocess.Popen[bytes]] = []
         try:
@@ -150,7 +174,7 @@ def _named(ranks: Sequence[int], count: int) -> str:
 
 
 def main() -> None:
-    """Be one rank: the process that ``run_split`` starts."""
+    """Be one rank: the process that ``run_ranks`` starts."""
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
     told = threading.Event()
     threading.Thread(target=_listen, args=(told,), daemon=True).start()
@@ -178,12 +202,12 @@ def _listen(told: threading.Event) -> None:
 
 
 def _run(job: _Job, folder: Path, rank: int, stop: Callable[[], bool]) -> None:
-    """Meet the other ranks and train."""
+    """Meet the other ranks and work."""
     if rank:
         logging.getLogger("raytransfer").setLevel(logging.ERROR)  # the first says it for all
     use_one_core()
     torch.backends.cudnn.allow_tf32 = True  # as of every training
-    on_gpu = job.site.device == "cuda"
+    on_gpu = job.device == "cuda"
     if on_gpu:
         torch.cuda.set_device(rank)
     try:
@@ -196,10 +220,7 @@ def _run(job: _Job, folder: Path, rank: int, stop: Callable[[], bool]) -> None:
         )
     except distributed.DistError as error:  # above all for the time it took
         raise RankDied(f"rank {rank} of {job.count} has not met the others: {error}") from error
-    share_batch_norm()
-    spec = from_json(job.spec)
-    assert isinstance(spec, TrainingSpec)
-    run_training(spec, job.site, job.checkpoint_steps, stop, Ranks(rank=rank, count=job.count))
+    job.work(Ranks(rank=rank, count=job.count), stop)
 
 
 def _pickled(error: Exception, trace: str) -> bytes:
