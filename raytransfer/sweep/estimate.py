@@ -45,6 +45,7 @@ TIME_S = 12.0
 """No kind of trial is measured once so much time has passed; half of it is for trainings."""
 
 _STEPS = 5
+_STEPS_TOGETHER = 50
 _IMAGES = 500
 _PART_S = 0.6  # for the steps of one kind of training, and for its evaluation; the measured batch is cut to that
 _MEASUREMENT_S = 3.0  # after which a measurement of one kind is broken off
@@ -371,13 +372,15 @@ def _measure(
         started = time.perf_counter()
         seen.test.take(torch.arange(len(seen.test)))
         again += (crowd - 1) * (time.perf_counter() - started)
+    # More steps than above: how long processes wait for one another differs from step to step.
+    together = max(1, min(_STEPS_TOGETHER, affordable // batch))
     cost = _Cost(
         step=per_step,
         image_frozen=max(first - again, 0.0) / len(seen.test),
         image_trained=again / len(seen.test),
         views_reused=whole.views_per_image if stages else 0,
     )
-    return cost, Rehearsal(spec=to_json(spec), shape=task.train.images.shape[1:], images=batch, steps=steps)
+    return cost, Rehearsal(spec=to_json(spec), shape=task.train.images.shape[1:], images=batch, steps=together)
 
 
 def _timed(
