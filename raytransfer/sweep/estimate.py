@@ -205,12 +205,17 @@ def _trainings(
         splits[count] = _split(count, [rehearsal for _, rehearsal in rehearsed], device.type, units)
         for (spec, _), found in zip(rehearsed, splits[count].messages_s, strict=False):  # as many as there was time for
             messages_s.setdefault((count, spec.network.name), {})[frozen_layers(spec)] = found
-    every = [cost for found in costs.values() for cost in found.values()]
+    every = [(of, name, cost) for (of, name), found in costs.items() for cost in found.values()]
     of_its_own = {spec.id: cost for _, same, cost, _ in measured for spec in same}
     seconds: dict[str, float] = {}
     for (count, name), kinds_of in networks.items():
-        # Of a network that none was measured of nothing is known but what others take.
-        known = costs[count, name] or ({0: _mean(every)} if every else {})
+        # Of a network that none was measured of nothing is known but what it takes split otherwise, or others take.
+        like = [entry for entry in every if entry[1] == name] or every
+        known = costs[count, name] or {
+            0: _mean(
+                [replace(cost, step=cost.step * of / count) for of, _, cost in like]
+            )  # of a larger or smaller part
+        }
         for spec in (spec for same in kinds_of for spec in same):
             cost = of_its_own.get(spec.id) or _between(known, frozen_layers(spec))
             seconds[spec.id] = _seconds(spec, task_of(spec), cost, count)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from raytransfer.errors import first_line
-from raytransfer.networks import freeze_first, train_mode
+from raytransfer.networks import Network, freeze_first, train_mode, trainable
 from raytransfer.specs import TrainingSpec, from_json
 from raytransfer.tasks import Part, TaskData
 from raytransfer.training import ALONE, DeviceData, Ranks, Step, never, share_batch_norm
@@ -68,7 +68,8 @@ class Split:
 def rehearse(rehearsals: Sequence[Rehearsal], count: int, device: str) -> Split:
     """Start so many processes that take a few steps together; whatever goes wrong is told in the outcome.
 
-    What messages take is how much longer a step is with them than without, both while all processes compute.
+    What messages take is how much longer a step is with them than without, both while all processes compute, and at
+    least what it takes to average the gradients by themselves: of long steps the difference is lost in the noise.
 
     Args:
         rehearsals: What to rehearse, most important first.
@@ -102,13 +103,28 @@ def _rehearse(
         without.append(_step_s(rehearsal, place, ALONE))
     share_batch_norm()  # for good
     with_messages = [_step_s(rehearsal, place, ranks) for rehearsal in rehearsals[: len(without)]]
-    messages_s = [max(0.0, after - before) for before, after in zip(without, with_messages, strict=True)]
+    least = [_average_s(rehearsal, place, ranks) for rehearsal in rehearsals[: len(without)]]
+    messages_s = [max(bare, after - before) for bare, before, after in zip(least, without, with_messages, strict=True)]
     if ranks.rank == 0:
         Path(written).write_text(json.dumps([begun, *messages_s]))
 
 
-def _step_s(rehearsal: Rehearsal, device: torch.device, ranks: Ranks) -> float:
-    """Seconds of a step, alone or with the others."""
+def _average_s(rehearsal: Rehearsal, device: torch.device, ranks: Ranks) -> float:
+    """Seconds in which gradients as large as the training's are averaged, and nothing else."""
+    network, _ = _prepared(rehearsal, device, ranks)
+    gradients = [torch.zeros_like(tensor) for _, tensor in trainable(network)]
+    took = math.nan
+    for _ in range(3):  # the first is slower
+        ranks.agree(0, device)
+        started = time.perf_counter()
+        ranks.average(gradients)
+        gradients[0].sum().item()  # waits for the device
+        took = time.perf_counter() - started
+    return took
+
+
+def _prepared(rehearsal: Rehearsal, device: torch.device, ranks: Ranks) -> tuple[Network, DeviceData]:
+    """The network before its first step, and blank images."""
     spec = from_json(rehearsal.spec)
     assert isinstance(spec, TrainingSpec)
     count = rehearsal.images  # of one process: each takes them all
@@ -120,6 +136,12 @@ def _step_s(rehearsal: Rehearsal, device: torch.device, ranks: Ranks) -> float:
     network = untrained(spec, data)
     freeze_first(network, spec.surgery.frozen_layers)
     train_mode(network)
+    return network, data
+
+
+def _step_s(rehearsal: Rehearsal, device: torch.device, ranks: Ranks) -> float:
+    """Seconds of a step, alone or with the others."""
+    network, data = _prepared(rehearsal, device, ranks)
     step = Step(network, data, data)
     sent = data.fetch(next(data.draw(torch.Generator())))
     took = math.nan

@@ -93,6 +93,17 @@ def test_a_split_training_takes_its_share_of_the_arithmetic_its_messages_and_its
         assert found.seconds[trial] == pytest.approx(100 + 6 * 10 if split else 0, abs=9)
 
 
+def test_what_is_not_measured_split_takes_its_part_of_what_is_measured_whole(tiny, monkeypatch):
+    cost = estimating._Cost(step=1.0, image_frozen=0.0, image_trained=0.0, views_reused=0)
+    monkeypatch.setattr(estimating, "TIME_S", -1.0)
+    monkeypatch.setattr(estimating, "_measure", lambda *_: (cost, None))
+    plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB]"))
+    found = estimate(plan.trials.values(), plan, "cpu", 10**9, base_ranks=4, units=1)
+    assert found.measured == 1
+    for trial, spec in plan.trials.items():
+        assert found.seconds[trial] == (6 / 4 if as_base(spec) is not None else 6)
+
+
 def test_what_hinders_a_rehearsal_is_told(monkeypatch):
     def die(*_):
         raise RankDied("rank 1 of 2 was ended by signal 9")
@@ -109,7 +120,8 @@ def test_messages_are_what_a_step_with_them_takes_longer(tiny, tmp_path, monkeyp
     assert 0 < rehearsing._step_s(rehearsal, torch.device("cpu"), Ranks()) < 60
     times = iter([0.5, 0.25, 0.75, 0.2])
     monkeypatch.setattr(rehearsing, "_step_s", lambda *_: next(times))
+    monkeypatch.setattr(rehearsing, "_average_s", lambda *_: 0.1)  # more than is left of the noise
     monkeypatch.setattr(rehearsing, "share_batch_norm", lambda: None)
     written = tmp_path / "seconds"
     rehearsing._rehearse([rehearsal, rehearsal], "cpu", str(written), Ranks(), lambda: False)
-    assert json.loads(written.read_text())[1:] == [0.25, 0.0]
+    assert json.loads(written.read_text())[1:] == [0.25, 0.1]
