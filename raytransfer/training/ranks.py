@@ -81,7 +81,8 @@ def _add_up(tensor: torch.Tensor) -> None:
     try:
         distributed.all_reduce(tensor)
     except RuntimeError as error:
-        raise RankDied(f"rank {distributed.get_rank()} has lost another one: {error}") from error
+        who = f"rank {distributed.get_rank()} of {distributed.get_world_size()}"
+        raise RankDied(f"{who} has lost another one: {error}") from error
 
 
 class _Total(torch.autograd.Function):

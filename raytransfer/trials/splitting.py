@@ -1,8 +1,10 @@
 """One training split over several processes of this machine, which begin and end together."""
 
+import functools
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,42 +28,78 @@ from raytransfer.trials.training import run_training
 _INTERRUPTED, _LOST, _ORPHAN = 3, 4, 5  # exit codes of a rank, beside 0 and, where it has left an error, 1
 _LOOK_S = 0.05  # between looks at the ranks
 _GRACE_S = 10.0  # for the rank that others have lost to end, too
-_PATIENCE = timedelta(hours=1)  # with a rank that lives and does not answer: the first may be writing to a storage
+_PATIENCE_S = 600.0  # with a rank of a training that keeps the others waiting, beside what a storage may keep it
+_ABORTED = -signal.SIGABRT  # as NCCL ends a rank whose message does not get through in time
+
+
+Work = Callable[[Ranks, Callable[[], bool]], None]
+"""What each rank does, told which one it is and, the first, whom to ask whether to stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
     """What each rank is told."""
 
-    spec: str
-    site: Site
-    checkpoint_steps: frozenset[int]
+    work: Work
+    device: str
     count: int
+    patience_s: float
 
 
 def run_split(
     spec: TrainingSpec, site: Site, checkpoint_steps: frozenset[int], stop: Callable[[], bool], count: int
 ) -> None:
-    """Run a training on so many processes: on a GPU, each on one of its own.
-
-    This process only watches. When a rank ends badly the others are killed, and none outlives this process: each reads
-    from a pipe that closes with it.
+    """Run a training on so many processes.
 
     Args:
         spec: What to run.
-        site: Where.
+        site: Where. ``site.retry_s`` is for how long the first rank may keep the others waiting for a storage.
         checkpoint_steps: As for ``run_training``.
-        stop: Asked all the while whether to stop.
+        stop: As for ``run_ranks``.
         count: How many processes.
 
     Raises:
         Interrupted: ``stop`` said so, and the training's state is saved.
-        RankDied: A rank was killed, or crashed.
+        RankDied: A rank was killed, crashed or did not answer.
+        Exception: Whatever a rank raised.
+    """
+    work = functools.partial(_train, to_json(spec), site, checkpoint_steps)
+    run_ranks(work, site.device, count, stop, _PATIENCE_S + site.retry_s)
+
+
+def _train(spec: str, site: Site, checkpoint_steps: frozenset[int], ranks: Ranks, stop: Callable[[], bool]) -> None:
+    share_batch_norm()
+    training = from_json(spec)
+    assert isinstance(training, TrainingSpec)
+    run_training(training, site, checkpoint_steps, stop, ranks)
+
+
+def run_ranks(work: Work, device: str, count: int, stop: Callable[[], bool], patience_s: float) -> None:
+    """Do something on so many processes together: on a GPU, each on one of its own.
+
+    This process only watches. When a rank ends badly the others are killed, and none outlives this process: each reads
+    from a pipe that closes with it.
+
+    A rank that lives and does not answer is one that the others wait for in a message for longer than ``patience_s``:
+    they end, and it is killed. What takes all ranks as long, such as decoding, an evaluation or kernels that are
+    compiled, is no such waiting, however long it takes. The clock stands still while the machine is suspended, and goes
+    on while its processes are stopped.
+
+    Args:
+        work: What each does; it can be pickled.
+        device: ``cpu`` or ``cuda``.
+        count: How many processes.
+        stop: Asked all the while whether to stop.
+        patience_s: Seconds.
+
+    Raises:
+        Interrupted: A rank raised it.
+        RankDied: A rank was killed, crashed or did not answer.
         Exception: Whatever a rank raised.
     """
     with tempfile.TemporaryDirectory(prefix="raytransfer-ranks-") as name, ExitStack() as stack:
         folder = Path(name)
-        job = _Job(spec=to_json(spec), site=site, checkpoint_steps=checkpoint_steps, count=count)
+        job = _Job(work=work, device=device, count=count, patience_s=patience_s)
         (folder / "job").write_bytes(pickle.dumps(job))
         ranks: list[subprocess.Popen[bytes]] = []
         try:
@@ -88,13 +126,16 @@ def _started(folder: Path, rank: int) -> subprocess.Popen[bytes]:
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]], stop: Callable[[], bool]) -> None:
-    """Wait until all ranks have ended well, or one has ended otherwise and not for the loss of another one."""
+    """Wait until all ranks have ended well, or one has ended otherwise and not for the loss of another one.
+
+    What a rank that has lost another one leaves behind has some seconds to end, too.
+    """
     told, lost_since = False, None
     while True:
         codes = [process.poll() for process in ranks]
-        if None not in codes or any(code not in (None, 0, _LOST) for code in codes):
+        if None not in codes or any(code not in (None, 0, _LOST, _ABORTED) for code in codes):
             return
-        if _LOST in codes:
+        if _LOST in codes or _ABORTED in codes:
             lost_since = lost_since or time.monotonic()
             if time.monotonic() > lost_since + _GRACE_S:
                 return
@@ -108,9 +149,12 @@ def _wait(ranks: Sequence[subprocess.Popen[bytes]], stop: Callable[[], bool]) ->
 
 def _raise_ending(codes: Sequence[int | None], folder: Path) -> None:
     """Raise what the codes and the errors that ranks left say, if they did not end well."""
+    silent = [rank for rank, code in enumerate(codes) if code is None]
+    alive = f", and {_named(silent, len(codes))} lived on without an answer" if silent else ""
     for rank, code in enumerate(codes):
         if code is not None and code < 0:
-            raise RankDied(f"rank {rank} of {len(codes)} was ended by signal {-code}")
+            only = alive if code == _ABORTED else ""  # others were not waited for
+            raise RankDied(f"rank {rank} of {len(codes)} was ended by signal {-code}{only}")
     for rank in range(len(codes)):
         if (left := folder / f"error-{rank}").exists():
             error, trace = pickle.loads(left.read_bytes())
@@ -118,11 +162,19 @@ def _raise_ending(codes: Sequence[int | None], folder: Path) -> None:
     if _INTERRUPTED in codes:
         raise Interrupted("told to stop")
     if any(codes):
-        raise RankDied(f"the {len(codes)} ranks of a training ended with the codes {list(codes)}")
+        lost = [rank for rank, code in enumerate(codes) if code == _LOST]
+        why = "; ".join(place.read_text() for rank in lost if (place := folder / f"lost-{rank}").exists())
+        what = f"{_named(silent, len(codes))} did not answer" if silent else f"ranks ended with the codes {list(codes)}"
+        raise RankDied(f"{what}: {why}" if why else what)
+
+
+def _named(ranks: Sequence[int], count: int) -> str:
+    """Ranks in words."""
+    return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))} of {count}"
 
 
 def main() -> None:
-    """Be one rank: the process that ``run_split`` starts."""
+    """Be one rank: the process that ``run_ranks`` starts."""
     folder, rank = Path(sys.argv[1]), int(sys.argv[2])
     told = threading.Event()
     threading.Thread(target=_listen, args=(told,), daemon=True).start()
@@ -131,8 +183,9 @@ def main() -> None:
         _run(pickle.loads((folder / "job").read_bytes()), folder, rank, told.is_set)
     except Interrupted:
         code = _INTERRUPTED
-    except RankDied:
+    except RankDied as died:
         code = _LOST
+        (folder / f"lost-{rank}").write_text(str(died))
     except Exception as error:  # whatever it is, the process that watches raises it
         code, content = 1, (error, traceback.format_exc())
         (folder / f"error-{rank}.part").write_bytes(_pickled(*content))
@@ -149,25 +202,25 @@ def _listen(told: threading.Event) -> None:
 
 
 def _run(job: _Job, folder: Path, rank: int, stop: Callable[[], bool]) -> None:
-    """Meet the other ranks and train."""
+    """Meet the other ranks and work."""
     if rank:
         logging.getLogger("raytransfer").setLevel(logging.ERROR)  # the first says it for all
     use_one_core()
     torch.backends.cudnn.allow_tf32 = True  # as of every training
-    on_gpu = job.site.device == "cuda"
+    on_gpu = job.device == "cuda"
     if on_gpu:
         torch.cuda.set_device(rank)
-    distributed.init_process_group(
-        "nccl" if on_gpu else "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=job.count,
-        timeout=_PATIENCE,
-    )
-    share_batch_norm()
-    spec = from_json(job.spec)
-    assert isinstance(spec, TrainingSpec)
-    run_training(spec, job.site, job.checkpoint_steps, stop, Ranks(rank=rank, count=job.count))
+    try:
+        distributed.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            init_method=f"file://{folder}/meeting",
+            rank=rank,
+            world_size=job.count,
+            timeout=timedelta(seconds=job.patience_s),
+        )
+    except distributed.DistError as error:  # above all for the time it took
+        raise RankDied(f"rank {rank} of {job.count} has not met the others: {error}") from error
+    job.work(Ranks(rank=rank, count=job.count), stop)
 
 
 def _pickled(error: Exception, trace: str) -> bytes:

@@ -63,7 +63,7 @@ ARGUMENTS = st.sampled_from(sorted(NAMES)).flatmap(
 def no_measuring(monkeypatch):
     """A plan that says nothing of times, which are measured for seconds."""
     nothing = estimate.Estimate(seconds={}, kinds=0, measured=0, broken_off=0)
-    monkeypatch.setattr(estimate, "estimate", lambda *_: nothing)
+    monkeypatch.setattr(estimate, "estimate", lambda *_, **__: nothing)
 
 
 @BOUNDED

@@ -15,6 +15,7 @@ from raytransfer.errors import UnreadableError
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.specs.dependencies import as_transfer
 from raytransfer.store import failures, load_state, read_table
+from raytransfer.sweep import run as sweep_run
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.training import Interrupted, RankDied, Ranks, TrainingState, frozen
 from raytransfer.trials import Site, attempt, run, splitting
@@ -110,6 +111,48 @@ def test_ranks_that_are_stopped_and_one_that_is_killed_end_with_the_row_of_one_p
     assert_same(base, one, two)
 
 
+def test_a_rank_that_does_not_answer_ends_its_trial_which_goes_on(trials, monkeypatch):
+    """It is stopped, as by SIGSTOP, and lives: in a message or before one."""
+    base, _, one, two = trials
+    run(base, one)
+    two = replace(two, retry_s=0)
+    store, begun, original, reasons = two.store(), [], splitting._started, []
+
+    def started(folder, rank):
+        begun.append(original(folder, rank))
+        return begun[-1]
+
+    def stop_the_second():
+        while load_state(store, base.id) is None:
+            time.sleep(0.005)
+        os.kill(begun[1].pid, signal.SIGSTOP)
+
+    class Failing(Quiet):
+        def failed(self, trial, reason, skipped):
+            reasons.append(reason)
+
+    monkeypatch.setattr(splitting, "_started", started)
+    monkeypatch.setattr(splitting, "_PATIENCE_S", 3.0)
+    monkeypatch.setattr(splitting, "_GRACE_S", 1.0)
+    monkeypatch.setattr(sweep_run, "_RETRIES", 0)
+    thread = threading.Thread(target=stop_the_second)
+    thread.start()
+    run_in_process(Run({base.id: base}, two, Failing()))
+    thread.join()
+    assert [process.returncode for process in begun] == [splitting._LOST, -signal.SIGKILL]
+    (reason,) = reasons
+    assert "died 1 times; rank 1 of 2 did not answer: rank 0 of 2 has lost another one: " in reason
+    assert failures(store) == {base.id: reason}
+
+    step = TrainingState.from_bytes(load_state(store, base.id)).step
+    assert 1 <= step < 40
+    monkeypatch.undo()
+    observer = Quiet()
+    run_in_process(Run({base.id: base}, two, observer))
+    assert observer.ended == [base.id]
+    assert_same(base, one, two)
+
+
 def test_ranks_that_die_again_and_again_are_a_failure(trials, monkeypatch):
     base, _, _, two = trials
 
@@ -161,8 +204,15 @@ def test_ranks_begin_after_the_same_step(monkeypatch):
 def test_what_a_rank_raised_is_raised_once_it_is_known(tmp_path):
     with pytest.raises(RankDied, match="rank 1 of 2 was ended by signal 9"):
         splitting._raise_ending([splitting._LOST, -9], tmp_path)
-    with pytest.raises(RankDied, match=r"the 2 ranks of a training ended with the codes \[4, None\]"):
-        splitting._raise_ending([splitting._LOST, None], tmp_path)
+    with pytest.raises(RankDied, match=r"^ranks ended with the codes \[0, 7\]$"):
+        splitting._raise_ending([0, 7], tmp_path)
+    (tmp_path / "lost-1").write_text("rank 1 of 3 has lost another one: in vain")
+    with pytest.raises(RankDied, match=r"^ranks 0, 2 of 3 did not answer: rank 1 of 3 has lost another one: in vain$"):
+        splitting._raise_ending([None, splitting._LOST, None], tmp_path)
+    with pytest.raises(RankDied, match=r"^rank 0 of 2 was ended by signal 6, and rank 1 of 2 lived on without an"):
+        splitting._raise_ending([-signal.SIGABRT, None], tmp_path)
+    with pytest.raises(RankDied, match=r"^rank 0 of 2 was ended by signal 11$"):
+        splitting._raise_ending([-signal.SIGSEGV, None], tmp_path)
 
     class Own(Exception):  # noqa: N818 - of a module that cannot be imported
         pass

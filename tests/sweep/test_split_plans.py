@@ -1,0 +1,127 @@
+"""What a plan says of trainings that are split over processes."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from rich.console import Console
+
+from raytransfer.commands.planning import Forecast, forecast, plan_as_json, print_forecast
+from raytransfer.experiments.yosinski.plan import make_plan
+from raytransfer.specs import to_json
+from raytransfer.specs.dependencies import as_base
+from raytransfer.store import Store
+from raytransfer.sweep import estimate as estimating
+from raytransfer.sweep import rehearsing
+from raytransfer.sweep.backlog import backlog
+from raytransfer.sweep.estimate import estimate
+from raytransfer.training import RankDied, Ranks
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FORECAST = Forecast(
+    seconds={"base1": 10.0, "base2": 14.0, "transfer": 3.0, "other": 5.0},
+    bases={"base1", "base2"},
+    slots=8,
+    of_base=8,
+    share=1.0,
+    base_share=8.0,
+    unit="GPU",
+    basis="nothing",
+    splits=[],
+    at_least=False,
+)
+
+
+def test_a_split_base_holds_all_its_gpus_and_the_others_wait_for_it():
+    assert FORECAST.duration_s == 10 + 14 + 5
+    assert FORECAST.work_s == 32
+    assert FORECAST.paid_hours * 3600 == pytest.approx(8 * 24 + 8)
+    halves = replace(FORECAST, of_base=4)
+    assert halves.duration_s == 14 + 5
+    assert replace(FORECAST, slots=1, of_base=1).duration_s == 32
+    assert replace(FORECAST, seconds={"transfer": 3.0, "other": 5.0}, slots=1, of_base=1).duration_s == 8
+
+
+def said(config, tmp_path, monkeypatch, machine):
+    """What the command prints of a plan on a machine of so many cores, and what it gives as JSON."""
+    monkeypatch.setattr("raytransfer.commands.planning.of_this_machine", lambda: machine)
+    plan, store = make_plan(config), Store(str(tmp_path / "none"))
+    todo, console = backlog(plan, store, "cached"), Console(width=400, record=True, quiet=False)
+    found = forecast(console, plan, todo, config)
+    print_forecast(console, found, plan, config)
+    return " ".join(console.export_text().split()), plan_as_json(plan, todo, store, found)["estimate"]
+
+
+def test_a_plan_measures_what_two_processes_tell_each_other(tiny, tmp_path, monkeypatch):
+    config = replace(tiny("n_layers=[2]", "treatments=[AnB]"), base_gpus_per_trial=2, backend="ray", price_per_hour=1)
+    text, found = said(config, tmp_path, monkeypatch, (2, "CPU"))
+    assert "Split over 2 CPU cores: a step is measured with 1/2 of its images; added are " in text
+    assert "measured on 2 processes" in text
+    assert "2 bases, 1 at once, each on 2, then 2 other trials, 2 at once, each on 1" in text
+    assert not found["at_least"]
+    assert found["held_s"] > found["work_s"] > 0
+    assert found["unit"] == "CPU core"
+
+
+def test_a_plan_for_a_larger_machine_says_what_is_not_measured(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimating, "rehearse", lambda *_: pytest.fail("there is no room"))
+    config = replace(tiny("n_layers=[2]", "treatments=[AnB]"), base_gpus_per_trial=8, backend="ray")
+    text, found = said(config, tmp_path, monkeypatch, (2, "CPU"))
+    assert "split over 8 CPU cores, and this machine has 2, on which the sweep would not start" in text
+    assert "come on top and are not measured (this machine has 2 CPU cores)" in text
+    assert "2 bases, 1 at once, each on 8, then 2 other trials, 2 at once, each on 1" in text
+    assert "At least " in text
+    assert found["at_least"]
+    assert found["slots"] == 8
+
+
+def test_a_split_training_takes_its_share_of_the_arithmetic_its_messages_and_its_start(tiny, monkeypatch):
+    given = []
+
+    def rehearsed(rehearsals, count, device):
+        given.extend((rehearsal.images, count, device) for rehearsal in rehearsals)
+        return rehearsing.Split(count=count, start_s=100.0, messages_s=[10.0 for _ in rehearsals])
+
+    plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB]"))
+    monkeypatch.setattr(estimating, "rehearse", rehearsed)
+    found = estimate(plan.trials.values(), plan, "cpu", 10**9, base_ranks=4, units=4)
+    assert given == [(2, 4, "cpu")]  # of 8 images each has 2
+    for trial, spec in plan.trials.items():
+        split = as_base(spec) is not None
+        assert found.seconds[trial] == pytest.approx(100 + 6 * 10 if split else 0, abs=9)
+
+
+def test_what_is_not_measured_split_takes_its_part_of_what_is_measured_whole(tiny, monkeypatch):
+    cost = estimating._Cost(step=1.0, image_frozen=0.0, image_trained=0.0, views_reused=0)
+    monkeypatch.setattr(estimating, "TIME_S", -1.0)
+    monkeypatch.setattr(estimating, "_measure", lambda *_: (cost, None))
+    plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB]"))
+    found = estimate(plan.trials.values(), plan, "cpu", 10**9, base_ranks=4, units=1)
+    assert found.measured == 1
+    for trial, spec in plan.trials.items():
+        assert found.seconds[trial] == (6 / 4 if as_base(spec) is not None else 6)
+
+
+def test_what_hinders_a_rehearsal_is_told(monkeypatch):
+    def die(*_):
+        raise RankDied("rank 1 of 2 was ended by signal 9")
+
+    monkeypatch.setattr(rehearsing, "run_ranks", die)
+    assert rehearsing.rehearse([], 2, "cpu").why_not == "rank 1 of 2 was ended by signal 9"
+
+
+def test_messages_are_what_a_step_with_them_takes_longer(tiny, tmp_path, monkeypatch):
+    """Without processes: batch normalisation stays as it is."""
+    plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB]"))
+    spec = plan.longest_base
+    rehearsal = rehearsing.Rehearsal(spec=to_json(spec), shape=(1, 8, 8), images=4, steps=2)
+    assert 0 < rehearsing._step_s(rehearsal, torch.device("cpu"), Ranks()) < 60
+    times = iter([0.5, 0.25, 0.75, 0.2])
+    monkeypatch.setattr(rehearsing, "_step_s", lambda *_: next(times))
+    monkeypatch.setattr(rehearsing, "_average_s", lambda *_: 0.1)  # more than is left of the noise
+    monkeypatch.setattr(rehearsing, "share_batch_norm", lambda: None)
+    written = tmp_path / "seconds"
+    rehearsing._rehearse([rehearsal, rehearsal], "cpu", str(written), Ranks(), lambda: False)
+    assert json.loads(written.read_text())[1:] == [0.25, 0.1]
