@@ -102,7 +102,7 @@ def ids(tmp_path):
 
 def test_its_code_reaches_rays_workers(run, tmp_path):
     folder = project(tmp_path / "project")
-    result = run((folder, "run", "own_net:build"))
+    result = run((folder, "run", "own_net:build"), options=["slots=1"])  # a second worker would take seconds to start
     assert (result.stdout.splitlines()[-1], result.stderr) == ("exit code 0", "")
     files = {Path(line).parent for line in (tmp_path / "seen").read_text().splitlines()}
     assert folder in files  # the driver's
