@@ -30,6 +30,14 @@ recipe: {steps: 6, batch_size: 8, learning_rate: 0.01, pad_px: 1, mirror: true, 
 """
 
 
+LATE_AND_LONG = ("sweep/test_run.py", "training/test_loop.py", "trials/test_resume.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have long modules that would come near the end come first, or one worker waits for the other's last one."""
+    items.sort(key=lambda item: not item.nodeid.partition("::")[0].endswith(LATE_AND_LONG))
+
+
 def pytest_configure() -> None:
     """Compute in one thread: where two workers share two cores, more threads mostly wait for one another."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # in processes that tests start

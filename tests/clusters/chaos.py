@@ -27,13 +27,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from commands import SWEEP, with_defaults
+from commands import with_defaults
 
 # Trials that save their state often, so that kills find them with some.
 OPTIONS = ["seeds=1", "splits=3", "recipe.steps=400", "recipe.evaluations=4", "save_every_s=0.5"]
 KINDS = ("worker", "driver", "raylet", "machine", "notice")
 WEIGHTS = (5, 2, 1, 1, 1)
 MACHINES = 2
+SWEEP = Path(__file__).with_name("undrawn.py")
 IN_A_TRIAL = re.compile(r"ray::\w+\.train")  # what Ray calls a process while it is in a method of Tune's
 NOTICE_S = 8.0
 LIMIT_S = 3600.0

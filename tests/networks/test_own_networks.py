@@ -51,76 +51,75 @@ def takes_nothing():
     return Net(2)
 """
 RUN = """
+import os
 import sys
 from raytransfer.cli import main
+from raytransfer.commands import sweeping  # with all that takes seconds to import, once for all commands
 from raytransfer.report import files, page
 
 files.png = files.pdf = lambda _: b"a picture"  # which take seconds, and no one looks
 page.inline_svg = lambda *_, **__: ("<svg></svg>", [])
 
-_, networks, *arguments = sys.argv
-for network in networks.split():  # of several, one after the other, each with its exit code
-    sys.argv = ["raytransfer", *arguments, f"network={network}"]
-    try:
+commands, sys.argv[1:] = [line.split("\\t") for line in sys.argv[1].splitlines()], sys.argv[2:]
+for folder, what, network in commands:  # each in a process of its own, which has imported nothing of the user's
+    process = os.fork()
+    if not process:
+        os.chdir(folder)
+        sys.argv[1:1] = [what, "yosinski", f"network={network}"]
         main()
-    except SystemExit as error:
-        if error.code:
-            print(error.code, flush=True)
-        if " " not in networks:
-            raise
+    print("exit code", os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 """
 SHORT = ["halves=[random]", "treatments=[baseB,AnB]", "splits=1", "seeds=1", "recipe.steps=4", "recipe.warmup_steps=0"]
 
 
-@pytest.fixture
-def run_in(tmp_path, cache_dir):
-    """Run the command in a folder that holds a network of one's own."""
-    folder = tmp_path / "project"
+def project(folder):
+    """Fill a folder with a network of one's own."""
     folder.mkdir()
     (folder / "own_net.py").write_text(CODE)
     (folder / "own_parts.py").write_text("WIDTH = 6\n")
     (folder / "unrelated.py").write_text("1 / 0\n")
+    return folder
 
-    def run(*options, network="own_net:build", experiment=("run", "yosinski")):
+
+@pytest.fixture
+def run(tmp_path, cache_dir):
+    """Run commands one after the other, each a folder, run or plan, and a network."""
+
+    def run_all(*commands, options=()):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         environment |= {"SEEN": str(tmp_path / "seen"), "COLUMNS": "200"}
         places = [f"out={tmp_path / 'out'}", f"cache_dir={cache_dir}", f"data_dir={tmp_path}"]
-        networks = [network] if isinstance(network, str) else network
-        command = [sys.executable, "-c", RUN, " ".join(networks), *experiment, *SHORT, *options, *places]
-        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        lines = "\n".join("\t".join(map(str, command)) for command in commands)
+        command = [sys.executable, "-c", RUN, lines, *SHORT, *options, *places]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
-    return run, folder
+    return run_all
 
 
 def ids(tmp_path):
     return set(read_table(Store(str(tmp_path / "out")), "trials")["id"])
 
 
-def test_its_code_reaches_rays_workers(run_in, tmp_path):
-    run, folder = run_in
-    result = run()
-    assert (result.returncode, result.stderr) == (0, "")
+def test_its_code_reaches_rays_workers(run, tmp_path):
+    folder = project(tmp_path / "project")
+    result = run((folder, "run", "own_net:build"), options=["slots=1"])  # a second worker would take seconds to start
+    assert (result.stdout.splitlines()[-1], result.stderr) == ("exit code 0", "")
     files = {Path(line).parent for line in (tmp_path / "seen").read_text().splitlines()}
     assert folder in files  # the driver's
     assert any("runtime_resources" in str(file) for file in files), files  # the workers' copy, wherever they run
     assert len(ids(tmp_path)) == 2 * 3
 
 
-def test_another_width_or_code_is_another_network(run_in, tmp_path):
-    run, folder = run_in
+def test_another_width_or_code_is_another_network(run, tmp_path):
+    first, same, wider, doubled = (project(tmp_path / name) for name in ("first", "same", "wider", "doubled"))
+    (same / "unrelated.py").write_text("2 / 0\n")
+    (wider / "own_parts.py").write_text("WIDTH = 7\n")
+    (doubled / "own_net.py").write_text(CODE.replace("* 1.0", "* 2.0"))
     options = ["backend=in-process", "n_layers=[1]"]
-    assert run(*options).returncode == 0
-
-    def to_run():
-        return re.search(r"4 trials, (\d) to run", run(*options, experiment=("plan", "yosinski")).stdout).group(1)
-
-    (folder / "unrelated.py").write_text("2 / 0\n")
-    assert to_run() == "0"
-    (folder / "own_parts.py").write_text("WIDTH = 7\n")
-    assert to_run() == "4"
-    (folder / "own_parts.py").write_text("WIDTH = 6\n")
-    (folder / "own_net.py").write_text(CODE.replace("* 1.0", "* 2.0"))
-    assert to_run() == "4"
+    commands = [(first, "run"), (first, "plan"), (same, "plan"), (wider, "plan"), (doubled, "plan")]
+    result = run(*((*command, "own_net:build") for command in commands), options=options)
+    assert re.findall(r"exit code (\d+)", result.stdout) == ["0"] * len(commands), result.stdout + result.stderr
+    assert re.findall(r"4 trials, (\d) to run", result.stdout) == ["4", "0", "0", "4", "4"]
 
 
 REFUSED = {
@@ -134,9 +133,10 @@ REFUSED = {
 }
 
 
-def test_what_is_no_network_is_refused_in_one_line(run_in, tmp_path):
-    result = run_in[0](network=[*REFUSED], experiment=("plan", "yosinski"))
-    assert result.stdout.splitlines().count("2") == len(REFUSED)
+def test_what_is_no_network_is_refused_in_one_line(run, tmp_path):
+    folder = project(tmp_path / "project")
+    result = run(*((folder, "plan", network) for network in REFUSED))
+    assert re.findall(r"exit code (\d+)", result.stdout) == ["2"] * len(REFUSED)
     for line, (network, message) in zip(result.stderr.splitlines(), REFUSED.items(), strict=True):
         assert line.startswith(f"error: network={network} {message}")
     assert not (tmp_path / "out").exists()

@@ -1,5 +1,6 @@
 """Whole sweeps of tiny trials: what runs, what is left alone, and what is equal to the bit."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 from raytransfer import trials as trial
+from raytransfer.config import load_config
+from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.experiments.yosinski.report import make_report, results_of
 from raytransfer.report.files import write_files
@@ -21,7 +24,8 @@ from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task
 from raytransfer.training import DeviceData
 from raytransfer.trials import Site, prepare, training
-from tests.helpers import REPEATABLE, Page, asked
+from tests.conftest import TINY
+from tests.helpers import REPEATABLE, Page, asked, with_defaults
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,8 +66,25 @@ def repeatable(store):
     return read_table(store, "trials")[REPEATABLE]
 
 
-def test_rows_say_what_ran(tiny):
-    plan, store, recorder = run(tiny())
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory, cache_dir):
+    """Run a sweep that several tests look at, and none changes; gives its configuration and what ``run`` gives."""
+
+    @functools.cache
+    def run_or_recall(*overrides):
+        before, folder = torch.get_num_threads(), tmp_path_factory.mktemp("once")
+        (folder / "tiny.yaml").write_text(TINY)
+        places = [f"cache_dir={cache_dir}", f"data_dir={folder}", f"out={folder / 'out'}"]
+        config = load_config(GridConfig, folder / "tiny.yaml", with_defaults(places, overrides))
+        ran = run(config)
+        torch.set_num_threads(before)
+        return config, *ran
+
+    return run_or_recall
+
+
+def test_rows_say_what_ran(run_once):
+    _, plan, store, recorder = run_once()
     assert len(recorder.order) == len(plan.trials) == 2 * (2 + 5 * 2)
     rows = read_table(store, "trials").set_index("id")
     assert rows.notna().all()[["top1", "loss_nats", "train_top1", "wall_time_s", "device", "versions"]].all()
@@ -178,9 +199,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(("moment", "after"), [("save_checkpoint", 1), ("publish", 0), ("publish", 2), ("publish", 5)])
-def test_killed_anywhere_and_run_again_is_an_undisturbed_run(tiny, tmp_path, monkeypatch, moment, after):
+def test_killed_anywhere_and_run_again_is_an_undisturbed_run(tiny, run_once, monkeypatch, moment, after):
     few = ["n_layers=[7]", "treatments=[baseB,BnB+,AnB]"]
-    undisturbed = run(tiny(f"out={tmp_path / 'undisturbed'}", *few))[1]
+    undisturbed = run_once(*few)[2]
     original, calls = getattr(training, moment), []
 
     def kill(*arguments):
@@ -213,21 +234,22 @@ def break_trial(monkeypatch, condition):
 
 
 def test_a_failed_base_costs_only_what_copies_it(tiny, monkeypatch):
-    plan = make_plan(tiny())
+    few = ["n_layers=[7]", "treatments=[baseB,BnB,AnB+,RnB]"]  # the last of which copies none
+    plan = make_plan(tiny(*few))
     bad = next(iter(plan.trials.values()))
     needing = {
         identity for identity, spec in plan.trials.items() if bad in [weights.training for weights in needs(spec)]
     }
     break_trial(monkeypatch, lambda spec: spec == bad)
-    _, store, recorder = run(tiny())
+    _, store, recorder = run(tiny(*few))
     assert {t: set(skipped) for t, skipped in recorder.failures.items()} == {bad.id: needing}
     assert finished(store) == set(plan.trials) - needing - {bad.id}
     assert "RuntimeError: boom" in failures(store)[bad.id]
     monkeypatch.undo()
-    assert run(tiny())[2].order == []  # cached: a failure is reported, not repeated
+    assert run(tiny(*few))[2].order == []  # cached: a failure is reported, not repeated
     left = backlog(plan, store, "cached")
     assert (set(left.failed), set(left.blocked)) == ({bad.id}, needing)
-    assert set(run(tiny("mode=retry"))[2].order) == needing | {bad.id}
+    assert set(run(tiny(*few, "mode=retry"))[2].order) == needing | {bad.id}
     assert finished(store) == set(plan.trials)
 
 
@@ -299,9 +321,8 @@ def test_a_trial_in_two_cells_counts_in_both(tiny, tmp_path):
     assert results.groupby("id").size().max() == 2
 
 
-def test_the_report_is_one_row_a_cell_and_two_pictures(tiny):
-    config = tiny()
-    plan, store, _ = run(config)
+def test_the_report_is_one_row_a_cell_and_two_pictures(run_once):
+    config, plan, store, _ = run_once()
     report = make_report(plan, store, config)
     files = write_files(report, store, name="grid", cells=plan.cells, asked=asked(config="seeds: 1\n"))
     assert len(report.frames["results"]) == len(plan.cells) == 24

@@ -1,5 +1,6 @@
 """Trainings that are stopped and go on: to the bit what they had been without a stop."""
 
+import functools
 import itertools
 import json
 import math
@@ -81,6 +82,11 @@ class Setup:
         assert math.isnan(waited) or (self.streamed and 0 <= waited <= 1)
         return outcome, states(network)
 
+    @functools.cached_property
+    def undisturbed(self):
+        """What it gives without a stop."""
+        return self.train(self.network())
+
     def until(self, step, state=None, **options):
         """The state of a training, from another or from its beginning, that is stopped after a step."""
         # Weights of another seed: what it goes on with has to come from the state, or it differs.
@@ -107,11 +113,13 @@ def same(first, second):
     return one == two and all(torch.equal(weights[key], other_weights[key]) for key in weights)
 
 
+MIRRORED = Setup(mirror=True, pad_px=1)
+
+
 @settings(max_examples=15)
 @given(stops=st.sets(st.integers(1, 12), min_size=1, max_size=3).map(sorted))
 def test_stopped_anywhere_and_gone_on_with_is_as_never_stopped(stops):
-    setup = Setup(mirror=True, pad_px=1)
-    assert same(setup.with_stops(stops), setup.train(setup.network()))
+    assert same(MIRRORED.with_stops(stops), MIRRORED.undisturbed)
 
 
 @pytest.mark.parametrize("stops", [(1, 3, 4), (11, 12)])  # evaluations come after 3, 6, 9 and 12
@@ -135,11 +143,10 @@ def test_stopped_anywhere_and_gone_on_with_is_as_never_stopped(stops):
     ids=lambda setup: f"{setup.name}-{setup.frozen}" if isinstance(setup, Setup) else None,
 )
 def test_every_kind_of_training_goes_on_to_the_bit(setup, stops):
-    undisturbed = setup.train(setup.network())
     if setup.frozen:  # dropout is in the second layer of one
         reused = 0 if setup.memory_bytes == 0 else 1 if setup.name == "dropping" else setup.frozen
-        assert undisturbed[0]["reused_layers"] == reused
-    assert same(setup.with_stops(stops), undisturbed)
+        assert setup.undisturbed[0]["reused_layers"] == reused
+    assert same(setup.with_stops(stops), setup.undisturbed)
 
 
 # Phases of halfway end after 6 steps, those of gradual after 3 and 6, or 1, 3, 4 and 6.
@@ -158,10 +165,9 @@ TREATED = [
 
 
 @pytest.mark.parametrize("stops", [(2, 6), (3, 4, 7)])
-@pytest.mark.parametrize(("name", "surgery", "changes"), TREATED)
-def test_every_treatment_goes_on_to_the_bit(name, surgery, changes, stops):
-    setup = Setup(name, surgery=surgery, **changes)
-    assert same(setup.with_stops(stops), setup.train(setup.network()))
+@pytest.mark.parametrize("setup", [Setup(name, surgery=surgery, **changes) for name, surgery, changes in TREATED])
+def test_every_treatment_goes_on_to_the_bit(setup, stops):
+    assert same(setup.with_stops(stops), setup.undisturbed)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
