@@ -10,6 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
@@ -20,12 +22,11 @@ from raytransfer.report.console import how_to_read
 from raytransfer.report.curves import pickable
 from raytransfer.report.page import FAILURES_FRAME, Asked, page
 from raytransfer.report.rows import Placed, probe_readings, provenance
-from raytransfer.report.svg import untitled
+from raytransfer.report.svg import at_150_dpi, untitled
 from raytransfer.specs.dependencies import in_order
 from raytransfer.store import Store, read_table
 from raytransfer.store.schema import FAILURES, arrow_schema
 
-_DPI = 150
 _TEXT_WIDTH_IN = 7.0  # of a page with two columns
 _LEAST_PT, _LEAST_LINE = 6.0, 0.6  # letters, and the share of their size to which lines and markers are shrunk
 _LONGEST_NAME = 120  # bytes of a folder's name, of which a file system takes 255
@@ -142,7 +143,8 @@ def png(figure: Figure) -> bytes:
     """A figure as the content of a PNG file, its texts as they stand."""
     as_they_stand(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
+    with at_150_dpi(figure):
+        FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 
@@ -152,8 +154,13 @@ def pdf(figure: Figure) -> bytes:
     It has no title, for the paper's caption says what that does.
     """
     buffer = io.BytesIO()
-    with _as_wide_as_text(figure), untitled(figure), rc_context({"pdf.fonttype": 42}):  # fonts as journals take them
-        figure.savefig(buffer, format="pdf", dpi=_DPI, metadata={"CreationDate": None})
+    with (
+        at_150_dpi(figure),
+        _as_wide_as_text(figure),
+        untitled(figure),
+        rc_context({"pdf.fonttype": 42}),  # fonts as journals take them
+    ):
+        FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None})  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 

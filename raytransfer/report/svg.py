@@ -10,10 +10,11 @@ from xml.etree import ElementTree
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.artist import Artist
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-_DPI = 150  # of what is drawn in pixels
+_DPI = 150
 _MOST_MARKERS = 800  # of a figure that are drawn one by one
 _LEAST_SHARE = 0.6  # of its width to which a figure is shrunk; on a narrower screen it is moved sideways
 _REFERENCE = re.compile(r"(url\(#|^#)([^)]+)")
@@ -48,6 +49,20 @@ def untitled(figure: Figure) -> Iterator[None]:
         figure.set_layout_engine(engine)
         for title in titles:
             title.set(visible=True, in_layout=True)
+
+
+@contextmanager
+def at_150_dpi(figure: Figure) -> Iterator[None]:
+    """Draw what is drawn in pixels at 150 a inch, for a while.
+
+    ``Figure.savefig`` does so by itself, but draws each figure twice, once to nowhere.
+    """
+    before = figure.dpi
+    figure.set_dpi(_DPI)
+    try:
+        yield
+    finally:
+        figure.set_dpi(before)
 
 
 def inline_svg(figure: Figure, *, key: str, alternative: str) -> tuple[str, list[str]]:
@@ -94,10 +109,10 @@ def described(figure: Figure, caption: str) -> str:
 
 
 def _drawn(figure: Figure, key: str) -> str:
-    with untitled(figure), rc_context({"svg.fonttype": "none", "svg.hashsalt": key}):
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", dpi=_DPI, metadata={"Date": None})
-        return buffer.getvalue()
+    buffer = io.StringIO()
+    with at_150_dpi(figure), untitled(figure), rc_context({"svg.fonttype": "none", "svg.hashsalt": key}):
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
 
 
 def _told(root: ElementTree.Element) -> list[str]:
