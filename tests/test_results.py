@@ -66,21 +66,47 @@ def test_the_recipe_of_today_is_90_epochs_of_ilsvrc12_with_a_warm_up_of_5():
     )
 
 
-def test_the_correlations_of_distances_on_digits_are_those_of_their_rows():
+@pytest.mark.parametrize(
+    ("name", "place", "columns"),
+    [
+        ("digits", 0, [("AnB", 2), ("AnB", 4), ("AnB", 6), ("AnB+", 4), ("AnB+", 6)]),
+        ("real", 3, [("AnB", 2), ("AnB", 4), ("AnB", 6), ("AnB+", 2), ("AnB+", 6)]),
+    ],
+)
+def test_the_correlations_of_distances_are_those_of_their_rows(name, place, columns):
     outcomes, measures = (
-        pd.read_parquet(RESULTS / "data" / f"distance_digits_{name}.parquet") for name in ("outcomes", "measures")
+        pd.read_parquet(RESULTS / "data" / f"distance_{name}_{table}.parquet") for table in ("outcomes", "measures")
     )
-    head, rows = next(iter(tables((RESULTS / "distance.md").read_text())))
-    columns = [("AnB", 2), ("AnB", 4), ("AnB", 6), ("AnB+", 4), ("AnB+", 6)]
+    head, rows = list(tables((RESULTS / "distance.md").read_text()))[place]
     assert len(head) == 1 + len(columns)
     compared = [row[0].replace("MMD²", "MMD2") for row in rows]
-    found = correlations(outcomes, measures[measures["measure"].isin(compared)], ("AnB", "AnB+"))
+    found = correlations(outcomes, measures, ("AnB", "AnB+"))
     found = found[(found["coefficient"] == "Spearman") & (found["scope"] == "within target")]
     found = found.set_index(["measure", "outcome", "n_layers"])
     for measure, (_, *cells) in zip(compared, rows, strict=True):
-        for place, cell in zip(columns, cells, strict=True):
-            expected = 0.01 * found.loc[(measure, *place), ["estimate", "low", "high"]].to_numpy(dtype=float)
-            assert points(cell) == pytest.approx(expected, abs=0.0000501)
+        for column, cell in zip(columns, cells, strict=True):
+            row = found.loc[(measure, *column)]
+            assert points(cell) == pytest.approx([0.01 * row[end] for end in ("estimate", "low", "high")], abs=5.01e-5)
+            assert ("*" in cell) == (row["p_adjusted"] < 0.05)
+
+
+def test_what_features_of_other_data_are_worth_is_what_their_rows_say():
+    rows = pd.read_parquet(RESULTS / "data" / "distance_real_outcomes.parquet").query("n_layers == 6")
+    rows = rows.assign(own=rows["target_block"] == rows["base_block"], over_random=rows["AnB"] - rows["RnB"])
+    section = (RESULTS / "distance.md").read_text().split("## CIFAR-10, Fashion")[1].split("\n## ")[0]
+    for own, value, said in (
+        (False, "over_random", "by {1} points, in each of the four"),
+        (True, "over_random", "not told from random ones ({0};"),
+        (True, "boost", "from the other half ({0} points"),
+        (False, "boost", "nor from other data ({0})"),
+    ):
+        gains = rows[rows["own"] == own].groupby("target_block")[value].mean()
+        found = student_t(100 * gains.to_numpy())
+        forms = (
+            f"{found.estimate:+.1f} [{found.low:.1f}, {found.high:.1f}]",
+            f"{-found.estimate:.1f} [{-found.high:.1f}, {-found.low:.1f}]",
+        )
+        assert said.format(*forms).replace("-", "−") in section
 
 
 def test_the_verdicts_on_digits_are_those_of_their_rows():

@@ -19,6 +19,7 @@ from raytransfer.analysis import (
     variance_of_dials,
     variance_of_distances,
 )
+from raytransfer.analysis.checks import listed
 from raytransfer.analysis.pairs import OUTCOMES
 from raytransfer.analysis.recommendation import recommendations
 from raytransfer.distances import DISTANCES
@@ -57,6 +58,9 @@ _CAPTIONS = {
     "{}.",
 }
 _TRANSFER = "Transfer against {}: a point is a pair of tasks, the mean over its seeds; bands over {}."
+_UNDEFINED = (
+    "Without any correlation, as they are the same for all bases of each target, or there for fewer than 4 of them"
+)
 _SURE = 0.05
 _PLACE = ["treatment", "measure", "target", "target_block", "base", "base_block", "n_layers", "seed"]
 _MEASURED = ["measure", "kind", "target", "target_block", "base", "n_layers", "seed", "id"]
@@ -68,14 +72,23 @@ def make_report(plan: Plan[PairCell, Design], store: Store, config: DistanceConf
     if outcomes.empty or not outcomes[list(OUTCOMES)].notna().to_numpy().any():
         return Report(notes=["No transfer of this sweep has finished."])
     found = _analysed(outcomes, _measured(plan.cells, store), plan.design, config)
+    frames = {name: table for name, table in found.items() if not table.empty}
+    found["correlations"], undefined = with_any(found["correlations"])
     return Report(
-        frames={name: table for name, table in found.items() if not table.empty},
+        frames=frames,
         main=("outcomes", "Every transfer of the sweep, one row each (measures.parquet: every distance and score)"),
         tables=_tables(found, config),
         figures=_figures(found, _title(plan, config), config),
         captions=_captions(found, config),
         answer=_answer(found["correlations"]) + advice(found["recommendations"]),
+        notes=[f"{_UNDEFINED}: {listed(undefined)}."] if undefined else [],
     )
+
+
+def with_any(correlations: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The correlations of measures that have any, and the names of the others."""
+    has_any = correlations["estimate"].notna().groupby(correlations["measure"]).any()
+    return correlations[correlations["measure"].map(has_any)], list(has_any.index[~has_any])
 
 
 def _captions(found: dict[str, pd.DataFrame], config: DistanceConfig) -> dict[str, str]:
@@ -86,7 +99,7 @@ def _captions(found: dict[str, pd.DataFrame], config: DistanceConfig) -> dict[st
         if not found[name].empty
     }
     for measure in config.drawn:
-        of_measure = found.get(f"curves of {measure}", pd.DataFrame())
+        of_measure = found.get(f"curves-of-{_word(measure)}", pd.DataFrame())
         if not of_measure.empty:
             said[_against(measure)] = _TRANSFER.format(measure, said_blocks(of_measure))
     return said
@@ -203,7 +216,7 @@ def _recommendations(outcomes: pd.DataFrame, measures: pd.DataFrame, config: Dis
 def _figures(found: dict[str, pd.DataFrame], title: str, config: DistanceConfig) -> dict[str, Figure]:
     """Every picture of the report by name, of what there is to draw."""
     figures = {}
-    if found["correlations"]["estimate"].notna().any():
+    if not found["correlations"].empty:
         figures["correlations"] = correlations_figure(found["correlations"], title=title)
     for measure in config.drawn:
         points = found.get(f"points-of-{_word(measure)}")
@@ -228,7 +241,7 @@ def _tables(found: dict[str, pd.DataFrame], config: DistanceConfig) -> list[Grou
         parts.append(grid_effects_table(found["grid_effects"]))
     if not found["variance_of_dials"].empty:
         parts.append(variance_of_dials_table(found["variance_of_dials"]))
-    if "variance_of_distances" in found:
+    if "variance_of_distances" in found and found["variance_of_distances"]["share"].notna().any():
         parts.append(
             variance_of_distances_table(
                 found["variance_of_distances"], of_input=config.input_distance, of_label=config.label_distance

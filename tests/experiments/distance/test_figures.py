@@ -8,6 +8,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from raytransfer.experiments.distance import report
 from raytransfer.experiments.distance.figures import (
     correlations_figure,
     dial_grid_figure,
@@ -332,3 +333,11 @@ def test_nothing_to_draw_is_said():
         dials_figure(dial_means().iloc[:0], SETTINGS, title="t")
     with pytest.raises(ValueError, match="nothing to draw: no row is of distance, score, outcome"):
         monotonicity_figure(monotonicity().iloc[:0], title="t")
+
+
+def test_a_measure_without_any_correlation_is_named_and_neither_tabulated_nor_drawn():
+    rows = [("FID", "AnB", 2, 0.5), ("FID", "AnB", 4, np.nan), ("class overlap", "AnB", 2, np.nan)]
+    found = pd.DataFrame(rows, columns=["measure", "outcome", "n_layers", "estimate"])
+    told, undefined = report.with_any(found)
+    assert told.equals(found.iloc[:2])
+    assert undefined == ["class overlap"]
