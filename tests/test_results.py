@@ -296,6 +296,15 @@ def test_the_gain_of_imagenet_weights_is_that_of_its_rows():
     loss = rows.groupby("network")["train_loss_nats"].mean()
     told = "its training loss is {scratch:.2f} nats at the end, and that of the fine-tuned network {fine-tuned:.2f}"
     assert told.format(**loss) in page
+    longer = top1["scratch, 1000 steps"].dropna()
+    for gains, said in (
+        (longer - top1["scratch"], "{} points more"),
+        (top1["fine-tuned"] - longer, "{} points over that"),
+    ):
+        found = student_t(gains.dropna().to_numpy())
+        assert said.format(f"{found.estimate:.1f} [{found.low:.1f}, {found.high:.1f}]") in page
+    assert f"it reaches {longer.mean():.1f}%" in page
+    assert f"at a training loss of {loss['scratch, 1000 steps']:.2f} nats" in page
 
 
 def test_the_gain_over_four_data_sets_is_that_of_its_rows():
