@@ -207,6 +207,32 @@ def test_random_layers_by_rate_and_norm_are_those_of_their_rows():
     assert seen == len(rows)
 
 
+def test_what_other_tasks_give_to_bases_that_have_converged_is_what_their_rows_say():
+    rows = pd.read_parquet(RESULTS / "data" / "cifar10_converged.parquet")
+    page = (RESULTS / "cifar10.md").read_text()
+    top1 = 100 * rows.pivot(index="split", columns="treatment", values="top1")
+    table = {name: cell for name, cell, _ in next(found for head, found in tables(page) if head[1] == "3,200 steps")}
+
+    def told(gains):
+        found = student_t(gains.to_numpy())
+        return f"{found.estimate:+.1f} [{found.low:.1f}, {found.high:.1f}]".replace("-", "−")
+
+    controls = {
+        "generalisation boost": "baseB",
+        "boost over twice the steps": "baseB-2x",
+        "boost over selffer": "BnB+",
+    }
+    for reading, control in controls.items():
+        assert table[reading] == told(top1["AnB+"] - top1[control])
+    assert f"gains {told(top1['baseB-2x'] - top1['baseB'])[1:]}" in page
+    first = top1.iloc[:4]
+    of_four = " and ".join(told(first["AnB+"] - first[control]) for control in ("baseB-2x", "BnB+"))
+    assert f"and gave {of_four} over the two controls" in page
+    base = 100 * rows[rows["treatment"] == "baseB"][["top1", "train_top1"]]
+    mean, least, most = base.mean(), base["train_top1"].min(), base["train_top1"].max()
+    assert f"reach {mean['top1']:.1f}% on test images and {mean['train_top1']:.1f}% ({least:.1f} to {most:.1f})" in page
+
+
 def test_the_part_of_the_grid_of_today_is_that_of_its_rows():
     rows = pd.read_parquet(RESULTS / "data" / "cifar10_today.parquet")
     page = (RESULTS / "cifar10.md").read_text()
