@@ -18,12 +18,13 @@ from raytransfer.distances import DIAL_KINDS, DISTANCES, Sample, parse_tree
 from raytransfer.distances.bures import gaussian, w2_squared
 from raytransfer.distances.content import DIGEST_BYTES, content_order, digests
 from raytransfer.distances.fid import fid
+from raytransfer.distances.fisher import Body, fisher
 from raytransfer.distances.mmd import mmd2
 from raytransfer.distances.ntk import _RIDGE, gram, ntk_residual
 from raytransfer.distances.otdd import otdd
 from raytransfer.distances.overlap import class_overlap
 from raytransfer.distances.proxy_a import proxy_a
-from raytransfer.distances.task2vec import Body, directions, embedding, fisher, fit_head, random_signs, task2vec
+from raytransfer.distances.task2vec import directions, embedding, fit_head, random_signs, task2vec
 from raytransfer.distances.tree import check_in_tree, tree_distance
 from raytransfer.errors import UserError
 from raytransfer.networks import build, staged
