@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,9 @@ from torch.overrides import TorchFunctionMode
 from raytransfer.distances.sample import Features
 from raytransfer.networks import Network
 
-_BY_WEIGHTS, _BY_LAYERS = 25, 100  # images of a batch, at most: more are no quicker
-_NUMBERS = 25_000_000  # held at once, at most, where a single image does not hold more
-
+_NUMBERS = 25_000_000  # held at once, or those of a single image if it has more
+_BATCH = 25  # images whose gradients by weights are taken at once, at most
+_SAME = 1e-3  # of the largest of a layer: what rounding may change
 
 Sizes = int | tuple[int, ...]
 
@@ -59,13 +58,13 @@ def fisher(body: Body, head: nn.Linear, inputs: torch.Tensor, directions: torch.
     Returns:
         (filters,) in the order of the body's weights.
     """
-    m, weights = directions.shape[1], body.weights().values()
-    held = held_by_layers(body, inputs.shape[1:], m)
-    if held is None:
-        way, most, held = by_weights, _BY_WEIGHTS, m * sum(w.numel() for w in weights)
+    weights = body.weights().values()
+    held = held_by_layers(body, inputs, _rows(directions))
+    if held is not None:
+        way, batch = by_layers, _NUMBERS // held
     else:
-        way, most = by_layers, _BY_LAYERS
-    batch = max(1, min(most, _NUMBERS // held))
+        way, batch = by_weights, min(_BATCH, _NUMBERS // (directions.shape[1] * sum(w.numel() for w in weights)))
+    batch = max(1, batch)
     total: Features = np.zeros(sum(len(w) for w in weights))
     for images, theirs in zip(torch.split(inputs, batch), torch.split(directions, batch), strict=True):
         total += way(body, head, images, theirs).numpy(force=True)
@@ -93,14 +92,27 @@ def by_weights(body: Body, head: nn.Linear, images: torch.Tensor, directions: to
 
 
 def by_layers(body: Body, head: nn.Linear, images: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """(filters,) what ``by_weights`` gives, from what layers see and the gradients by their outputs alone."""
-    with torch.enable_grad(), _Layers(body, len(images), directions.shape[1]) as layers:
-        log_p = head(body(images)).log_softmax(1)
-    roots = (log_p.detach() / 2).exp()
-    return torch.stack([layers.squares(log_p, d * roots) for d in directions.unbind(1)]).sum(0)
+    """(filters,) what ``by_weights`` gives, from what layers see and the gradients by their outputs alone.
+
+    The rows of V, which are the gradients by logits √p ∘ d − (√p · d) p, count by VᵀV alone, the same as RᵀR of V = QR.
+    As each row of V adds up to 0, the last of K rows of R is 0.
+    """
+    layers = _Layers(body, len(images), _rows(directions))
+    with torch.enable_grad(), layers:
+        logits = head(body(images))
+    p = logits.detach().softmax(1)[:, None]
+    by_log_p = directions * p.sqrt()
+    v = by_log_p - by_log_p.sum(2, keepdim=True) * p
+    rows = torch.linalg.qr(v, mode="r").R[:, : _rows(directions)]
+    return torch.stack([layers.squares(logits, row) for row in rows.unbind(1)]).sum(0)
 
 
-def held_by_layers(body: Body, image: Sequence[int], m: int) -> int | None:
+def _rows(directions: torch.Tensor) -> int:
+    """How many gradients of an image ``by_layers`` takes."""
+    return min(directions.shape[1], directions.shape[2] - 1)
+
+
+def held_by_layers(body: Body, like: torch.Tensor, m: int) -> int | None:
     """How many numbers ``by_layers`` holds for an image; None where layers do not tell the gradients by weights.
 
     They do where each weight is used by one convolution or full layer, once, and images do not see each other. They do
@@ -110,16 +122,17 @@ def held_by_layers(body: Body, image: Sequence[int], m: int) -> int | None:
 
     Args:
         body: The probe without its head.
-        image: Shape of an image.
-        m: Directions of an image.
+        like: (n, C, H, W) images such as those to come.
+        m: Gradients of an image that are taken.
     """
     noise = torch.Generator().manual_seed(0)
     weights = {name: w.detach().requires_grad_() for name, w in body.weights().items()}
-    images = torch.rand(2, *image, generator=noise).to(next(iter(weights.values())))
+    images = torch.rand(2, *like.shape[1:], generator=noise).to(like)
+    layers = _Layers(body, len(images), m)
     with torch.enable_grad():
-        with _Layers(body, len(images), m) as layers:
+        with layers:
             outputs = body(images)
-        if not layers.are_all():
+        if not layers.are_all() or not outputs.requires_grad:
             return None
         direction = torch.randn(outputs.shape, generator=noise).to(outputs)
         told = layers.squares(outputs, direction)
@@ -130,10 +143,9 @@ def held_by_layers(body: Body, image: Sequence[int], m: int) -> int | None:
                 output, list(weights.values()), direction[i : i + 1], materialize_grads=True
             )
             alone += torch.cat([gradient.square().flatten(1).mean(1) for gradient in gradients])
-    of_each = [len(w) for w in weights.values()]
-    if any(
-        (a - b).abs().max() > 1e-3 * b.max() for a, b in zip(told.split(of_each), alone.split(of_each), strict=True)
-    ):
+    sizes = [len(w) for w in weights.values()]
+    pairs = zip(torch.split(told, sizes), torch.split(alone, sizes), strict=True)
+    if any((a - b).abs().max() > _SAME * b.max() for a, b in pairs):
         return None
     return layers.numbers() // len(images)
 
@@ -196,12 +208,12 @@ class _Call:
         self._images, self._groups, self._d, self._sequence = images, groups, d, sequence
         self._by_gram = (groups * d + m * filters) * p < m * filters * d
         self._factor = seen.mT @ seen if self._by_gram else seen.mT
-        self.numbers = seen.numel() + 2 * outputs.numel() + (0 if self._by_gram else images * filters * d)
+        self.numbers: int = seen.numel() + 2 * outputs.numel() + (0 if self._by_gram else images * filters * d)
 
     def squares(self, delta: torch.Tensor) -> torch.Tensor:
         """(O,) the sum over images of ‖A δ‖² / D, with δ the gradient by the outputs."""
         by_filter = _by_channel(delta, self._images) if self._sequence else delta.flatten(2)
-        delta = by_filter.unflatten(1, (self._groups, -1))
+        delta = by_filter.reshape(self._images, self._groups, -1, by_filter.shape[2])
         product = delta @ self._factor
         of_images = (product * delta).sum(3).clamp_min(0) if self._by_gram else product.square().sum(3)
         return of_images.double().sum(0).flatten() / self._d
@@ -220,7 +232,8 @@ def _patches(
     """(B, groups, D, P) what each filter of a convolution multiplies its weights with; None if it is not told here."""
     if isinstance(padding, str) or maps.ndim != 4 or len(maps) != images:
         return None
-    return functional.unfold(maps, weight.shape[2:], dilation, padding, stride).unflatten(1, (groups, -1))
+    patches = functional.unfold(maps, weight.shape[2:], dilation, padding, stride)
+    return patches.reshape(images, groups, -1, patches.shape[-1])
 
 
 def _entries(

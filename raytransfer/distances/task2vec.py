@@ -68,7 +68,7 @@ def embedding(sample: Sample) -> Features:
         (filters,) the embedding, at least 0, in the order of the probe's parameters.
 
     Raises:
-        UserError: The sample has no inputs or no probe, or a single class.
+        UserError: The sample has no inputs or no probe, a single class, or a probe without filters below its head.
     """
     if sample not in _EMBEDDINGS:
         inputs, probe = _probed(sample)
@@ -77,6 +77,8 @@ def embedding(sample: Sample) -> Features:
         order = content_order(inputs.numpy(force=True), sample.labels)
         inputs = inputs[torch.as_tensor(order, device=inputs.device)]
         body = Body(probe)
+        if not body.weights():
+            raise UserError(f"{sample.name}: Task2Vec looks at a probe's filters below its head, and it has none")
         with torch.no_grad():
             outputs = torch.cat([body(batch) for batch in torch.split(inputs, _BATCH)])
             head = fit_head(outputs, sample.labels[order])
