@@ -530,6 +530,10 @@ def test_task2vec_says_what_it_lacks(some):
         task2vec(some, replace(some, probe=other))
     with pytest.raises(UserError, match="takes at least 2 classes, not 1"):
         task2vec(some, images(some.features, 0 * some.labels, ("digits/0",)))
+    linear = nn.Sequential(OrderedDict(body=nn.AvgPool2d(2), head=nn.Sequential(nn.Flatten(), nn.Linear(16, 5))))
+    other = staged(linear, (1, 8, 8), {"body": ["body"], "head": ["head"]})
+    with pytest.raises(UserError, match="looks at a probe's filters below its head, and it has none"):
+        task2vec(replace(some, probe=other), replace(some, probe=other))
 
 
 # NTK residual
