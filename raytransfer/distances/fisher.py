@@ -139,9 +139,8 @@ def held_by_layers(body: Body, like: torch.Tensor, m: int) -> int | None:
         alone = torch.zeros_like(told)
         for i in range(len(images)):
             output = functional_call(body, weights, (images[i : i + 1],))
-            gradients = torch.autograd.grad(
-                output, list(weights.values()), direction[i : i + 1], materialize_grads=True
-            )
+            along = _along(direction[i : i + 1], output)
+            gradients = torch.autograd.grad(along, list(weights.values()), materialize_grads=True)
             alone += torch.cat([gradient.square().flatten(1).mean(1) for gradient in gradients])
     sizes = [len(w) for w in weights.values()]
     pairs = zip(torch.split(told, sizes), torch.split(alone, sizes), strict=True)
@@ -183,8 +182,14 @@ class _Layers(TorchFunctionMode):
         """(filters,) the sum over images of (∂/∂w Σ direction · values)², its mean over each filter's weights."""
         calls = [call for (call,) in self._calls.values()]
         outputs = [call.outputs for call in calls]
-        deltas = torch.autograd.grad(values, outputs, direction, retain_graph=True, materialize_grads=True)
+        deltas = torch.autograd.grad(_along(direction, values), outputs, retain_graph=True, materialize_grads=True)
         return torch.cat([call.squares(delta) for call, delta in zip(calls, deltas, strict=True)])
+
+
+def _along(direction: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Σ direction · values, of which autograd takes the gradient; given a direction, it imports SymPy first."""
+    with torch.enable_grad():
+        return (direction * values).sum()
 
 
 class _Call:
