@@ -187,7 +187,7 @@ class _Layers(TorchFunctionMode):
 
 
 def _along(direction: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Σ direction · values, of which autograd takes the gradient; given a direction, it imports SymPy first."""
+    """Σ direction · values, whose gradient is taken: autograd imports SymPy where it is handed the direction itself."""
     with torch.enable_grad():
         return (direction * values).sum()
 
