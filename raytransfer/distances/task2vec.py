@@ -1,7 +1,5 @@
 """Task2Vec: which of a network's filters matter to a task."""
 
-import copy
-import dataclasses
 import math
 from weakref import WeakKeyDictionary
 
@@ -11,9 +9,9 @@ from scipy.spatial.distance import cosine
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
-from torch.func import functional_call, vjp, vmap
 
 from raytransfer.distances.content import DIGEST_BYTES, content_order, digests
+from raytransfer.distances.fisher import Body, fisher
 from raytransfer.distances.sample import Features, Labels, Sample
 from raytransfer.errors import UserError
 from raytransfer.networks import Network
@@ -21,7 +19,6 @@ from raytransfer.networks import Network
 _MAX_IMAGES = 500
 _EXACT_CLASSES = 10
 _BATCH = 25
-_GRADIENTS = 25_000_000  # numbers held at once: each direction of an image of a batch has a gradient for every weight
 _EMBEDDINGS: WeakKeyDictionary[Sample, Features] = WeakKeyDictionary()
 
 
@@ -71,7 +68,7 @@ def embedding(sample: Sample) -> Features:
         (filters,) the embedding, at least 0, in the order of the probe's parameters.
 
     Raises:
-        UserError: The sample has no inputs or no probe, or a single class.
+        UserError: The sample has no inputs or no probe, a single class, or a probe without filters below its head.
     """
     if sample not in _EMBEDDINGS:
         inputs, probe = _probed(sample)
@@ -80,6 +77,8 @@ def embedding(sample: Sample) -> Features:
         order = content_order(inputs.numpy(force=True), sample.labels)
         inputs = inputs[torch.as_tensor(order, device=inputs.device)]
         body = Body(probe)
+        if not body.weights():
+            raise UserError(f"{sample.name}: Task2Vec looks at a probe's filters below its head, and it has none")
         with torch.no_grad():
             outputs = torch.cat([body(batch) for batch in torch.split(inputs, _BATCH)])
             head = fit_head(outputs, sample.labels[order])
@@ -97,27 +96,6 @@ def _probed(sample: Sample) -> tuple[torch.Tensor, Network]:
 def _equal(one: Network, other: Network) -> bool:
     a, b = one.module.state_dict(), other.module.state_dict()
     return a.keys() == b.keys() and all(a[key].shape == b[key].shape and a[key].equal(b[key]) for key in a)
-
-
-class Body(nn.Module):
-    """A copy of a network without its head, in eval mode, from images to flat outputs."""
-
-    def __init__(self, probe: Network) -> None:
-        super().__init__()
-        self.module = copy.deepcopy(probe.module).eval()
-        for layer in self.module.modules():
-            if hasattr(layer, "inplace"):  # per-sample gradients cannot pass through what overwrites its input
-                layer.__dict__["inplace"] = False
-        self.network = dataclasses.replace(probe, module=self.module)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(B, d) outputs of the stage before the head."""
-        return self.network.through(inputs, 0, -1).flatten(1)
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """Weights of convolutions and full layers."""
-        names = {f"module.{name}" for name in self.network.first_names(len(self.network.stages) - 1)}
-        return {name: w.detach() for name, w in self.named_parameters() if name in names and w.ndim > 1}
 
 
 def fit_head(outputs: torch.Tensor, labels: Labels) -> nn.Linear:
@@ -155,40 +133,3 @@ def random_signs(inputs: torch.Tensor, classes: int) -> torch.Tensor:
     bits = np.unpackbits(np.stack(rows), axis=1)[:, :classes]
     signs: torch.Tensor = torch.as_tensor(bits).to(inputs) * 2 - 1
     return signs
-
-
-def fisher(body: Body, head: nn.Linear, inputs: torch.Tensor, directions: torch.Tensor) -> Features:
-    """Mean over images and each filter's weights of Σ_d (∂/∂w Σ_k d_k √p(k|x) log p(k|x))², p under the root fixed.
-
-    Args:
-        body: The probe without its head.
-        head: The task's head.
-        inputs: (n, C, H, W) images.
-        directions: (n, m, K) the directions d of each image: the K unit vectors give the sum over classes itself, a
-            vector of random signs an estimate of it.
-
-    Returns:
-        (filters,) in the order of the body's weights.
-    """
-    weights = body.weights()
-
-    def gradients(
-        weights: dict[str, torch.Tensor], image: torch.Tensor, directions: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        def log_p(weights: dict[str, torch.Tensor]) -> torch.Tensor:
-            logits: torch.Tensor = head(functional_call(body, weights, (image[None],)))[0]
-            return logits.log_softmax(0)
-
-        value, pull_back = vjp(log_p, weights)  # type: ignore[misc]  # three with has_aux alone
-        roots = (value.detach() / 2).exp()
-        found: dict[str, torch.Tensor] = vmap(lambda d: pull_back(d * roots)[0])(directions)
-        return found
-
-    per_image = vmap(gradients, in_dims=(None, 0, 0))
-    total: Features = np.zeros(sum(len(w) for w in weights.values()))
-    batch = max(1, min(_BATCH, _GRADIENTS // (directions.shape[1] * sum(w.numel() for w in weights.values()))))
-    for images, theirs in zip(torch.split(inputs, batch), torch.split(directions, batch), strict=True):
-        of_weights = per_image(weights, images, theirs)
-        filters = [of_weights[name].square().flatten(3).mean(3).double().sum((0, 1)) for name in weights]
-        total += torch.cat(filters).numpy(force=True)
-    return total / len(inputs)

@@ -18,12 +18,13 @@ from raytransfer.distances import DIAL_KINDS, DISTANCES, Sample, parse_tree
 from raytransfer.distances.bures import gaussian, w2_squared
 from raytransfer.distances.content import DIGEST_BYTES, content_order, digests
 from raytransfer.distances.fid import fid
+from raytransfer.distances.fisher import Body, fisher
 from raytransfer.distances.mmd import mmd2
 from raytransfer.distances.ntk import _RIDGE, gram, ntk_residual
 from raytransfer.distances.otdd import otdd
 from raytransfer.distances.overlap import class_overlap
 from raytransfer.distances.proxy_a import proxy_a
-from raytransfer.distances.task2vec import Body, directions, embedding, fisher, fit_head, random_signs, task2vec
+from raytransfer.distances.task2vec import directions, embedding, fit_head, random_signs, task2vec
 from raytransfer.distances.tree import check_in_tree, tree_distance
 from raytransfer.errors import UserError
 from raytransfer.networks import build, staged
@@ -529,6 +530,10 @@ def test_task2vec_says_what_it_lacks(some):
         task2vec(some, replace(some, probe=other))
     with pytest.raises(UserError, match="takes at least 2 classes, not 1"):
         task2vec(some, images(some.features, 0 * some.labels, ("digits/0",)))
+    linear = nn.Sequential(OrderedDict(body=nn.AvgPool2d(2), head=nn.Sequential(nn.Flatten(), nn.Linear(16, 5))))
+    other = staged(linear, (1, 8, 8), {"body": ["body"], "head": ["head"]})
+    with pytest.raises(UserError, match="looks at a probe's filters below its head, and it has none"):
+        task2vec(replace(some, probe=other), replace(some, probe=other))
 
 
 # NTK residual

@@ -1,0 +1,255 @@
+"""The diagonal Fisher information of a network's weights, averaged over each filter."""
+
+import copy
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.func import functional_call, vjp, vmap
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from raytransfer.distances.sample import Features
+from raytransfer.networks import Network
+
+_NUMBERS = 25_000_000  # held at once, or those of a single image if it has more
+_BATCH = 25  # images whose gradients by weights are taken at once, at most
+_SAME = 1e-3  # of the largest of a layer: what rounding may change
+
+Sizes = int | tuple[int, ...]
+
+
+class Body(nn.Module):
+    """A copy of a network without its head, in eval mode, from images to flat outputs."""
+
+    def __init__(self, probe: Network) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(probe.module).eval().requires_grad_(False)
+        for layer in self.module.modules():
+            if hasattr(layer, "inplace"):  # per-sample gradients cannot pass through what overwrites its input
+                layer.__dict__["inplace"] = False
+        self.network = dataclasses.replace(probe, module=self.module)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(B, d) outputs of the stage before the head."""
+        return self.network.through(inputs, 0, -1).flatten(1)
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """Weights of convolutions and full layers, and whatever else has filters."""
+        names = {f"module.{name}" for name in self.network.first_names(len(self.network.stages) - 1)}
+        return {name: w for name, w in self.named_parameters() if name in names and w.ndim > 1}
+
+
+def fisher(body: Body, head: nn.Linear, inputs: torch.Tensor, directions: torch.Tensor) -> Features:
+    """Mean over images and each filter's weights of Σ_d (∂/∂w Σ_k d_k √p(k|x) log p(k|x))², p under the root fixed.
+
+    It is computed ``by_layers`` where these tell it, and else ``by_weights``, which takes several times as long. Both
+    give the same but for rounding.
+
+    Args:
+        body: The probe without its head.
+        head: The task's head.
+        inputs: (n, C, H, W) images.
+        directions: (n, m, K) the directions d of each image: the K unit vectors give the sum over classes itself, a
+            vector of random signs an estimate of it.
+
+    Returns:
+        (filters,) in the order of the body's weights.
+    """
+    weights = body.weights().values()
+    held = held_by_layers(body, inputs, _rows(directions))
+    if held is not None:
+        way, batch = by_layers, _NUMBERS // held
+    else:
+        way, batch = by_weights, min(_BATCH, _NUMBERS // (directions.shape[1] * sum(w.numel() for w in weights)))
+    batch = max(1, batch)
+    total: Features = np.zeros(sum(len(w) for w in weights))
+    for images, theirs in zip(torch.split(inputs, batch), torch.split(directions, batch), strict=True):
+        total += way(body, head, images, theirs).numpy(force=True)
+    return total / len(inputs)
+
+
+def by_weights(body: Body, head: nn.Linear, images: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """(filters,) the sum over images that ``fisher`` takes the mean of, from each image's gradient by each weight."""
+
+    def gradients(
+        weights: dict[str, torch.Tensor], image: torch.Tensor, directions: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        def log_p(weights: dict[str, torch.Tensor]) -> torch.Tensor:
+            logits: torch.Tensor = head(functional_call(body, weights, (image[None],)))[0]
+            return logits.log_softmax(0)
+
+        value, pull_back = vjp(log_p, weights)  # type: ignore[misc]  # three with has_aux alone
+        roots = (value.detach() / 2).exp()
+        found: dict[str, torch.Tensor] = vmap(lambda d: pull_back(d * roots)[0])(directions)
+        return found
+
+    weights = {name: w.detach() for name, w in body.weights().items()}
+    of_weights = vmap(gradients, in_dims=(None, 0, 0))(weights, images, directions)
+    return torch.cat([of_weights[name].square().flatten(3).mean(3).double().sum((0, 1)) for name in weights])
+
+
+def by_layers(body: Body, head: nn.Linear, images: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """(filters,) what ``by_weights`` gives, from what layers see and the gradients by their outputs alone.
+
+    The rows of V, which are the gradients by logits √p ∘ d − (√p · d) p, count by VᵀV alone, the same as RᵀR of V = QR.
+    As each row of V adds up to 0, the last of K rows of R is 0.
+    """
+    layers = _Layers(body, len(images), _rows(directions))
+    with torch.enable_grad(), layers:
+        logits = head(body(images))
+    p = logits.detach().softmax(1)[:, None]
+    by_log_p = directions * p.sqrt()
+    v = by_log_p - by_log_p.sum(2, keepdim=True) * p
+    rows = torch.linalg.qr(v, mode="r").R[:, : _rows(directions)]
+    return torch.stack([layers.squares(logits, row) for row in rows.unbind(1)]).sum(0)
+
+
+def _rows(directions: torch.Tensor) -> int:
+    """How many gradients of an image ``by_layers`` takes."""
+    return min(directions.shape[1], directions.shape[2] - 1)
+
+
+def held_by_layers(body: Body, like: torch.Tensor, m: int) -> int | None:
+    """How many numbers ``by_layers`` holds for an image; None where layers do not tell the gradients by weights.
+
+    They do where each weight is used by one convolution or full layer, once, and images do not see each other. They do
+    not with position embeddings, class tokens, attention with weights of its own, transposed convolutions, or weights
+    that are shared or made anew in each pass. It is tried on two images of noise: the squared gradients that layers
+    tell must be those that each image has alone.
+
+    Args:
+        body: The probe without its head.
+        like: (n, C, H, W) images such as those to come.
+        m: Gradients of an image that are taken.
+    """
+    noise = torch.Generator().manual_seed(0)
+    weights = {name: w.detach().requires_grad_() for name, w in body.weights().items()}
+    images = torch.rand(2, *like.shape[1:], generator=noise).to(like)
+    layers = _Layers(body, len(images), m)
+    with torch.enable_grad():
+        with layers:
+            outputs = body(images)
+        if not layers.are_all() or not outputs.requires_grad:
+            return None
+        direction = torch.randn(outputs.shape, generator=noise).to(outputs)
+        told = layers.squares(outputs, direction)
+        alone = torch.zeros_like(told)
+        for i in range(len(images)):
+            output = functional_call(body, weights, (images[i : i + 1],))
+            along = _along(direction[i : i + 1], output)
+            gradients = torch.autograd.grad(along, list(weights.values()), materialize_grads=True)
+            alone += torch.cat([gradient.square().flatten(1).mean(1) for gradient in gradients])
+    sizes = [len(w) for w in weights.values()]
+    pairs = zip(torch.split(told, sizes), torch.split(alone, sizes), strict=True)
+    if any((a - b).abs().max() > _SAME * b.max() for a, b in pairs):
+        return None
+    return layers.numbers() // len(images)
+
+
+class _Layers(TorchFunctionMode):
+    """What the layers of a body see of a batch that passes: its calls of ``conv2d`` and ``linear`` are noted."""
+
+    def __init__(self, body: Body, images: int, m: int) -> None:
+        super().__init__()
+        self._calls: dict[int, list[_Call]] = {id(w): [] for w in body.weights().values()}
+        self._images, self._m = images, m
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of torch, and note the call where it multiplies one of the weights."""
+        outputs = func(*args, **(kwargs or {}))
+        if kwargs or func not in (functional.conv2d, functional.linear) or id(args[1]) not in self._calls:
+            return outputs
+        seen = (_patches if func is functional.conv2d else _entries)(self._images, *args)
+        if seen is None:
+            return outputs
+        if not outputs.requires_grad:  # as of the first layer: no weight wants a gradient
+            outputs.requires_grad_()
+        self._calls[id(args[1])].append(_Call(seen, outputs, self._m, sequence=func is functional.linear))
+        return outputs.clone()  # what writes over the clone leaves the outputs as they are
+
+    def are_all(self) -> bool:
+        """Whether each weight was used in one call that was noted."""
+        return all(len(calls) == 1 for calls in self._calls.values())
+
+    def numbers(self) -> int:
+        """How many numbers the calls hold."""
+        return sum(call.numbers for (call,) in self._calls.values())
+
+    def squares(self, values: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+        """(filters,) the sum over images of (∂/∂w Σ direction · values)², its mean over each filter's weights."""
+        calls = [call for (call,) in self._calls.values()]
+        outputs = [call.outputs for call in calls]
+        deltas = torch.autograd.grad(_along(direction, values), outputs, retain_graph=True, materialize_grads=True)
+        return torch.cat([call.squares(delta) for call, delta in zip(calls, deltas, strict=True)])
+
+
+def _along(direction: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Σ direction · values, whose gradient is taken: autograd imports SymPy where it is handed the direction itself."""
+    with torch.enable_grad():
+        return (direction * values).sum()
+
+
+class _Call:
+    """A convolution or full layer that a batch passes.
+
+    At each position p (a pixel of a convolution's output, an entry of a sequence) a filter multiplies its D weights
+    with a_p; of a convolution that is the patch under it. With δ_p the gradient by its output there, the gradient by
+    its weights is Σ_p a_p δ_p = A δ, where A = (a_1 ... a_P), and the sum of its squares is ‖A δ‖² = δᵀ (AᵀA) δ. For an
+    image and O filters, A δ takes O D P operations in each of m directions; with AᵀA, of D P² operations once for each
+    group of filters, it is O P². The fewer are taken.
+
+    Attributes:
+        outputs: The layer's outputs, by which gradients are wanted.
+        numbers: How many numbers it holds.
+    """
+
+    def __init__(self, seen: torch.Tensor, outputs: torch.Tensor, m: int, *, sequence: bool) -> None:
+        images, groups, d, p = seen.shape
+        filters = outputs.numel() // (images * p)
+        self.outputs = outputs
+        self._images, self._groups, self._d, self._sequence = images, groups, d, sequence
+        self._by_gram = (groups * d + m * filters) * p < m * filters * d
+        self._factor = seen.mT @ seen if self._by_gram else seen.mT
+        self.numbers: int = seen.numel() + 2 * outputs.numel() + (0 if self._by_gram else images * filters * d)
+
+    def squares(self, delta: torch.Tensor) -> torch.Tensor:
+        """(O,) the sum over images of ‖A δ‖² / D, with δ the gradient by the outputs."""
+        by_filter = _by_channel(delta, self._images) if self._sequence else delta.flatten(2)
+        delta = by_filter.reshape(self._images, self._groups, -1, by_filter.shape[2])
+        product = delta @ self._factor
+        of_images = (product * delta).sum(3).clamp_min(0) if self._by_gram else product.square().sum(3)
+        return of_images.double().sum(0).flatten() / self._d
+
+
+def _patches(
+    images: int,
+    maps: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> torch.Tensor | None:
+    """(B, groups, D, P) what each filter of a convolution multiplies its weights with; None if it is not told here."""
+    if isinstance(padding, str) or maps.ndim != 4 or len(maps) != images:
+        return None
+    patches = functional.unfold(maps, weight.shape[2:], dilation, padding, stride)
+    return patches.reshape(images, groups, -1, patches.shape[-1])
+
+
+def _entries(
+    images: int, sequences: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor | None:
+    """(B, 1, D, P) the same of a full layer; entries of an image that lie in several rows are one sequence."""
+    if len(sequences) % images:
+        return None
+    return _by_channel(sequences, images)[:, None]
+
+
+def _by_channel(sequences: torch.Tensor, images: int) -> torch.Tensor:
+    """(B, channels, P) sequences (B, ..., channels)."""
+    return sequences.reshape(images, -1, sequences.shape[-1]).mT

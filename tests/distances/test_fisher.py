@@ -1,0 +1,200 @@
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations
+
+from raytransfer.distances import fisher as module
+from raytransfer.distances.fisher import Body, by_layers, by_weights, fisher, held_by_layers
+from raytransfer.distances.task2vec import directions
+from raytransfer.networks import build, staged
+from raytransfer.specs import NetworkSpec
+
+IMAGE = (3, 12, 12)
+
+
+class Written(nn.Module):
+    """Calls convolutions itself, and writes over what they gave."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 3, 3, 3))
+        self.conv = nn.Conv2d(6, 6, 3, padding=1)
+        self.last = nn.Conv2d(6, 6, 3)
+
+    def forward(self, x):
+        x = functional.conv2d(x, self.weight, None, 2)
+        y = self.conv(x)
+        y += x
+        return self.last(y.relu_())
+
+
+class Windows(nn.Module):
+    """Full layers on sequences, and on parts of images as rows of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(12, 7), nn.Linear(7, 5)
+
+    def forward(self, x):
+        rows = torch.tanh(self.one(x)).reshape(-1, 9, 7)  # four of each image
+        return self.two(rows).reshape(x.shape[0], -1)
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.positions = nn.Conv2d(3, 4, 3), nn.Parameter(torch.randn(4, 10, 10))
+
+    def forward(self, x):
+        return torch.tanh(self.conv(x) + self.positions)
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.attention = nn.Conv2d(3, 4, 4, 4), nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x):
+        x = self.conv(x).flatten(2).mT
+        return self.attention(x, x, x, need_weights=True)[0]
+
+
+class Twice(nn.Module):
+    """A weight that a layer uses, and then something else does."""
+
+    def __init__(self, again):
+        super().__init__()
+        self.conv, self.again = nn.Conv2d(3, 3, 3, padding=1), again
+
+    def forward(self, x):
+        return self.again(self, torch.tanh(self.conv(x)))
+
+
+class Mixed(nn.Module):
+    def __init__(self, mix):
+        super().__init__()
+        self.conv, self.mix = nn.Conv2d(3, 4, 3), mix
+
+    def forward(self, x):
+        return self.mix(self.conv(x))
+
+
+def shared():
+    one, other = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)
+    other.weight = one.weight
+    return nn.Sequential(one, nn.Tanh(), other)
+
+
+def conv(*args, **kwargs):
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, *args, **kwargs), nn.Tanh())
+
+
+BY_LAYERS = {
+    "strides": lambda: conv(6, 3, stride=2, padding=2),
+    "unequal sides": lambda: conv(6, (1, 3), stride=(2, 1), padding=(0, 2), dilation=(1, 2)),
+    "dilation": lambda: conv(6, 3, dilation=2),
+    "groups": lambda: conv(12, 3, groups=4),
+    "depthwise": lambda: conv(16, 3, padding=1, groups=8),
+    "one pixel": lambda: conv(5, 1, bias=False),
+    "one position": lambda: conv(5, 12),
+    "few positions, groups": lambda: conv(16, 5, stride=4, groups=2),
+    "padding of what is there": lambda: conv(6, 3, padding=1, padding_mode="reflect"),
+    "normalised": lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU6(inplace=True)),
+    "groups normalised": lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(inplace=True)),
+    "full layers": lambda: nn.Sequential(nn.Flatten(), nn.Linear(432, 9), nn.ReLU(inplace=True), nn.Linear(9, 8)),
+    "sequences": lambda: nn.Sequential(nn.Flatten(2), nn.Linear(144, 20), nn.Tanh(), nn.Linear(20, 5), nn.LayerNorm(5)),
+    "windows": Windows,
+    "written over": Written,
+}
+
+BY_WEIGHTS = {
+    "positions": Tokens,
+    "attention": Attention,
+    "shared": shared,
+    "made anew": lambda: nn.Sequential(parametrizations.orthogonal(nn.Conv2d(3, 4, 3))),
+    "transposed": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 2, 3)),
+    "called twice": lambda: Twice(lambda self, x: self.conv(x)),
+    "used by itself": lambda: Twice(lambda self, x: x * self.conv.weight.sum()),
+    "not used": lambda: Twice(lambda self, x: x.detach()),
+    "padded to the same": lambda: nn.Sequential(nn.Conv2d(3, 4, 3, padding="same")),
+    "images see each other": lambda: Mixed(lambda x: (x - x.mean(0)).tanh()),
+    "statistics of the batch": lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Tanh()
+    ),
+}
+
+
+def made(build_body, classes=3):
+    """A body, a head and images, no two of which are alike."""
+    torch.manual_seed(0)
+    layers = build_body()
+    outputs = layers.eval()(torch.rand(2, *IMAGE)).flatten(1).shape[1]
+    network = nn.Sequential(OrderedDict(body=layers, head=nn.Sequential(nn.Flatten(), nn.Linear(outputs, classes))))
+    body = Body(staged(network, IMAGE, {"body": ["body"], "head": ["head"]}))
+    return body, nn.Linear(outputs, classes), torch.rand(5, *IMAGE)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 5])
+@pytest.mark.parametrize("name", BY_LAYERS)
+def test_layers_tell_the_gradients_by_weights(name, m):
+    """Any directions, fewer and more than classes, of which the unit vectors and one of signs are examples."""
+    body, head, images = made(BY_LAYERS[name])
+    given = torch.randn(len(images), m, 3)
+    with torch.no_grad():
+        assert held_by_layers(body, images, min(m, 2)) is not None
+        expected = by_weights(body, head, images, given)
+        assert (expected > 0).float().mean() > 0.8
+        np.testing.assert_allclose(by_layers(body, head, images, given), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", BY_WEIGHTS)
+def test_where_layers_do_not_tell_them_they_are_taken_of_weights(name, monkeypatch):
+    body, head, images = made(BY_WEIGHTS[name])
+    every = directions(images, 3)
+    monkeypatch.setattr(module, "by_layers", None)
+    with torch.no_grad():
+        assert held_by_layers(body, images, 2) is None
+        expected = by_weights(body, head, images, every).numpy() / len(images)
+        np.testing.assert_allclose(fisher(body, head, images, every), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("numbers", [1, 60_000])
+def test_how_many_images_are_taken_at_once_changes_nothing(numbers, monkeypatch):
+    body, head, images = made(BY_LAYERS["groups"])
+    every = directions(images, 3)
+    monkeypatch.setattr(module, "by_weights", None)
+    with torch.no_grad():
+        expected = fisher(body, head, images, every)
+        sizes = []
+        monkeypatch.setattr(module, "by_layers", lambda *given: sizes.append(len(given[2])) or by_layers(*given))
+        monkeypatch.setattr(module, "_NUMBERS", numbers)
+        np.testing.assert_allclose(fisher(body, head, images, every), expected, rtol=1e-5)
+    assert len(sizes) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "quick"),
+    [
+        ("convnet8", (1, 8, 8), True),
+        ("resnet18", (3, 32, 32), True),
+        ("torchvision/mobilenet_v2", (3, 32, 32), True),
+        ("timm/convnext_atto", (3, 32, 32), True),
+        ("timm/vit_tiny_patch16_224", (3, 224, 224), False),
+    ],
+)
+def test_layers_tell_those_of_networks_people_use(name, image, quick):
+    body = Body(build(NetworkSpec(name=name), image=image, classes=3, seed=0))
+    images = torch.rand(3, *image)
+    with torch.no_grad():
+        assert (held_by_layers(body, images, 1) is not None) == quick
+        if quick:
+            head = nn.Linear(body(images).shape[1], 3)
+            every = directions(images, 3)
+            sizes = [len(w) for w in body.weights().values()]
+            expected = by_weights(body, head, images, every).split(sizes)
+            for a, b in zip(by_layers(body, head, images, every).split(sizes), expected, strict=True):
+                assert (a - b).abs().max() < 1e-4 * b.max()
