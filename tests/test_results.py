@@ -175,6 +175,19 @@ def test_the_gain_on_cifar10_is_that_of_its_rows(name):
         assert said.format(numbers) in page
 
 
+def test_what_denser_looks_on_cifar10_say_is_what_their_rows_say():
+    rows = pd.read_parquet(RESULTS / "data" / "mechanisms_cifar10_gain_dense_effects.parquet").set_index("test")
+    page = (RESULTS / "liu2019.md").read_text()
+
+    def told(test, digits):
+        row = rows.loc[f"{test} at matched training loss"]
+        return f"{row['estimate']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]".replace("-", "−")
+
+    assert f"from the other classes is {told('top-1 gap', 3)} at one loss" in page
+    assert f"that of the loss is {told('loss gap', 2)}" in page
+    assert f"with the denser looks {told('filter-normalised trace', 2)} from the other" in page
+
+
 def test_the_verdicts_on_digits_in_bf16_and_with_more_looks_are_those_of_their_rows():
     data = RESULTS / "data"
     first = verdicts(*(pd.read_parquet(data / f"mechanisms_digits_{name}.parquet") for name in ("effects", "rhos")))
