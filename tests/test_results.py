@@ -2,11 +2,12 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from raytransfer.analysis import correlations, readings, verdicts
-from raytransfer.analysis.intervals import student_t
+from raytransfer.analysis.intervals import detectable, holm, p_value, student_t
 from raytransfer.config import load_config
 from raytransfer.experiments.verdicts import verdicts_markdown, with_ends
 from raytransfer.experiments.yosinski import EXPERIMENT
@@ -96,15 +97,16 @@ def test_what_features_of_other_data_are_worth_is_what_their_rows_say():
     section = (RESULTS / "distance.md").read_text().split("## CIFAR-10, Fashion")[1].split("\n## ")[0]
     for own, value, said in (
         (False, "over_random", "by {1} points, in each of the four"),
-        (True, "over_random", "not told from random ones ({0};"),
-        (True, "boost", "from the other half ({0} points"),
-        (False, "boost", "nor from other data ({0})"),
+        (True, "over_random", "not told from random ones ({0}, where {2} would be seen in 4 studies of 5;"),
+        (True, "boost", "from the other half ({0} points at n = 6, where {2} would be seen)"),
+        (False, "boost", "nor from other data ({0}, where {2} would)"),
     ):
         gains = rows[rows["own"] == own].groupby("target_block")[value].mean()
         found = student_t(100 * gains.to_numpy())
         forms = (
             f"{found.estimate:+.1f} [{found.low:.1f}, {found.high:.1f}]",
             f"{-found.estimate:.1f} [{-found.high:.1f}, {-found.low:.1f}]",
+            f"{detectable(found):.1f}",
         )
         assert said.format(*forms).replace("-", "−") in section
 
@@ -241,6 +243,8 @@ def test_what_other_tasks_give_to_bases_that_have_converged_is_what_their_rows_s
     first = top1.iloc[:4]
     of_four = " and ".join(told(first["AnB+"] - first[control]) for control in ("baseB-2x", "BnB+"))
     assert f"and gave {of_four} over the two controls" in page
+    p_values = [p_value(student_t((top1["AnB+"] - top1[control]).to_numpy())) for control in controls.values()]
+    assert "(Holm) p is {1:.3f} and {2:.3f}".format(*holm(np.array(p_values))) in page
     base = 100 * rows[rows["treatment"] == "baseB"][["top1", "train_top1"]]
     mean, least, most = base.mean(), base["train_top1"].min(), base["train_top1"].max()
     assert f"reach {mean['top1']:.1f}% on test images and {mean['train_top1']:.1f}% ({least:.1f} to {most:.1f})" in page

@@ -53,7 +53,7 @@ def untitled(figure: Figure) -> Iterator[None]:
 
 @contextmanager
 def at_150_dpi(figure: Figure) -> Iterator[None]:
-    """Draw what is drawn in pixels at 150 a inch, for a while.
+    """Draw what is drawn in pixels at 150 dots an inch, for a while.
 
     ``Figure.savefig`` does so by itself, but draws each figure twice, once to nowhere.
     """
