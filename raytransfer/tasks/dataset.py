@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from raytransfer.tasks.decode import Decoding, Labels
+from raytransfer.tasks.decode import Labels
+from raytransfer.tasks.image import Decoding
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.places import Place
 from raytransfer.tasks.sources import DataSource

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from raytransfer.specs import Dials
-from raytransfer.tasks.decode import Images, Labels
+from raytransfer.tasks.decode import Labels
 from raytransfer.tasks.draws import stable_permutation
+from raytransfer.tasks.image import Images
 from raytransfer.tasks.streamed import ImageRows
 
 Pixels = npt.NDArray[np.float32]

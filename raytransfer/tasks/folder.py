@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from raytransfer.errors import UserError
-from raytransfer.tasks.decode import Encoded, Raw
+from raytransfer.tasks.decode import Raw
+from raytransfer.tasks.image import Encoded
 from raytransfer.tasks.parts import (
     HALVED,
     Contents,

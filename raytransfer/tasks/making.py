@@ -23,19 +23,10 @@ from PIL import Image
 
 from raytransfer.errors import UserError
 from raytransfer.tasks.dataset import Dataset, array, cached, publish, root_of, streamed_parts
-from raytransfer.tasks.decode import (
-    ColourFoundError,
-    Decoding,
-    ImageError,
-    Images,
-    Raw,
-    check_space,
-    decode_images,
-    every_error,
-    first_decoding,
-)
+from raytransfer.tasks.decode import Raw, check_space, decode_images, every_error, first_decoding
 from raytransfer.tasks.draws import stable_permutation, stratified_half
 from raytransfer.tasks.folder import FolderSource
+from raytransfer.tasks.image import ColourFoundError, Decoding, ImageError, Images
 from raytransfer.tasks.parquet import ParquetSource
 from raytransfer.tasks.shards import ShardSource
 from raytransfer.tasks.sources import DataSource, Source

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raytransfer.errors import UserError, one_line
-from raytransfer.tasks.decode import Encoded, Labels, Raw
+from raytransfer.tasks.decode import Labels, Raw
 from raytransfer.tasks.files import files_with, sorted_files
+from raytransfer.tasks.image import Encoded
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.places import Place, RemotePath
 from raytransfer.words import number_of

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from raytransfer.errors import UserError, one_line
-from raytransfer.tasks.decode import Encoded, Raw
+from raytransfer.tasks.decode import Raw
+from raytransfer.tasks.image import Encoded
 from raytransfer.tasks.parts import HALVED, Contents
 
 _TRAIN_SPLITS = ("train", "trainval", "train-standard")

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from raytransfer.errors import UserError
-from raytransfer.tasks.decode import Encoded, Raw
+from raytransfer.tasks.decode import Raw
 from raytransfer.tasks.files import check_runs, sorted_files
 from raytransfer.tasks.folder import SUFFIXES
+from raytransfer.tasks.image import Encoded
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.places import CHANGED, REQUESTS, Place, RemotePath, inside, stamp
 from raytransfer.tasks.streamed import Members, ahead

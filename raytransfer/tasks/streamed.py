@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from raytransfer.errors import UserError
-from raytransfer.tasks.decode import THREADS, Decoding, Images, Labels, Raw, unlimited_sizes
+from raytransfer.tasks.decode import THREADS, Labels, Raw
+from raytransfer.tasks.image import Decoding, Images, unlimited_sizes
 from raytransfer.tasks.places import CHANGED, REQUESTS, Place, RemotePath
 
 Given = TypeVar("Given")

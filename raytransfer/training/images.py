@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from raytransfer.specs import Recipe
 from raytransfer.tasks import Part, TaskData
-from raytransfer.tasks.decode import Images
+from raytransfer.tasks.image import Images
 from raytransfer.training.augment import STEPS, draw_boxes, in_parts, jittered, jitters, resized_crops
 from raytransfer.training.rand_augment import draw_operations, rand_augmented
 from raytransfer.training.ranks import ALONE, Ranks

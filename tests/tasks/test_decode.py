@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, features
 
 from raytransfer.errors import UserError
 from raytransfer.tasks import DataSource, decode, open_dataset
+from raytransfer.tasks import image as image_module
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def by_pillow(content, mode):
 
 
 def kept_size(channels=3, size_px=None, height=16, width=24):
-    return decode.Decoding(
+    return image_module.Decoding(
         shape=(channels, *((height, width) if size_px is None else (size_px, size_px))),
         size_px=size_px,
         interpolation="bilinear",
@@ -177,15 +178,15 @@ PHOTOGRAPH = smooth(16, 24)
     ],
 )
 def test_upright_jpegs_of_the_wanted_size_alone_do_without_pillows_decoder(monkeypatch, content, how, pillows):
-    upright, used = decode._upright, []
-    monkeypatch.setattr(decode, "_upright", lambda *given: used.append(given) or upright(*given))
+    upright, used = image_module._upright, []
+    monkeypatch.setattr(image_module, "_upright", lambda *given: used.append(given) or upright(*given))
     assert how.decode("x", content).shape == how.shape
     assert bool(used) == pillows
 
 
 def test_a_folder_s_jpegs_are_decoded_so_too(tmp_path, opened, monkeypatch):
     write(tmp_path / "data", PHOTOGRAPH, "jpg")
-    monkeypatch.setattr(decode, "_upright", None)
+    monkeypatch.setattr(image_module, "_upright", None)
     assert opened(image_size_px=16, channels=3).train_images.shape == (2, 3, 16, 16)
 
 
@@ -227,7 +228,7 @@ def test_an_image_up_to_three_times_as_long_is_resized_whole(tmp_path, opened):
 
 
 def test_an_image_beyond_the_limit_is_named_with_its_size(tmp_path, opened, monkeypatch):
-    monkeypatch.setattr(decode, "MOST_PIXELS", 1_000_000)
+    monkeypatch.setattr(image_module, "MOST_PIXELS", 1_000_000)
     file, before = write(tmp_path / "data", Image.new("1", (1001, 1000))), Image.MAX_IMAGE_PIXELS
     with pytest.raises(UserError, match=rf"{file} is 1000x1001 pixels: images are read up to 1,000,000 pixels"):
         opened(image_size_px=8)
