@@ -179,15 +179,15 @@ def _training_rows(dataset: Dataset, spec: TaskSpec) -> Labels:
             f"the task was made for {spec.dataset} with fingerprint {spec.fingerprint}, "
             f"this is {dataset.name} with {dataset.fingerprint}"
         )
+    if spec.train_per_class is None:
+        return np.flatnonzero(np.isin(dataset.train_labels, spec.classes))
     counts = np.bincount(dataset.train_labels, minlength=len(dataset.class_names))
+    _check_enough(dataset, spec.classes, spec.train_per_class, counts)
+    of_classes = np.split(np.argsort(dataset.train_labels, kind="stable"), np.cumsum(counts)[:-1])
     chosen = []
     for index in spec.classes:
-        members = np.flatnonzero(dataset.train_labels == index)
-        if spec.train_per_class is not None:
-            _check_enough(dataset, spec.classes, spec.train_per_class, counts)
-            order = stable_permutation(len(members), spec.draw_seed, spec.stream, index)
-            members = members[order[: spec.train_per_class]]
-        chosen.append(members)
+        order = stable_permutation(len(of_classes[index]), spec.draw_seed, spec.stream, index)
+        chosen.append(of_classes[index][order[: spec.train_per_class]])
     return np.sort(np.concatenate(chosen))
 
 
