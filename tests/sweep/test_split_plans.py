@@ -16,6 +16,7 @@ from raytransfer.sweep import estimate as estimating
 from raytransfer.sweep import rehearsing
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.estimate import estimate
+from raytransfer.sweep.timing import Cost
 from raytransfer.training import RankDied, Ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -94,9 +95,9 @@ def test_a_split_training_takes_its_share_of_the_arithmetic_its_messages_and_its
 
 
 def test_what_is_not_measured_split_takes_its_part_of_what_is_measured_whole(tiny, monkeypatch):
-    cost = estimating._Cost(step=1.0, image_frozen=0.0, image_trained=0.0, views_reused=0)
+    cost = Cost(step=1.0, image_frozen=0.0, image_trained=0.0, views_reused=0)
     monkeypatch.setattr(estimating, "TIME_S", -1.0)
-    monkeypatch.setattr(estimating, "_measure", lambda *_: (cost, None))
+    monkeypatch.setattr(estimating, "timed_training", lambda *_: (cost, None))
     plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB]"))
     found = estimate(plan.trials.values(), plan, "cpu", 10**9, base_ranks=4, units=1)
     assert found.measured == 1

@@ -12,7 +12,7 @@ from raytransfer.scores import SCORES, Representation
 from raytransfer.store import Store
 from raytransfer.store.schema import FAILURES
 from raytransfer.sweep import estimate as estimating
-from raytransfer.sweep import trying
+from raytransfer.sweep import timing, trying
 from raytransfer.sweep.estimate import _spread, estimate
 from raytransfer.sweep.failures import described, failure_rows, places, why
 from raytransfer.sweep.slots import check_ranks, check_slots, slots_of_base, without_gpus
@@ -131,7 +131,7 @@ def test_what_is_not_measured_in_time_lies_between_what_is(tiny, monkeypatch):
 
 def test_a_measurement_that_takes_too_long_is_broken_off(tiny, monkeypatch):
     plan = make_plan(tiny("treatments=[baseB]", "probes=[landscape]"))
-    monkeypatch.setattr(estimating, "_MEASUREMENT_S", 0.02)
+    monkeypatch.setattr(timing, "_MEASUREMENT_S", 0.02)
     found = estimate(plan.trials.values(), plan, "cpu", 10**9)
     assert found.broken_off == 1
     assert found.seconds.keys() == plan.trials.keys()
