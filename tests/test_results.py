@@ -29,6 +29,17 @@ def points(text):
     return [float(number.replace("−", "-")) / 100 for number in re.findall(r"[-+−]?\d+\.\d+", text)]
 
 
+def rounded(numbers):
+    """What the numbers of a cell equal if they are these, rounded to a tenth of a point."""
+    return pytest.approx(numbers, abs=0.0005 + 1e-9)
+
+
+def written(interval, digits=1, sign=False):
+    """An estimate and its interval as pages have them in a sentence, with a plus before the estimate or without."""
+    estimate = f"{interval.estimate:{'+' if sign else ''}.{digits}f}"
+    return f"{estimate} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]".replace("-", "−")
+
+
 @pytest.mark.parametrize(
     ("page", "place", "halves", "columns"),
     [("digits", 0, "random", 6), ("cifar10", 0, "random", 6), ("cifar10", 1, "animals/vehicles", 4)],
@@ -42,7 +53,7 @@ def test_the_readings_of_a_grid_are_those_of_its_rows(page, place, halves, colum
     for n, *cells in rows:
         for reading, cell in zip(head[1:], cells, strict=True):
             expected = found.loc[(reading, int(n)), ["estimate", "low", "high"]].to_list()
-            assert points(cell) == pytest.approx(expected, abs=0.000501)
+            assert points(cell) == rounded(expected)
 
 
 def test_the_recipe_of_2014_drops_its_rate_every_100_000_steps():
@@ -101,14 +112,9 @@ def test_what_features_of_other_data_are_worth_is_what_their_rows_say():
         (True, "boost", "from the other half ({0} points at n = 6, where {2} would be seen)"),
         (False, "boost", "nor from other data ({0}, where {2} would)"),
     ):
-        gains = rows[rows["own"] == own].groupby("target_block")[value].mean()
-        found = student_t(100 * gains.to_numpy())
-        forms = (
-            f"{found.estimate:+.1f} [{found.low:.1f}, {found.high:.1f}]",
-            f"{-found.estimate:.1f} [{-found.high:.1f}, {-found.low:.1f}]",
-            f"{detectable(found):.1f}",
-        )
-        assert said.format(*forms).replace("-", "−") in section
+        gains = 100 * rows[rows["own"] == own].groupby("target_block")[value].mean().to_numpy()
+        gain, loss = student_t(gains), student_t(-gains)
+        assert said.format(written(gain, sign=True), written(loss), f"{detectable(gain):.1f}") in section
 
 
 def test_the_verdicts_on_digits_are_those_of_their_rows():
@@ -131,8 +137,8 @@ def test_the_verdicts_along_320_epochs_are_those_of_their_rows():
     for peak, cells in zip(peaks.to_dict("records"), table, strict=True):
         assert (int(cells[1]), int(cells[2].split()[0])) == (peak["n_layers"], peak["peak_step"])
         for cell, name in ((cells[3], "rise"), (cells[4], "decline")):
-            numbers = [100 * peak[key] for key in (name, f"{name}_low", f"{name}_high") if peak[key] == peak[key]]
-            assert points(cell) == pytest.approx([number / 100 for number in numbers], abs=0.000501)
+            expected = [peak[key] for key in (name, f"{name}_low", f"{name}_high") if not np.isnan(peak[key])]
+            assert points(cell) == rounded(expected)
     means = pd.read_parquet(rows / "checkpoints_digits_long_curves.parquet").set_index(
         ["treatment", "n_layers", "pretrain_step"]
     )["mean"]
@@ -153,7 +159,7 @@ def test_the_verdicts_on_images_are_those_of_their_rows(name):
 @pytest.mark.parametrize("name", GAIN)
 def test_the_gain_on_cifar10_is_that_of_its_rows(name):
     rows = pd.read_parquet(RESULTS / "data" / f"{name}_accuracies.parquet")
-    top1 = rows.pivot(index="seed", columns="network", values="top1")
+    top1 = 100 * rows.pivot(index="seed", columns="network", values="top1")
     page = " ".join((RESULTS / "liu2019.md").read_text().split())
     longer = top1["scratch, 1900 steps"]
     if name == GAIN[0]:
@@ -164,7 +170,7 @@ def test_the_gain_on_cifar10_is_that_of_its_rows(name):
             (top1["other classes"] - longer, "still give {} points over that"),
         ]
     else:
-        assert f"From scratch it reaches {100 * top1['scratch'].mean():.1f}%" in page
+        assert f"From scratch it reaches {top1['scratch'].mean():.1f}%" in page
         told = [
             (top1["other classes"] - top1["scratch"], "from the other five classes it gains {} points"),
             (top1["same classes"] - top1["scratch"], "and from the same five classes {}, over 8 seeds"),
@@ -172,22 +178,18 @@ def test_the_gain_on_cifar10_is_that_of_its_rows(name):
             (top1["other classes"] - longer, "the other classes give {} points over that"),
         ]
     for gains, said in told:
-        found = student_t(gains.to_numpy())
-        numbers = f"{100 * found.estimate:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-        assert said.format(numbers) in page
+        assert said.format(written(student_t(gains.to_numpy()))) in page
 
 
 def test_what_denser_looks_on_cifar10_say_is_what_their_rows_say():
     rows = pd.read_parquet(RESULTS / "data" / "mechanisms_cifar10_gain_dense_effects.parquet").set_index("test")
     page = (RESULTS / "liu2019.md").read_text()
-
-    def told(test, digits):
-        row = rows.loc[f"{test} at matched training loss"]
-        return f"{row['estimate']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]".replace("-", "−")
-
-    assert f"from the other classes is {told('top-1 gap', 3)} at one loss" in page
-    assert f"that of the loss is {told('loss gap', 2)}" in page
-    assert f"with the denser looks {told('filter-normalised trace', 2)} from the other" in page
+    gap, loss_gap, trace = (
+        rows.loc[f"{test} at matched training loss"] for test in ("top-1 gap", "loss gap", "filter-normalised trace")
+    )
+    assert f"from the other classes is {written(gap, 3)} at one loss" in page
+    assert f"that of the loss is {written(loss_gap, 2)}" in page
+    assert f"with the denser looks {written(trace, 2)} from the other" in page
 
 
 def test_the_verdicts_on_digits_in_bf16_and_with_more_looks_are_those_of_their_rows():
@@ -216,7 +218,7 @@ def test_random_layers_by_rate_and_norm_are_those_of_their_rows():
             if mean:
                 found = of_setting.get_group((float(rate), 0 if norm == "any" else float(norm), n))
                 interval = student_t(found.groupby("split")["top1"].mean().to_numpy())
-                assert points(mean) == pytest.approx([interval.estimate, interval.low, interval.high], abs=0.000501)
+                assert points(mean) == rounded([interval.estimate, interval.low, interval.high])
                 assert runs == f"{100 * found['top1'].min():.0f} to {100 * found['top1'].max():.0f}"
                 seen += len(found)
     assert seen == len(rows)
@@ -227,23 +229,19 @@ def test_what_other_tasks_give_to_bases_that_have_converged_is_what_their_rows_s
     page = (RESULTS / "cifar10.md").read_text()
     top1 = 100 * rows.pivot(index="split", columns="treatment", values="top1")
     table = {name: cell for name, cell, _ in next(found for head, found in tables(page) if head[1] == "3,200 steps")}
-
-    def told(gains):
-        found = student_t(gains.to_numpy())
-        return f"{found.estimate:+.1f} [{found.low:.1f}, {found.high:.1f}]".replace("-", "−")
-
     controls = {
         "generalisation boost": "baseB",
         "boost over twice the steps": "baseB-2x",
         "boost over selffer": "BnB+",
     }
+    boosts = {control: (top1["AnB+"] - top1[control]).to_numpy() for control in controls.values()}
     for reading, control in controls.items():
-        assert table[reading] == told(top1["AnB+"] - top1[control])
-    assert f"gains {told(top1['baseB-2x'] - top1['baseB'])[1:]}" in page
-    first = top1.iloc[:4]
-    of_four = " and ".join(told(first["AnB+"] - first[control]) for control in ("baseB-2x", "BnB+"))
-    assert f"and gave {of_four} over the two controls" in page
-    p_values = [p_value(student_t((top1["AnB+"] - top1[control]).to_numpy())) for control in controls.values()]
+        assert table[reading] == written(student_t(boosts[control]), sign=True)
+    longer = student_t((top1["baseB-2x"] - top1["baseB"]).to_numpy())
+    assert f"gains {written(longer)}" in page
+    of_four = [written(student_t(boosts[control][:4]), sign=True) for control in ("baseB-2x", "BnB+")]
+    assert "and gave {} and {} over the two controls".format(*of_four) in page
+    p_values = [p_value(student_t(boost)) for boost in boosts.values()]
     assert "(Holm) p is {1:.3f} and {2:.3f}".format(*holm(np.array(p_values))) in page
     base = 100 * rows[rows["treatment"] == "baseB"][["top1", "train_top1"]]
     mean, least, most = base.mean(), base["train_top1"].min(), base["train_top1"].max()
@@ -266,22 +264,12 @@ def test_the_part_of_the_grid_of_today_is_that_of_its_rows():
     }
     for reading, of_splits in differences.items():
         found = student_t(of_splits.to_numpy())
-        assert points(table[reading]) == pytest.approx(
-            [x / 100 for x in (found.estimate, found.low, found.high)], abs=5e-4
-        )
-    lost = {
-        (norm, name): student_t((by_norm[norm][name] - today[name]).to_numpy())
-        for norm in (1, 5)
-        for name in ("baseB", "AnB+")
-    }
-    base, tuned = lost[1, "baseB"], lost[1, "AnB+"]
-    assert f"the base loses {-base.estimate:.1f} [{-base.high:.1f}, {-base.low:.1f}] points" in page
-    assert f"and AnB+ at n = 5 {-tuned.estimate:.1f} [{-tuned.high:.1f}, {-tuned.low:.1f}]" in page
-    told = ", ".join(
-        f"{lost[5, name].estimate:+.1f} [{lost[5, name].low:.1f}, {lost[5, name].high:.1f}]"
-        for name in ("baseB", "AnB+")
-    )
-    assert f"({told})".replace("-", "−") in page
+        assert points(table[reading]) == rounded([found.estimate / 100, found.low / 100, found.high / 100])
+    base, tuned = (student_t((today[name] - by_norm[1][name]).to_numpy()) for name in ("baseB", "AnB+"))
+    assert f"the base loses {written(base)} points" in page
+    assert f"and AnB+ at n = 5 {written(tuned)}" in page
+    changes = [student_t((by_norm[5][name] - today[name]).to_numpy()) for name in ("baseB", "AnB+")]
+    assert f"({', '.join(written(change, sign=True) for change in changes)})" in page
 
 
 def test_input_against_label_over_four_data_sets_is_that_of_its_rows():
@@ -294,7 +282,7 @@ def test_input_against_label_over_four_data_sets_is_that_of_its_rows():
         outcome, dial = what.split(", ")
         for n, cell in zip((3, 6), cells, strict=True):
             expected = found.loc[(names[outcome], dial, n), ["mean", "low", "high"]].to_list()
-            assert points(cell) == pytest.approx(expected, abs=0.000501)
+            assert points(cell) == rounded(expected)
     assert len(table) * 2 == len(found)
     shares = pd.read_parquet(data / "input_label_real_variance.parquet").set_index(["outcome", "n_layers", "part"])
     shares["low"] = shares["low"].clip(lower=0)
@@ -314,17 +302,17 @@ def test_transfer_along_200_epochs_of_cifar10_is_that_of_its_rows():
     for arm, n, rise, decline, *cells in table:
         place = {"frozen": "AnB", "fine-tuned": "AnB+"}[arm], int(n)
         for cell, name in ((rise, "rise"), (decline, "decline")):
-            told = peaks.loc[place, [name, f"{name}_low", f"{name}_high"]].dropna().to_list()
-            assert points(cell) == pytest.approx(told, abs=0.000501)
+            expected = peaks.loc[place, [name, f"{name}_low", f"{name}_high"]].dropna().to_list()
+            assert points(cell) == rounded(expected)
         for cell, (first, last) in zip(cells, ((400, 1789), (1789, 8000)), strict=True):
             found = student_t((steps.loc[place][last] - steps.loc[place][first]).to_numpy())
-            assert points(cell) == pytest.approx([found.estimate, found.low, found.high], abs=0.000501)
+            assert points(cell) == rounded([found.estimate, found.low, found.high])
     assert len(table) == len(peaks)
     bases = pd.read_parquet(rows / "checkpoints_cifar10_bases.parquet").set_index(["quantity", "seed"])
     loss = bases.loc["test loss"].pivot(columns="step", values="value")
     grown = student_t((loss[8000] - loss[400]).to_numpy())
     means = f"{loss[400].mean():.2f} nats at step 400 to {loss[8000].mean():.2f} at step 8,000"
-    assert f"{means} (+{grown.estimate:.2f} [{grown.low:.2f}, {grown.high:.2f}])" in page
+    assert f"{means} ({written(grown, 2, sign=True)})" in page
 
 
 def test_the_gain_of_imagenet_weights_is_that_of_its_rows():
@@ -335,7 +323,7 @@ def test_the_gain_of_imagenet_weights_is_that_of_its_rows():
         **top1.mean()
     )
     page = (RESULTS / "liu2019.md").read_text()
-    assert f"{reached}: a gain of {found.estimate:.1f} [{found.low:.1f}, {found.high:.1f}] points" in page
+    assert f"{reached}: a gain of {written(found)} points" in page
     loss = rows.groupby("network")["train_loss_nats"].mean()
     told = "its training loss is {scratch:.2f} nats at the end, and that of the fine-tuned network {fine-tuned:.2f}"
     assert told.format(**loss) in page
@@ -344,8 +332,7 @@ def test_the_gain_of_imagenet_weights_is_that_of_its_rows():
         (longer - top1["scratch"], "{} points more"),
         (top1["fine-tuned"] - longer, "{} points over that"),
     ):
-        found = student_t(gains.dropna().to_numpy())
-        assert said.format(f"{found.estimate:.1f} [{found.low:.1f}, {found.high:.1f}]") in page
+        assert said.format(written(student_t(gains.dropna().to_numpy()))) in page
     assert f"it reaches {longer.mean():.1f}%" in page
     assert f"at a training loss of {loss['scratch, 1000 steps']:.2f} nats" in page
 
@@ -359,9 +346,8 @@ def test_the_gain_over_four_data_sets_is_that_of_its_rows():
     assert "(+{:.1f} points from the other classes, +{:.1f} from the same)".format(*cifar10) in page
     ends = [end for name in gains for end in (others[name].min(), others[name].max())]
     assert "+{:.1f} to +{:.1f}, and +{:.1f} to +{:.1f}. Over the four it is".format(*ends) in page
-    over = [student_t(gains[name].to_numpy()) for name in gains]
-    numbers = [f"+{found.estimate:.1f} [{found.low:.1f}, {found.high:.1f}]".replace("-", "−") for found in over]
-    assert "Over the four it is {} and {} points".format(*numbers) in page
+    over = [written(student_t(gains[name].to_numpy()), sign=True) for name in gains]
+    assert "Over the four it is {} and {} points".format(*over) in page
 
 
 def test_rows_are_small_enough_to_keep():
@@ -380,6 +366,6 @@ def test_the_accuracies_of_which_checkpoint_are_those_of_its_rows():
         (treatment,) = re.findall(r"\((\w+\+?)\)|(linear probe)", what)
         means = [value for (c, t, _), value in found.mean().items() if (c, t) == (checkpoint, "".join(treatment))]
         printed = [points(cell)[0] for cell in cells if cell]
-        assert printed == pytest.approx(means, abs=0.000501)
+        assert printed == rounded(means)
         compared += len(printed)
     assert compared == 4 * (4 * 5 + 1)
