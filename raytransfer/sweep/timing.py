@@ -94,9 +94,8 @@ def timed_training(
     train_mode(network)
     stages = reusable_stages(network, whole, spec.recipe.steps)
     eager = Step(network, tried, tried)
-    per_image = (
-        min(_timed_step(eager, tried, tried, 1, eager) for _ in range(2)) / tried.batch_size
-    )  # the first is slower
+    # The first is slower.
+    per_image = min(_timed_step(eager, tried, tried, 1, eager) for _ in range(2)) / tried.batch_size
     affordable = max(_TRIED, int(_PART_S / per_image))
     batch = own if device.type == "cuda" else min(own, affordable)
     recipe = replace(spec.recipe, batch_size=batch)
