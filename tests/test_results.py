@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raytransfer.analysis import correlations, readings, verdicts
+from raytransfer.analysis import comparisons, correlations, readings, verdicts
 from raytransfer.analysis.intervals import detectable, holm, p_value, student_t
 from raytransfer.config import load_config
 from raytransfer.experiments.verdicts import verdicts_markdown, with_ends
@@ -179,6 +179,47 @@ def test_the_gain_on_cifar10_is_that_of_its_rows(name):
         ]
     for gains, said in told:
         assert said.format(written(student_t(gains.to_numpy()))) in page
+
+
+def test_what_batch_normalisation_says_on_two_machines_is_what_their_rows_say():
+    data = RESULTS / "data"
+    here, there = (
+        pd.read_parquet(data / f"mechanisms_cifar10_gain_batch_norm_{name}.parquet")
+        for name in ("effects", "other_effects")
+    )
+    none = pd.read_parquet(data / "mechanisms_digits_rhos.parquet").head(0)
+    section = (RESULTS / "liu2019.md").read_text().split("### The same with batch norm")[1].split("\n## ")[0]
+    table = next(rows for head, rows in tables(section) if head == ["claim", "here", "there"])
+    section = " ".join(section.split())
+    told = [verdicts(effects, none).set_index("claim") for effects in (here, there)]
+    assert [claim for claim, *_ in table] == told[1].index.to_list()
+    for claim, *cells in table:
+        assert cells == [with_ends(*found.loc[claim, ["estimate", "low", "high", "scale"]]) for found in told]
+        assert told[0].loc[claim, "verdict"].split(":")[0] == told[1].loc[claim, "verdict"].split(":")[0]
+    before, now = (comparisons(effects).set_index(["test", "base"]) for effects in (there, here))
+    share, matched = "first relative projection along training", "at matched training loss"
+    for found, test, base, said in (
+        (before, share, "CIFAR A", "({} from the other classes"),
+        (before, share, "unchanged", "from the other classes, {} from the same)"),
+        (now, share, "CIFAR A", "here it is not ({},"),
+        (now, f"filter-normalised trace {matched}", "CIFAR A", "trace is {} times that from scratch"),
+        (now, f"filter-normalised trace {matched}", "unchanged", "(from the same classes {}), the plain trace"),
+        (now, f"trace {matched}", "CIFAR A", "the plain trace and the largest eigenvalue {} and"),
+        (now, f"top eigenvalue {matched}", "CIFAR A", "and {}, and at the last step two of the three are told, too"),
+        (now, "top eigenvalue at the last step", "CIFAR A", "and the eigenvalue {}, where 1.50 would be seen"),
+    ):
+        assert said.format(written(found.loc[test, base], 2)) in section
+    barriers = pd.read_parquet(data / "mechanisms_cifar10_gain_batch_norm_barriers.parquet")
+    of_pairs = barriers.groupby(["network", "starts"])["barrier_nats"]
+    for network, starts, said in (
+        ("other classes", 1, "meet at a barrier of {} nats"),
+        ("same classes", 1, "({} from the same classes), two from scratch"),
+        ("scratch", 1, "share their initialisation at {}."),
+        ("other classes", 2, "from these the barrier is {}"),
+        ("scratch", 2, "and from two initialisations {}."),
+    ):
+        values = of_pairs.get_group((network, starts)).to_numpy()
+        assert said.format(written(student_t(values), 2)) in section
 
 
 def test_what_denser_looks_on_cifar10_say_is_what_their_rows_say():
