@@ -289,6 +289,26 @@ def test_what_other_tasks_give_to_bases_that_have_converged_is_what_their_rows_s
     assert f"reach {mean['top1']:.1f}% on test images and {mean['train_top1']:.1f}% ({least:.1f} to {most:.1f})" in page
 
 
+def test_what_more_images_give_is_what_their_rows_say():
+    page, data = (RESULTS / "cifar10.md").read_text(), RESULTS / "data"
+    rows, of_few = (pd.read_parquet(data / f"cifar10_{name}.parquet") for name in ("more_images", "converged"))
+    many, few = (100 * found.pivot(index="split", columns="treatment", values="top1") for found in (rows, of_few))
+    table = next(found for head, found in tables(page) if head[1] == "2,400 images a class")
+    seen = []
+    for (_, *cells), control in zip(table, ("baseB", "baseB-2x", "BnB+"), strict=True):
+        gains, before = (top1["AnB+"] - top1[control] for top1 in (many, few))
+        assert cells == [written(student_t(values.to_numpy()), sign=True) for values in (gains, gains - before)]
+        seen.append(f"{detectable(student_t(gains.to_numpy())):.1f}")
+    assert f"two controls {seen[1]} and {seen[2]} points would be seen" in page
+    assert f"({written(student_t((many['baseB-2x'] - many['baseB']).to_numpy()))} points here" in page
+    grid = (
+        pd.read_parquet(data / "cifar10_grid.parquet").query("halves == 'random'").groupby("treatment")["top1"].mean()
+    )
+    assert f"{100 * (grid['baseB-2x'] - grid['baseB']):.1f} at 800 steps above" in page
+    base = 100 * rows[rows["treatment"] == "baseB"][["top1", "train_top1"]].mean()
+    assert f"{base['top1']:.1f}% on test images, {base['train_top1']:.1f}% on those" in page
+
+
 def test_the_part_of_the_grid_of_today_is_that_of_its_rows():
     rows = pd.read_parquet(RESULTS / "data" / "cifar10_today.parquet")
     page = (RESULTS / "cifar10.md").read_text()
