@@ -147,7 +147,7 @@ def load_task(dataset: Dataset, spec: TaskSpec) -> TaskData:
     Raises:
         UserError: The spec was made for other data, or asks for what they do not have.
     """
-    test = np.flatnonzero(np.isin(dataset.test_labels, spec.classes))
+    test = _rows_of(dataset.test_labels, spec.classes)
     return _assembled(dataset, spec, _training_rows(dataset, spec), test)
 
 
@@ -172,6 +172,11 @@ def sample_task(dataset: Dataset, spec: TaskSpec, images: int, seed: int) -> Tas
     return dataclasses.replace(task, test=task.train)
 
 
+def _rows_of(labels: Labels, classes: tuple[int, ...]) -> Labels:
+    """The rows with labels of these classes, ascending."""
+    return np.flatnonzero(np.isin(labels, classes))
+
+
 def _training_rows(dataset: Dataset, spec: TaskSpec) -> Labels:
     """The task's rows of the data set's training images, ascending."""
     if spec.fingerprint != dataset.fingerprint:
@@ -180,7 +185,7 @@ def _training_rows(dataset: Dataset, spec: TaskSpec) -> Labels:
             f"this is {dataset.name} with {dataset.fingerprint}"
         )
     if spec.train_per_class is None:
-        return np.flatnonzero(np.isin(dataset.train_labels, spec.classes))
+        return _rows_of(dataset.train_labels, spec.classes)
     counts = np.bincount(dataset.train_labels, minlength=len(dataset.class_names))
     _check_enough(dataset, spec.classes, spec.train_per_class, counts)
     of_classes = np.split(np.argsort(dataset.train_labels, kind="stable"), np.cumsum(counts)[:-1])
@@ -210,7 +215,7 @@ def _assembled(dataset: Dataset, spec: TaskSpec, train: Labels, test: Labels) ->
 
 def _dialled(dataset: Dataset, spec: TaskSpec, dials: Dials, parts: Sequence[Part]) -> list[Part]:
     """The parts as the dials make them."""
-    every = np.flatnonzero(np.isin(dataset.train_labels, spec.classes))
+    every = _rows_of(dataset.train_labels, spec.classes)
     own = np.searchsorted(spec.classes, dataset.train_labels[every])
     relabel = Relabelling(dials, len(spec.classes), dataset.train_images, every, own)
     pixels_change = any(getattr(dials, name) != getattr(Dials(), name) for name in INPUT_DIALS)
