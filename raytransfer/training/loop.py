@@ -1,5 +1,6 @@
 """The training loop."""
 
+import contextlib
 import hashlib
 import itertools
 import math
@@ -97,23 +98,21 @@ def train(
         FloatingPointError: The training loss is infinite or not a number.
         Interrupted: ``stop`` said so.
     """
-    recipe, outcome = data.recipe, Outcome()
+    recipe, outcome, clock, since = data.recipe, Outcome(), _Clock(), 0
     generator = torch.Generator().manual_seed(stream_seed(seed, "batches"))
     torch.manual_seed(stream_seed(seed, "dropout"))
     copied = set(network.first_names(surgery.copied(len(network.stages)))) if surgery.l2_sp else set()
     anchors = {name: tensor.detach().clone() for name, tensor in trainable(network) if name in copied}
+    done = 0
     if state is not None:  # before outputs of frozen layers are computed
         network.module.load_state_dict(state.weights)
+        outcome.curve, done, since, clock.seconds = list(state.curve), state.step, state.since, state.seconds
     elif 0 in checkpoint_steps:
         on_checkpoint(0, network.module)
-    due, done, since, seconds = set(evaluation_steps(recipe)), 0, 0, 0.0
-    if state is not None:
-        outcome.curve, done, since, seconds = list(state.curve), state.step, state.since, state.seconds
     # The batches before are drawn again and passed over: that is cheap, and spares the state the order of the images.
-    before, waits = seconds, _Waits()
     views = map(data.ranks.part, itertools.islice(data.draw(generator), done, None))
-    memory = data.memory_left
-    started = saved = time.perf_counter()
+    due, memory = set(evaluation_steps(recipe)), data.memory_left
+    before, waits, saved = clock.seconds, _Waits(), time.perf_counter()
     for phase in phases(recipe.steps, network.frozen, surgery.thaw):
         if phase.last <= done and phase.last < recipe.steps:  # the last is entered in any case, for its evaluation
             continue
@@ -135,37 +134,49 @@ def train(
             do(batch)
             since += 1
             if step in due:
-                train_loss = one_step.loss_sum.item() / since  # waits for the device, so the clock below is right
-                seconds += time.perf_counter() - started
-                outcome.curve.append(_evaluation(network, data, tested, step, train_loss))
-                train_mode(network)
-                one_step.loss_sum.zero_()
-                since, started = 0, time.perf_counter()
+                with clock.stopped(one_step):
+                    outcome.curve.append(_evaluation(network, data, tested, step, one_step.loss_sum.item() / since))
+                    train_mode(network)
+                    one_step.loss_sum.zero_()
+                    since = 0
             if step in checkpoint_steps:
                 on_checkpoint(step, network.module)
             stopping = stop()
-            due_for_saving = on_state is not None and (stopping or time.perf_counter() - saved >= save_every_s)
-            if due_for_saving or step == phase.last < recipe.steps:
-                one_step.loss_sum.item()  # waits for the device, as above
-                seconds += time.perf_counter() - started
-                # A phase begins as a training that goes on does, so that one stopped in between gives the same bits.
-                state = TrainingState.capture(
-                    network, one_step, step=step, since=since, seconds=seconds, curve=outcome.curve
-                )
-                if on_state is not None and due_for_saving:
-                    on_state(state)
-                    saved = time.perf_counter()
-                started = time.perf_counter()
+            saving = on_state is not None and (stopping or time.perf_counter() - saved >= save_every_s)
+            # A phase begins as a training that goes on does, so that one stopped in between gives the same bits.
+            if saving or step == phase.last < recipe.steps:
+                with clock.stopped(one_step):
+                    state = TrainingState.capture(
+                        network, one_step, step=step, since=since, seconds=clock.seconds, curve=outcome.curve
+                    )
+                    if on_state is not None and saving:
+                        on_state(state)
+                        saved = time.perf_counter()
             if stopping:
                 raise Interrupted(f"told to stop after step {step} of {recipe.steps}")
         done = phase.last
-    outcome.images_per_s = recipe.steps * data.batch_size / seconds
+    outcome.images_per_s = recipe.steps * data.batch_size / clock.seconds
     outcome.reused_layers = source.stages_done
-    if data.streamed and seconds > before:
-        outcome.waited = min(1.0, waits.seconds / (seconds - before))
+    if data.streamed and clock.seconds > before:
+        outcome.waited = min(1.0, waits.seconds / (clock.seconds - before))
     trained_on = EvaluationInputs(network, data, data.train, frozen_prefix(network), keep=False)
     outcome.train_top1, outcome.train_loss_nats = evaluate(network, data, trained_on)
     return outcome
+
+
+class _Clock:
+    """How long a training has spent on its steps, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds, self._started = 0.0, time.perf_counter()
+
+    @contextlib.contextmanager
+    def stopped(self, one_step: Step) -> Iterator[None]:
+        """Wait for the device to finish its steps; what is done then does not count."""
+        one_step.loss_sum.item()
+        self.seconds += time.perf_counter() - self._started
+        yield
+        self._started = time.perf_counter()
 
 
 class _Waits:
