@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from raytransfer.networks import build, freeze_first, staged
 from raytransfer.networks.surgery import trainable
@@ -27,6 +28,7 @@ from raytransfer.training import (
     stream_seed,
     train,
 )
+from raytransfer.training.frozen import batch_source
 from tests.helpers import ROOT
 
 CPU = torch.device("cpu")
@@ -272,6 +274,33 @@ def test_adamw_smoothing_and_clipping_are_torch_s_own(clip_norm):
     expected = naive.module.state_dict()
     for name, tensor in network.module.state_dict().items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
+
+
+class NothingIsRead(TorchDispatchMode):
+    """Refuses to read a tensor's value or its number of nonzero elements, for which a GPU would have to be waited."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}:
+            raise AssertionError(f"{func} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", [{}, {"optimizer": "adamw"}])
+def test_a_step_with_cut_gradients_does_not_wait_for_the_device(optimizer):
+    recipe = replace(RECIPE, mirror=True, pad_px=1, clip_norm=0.1, **optimizer)
+    network, data = net(), device_data(task(), recipe)
+    freeze_first(network, 2)
+    source = batch_source(network, data, recipe.steps)
+    step = Step(network, data, source)
+    step.set_rate(0.1)
+    batch = source.fetch(next(data.draw(torch.Generator().manual_seed(0))))
+    step(batch)
+    before = step.loss_sum.item()
+    with NothingIsRead():
+        step(batch)
+    assert step.loss_sum.item() > before
+    with NothingIsRead(), pytest.raises(AssertionError, match=r"_local_scalar_dense\.default waits for the device"):
+        step.loss_sum.item()
 
 
 def test_sgd_decays_what_has_one_dimension_unless_it_is_a_bias():
