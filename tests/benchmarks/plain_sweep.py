@@ -36,6 +36,7 @@ import numpy as np
 import torch
 from PIL import Image
 from ray import tune
+from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -168,6 +169,8 @@ def train(
             logits = network.module(images)
         loss = functional.cross_entropy(logits.float(), labels)
         loss.backward()  # type: ignore[no-untyped-call]
+        if recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(network.module.parameters(), recipe.clip_norm)
         optimizer.step()
         scheduler.step()
         loss_sum += loss.detach()  # not .item(), which would wait for the GPU at every step
