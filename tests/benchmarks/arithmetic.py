@@ -2,11 +2,13 @@
 
     python tests/benchmarks/arithmetic.py data=cifar10
     python tests/benchmarks/arithmetic.py data=digits
+    python tests/benchmarks/arithmetic.py data=cifar10 network=resnet18
 
-For steps with 0, 1, 3, 5 and 7 frozen layers: the floating-point operations that the convolutions and full layers need,
-the time they would take at the machine's matrix rate, and the time the step takes, its frozen outputs computed at every
-step or reused. The matrix rate is the best of matrix products of several sizes and of one large convolution, in the
-recipe's precision, on one thread (or the GPU). The profile says what a base's step consists of.
+For steps with none and with 1, 3, 5 and 7 eighths of the stages frozen (of convnet8 as many layers): the floating-point
+operations that the convolutions and full layers need, the time they would take at the machine's matrix rate, and the
+time the step takes, its frozen outputs computed at every step or reused. The matrix rate is the best of matrix products
+of several sizes and of one large convolution, in the recipe's precision, on one thread (or the GPU). The profile says
+what a base's step consists of.
 """
 
 import functools
@@ -138,13 +140,14 @@ def main() -> None:
     _, plan, _ = settled(config, Store(config.out), make_plan)
     spec = plan.longest_base
     task = load_task(plan.datasets[spec.task.fingerprint], spec.task)
+    stages = len(untrained(spec, DeviceData(task, spec.recipe, device, 0)).stages)
     for precision in ("fp32", "bf16"):
         rate = matrix_rate(precision, device)
         print(f"{precision}, batch {spec.recipe.batch_size}: matrix rate {rate / 1e9:.0f} GFLOP/s")
-        print("  frozen layers   GFLOP   at that rate   computed             share   reused")
+        print("  frozen stages   GFLOP   at that rate   computed             share   reused")
         recipe = replace(spec.recipe, precision=precision)
         few_views = replace(recipe, pad_px=0)  # enough that outputs of all views fit
-        for frozen in (0, 1, 3, 5, 7):
+        for frozen in (0, *(stages * eighths // 8 for eighths in (1, 3, 5, 7))):
             flops, times, step = measured_step(spec, task, recipe, device, frozen, reuse=False)
             if frozen == 0:
                 base_step, base_step_s = step, median(times)
