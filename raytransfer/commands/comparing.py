@@ -19,49 +19,11 @@ from raytransfer.config import WHERE_AND_HOW, plain_yaml
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError, one_line
+from raytransfer.experiments import EXPERIMENTS, Experiment
 from raytransfer.store import Store, sweep_names
 from raytransfer.words import number_of
 
 _PATIENCE_S = 8.0  # somebody is waiting
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Outcomes:
-    """What of an experiment is compared.
-
-    Attributes:
-        frame: The report's table.
-        keys: By which its rows are the same in both.
-        values: Columns that are compared: outcomes, as fractions.
-        by: What means are taken over the rows of.
-    """
-
-    frame: str
-    keys: Sequence[str]
-    values: Sequence[str]
-    by: Sequence[str]
-
-
-_OUTCOMES = {
-    "distance": _Outcomes(
-        frame="outcomes",
-        keys=("target", "base", "n_layers", "seed"),
-        values=("AnB", "AnB+", "RnB", "boost"),
-        by=("n_layers",),
-    ),
-    "checkpoints": _Outcomes(
-        frame="outcomes",
-        keys=("treatment", "schedule", "target", "base", "n_layers", "seed", "pretrain_step"),
-        values=("top1",),
-        by=("treatment", "schedule", "n_layers", "pretrain_step"),
-    ),
-    "selection": _Outcomes(
-        frame="outcomes",
-        keys=("treatment", "checkpoint", "target", "seed", "n_layers"),
-        values=("top1",),
-        by=("treatment", "checkpoint", "n_layers"),
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +39,7 @@ class SweepFolder:
 
     store: Store
     name: str
-    experiment: str
+    experiment: Experiment[Any]
     options: dict[str, Any]
 
     def frame(self, name: str) -> pd.DataFrame:
@@ -174,7 +136,7 @@ def _sweep(folder: Store) -> SweepFolder:
     name = folder.root.partition("?")[0].rstrip("/").rpartition("/")[2]
     experiment = experiment_of(name)
     _, options = options_of(folder)
-    return SweepFolder(store=folder, name=name, experiment=experiment.name, options=_flat(options))
+    return SweepFolder(store=folder, name=name, experiment=experiment, options=_flat(options))
 
 
 def _flat(options: dict[str, Any]) -> dict[str, Any]:
@@ -186,8 +148,8 @@ def _flat(options: dict[str, Any]) -> dict[str, Any]:
 def _compared(first: SweepFolder, second: SweepFolder) -> Comparison:
     if first.experiment != second.experiment:
         raise UserError(
-            f"{first.name} is of {first.experiment} and {second.name} of {second.experiment}: two of one experiment "
-            "can be compared"
+            f"{first.name} is of {first.experiment.name} and {second.name} of {second.experiment.name}: two of one "
+            "experiment can be compared"
         )
     names = [name for name in dict.fromkeys([*first.options, *second.options]) if name not in WHERE_AND_HOW]
     pairs = [(name, first.options.get(name), second.options.get(name)) for name in names]
@@ -204,34 +166,40 @@ def _compared(first: SweepFolder, second: SweepFolder) -> Comparison:
 
 def _changes(first: SweepFolder, second: SweepFolder) -> tuple[pd.DataFrame | None, pd.DataFrame]:
     """What changed, and the rows that both have."""
-    if first.experiment == "yosinski":
-        one, other = first.frame("results"), second.frame("results")
-        _check_halves(one, other, names=(first.name, second.name))
-        # Else the two may differ in it; frames of before have no such column.
-        several = any("train_per_class" in frame and frame["train_per_class"].nunique() > 1 for frame in (one, other))
-        by = ["train_per_class"] if several else []
-        shared = paired(one, other, [*CELL, *by], "top1")
-        _check_shared(shared, first, second)
-        if not several:
-            return grid_changes(one, other), shared
-        parts = [
-            grid_changes(one[one[by[0]] == number], other[other[by[0]] == number]).assign(train_per_class=number)
-            for number in sorted(shared[by[0]].unique())
-        ]
-        return pd.concat(parts, ignore_index=True), shared
-    if first.experiment not in _OUTCOMES:
+    compared = first.experiment.compared
+    if compared is None:
         return None, pd.DataFrame({"same": []})
-    outcomes = _OUTCOMES[first.experiment]
-    one, other = first.frame(outcomes.frame), second.frame(outcomes.frame)
+    one, other = first.frame(compared.frame), second.frame(compared.frame)
+    if compared.by is None:
+        return _grid_changes(one, other, first, second)
     parts, every = [], []
-    for value in outcomes.values:
+    for value in compared.values:
         if value in one and value in other:
-            every.append(paired(_of(one, value), _of(other, value), outcomes.keys, value))
-            parts.append(mean_changes(every[-1], outcomes.by).assign(of=value))
+            every.append(paired(_of(one, value), _of(other, value), compared.keys, value))
+            parts.append(mean_changes(every[-1], compared.by).assign(of=value))
     shared = max(every, key=len, default=pd.DataFrame({"same": []}))
     _check_shared(shared, first, second)
     found = pd.concat([part for part in parts if not part.empty], ignore_index=True)
     return found[["of", *(column for column in found if column != "of")]], shared
+
+
+def _grid_changes(
+    one: pd.DataFrame, other: pd.DataFrame, first: SweepFolder, second: SweepFolder
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The same of two grids."""
+    _check_halves(one, other, names=(first.name, second.name))
+    # Else the two may differ in it; frames of before have no such column.
+    several = any("train_per_class" in frame and frame["train_per_class"].nunique() > 1 for frame in (one, other))
+    by = ["train_per_class"] if several else []
+    shared = paired(one, other, [*CELL, *by], "top1")
+    _check_shared(shared, first, second)
+    if not several:
+        return grid_changes(one, other), shared
+    parts = [
+        grid_changes(one[one[by[0]] == number], other[other[by[0]] == number]).assign(train_per_class=number)
+        for number in sorted(shared[by[0]].unique())
+    ]
+    return pd.concat(parts, ignore_index=True), shared
 
 
 def _of(frame: pd.DataFrame, value: str) -> pd.DataFrame:
@@ -301,7 +269,7 @@ def _print(console: Console, comparison: Comparison) -> None:
         console.print("No option differs that could change a result.")
     console.print()
     if comparison.changes is None:
-        compared = ", ".join(["yosinski", *_OUTCOMES])
+        compared = ", ".join(name for name, experiment in EXPERIMENTS.items() if experiment.compared)
         console.print(f"Results are paired for {compared}; of this experiment the options above are compared alone.")
         return
     shared = number_of(comparison.shared, "run")

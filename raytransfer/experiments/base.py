@@ -1,6 +1,6 @@
 """What an experiment is: a configuration, and the way from it to a plan and from results to a report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -17,6 +17,23 @@ Config = TypeVar("Config", bound=SweepConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What of two sweeps of an experiment ``raytransfer compare`` pairs.
+
+    Attributes:
+        frame: Name of the report's table.
+        keys: By which its rows are the same in both; not for a grid.
+        values: Columns that are compared: outcomes, as fractions; not for a grid.
+        by: What means are taken over the rows of; None for a grid, of which the readings are compared as well.
+    """
+
+    frame: str
+    keys: Sequence[str] = ()
+    values: Sequence[str] = ()
+    by: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment(Generic[Config]):
     """One experiment.
 
@@ -28,6 +45,7 @@ class Experiment(Generic[Config]):
         config: Its options.
         plan: From a configuration to all trials, everything checked that can be before training.
         report: From a plan and what has finished in a store to a report.
+        compared: What of two sweeps is paired; None for nothing.
     """
 
     name: str
@@ -36,6 +54,7 @@ class Experiment(Generic[Config]):
     config: type[Config]
     plan: "Callable[[Config], Plan[Any, Any]]"
     report: "Callable[[Plan[Any, Any], Store, Config], Report]"
+    compared: Compared | None = None
 
     @property
     def defaults(self) -> Path:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from raytransfer.experiments.base import Experiment
+from raytransfer.experiments.base import Compared, Experiment
 from raytransfer.experiments.checkpoints.config import StageConfig
 
 if TYPE_CHECKING:
@@ -30,4 +30,10 @@ EXPERIMENT = Experiment(
     config=StageConfig,
     plan=_plan,
     report=_report,
+    compared=Compared(
+        frame="outcomes",
+        keys=("treatment", "schedule", "target", "base", "n_layers", "seed", "pretrain_step"),
+        values=("top1",),
+        by=("treatment", "schedule", "n_layers", "pretrain_step"),
+    ),
 )

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from raytransfer.experiments.base import Experiment
+from raytransfer.experiments.base import Compared, Experiment
 from raytransfer.experiments.distance.config import DistanceConfig
 
 if TYPE_CHECKING:
@@ -30,4 +30,10 @@ EXPERIMENT = Experiment(
     config=DistanceConfig,
     plan=_plan,
     report=_report,
+    compared=Compared(
+        frame="outcomes",
+        keys=("target", "base", "n_layers", "seed"),
+        values=("AnB", "AnB+", "RnB", "boost"),
+        by=("n_layers",),
+    ),
 )

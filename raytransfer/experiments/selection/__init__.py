@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from raytransfer.experiments.base import Experiment
+from raytransfer.experiments.base import Compared, Experiment
 from raytransfer.experiments.selection.config import SelectionConfig
 
 if TYPE_CHECKING:
@@ -30,4 +30,10 @@ EXPERIMENT = Experiment(
     config=SelectionConfig,
     plan=_plan,
     report=_report,
+    compared=Compared(
+        frame="outcomes",
+        keys=("treatment", "checkpoint", "target", "seed", "n_layers"),
+        values=("top1",),
+        by=("treatment", "checkpoint", "n_layers"),
+    ),
 )

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from raytransfer.experiments.base import Experiment
+from raytransfer.experiments.base import Compared, Experiment
 from raytransfer.experiments.yosinski.config import GridConfig
 
 if TYPE_CHECKING:
@@ -30,4 +30,5 @@ EXPERIMENT = Experiment(
     config=GridConfig,
     plan=_plan,
     report=_report,
+    compared=Compared(frame="results"),
 )
