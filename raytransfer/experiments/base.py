@@ -1,7 +1,8 @@
 """What an experiment is: a configuration, and the way from it to a plan and from results to a report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -39,12 +40,10 @@ class Experiment(Generic[Config]):
 
     Attributes:
         name: What the command calls it: ``raytransfer run NAME``. Its package below ``raytransfer.experiments`` has the
-            same name, and holds its options' defaults, ``defaults.yaml``.
+            same name, and holds ``defaults.yaml`` (of its options), ``plan.make_plan`` and ``report.make_report``.
         script: Name of its script below ``sweeps/``, and of its reports' folders.
         question: What it asks, in one line.
         config: Its options.
-        plan: From a configuration to all trials, everything checked that can be before training.
-        report: From a plan and what has finished in a store to a report.
         compared: What of two sweeps is paired; None for nothing.
     """
 
@@ -52,12 +51,24 @@ class Experiment(Generic[Config]):
     script: str
     question: str
     config: type[Config]
-    plan: "Callable[[Config], Plan[Any, Any]]"
-    report: "Callable[[Plan[Any, Any], Store, Config], Report]"
     compared: Compared | None = None
 
     @property
     def defaults(self) -> Path:
         """Its file of defaults."""
-        with as_file(files(f"raytransfer.experiments.{self.name}") / "defaults.yaml") as path:
+        with as_file(files(self._package) / "defaults.yaml") as path:
             return path  # packages are installed as files
+
+    def plan(self, config: Config) -> "Plan[Any, Any]":
+        """From a configuration to all trials, everything checked that can be before training."""
+        found: Plan[Any, Any] = import_module(f"{self._package}.plan").make_plan(config)
+        return found
+
+    def report(self, plan: "Plan[Any, Any]", store: "Store", config: Config) -> "Report":
+        """From a plan and what has finished in a store to a report."""
+        found: Report = import_module(f"{self._package}.report").make_report(plan, store, config)
+        return found
+
+    @property
+    def _package(self) -> str:
+        return f"raytransfer.experiments.{self.name}"
