@@ -46,7 +46,7 @@ _UNITS = {
 """Units of the quantities of which differences are taken, by how their tests begin."""
 
 
-def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+def comparisons_figure(comparisons: pd.DataFrame, *, title: str) -> Figure:
     """Draw every comparison with its 95% interval: a row for each test, a colour for each base.
 
     A dot is filled where its interval excludes no effect, not corrected for the number of comparisons; else it is
@@ -58,7 +58,6 @@ def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str =
     Args:
         comparisons: Output of ``raytransfer.analysis.comparisons``.
         title: What was run.
-        subtitle: How many runs there are.
 
     Raises:
         ValueError: There are no rows.
@@ -70,7 +69,7 @@ def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str =
     labels = {quantity: _headed(rows[quantities == quantity]) for quantity in dict.fromkeys(quantities)}
     heights = [max(len(of), 2) for of in labels.values()]
     row_height = 0.24 + 0.035 * len(styles)
-    figure = new_figure((9.6, 1.4 + row_height * sum(heights) + 0.6 * len(labels)), headline, subtitle)
+    figure = new_figure((9.6, 1.4 + row_height * sum(heights) + 0.6 * len(labels)), headline)
     axes = figure.subplots(len(labels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (quantity, names) in zip(axes, labels.items(), strict=True):
         of_axis = rows[quantities == quantity]
@@ -100,7 +99,7 @@ def comparisons_figure(comparisons: pd.DataFrame, *, title: str, subtitle: str =
     return figure
 
 
-def training_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+def training_figure(readings: pd.DataFrame, *, title: str) -> Figure:
     """Draw what happens along training, scratch against each base: a panel for each quantity that was probed.
 
     Training loss, generalisation gap (train − test top-1), relative deviation of all weights, top eigenvalue of the
@@ -109,7 +108,6 @@ def training_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -
     Args:
         readings: One row a reading.
         title: What was run.
-        subtitle: How many runs there are.
 
     Raises:
         ValueError: None of these was probed.
@@ -128,7 +126,7 @@ def training_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -
         rows = profiles(shown[~left_out], quantity)
         if len(rows):
             panels[name] = rows
-    figure, all_axes = grid_of(len(panels), headline, subtitle)
+    figure, all_axes = grid_of(len(panels), headline)
     steps = sorted({int(step) for rows in panels.values() for step in rows["step"]})
     for axis, (name, rows) in zip(all_axes, panels.items(), strict=True):
         head(axis, name)
@@ -142,7 +140,7 @@ def training_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -
     return figure
 
 
-def gradients_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: str, subtitle: str = "") -> Figure:
+def gradients_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: str) -> Figure:
     """Draw the gradient's size from head to input, and the weights' share in its principal components.
 
     Left: the norm of the loss's gradient with respect to each stage's input, from the head back to the images. Right:
@@ -152,7 +150,6 @@ def gradients_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: st
         readings: One row a reading.
         stages: Names of the stages from input to head.
         title: What was run.
-        subtitle: How many runs there are.
 
     Raises:
         ValueError: Neither was probed.
@@ -171,7 +168,7 @@ def gradients_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: st
         panels.append((f"|uᵢᵀWvᵢ| / ‖W‖, {when}", components.assign(place=components["index"])))
     panels = [(name, rows) for name, rows in panels if len(rows)]
     columns = len({rows["quantity"].iloc[0] for _, rows in panels})
-    figure, all_axes = grid_of(len(panels), headline, subtitle, columns=columns, size=(4.3, 2.9))
+    figure, all_axes = grid_of(len(panels), headline, columns=columns, size=(4.3, 2.9))
     for axis, (name, rows) in zip(all_axes, panels, strict=True):
         head(axis, name)
         draw_lines(axis, rows, "place", styles_of(shown))

@@ -30,7 +30,7 @@ _LEVELS = 13
 _WRAPPED = 18  # characters above a column
 
 
-def landscape_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+def landscape_figure(readings: pd.DataFrame, *, title: str) -> Figure:
     """Draw the loss around the initialisation and the solution: contours for one unit, cuts for all.
 
     Contours are of the first target and seed, a column for each network, with one scale of colours and levels a row;
@@ -39,7 +39,6 @@ def landscape_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") 
     Args:
         readings: One row a reading.
         title: What was run.
-        subtitle: How many runs there are.
 
     Raises:
         ValueError: No landscape was probed.
@@ -53,7 +52,7 @@ def landscape_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") 
     styles = styles_of(losses)
     target, seed = min(zip(losses["target"], losses["seed"], strict=True))
     of_unit = losses[(losses["target"] == target) & (losses["seed"] == seed)]
-    figure = new_figure((2.9 + 2.1 * max(len(styles), 3), 3.6 + 2.3 * len(probes)), headline, subtitle)
+    figure = new_figure((2.9 + 2.1 * max(len(styles), 3), 3.6 + 2.3 * len(probes)), headline)
     parts: Any = figure.subfigures(2, 1, height_ratios=[2.3 * len(probes), 2.6])
     upper, lower = parts
     all_axes = upper.subplots(len(probes), len(styles), squeeze=False, sharex=True, sharey=True)
@@ -90,7 +89,7 @@ def landscape_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") 
     return figure
 
 
-def paths_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: str, subtitle: str = "") -> Figure:
+def paths_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: str) -> Figure:
     """Draw the loss on the line between two networks, and how alike two networks' features are at every stage.
 
     The path leads from a network (α = 0) to one trained alike from another seed (α = 1), which had the same start or
@@ -101,7 +100,6 @@ def paths_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: str, s
         readings: One row a reading.
         stages: Names of the stages from input to head.
         title: What was run.
-        subtitle: How many runs there are.
 
     Raises:
         ValueError: Neither was probed.
@@ -117,7 +115,7 @@ def paths_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: str, s
     for against, name in (("base", "the base"), ("scratch", "scratch"), ("twin", "the twin")):
         panels[f"CKA with {name}"] = cka[cka["against"] == against]
     panels = {name: rows for name, rows in panels.items() if len(rows)}
-    figure, all_axes = grid_of(len(panels), headline, subtitle, columns=2, size=(4.3, 2.9))
+    figure, all_axes = grid_of(len(panels), headline, columns=2, size=(4.3, 2.9))
     for axis, (name, rows) in zip(all_axes, panels.items(), strict=True):
         head(axis, name)
         if rows["quantity"].iloc[0] == "CKA":

@@ -112,15 +112,15 @@ def stage_ticks(axis: Axes, stages: list[str], label: str) -> None:
     axis.set_xlabel(label, fontsize=9)
 
 
-def new_figure(size: tuple[float, float], title: str, subtitle: str) -> Figure:
+def new_figure(size: tuple[float, float], title: str) -> Figure:
     """Make an empty figure with a title."""
     figure = Figure(figsize=size, layout="constrained")
-    add_title(figure, title, subtitle)
+    add_title(figure, title)
     return figure
 
 
 def grid_of(
-    count: int, title: str, subtitle: str, *, columns: int = 3, size: tuple[float, float] = (3.6, 2.7)
+    count: int, title: str, *, columns: int = 3, size: tuple[float, float] = (3.6, 2.7)
 ) -> tuple[Figure, list[Axes]]:
     """Lay out ``count`` panels, each ``size`` inches, with room for a legend.
 
@@ -131,7 +131,7 @@ def grid_of(
         raise ValueError("nothing to draw: no reading is of a quantity that this figure shows")
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = new_figure((2.4 + size[0] * columns, 1 + size[1] * rows), title, subtitle)
+    figure = new_figure((2.4 + size[0] * columns, 1 + size[1] * rows), title)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[count:]:
         axis.remove()

@@ -17,7 +17,7 @@ from raytransfer.experiments.verdicts import said_verdict, verdicts_markdown, ve
 from tests.analysis.test_comparisons import DISTANCES, STAGES, comparisons, frame, nearness, row, sweep, two_networks
 from tests.helpers import legend, overlaps, rendered, titles
 
-WORDS = {"title": "convnet8 on cifar10", "subtitle": "2 units = 2 targets x 1 seed"}
+WORDS = {"title": "convnet8 on cifar10, 2 targets, 1 seed"}
 OF_READINGS = {
     "training": lambda readings: training_figure(readings, **WORDS),
     "gradients": lambda readings: gradients_figure(readings, STAGES, **WORDS),
