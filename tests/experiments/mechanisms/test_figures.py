@@ -182,12 +182,12 @@ def test_paths_show_the_lines_of_both_starts_and_cka_at_every_stage(readings):
 
 @every_figure
 def test_the_largest_n_is_shown_and_named(draw, readings):
-    assert draw(readings).get_suptitle() == "convnet8 on cifar10, n = 4\n2 units = 2 targets x 1 seed"
+    assert draw(readings).get_suptitle() == "convnet8 on cifar10, 2 targets, 1 seed, n = 4"
 
 
 def test_a_single_n_needs_no_name(readings):
     one = readings[readings["n_layers"].fillna(3) == 3]
-    assert paths_figure(one, STAGES, **WORDS).get_suptitle() == "convnet8 on cifar10\n2 units = 2 targets x 1 seed"
+    assert paths_figure(one, STAGES, **WORDS).get_suptitle() == WORDS["title"]
 
 
 def test_no_text_lies_on_another_or_leaves_the_page(readings):
