@@ -32,7 +32,7 @@ _OF_HALVES = tuple(zip(COLORS, ("o", "s", "^", "D"), strict=False))
 _COLUMNS, _MOST_TICKS = 4, 12
 
 
-def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metric: str = "top1") -> Figure:
+def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
     """Draw every run's top-1 accuracy against n (Yosinski et al. 2014, Figure 2, top).
 
     One panel for each kind of halves shows its bases (at n = 0) and what was copied, on a scale of its own; a wide one
@@ -40,10 +40,9 @@ def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metr
     sideways; runs on halves that are not random are hollow. What is in no table of treatments is left out.
 
     Args:
-        results: One row a run: treatment, halves, split, direction, seed, n_layers and the metric.
+        results: One row a run: treatment, halves, split, direction, seed, n_layers and top1, a fraction.
         title: What was run.
         subtitle: How many runs there are, such as "random: 4 splits x 2 directions x 1 seed, 4 units (splits)".
-        metric: Column of accuracies, as fractions.
 
     Raises:
         ValueError: No run is of a known treatment.
@@ -55,7 +54,7 @@ def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metr
             style = TREATMENTS[str(treatment)]
             (drawn,) = axes.plot(
                 rows["n_layers"] + shifts[str(treatment)],
-                100 * rows[metric],
+                100 * rows["top1"],
                 linestyle="none",
                 marker=style.marker,
                 markersize=5,
@@ -63,7 +62,7 @@ def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "", metr
                 markeredgecolor=style.color,
                 alpha=0.7,
             )
-            columns = ["n_layers", metric, "split", "direction", "seed"]
+            columns = ["n_layers", "top1", "split", "direction", "seed"]
             tell(
                 drawn,
                 str(treatment),
