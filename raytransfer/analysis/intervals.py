@@ -88,10 +88,12 @@ def welch_t(group: NDArray[np.float64], reference: NDArray[np.float64]) -> Inter
 def clustered_t(values: NDArray[np.float64], clusters: NDArray[np.integer[Any]]) -> Interval:
     """Mean of values that are independent between clusters, but not within one.
 
-    The mean m weighs each value the same. With r_c the sum of (value − m) over cluster c, k clusters and N values, its
-    variance is estimated by k / (k − 1) · Σ r_c² / N², and the interval is m ± t(0.975, k − 1) standard errors. With
-    clusters of one size this is exactly the t interval of the cluster means; counting N independent values instead
-    would make it too narrow.
+    The mean m weighs each value the same. With w_c the share of the N values that are of cluster c, and r_c the sum of
+    (value − m) over it, the variance is estimated by Σ r_c² / (1 − w_c) / N², and the interval is m ± t(0.975, ν)
+    standard errors. With u_c = w_c² / (1 − w_c), Satterthwaite's ν is 1 / (Σ w_c² + (Σ u_c)² − Σ u_c²) (Bell and
+    McCaffrey 2002, *Bias reduction in standard errors for linear regression with multi-stage samples*). With k clusters
+    of one size ν is k − 1 and this is exactly the t interval of the cluster means; counting N independent values
+    instead would make it too narrow, and so would k − 1 where one cluster holds most of the values.
 
     Args:
         values: The values.
@@ -100,9 +102,13 @@ def clustered_t(values: NDArray[np.float64], clusters: NDArray[np.integer[Any]])
     count = len(np.unique(clusters))
     if count < MIN_UNITS:
         return Interval(estimate=_mean(values), low=math.nan, high=math.nan)
-    residuals = np.bincount(clusters, weights=values - _mean(values))
-    variance = count / (count - 1) * float((residuals**2).sum()) / len(values) ** 2
-    return _interval(_mean(values), _known(variance, values), count - 1)
+    sizes = np.bincount(clusters)
+    shares = sizes[sizes > 0] / len(values)
+    residuals = np.bincount(clusters, weights=values - _mean(values))[sizes > 0] / len(values)
+    variance = float((residuals**2 / (1 - shares)).sum())
+    u = shares**2 / (1 - shares)
+    degrees = 1 / float((shares**2).sum() + u.sum() ** 2 - (u**2).sum())
+    return _interval(_mean(values), _known(variance, values), degrees)
 
 
 def detectable(interval: Interval) -> float:

@@ -211,8 +211,8 @@ def boost(
     difference between those targets. It has no interval, as the two means share units.
 
     Paired, it is the mean over the runs of ``of`` of (run − the run of ``over`` in the same unit, and of the same n
-    unless ``over`` is a base); runs without a partner are left out. The interval counts units, here splits, not runs: a
-    t interval with units − 1 degrees of freedom (``intervals.clustered_t``).
+    unless ``over`` is a base); runs without a partner are left out. The interval counts units, here splits, not runs
+    (``intervals.clustered_t``).
 
     Args:
         results: One row a cell of the grid.
