@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.checks import require
-from raytransfer.analysis.intervals import clustered_t, student_t
+from raytransfer.analysis.intervals import clustered_t
 from raytransfer.analysis.transfer import readings, treatment_means
+from raytransfer.analysis.units import numbers_of, with_units
 
 CELL = ["treatment", "halves", "split", "direction", "seed", "n_layers"]
 """By which runs of two grids are the same."""
@@ -73,10 +74,11 @@ def grid_changes(first: pd.DataFrame, second: pd.DataFrame, metric: str = "top1"
 def mean_changes(changes: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """The mean change of each group of rows, with its 95% interval.
 
-    Units are targets, where there are several: what is measured on one target is not independent. Else each row is one.
+    Units are sources of targets or, of one source, seeds (``raytransfer.analysis.units``): the bases of a target and
+    seed are compared with the same networks and images, and are not independent.
 
     Args:
-        changes: Output of ``paired``, with a column ``target``.
+        changes: Output of ``paired``, with the columns ``target_block`` (the target's source) and ``seed``.
         by: What makes a group.
 
     Returns:
@@ -85,13 +87,12 @@ def mean_changes(changes: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     Raises:
         ValueError: A column is missing.
     """
-    require(changes, [*by, "target", "change"], "changes")
+    require(changes, [*by, "target_block", "seed", "change"], "changes")
     rows: list[dict[str, Any]] = []
-    for key, group in changes.groupby(list(by), dropna=False, sort=False):
-        values, targets = group["change"].to_numpy(dtype=np.float64), pd.factorize(group["target"])[0]
-        interval = clustered_t(values, targets) if targets.max() > 0 else student_t(values)
-        units = int(targets.max()) + 1 if targets.max() > 0 else len(values)
-        numbers = (interval.estimate, interval.low, interval.high, units, len(values))
+    for key, group in with_units(changes).groupby(list(by), dropna=False, sort=False):
+        units = numbers_of(group)
+        interval = clustered_t(group["change"].to_numpy(dtype=np.float64), units)
+        numbers = (interval.estimate, interval.low, interval.high, len(np.unique(units)), len(group))
         rows.append(dict(zip(by, key, strict=True)) | dict(zip(_MEANS, numbers, strict=True)))
     return _with_clear(pd.DataFrame(rows, columns=[*by, *_MEANS]))
 

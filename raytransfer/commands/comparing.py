@@ -172,11 +172,14 @@ def _changes(first: SweepFolder, second: SweepFolder) -> tuple[pd.DataFrame | No
     one, other = first.frame(compared.frame), second.frame(compared.frame)
     if compared.by is None:
         return _grid_changes(one, other, first, second)
+    # Frames of before have no such column.
+    sources = dict(zip(one["target"], one["target_block" if "target_block" in one else "target"], strict=True))
     parts, every = [], []
     for value in compared.values:
         if value in one and value in other:
             every.append(paired(_of(one, value), _of(other, value), compared.keys, value))
-            parts.append(mean_changes(every[-1], compared.by).assign(of=value))
+            placed = every[-1].assign(target_block=every[-1]["target"].map(sources))
+            parts.append(mean_changes(placed, compared.by).assign(of=value))
     shared = max(every, key=len, default=pd.DataFrame({"same": []}))
     _check_shared(shared, first, second)
     found = pd.concat([part for part in parts if not part.empty], ignore_index=True)
@@ -287,9 +290,9 @@ def _print(console: Console, comparison: Comparison) -> None:
         table.add_row(row["of"], *cells, _points(row["estimate"]), ends, str(row["units"]), "*" * row["clear"])
     console.print(table)
     console.print(
-        "Second minus first, percentage points, paired by run. interval: 95%, Student t over units (splits, or seeds "
-        "of fixed halves; targets, where there are several), none under 3 units or where all are equal. *: clear of "
-        f"zero, by intervals that are not corrected for the {len(comparison.changes)} rows.",
+        "Second minus first, percentage points, paired by run. interval: 95%, Student t over units (of a grid splits, "
+        "or seeds of fixed halves; else sources of targets or, of one source, seeds), none under 3 units or where all "
+        f"are equal. *: clear of zero, by intervals that are not corrected for the {len(comparison.changes)} rows.",
         soft_wrap=True,
     )
 

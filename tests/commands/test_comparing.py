@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from raytransfer.analysis import grid_changes, mean_changes, paired, readings, treatment_means
-from raytransfer.analysis.intervals import clustered_t, student_t
+from raytransfer.analysis.intervals import clustered_t
 from raytransfer.commands.comparing import compare
 from raytransfer.errors import UserError
 from tests.analysis.test_transfer import grid
@@ -58,14 +58,26 @@ def test_a_change_that_all_runs_share_is_clear_and_what_they_do_not_share_is_lef
     assert not changes["clear"][changes["estimate"] == 0].any()  # all equal: no interval
 
 
-def test_of_one_target_every_row_is_a_unit_and_of_several_each_target():
+def test_units_of_changes_are_sources_of_targets_and_of_one_source_seeds():
     rng = np.random.default_rng(0)
-    rows = pd.DataFrame({"target": list("aabbcc"), "n_layers": 2, "change": rng.normal(size=6)})
+    rows = pd.DataFrame({"target": list("aabbccddee"), "target_block": list("xxxxyyyyzz"), "seed": [0, 1] * 5})
+    rows = rows.assign(n_layers=2, change=rng.normal(size=10))
     (several,) = mean_changes(rows, ["n_layers"]).to_dict("records")
-    expected = clustered_t(rows["change"].to_numpy(), np.array([0, 0, 1, 1, 2, 2]))
+    expected = clustered_t(rows["change"].to_numpy(), np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2]))
     assert (several["units"], several["low"]) == (3, pytest.approx(expected.low))
-    (one,) = mean_changes(rows.assign(target="a"), ["n_layers"]).to_dict("records")
-    assert (one["units"], one["low"]) == (6, pytest.approx(student_t(rows["change"].to_numpy()).low))
+    of_one = rows.assign(target_block="x", seed=[0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
+    (one,) = mean_changes(of_one, ["n_layers"]).to_dict("records")
+    expected = clustered_t(rows["change"].to_numpy(), of_one["seed"].to_numpy())
+    assert (one["units"], one["runs"], one["low"]) == (4, 10, pytest.approx(expected.low))
+
+
+def test_changes_of_one_target_cover_what_they_should_where_its_bases_share_a_seed():
+    rng = np.random.default_rng(0)
+    place = pd.MultiIndex.from_product([range(1000), range(3), range(10)], names=["n_layers", "seed", "base"])
+    rows = place.to_frame(index=False).assign(target_block="x")
+    of_seeds = np.repeat(rng.normal(size=(1000, 3)), 10)
+    found = mean_changes(rows.assign(change=of_seeds + rng.normal(size=len(rows))), ["n_layers"])
+    assert 0.92 <= ((found["low"] <= 0) & (found["high"] >= 0)).mean() <= 0.98
 
 
 def test_rows_are_paired_by_their_keys_alone_and_once():
