@@ -76,6 +76,16 @@ def test_there_is_no_ratio_where_there_is_nothing_to_move():
     assert at(theory_means(rows), "flip", 1000)["ratio"] > 2
 
 
+def test_a_ratio_is_of_the_seeds_that_have_somewhere_to_move():
+    rows = simulations(seeds=5, bases=("flip",))
+    rows.loc[rows["seed"] > 1, ["distance", "bound"]] = 0.01
+    means = theory_means(rows)
+    assert (set(means["seeds"]), set(means["ratio_seeds"])) == ({5}, {2})
+    table = "\n".join(rendered(theory_table(means, asymptotic_width(rows)), 100))
+    assert "at each width, 2 seeds" in table
+    assert "too few units" in table
+
+
 def test_what_did_not_converge_is_counted_and_left_out():
     rows = simulations()
     stopped = (rows["base"] == "flip") & (rows["width"] == 1000) & (rows["seed"] < 2)

@@ -31,10 +31,12 @@ def theory_table(means: pd.DataFrame, asymptotic: pd.DataFrame) -> Group:
             Text(f"{row['target']}: {_name(row)}" if several else _name(row)),
             f"{cells['bound'].iloc[-1]:.2f}",
             *(_ratio(*cells.loc[w, ["ratio", "ratio_low", "ratio_high"]]) if w in cells.index else "" for w in widths),
-            TOO_FEW if cells["seeds"].iloc[-1] < MIN_UNITS else "-" if pd.isna(width) else f"{width:,}",
+            TOO_FEW if 0 < cells["ratio_seeds"].iloc[-1] < MIN_UNITS else "-" if pd.isna(width) else f"{width:,}",
         )
     unconverged = int(means["unconverged"].sum())
-    title = f"Distance moved / bound at each width, {counted(means['seeds'], 'seed')}"
+    seeds = means["ratio_seeds"][means["ratio_seeds"] > 0]
+    of = f", {counted(seeds, 'seed')}" if len(seeds) else ""
+    title = f"Distance moved / bound at each width{of}"
     note = (
         "±: half of the 95% interval, Student t over seeds. *: it lies above 1, and networks move beyond the bound.\n"
         "Holds from: at this width and all larger ones the interval lies within 0.9..1.1.\n"
