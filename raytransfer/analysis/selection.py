@@ -25,7 +25,7 @@ def start_means(outcomes: pd.DataFrame, scratch: str) -> pd.DataFrame:
 
     Returns:
         One row a (target, checkpoint, treatment, n_layers): top1, top1_low, top1_high, gain, gain_low, gain_high, as
-        fractions, and units. Without an interval its ends are missing.
+        fractions, units, and gain_units, those that scratch has too. Without an interval its ends are missing.
     """
     own = outcomes[outcomes["treatment"] == scratch].set_index(["target", "checkpoint", "seed"])["top1"]
     keys = ["target", "checkpoint", "treatment", "n_layers"]
@@ -37,9 +37,10 @@ def start_means(outcomes: pd.DataFrame, scratch: str) -> pd.DataFrame:
         rows.append(
             dict(zip(keys, key, strict=True))
             | {"top1": mean.estimate, "top1_low": mean.low, "top1_high": mean.high}
-            | {"gain": gain.estimate, "gain_low": gain.low, "gain_high": gain.high, "units": len(runs)}
+            | {"gain": gain.estimate, "gain_low": gain.low, "gain_high": gain.high}
+            | {"units": len(runs), "gain_units": len(gains)}
         )
-    columns = [*keys, "top1", "top1_low", "top1_high", "gain", "gain_low", "gain_high", "units"]
+    columns = [*keys, "top1", "top1_low", "top1_high", "gain", "gain_low", "gain_high", "units", "gain_units"]
     return pd.DataFrame(rows, columns=columns)
 
 

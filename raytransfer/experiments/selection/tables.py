@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from raytransfer.console.table import NumberTable
+from raytransfer.experiments.words import counted
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
-from raytransfer.words import number_of
 
 
 def ranking_table(ranks: pd.DataFrame, known: pd.DataFrame) -> Group:
@@ -65,8 +65,9 @@ def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
                 _percent(whole.loc[tuned], "gain") if tuned in whole.index else "",
                 f"{best['treatment']} n = {'-' if pd.isna(best['n_layers']) else best['n_layers']}: {_percent(best)}",
             )
-        units = int(rows["units"].min())
-        parts += [Text(f"Top-1 on {target}, %: mean over {number_of(units, 'repeat')} [95%]", style="bold"), table]
+        paired = rows.loc[(rows["treatment"] != BASE_B.name) & (rows["gain_units"] > 0), "gain_units"]
+        repeats = counted(pd.concat([rows["units"], paired]), "repeat")
+        parts += [Text(f"Top-1 on {target}, %: mean over {repeats} [95%]", style="bold"), table]
     note = (
         "all: every layer below the head is copied. gain: fine-tuned so, over the same network from scratch, paired by "
         "repeat.\nThe best cut is chosen on the images it is measured on. No interval under 3 repeats.\n"
@@ -86,11 +87,9 @@ def predictors_table(means: pd.DataFrame) -> Group:
         for row in rows.sort_values("tau", ascending=False).to_dict("records"):
             lead = "" if pd.isna(row["lead"]) else f"{_range(row, 'lead', 'lead_low', 'lead_high')} ({row['over']})"
             table.add_row(str(row["predictor"]), str(row["kind"]), _range(row, "tau", "low", "high"), lead)
-        numbers = (int(rows["checkpoints"].min()), int(rows["targets"].max()), int(rows["sources"].max()))
-        counted = ", ".join(
-            number_of(n, noun) for n, noun in zip(numbers, ("checkpoint", "target", "source"), strict=True)
-        )
-        heading = f"What foretells {treatment} with every layer below the head copied, {counted}"
+        any_tau = rows if rows["tau"].isna().all() else rows.dropna(subset="tau")
+        of = [counted(any_tau[f"{noun}s"], noun) for noun in ("checkpoint", "target", "source")]
+        heading = f"What foretells {treatment} with every layer below the head copied, {', '.join(of)}"
         parts += [Text(heading, style="bold"), table]
     note = (
         "τ over checkpoints, mean over targets; [95%] over the sources of targets (data sets), from 3 on.\n"

@@ -14,9 +14,11 @@ from raytransfer.config import load_config
 from raytransfer.errors import UserError
 from raytransfer.experiments.selection import EXPERIMENT
 from raytransfer.experiments.selection.plan import make_plan
+from raytransfer.experiments.selection.tables import predictors_table, starts_table
 from raytransfer.networks import build
 from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
+from tests.helpers import rendered
 
 SHORT = [
     "backend=in-process",
@@ -167,6 +169,19 @@ def test_gains_are_paired_by_repeat():
     assert means.loc["AnB+", "top1_high"] - means.loc["AnB+", "top1_low"] > 5 * half
     fewer = start_means(outcomes_of([row for row in rows if row[3] < 2]), "baseB")
     assert fewer["gain_low"].isna().all()
+
+
+def test_headings_say_of_how_few_repeats_and_targets_a_number_is():
+    rows = [("baseB", "a", "t", s, None, 0.3) for s in range(3)]
+    rows += [("AnB+", "a", "t", s, 7, 0.5) for s in range(1, 6)]
+    means = start_means(outcomes_of(rows), "baseB").set_index("treatment")
+    assert means.loc["AnB+", ["units", "gain_units"]].tolist() == [5, 2]
+    assert "mean over 2 to 5 repeats" in "\n".join(rendered(starts_table(means.reset_index(), {"a": 8}), 120))
+    taus = [("LogME", f"t{t}", t / 10) for t in range(5)] + [("LEEP", f"t{t}", t / 10) for t in range(2)]
+    found = pd.DataFrame(taus, columns=["predictor", "target", "tau"])
+    found = found.assign(treatment="AnB", kind="score", target_block=found["target"], checkpoints=4)
+    table = "\n".join(rendered(predictors_table(predictor_means(found)), 120))
+    assert "4 checkpoints, 2 to 5 targets, 2 to 5 sources" in table
 
 
 def test_predictors_are_kendalls_tau_beside_baselines_that_look_at_no_image():
