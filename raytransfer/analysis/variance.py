@@ -164,8 +164,10 @@ def _fishers_z(shares: Floats) -> Floats:
 def _analysis_of_variance(runs: pd.DataFrame, shape: tuple[int, int]) -> list[dict[str, object]]:
     """One row a part, from a table whose rows are runs and whose I × J columns are cells, all measured."""
     values = runs.to_numpy(dtype=np.float64)
-    values = values - runs.groupby(level="target").transform("mean").mean(axis=1).to_numpy()[:, None]
-    eta_squared = _shares(values, np.ones((1, len(runs)), dtype=np.int64), shape)[0]
+    of_run = runs.groupby(level="target")
+    values = values - of_run.transform("mean").mean(axis=1).to_numpy()[:, None]
+    targets = of_run.ngroup().to_numpy().astype(np.int64)
+    eta_squared = _shares(values, targets, np.ones((1, len(runs)), dtype=np.int64), shape)[0]
     parts = ["input", "label", "interaction", "rest"]
     if len(runs) == 1:
         parts[2:] = ["interaction + rest"]
@@ -174,7 +176,7 @@ def _analysis_of_variance(runs: pd.DataFrame, shape: tuple[int, int]) -> list[di
     if k == 1:
         intervals = [Interval(estimate=math.nan, low=math.nan, high=math.nan)] * len(parts)
     else:
-        without = _shares(values, (numbers != units[:, None]).astype(np.int64), shape)
+        without = _shares(values, targets, (numbers != units[:, None]).astype(np.int64), shape)
         intervals = [student_t(pseudo_values) for pseudo_values in (k * eta_squared - (k - 1) * without).T]
     return [
         {
@@ -190,11 +192,12 @@ def _analysis_of_variance(runs: pd.DataFrame, shape: tuple[int, int]) -> list[di
     ]
 
 
-def _shares(values: Floats, counts: Counts, shape: tuple[int, int]) -> Floats:
+def _shares(values: Floats, targets: Counts, counts: Counts, shape: tuple[int, int]) -> Floats:
     """η² of input, label, interaction and rest.
 
     Args:
-        values: (U, IJ) values, less the means of their targets.
+        values: (U, IJ) values, less the means of their targets: those of a resample differ, and are taken off again.
+        targets: (U,) the target of each, numbered from 0.
         counts: (R, U) how often each unit is in each resample.
         shape: I and J.
 
@@ -205,7 +208,10 @@ def _shares(values: Floats, counts: Counts, shape: tuple[int, int]) -> Floats:
     cells = (counts @ values / units[:, None]).reshape(-1, *shape)
     mean = cells.mean(axis=(1, 2), keepdims=True)
     of_input, of_label = cells.mean(axis=2, keepdims=True) - mean, cells.mean(axis=1, keepdims=True) - mean
-    total = counts @ (values**2).sum(axis=1) - units * values.shape[1] * mean[:, 0, 0] ** 2
+    of_target = np.eye(targets.max() + 1)[targets]
+    number = np.maximum(counts @ of_target * values.shape[1], 1)
+    between = ((counts * values.sum(axis=1)) @ of_target) ** 2 / number
+    total = counts @ (values**2).sum(axis=1) - between.sum(axis=1)
     explained = [
         units * (shape[1] * of_input**2).sum(axis=(1, 2)),
         units * (shape[0] * of_label**2).sum(axis=(1, 2)),

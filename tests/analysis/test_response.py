@@ -171,13 +171,17 @@ def naive_shares(outcomes, grid) -> list[float]:
     return [square / sum(squares) for square in squares]
 
 
-@pytest.mark.parametrize("targets", [("T",), ("T", "U", "V")])
-def test_variance_of_dials_is_the_textbooks_with_a_jackknife_over_targets_or_seeds(targets):
+@pytest.mark.parametrize(
+    ("targets", "sources"), [(("T",), 1), (("T", "U", "V"), 3), (("T", "U", "V"), 1)], ids=["one", "three", "alike"]
+)
+def test_variance_of_dials_is_the_textbooks_with_a_jackknife_over_sources_or_seeds(targets, sources):
     outcomes, grid = dial_grid(targets)
+    if sources == 1:
+        outcomes = outcomes.assign(target_block="x")
     table = variance_of_dials(outcomes, grid, ("AnB",))
     assert list(table["part"]) == ["input", "label", "interaction", "rest"]
     np.testing.assert_allclose(table["eta_squared"], naive_shares(outcomes, grid))
-    left_out = "seed" if len(targets) == 1 else "target"
+    left_out = "seed" if sources == 1 else "target"
     names = outcomes[left_out].unique()
     without = [naive_shares(outcomes[outcomes[left_out] != name], grid) for name in names]
     pseudo_values = 3 * np.array(naive_shares(outcomes, grid)) - 2 * np.array(without)
@@ -185,7 +189,7 @@ def test_variance_of_dials_is_the_textbooks_with_a_jackknife_over_targets_or_see
     np.testing.assert_allclose(table["share"], pseudo_values.mean(axis=0))
     np.testing.assert_allclose(table[["low", "high"]].T, ends)
     assert set(table["units"]) == {3}
-    assert set(table["unit"]) == {"seed" if len(targets) == 1 else "source"}
+    assert set(table["unit"]) == {"seed" if sources == 1 else "source"}
     assert set(table["cells"]) == {12}
 
 
