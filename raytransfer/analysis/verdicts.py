@@ -164,7 +164,8 @@ def judged(tested: Sequence[Claim]) -> pd.DataFrame:
     - ``supported``, or ``the reverse``: the corrected p-value is below 0.05, and the mean lies on the claimed side, or
       on the other;
     - ``no larger effect``: it is not, and the 95% interval holds no effect as large as the detectable one, in either
-      direction: so large a one this test would have seen, by itself and at 5%, in 4 studies of 5;
+      direction: so large a one this test would have seen, by itself and at 5%, in 4 studies of 5. Of a ρ, and of a
+      difference of fractions, none is larger than 1 whatever is so: there the detectable one must be smaller;
     - ``undecided``: neither, or all units are equal;
     - ``too few units``: fewer than 3.
 
@@ -183,7 +184,8 @@ def judged(tested: Sequence[Claim]) -> pd.DataFrame:
         tested, intervals, p_values, holm(np.array(p_values, dtype=np.float64)), strict=True
     ):
         units, seen = len(np.unique(claim.units)), detectable(interval)
-        verdict = TOO_FEW if units < MIN_UNITS else _verdict(interval, adjusted, seen, above=claim.above)
+        largest = 1.0 if claim.scale in ("ρ", "points") else math.inf
+        verdict = TOO_FEW if units < MIN_UNITS else _verdict(interval, adjusted, seen, largest, above=claim.above)
         needed = None
         if verdict not in (SUPPORTED, REVERSED):
             needed = units_needed(claim.values, claim.units)
@@ -196,10 +198,10 @@ def judged(tested: Sequence[Claim]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_VERDICTS_COLUMNS).astype({"units_needed": "Int64"})
 
 
-def _verdict(interval: Interval, p_adjusted: float, seen: float, *, above: bool) -> str:
+def _verdict(interval: Interval, p_adjusted: float, seen: float, largest: float, *, above: bool) -> str:
     if p_adjusted < SURE:
         return SUPPORTED if (interval.estimate > 0) == above else REVERSED
-    return NO_LARGER if -seen < interval.low and interval.high < seen else UNDECIDED
+    return NO_LARGER if -seen < interval.low and interval.high < seen < largest else UNDECIDED
 
 
 def _within_one(interval: Interval) -> Interval:

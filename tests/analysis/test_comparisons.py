@@ -520,6 +520,16 @@ def claim(*values: float, above: bool = True) -> Claim:
     return Claim(claim="c", test="t", scale="difference", above=above, values=numbers, units=units, unit="seed")
 
 
+def test_a_correlation_of_which_nothing_could_be_seen_is_undecided():
+    vague, sharp = (0.8, -0.7, 0.1), (0.1, -0.1, 0.05)
+    for values, verdict in ((vague, "undecided"), (sharp, "no larger effect")):
+        rhos = np.array(values)
+        claim = Claim(claim="c", test="t", scale="ρ", above=True, values=rhos, units=np.arange(3), unit="seed")
+        (row,) = judged([claim]).to_dict("records")
+        assert (row["detectable"] > 1) == (values is vague)
+        assert row["verdict"] == verdict
+
+
 @pytest.mark.parametrize(
     ("values", "above", "verdict"),
     [
