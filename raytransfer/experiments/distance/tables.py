@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import BLOCK, NO_INTERVAL, no_p_below, said_blocks, said_units
+from raytransfer.experiments.words import BLOCK, NO_INTERVAL, counted, no_p_below, said_blocks, said_units
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
 from raytransfer.words import number_of
 
@@ -46,8 +46,9 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
                 str(measure),
                 *(_correlation(row.estimate, row.low, row.high, row.p_adjusted) for row in of_n.itertuples()),
             )
-        pairs = number_of(int(rows["pairs"].max()), "pair")
-        parts += [Text(f"Spearman's ρ with {meaning} {scope}, {pairs}, {said_blocks(rows)}", style="bold"), table]
+        known = rows.dropna(subset="estimate")
+        of = f"{counted(known['pairs'], 'pair')}, {said_blocks(known)}"
+        parts += [Text(f"Spearman's ρ with {meaning} {scope}, {of}", style="bold"), table]
     least = no_p_below(int(spearman["blocks"].max()))
     note = (
         "Positive: predicts transfer (distances count negative). [low,high]: 95% over blocks, from 3 on.\n"
@@ -134,8 +135,9 @@ def variance_of_distances_table(variance: pd.DataFrame, *, of_input: str, of_lab
         of_input: Name of the distance of inputs.
         of_label: Name of the distance of labels.
     """
-    pairs = number_of(variance["pairs"].max(), "pair")
-    title = f"R² of ranks: input ({of_input}), label ({of_label}), {pairs}, {said_blocks(variance)}"
+    known = variance.dropna(subset="share")
+    of = f"{counted(known['pairs'], 'pair')}, {said_blocks(known)}"
+    title = f"R² of ranks: input ({of_input}), label ({of_label}), {of}"
     return _variance(variance, "share", title)
 
 

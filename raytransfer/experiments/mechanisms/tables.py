@@ -10,7 +10,7 @@ from rich.text import Text
 from raytransfer.analysis.verdicts import NEARER
 from raytransfer.console.table import NumberTable
 from raytransfer.experiments.verdicts import WOULD_SEE, size, with_ends
-from raytransfer.experiments.words import NO_INTERVAL, said_units
+from raytransfer.experiments.words import NO_INTERVAL, counted, said_units
 
 _EFFECT = ["estimate", "low", "high", "scale"]
 
@@ -62,7 +62,8 @@ def barriers_table(barriers: pd.DataFrame) -> Group:
         cells = dict.fromkeys(starts, "")
         for quantity, mean, low, high in _records(rows, ["quantity", "mean", "low", "high"]):
             cells[quantity] = with_ends(mean, low, high, "difference").replace("+", "")
-        table.add_row(str(base) or "from scratch", *cells.values(), str(rows["units"].max()))
+        units = counted(rows["units"]).partition(" unit")[0]
+        table.add_row(str(base) or "from scratch", *cells.values(), units)
     note = (
         "Barrier of the loss on the line between two networks of one kind, nats: fine-tuned from one base or\n"
         "from two, from scratch from one initialisation or from two. At ln K nats, of K labels, the line passes\n"

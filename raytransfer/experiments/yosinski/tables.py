@@ -75,7 +75,10 @@ def readings_table(readings: pd.DataFrame) -> Group:
             heading = f"{title}, percentage points. Halves: {halves}, {_reading_units(rows)}"
             parts += [Text(heading, style="bold"), _table(names, cells)]
     absent = [f"{name} (needs {needs})" for name, needs in _NEEDS.items() if not (readings["reading"] == name).any()]
-    note = f"[low,high]: 95% interval, paired t over units; Welch t for the distance effect. {_UNITS} {NO_INTERVAL}\n"
+    note = (
+        "[low,high]: 95% interval, paired t over units; Welch t for the distance effect; not corrected for their "
+        f"number. {_UNITS} {NO_INTERVAL}\n"
+    )
     if absent:
         note += f"Not in this sweep: {'; '.join(absent)}.\n"
     return Group(*parts, Text(note, style="dim"))

@@ -51,6 +51,12 @@ def test_few_blocks_say_which_p_values_there_can_be(blocks, said):
     assert "no p below" not in " ".join(rendered(correlations_table(correlations(rows, blocks=9)), 200))
 
 
+def test_headings_say_of_how_few_pairs_and_blocks_a_measure_is():
+    rows = [(name, "AnB", 2, "within target", 0.5, 0.4, 0.6, 0.01) for name in ("LogME", "NTK residual", "none")]
+    table = correlations(rows).assign(pairs=[34, 23, 0], blocks=[10, 6, 0], estimate=[0.5, 0.4, NAN])
+    assert rendered(correlations_table(table))[0].endswith("within target, 23 to 34 pairs, 6 to 10 blocks")
+
+
 def test_with_several_targets_the_boost_is_pooled():
     rows = [("LogME", "boost", 2, scope, 0.5, 0.4, 0.6, 0.01) for scope in ("within target", "pooled")]
     lines = rendered(correlations_table(correlations(rows, pairs=56, tasks=8)))
