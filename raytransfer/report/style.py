@@ -1,5 +1,11 @@
-"""What figures of several experiments have in common: colours, markers, a title, an entry of a legend."""
+"""What figures of several experiments have in common: colours, markers, titles, panels, entries of legends."""
 
+from collections.abc import Collection, Iterable
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -9,8 +15,30 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("s", "^", "D", "v", "P", "X", "o")
 """Markers of what those colours stand for."""
 
+DARK = "#444444"
+"""Colour of the titles of panels, and of what belongs to no series."""
+
+_LAYERS = LinearSegmentedColormap.from_list("layers", ["#6fb7ea", "#1f5fbf", "#6b3fa0", "#b2182b"])
 _TITLE_PT = 12.0
 _POINTS, _EM = 72, 0.58  # points an inch; width of a letter, on average, in sizes of the font
+
+
+def layer_colors(all_n: list[int]) -> list[str]:
+    """A colour for each n, from blue for the smallest to red."""
+    places = np.linspace(0, 1, len(all_n)) if len(all_n) > 1 else [0.4]
+    return [to_hex(_LAYERS(place)) for place in places]
+
+
+def drawable(rows: pd.DataFrame, column: str, names: Collection[str]) -> pd.DataFrame:
+    """The rows of which a column holds one of some names.
+
+    Raises:
+        ValueError: There are none.
+    """
+    known = rows[rows[column].isin(list(names))]
+    if known.empty:
+        raise ValueError(f"nothing to draw: no row is of {', '.join(names)}")
+    return known
 
 
 def words(label: str) -> Line2D:
@@ -18,8 +46,31 @@ def words(label: str) -> Line2D:
     return Line2D([], [], linestyle="none", label=label)
 
 
-def add_title(figure: Figure, title: str, subtitle: str = "") -> None:
-    """Head a figure with a line, and more below it; of a size at which the longest fits the figure's width."""
+def dot(color: str, label: str, *, face: str | None = None, marker: str = "o") -> Line2D:
+    """An entry of a legend that is a marker, filled with its colour or another."""
+    return Line2D([], [], linestyle="none", marker=marker, color=color, mfc=face or color, markersize=5, label=label)
+
+
+def new_figure(size: tuple[float, float], title: str, subtitle: str = "") -> Figure:
+    """Make an empty figure, in inches, headed by a line and more below it, of a size at which they fit its width."""
+    figure = Figure(figsize=size, layout="constrained")
     text = f"{title}\n{subtitle}".strip()
     longest = max(len(line) for line in text.splitlines())
-    figure.suptitle(text, fontsize=min(_TITLE_PT, _POINTS * figure.get_figwidth() / (_EM * longest)))
+    figure.suptitle(text, fontsize=min(_TITLE_PT, _POINTS * size[0] / (_EM * longest)))
+    return figure
+
+
+def head(axes: Axes, text: str, size_pt: int = 10) -> None:
+    """Write a title over a panel, and draw lines across it in place of its frame above and on the right."""
+    axes.set_title(text, fontsize=size_pt, loc="left", color=DARK)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def fit_to(panels: Iterable[Axes], values: pd.Series, share: float = 0.35) -> None:
+    """Cut panels off where bands leave values, in percent, far behind: by a share of their range and half a point."""
+    margin = share * (values.max() - values.min()) + 0.5
+    for axes in panels:
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, values.min() - margin), min(top, values.max() + margin))

@@ -2,17 +2,15 @@
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from raytransfer.report.style import add_title
+from raytransfer.report.style import new_figure
 
 
 @pytest.mark.parametrize("width", [4.0, 7.0, 14.0])
 def test_a_title_fits_its_figure(width):
     title = "convnet8 on cifar10, fashion_mnist, mnist, digits, 200 steps: 4 targets, 24 pairs, 2 seeds"
-    figure = Figure(figsize=(width, 3), layout="constrained")
+    figure = new_figure((width, 3), title, "a line below")
     FigureCanvasAgg(figure)
-    add_title(figure, title, "a line below")
     figure.draw_without_rendering()
     (text,) = figure.texts
     drawn = text.get_window_extent()

@@ -3,19 +3,19 @@
 A figure shows what its DataFrame holds: it selects rows and scales fractions to percent, and computes nothing else.
 """
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from raytransfer.experiments.words import counted
-from raytransfer.report.style import add_title, words
+from raytransfer.report.style import drawable, fit_to, head, layer_colors, new_figure, words
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 
-_LAYERS = LinearSegmentedColormap.from_list("layers", ["#6fb7ea", "#1f5fbf", "#6b3fa0", "#b2182b"])  # as in distance.py
 _MARKERS = "osD^vPX<>*"
 _TREATMENTS = {ANB.name: f"frozen ({ANB.name})", ANB_PLUS.name: f"fine-tuned ({ANB_PLUS.name})"}
 _SCHEDULES = ("step", "cosine", "constant")
@@ -43,18 +43,12 @@ def stages_figure(
     Raises:
         ValueError: No row is of AnB or AnB+.
     """
-    known = curves[curves["treatment"].isin(list(_TREATMENTS))]
-    if known.empty:
-        raise ValueError(f"nothing to draw: no row is of {', '.join(_TREATMENTS)}")
+    known = drawable(curves, "treatment", _TREATMENTS)
     schedules = sorted(known["schedule"].unique(), key=_rank)
     treatments = [name for name in _TREATMENTS if name in set(known["treatment"])]
     all_n = sorted(known["n_layers"].unique())
-    places = np.linspace(0, 1, len(all_n)) if len(all_n) > 1 else [0.4]
-    styles = {
-        n: (to_hex(_LAYERS(place)), _MARKERS[i % 10]) for i, (n, place) in enumerate(zip(all_n, places, strict=True))
-    }
-    figure = Figure(figsize=(2.9 + 4.1 * len(schedules), 1.2 + 2.9 * len(treatments)), layout="constrained")
-    add_title(figure, title)
+    styles = dict(zip(all_n, zip(layer_colors(all_n), cycle(_MARKERS), strict=False), strict=True))
+    figure = new_figure((2.9 + 4.1 * len(schedules), 1.2 + 2.9 * len(treatments)), title)
     axes = figure.subplots(len(treatments), len(schedules), squeeze=False, sharex="all", sharey="row")
     steps = np.sort(np.concatenate([known["pretrain_step"], bases_mean["step"]]).astype(float))
     for i, treatment in enumerate(treatments):
@@ -65,7 +59,8 @@ def stages_figure(
                 axes[i, j].axvline(step, color=_GREY, linewidth=1, linestyle=":", zorder=0)
             for n_layers, line in of_panel.groupby("n_layers"):
                 _draw_line(axes[i, j], line.sort_values("pretrain_step"), *styles[n_layers])
-            _decorate(axes[i, j], f"{schedule}: {_TREATMENTS[treatment]}, {counted(of_panel['units'])}", steps)
+            head(axes[i, j], f"{schedule}: {_TREATMENTS[treatment]}, {counted(of_panel['units'])}")
+            _scale_steps(axes[i, j], steps)
             best = peaks[(peaks["treatment"] == treatment) & (peaks["schedule"] == schedule)]
             _draw_peaks(axes[i, j], best, styles)
             if len(bases_mean):
@@ -112,11 +107,7 @@ def _draw_peaks(axes: Axes, peaks: pd.DataFrame, styles: dict[int, tuple[str, st
         axes.plot([row["peak_step"]], [y], color=color, marker=marker, markersize=6, transform=across, clip_on=False)
 
 
-def _decorate(axes: Axes, text: str, steps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> None:
-    axes.set_title(text, fontsize=10, loc="left", color="#444444")
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+def _scale_steps(axes: Axes, steps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> None:
     above = steps[steps > 0]
     if not len(above):
         return
@@ -130,9 +121,8 @@ def _decorate(axes: Axes, text: str, steps: "np.ndarray[tuple[int], np.dtype[np.
 
 def _fit(axes: Axes, means: pd.Series, strips: int) -> None:
     """Cut a row of panels off where bands leave the means far behind, and make room for the strips of peaks."""
-    margin = 0.15 * (means.max() - means.min()) + 0.5
+    fit_to([axes], means, share=0.15)
     bottom, top = axes.get_ylim()
-    bottom, top = max(bottom, means.min() - margin), min(top, means.max() + margin)
     share = _STRIP * (strips + 0.5) if strips else 0.0
     axes.set_ylim(bottom - (top - bottom) * share / (1 - share), top)
     axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick <= top])

@@ -4,27 +4,25 @@ A figure shows what its DataFrame holds: it selects and sorts rows and scales fr
 else.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from raytransfer.distances import DIAL_KINDS
 from raytransfer.experiments.words import counted, no_p_below, said_blocks, said_units
-from raytransfer.report.style import add_title, words
+from raytransfer.report.style import dot, drawable, fit_to, head, layer_colors, new_figure, words
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 from raytransfer.words import number_of
 
 _OF_OUTCOME = {ANB.name: ANB.color, ANB_PLUS.name: ANB_PLUS.color, "boost": "#1f5fbf"}
 _MARKERS = {ANB.name: ANB.marker, ANB_PLUS.name: ANB_PLUS.marker, "boost": "o"}
-_LAYERS = LinearSegmentedColormap.from_list("layers", ["#6fb7ea", "#1f5fbf", "#6b3fa0", "#b2182b"])
+_DASHES: dict[str, Literal["-", "--"]] = {ANB.name: "-", ANB_PLUS.name: "--"}
 _DARK = "#333333"
 _TELL_NOTHING = 2  # levels of a dial, of which ρ is 1 or −1 whatever happens
 _KINDS = {  # of the rows of the monotonicity figure, with the right way of each
@@ -49,7 +47,7 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str, s
     Raises:
         ValueError: There are no points, or those of more than one measure.
     """
-    known = _known(points, "outcome", _OF_OUTCOME)
+    known = drawable(points, "outcome", _OF_OUTCOME)
     if known["measure"].nunique() > 1:
         raise ValueError(f"one measure a figure, not {', '.join(known['measure'].unique())}")
     measure, kind = known["measure"].iloc[0], known["kind"].iloc[0]
@@ -66,7 +64,7 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str, s
         for j, n_layers in enumerate(all_n):
             here = known[known["outcome"].isin(outcomes) & (known["n_layers"] == n_layers)]
             pairs = len(here[["target", "base"]].drop_duplicates())
-            _head(axes[i, j], f"n = {n_layers}, {number_of(pairs, 'pair')}")
+            head(axes[i, j], f"n = {n_layers}, {number_of(pairs, 'pair')}")
             for (outcome, target), group in here.groupby(["outcome", "target"]):
                 color = _OF_OUTCOME[outcome] if len(targets) == 1 else of_target[target]
                 axes[i, j].plot(
@@ -88,12 +86,12 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str, s
                 axes[i, j].fill_between(fitted["x"], low, high, color=color, alpha=0.15, linewidth=0)
             if outcomes == ["boost"]:
                 axes[i, j].axhline(0, color="#999999", linewidth=0.8, zorder=0)
-        _fit_to(axes[i], 100 * known.loc[known["outcome"].isin(outcomes), "y"])
+        fit_to(axes[i], 100 * known.loc[known["outcome"].isin(outcomes), "y"])
     figure.supxlabel(f"{measure} ({'larger is farther' if kind == 'distance' else 'larger should transfer better'})")
     if len(targets) == 1:
-        handles = [_dot(_OF_OUTCOME[name], name, marker=_MARKERS[name]) for name in present]
+        handles = [dot(_OF_OUTCOME[name], name, marker=_MARKERS[name]) for name in present]
     else:
-        handles = [_dot(of_target[target], f"target {target}") for target in targets]
+        handles = [dot(of_target[target], f"target {target}") for target in targets]
     handles.append(words("points: pairs of tasks,\nmeans over seeds"))
     banded = np.isfinite(curves["low"].astype(float)).any()
     bands = f"\nbands: 95% intervals\nover {said_blocks(curves)}" if banded else ""
@@ -144,9 +142,9 @@ def correlations_figure(
     shifts = (np.arange(len(all_n)) - (len(all_n) - 1) / 2) * min(0.8 / len(all_n), 0.3)
     for axis, outcome in zip(axes[0], outcomes, strict=True):
         rows = of_scope[of_scope["outcome"] == outcome]
-        _head(axis, f"{outcome}: {counted(rows['pairs'], 'pair')}, {said_blocks(rows)}")
+        head(axis, f"{outcome}: {counted(rows['pairs'], 'pair')}, {said_blocks(rows)}")
         axis.axvline(0, color="#999999", linewidth=1, zorder=0)
-        for shift, color, n_layers in zip(shifts, _layer_colors(all_n), all_n, strict=True):
+        for shift, color, n_layers in zip(shifts, layer_colors(all_n), all_n, strict=True):
             of_n = rows[rows["n_layers"] == n_layers].set_index("measure").reindex(order)
             y = np.arange(len(order)) - shift  # the smallest n on top
             axis.hlines(y, of_n["low"], of_n["high"], color=color, linewidth=1.1)
@@ -161,9 +159,9 @@ def correlations_figure(
     axes[0, 0].set_yticks(range(len(order)), [f"− {m}" if kinds[m] == "distance" else m for m in order], fontsize=9)
     axes[0, 0].set_ylim(-0.6, len(order) - 0.4)
     figure.supxlabel(f"{coefficient}'s correlation with transfer, {scope}", fontsize=10)
-    handles = [_dot(color, f"n = {n_layers}") for color, n_layers in zip(_layer_colors(all_n), all_n, strict=True)]
+    handles = [dot(color, f"n = {n_layers}") for color, n_layers in zip(layer_colors(all_n), all_n, strict=True)]
     if tested:
-        handles += [_dot(_DARK, "adjusted p < 0.05"), _dot(_DARK, "adjusted p ≥ 0.05", face="white")]
+        handles += [dot(_DARK, "adjusted p < 0.05"), dot(_DARK, "adjusted p ≥ 0.05", face="white")]
         least = no_p_below(int(of_scope["blocks"].max()))
         handles += [words(least.replace(": ", ":\n").replace(", ", ",\n"))] if least else []
     lines = "lines: 95% intervals\n" if np.isfinite(of_scope["low"].astype(float)).any() else ""
@@ -185,7 +183,7 @@ def dial_grid_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> 
     Raises:
         ValueError: There are no cells.
     """
-    known = _known(means, "outcome", _OF_OUTCOME)
+    known = drawable(means, "outcome", _OF_OUTCOME)
     outcomes = [outcome for outcome in _OF_OUTCOME if outcome in set(known["outcome"])]
     all_n = sorted(known["n_layers"].unique())
     inputs, labels = (sorted(known[name].unique()) for name in ("input_level", "label_level"))
@@ -213,7 +211,7 @@ def dial_grid_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> 
                 axes[i, j].text(
                     *at, text, ha="center", va="center", fontsize=8, color=_ink(drawn.to_rgba(image[at[::-1]]))
                 )
-            _head(axes[i, j], f"{outcome}, n = {n_layers}, {counted(rows['runs'], 'run')} a cell")
+            head(axes[i, j], f"{outcome}, n = {n_layers}, {counted(rows['runs'], 'run')} a cell")
             axes[i, j].grid(visible=False)
             axes[i, j].spines[:].set_visible(False)
             axes[i, j].tick_params(length=0)
@@ -241,16 +239,16 @@ def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str, subtit
     Raises:
         ValueError: There is no AnB or AnB+.
     """
-    known = _known(means, "outcome", (ANB.name, ANB_PLUS.name))
+    known = drawable(means, "outcome", (ANB.name, ANB_PLUS.name))
     shown = _dials(known.rename(columns={"kind": "dial_kind"}))
     settings = dials.drop_duplicates(["dial", "level"]).set_index(["dial", "level"])["setting"]
     all_n = sorted(known["n_layers"].unique())
-    colors = _layer_colors(all_n)
+    colors = layer_colors(all_n)
     columns = min(len(shown), 4)
     figure, axes = _panels(-(-len(shown) // columns), columns, (2.7, 2.4), title, subtitle, sharey="all")
     for axis, (kind, dial) in zip(axes.flat, shown, strict=False):
         rows = known[(known["kind"] == kind) & (known["dial"] == dial)]
-        _head(axis, _dial_name(kind, dial))
+        head(axis, _dial_name(kind, dial))
         step = 0.008 * (rows["level"].max() - rows["level"].min())
         for (name, n_layers), points in rows.groupby(["outcome", "n_layers"]):
             outcome, place = str(name), all_n.index(n_layers)
@@ -259,7 +257,7 @@ def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str, subtit
             axis.plot(
                 x,
                 100 * line["mean"],
-                linestyle="-" if outcome == ANB.name else "--",
+                linestyle=_DASHES[outcome],
                 marker=_MARKERS[outcome],
                 color=color,
                 markersize=4,
@@ -271,13 +269,17 @@ def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str, subtit
         axis.set_xticks(levels, [_setting(settings.get((dial, level))) for level in levels])
     for axis in axes.flat[len(shown) :]:
         axis.remove()
-    _fit_to(axes.flat[: len(shown)], 100 * known["mean"])
+    fit_to(axes.flat[: len(shown)], 100 * known["mean"])
     figure.supxlabel("setting of the dial (–: the target itself)", fontsize=10)
     figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
-    handles = [_line(color, f"n = {n_layers}") for color, n_layers in zip(colors, all_n, strict=True)]
-    for outcome, dash in ((ANB.name, "-"), (ANB_PLUS.name, "--")):
+    handles = [
+        Line2D([], [], color=color, label=f"n = {n_layers}") for color, n_layers in zip(colors, all_n, strict=True)
+    ]
+    for outcome, dash in _DASHES.items():
         if outcome in set(known["outcome"]):
-            handles.append(_line(_DARK, outcome, linestyle=dash, marker=_MARKERS[outcome], markersize=4))
+            handles.append(
+                Line2D([], [], color=_DARK, label=outcome, linestyle=dash, marker=_MARKERS[outcome], markersize=4)
+            )
     handles.append(words(f"points: means of\n{counted(known['runs'], 'run')}"))
     if np.isfinite(known["low"]).any():
         handles.append(words(f"whiskers:\n95% intervals over\n{said_units(known)}"))
@@ -300,7 +302,7 @@ def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str, subtitle: str
     Raises:
         ValueError: There are no rows.
     """
-    known = _known(monotonicity, "kind", _KINDS).copy()
+    known = drawable(monotonicity, "kind", _KINDS).copy()
     numbered = known["n_layers"].notna()
     known["row"] = known["measure"].astype(str)
     known.loc[numbered, "row"] += ", n = " + known.loc[numbered, "n_layers"].astype(str)
@@ -312,11 +314,8 @@ def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str, subtitle: str
         for kind in _KINDS
         if (known["kind"] == kind).any()
     ]
-    figure = Figure(
-        figsize=(4.6 + 0.55 * len(dials), 2.4 + sum(0.45 + 0.27 * len(rows) for _, rows in blocks)),
-        layout="constrained",
-    )
-    add_title(figure, title, subtitle)
+    size = (4.6 + 0.55 * len(dials), 2.4 + sum(0.45 + 0.27 * len(rows) for _, rows in blocks))
+    figure = new_figure(size, title, subtitle)
     heights = [len(rows) for _, rows in blocks]
     axes = figure.subplots(len(blocks), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     norm, cmap = Normalize(-1, 1), colormaps["RdBu"]
@@ -350,33 +349,8 @@ def _panels(
     rows: int, columns: int, size: tuple[float, float], title: str, subtitle: str, **shared: Any
 ) -> tuple[Figure, Any]:
     """Lay out a figure of equal panels, each ``size`` inches, with room for a legend: figure, (rows, columns) axes."""
-    figure = Figure(figsize=(2.7 + size[0] * columns, 1.2 + size[1] * rows), layout="constrained")
-    add_title(figure, title, subtitle)
-    axes = figure.subplots(rows, columns, squeeze=False, **shared)
-    for axis in axes.flat:
-        axis.grid(axis="y", color="#dddddd", linewidth=0.8)
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _head(axes: Axes, text: str) -> None:
-    axes.set_title(text, fontsize=10, loc="left", color="#444444")
-
-
-def _fit_to(axes: Iterable[Axes], values: pd.Series) -> None:
-    """Cut panels that share a scale off where bands leave the points far behind."""
-    margin = 0.35 * (values.max() - values.min()) + 0.5
-    for axis in axes:
-        bottom, top = axis.get_ylim()
-        axis.set_ylim(max(bottom, values.min() - margin), min(top, values.max() + margin))
-
-
-def _known(rows: pd.DataFrame, column: str, names: Iterable[str]) -> pd.DataFrame:
-    known = rows[rows[column].isin(list(names))]
-    if known.empty:
-        raise ValueError(f"nothing to draw: no row is of {', '.join(names)}")
-    return known
+    figure = new_figure((2.7 + size[0] * columns, 1.2 + size[1] * rows), title, subtitle)
+    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
 def _dials(rows: pd.DataFrame) -> list[tuple[str, str]]:
@@ -397,11 +371,6 @@ def _setting(setting: object) -> str:
     return {"True": "yes"}.get(str(setting), str(setting))
 
 
-def _layer_colors(all_n: list[int]) -> list[str]:
-    places = np.linspace(0, 1, len(all_n)) if len(all_n) > 1 else [0.4]
-    return [to_hex(_LAYERS(place)) for place in places]
-
-
 def _target_colors(count: int) -> list[str]:
     palette = colormaps["tab10" if count <= 10 else "tab20"]
     return [to_hex(palette(i % palette.N)) for i in range(count)]
@@ -411,11 +380,3 @@ def _ink(color: Any) -> str:
     """Black on light cells, white on dark ones."""
     red, green, blue = color[:3]
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
-
-
-def _dot(color: str, label: str, *, face: str | None = None, marker: str = "o") -> Line2D:
-    return Line2D([], [], linestyle="none", marker=marker, color=color, mfc=face or color, markersize=5, label=label)
-
-
-def _line(color: str, label: str, **style: Any) -> Line2D:
-    return Line2D([], [], color=color, label=label, **style)

@@ -13,26 +13,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from raytransfer.analysis.profiles import profiles
 from raytransfer.experiments.mechanisms.networks import (
-    DARK,
     add_legend,
     cut_off,
     draw_lines,
     grid_of,
-    head,
     largest_n,
     log_ticks,
-    new_figure,
     stage_ticks,
     styles_of,
 )
 from raytransfer.experiments.words import counted
-from raytransfer.report.style import words
+from raytransfer.report.style import DARK, dot, head, new_figure, words
 
 _GREY = "#999999"
 
@@ -91,8 +87,8 @@ def comparisons_figure(comparisons: pd.DataFrame, *, title: str) -> Figure:
             tick.set_fontweight("bold" if tick.get_text() in claims else "normal")
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.tick_params(axis="y", length=0)
-    handles = [_dot(style.color, style.color, f"base {base}", style.marker) for base, style in styles.items()]
-    handles += [_dot(DARK, DARK, "interval on one\nside of no effect"), _dot(DARK, "white", "on both, or none")]
+    handles = [dot(style.color, f"base {base}", marker=style.marker) for base, style in styles.items()]
+    handles += [dot(DARK, "interval on one\nside of no effect"), dot(DARK, "on both, or none", face="white")]
     over = f"lines:\n95% intervals\nover {counted(rows['units'], rows['unit'].iloc[0])}"
     handles += [words(over)] if rows["low"].notna().any() else []
     figure.legend(handles=handles, loc="outside right center", frameon=False)
@@ -225,7 +221,3 @@ def _headed(rows: pd.DataFrame) -> list[str]:
 
 def _spans(copied: list[str]) -> str:
     return copied[0] if len(copied) == 1 else f"{copied[0]} to {copied[-1]}"
-
-
-def _dot(color: str, face: str, label: str, marker: str = "o") -> Line2D:
-    return Line2D([], [], linestyle="none", marker=marker, color=color, mfc=face, markersize=5, label=label)

@@ -1,4 +1,4 @@
-"""Pictures of the loss around solutions and between them, and of how alike features are; see ``figures.why``."""
+"""Pictures of the loss around solutions and between them, and of how alike features are; see ``figures``."""
 
 import textwrap
 from collections.abc import Sequence
@@ -16,14 +16,13 @@ from raytransfer.experiments.mechanisms.networks import (
     add_legend,
     draw_lines,
     grid_of,
-    head,
     label_of,
     largest_n,
     networks,
-    new_figure,
     stage_ticks,
     styles_of,
 )
+from raytransfer.report.style import head, new_figure
 
 _LEAST, _MOST = 1e-6, 1e3  # nats: what contours show of a loss
 _LEVELS = 13

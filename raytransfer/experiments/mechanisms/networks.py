@@ -13,14 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from raytransfer.report.style import COLORS, MARKERS, add_title, words
+from raytransfer.report.style import COLORS, MARKERS, new_figure, words
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 
 SCRATCH = f"scratch ({BASE_B.name})"
 """What stands for the networks from scratch among the names of bases."""
-
-DARK = "#444444"
-"""Colour of titles, and of what belongs to no base."""
 
 _Dash = Literal["-", "--", ":", "-."]
 _DASHES: tuple[_Dash, ...] = ("-", "--", ":", "-.")  # for the bases after the first six, the next six, ...
@@ -112,13 +109,6 @@ def stage_ticks(axis: Axes, stages: list[str], label: str) -> None:
     axis.set_xlabel(label, fontsize=9)
 
 
-def new_figure(size: tuple[float, float], title: str) -> Figure:
-    """Make an empty figure with a title."""
-    figure = Figure(figsize=size, layout="constrained")
-    add_title(figure, title)
-    return figure
-
-
 def grid_of(
     count: int, title: str, *, columns: int = 3, size: tuple[float, float] = (3.6, 2.7)
 ) -> tuple[Figure, list[Axes]]:
@@ -136,14 +126,6 @@ def grid_of(
     for axis in axes.flat[count:]:
         axis.remove()
     return figure, list(axes.flat[:count])
-
-
-def head(axis: Axes, text: str) -> None:
-    """Write a title over a panel, and draw its grid."""
-    axis.set_title(text, fontsize=10, loc="left", color=DARK)
-    axis.grid(axis="y", color="#dddddd", linewidth=0.8)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
 
 
 def add_legend(figure: Figure, styles: dict[str, Style], drawn: list[pd.DataFrame], *, marked: bool = True) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from raytransfer.report.style import COLORS, MARKERS, add_title, words
+from raytransfer.report.style import COLORS, MARKERS, new_figure, words
 from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
 
 _COLUMNS = 4
@@ -30,8 +30,7 @@ def cuts_figure(means: pd.DataFrame, depth: dict[str, int], *, title: str) -> Fi
     several = means["target"].nunique() > 1
     columns = means["target"].nunique() if several else min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(1.2 + 3.0 * columns, 1.2 + 2.6 * rows), layout="constrained")
-    add_title(figure, title)
+    figure = new_figure((1.2 + 3.0 * columns, 1.2 + 2.6 * rows), title)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
@@ -92,8 +91,7 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
     drawn = [name for name in drawn if points[name].notna().sum() >= 2]
     columns = min(_COLUMNS, len(drawn))
     rows = math.ceil(len(drawn) / columns)
-    figure = Figure(figsize=(1.2 + 2.9 * columns, 1.4 + 2.5 * rows), layout="constrained")
-    add_title(figure, title)
+    figure = new_figure((1.2 + 2.9 * columns, 1.4 + 2.5 * rows), title)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     names = list(dict.fromkeys(known["checkpoint"]))
     for axes in grid.flat[len(drawn) :]:

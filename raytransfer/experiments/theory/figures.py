@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from raytransfer.analysis.theory import NEAR_ONE
-from raytransfer.report.style import add_title, words
+from raytransfer.report.style import head, new_figure, words
 
 _KINDS = {"none": "#333333", "input": "#1f5fbf", "label": "#b2182b"}
 _OTHER = "#8a7a2f"
@@ -45,8 +45,7 @@ def theory_figure(means: pd.DataFrame, *, title: str) -> Figure:
     if known.empty:
         raise ValueError("nothing to draw: no simulation has converged")
     widths = sorted(known["width"].unique())
-    figure = Figure(figsize=(14.5, 4.4), layout="constrained")
-    add_title(figure, title)
+    figure = new_figure((14.5, 4.4), title)
     left, *right = figure.subplots(1, 3)
     places = np.linspace(0, 0.9, len(widths)) if len(widths) > 1 else [0.5]
     styles = {
@@ -72,7 +71,7 @@ def theory_figure(means: pd.DataFrame, *, title: str) -> Figure:
 
 
 def _draw_distances(axes: Axes, means: pd.DataFrame, styles: dict[Any, tuple[str, str]]) -> None:
-    _decorate(axes, "distance moved")
+    head(axes, "distance moved")
     most = 1.08 * max(means["bound"].max(), means["distance"].max())
     axes.plot([0, most], [0, most], color="#999999", linewidth=1, zorder=0)
     for width, rows in means.groupby("width"):
@@ -98,7 +97,7 @@ def _line(kind: str) -> dict[str, Any]:
 def _draw_ratios(
     axes: Axes, means: pd.DataFrame, name: str, widths: list[int], bases: dict[tuple[str, str], str]
 ) -> None:
-    _decorate(axes, _RATIOS[name])
+    head(axes, _RATIOS[name])
     axes.axhspan(*NEAR_ONE, color="#eeeeee", linewidth=0, zorder=0)
     axes.axhline(1, color="#999999", linewidth=1, zorder=0)
     axes.set_xscale("log")
@@ -118,13 +117,6 @@ def _draw_ratios(
         margin = 0.25 * (most - least)
         bottom, top = axes.get_ylim()
         axes.set_ylim(max(bottom, least - margin), min(top, most + margin))
-
-
-def _decorate(axes: Axes, text: str) -> None:
-    axes.set_title(text, fontsize=10, loc="left", color="#444444")
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _color(kind: str) -> str:

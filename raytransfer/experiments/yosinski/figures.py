@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from raytransfer.analysis import READINGS
-from raytransfer.report.style import COLORS, add_title, words
+from raytransfer.report.style import COLORS, drawable, fit_to, head, new_figure, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, BASE_B, RNB, TREATMENTS, Treatment
 from raytransfer.words import number_of
@@ -109,10 +109,7 @@ def lines_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figu
             shift = shifts[str(treatment)] / 2
             _draw_line(axes, line, TREATMENTS[str(treatment)], shift, _dash(str(of_halves), halves))
         axes.set_xlim(0.5, max(rows["n_layers"].max(), 1) + 0.5)
-        bottom, top = axes.get_ylim()
-        least, most = 100 * rows["mean"].min(), 100 * rows["mean"].max()
-        margin = 0.35 * (most - least) + 0.5
-        axes.set_ylim(max(bottom, least - margin), min(top, most + margin))
+        fit_to([axes], 100 * rows["mean"])
     handles = [
         Line2D(
             [], [], color=treatment.color, marker=treatment.marker if treatment.has_cut else "", label=treatment.name
@@ -153,7 +150,7 @@ def readings_figure(
     figure.supylabel("difference of top-1 accuracy, percentage points", fontsize=10)
     step = min(_APART, _WIDEST / len(halves))
     for axes, name in zip(panels, names, strict=True):
-        axes.set_title(f"{name}\n{difference(name)}", fontsize=9, loc="left", color="#444444")
+        head(axes, f"{name}\n{difference(name)}", size_pt=9)
         axes.axhline(0, color="#888888", linewidth=1, zorder=1)
         if published is not None:
             _draw_published(axes, published[(published["reading"] == name) & published["n_layers"].isin(all_n)])
@@ -211,7 +208,7 @@ def curves_figure(curves: pd.DataFrame, *, title: str, subtitle: str = "") -> Fi
     figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
     base = means[means["treatment"] == BASE_B.name]
     for axes, name in zip(panels, names, strict=True):
-        axes.set_title(name, fontsize=10, loc="left", color="#444444")
+        head(axes, name)
         (drawn,) = axes.plot(base["step"], 100 * base["top1"], color="black", linewidth=1.2)
         tell(drawn, BASE_B.name, [BASE_B.name])
         for n, rows in means[means["treatment"] == name].groupby("n_layers"):
@@ -263,28 +260,18 @@ def multiples(count: int, title: str, subtitle: str) -> tuple[Figure, list[Axes]
     """Lay out a figure of so many small panels on one scale, with room for a legend."""
     columns = min(_COLUMNS, count)
     lines = math.ceil(count / columns)
-    figure = Figure(figsize=(2.2 + 2.7 * columns, 1.3 + 2.5 * lines), layout="constrained")
-    add_title(figure, title, subtitle)
+    figure = new_figure((2.2 + 2.7 * columns, 1.3 + 2.5 * lines), title, subtitle)
     panels = list(figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat)
     for axes in panels[count:]:
         axes.remove()
     for axes in panels[:count]:
         axes.tick_params(labelbottom=True, labelleft=True)
-        _decorate(axes)
     return figure, panels[:count]
-
-
-def _decorate(axes: Axes) -> None:
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     """Lay out a figure, and say which rows belong in which of its panels."""
-    known = rows[rows["treatment"].isin(list(TREATMENTS))]
-    if known.empty:
-        raise ValueError(f"nothing to draw: no row is of {', '.join(TREATMENTS)}")
+    known = drawable(rows, "treatment", TREATMENTS)
     contents: dict[str, pd.DataFrame] = {}
     for halves in _halves(known):
         copied = known[(known["halves"] == halves) & (known["treatment"] != RNB.name)]
@@ -298,15 +285,13 @@ def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list
         below = f"{BASE_B.name}, {ANB.name} and {RNB.name} on one scale"
         mosaic.append([below] * max(len(contents), 1))
         contents[below] = compared
-    figure = Figure(figsize=(4 + 5 * len(mosaic[0]), 1.5 + 3.5 * len(mosaic)), layout="constrained")
-    add_title(figure, title, subtitle)
+    figure = new_figure((4 + 5 * len(mosaic[0]), 1.5 + 3.5 * len(mosaic)), title, subtitle)
     figure.supxlabel("number of copied layers n", fontsize=10)
     figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
     all_axes: dict[str, Axes] = figure.subplot_mosaic(mosaic)  # type: ignore[arg-type]  # lists of str are hashable lists
     for name, axes in all_axes.items():
-        axes.set_title(name, fontsize=10, loc="left", color="#444444")
+        head(axes, name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _decorate(axes)
     return figure, [(all_axes[name], content) for name, content in contents.items()]
 
 

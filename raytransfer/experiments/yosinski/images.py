@@ -19,7 +19,7 @@ from raytransfer.experiments.words import NO_INTERVAL, counted
 from raytransfer.experiments.yosinski.figures import difference, multiples, points
 from raytransfer.experiments.yosinski.sentences import rests_on
 from raytransfer.experiments.yosinski.tables import in_points
-from raytransfer.report.style import words
+from raytransfer.report.style import head, words
 from raytransfer.report.svg import tell
 
 NUMBER = "train_per_class"
@@ -68,7 +68,7 @@ def images_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> 
     figure.supxlabel("training images a class", fontsize=10)
     figure.supylabel("difference of top-1 accuracy, percentage points", fontsize=10)
     for axes, name in zip(panels, names, strict=True):
-        axes.set_title(f"{name}\n{difference(name)}", fontsize=9, loc="left", color="#444444")
+        head(axes, f"{name}\n{difference(name)}", size_pt=9)
         axes.axhline(0, color="#888888", linewidth=1, zorder=1)
         for i, n in enumerate(all_n):
             rows = shown[(shown["reading"] == name) & (shown["n_layers"] == n)].sort_values(NUMBER)
