@@ -25,13 +25,8 @@ from raytransfer.analysis.recommendation import recommendations
 from raytransfer.distances import DISTANCES
 from raytransfer.experiments.distance.cells import PairCell
 from raytransfer.experiments.distance.config import DistanceConfig
-from raytransfer.experiments.distance.figures import (
-    correlations_figure,
-    dial_grid_figure,
-    dials_figure,
-    monotonicity_figure,
-    transfer_figure,
-)
+from raytransfer.experiments.distance.dial_figures import dial_grid_figure, dials_figure, monotonicity_figure
+from raytransfer.experiments.distance.figures import correlations_figure, transfer_figure
 from raytransfer.experiments.distance.tables import (
     correlations_table,
     grid_effects_table,

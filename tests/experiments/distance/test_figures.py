@@ -9,13 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from raytransfer.experiments.distance import report
-from raytransfer.experiments.distance.figures import (
-    correlations_figure,
-    dial_grid_figure,
-    dials_figure,
-    monotonicity_figure,
-    transfer_figure,
-)
+from raytransfer.experiments.distance.dial_figures import dial_grid_figure, dials_figure, monotonicity_figure
+from raytransfer.experiments.distance.figures import correlations_figure, transfer_figure
 
 OUTCOMES = ("AnB", "AnB+", "boost")
 N = (2, 4, 6)

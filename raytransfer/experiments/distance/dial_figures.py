@@ -1,0 +1,235 @@
+"""Pictures of what dials do: transfer along them and over their grid, and how distances and scores follow them.
+
+A figure shows what its DataFrame holds: it selects and sorts rows and scales fractions to percent, and computes nothing
+else.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from raytransfer.analysis.pairs import OUTCOMES
+from raytransfer.distances import DIAL_KINDS
+from raytransfer.experiments.words import counted, said_units
+from raytransfer.report.style import drawable, fit_to, head, layer_colors, new_figure, words
+from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
+
+_DASHES: dict[str, Literal["-", "--"]] = {ANB.name: "-", ANB_PLUS.name: "--"}
+_DARK = "#333333"
+_TELL_NOTHING = 2  # levels of a dial, of which ρ is 1 or −1 whatever happens
+_KINDS = {  # of the rows of the monotonicity figure, with the right way of each
+    "distance": "distances: +1 is right, they grow along the dial",
+    "score": "scores: −1 is right, they fall along the dial",
+    "outcome": "transfer: −1 where it falls along the dial",
+}
+
+
+def dial_grid_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+    """Draw transfer over the two-dimensional grid of dials: a heat map for each outcome (rows) and n (columns).
+
+    A cell says the mean in percent and, below, half the width of its 95% interval. One scale of colours a row.
+
+    Args:
+        means: Output of ``raytransfer.analysis.grid_means``.
+        title: What was run.
+        subtitle: How many runs there are.
+
+    Raises:
+        ValueError: There are no cells.
+    """
+    known = drawable(means, "outcome", OUTCOMES)
+    outcomes = [outcome for outcome in OUTCOMES if outcome in set(known["outcome"])]
+    all_n, inputs, labels = (sorted(known[name].unique()) for name in ("n_layers", "input_level", "label_level"))
+    width, height = 0.3 + 0.62 * len(labels), 0.4 + 0.46 * len(inputs)
+    figure = new_figure((2.7 + width * len(all_n), 1.2 + height * len(outcomes)), title, subtitle)
+    axes = figure.subplots(len(outcomes), len(all_n), squeeze=False, sharex="all", sharey="all")
+    for of_row, outcome in zip(axes, outcomes, strict=True):
+        shown = known[known["outcome"] == outcome]
+        percent, boost = 100 * shown["mean"], outcome == "boost"
+        most = percent.abs().max()
+        norm = Normalize(-most, most) if boost else Normalize(percent.min(), percent.max())
+        for axis, n_layers in zip(of_row, all_n, strict=True):
+            rows = shown[shown["n_layers"] == n_layers]
+            head(axis, f"{outcome}, n = {n_layers}, {counted(rows['runs'], 'run')} a cell")
+            cells = {
+                (inputs.index(row["input_level"]), labels.index(row["label_level"])): (100 * row["mean"], _mean(row))
+                for row in rows.to_dict("records")
+            }
+            shape, cmap = (len(inputs), len(labels)), "RdBu" if boost else "Blues"
+            drawn = _draw_matrix(axis, cells, shape, norm, cmap, origin="lower")
+            axis.set_xticks(range(len(labels)), [f"{level:g}" for level in labels])
+            axis.set_yticks(range(len(inputs)), [f"{level:g}" for level in inputs])
+        figure.colorbar(drawn, ax=list(of_row), label="boost, points" if boost else f"{outcome}: top-1, %", pad=0.01)
+    figure.supxlabel("level of the label dial (0: as the target)", fontsize=10)
+    figure.supylabel("level of the input dial (0: as the target)", fontsize=10)
+    return figure
+
+
+def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+    """Draw transfer along every one-dimensional dial: a panel a dial, a colour an n, AnB solid and AnB+ dashed.
+
+    Whiskers are the 95% intervals of the means, as far as they lie in 0..100%; those much wider than the lines lie
+    apart are cut off at the panel's edge, as for few seeds.
+
+    Args:
+        means: Output of ``raytransfer.analysis.dial_means``.
+        dials: A row for each base and dial, with the setting that each level stands for; missing for the target itself.
+        title: What was run.
+        subtitle: How many runs there are.
+
+    Raises:
+        ValueError: There is no AnB or AnB+.
+    """
+    known = drawable(means, "outcome", _DASHES)
+    shown = _dials(known["kind"], known["dial"])
+    settings = dials.drop_duplicates(["dial", "level"]).set_index(["dial", "level"])["setting"]
+    all_n = sorted(known["n_layers"].unique())
+    colors = dict(zip(all_n, layer_colors(all_n), strict=True))
+    columns = min(len(shown), 4)
+    lines = -(-len(shown) // columns)
+    figure = new_figure((2.7 + 2.7 * columns, 1.2 + 2.4 * lines), title, subtitle)
+    axes = figure.subplots(lines, columns, squeeze=False, sharey="all")
+    for axis, (kind, dial) in zip(axes.flat, shown, strict=False):
+        rows = known[(known["kind"] == kind) & (known["dial"] == dial)]
+        head(axis, _dial_name(kind, dial))
+        _draw_dial(axis, rows, colors)
+        levels = sorted(rows["level"].unique())
+        axis.set_xticks(levels, [_setting(settings.get((dial, level))) for level in levels])
+    for axis in axes.flat[len(shown) :]:
+        axis.remove()
+    fit_to(axes.flat[: len(shown)], 100 * known["mean"])
+    figure.supxlabel("setting of the dial (–: the target itself)", fontsize=10)
+    figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
+    handles = [Line2D([], [], color=color, label=f"n = {n_layers}") for n_layers, color in colors.items()]
+    for name, dash in _DASHES.items():
+        if name in set(known["outcome"]):
+            marker = TREATMENTS[name].marker
+            handles.append(Line2D([], [], color=_DARK, linestyle=dash, marker=marker, markersize=4, label=name))
+    handles.append(words(f"points: means of\n{counted(known['runs'], 'run')}"))
+    if np.isfinite(known["low"]).any():
+        handles.append(words(f"whiskers:\n95% intervals over\n{said_units(known)}"))
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    return figure
+
+
+def _draw_dial(axis: Axes, means: pd.DataFrame, colors: dict[Any, str]) -> None:
+    """A line for each treatment and n, a little beside each other."""
+    step = 0.008 * (means["level"].max() - means["level"].min())
+    for (treatment, n_layers), rows in means.groupby(["outcome", "n_layers"]):
+        name, line, color = str(treatment), rows.sort_values("level"), colors[n_layers]
+        place = list(colors).index(n_layers) - (len(colors) - 1) / 2 + 0.5 * (name == ANB_PLUS.name)
+        x, style = line["level"] + step * place, _DASHES[name] + TREATMENTS[name].marker
+        axis.plot(x, 100 * line["mean"], style, color=color, markersize=4, linewidth=1.4)
+        low, high = (100 * line[end].clip(0, 1) for end in ("low", "high"))
+        axis.vlines(x, low, high, color=color, linewidth=0.9, alpha=0.6)
+
+
+def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+    """Draw how each measure moves along each dial: the mean rank correlation of level and value, as a matrix.
+
+    Distances, scores and outcomes are apart, because the right way is up for the first and down for the others. Of a
+    dial of two levels, where ρ is ±1 whatever happens, the cell says how many curves go the right way.
+
+    Args:
+        monotonicity: Output of ``raytransfer.analysis.monotonicity``, of ``outcome_monotonicity``, or both; with a
+            column ``blind``, cells where it is true are hatched and say so in place of the number.
+        title: What was run.
+        subtitle: How many runs there are.
+
+    Raises:
+        ValueError: There are no rows.
+    """
+    known = drawable(monotonicity, "kind", _KINDS).sort_values(["measure", "n_layers"], na_position="first")
+    of_n = ", n = " + known["n_layers"].astype("string")
+    known["row"] = known["measure"].astype(str) + of_n.fillna("")
+    known["blind"] = known["blind"].eq(True) if "blind" in known else False  # a missing entry is not blind
+    dials = _dials(known["dial_kind"], known["dial"])
+    rows_of = {kind: list(known.loc[known["kind"] == kind, "row"].unique()) for kind in _KINDS}
+    rows_of = {kind: rows for kind, rows in rows_of.items() if rows}
+    heights = [len(rows) for rows in rows_of.values()]
+    size = (4.6 + 0.55 * len(dials), 2.4 + sum(0.45 + 0.27 * height for height in heights))
+    figure = new_figure(size, title, subtitle)
+    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (kind, rows) in zip(axes, rows_of.items(), strict=True):
+        head(axis, _KINDS[kind])
+        cells = {}
+        for row in known[known["kind"] == kind].to_dict("records"):
+            y, x = rows.index(row["row"]), dials.index((row["dial_kind"], row["dial"]))
+            if row["blind"]:
+                axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor="#cccccc", lw=0))
+            tells = row["levels"] > _TELL_NOTHING and not row["blind"]
+            cells[y, x] = (row["estimate"] if tells else np.nan, _movement(row))
+        drawn = _draw_matrix(axis, cells, (len(rows), len(dials)), Normalize(-1, 1), "RdBu")
+        axis.set_yticks(range(len(rows)), rows, fontsize=9)
+    axes[-1].set_xticks(range(len(dials)), [_dial_name(*dial) for dial in dials], rotation=90, fontsize=9)
+    figure.colorbar(drawn, ax=list(axes), label="mean Spearman ρ of level and value", shrink=0.8, aspect=30, pad=0.01)
+    return figure
+
+
+def _movement(row: dict[Any, Any]) -> str:
+    """What a cell says of a measure along a dial."""
+    if row["blind"]:
+        return "blind"
+    if not np.isfinite(row["estimate"]):
+        return "const."
+    if row["levels"] == _TELL_NOTHING:
+        return f"{row['right_way']} of {row['curves']}"
+    return f"{row['estimate']:+.2f}".replace("-", "−")
+
+
+def _mean(row: dict[Any, Any]) -> str:
+    """What a cell says of transfer: its mean in percent, and half the width of its interval."""
+    half = f"\n±{50 * (row['high'] - row['low']):.1f}" if np.isfinite(row["low"]) else ""
+    return f"{100 * row['mean']:.1f}".replace("-", "−") + half
+
+
+def _draw_matrix(
+    axis: Axes,
+    cells: Mapping[tuple[int, int], tuple[float, str]],
+    shape: tuple[int, int],
+    norm: Normalize,
+    cmap: str,
+    origin: Literal["upper", "lower"] = "upper",
+) -> AxesImage:
+    """Write a text into each cell, by row and column, and colour it by its value where that is finite."""
+    image = np.full(shape, np.nan)
+    for (y, x), (value, text) in cells.items():
+        image[y, x] = value
+        ink = _ink(colormaps[cmap](norm(value))) if np.isfinite(value) else _DARK
+        axis.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    return axis.imshow(image, norm=norm, cmap=cmap, aspect="auto", origin=origin)
+
+
+def _ink(color: Any) -> str:
+    """Black on light cells, white on dark ones."""
+    red, green, blue = color[:3]
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
+def _dials(kinds: "pd.Series[str]", dials: "pd.Series[str]") -> list[tuple[str, str]]:
+    """The (kind, dial) there are, dials of the input first."""
+    rank = {kind: i for i, kind in enumerate(DIAL_KINDS)}
+    return sorted(set(zip(kinds, dials, strict=True)), key=lambda pair: (rank.get(pair[0], len(rank)), pair))
+
+
+def _dial_name(kind: str, dial: str) -> str:
+    return dial if dial == kind else f"{dial} ({kind})"
+
+
+def _setting(setting: object) -> str:
+    """A setting as a tick says it."""
+    if pd.isna(setting):  # type: ignore[call-overload]  # of any scalar
+        return "–"
+    return {"True": "yes"}.get(str(setting), str(setting))
