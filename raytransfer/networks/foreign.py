@@ -1,17 +1,12 @@
-"""Checkpoints that were made elsewhere: read without running anything of theirs, and matched by name and shape."""
+"""Weights that were made elsewhere, found in what a checkpoint holds by name and shape."""
 
-import argparse
 import itertools
 import re
-import warnings
-import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from raytransfer.errors import UserError
 
@@ -64,64 +59,6 @@ class Match:
     head_shapes: dict[str, tuple[int, ...]]
 
 
-def read_file(path: Path) -> Any:
-    """What a checkpoint file holds, on the CPU: a dict of tensors, or dicts of them among other plain values.
-
-    Safetensors are told from PyTorch's own files (zip and the format before 1.6) by content. Pickles are read with
-    ``weights_only=True``, so only tensors and plain values come out of them. Where the file can be mapped into memory,
-    tensors are read from it when they are used, so it must stay as it is until then.
-
-    Raises:
-        UserError: There is no such file; it is damaged or of another format; it holds objects other than tensors and
-            plain values.
-    """
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: name the checkpoint file in it")
-    if not path.is_file():
-        raise UserError(f"{path} is no file" if path.exists() else f"{path} does not exist")
-    try:
-        with path.open("rb") as file:
-            start = file.read(40)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    if not start:
-        raise UserError(f"{path} is empty: it is no checkpoint")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle's protocol and old storages: nothing that a user can change
-            if path.suffix == ".safetensors" or start[8:9] == b"{":
-                return load_file(path)
-            # Namespaces, in which many training scripts keep their options, are data as dicts are.
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
-    except Exception as error:  # what is no checkpoint can make a reader raise anything
-        raise UserError(f"{path} {_complaint(error, start)}") from error
-
-
-def _can_be_mapped(path: Path) -> bool:
-    """Whether it is a zip file in which nothing is compressed."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
-
-
-def _complaint(error: Exception, start: bytes) -> str:
-    """What is wrong with a file, in few words: PyTorch needs ten lines, and advises to run the file."""
-    message = str(error)
-    again = "save it again as a plain state dict: torch.save(model.state_dict(), FILE)"
-    code = re.search(r"GLOBAL (\S+)", message)
-    if code:
-        return f"holds objects that are neither tensors nor plain values ({code[1]}), which are not made: {again}"
-    if "TorchScript" in message:
-        return f"is a TorchScript program, which is not run: {again}"
-    if start.startswith((b"PK", b"\x80")):
-        return "is no whole PyTorch file: it is damaged or truncated, or of another kind"
-    if start[8:9] == b"{":
-        return "is no whole safetensors file: it is damaged or truncated"
-    return f"is neither a safetensors nor a PyTorch file: it begins with {start[:20]!r}"
-
-
 def match(
     content: Any,
     expected: Mapping[str, torch.Tensor],
@@ -143,7 +80,7 @@ def match(
     each other.
 
     Args:
-        content: What ``read_file`` gave.
+        content: What ``raytransfer.networks.checkpoint_files.read_file`` gave.
         expected: State dict of the network, whose shapes and dtypes count; it may lie on the meta device.
         head: Those of its names that belong to the head, which may be absent or of another shape.
         name: What messages call the checkpoint, such as its path.
@@ -160,27 +97,8 @@ def match(
     places = _renamed(list(_places(content)), rename or {}, name)
     if not places:
         raise UserError(f"{name} holds no tensors by name: it must be a state dict, or dicts with one inside")
-    if key is not None and all(key != path for path, _ in places):
-        raise UserError(f"key={key} is not in {name}; choose from {_some([path or _TOP for path, _ in places])}")
     wanted = _Wanted(expected, head)
-    found = [
-        _Candidate(wanted, path, start, tensors)
-        for path, tensors in places
-        if key in (None, path)
-        for start in wanted.prefixes(tensors)
-    ]
-    if prefix is not None and all(prefix != candidate.prefix for candidate in found):
-        there = list(dict.fromkeys(candidate.prefix or _NO_PREFIX for candidate in found))
-        choices = f"choose from {_some(there)}" if there else "there is none before a name of the network"
-        raise UserError(f"prefix={prefix} is not in {name}: {choices}")
-    found = [candidate for candidate in found if prefix in (None, candidate.prefix)]
-    fitting = sorted((candidate for candidate in found if candidate.fits), key=lambda c: not c.has_head)
-    if not fitting:
-        raise UserError(f"{name} does not fit the network: {_shortfall(found, wanted, places)}")
-    best = fitting[0]
-    if not all(candidate.equals(best) for candidate in fitting[1:]):
-        choices = "; ".join(candidate.place for candidate in fitting)
-        raise UserError(f"{name} holds {len(fitting)} networks that fit: choose one by key= or prefix=: {choices}")
+    best = _best(_candidates(places, wanted, name, key, prefix), wanted, places, name)
     taken = best.take()
     used = {best.prefix + own for own in taken}
     return Match(
@@ -194,13 +112,10 @@ def match(
             for full in tensors
             if tensors is not best.tensors or full not in used
         ),
-        missing=tuple(own for own in best.missing if _last(own) == _COUNTER),
+        missing=tuple(best.missing),
         head_shapes=best.head_shapes,
     )
 
-
-_TOP = '"" (the top level)'
-_NO_PREFIX = '"" (none)'
 
 Place = tuple[str, Tensors]
 """Keys to a dict, joined by dots, and the tensors that it holds itself."""
@@ -218,36 +133,40 @@ def _places(content: Any, path: str = "", depth: int = 0) -> Iterator[Place]:
 
 
 def _renamed(places: list[Place], rename: Mapping[str, str | None], name: str) -> list[Place]:
-    rules = []
-    for pattern, replacement in rename.items():
-        try:
-            rules.append((re.compile(pattern), replacement))
-        except re.error as error:
-            raise UserError(f"rename={pattern} is no regular expression: {error}") from error
-    idle = set(rename)
+    rules = {pattern: _compiled(pattern) for pattern in rename}
+    first: set[str | None] = set()  # patterns that were, for some name
     renamed = []
     for path, tensors in places:
         origins: dict[str, str] = {}
         for old in tensors:
-            new: str | None = old
-            for rule, replacement in rules:
-                if rule.search(old):
-                    idle.discard(rule.pattern)
-                    try:
-                        new = None if replacement is None else rule.sub(replacement, old)
-                    except (re.error, IndexError) as error:
-                        raise UserError(f"rename={rule.pattern}: {replacement} cannot replace it: {error}") from error
-                    break
+            pattern = next((pattern for pattern, rule in rules.items() if rule.search(old)), None)
+            first.add(pattern)
+            new = old if pattern is None else _replaced(rules[pattern], rename[pattern], old)
             if new is None:
                 continue
             if new in origins:
                 raise UserError(f"rename would make two tensors of {name} one: {origins[new]} and {old}, both {new}")
             origins[new] = old
-        renamed.append((path, {new: tensors[old] for new, old in origins.items()}))
+        if origins:
+            renamed.append((path, {new: tensors[old] for new, old in origins.items()}))
     for pattern in rename:
-        if pattern in idle:
+        if pattern not in first:
             raise UserError(f"rename={pattern} changes no name of {name} that an earlier pattern does not")
-    return [(path, tensors) for path, tensors in renamed if tensors]
+    return renamed
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"rename={pattern} is no regular expression: {error}") from error
+
+
+def _replaced(rule: re.Pattern[str], replacement: str | None, old: str) -> str | None:
+    try:
+        return None if replacement is None else rule.sub(replacement, old)
+    except (re.error, IndexError) as error:
+        raise UserError(f"rename={rule.pattern}: {replacement} cannot replace it: {error}") from error
 
 
 class _Wanted:
@@ -350,6 +269,39 @@ class _Candidate:
             else torch.zeros(wanted.shape, dtype=wanted.dtype)
             for own, wanted in expected.items()
         }
+
+
+def _candidates(
+    places: list[Place], wanted: _Wanted, name: str, key: str | None, prefix: str | None
+) -> list[_Candidate]:
+    """Every place with every prefix there, or those that were chosen, which must be there."""
+    paths = [path for path, _ in places]
+    if key not in (None, *paths):
+        there = [path or '"" (the top level)' for path in paths]
+        raise UserError(f"key={key} is not in {name}; choose from {_some(there)}")
+    found = [
+        _Candidate(wanted, path, start, tensors)
+        for path, tensors in places
+        if key in (None, path)
+        for start in wanted.prefixes(tensors)
+    ]
+    prefixes = list(dict.fromkeys(candidate.prefix for candidate in found))
+    if prefix not in (None, *prefixes):
+        there = [start or '"" (none)' for start in prefixes]
+        choices = f"choose from {_some(there)}" if there else "there is none before a name of the network"
+        raise UserError(f"prefix={prefix} is not in {name}: {choices}")
+    return [candidate for candidate in found if prefix in (None, candidate.prefix)]
+
+
+def _best(found: list[_Candidate], wanted: _Wanted, places: list[Place], name: str) -> _Candidate:
+    """The candidate that fits, with the head where one has it; others that fit must hold the same."""
+    fitting = sorted((candidate for candidate in found if candidate.fits), key=lambda c: not c.has_head)
+    if not fitting:
+        raise UserError(f"{name} does not fit the network: {_shortfall(found, wanted, places)}")
+    if not all(candidate.equals(fitting[0]) for candidate in fitting[1:]):
+        choices = "; ".join(candidate.place for candidate in fitting)
+        raise UserError(f"{name} holds {len(fitting)} networks that fit: choose one by key= or prefix=: {choices}")
+    return fitting[0]
 
 
 def _shortfall(found: list[_Candidate], wanted: _Wanted, places: list[Place]) -> str:

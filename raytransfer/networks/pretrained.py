@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from raytransfer.errors import UserError, first_line
-from raytransfer.networks.foreign import Match, match, read_file
+from raytransfer.networks.checkpoint_files import read_file
+from raytransfer.networks.foreign import Match, match
 from raytransfer.networks.sources import default_image_size, module_of, timm_config, timm_module
 from raytransfer.networks.stages import Shape
 from raytransfer.specs import NetworkSpec

@@ -18,7 +18,8 @@ from torch import nn
 from torchvision.models import mobilenet_v2
 from torchvision.transforms import v2
 
-from raytransfer.networks.foreign import match, read_file
+from raytransfer.networks.checkpoint_files import read_file
+from raytransfer.networks.foreign import match
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 HALF = ([0.5] * 3, [0.5] * 3)

@@ -16,7 +16,8 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from raytransfer.errors import UserError
-from raytransfer.networks.foreign import match, read_file
+from raytransfer.networks.checkpoint_files import read_file
+from raytransfer.networks.foreign import match
 
 HEAD = ("fc.weight", "fc.bias")
 
