@@ -22,7 +22,7 @@ from raytransfer.sweep.progress import duration
 from raytransfer.sweep.slots import UNITS, check_slots, of_this_machine, slots_of_base, without_gpus
 from raytransfer.sweep.trying import check_trials
 from raytransfer.tasks import Dataset
-from raytransfer.words import number_of
+from raytransfer.words import number_of, some_of
 
 if TYPE_CHECKING:
     from raytransfer.sweep.rehearsing import Split
@@ -57,8 +57,7 @@ def contents(dataset: Dataset) -> list[str]:
 
 def classes(names: Sequence[str]) -> str:
     """The classes of a data set in a line."""
-    more = f" and {len(names) - _CLASSES} more" if len(names) > _CLASSES else ""
-    return f"  classes: {', '.join(names[:_CLASSES])}{more}"
+    return f"  classes: {some_of(names, _CLASSES)}"
 
 
 def state_of(trial: str, todo: Backlog) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from raytransfer.errors import UserError
+from raytransfer.words import some_of
 
 Tensors = dict[str, torch.Tensor]
 
@@ -278,7 +279,7 @@ def _candidates(
     paths = [path for path, _ in places]
     if key not in (None, *paths):
         there = [path or '"" (the top level)' for path in paths]
-        raise UserError(f"key={key} is not in {name}; choose from {_some(there)}")
+        raise UserError(f"key={key} is not in {name}; choose from {some_of(there, _SHOWN)}")
     found = [
         _Candidate(wanted, path, start, tensors)
         for path, tensors in places
@@ -288,7 +289,7 @@ def _candidates(
     prefixes = list(dict.fromkeys(candidate.prefix for candidate in found))
     if prefix not in (None, *prefixes):
         there = [start or '"" (none)' for start in prefixes]
-        choices = f"choose from {_some(there)}" if there else "there is none before a name of the network"
+        choices = f"choose from {some_of(there, _SHOWN)}" if there else "there is none before a name of the network"
         raise UserError(f"prefix={prefix} is not in {name}: {choices}")
     return [candidate for candidate in found if prefix in (None, candidate.prefix)]
 
@@ -307,19 +308,19 @@ def _best(found: list[_Candidate], wanted: _Wanted, places: list[Place], name: s
 def _shortfall(found: list[_Candidate], wanted: _Wanted, places: list[Place]) -> str:
     """What comes closest, and what it lacks."""
     if not found:
-        there = [full for _, tensors in places for full in tensors]
-        return f"it has none of its names; it has {_some(there)}, and the network {_some(list(wanted.body))}"
+        there = some_of([full for _, tensors in places for full in tensors], _SHOWN)
+        return f"it has none of its names; it has {there}, and the network {some_of(list(wanted.body), _SHOWN)}"
     best = max(found, key=lambda candidate: candidate.matched)
     if best.intruders:
         return (
             f"{best.place} has all of it, and {len(best.intruders)} more inside, as another architecture would: "
-            f"{_some(best.intruders)}; if they do not matter, leave them out with rename={{PATTERN: null}}"
+            f"{some_of(best.intruders, _SHOWN)}; if they do not matter, leave them out with rename={{PATTERN: null}}"
         )
     parts = [f"{best.place} comes closest, with {best.matched} of {len(wanted.body)} tensors"]
     if best.lacking:
-        parts.append(f"it lacks {_some(best.lacking)}")
+        parts.append(f"it lacks {some_of(best.lacking, _SHOWN)}")
     if best.unlike:
-        parts.append(_some(best.differences()))
+        parts.append(some_of(best.differences(), _SHOWN))
     return "; ".join(parts)
 
 
@@ -354,8 +355,3 @@ def _kind(tensor: torch.Tensor) -> str:
     if tensor.is_meta:
         return "no numbers"
     return _dtype(tensor) if tensor.layout == torch.strided else f"{_dtype(tensor)} in a sparse layout"
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

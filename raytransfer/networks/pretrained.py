@@ -18,6 +18,7 @@ from raytransfer.networks.foreign import Match, match
 from raytransfer.networks.sources import default_image_size, module_of, timm_config, timm_module
 from raytransfer.networks.stages import Shape
 from raytransfer.specs import NetworkSpec
+from raytransfer.words import some_of
 
 _KEYS = ("network", "network_args", "weights", "key", "prefix", "rename", "mean", "std", "accuracy", "label")
 _TEXTS = ("network", "weights", "key", "prefix", "label")
@@ -288,8 +289,7 @@ def _account(source: Source, found: Match, outputs: int | None) -> str:
     if found.missing:
         line += f"; {len(found.missing)} counters of batches were not in the file"
     if found.unused:
-        shown = ", ".join(found.unused[:3])
-        line += f"; not used: {shown}{f' and {len(found.unused) - 3} more' if len(found.unused) > 3 else ''}"
+        line += f"; not used: {some_of(found.unused, 3)}"
     return line
 
 

@@ -24,7 +24,7 @@ from raytransfer.tasks.parts import (
 )
 from raytransfer.tasks.places import REQUESTS, Place, RemotePath, inside
 from raytransfer.tasks.streamed import ahead
-from raytransfer.words import number_of
+from raytransfer.words import number_of, some_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp", ".avif")
 """Endings of images, in lower case."""
@@ -206,7 +206,7 @@ class _Walk:
 
     def passed_over(self) -> tuple[str, ...]:
         """An entry for each reason to pass something over."""
-        return tuple(f"{_shown(list(names))} ({why})" for why, names in self._passed.items())
+        return tuple(f"{some_of(list(names), _SHOWN)} ({why})" for why, names in self._passed.items())
 
     def folders(self, path: Place) -> list[Place]:
         """The folders in a folder that may hold images, in alphabetical order."""
@@ -352,18 +352,15 @@ def _check_are_classes(folders: list[Place]) -> None:
                     f"above the classes, as train/{folder.name}; {_WRAP}"
                 )
     if len(folders) > 1 and deep == folders and all(names == inner[folders[0]] for names in inner.values()):
+        there = some_of([str(folder) for folder in folders], _SHOWN)
         raise UserError(
-            f"{_shown([str(folder) for folder in folders])} all hold the folders {_shown(inner[folders[0]])}, which "
-            f"may be the classes: then name what holds them as a part; {choices()}; {_WRAP}"
+            f"{there} all hold the folders {some_of(inner[folders[0]], _SHOWN)}, which may be the classes: then name "
+            f"what holds them as a part; {choices()}; {_WRAP}"
         )
 
 
 def _other(folders: list[Place], than: Place) -> str:
     return next(folder.name for folder in folders if folder != than)
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _names(files: list[tuple[str, str]]) -> tuple[str, ...]:
@@ -378,5 +375,5 @@ def _check_same_classes(train: Place, train_names: tuple[str, ...], test: Place,
         missing = sorted(set(one_names) - set(other_names))
         if missing:
             raise UserError(
-                f"{other} lacks class folders that {one} has: {_shown(missing)}; both need the same classes"
+                f"{other} lacks class folders that {one} has: {some_of(missing, _SHOWN)}; both need the same classes"
             )

@@ -10,7 +10,7 @@ from importlib.resources import files
 from raytransfer.errors import UserError
 from raytransfer.tasks.dataset import Dataset
 from raytransfer.tasks.draws import stable_permutation
-from raytransfer.words import number_of
+from raytransfer.words import number_of, some_of
 
 Halves = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -158,7 +158,7 @@ def _class_index(dataset: Dataset, what: str, wanted: str | int) -> int:
         if wanted in names:
             return names.index(wanted)
         close = difflib.get_close_matches(wanted, names, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"its classes are {_shown(names)}"
+        hint = f"did you mean {' or '.join(close)}?" if close else f"its classes are {some_of(names, 20)}"
         raise UserError(f"{what} names class {wanted!r}, which {dataset.name} does not have: {hint}")
     is_index = isinstance(wanted, int) and not isinstance(wanted, bool) and 0 <= wanted < len(names)
     if isinstance(wanted, int) and not isinstance(wanted, bool) and str(wanted) in names:
@@ -175,7 +175,3 @@ def _class_index(dataset: Dataset, what: str, wanted: str | int) -> int:
             "quotes it is a name"
         )
     return int(wanted)
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
