@@ -107,20 +107,9 @@ class FolderSource:
         labels.
         """
         folders = self._walk.folders(self.path)
-        named = [folder for folder in folders if part_of(folder.name) is not None]
-        parts = [folder for folder in named if _is_part(folder)]
+        parts = [folder for folder in folders if part_of(folder.name) is not None and _is_part(folder)]
         if not parts:
-            if named and len(named) == len(folders):
-                raise UserError(
-                    f"{self.path} holds {', '.join(folder.name for folder in named)}, which may be parts of a data set "
-                    f"or classes: a part holds a folder for each class; {choices()}"
-                )
-            for folder in named:
-                if part_of(folder.name) != "train" and says_only_its_part(folder.name) and _holds_images(folder):
-                    raise UserError(
-                        f"{folder} may be a part of a data set or a class like {_other(folders, folder)} beside it: a "
-                        f"part holds a folder for each class; {_WRAP}"
-                    )
+            _check_names(self.path, folders)
             _check_are_classes(folders)
             return None
         self._walk.pass_over_images(self.path)
@@ -333,6 +322,27 @@ def _holds_store(folder: Place) -> bool:
         return any(entry.is_dir() and is_store(folder / entry.name) for entry in entries)
 
 
+def _check_names(path: Place, folders: list[Place]) -> None:
+    """Refuse classes that are named like parts.
+
+    Raises:
+        UserError: All are; or one is, holds images, and is not named like the training part.
+    """
+    named = [folder for folder in folders if part_of(folder.name) is not None]
+    if named and named == folders:
+        raise UserError(
+            f"{path} holds {', '.join(folder.name for folder in named)}, which may be parts of a data set or classes: "
+            f"a part holds a folder for each class; {choices()}"
+        )
+    for folder in named:
+        if part_of(folder.name) != "train" and says_only_its_part(folder.name) and _holds_images(folder):
+            other = next(other.name for other in folders if other != folder)
+            raise UserError(
+                f"{folder} may be a part of a data set or a class like {other} beside it: a part holds a folder for "
+                f"each class; {_WRAP}"
+            )
+
+
 def _check_are_classes(folders: list[Place]) -> None:
     """Refuse classes whose images lie in folders below them that look like the classes of parts, or like parts.
 
@@ -357,10 +367,6 @@ def _check_are_classes(folders: list[Place]) -> None:
             f"{there} all hold the folders {some_of(inner[folders[0]], _SHOWN)}, which may be the classes: then name "
             f"what holds them as a part; {choices()}; {_WRAP}"
         )
-
-
-def _other(folders: list[Place], than: Place) -> str:
-    return next(folder.name for folder in folders if folder != than)
 
 
 def _names(files: list[tuple[str, str]]) -> tuple[str, ...]:
