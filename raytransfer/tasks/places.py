@@ -313,18 +313,7 @@ def _check_answers(path: RemotePath) -> None:
 
     def ask() -> None:
         try:
-            held, inner = file_system(checked("data", path.address))
-            if not inner.strip("/"):
-                raise UserError(f"data={path.address} names no bucket")
-            if isinstance(held, fs.S3FileSystem):
-                # It would ask a silent one for a hundred seconds, for which the command's end would wait.
-                again, (options,) = held.__reduce__()
-                held = again({**options, "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=_TRIES)})
-            try:
-                _look(held, inner)
-            except FileNotFoundError:
-                _below(held, inner)  # says why: there may be no such bucket
-                raise
+            _ask_briefly(path)
         except BaseException as error:
             outcome.append(error)
         else:
@@ -346,6 +335,21 @@ def _check_answers(path: RemotePath) -> None:
         )
     if isinstance(error, Exception):
         raise UserError(f"data={path} cannot be read: {first_line(error)}") from None
+
+
+def _ask_briefly(path: RemotePath) -> None:
+    held, inner = file_system(checked("data", path.address))
+    if not inner.strip("/"):
+        raise UserError(f"data={path.address} names no bucket")
+    if isinstance(held, fs.S3FileSystem):
+        # It would ask a silent one for a hundred seconds, for which the command's end would wait.
+        again, (options,) = held.__reduce__()
+        held = again({**options, "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=_TRIES)})
+    try:
+        _look(held, inner)
+    except FileNotFoundError:
+        _below(held, inner)  # says why: there may be no such bucket
+        raise
 
 
 class _Stream(io.RawIOBase):
