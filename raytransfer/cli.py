@@ -250,7 +250,8 @@ def _forms(flags: Sequence[str]) -> tuple[bool, bool]:
 def _plan(console: Console, experiment: Experiment[Any], config: SweepConfig, *, as_json: bool) -> int:
     """Plan a sweep; as JSON, standard output gets that alone, and the rest goes to standard error."""
     with lasting():
-        from raytransfer.commands.planning import forecast, plan_as_json, plan_sweep, print_forecast
+        from raytransfer.commands.forecasting import forecast, print_forecast
+        from raytransfer.commands.planning import plan_as_json, plan_sweep
 
     output, console = console, _beside() if as_json else console
     with logged(console):

@@ -13,8 +13,9 @@ import pandas as pd
 import torch
 from rich.console import Console
 
+from raytransfer.commands.forecasting import Forecast, forecast, print_forecast
 from raytransfer.commands.opening import opened
-from raytransfer.commands.planning import Forecast, forecast, plan_sweep, print_forecast, state_of
+from raytransfer.commands.planning import plan_sweep, state_of
 from raytransfer.commands.sweeping import run_sweep
 from raytransfer.config import as_argument, load_config
 from raytransfer.console.logs import logged

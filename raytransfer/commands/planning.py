@@ -1,31 +1,25 @@
-"""What a plan tells before it runs: its data, how many trials are left, and about how long they take."""
+"""What a plan tells before it runs: its data, and how many trials are left."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 
-from raytransfer.config import SweepConfig, TrainingConfig
+from raytransfer.commands.forecasting import Forecast, costs
+from raytransfer.config import SweepConfig
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UnreadableError, UserError
 from raytransfer.experiments import Experiment
-from raytransfer.specs.dependencies import as_base
 from raytransfer.store import Store, lock, repair
 from raytransfer.sweep.arithmetic import settled
 from raytransfer.sweep.backlog import Backlog, backlog
-from raytransfer.sweep.driver import print_slow_arithmetic
 from raytransfer.sweep.failures import NOT_IN_A_CELL
 from raytransfer.sweep.plan import Cell, Plan
-from raytransfer.sweep.progress import duration
-from raytransfer.sweep.slots import UNITS, check_slots, of_this_machine, slots_of_base, without_gpus
 from raytransfer.sweep.trying import check_trials
 from raytransfer.tasks import Dataset
 from raytransfer.words import number_of, some_of
-
-if TYPE_CHECKING:
-    from raytransfer.sweep.rehearsing import Split
 
 _CLASSES = 30  # that are named
 STATES = ("to run", "there", "failed", "waiting")
@@ -167,199 +161,6 @@ def checked_backlog(plan: Plan[Cell, Any], store: Store, config: SweepConfig) ->
             base_ranks=config.base_ranks,
         )
     return todo
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """How long what is to run will take on this machine.
-
-    Attributes:
-        seconds: Seconds of work by trial.
-        bases: Those that are bases: they run first, for the others wait for them.
-        slots: Trials at once.
-        of_base: How many slots a base takes.
-        share: What of a GPU or CPU core a trial takes, or how many.
-        base_share: The same of a base.
-        unit: GPU or CPU core.
-        basis: What the times were measured on, in words.
-        splits: What is said of trainings that are split, a line for each number of processes.
-        at_least: Whether something takes longer: what was broken off, or what a split takes and is not measured.
-    """
-
-    seconds: Mapping[str, float]
-    bases: Set[str]
-    slots: int
-    of_base: int
-    share: float
-    base_share: float
-    unit: str
-    basis: str
-    splits: Sequence[str]
-    at_least: bool
-
-    @property
-    def work_s(self) -> float:
-        """Seconds of work, on one slot, or on those that a training is split over."""
-        return sum(self.seconds.values())
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds until all is done: first the bases, as many at once as there is room for, then the others."""
-        bases, others = self._parts
-        return _side_by_side(bases, self.slots // self.of_base) + _side_by_side(others, self.slots)
-
-    @property
-    def paid_hours(self) -> float:
-        """Hours of the unit that work holds."""
-        bases, others = self._parts
-        return (sum(bases) * self.base_share + sum(others) * self.share) / 3600
-
-    @property
-    def _parts(self) -> tuple[list[float], list[float]]:
-        """Seconds of the bases, and of the others."""
-        return (
-            [time for trial, time in self.seconds.items() if trial in self.bases],
-            [time for trial, time in self.seconds.items() if trial not in self.bases],
-        )
-
-
-def _side_by_side(seconds: Sequence[float], most: int) -> float:
-    """How long trials take of which so many run at once: no trial is shared between two places."""
-    return max([sum(seconds) / most, *seconds]) if seconds else 0.0
-
-
-def forecast(console: Console, plan: Plan[Cell, Any], todo: Backlog, config: SweepConfig) -> Forecast | None:
-    """Measure how long what is to run will take; None where nothing is.
-
-    Args:
-        console: Where what speaks against the options is told.
-        plan: The sweep.
-        todo: What of it is to run.
-        config: How it is to run.
-
-    Raises:
-        UserError: The slots that are asked for are not there.
-    """
-    from raytransfer.sweep.estimate import TIME_S, estimate
-
-    if not todo.to_run:
-        return None
-    there, kind = of_this_machine()
-    ranks, base_ranks = config.ranks, config.base_ranks
-    units = max(there, ranks, base_ranks)
-    if units > there:
-        console.print(
-            f"A training is to be split over {number_of(units, UNITS[kind])}, and this machine has {there}, on which "
-            f"the sweep would not start: what follows is for a machine of {units} as fast",
-            soft_wrap=True,
-        )
-    share = float(ranks)
-    if config.backend == "in-process":
-        slots = of_base = 1
-    else:
-        if kind == "GPU" and config.gpus_per_trial != "auto":
-            share = config.gpus_per_trial
-        elif note := without_gpus(config.gpus_per_trial):
-            console.print(note, soft_wrap=True)
-        slots = check_slots(config.slots, units, share, kind, base_ranks)
-        of_base = slots_of_base(base_ranks, share)
-    device = "cuda" if kind == "GPU" else "cpu"
-    if device == "cpu" and isinstance(config, TrainingConfig):
-        print_slow_arithmetic(console, config)
-    found = estimate(
-        todo.to_run.values(),
-        plan,
-        device,
-        config.memory_bytes,
-        ranks=ranks,
-        base_ranks=base_ranks,
-        units=there,
-    )
-    basis = "a few measured steps of each kind of training and one measurement of each kind"
-    if found.measured < found.kinds:
-        basis = f"{found.measured} of {found.kinds} kinds of trials, as many as could be measured in {TIME_S:.0f} s"
-    if found.broken_off:
-        basis += f"; {found.broken_off} kinds of measurements take longer than that, for they were broken off"
-    return Forecast(
-        seconds=found.seconds,
-        bases={trial for trial, spec in todo.to_run.items() if as_base(spec) is not None},
-        slots=slots,
-        of_base=of_base,
-        share=share,
-        base_share=float(base_ranks) if base_ranks > 1 else share,
-        unit=UNITS[kind],
-        basis=basis,
-        splits=[_of_split(split, UNITS[kind]) for split in found.splits],
-        at_least=found.broken_off > 0 or any(split.why_not for split in found.splits),
-    )
-
-
-def _of_split(split: "Split", unit: str) -> str:
-    """What is measured and what is not of trainings that are split."""
-    said = f"Split over {number_of(split.count, unit)}: a step is measured with 1/{split.count} of its images"
-    if split.why_not:
-        return (
-            f"{said}; what its processes tell each other, above all their gradients, and their start come on top and "
-            f"are not measured ({split.why_not})"
-        )
-    return (
-        f"{said}; added are {1000 * split.message_s:.3g} ms a step for what its processes tell each other, above all "
-        f"their gradients, and {split.start_s:.1f} s for their start, measured on {split.count} processes"
-    )
-
-
-def costs(plan: Plan[Cell, Any], seconds: Mapping[str, float]) -> dict[str, list[float]]:
-    """Seconds of each trial to run by treatment; a trial with several places counts for the first."""
-    treatments = {cell.spec.id: cell.treatment for cell in reversed(plan.cells)}
-    times: dict[str, list[float]] = {}
-    for trial, time in seconds.items():
-        times.setdefault(treatments.get(trial, NOT_IN_A_CELL), []).append(time)
-    return times
-
-
-def print_forecast(console: Console, found: Forecast, plan: Plan[Cell, Any], config: SweepConfig) -> None:
-    """Print how long what is to run will take, and what that costs where its price is known."""
-    headings = ("to run", "each", "together")
-    table = NumberTable({"treatment": "left", **dict.fromkeys(headings, "right")}, line=False)
-    for treatment, each in costs(plan, found.seconds).items():
-        mean = sum(each) / len(each)
-        taken = f"{mean:.2f} s" if mean < 1000 else duration(mean)
-        table.add_row(treatment, str(len(each)), taken, duration(sum(each)))
-    console.print(table)
-    start = "" if config.backend == "in-process" else ", after Ray has started"
-    console.print(
-        f"{'At least' if found.at_least else 'About'} {duration(found.duration_s)} on "
-        f"{number_of(found.slots, 'slot')} of this machine{start}: {duration(found.work_s)} of work, from "
-        f"{found.basis}",
-        soft_wrap=True,
-    )
-    for line in found.splits:
-        console.print(line, soft_wrap=True)
-    if found.splits:
-        console.print(_held(found), soft_wrap=True)
-    if config.price_per_hour is not None:
-        console.print(
-            f"At a price of {config.price_per_hour:g} an hour of a {found.unit}: about "
-            f"{config.price_per_hour * found.paid_hours:.2f}, in the currency of that price, for "
-            f"{duration(3600 * found.paid_hours)} of a {found.unit} as fast as this machine's; hours in which machines "
-            "start, idle or are lost come on top",
-            soft_wrap=True,
-        )
-
-
-def _held(found: Forecast) -> str:
-    """What trials hold of a machine whose trainings are split."""
-    bases, others = len(found.bases), len(found.seconds) - len(found.bases)
-    parts = [
-        f"{number_of(count, noun)}, {min(most, count)} at once, each on {share:g}"
-        for count, noun, most, share in (
-            (bases, "base", found.slots // found.of_base, found.base_share),
-            (others, "other trial" if bases else "trial", found.slots, found.share),
-        )
-        if count
-    ]
-    hours = f"{duration(3600 * found.paid_hours)} of a {found.unit}"
-    return f"What runs holds {hours} in all: {', then '.join(parts)}"
 
 
 def plan_as_json(plan: Plan[Cell, Any], todo: Backlog, store: Store, found: Forecast | None) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from raytransfer.commands.planning import Forecast, forecast, plan_as_json, print_forecast
+from raytransfer.commands.forecasting import Forecast, forecast, print_forecast
+from raytransfer.commands.planning import plan_as_json
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.specs import to_json
 from raytransfer.specs.dependencies import as_base
@@ -47,7 +48,7 @@ def test_a_split_base_holds_all_its_gpus_and_the_others_wait_for_it():
 
 def said(config, tmp_path, monkeypatch, machine):
     """What the command prints of a plan on a machine of so many cores, and what it gives as JSON."""
-    monkeypatch.setattr("raytransfer.commands.planning.of_this_machine", lambda: machine)
+    monkeypatch.setattr("raytransfer.commands.forecasting.of_this_machine", lambda: machine)
     plan, store = make_plan(config), Store(str(tmp_path / "none"))
     todo, console = backlog(plan, store, "cached"), Console(width=400, record=True, quiet=False)
     found = forecast(console, plan, todo, config)
