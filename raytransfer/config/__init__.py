@@ -1,6 +1,6 @@
 """From the defaults, a YAML file and the command line to one checked configuration."""
 
-from raytransfer.config.loading import Option, as_argument, differing, load_config, options, to_yaml
+from raytransfer.config.loading import load_config
 from raytransfer.config.shared import (
     WHERE_AND_HOW,
     PairsConfig,
@@ -9,6 +9,7 @@ from raytransfer.config.shared import (
     WeightsConfig,
     trains_bases,
 )
+from raytransfer.config.showing import Option, as_argument, differing, options, to_yaml
 
 __all__ = [
     "WHERE_AND_HOW",

@@ -2,14 +2,10 @@
 
 import dataclasses
 import difflib
-import inspect
-import json
-import os
-import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,21 +25,6 @@ _PRESET = "preset="
 _NAMES = ("targets", "bases")  # of tasks: all, one or a list
 
 Config = TypeVar("Config", bound=SweepConfig)
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option of the command line.
-
-    Attributes:
-        name: Dotted name.
-        default: Its value without any command line.
-        meaning: What it does.
-    """
-
-    name: str
-    default: Any
-    meaning: str
 
 
 def _recipe_schema() -> type:
@@ -91,23 +72,19 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
             each other or change nothing.
     """
     schema = _schema(cls)
-    wanted = sorted({argument.removeprefix(_PRESET) for argument in arguments if argument.startswith(_PRESET)})
-    if len(wanted) > 1:
-        raise UserError(f"preset={wanted[0]} and preset={wanted[1]} are both given: choose one")
+    presets = sorted({argument.removeprefix(_PRESET) for argument in arguments if argument.startswith(_PRESET)})
+    if len(presets) > 1:
+        raise UserError(f"preset={presets[0]} and preset={presets[1]} are both given: choose one")
     given = _parse_arguments([argument for argument in arguments if not argument.startswith(_PRESET)], cls, schema)
     file = _read_yaml(yaml, cls)
-    per_data, presets = file.pop(_PER_DATA, {}), file.pop(_PRESETS, {})
+    sections = {name: file.pop(name, {}) for name in (_PER_DATA, _PRESETS)}
     _check_keys(file, schema, yaml.name)
-    path = without_options(str(given.get("data", file.get("data", cls.data))))
-    data = Path(path).name.lower().removesuffix(".parquet")
-    chosen, place = per_data.get(data, {}), f"{_PER_DATA}.{data}"
-    if wanted:
-        if wanted[-1] not in presets:
-            there = f"choose from {', '.join(presets)}" if presets else "it has none"
-            raise UserError(f"preset={wanted[-1]} is not in {yaml.name}: {there}")
-        chosen, place = presets[wanted[-1]], f"{_PRESETS}.{wanted[-1]}"
-        if given.get("data", chosen.get("data")) != chosen.get("data") and "data" in chosen:
-            raise UserError(f"preset={wanted[-1]} is of data={chosen['data']}, and data={given['data']} is given")
+    if presets:
+        place, chosen = f"{_PRESETS}.{presets[0]}", _preset(presets[0], sections[_PRESETS], given, yaml)
+    else:
+        path = without_options(str(given.get("data", file.get("data", cls.data))))
+        data = Path(path).name.lower().removesuffix(".parquet")
+        place, chosen = f"{_PER_DATA}.{data}", sections[_PER_DATA].get(data, {})
     _check_keys(chosen, schema, f"{yaml.name}, {place}")
     followers = declared(cls, "FOLLOWERS")
     narrowing = {name: value for option in given for name, value in followers.get(option, {}).items()}
@@ -117,12 +94,23 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
         raise UserError(f"{name} has no value: give {name}=...")
     config: Any = OmegaConf.to_object(schema)
     check_values(config)
-    chose_values = bool(chosen) and not wanted  # which a data set does even where no task is of it
+    chose_values = bool(chosen) and not presets  # which a data set does even where no task is of it
     check_effects(config, [name for name in given if name != "data" or not chose_values])
     if isinstance(config, TrainingConfig):
         config.recipe = _recipe(config.recipe, keeps_gamma="step" in getattr(config, "schedules", ()))
     checked: Config = config
     return checked
+
+
+def _preset(name: str, presets: Mapping[str, dict[str, Any]], given: Mapping[str, Any], yaml: Path) -> dict[str, Any]:
+    """The values of a preset, which must be of the data that are given."""
+    if name not in presets:
+        there = f"choose from {', '.join(presets)}" if presets else "it has none"
+        raise UserError(f"preset={name} is not in {yaml.name}: {there}")
+    chosen = presets[name]
+    if "data" in chosen and given.get("data", chosen["data"]) != chosen["data"]:
+        raise UserError(f"preset={name} is of data={chosen['data']}, and data={given['data']} is given")
+    return chosen
 
 
 def _recipe(given: Any, *, keeps_gamma: bool) -> Recipe:
@@ -138,63 +126,6 @@ def _recipe(given: Any, *, keeps_gamma: bool) -> Recipe:
         values["channel_mean"] = values["channel_std"] = []
     typed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     return Recipe(**typed)
-
-
-def options(cls: type[SweepConfig], yaml: Path, arguments: Sequence[str]) -> list[Option]:
-    """Every option with its default for this sweep (and its data set or preset) and its meaning."""
-    config = load_config(cls, yaml, arguments)
-    meanings = {name: text for part in reversed(cls.__mro__[:-1]) for name, text in _meanings(part).items()}
-    rows = []
-    for name, meaning in meanings.items():
-        if name == "recipe":
-            recipe = _meanings(Recipe).items()
-            rows += [Option(f"recipe.{key}", getattr(config.recipe, key), text) for key, text in recipe]  # type: ignore[attr-defined]
-        else:
-            rows.append(Option(name, getattr(config, name), meaning))
-    return rows
-
-
-def differing(config: SweepConfig, yaml: Path) -> list[tuple[Option, Any]]:
-    """Every option whose value is not what the sweep has without any command line, with that value."""
-    found = []
-    for option in options(type(config), yaml, []):
-        section, _, name = option.name.rpartition(".")
-        value = getattr(getattr(config, section) if section else config, name)
-        if value != option.default:
-            found.append((option, value))
-    return found
-
-
-def as_argument(name: str, value: Any) -> str:
-    """An option and its value as the command takes them: text as it stands, other values as JSON, which is YAML, too.
-
-    Raises:
-        UserError: The value is neither text, a number, true, false or None, nor a list or mapping of them.
-    """
-    if isinstance(value, str | os.PathLike):
-        return f"{name}={os.fspath(value)}"
-    try:
-        return f"{name}={json.dumps(value, ensure_ascii=False, default=_plain)}"
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name}={value!r} has the wrong type: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    """A number or list of NumPy or torch as one of Python."""
-    if not hasattr(value, "tolist"):
-        raise TypeError(f"{type(value).__name__} is neither text, a number, nor a list or mapping of them")
-    return value.tolist()
-
-
-def to_yaml(config: SweepConfig) -> str:
-    """The resolved configuration, as YAML that a sweep can be started from."""
-    plain = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
-    if isinstance(config, TrainingConfig):
-        plain["recipe"] = {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(config.recipe).items()
-        }
-    return plain_yaml.dump(plain)
 
 
 def _schema(cls: type[SweepConfig]) -> DictConfig:
@@ -368,10 +299,3 @@ def _type_name(hint: Any) -> str:
     if isinstance(hint, types.UnionType):
         return " or ".join(_type_name(part) for part in typing.get_args(hint))
     return "a word" if typing.get_origin(hint) is typing.Literal else names[hint]
-
-
-def _meanings(cls: type) -> dict[str, str]:
-    """Field meanings from the Attributes section of a docstring, so that --help and the code say the same."""
-    section = inspect.getdoc(cls).partition("Attributes:\n")[2]  # type: ignore[union-attr]
-    entries = re.findall(r"^    (\w+): (.*(?:\n        .*)*)", section, flags=re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text).replace("``", "") for name, text in entries}
