@@ -193,6 +193,8 @@ def preprocessing(source: Source, spec: NetworkSpec) -> Preprocessing:
         side = default_image_size(spec)
         found = Preprocessing(resize_px=side, crop_px=side, mean=source.mean, std=source.std)
     else:
+        if not _file(source, spec).exists():
+            raise UserError(f"weights={source.weights} of network={spec.name} do not exist")
         raise UserError(
             f"weights={source.weights} of network={spec.name} come with no normalisation: say mean and std, as "
             "{network: ..., weights: FILE, mean: [...], std: [...]} (ImageNet's are [0.485, 0.456, 0.406] and "
@@ -226,13 +228,8 @@ def load_pretrained(source: Source, spec: NetworkSpec, image: Shape) -> Pretrain
         return _from_timm_tag(source, spec, image)
     if family == "torchvision" and not source.is_file:
         content = _downloaded(name, source.weights)
-    elif source.is_file:
-        content = read_file(Path(source.weights).expanduser())
     else:
-        raise UserError(
-            f"weights={source.weights} of network={spec.name} must be a file: only torchvision/NAME and timm/NAME have "
-            "weights by name"
-        )
+        content = read_file(_file(source, spec))
     try:
         return _matched(content, source, spec, image)
     except UserError as error:
@@ -245,6 +242,20 @@ def load_pretrained(source: Source, spec: NetworkSpec, image: Shape) -> Pretrain
         except UserError:
             raise error from None
         return _converted(made, source, spec, native, image)
+
+
+def _file(source: Source, spec: NetworkSpec) -> Path:
+    """The file in which weights lie.
+
+    Raises:
+        UserError: They have a name instead, and the network none of that kind.
+    """
+    if not source.is_file:
+        raise UserError(
+            f"weights={source.weights} of network={spec.name} must be a file: only torchvision/NAME and timm/NAME have "
+            "weights by name"
+        )
+    return Path(source.weights).expanduser()
 
 
 def _matched(content: Any, source: Source, spec: NetworkSpec, image: Shape) -> Pretrained:
@@ -264,6 +275,9 @@ def _matched(content: Any, source: Source, spec: NetworkSpec, image: Shape) -> P
         )
 
     found = found_with(one)
+    for tensor_name, tensor in found.tensors.items():
+        if tensor.isnan().any():
+            raise UserError(f"{source.weights} is of a training that diverged: {tensor_name} holds nan")
     outputs = {shape[0] for shape in found.head_shapes.values() if shape}
     if len(outputs) == 1 and len(found.head_shapes) == len(classifier):
         (count,) = outputs

@@ -82,6 +82,15 @@ def test_what_does_not_fit_the_images_is_refused(tmp_path):
         load_pretrained(parse("best", "convnet8", {}), spec("convnet8"), (1, 8, 8))
 
 
+def test_weights_of_a_training_that_diverged_are_refused(tmp_path):
+    network = spec("torchvision/squeezenet1_1")
+    state = saved(tmp_path, network, (3, 64, 64)).state_dict()
+    state["features.3.squeeze.bias"][1] = torch.nan
+    torch.save(state, tmp_path / "file.pth")
+    with pytest.raises(UserError, match=r"file\.pth is of a training .*: features\.3\.squeeze\.bias holds nan"):
+        read(tmp_path, network, (3, 64, 64))
+
+
 def test_torchvisions_weights_go_by_name(monkeypatch, tmp_path):
     name = "torchvision/mobilenet_v3_small"
     network, source = spec(name), parse(f"{name}@IMAGENET1K_V1", "convnet8", {})
@@ -126,6 +135,8 @@ def test_the_preprocessing_is_the_weights_own():
         ("timm/resnet18@none_such", "weights=none_such are not known to timm for resnet18; choose from a1_in1k, "),
         ({"weights": ""}, r"weights=\{'weights': ''\} must be WEIGHTS, NETWORK@WEIGHTS or a mapping"),
         ({"weights": "a.pth", "rename": "/no/such.json"}, r"rename=/no/such\.json is no JSON file that can be read"),
+        ("/no/such.pth", r"weights=/no/such\.pth of network=convnet8 do not exist"),
+        ("best", "weights=best of network=convnet8 must be a file: only torchvision/NAME and timm/NAME have"),
         ({"weights": "a.pth", "rename": {"a": 3}}, r"rename=\{'a': 3\} must map patterns of names in the file"),
     ],
 )
