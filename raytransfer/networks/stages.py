@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -68,6 +68,8 @@ class Network:
         repeatable: How many stages, of the frozen ones from the input on, always give the same for the same image in
             training mode: they draw no random numbers, and what they make of an image does not depend on the others of
             its batch.
+        fixed: Names of the parameters that the module came with out of training, such as position embeddings that are
+            sines: they stay so, whatever is frozen or released.
     """
 
     module: nn.Module
@@ -76,8 +78,11 @@ class Network:
     frozen: frozenset[int] = frozenset()
     still: tuple[nn.Module, ...] = ()
     repeatable: int = 0
+    fixed: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
+        parameters = self.module.named_parameters(remove_duplicate=False)
+        self.fixed = frozenset(name for name, parameter in parameters if not parameter.requires_grad)
         owners: dict[str, list[str]] = {}
         for stage in self.stages:
             for tensor in stage.tensors:

@@ -47,8 +47,8 @@ def freeze(network: Network, stages: Collection[int]) -> None:
         UserError: A buffer of theirs moves though its module is in eval mode.
     """
     for i in network.frozen.symmetric_difference(stages):
-        for _, tensor in network.tensors(i):
-            if isinstance(tensor, nn.Parameter):
+        for name, tensor in network.tensors(i):
+            if isinstance(tensor, nn.Parameter) and name not in network.fixed:
                 tensor.requires_grad_(i not in stages)
     network.frozen, network.still, network.repeatable = frozenset(stages), (), 0
     if not stages:

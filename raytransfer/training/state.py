@@ -117,7 +117,7 @@ class TrainingState:
         _check_alike("weights", self.weights, network.module.state_dict())
         plan = phases(recipe.steps, network.frozen, surgery.thaw)
         frozen = next(phase.frozen for phase in plan if self.step <= phase.last)
-        released = {name for i in network.frozen - frozen for name in network.stages[i].tensors}
+        released = {name for i in network.frozen - frozen for name in network.stages[i].tensors} - network.fixed
         expected = {
             f"{kind}/{name}": torch.zeros(()) if kind == "step" else parameter
             for kind in buffer_kinds(recipe)

@@ -202,6 +202,15 @@ def test_weights_that_stages_share_are_frozen_with_the_stage_that_has_them_under
     assert [name for name, _ in trainable(network)] == ["1.bias"]
 
 
+def test_parameters_that_a_network_fixes_itself_stay_fixed_when_their_stage_is_released():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    module[0].weight.requires_grad_(False)
+    network = staged(module, (2,), {"a": ["0"], "b": ["1"]})
+    freeze(network, {0})
+    freeze(network, set())
+    assert [name for name, _ in trainable(network)] == ["0.bias", "1.weight", "1.bias"]
+
+
 def test_dropout_of_frozen_layers_stays_on():
     network = make("alexnet")
     freeze_first(network, 7)

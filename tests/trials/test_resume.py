@@ -30,10 +30,14 @@ TOLD = "told to stop after step"
 DAMAGED = "no state of a training, or a damaged one"
 
 
-def dropping(seed):
-    """A small network with batch normalisation and dropout, in a layer that may be frozen and in one that trains."""
+def dropping(seed, fixed=False):
+    """A small network with batch normalisation and dropout, in a layer that may be frozen and in one that trains.
+
+    The scales of its normalisation may be kept out of training.
+    """
     torch.manual_seed(seed)
     conv = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
+    conv[1].weight.requires_grad_(not fixed)
     hidden = nn.Sequential(nn.Dropout(0.2), nn.Flatten(), nn.Linear(8 * 4 * 4, 16), nn.ReLU())
     head = nn.Sequential(nn.Dropout(0.5), nn.Linear(16, 4))
     return staged(nn.Sequential(conv, hidden, head), (3, 8, 8), {f"layer{i + 1}": [str(i)] for i in range(3)})
@@ -58,7 +62,10 @@ class Setup:
         self.recipe = replace(RECIPE, **changes)
 
     def network(self, seed=0):
-        network = dropping(seed) if self.name == "dropping" else net(self.name, 3, self.side, seed)
+        if self.name in ("dropping", "fixed"):
+            network = dropping(seed, fixed=self.name == "fixed")
+        else:
+            network = net(self.name, 3, self.side, seed)
         network.module.to(self.device)
         if self.recipe.channels_last:
             network.module.to(memory_format=torch.channels_last)
@@ -160,6 +167,7 @@ TREATED = [
     ("convnet8", Surgery(n_layers=4, frozen=False, layer_decay=0.75), {}),
     ("dropping", Surgery(n_layers=2, frozen=True, thaw="halfway"), {"mirror": True}),
     ("dropping", Surgery(n_layers=2, frozen=True, thaw="gradual"), {"mirror": True}),
+    ("fixed", Surgery(n_layers=2, frozen=True, thaw="halfway"), {"mirror": True}),
     ("dropping", Surgery(n_layers=2, frozen=True, lora_rank=2), {"optimizer": "adamw", "learning_rate": 0.002}),
 ]
 
