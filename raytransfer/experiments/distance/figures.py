@@ -69,15 +69,17 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str, s
             here, fits = shown[shown["n_layers"] == n_layers], curves[curves["n_layers"] == n_layers]
             head(axis, f"n = {n_layers}, {number_of(len(here[['target', 'base']].drop_duplicates()), 'pair')}")
             _draw_pairs(axis, here)
-            for outcome in outcomes:
-                _draw_fit(axis, fits[fits["outcome"] == outcome], line_colors[outcome])
+            for outcome, fit in fits[fits["outcome"].isin(outcomes)].groupby("outcome"):  # few pairs have none
+                _draw_fit(axis, fit, line_colors[str(outcome)])
             if outcomes == ["boost"]:
                 axis.axhline(0, color="#999999", linewidth=0.8, zorder=0)
         fit_to(of_row, 100 * shown["y"])
     figure.supxlabel(f"{measure} ({'larger is farther' if kind == 'distance' else 'larger should transfer better'})")
+    handles.append(words("points: pairs of tasks,\nmeans over seeds"))
     banded = np.isfinite(curves["low"].astype(float)).any()
     bands = f"\nbands: 95% intervals\nover {said_blocks(curves)}" if banded else ""
-    handles += [words("points: pairs of tasks,\nmeans over seeds"), words(f"lines: fits to {fitted_to}{bands}")]
+    if not curves.empty:
+        handles.append(words(f"lines: fits to {fitted_to}{bands}"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 

@@ -170,6 +170,13 @@ def test_a_band_without_bounds_or_far_wider_than_the_points_leaves_the_scale_to_
         assert top < 130
 
 
+def test_points_without_a_fit_are_drawn_alone():
+    table = curves().iloc[:0].astype(object)  # as the analysis gives it of two tasks that are each other's base
+    figure = transfer_figure(points(("T", "U")), table, title="t")
+    assert not any(line.get_linestyle() == "-" for axes in figure.axes[:6] for line in axes.lines)
+    assert not any("lines" in entry for entry in legend(figure))
+
+
 def test_dots_and_intervals_are_those_of_scope_and_coefficient_best_on_top():
     figure = correlations_figure(correlations(), title="t", scope="pooled")
     assert titles(figure) == [f"{outcome}: 30 pairs, 10 blocks" for outcome in OUTCOMES]
