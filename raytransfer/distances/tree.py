@@ -81,7 +81,10 @@ def check_in_tree(names: Sequence[str], tree: Tree) -> list[list[str]]:
             if part not in tree.paths:
                 known = sorted(tree.paths)
                 some = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
-                raise UserError(f"tree: it lacks class {part!r} (of {name}); it has {some}")
+                raise UserError(
+                    f"tree: it lacks class {part!r} (of {name}); it has {some}; give a tree that has it, or "
+                    "tree=null to leave that distance out"
+                )
         found.append(parts)
     return found
 
