@@ -268,6 +268,12 @@ def _print(console: Console, comparison: Comparison) -> None:
         console.print("Options that differ:")
         for name, one, other in comparison.options:
             console.print(f"  {name}: {plain_yaml.one_line(one)} -> {plain_yaml.one_line(other)}", soft_wrap=True)
+    elif comparison.shared and not comparison.same:
+        console.print(
+            "No option differs that could change a result, yet no run is the same trial in both: the data, or the "
+            "source of a network, may have changed.",
+            soft_wrap=True,
+        )
     else:
         console.print("No option differs that could change a result.")
     console.print()

@@ -12,8 +12,8 @@ from raytransfer.sweep.plan import Cell
 NOT_IN_A_CELL = "only read by others"
 """What stands for the treatment of a trial that has no place of its own in a sweep."""
 
-# The line after a traceback's last frame: the error's type and the first line of its message.
-_RAISED = re.compile(r'.*^  File "[^\n]*\n(?:    [^\n]*\n)*([\w.]+)(?:: ([^\n]*))?', re.DOTALL | re.MULTILINE)
+# The line after a traceback's last frame: the error's type and the first line of its message that says something.
+_RAISED = re.compile(r'.*^  File "[^\n]*\n(?:    [^\n]*\n)*([\w.]+)(?::\s+([^\n]*))?', re.DOTALL | re.MULTILINE)
 
 
 def places(specs: Mapping[str, TrialSpec], cells: Iterable[Cell]) -> dict[str, list[dict[str, Any]]]:

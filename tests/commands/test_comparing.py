@@ -133,6 +133,15 @@ def test_a_sweep_beside_itself_has_not_changed(store, folder):
     assert not found.changes["clear"].any()
 
 
+def test_runs_that_are_others_though_no_option_differs_are_named(store, folder, other, command):
+    shutil.copy(folder / "config.yaml", other)  # as after a change in the source of one's own network
+    results = pd.read_parquet(other / "results.parquet")
+    results.assign(id="another " + results["id"]).to_parquet(other / "results.parquet")
+    _, printed, _ = command("compare", folder, other)
+    assert "No option differs that could change a result, yet no run is the same trial in both: the data" in printed
+    assert "yet no run" not in command("compare", folder, folder)[1]
+
+
 def write(folder, **frames):
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("seeds: 1\n")

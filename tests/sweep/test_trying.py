@@ -78,6 +78,7 @@ TRACE = 'on host: Traceback (most recent call last):\n  File "a.py", line 1, in 
 REASONS = [
     (f"{TRACE}ValueError: too\nlong", ("ValueError", "too")),
     (f"{TRACE}KeyError", ("KeyError", "KeyError")),
+    (f"{TRACE}RuntimeError: \n  cuDNN failed\nwith", ("RuntimeError", "cuDNN failed")),
     (f"{TRACE}a.b.UserError: x: y", ("a.b.UserError", "x: y")),
     (
         f"{TRACE}ValueError: first\n\nDuring handling\n\n{TRACE[9:]}RuntimeError: Error(s):\n\tMissing",

@@ -33,7 +33,7 @@ _KINDS = {  # of the rows of the monotonicity figure, with the right way of each
 }
 
 
-def dial_grid_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+def dial_grid_figure(means: pd.DataFrame, *, title: str) -> Figure:
     """Draw transfer over the two-dimensional grid of dials: a heat map for each outcome (rows) and n (columns).
 
     A cell says the mean in percent and, below, half the width of its 95% interval. One scale of colours a row.
@@ -41,7 +41,6 @@ def dial_grid_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> 
     Args:
         means: Output of ``raytransfer.analysis.grid_means``.
         title: What was run.
-        subtitle: How many runs there are.
 
     Raises:
         ValueError: There are no cells.
@@ -50,7 +49,7 @@ def dial_grid_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> 
     outcomes = [outcome for outcome in OUTCOMES if outcome in set(known["outcome"])]
     all_n, inputs, labels = (sorted(known[name].unique()) for name in ("n_layers", "input_level", "label_level"))
     width, height = 0.3 + 0.62 * len(labels), 0.4 + 0.46 * len(inputs)
-    figure = new_figure((2.7 + width * len(all_n), 1.2 + height * len(outcomes)), title, subtitle)
+    figure = new_figure((2.7 + width * len(all_n), 1.2 + height * len(outcomes)), title)
     axes = figure.subplots(len(outcomes), len(all_n), squeeze=False, sharex="all", sharey="all")
     for of_row, outcome in zip(axes, outcomes, strict=True):
         shown = known[known["outcome"] == outcome]
@@ -74,7 +73,7 @@ def dial_grid_figure(means: pd.DataFrame, *, title: str, subtitle: str = "") -> 
     return figure
 
 
-def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str) -> Figure:
     """Draw transfer along every one-dimensional dial: a panel a dial, a colour an n, AnB solid and AnB+ dashed.
 
     Whiskers are the 95% intervals of the means, as far as they lie in 0..100%; those much wider than the lines lie
@@ -84,7 +83,6 @@ def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str, subtit
         means: Output of ``raytransfer.analysis.dial_means``.
         dials: A row for each base and dial, with the setting that each level stands for; missing for the target itself.
         title: What was run.
-        subtitle: How many runs there are.
 
     Raises:
         ValueError: There is no AnB or AnB+.
@@ -96,7 +94,7 @@ def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str, subtit
     colors = dict(zip(all_n, layer_colors(all_n), strict=True))
     columns = min(len(shown), 4)
     lines = -(-len(shown) // columns)
-    figure = new_figure((2.7 + 2.7 * columns, 1.2 + 2.4 * lines), title, subtitle)
+    figure = new_figure((2.7 + 2.7 * columns, 1.2 + 2.4 * lines), title)
     axes = figure.subplots(lines, columns, squeeze=False, sharey="all")
     for axis, (kind, dial) in zip(axes.flat, shown, strict=False):
         rows = known[(known["kind"] == kind) & (known["dial"] == dial)]
@@ -133,7 +131,7 @@ def _draw_dial(axis: Axes, means: pd.DataFrame, colors: dict[Any, str]) -> None:
         axis.vlines(x, low, high, color=color, linewidth=0.9, alpha=0.6)
 
 
-def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str) -> Figure:
     """Draw how each measure moves along each dial: the mean rank correlation of level and value, as a matrix.
 
     Distances, scores and outcomes are apart, because the right way is up for the first and down for the others. Of a
@@ -143,7 +141,6 @@ def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str, subtitle: str
         monotonicity: Output of ``raytransfer.analysis.monotonicity``, of ``outcome_monotonicity``, or both; with a
             column ``blind``, cells where it is true are hatched and say so in place of the number.
         title: What was run.
-        subtitle: How many runs there are.
 
     Raises:
         ValueError: There are no rows.
@@ -157,7 +154,7 @@ def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str, subtitle: str
     rows_of = {kind: rows for kind, rows in rows_of.items() if rows}
     heights = [len(rows) for rows in rows_of.values()]
     size = (4.6 + 0.55 * len(dials), 2.4 + sum(0.45 + 0.27 * height for height in heights))
-    figure = new_figure(size, title, subtitle)
+    figure = new_figure(size, title)
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (kind, rows) in zip(axes, rows_of.items(), strict=True):
         head(axis, _KINDS[kind])

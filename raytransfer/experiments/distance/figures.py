@@ -22,7 +22,7 @@ _MARKERS = {ANB.name: ANB.marker, ANB_PLUS.name: ANB_PLUS.marker, "boost": "o"}
 _DARK = "#333333"
 
 
-def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
+def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str) -> Figure:
     """Draw transfer against one measure, a column of panels for each n, with the fitted curve and its 95% band.
 
     For one target, AnB and AnB+ share a row of panels and differ by colour. For several, each outcome has a row and
@@ -32,7 +32,6 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str, s
         points: Output of ``raytransfer.analysis.transfer_points``: a point is a pair, the mean over its seeds.
         curves: Output of ``raytransfer.analysis.curves`` for the same measure.
         title: What was run.
-        subtitle: How many runs there are.
 
     Raises:
         ValueError: There are no points, or those of more than one measure.
@@ -60,7 +59,7 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str, s
         handles = [dot(color, f"target {target}") for target, color in of_target.items()]
         fitted_to = "them,\nat the mean target"
     rows += [["boost"]] if "boost" in present else []
-    figure = new_figure((2.7 + 3.1 * len(all_n), 1.2 + 2.6 * len(rows)), title, subtitle)
+    figure = new_figure((2.7 + 3.1 * len(all_n), 1.2 + 2.6 * len(rows)), title)
     axes = figure.subplots(len(rows), len(all_n), squeeze=False, sharex="col", sharey="row")
     for of_row, outcomes in zip(axes, rows, strict=True):
         shown = known[known["outcome"].isin(outcomes)]
@@ -100,7 +99,6 @@ def correlations_figure(
     correlations: pd.DataFrame,
     *,
     title: str,
-    subtitle: str = "",
     scope: str = "within target",
     coefficient: str = "Spearman",
 ) -> Figure:
@@ -113,7 +111,6 @@ def correlations_figure(
     Args:
         correlations: Output of ``raytransfer.analysis.correlations``.
         title: What was run.
-        subtitle: How many runs there are.
         scope: ``within target`` or ``pooled``.
         coefficient: ``Spearman``, ``Kendall`` or ``weighted Kendall``.
 
@@ -132,7 +129,7 @@ def correlations_figure(
     colors = dict(zip(all_n, layer_colors(all_n), strict=True))
     tested = bool(known["p_adjusted"].notna().any())
     height = 0.5 + max(0.26, 0.13 * len(all_n)) * len(order)
-    figure = new_figure((2.7 + 2.9 * len(outcomes), 1.2 + height), title, subtitle)
+    figure = new_figure((2.7 + 2.9 * len(outcomes), 1.2 + height), title)
     axes = figure.subplots(1, len(outcomes), squeeze=False, sharey="row")[0]
     for axis, outcome in zip(axes, outcomes, strict=True):
         rows = known[known["outcome"] == outcome]

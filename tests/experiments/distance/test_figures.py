@@ -14,7 +14,7 @@ from raytransfer.experiments.distance.figures import correlations_figure, transf
 
 OUTCOMES = ("AnB", "AnB+", "boost")
 N = (2, 4, 6)
-WORDS = {"title": "convnet8 on cifar10", "subtitle": "810 runs = 30 bases x 3 n x 3 seeds x 3"}
+WORDS = {"title": "convnet8 on cifar10, 30 bases, 3 n, 3 seeds"}
 
 
 def points(targets=("T",), n_layers=N) -> pd.DataFrame:
