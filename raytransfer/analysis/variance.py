@@ -55,6 +55,9 @@ def variance_of_dials(
         bootstrap   0.65–0.72 0.00 0.07–0.09    0.76–0.84 0.00 0.24         0.87–0.90 0.00–0.01 0.49–0.53
         jackknife   0.94–0.96 0.97 0.89–0.92    0.94–0.95 0.98 0.89–0.90    0.94–0.96 0.95–0.97 0.94
 
+    The noise was independent from cell to cell; where most of it is common to all cells of a seed, intervals cover
+    less (``tests/analysis/coverage.md``).
+
     Args:
         outcomes: A row for each target, base, n_layers and seed.
         grid: A row for each target and base on the grid: target, base, input_level, label_level.

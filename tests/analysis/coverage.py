@@ -8,6 +8,7 @@ default, leave an error of 1.5 points in a rate of 95%, and take about half an h
 """
 
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -195,8 +196,11 @@ def grid_coverage(splits: int, seeds: int, shares: tuple[float, float, float], s
     return float(of_mean), float(of_drop)
 
 
-def dials_coverage(seeds: int, studies: int) -> dict[str, float]:
-    """How often the intervals of the shares of variance over a grid of dials cover, and of the rank correlation."""
+def dials_coverage(seeds: int, shared: float, studies: int) -> dict[str, float]:
+    """How often the intervals of the shares of variance over a grid of dials cover, and of the rank correlation.
+
+    Of the noise's variance a share is common to all cells of a seed.
+    """
     rng = np.random.default_rng(6)
     levels = list(itertools.product(range(4), range(4)))
     fixed = np.array([0.5 * i + 0.8 * j + 0.15 * i * j for i, j in levels])
@@ -205,14 +209,16 @@ def dials_coverage(seeds: int, studies: int) -> dict[str, float]:
     total = sum(squares) + 16
     truth = dict(zip(("input", "label", "interaction"), [square / total for square in squares], strict=True))
     truth["rest"] = 16 / total
-    ranks = (rng.normal(size=(20_000, 4)) + fixed.reshape(4, 4)[:, 0]).argsort(axis=1).argsort(axis=1) - 1.5
+    own = math.sqrt(1 - shared)
+    ranks = (own * rng.normal(size=(20_000, 4)) + fixed.reshape(4, 4)[:, 0]).argsort(axis=1).argsort(axis=1) - 1.5
     truth["monotonicity"] = float((ranks @ (np.arange(4) - 1.5) / 5).mean())
 
     names = [f"{i} {j}" for i, j in levels]
     grid = pd.DataFrame(levels, columns=["input_level", "label_level"]).assign(target="T", base=names)
     places = itertools.product(range(studies), range(seeds), names)
     outcomes = pd.DataFrame(places, columns=["n_layers", "seed", "base"])
-    outcomes["AnB"] = (fixed + rng.normal(size=(studies, seeds, 16))).ravel()
+    noise = own * rng.normal(size=(studies, seeds, 16)) + math.sqrt(shared) * rng.normal(size=(studies, seeds, 1))
+    outcomes["AnB"] = (fixed + noise).ravel()
     outcomes = outcomes.assign(target="T", target_block="s", base_block="d")
     line = grid[grid["label_level"] == 0].rename(columns={"input_level": "level"}).assign(dial="d", kind="input")
     values = outcomes.rename(columns={"AnB": "value"}).assign(measure="m", kind="score")
@@ -346,10 +352,11 @@ def main(studies: int) -> None:
             for s, n in ((4, 5), (20, 1))
         ),
     )
-    print("\n## The grid of dials, over seeds: shares of variance, and rank correlation along a dial\n")
+    print("\n## The grid of dials, over seeds: shares of variance, and rank correlation along a dial")
+    print("\nBy the share of the noise's variance that all cells of a seed have in common.")
     table(
-        ("seeds", "input", "label", "interaction", "rest", "monotonicity"),
-        ((n, *dials_coverage(n, many).values()) for n in (3, 5, 10)),
+        ("seeds", "noise in common", "input", "label", "interaction", "rest", "monotonicity"),
+        ((n, share, *dials_coverage(n, share, many).values()) for share in (0.0, 0.33, 0.9) for n in (3, 5, 10)),
     )
     print("\n## Predictors of checkpoints, over sources\n")
     table(
