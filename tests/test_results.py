@@ -309,28 +309,51 @@ def test_what_more_images_give_is_what_their_rows_say():
     assert f"{base['top1']:.1f}% on test images, {base['train_top1']:.1f}% on those" in page
 
 
-def test_the_part_of_the_grid_of_today_is_that_of_its_rows():
-    rows = pd.read_parquet(RESULTS / "data" / "cifar10_today.parquet")
+def test_what_cut_gradients_cost_is_what_their_rows_say():
+    rows = pd.read_parquet(RESULTS / "data" / "cifar10_norms.parquet").fillna({"clip_norm": 0})
     page = (RESULTS / "cifar10.md").read_text()
     by_norm = {
         norm: 100 * found.pivot(index="split", columns="treatment", values="top1")
-        for norm, found in rows.fillna({"clip_norm": 0}).groupby("clip_norm")
+        for norm, found in rows.groupby("clip_norm")
     }
-    today, head = by_norm[0], "reading at n = 5"
-    table = {reading: cell for reading, cell, _ in next(rows for (first, *_), rows in tables(page) if first == head)}
-    differences = {
-        "co-adaptation drop": today["baseB"] - today["BnB"],
-        "specificity drop": today["BnB"] - today["AnB"],
-        "generalisation boost": today["AnB+"] - today["baseB"],
-    }
-    for reading, of_splits in differences.items():
-        found = student_t(of_splits.to_numpy())
-        assert points(table[reading]) == rounded([found.estimate / 100, found.low / 100, found.high / 100])
-    base, tuned = (student_t((today[name] - by_norm[1][name]).to_numpy()) for name in ("baseB", "AnB+"))
+    base, tuned = (student_t((by_norm[0][name] - by_norm[1][name]).to_numpy()) for name in ("baseB", "AnB+"))
     assert f"the base loses {written(base)} points" in page
     assert f"and AnB+ at n = 5 {written(tuned)}" in page
-    changes = [student_t((by_norm[5][name] - today[name]).to_numpy()) for name in ("baseB", "AnB+")]
+    changes = [student_t((by_norm[5][name] - by_norm[0][name]).to_numpy()) for name in ("baseB", "AnB+")]
     assert f"({', '.join(written(change, sign=True) for change in changes)})" in page
+
+
+def test_the_grid_with_cut_gradients_is_that_of_its_rows():
+    page, data = (RESULTS / "cifar10.md").read_text(), RESULTS / "data"
+    rows = pd.read_parquet(data / "cifar10_cut_gradients.parquet")
+    found, before = (
+        readings(grid[grid["halves"] == "random"]).set_index(["reading", "n_layers"])
+        for grid in (rows, pd.read_parquet(data / "cifar10_grid.parquet"))
+    )
+    random = rows[rows["treatment"] == "RnB"]
+    top1 = 100 * random.pivot(index="split", columns="n_layers", values="top1")
+    head, table = next((head, cells) for head, cells in tables(page) if "RnB" in head)
+    outside = []
+    for n, *cells, mean, runs in table:
+        for reading, cell in zip(head[1:-2], cells, strict=True):
+            expected = found.loc[(reading, int(n))]
+            assert points(cell) == rounded(expected[["estimate", "low", "high"]].to_list())
+            if not expected["low"] <= before.loc[(reading, int(n)), "estimate"] <= expected["high"]:
+                outside.append((reading, n))
+        assert mean == written(student_t(top1[int(n)].to_numpy()))
+        assert runs == f"{top1[int(n)].min():.0f} to {top1[int(n)].max():.0f}"
+    assert outside == [("generalisation boost", "1")]
+    assert (top1.mean().diff().dropna() < 0).all()
+    assert f"training loss is {random['train_loss_nats'].max():.2f} nats" in page
+    dip, drop = (student_t((top1[one] - top1[other]).to_numpy()) for one, other in ((5, 6), (4, 5)))
+    assert f"({written(dip, sign=True)}, where {detectable(dip):.1f} would be seen" in page
+    assert f"from n = 4 to 5, {written(drop)} points" in page
+    means = 100 * rows.pivot(index="split", columns=["treatment", "n_layers"], values="top1")
+    losses = [
+        detectable(student_t((means["AnB+", 7] - means[control]).to_numpy()))
+        for control in (("baseB-2x", 0), ("BnB+", 7))
+    ]
+    assert "losses of {:.1f} and {:.1f} points would be seen".format(*losses) in page
 
 
 def test_input_against_label_over_four_data_sets_is_that_of_its_rows():
