@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raytransfer.analysis import comparisons, correlations, readings, verdicts
+from raytransfer.analysis import comparisons, correlations, readings, variance_of_dials, verdicts
 from raytransfer.analysis.intervals import detectable, holm, p_value, student_t
 from raytransfer.config import load_config
 from raytransfer.experiments.verdicts import verdicts_markdown, with_ends
@@ -115,6 +115,37 @@ def test_what_features_of_other_data_are_worth_is_what_their_rows_say():
         gains = 100 * rows[rows["own"] == own].groupby("target_block")[value].mean().to_numpy()
         gain, loss = student_t(gains), student_t(-gains)
         assert said.format(written(gain, sign=True), written(loss), f"{detectable(gain):.1f}") in section
+
+
+def explained(outcomes, side, labels):
+    """What the dials of the grid explain of outcomes, and the same in percent as pages have it."""
+    named = outcomes[["target", "base"]].drop_duplicates()
+    of_input, of_label = (
+        named["base"].str.extract(rf"{dial}=([\d.]+)")[0].astype(float) for dial in ("shuffle_px", "random_labels")
+    )
+    grid = named.assign(input_level=-of_input.fillna(side), label_level=of_label.fillna(0))
+    bare = grid["base"].str.replace(r" (shuffle_px|random_labels)=[\d.]+", "", regex=True)
+    grid = grid[bare.isin(grid["target"] + " unchanged") | (bare == grid["target"])]
+    grid = grid[grid["label_level"].isin(labels)]
+    shares = variance_of_dials(outcomes, grid, ("AnB", "AnB+")).set_index(["outcome", "n_layers", "part"])
+    percent = 100 * shares[["eta_squared", "low", "high"]].clip(0, 1)
+    told = {place: f"{eta:.0f}% [{low:.0f}, {high:.0f}]" for place, eta, low, high in percent.itertuples(name=None)}
+    return shares["eta_squared"], told
+
+
+def test_what_labels_and_pixels_explain_on_digits_is_what_their_rows_say():
+    outcomes = pd.read_parquet(RESULTS / "data" / "distance_digits_outcomes.parquet")
+    page = (RESULTS / "distance.md").read_text().replace("\n", " ")
+    shares, told = explained(outcomes, 8, (0, 0.5, 1))
+    at_6, at_4 = ((told["AnB", n, "label"], told["AnB", n, "input"]) for n in (6, 4))
+    assert (
+        "labels explain {} of the variance of frozen accuracy at n = 6 and pixels {}; at n = 4 {} and {}.".format(
+            *at_6, *at_4
+        )
+        in page
+    )
+    rests = 100 * shares[[("AnB", 2, "rest"), *(("AnB+", n, "rest") for n in (2, 4, 6))]]
+    assert f"is {rests.min():.0f} to {rests.max():.0f}% of it" in page
 
 
 def test_the_verdicts_on_digits_are_those_of_their_rows():

@@ -34,15 +34,17 @@ def variance_of_dials(
     """Split the variance of transfer over the 2-D grid of dials: two-way analysis of variance, levels as factors.
 
     A *run* is a (target, seed) whose whole grid of I × J cells is measured; others are left out, so that the sums of
-    squares are orthogonal. Each target's mean is taken off first. With y_uij the rest, runs u = 1..U, and bars for
-    means,
+    squares are orthogonal. Runs are blocks: each run's mean over the grid is taken off first, as how well a seed's
+    networks do on a target altogether is nothing that the dials explain. With y_uij the rest, runs u = 1..U, and bars
+    for means,
 
         SS(input) = UJ Σ_i (ȳ_i − ȳ)²,  SS(label) = UI Σ_j (ȳ_j − ȳ)²,
         SS(interaction) = U Σ_ij (ȳ_ij − ȳ_i − ȳ_j + ȳ)²,  SS(rest) = Σ_uij (y_uij − ȳ_ij)²,
 
-    and η² = SS / Σ_uij (y_uij − ȳ)²; the four add up to 1 (Fisher 1925, *Statistical Methods for Research Workers*,
-    chapter VII). The rest holds what differs from seed to seed and from target to target. η² describes these runs:
-    with few of them, noise counts towards the interaction, by (I−1)(J−1) / (UIJ) of the noise's own variance.
+    and η² = SS / Σ_uij y_uij², for ȳ = 0; the four add up to 1 (Fisher 1925, *Statistical Methods for Research
+    Workers*, chapter VII; blocks: *The Design of Experiments*, 1935, chapter IV). The rest holds what the dials do
+    otherwise in one run than in another. η² describes these runs: with few of them, noise counts towards the
+    interaction, by (I−1)(J−1) / (UIJ) of the noise's own variance.
 
     The share is η² with that bias taken off by the jackknife, and may leave 0..1 a little: the mean of pseudo-values
     kη² − (k−1)η²₋ᵢ, with the 95% interval of Student's t (Tukey 1958, *Bias and confidence in not-quite large
@@ -54,9 +56,6 @@ def variance_of_dials(
         seeds       3                           5                           10
         bootstrap   0.65–0.72 0.00 0.07–0.09    0.76–0.84 0.00 0.24         0.87–0.90 0.00–0.01 0.49–0.53
         jackknife   0.94–0.96 0.97 0.89–0.92    0.94–0.95 0.98 0.89–0.90    0.94–0.96 0.95–0.97 0.94
-
-    The noise was independent from cell to cell; where most of it is common to all cells of a seed, intervals cover
-    less (``tests/analysis/coverage.md``).
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
@@ -167,10 +166,8 @@ def _fishers_z(shares: Floats) -> Floats:
 def _analysis_of_variance(runs: pd.DataFrame, shape: tuple[int, int]) -> list[dict[str, object]]:
     """One row a part, from a table whose rows are runs and whose I × J columns are cells, all measured."""
     values = runs.to_numpy(dtype=np.float64)
-    of_run = runs.groupby(level="target")
-    values = values - of_run.transform("mean").mean(axis=1).to_numpy()[:, None]
-    targets = of_run.ngroup().to_numpy().astype(np.int64)
-    eta_squared = _shares(values, targets, np.ones((1, len(runs)), dtype=np.int64), shape)[0]
+    values = values - values.mean(axis=1, keepdims=True)
+    eta_squared = _shares(values, np.ones((1, len(runs)), dtype=np.int64), shape)[0]
     parts = ["input", "label", "interaction", "rest"]
     if len(runs) == 1:
         parts[2:] = ["interaction + rest"]
@@ -179,7 +176,7 @@ def _analysis_of_variance(runs: pd.DataFrame, shape: tuple[int, int]) -> list[di
     if k == 1:
         intervals = [Interval(estimate=math.nan, low=math.nan, high=math.nan)] * len(parts)
     else:
-        without = _shares(values, targets, (numbers != units[:, None]).astype(np.int64), shape)
+        without = _shares(values, (numbers != units[:, None]).astype(np.int64), shape)
         intervals = [student_t(pseudo_values) for pseudo_values in (k * eta_squared - (k - 1) * without).T]
     return [
         {
@@ -195,34 +192,28 @@ def _analysis_of_variance(runs: pd.DataFrame, shape: tuple[int, int]) -> list[di
     ]
 
 
-def _shares(values: Floats, targets: Counts, counts: Counts, shape: tuple[int, int]) -> Floats:
+def _shares(values: Floats, counts: Counts, shape: tuple[int, int]) -> Floats:
     """η² of input, label, interaction and rest.
 
     Args:
-        values: (U, IJ) values, less the means of their targets: those of a resample differ, and are taken off again.
-        targets: (U,) the target of each, numbered from 0.
-        counts: (R, U) how often each unit is in each resample.
+        values: (U, IJ) values of each run, less its mean.
+        counts: (R, U) how often each run is in each resample.
         shape: I and J.
 
     Returns:
         (R, 4) shares.
     """
-    units = counts.sum(axis=1)
-    cells = (counts @ values / units[:, None]).reshape(-1, *shape)
-    mean = cells.mean(axis=(1, 2), keepdims=True)
-    of_input, of_label = cells.mean(axis=2, keepdims=True) - mean, cells.mean(axis=1, keepdims=True) - mean
-    of_target = np.eye(targets.max() + 1)[targets]
-    number = np.maximum(counts @ of_target * values.shape[1], 1)
-    between = ((counts * values.sum(axis=1)) @ of_target) ** 2 / number
-    total = counts @ (values**2).sum(axis=1) - between.sum(axis=1)
+    runs = counts.sum(axis=1)
+    cells = (counts @ values / runs[:, None]).reshape(-1, *shape)
+    of_input, of_label = cells.mean(axis=2, keepdims=True), cells.mean(axis=1, keepdims=True)
+    total = counts @ (values**2).sum(axis=1)
     explained = [
-        units * (shape[1] * of_input**2).sum(axis=(1, 2)),
-        units * (shape[0] * of_label**2).sum(axis=(1, 2)),
-        units * ((cells - mean - of_input - of_label) ** 2).sum(axis=(1, 2)),
+        runs * (shape[1] * of_input**2).sum(axis=(1, 2)),
+        runs * (shape[0] * of_label**2).sum(axis=(1, 2)),
+        runs * ((cells - of_input - of_label) ** 2).sum(axis=(1, 2)),
     ]
     sums = np.stack([*explained, np.maximum(total - sum(explained), 0)], axis=1)
-    # Below this, all there is comes from rounding.
-    varies = total > 1e-24 * np.maximum(counts @ (values**2).sum(axis=1), 1)
+    varies = total > 1e-24  # of fractions; below, all there is comes from rounding
     return np.where(varies[:, None], sums / np.where(varies, total, 1)[:, None], math.nan)
 
 

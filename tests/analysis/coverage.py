@@ -206,9 +206,10 @@ def dials_coverage(seeds: int, shared: float, studies: int) -> dict[str, float]:
     fixed = np.array([0.5 * i + 0.8 * j + 0.15 * i * j for i, j in levels])
     squares = [4 * float(((fixed.reshape(4, 4).mean(axis=axis) - fixed.mean()) ** 2).sum()) for axis in (1, 0)]
     squares.append(float(((fixed - fixed.mean()) ** 2).sum()) - sum(squares))
-    total = sum(squares) + 16
+    rest = 15 * (1 - shared)  # a run's mean over its 16 cells is taken off
+    total = sum(squares) + rest
     truth = dict(zip(("input", "label", "interaction"), [square / total for square in squares], strict=True))
-    truth["rest"] = 16 / total
+    truth["rest"] = rest / total
     own = math.sqrt(1 - shared)
     ranks = (own * rng.normal(size=(20_000, 4)) + fixed.reshape(4, 4)[:, 0]).argsort(axis=1).argsort(axis=1) - 1.5
     truth["monotonicity"] = float((ranks @ (np.arange(4) - 1.5) / 5).mean())

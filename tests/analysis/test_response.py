@@ -155,9 +155,9 @@ def dial_grid(targets=("T",), seeds: int = 3) -> tuple[pd.DataFrame, pd.DataFram
 
 
 def naive_shares(outcomes, grid) -> list[float]:
-    """Two-way analysis of variance by the textbook's sums over all rows."""
+    """Two-way analysis of variance with runs as blocks, by the textbook's sums over all rows."""
     rows = outcomes.merge(grid, on=["target", "base"])
-    y = rows["AnB"] - rows.groupby("target")["AnB"].transform("mean")
+    y = rows["AnB"] - rows.groupby(["target", "seed"])["AnB"].transform("mean")
     i, j = rows["input_level"], rows["label_level"]
     cell = y.groupby([i, j]).transform("mean")
     of_input, of_label = (y.groupby(level).transform("mean") for level in (i, j))
@@ -191,6 +191,14 @@ def test_variance_of_dials_is_the_textbooks_with_a_jackknife_over_sources_or_see
     assert set(table["units"]) == {3}
     assert set(table["unit"]) == {"seed" if sources == 1 else "source"}
     assert set(table["cells"]) == {12}
+
+
+def test_how_well_a_run_does_altogether_is_nothing_that_dials_explain():
+    outcomes, grid = dial_grid(("T", "U"))
+    shifted = outcomes.assign(AnB=outcomes["AnB"] + 0.3 * outcomes["seed"] - 0.2 * (outcomes["target"] == "U"))
+    numbers = ["eta_squared", "share", "low", "high"]
+    found, expected = (variance_of_dials(table, grid, ("AnB",))[numbers] for table in (shifted, outcomes))
+    np.testing.assert_allclose(found, expected)
 
 
 def test_variance_that_is_all_of_the_dials_is_shared_out_exactly():
