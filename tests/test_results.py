@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raytransfer.analysis import comparisons, correlations, readings, variance_of_dials, verdicts
+from raytransfer.analysis import comparisons, correlations, grid_effects, readings, variance_of_dials, verdicts
 from raytransfer.analysis.intervals import detectable, holm, p_value, student_t
 from raytransfer.config import load_config
 from raytransfer.experiments.verdicts import verdicts_markdown, with_ends
@@ -117,16 +117,20 @@ def test_what_features_of_other_data_are_worth_is_what_their_rows_say():
         assert said.format(written(gain, sign=True), written(loss), f"{detectable(gain):.1f}") in section
 
 
-def explained(outcomes, side, labels):
-    """What the dials of the grid explain of outcomes, and the same in percent as pages have it."""
+def grid_of(outcomes, side, labels):
+    """Where bases stand on the grid of shuffled blocks of an image of ``side`` pixels, and of random labels."""
     named = outcomes[["target", "base"]].drop_duplicates()
     of_input, of_label = (
         named["base"].str.extract(rf"{dial}=([\d.]+)")[0].astype(float) for dial in ("shuffle_px", "random_labels")
     )
-    grid = named.assign(input_level=-of_input.fillna(side), label_level=of_label.fillna(0))
+    grid = named.assign(input_level=np.log2(side / of_input.fillna(side)), label_level=of_label.fillna(0))
     bare = grid["base"].str.replace(r" (shuffle_px|random_labels)=[\d.]+", "", regex=True)
     grid = grid[bare.isin(grid["target"] + " unchanged") | (bare == grid["target"])]
-    grid = grid[grid["label_level"].isin(labels)]
+    return grid[grid["label_level"].isin(labels)]
+
+
+def explained(outcomes, grid):
+    """What the dials of a grid explain of outcomes, and the same in percent as pages have it."""
     shares = variance_of_dials(outcomes, grid, ("AnB", "AnB+")).set_index(["outcome", "n_layers", "part"])
     percent = 100 * shares[["eta_squared", "low", "high"]].clip(0, 1)
     told = {place: f"{eta:.0f}% [{low:.0f}, {high:.0f}]" for place, eta, low, high in percent.itertuples(name=None)}
@@ -136,7 +140,7 @@ def explained(outcomes, side, labels):
 def test_what_labels_and_pixels_explain_on_digits_is_what_their_rows_say():
     outcomes = pd.read_parquet(RESULTS / "data" / "distance_digits_outcomes.parquet")
     page = (RESULTS / "distance.md").read_text().replace("\n", " ")
-    shares, told = explained(outcomes, 8, (0, 0.5, 1))
+    shares, told = explained(outcomes, grid_of(outcomes, 8, (0, 0.5, 1)))
     at_6, at_4 = ((told["AnB", n, "label"], told["AnB", n, "input"]) for n in (6, 4))
     assert (
         "labels explain {} of the variance of frozen accuracy at n = 6 and pixels {}; at n = 4 {} and {}.".format(
@@ -388,9 +392,10 @@ def test_the_grid_with_cut_gradients_is_that_of_its_rows():
 
 
 def test_input_against_label_over_four_data_sets_is_that_of_its_rows():
-    data = RESULTS / "data"
-    found = pd.read_parquet(data / "input_label_real_effects.parquet").set_index(["outcome", "turned", "n_layers"])
+    outcomes = pd.read_parquet(RESULTS / "data" / "input_label_real_outcomes.parquet")
     page = (RESULTS / "liu2019.md").read_text()
+    grid = grid_of(outcomes, 16, (0, 1))
+    found = grid_effects(outcomes, grid).set_index(["outcome", "turned", "n_layers"])
     table = next(rows for head, rows in tables(page) if head[-2:] == ["n = 3", "n = 6"])
     names = {"frozen": "AnB", "fine-tuned": "AnB+"}
     for _, what, *cells in table:
@@ -399,12 +404,11 @@ def test_input_against_label_over_four_data_sets_is_that_of_its_rows():
             expected = found.loc[(names[outcome], dial, n), ["mean", "low", "high"]].to_list()
             assert points(cell) == rounded(expected)
     assert len(table) * 2 == len(found)
-    shares = pd.read_parquet(data / "input_label_real_variance.parquet").set_index(["outcome", "n_layers", "part"])
-    shares["low"] = shares["low"].clip(lower=0)
-    label, pixels = (100 * shares.loc[("AnB", 6, name), ["eta_squared", "low", "high"]] for name in ("label", "input"))
-    told = "{eta_squared:.0f}% [{low:.0f}, {high:.0f}]"
-    assert f"labels explain {told.format(**label)} of the variance" in page
-    assert f"shuffled pixels {told.format(**pixels)}." in page
+    loss = -100 * found.loc[("AnB", "label", 6), "mean"]
+    assert f"it falls by {loss:.1f} points at n = 6" in page
+    _, told = explained(outcomes, grid)
+    label, pixels = told["AnB", 6, "label"], told["AnB", 6, "input"]
+    assert f"labels explain {label} of the variance over the grid, shuffled pixels {pixels}." in page
 
 
 def test_transfer_along_200_epochs_of_cifar10_is_that_of_its_rows():

@@ -83,7 +83,8 @@ def make_report(plan: Plan[PairCell, Design], store: Store, config: DistanceConf
 def with_any(correlations: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The correlations of measures that have any, and the names of the others."""
     has_any = correlations["estimate"].notna().groupby(correlations["measure"]).any()
-    return correlations[correlations["measure"].map(has_any)], list(has_any.index[~has_any])
+    # By isin, as a mask that map makes of no rows is none.
+    return correlations[correlations["measure"].isin(has_any.index[has_any])], list(has_any.index[~has_any])
 
 
 def _captions(found: dict[str, pd.DataFrame], config: DistanceConfig) -> dict[str, str]:

@@ -343,3 +343,10 @@ def test_a_measure_without_any_correlation_is_named_and_neither_tabulated_nor_dr
     told, undefined = report.with_any(found)
     assert told.equals(found.iloc[:2])
     assert undefined == ["class overlap"]
+
+
+def test_without_measures_there_is_no_correlation_and_none_is_named():
+    found = pd.DataFrame(columns=["measure", "outcome", "scope", "coefficient", "estimate", "n_layers"])
+    told, undefined = report.with_any(found)
+    assert (list(told), len(told), undefined) == (list(found), 0, [])
+    assert report._answer(told) == []
