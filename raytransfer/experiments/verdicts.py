@@ -59,8 +59,10 @@ def verdicts_markdown(verdicts: pd.DataFrame) -> str:
 
 def said_verdict(row: Mapping[Hashable, Any]) -> str:
     """One verdict with what it rests on, in words."""
-    effect = with_ends(row["estimate"], row["low"], row["high"], row["scale"])
-    said = f"{_verdict(row)} ({row['test']}: {row['scale']} {effect}, {number_of(row['units'], row['unit'])}"
+    effect = f"{row['scale']} {with_ends(row['estimate'], row['low'], row['high'], row['scale'])}"
+    if math.isnan(row["estimate"]):
+        effect = "no value"
+    said = f"{_verdict(row)} ({row['test']}: {effect}, {number_of(row['units'], row['unit'])}"
     if math.isnan(row["detectable"]):
         return f"{said})"
     seen = size(row["detectable"], row["scale"])
@@ -88,6 +90,8 @@ def size(seen: float, scale: str) -> str:
 
 def with_ends(estimate: float, low: float, high: float, scale: str) -> str:
     """An estimate, and its interval where there is one."""
+    if math.isnan(estimate):
+        return "-"
     write = _WRITTEN[scale]
     return write(estimate) + ("" if math.isnan(low) else f" [{write(low)}, {write(high)}]")
 
