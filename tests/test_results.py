@@ -406,6 +406,23 @@ def test_input_against_label_over_four_data_sets_is_that_of_its_rows():
     assert len(table) * 2 == len(found)
     loss = -100 * found.loc[("AnB", "label", 6), "mean"]
     assert f"it falls by {loss:.1f} points at n = 6" in page
+    ends = outcomes.merge(grid, on=["target", "base"]).pivot_table(
+        index=["n_layers", "target_block"], columns=["input_level", "label_level"], values=["AnB", "AnB+"]
+    )
+    costs = {
+        (outcome, n, dial): student_t(100 * (ends.loc[n][outcome][0, 0] - ends.loc[n][outcome][turned]).to_numpy())
+        for outcome in ("AnB", "AnB+")
+        for n in (3, 6)
+        for dial, turned in (("pixels", (4, 0)), ("labels", (0, 1)))
+    }
+    at_6 = ends.loc[6]["AnB"]
+    more = student_t(100 * (at_6[4, 0] - at_6[0, 1]).to_numpy())
+    seen = {place: f"{detectable(cost):.1f}" for place, cost in costs.items()}
+    assert f"{written(more)} more than with shuffled pixels" in page
+    assert f"{costs['AnB', 6, 'pixels'].estimate:.1f} are not told ({seen['AnB', 6, 'pixels']} would be seen" in page
+    assert f"({seen['AnB', 3, 'pixels']} for pixels, {seen['AnB', 3, 'labels']} for labels would be seen)" in page
+    tuned = [seen["AnB+", 3, "pixels"], seen["AnB+", 3, "labels"], seen["AnB+", 6, "labels"]]
+    assert "would be with {}, {} and {} points".format(*tuned) in page
     _, told = explained(outcomes, grid)
     label, pixels = told["AnB", 6, "label"], told["AnB", 6, "input"]
     assert f"labels explain {label} of the variance over the grid, shuffled pixels {pixels}." in page
