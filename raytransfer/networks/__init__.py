@@ -7,7 +7,15 @@ from raytransfer.networks.expansion import is_norm
 from raytransfer.networks.partition import find_stages, staged
 from raytransfer.networks.sources import build, check_network, default_image_size, resolved, sources_of
 from raytransfer.networks.stages import Network, Shape, Stage
-from raytransfer.networks.surgery import copy_first, freeze, freeze_first, frozen_prefix, train_mode, trainable
+from raytransfer.networks.surgery import (
+    copy_first,
+    cpu_copies,
+    freeze,
+    freeze_first,
+    frozen_prefix,
+    train_mode,
+    trainable,
+)
 from raytransfer.networks.zoo import ZOO
 
 __all__ = [
@@ -19,6 +27,7 @@ __all__ = [
     "build",
     "check_network",
     "copy_first",
+    "cpu_copies",
     "default_image_size",
     "describe",
     "find_stages",

@@ -10,6 +10,14 @@ from raytransfer.errors import UserError
 from raytransfer.networks.stages import Network, untouched
 
 
+def cpu_copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies on the CPU that later steps do not change, as safetensors wants them: contiguous, and none twice."""
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+
+
 def copy_first(base: Mapping[str, torch.Tensor], network: Network, n: int) -> None:
     """Copy parameters and buffers of the first n stages from a base's state dict into the network, in place.
 

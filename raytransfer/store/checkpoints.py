@@ -17,15 +17,12 @@ if TYPE_CHECKING:
 
 def save_checkpoint(store: Store, trial: str, step: int, state: Mapping[str, "torch.Tensor"]) -> None:
     """Store a state dict under the trial and its training step."""
-    import torch
     from safetensors.torch import save
 
+    from raytransfer.networks import cpu_copies
+
     # Copies, as two names may be of one tensor, which safetensors refuses to write.
-    copies = {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in state.items()
-    }
-    store.write(_name(trial, step), save(copies))
+    store.write(_name(trial, step), save(cpu_copies(state)))
 
 
 def load_weights(store: Store, weights: Weights) -> dict[str, "torch.Tensor"]:

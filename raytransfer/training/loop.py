@@ -98,21 +98,21 @@ def train(
         FloatingPointError: The training loss is infinite or not a number.
         Interrupted: ``stop`` said so.
     """
-    recipe, outcome, clock, since = data.recipe, Outcome(), _Clock(), 0
+    recipe, outcome = data.recipe, Outcome()
     generator = torch.Generator().manual_seed(stream_seed(seed, "batches"))
     torch.manual_seed(stream_seed(seed, "dropout"))
     copied = set(network.first_names(surgery.copied(len(network.stages)))) if surgery.l2_sp else set()
     anchors = {name: tensor.detach().clone() for name, tensor in trainable(network) if name in copied}
-    done = 0
+    done, since, seconds = 0, 0, 0.0
     if state is not None:  # before outputs of frozen layers are computed
         network.module.load_state_dict(state.weights)
-        outcome.curve, done, since, clock.seconds = list(state.curve), state.step, state.since, state.seconds
+        outcome.curve, done, since, seconds = list(state.curve), state.step, state.since, state.seconds
     elif 0 in checkpoint_steps:
         on_checkpoint(0, network.module)
     # The batches before are drawn again and passed over: that is cheap, and spares the state the order of the images.
     views = map(data.ranks.part, itertools.islice(data.draw(generator), done, None))
     due, memory = set(evaluation_steps(recipe)), data.memory_left
-    before, waits, saved = clock.seconds, _Waits(), time.perf_counter()
+    clock, waits, saved = _Clock(seconds), _Waits(), time.perf_counter()
     for phase in phases(recipe.steps, network.frozen, surgery.thaw):
         if phase.last <= done and phase.last < recipe.steps:  # the last is entered in any case, for its evaluation
             continue
@@ -157,18 +157,18 @@ def train(
         done = phase.last
     outcome.images_per_s = recipe.steps * data.batch_size / clock.seconds
     outcome.reused_layers = source.stages_done
-    if data.streamed and clock.seconds > before:
-        outcome.waited = min(1.0, waits.seconds / (clock.seconds - before))
+    if data.streamed and clock.seconds > seconds:
+        outcome.waited = min(1.0, waits.seconds / (clock.seconds - seconds))
     trained_on = EvaluationInputs(network, data, data.train, frozen_prefix(network), keep=False)
     outcome.train_top1, outcome.train_loss_nats = evaluate(network, data, trained_on)
     return outcome
 
 
 class _Clock:
-    """How long a training has spent on its steps, in seconds."""
+    """How long a training has spent on its steps, in seconds: as long as it had before, and from now on."""
 
-    def __init__(self) -> None:
-        self.seconds, self._started = 0.0, time.perf_counter()
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self._started = seconds, time.perf_counter()
 
     @contextlib.contextmanager
     def stopped(self, one_step: Step) -> Iterator[None]:

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from raytransfer.networks import Network
+from raytransfer.networks import Network, cpu_copies
 from raytransfer.specs import UNCUT, Surgery
 from raytransfer.training.images import DeviceData
 from raytransfer.training.schedule import evaluation_steps, phases
@@ -80,8 +80,8 @@ class TrainingState:
             since=since,
             seconds=seconds,
             curve=tuple(curve),
-            weights=_copies(network.module.state_dict()),
-            optimizer=_copies(one_step.buffers()),
+            weights=cpu_copies(network.module.state_dict()),
+            optimizer=cpu_copies(one_step.buffers()),
             loss_sum=one_step.loss_sum.to("cpu", copy=True),
             random=_random(one_step.loss_sum.device),
         )
@@ -172,14 +172,6 @@ class TrainingState:
             )
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"no state of a training, or a damaged one ({type(error).__name__}: {error})") from error
-
-
-def _copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies on the CPU that later steps do not change, contiguous as safetensors wants them."""
-    return {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
 
 
 def _random(device: torch.device) -> dict[str, torch.Tensor]:
