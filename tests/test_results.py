@@ -6,7 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raytransfer.analysis import comparisons, correlations, grid_effects, readings, variance_of_dials, verdicts
+from raytransfer.analysis import (
+    comparisons,
+    correlations,
+    grid_effects,
+    monotonicity,
+    readings,
+    variance_of_dials,
+    verdicts,
+)
 from raytransfer.analysis.intervals import detectable, holm, p_value, student_t
 from raytransfer.config import load_config
 from raytransfer.experiments.verdicts import verdicts_markdown, with_ends
@@ -115,6 +123,49 @@ def test_what_features_of_other_data_are_worth_is_what_their_rows_say():
         gains = 100 * rows[rows["own"] == own].groupby("target_block")[value].mean().to_numpy()
         gain, loss = student_t(gains), student_t(-gains)
         assert said.format(written(gain, sign=True), written(loss), f"{detectable(gain):.1f}") in section
+
+
+def test_how_distances_move_along_dials_is_what_their_rows_say():
+    measures = pd.read_parquet(RESULTS / "data" / "distance_digits_measures.parquet").query("kind == 'distance'")
+    (target,) = measures["target"].unique()
+    dials = [(f"{target} unchanged", dial, 0.0) for dial in DIALS_OF_DIGITS.values()]
+    for base in measures["base"].unique():
+        option, _, setting = base.removeprefix(f"{target} ").partition("=")
+        if option in DIALS_OF_DIGITS and " " not in setting:
+            number = float(setting) if re.fullmatch(r"[\d.]+", setting) else 1.0
+            level = -number if option in ("shared", "merged", "resolution_px", "shuffle_px") else number
+            # By order: no rank depends on how far apart levels are.
+            dials.append((base, DIALS_OF_DIGITS[option], level + 100))
+    table = pd.DataFrame(dials, columns=["base", "dial", "level"]).assign(target=target, kind=lambda rows: rows["dial"])
+    found = monotonicity(measures, table).set_index(["measure", "dial"])
+    head, rows = list(tables((RESULTS / "distance.md").read_text()))[1]
+    assert set(head[1:]) == set(DIALS_OF_DIGITS.values())
+    for measure, *cells in rows:
+        for dial, cell in zip(head[1:], cells, strict=True):
+            if cell not in ("", "blind"):
+                row = found.loc[(measure.replace("MMD²", "MMD2"), dial)]
+                if row["levels"] == 2:
+                    expected = f"{row['right_way']} of {row['curves']}"
+                else:
+                    expected = f"{row['estimate']:.2f}"
+                    if not np.isnan(row["low"]):
+                        expected += f" [{row['low']:.2f}, {row['high']:.2f}]"
+                assert cell == expected.replace("-", "−")
+
+
+DIALS_OF_DIGITS = {
+    "blur_px": "blur",
+    "inverted": "inverted",
+    "noise": "noise",
+    "resolution_px": "resolution",
+    "shuffle_px": "shuffle",
+    "labelling": "other labelling",
+    "merged": "merged",
+    "split": "split",
+    "random_labels": "random labels",
+    "shared": "shared",
+}
+"""The columns of the table of dials, by their options."""
 
 
 def grid_of(outcomes, side, labels):

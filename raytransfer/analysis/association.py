@@ -16,6 +16,7 @@ from raytransfer.analysis.pairs import (
     Counts,
     Floats,
     axes_of,
+    block_shares,
     jackknife,
     measure_cube,
     measures_by_name,
@@ -147,6 +148,18 @@ def coefficients(x: Floats, y: Floats, counts: Counts) -> Floats:
     )
 
 
+def _weights(x: Floats, y: Floats) -> Floats:
+    """How much each of K pairs counts in each coefficient, (K, 3), so that they add up to 1.
+
+    In the weighted one the sum of its terms' weights, 1/r_i + 1/r_j over all others.
+    """
+    k = len(x)
+    by_rank = 1 / np.arange(1, k + 1)
+    weighted = np.empty(k)
+    weighted[np.lexsort((x, y))[::-1]] = (k - 2) * by_rank + by_rank.sum()
+    return np.stack([np.full(k, 1 / k), np.full(k, 1 / k), weighted / weighted.sum()], axis=1)
+
+
 def centred_ranks(values: Floats, counts: Counts) -> Floats:
     """Mid-ranks less their mean, in samples in which value k occurs ``counts[r, k]`` times: (R, K)."""
     return counts.astype(np.float64) @ np.sign(values[None, :] - values[:, None]) / 2
@@ -169,8 +182,10 @@ def _estimates(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], axes: 
     estimates = low = high = np.full(len(COEFFICIENTS), math.nan)
     if used:
         estimates = _means(x, y, used, *everyone)[0]
-        without = [_means(x, y, used, *counts) for counts in without_blocks(axes, targets, bases)]
-        low, high = np.tanh(jackknife(fishers_z(estimates), [fishers_z(rhos) for rhos in without]))
+        squares = np.concatenate([_weights(x[group], y[group]) ** 2 for group in used])
+        without = [fishers_z(_means(x, y, used, *counts)) for counts in without_blocks(axes, targets, bases)]
+        shares = block_shares(axes, targets, bases, squares)
+        low, high = np.tanh(jackknife(fishers_z(estimates), without, shares))
     of_targets, of_bases = axes.blocks_of(targets, bases)
     counts = {
         "pairs": len(bases),

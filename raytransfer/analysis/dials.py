@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.checks import require
-from raytransfer.analysis.intervals import clustered_t
+from raytransfer.analysis.intervals import clustered_t, within_one
 from raytransfer.analysis.pairs import OUTCOMES, Floats, axes_of, measures_by_name
 from raytransfer.analysis.units import numbers_of, with_units
 from raytransfer.specs.treatments import ANB, ANB_PLUS
@@ -106,8 +106,8 @@ def monotonicity(measures: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
 
     A *curve* is the values of one target and seed (one target, for a measure without seeds) along a dial with at least
     2 levels, at one n where the measure has one. Its number is Spearman's ρ between level and value. The estimate is
-    the mean over curves, with a 95% interval of Student's t over units (``raytransfer.analysis.units``), cut off at ±1.
-    A curve that does not move at all (within 1e-9 of its largest value) has no ρ: it is counted as constant, which a
+    the mean over curves, with a 95% interval over units (``raytransfer.analysis.units``; ``intervals.within_one``). A
+    curve that does not move at all (within 1e-9 of its largest value) has no ρ: it is counted as constant, which a
     measure that is blind to the dial by construction should be. On a dial of two levels ρ is ±1 whatever happens, and
     all of 3 curves move the right way by chance in one study of 8.
 
@@ -160,7 +160,7 @@ def _monotonicity(values: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
         known = np.isfinite(all_rhos)
         rhos = all_rhos[known]
         units = np.array([curve["unit_number"].iloc[0] for curve in curves])[known]
-        interval = clustered_t(rhos, units)
+        interval = within_one(clustered_t(rhos, units))
         right = rhos > 0 if kind == "distance" else rhos < 0
         rows.append(
             {
@@ -170,8 +170,8 @@ def _monotonicity(values: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
                 "dial_kind": dial_kind,
                 "n_layers": n_layers,
                 "estimate": interval.estimate,
-                "low": float(np.clip(interval.low, -1.0, 1.0)),
-                "high": float(np.clip(interval.high, -1.0, 1.0)),
+                "low": interval.low,
+                "high": interval.high,
                 "units": len(np.unique(units)),
                 "unit": group["unit"].iloc[0],
                 "curves": len(rhos),

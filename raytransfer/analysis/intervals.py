@@ -18,7 +18,7 @@ the interval is seen in every second one.
 
 import bisect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -166,6 +166,24 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     adjusted = np.full(len(p_values), math.nan)
     adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)), 1.0)
     return adjusted
+
+
+def within_one(interval: Interval) -> Interval:
+    """Put the interval of a mean of correlations, which is of Student's t, within −1..1.
+
+    The nearer a mean is to ±1, the less can correlations vary around it. A few that lie there by chance would make the
+    interval too narrow on the side of 0, and cutting it off at ±1 does not mend that. So the variance of the mean is
+    taken to go with 1 − μ², as that of a share of trials does: with the mean m and half the width h, the interval is of
+    all μ with |m − μ| ≤ h √((1 − μ²)/(1 − m²)). With c = h²/(1 − m²) its ends are (m ± √(c(1 + c − m²)))/(1 + c)
+    (Wilson 1927, *Probable inference, the law of succession, and statistical inference*, with a variance from the
+    sample). ``tests/analysis/coverage.md`` says how often it covers.
+    """
+    if math.isnan(interval.low):
+        return interval
+    m, half = interval.estimate, (interval.high - interval.low) / 2
+    c = half**2 / (1 - m**2)
+    width = math.sqrt(c * (1 + c - m**2))
+    return replace(interval, low=(m - width) / (1 + c), high=(m + width) / (1 + c))
 
 
 def exponential(interval: Interval) -> Interval:

@@ -235,14 +235,37 @@ def without_blocks(axes: Axes, targets: Counts, bases: Counts) -> list[tuple[Cou
     return [(rows.astype(np.int64), columns.astype(np.int64)) for rows, columns in parts]
 
 
-def jackknife(whole: Floats, without: Sequence[Floats]) -> tuple[Floats, Floats]:
+def block_shares(axes: Axes, targets: Counts, bases: Counts, squared_weights: Floats | None = None) -> list[Floats]:
+    """How much of a value comes from each block of its pairs: its share of the sum of all pairs' squared weights.
+
+    Args:
+        axes: What the pairs' positions are of.
+        targets: (P,) positions of the pairs' targets.
+        bases: (P,) positions of the pairs' bases.
+        squared_weights: (P, ...) square of the weight that each pair has in the value; all the same unless given.
+
+    Returns:
+        (K, ...) shares that add up to 1, for each entry of ``without_blocks``.
+    """
+    squares = np.ones(len(bases)) if squared_weights is None else squared_weights
+    parts = without_blocks(axes, targets, bases)
+    lost = [(1 - rows[:, targets] * columns[:, bases]) @ squares for rows, columns in parts]
+    return [of / of.sum(axis=0) for of in lost]
+
+
+def jackknife(whole: Floats, without: Sequence[Floats], shares: Sequence[Floats]) -> tuple[Floats, Floats]:
     """Ends of the 95% interval from leaving blocks out one by one.
 
     With v_k the value without block k of K, and v̄ their mean, the variance is (K − 1)/K Σ (v_k − v̄)² (Tukey 1958,
-    *Bias and confidence in not-quite large samples*), and the interval is of Student's t with K − 1 degrees of freedom
-    around the value of all. Of blocks of bases and blocks of targets the variances are added, and Satterthwaite's
-    degrees of freedom taken, as in ``intervals.welch_t``. Not the bootstrap: of 3 blocks, one resample in nine holds
-    a single one, and its intervals are too narrow there.
+    *Bias and confidence in not-quite large samples*), and the interval is of Student's t around the value of all. Not
+    the bootstrap: of 3 blocks, one resample in nine holds a single one, and its intervals are too narrow there.
+
+    Where most of a value comes from a few blocks, its variance is known less well than from K alike ones. Of shares s_k
+    there are as many degrees of freedom as of 1/Σ s_k² alike blocks, 1/Σ s_k² − 1, and at least 1 (that number: Kish
+    1965, *Survey Sampling*; why it is: Satterthwaite 1946, *An approximate distribution of estimates of variance
+    components*, with the variance of what a block adds taken to go with its share). Of K alike ones they are K − 1. Of
+    blocks of bases and blocks of targets the variances are added, and Satterthwaite's degrees of freedom taken, as in
+    ``intervals.welch_t``.
 
     NaN under ``intervals.MIN_UNITS`` blocks; where some value without a block does not exist; and where the interval
     would have no width. Pairs in perfect order, or on one line, are so without any block, however few they are.
@@ -250,16 +273,18 @@ def jackknife(whole: Floats, without: Sequence[Floats]) -> tuple[Floats, Floats]
     Args:
         whole: (...) what all blocks give.
         without: (K, ...) what is given without each block; one of bases, and perhaps one of targets.
+        shares: Output of ``block_shares``.
     """
     if min(map(len, without)) < MIN_UNITS:
         return np.full(whole.shape, math.nan), np.full(whole.shape, math.nan)
     variances = [(len(v) - 1) / len(v) * ((v - v.mean(axis=0)) ** 2).sum(axis=0) for v in without]
+    degrees = [np.maximum(1, 1 / (of**2).sum(axis=0) - 1) for of in shares]
     total = np.sum(variances, axis=0)
     known = total > (1e-12 * np.maximum(np.abs(whole), 1e-3)) ** 2  # not all equal but for rounding
     some = np.where(known, total, 1.0)
-    shares = [np.where(known, v, 1.0) / some for v in variances]
-    degrees = 1 / sum(share**2 / (len(v) - 1) for share, v in zip(shares, without, strict=True))
-    half = np.where(known, stdtrit(degrees, 0.975) * np.sqrt(some), math.nan)
+    parts = [np.where(known, v, 1.0) / some for v in variances]
+    of_all = 1 / np.sum([part**2 / of for part, of in zip(parts, degrees, strict=True)], axis=0)
+    half = np.where(known, stdtrit(of_all, 0.975) * np.sqrt(some), math.nan)
     return whole - half, whole + half
 
 

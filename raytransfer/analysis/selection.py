@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
-from raytransfer.analysis.intervals import Interval, clustered_t, student_t
+from raytransfer.analysis.intervals import Interval, clustered_t, student_t, within_one
 
 FIXED = "fixed ranking"
 """The baseline that ranks checkpoints by their mean rank on the other targets, whatever this target is."""
@@ -121,6 +121,7 @@ def predictor_means(predictors: pd.DataFrame) -> pd.DataFrame:
         best = None if means.empty else means.idxmax()
         for name in of_treatment["predictor"].unique():
             mean, sources = _over_sources(taus[name])
+            mean = within_one(mean)
             row = {"treatment": treatment, "predictor": name, "kind": _kind(of_treatment, name)}
             row |= {"tau": mean.estimate, "low": mean.low, "high": mean.high, "targets": int(taus[name].count())}
             row["sources"] = sources

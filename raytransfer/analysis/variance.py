@@ -4,6 +4,7 @@
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from raytransfer.analysis.pairs import (
     Counts,
     Floats,
     axes_of,
+    block_shares,
     jackknife,
     measure_cube,
     outcome_cube,
@@ -48,7 +50,8 @@ def variance_of_dials(
 
     The share is η² with that bias taken off by the jackknife, and may leave 0..1 a little: the mean of pseudo-values
     kη² − (k−1)η²₋ᵢ, with the 95% interval of Student's t (Tukey 1958, *Bias and confidence in not-quite large
-    samples*). Left out one by one are the units (``raytransfer.analysis.units``): sources of targets, or seeds where
+    samples*). That of the rest, which is skewed and never zero, is taken on the scale of its angle arcsin √η². Left out
+    one by one are the units (``raytransfer.analysis.units``): sources of targets, or seeds where
     there is one source. Not the bootstrap: a grid drawn twice has no spread, so it never finds as much rest as there
     is. ``tests/analysis/coverage.md`` says how often the intervals cover.
 
@@ -135,7 +138,8 @@ def variance_of_distances(
             entered = np.isfinite(y[i]) & (np.isfinite(y[i]).sum(axis=1, keepdims=True) >= MIN_BASES)
             targets, bases = np.nonzero(entered)
             without = [_commonality(x[i], z[i], y[i], *counts) for counts in without_blocks(axes, targets, bases)]
-            low, high = _ends(shares, without)
+            ends = jackknife(_scaled(shares), list(map(_scaled, without)), block_shares(axes, targets, bases))
+            low, high = map(_unscaled, ends)
             of_targets, of_bases = axes.blocks_of(targets, bases)
             at = {"outcome": outcome, "n_layers": n_layers, "pairs": len(bases), "blocks": len(of_bases)}
             at["target_blocks"] = None if axes.joint else len(of_targets)
@@ -146,16 +150,14 @@ def variance_of_distances(
     return pd.DataFrame(rows, columns=_DISTANCE_COLUMNS).astype({"target_blocks": "Int64"})
 
 
-def _ends(shares: Floats, without: list[Floats]) -> tuple[Floats, Floats]:
-    """Intervals of the six shares: of all but the common one, which may be negative, by way of r = √R²."""
-    low, high = jackknife(_fishers_z(shares), [_fishers_z(of) for of in without])
-    low, high = np.tanh(np.maximum(low, 0)) ** 2, np.tanh(high) ** 2
-    low[-1:], high[-1:] = jackknife(shares[-1:], [of[:, -1:] for of in without])
-    return low, high
+def _scaled(shares: Floats) -> Floats:
+    """The six shares on the scale of their intervals: all but the common one, which may be negative, as z of √R²."""
+    of_r = fishers_z(np.sqrt(np.maximum(shares[..., :-1], 0)))
+    return np.concatenate([of_r, shares[..., -1:]], axis=-1)
 
 
-def _fishers_z(shares: Floats) -> Floats:
-    return fishers_z(np.sqrt(np.maximum(shares, 0)))
+def _unscaled(ends: Floats) -> Floats:
+    return np.concatenate([np.tanh(np.maximum(ends[:-1], 0)) ** 2, ends[-1:]])
 
 
 def _analysis_of_variance(runs: pd.DataFrame, shape: tuple[int, int]) -> list[dict[str, object]]:
@@ -173,6 +175,10 @@ def _analysis_of_variance(runs: pd.DataFrame, shape: tuple[int, int]) -> list[di
     else:
         without = _shares(values, (numbers != units[:, None]).astype(np.int64), shape)
         intervals = [student_t(pseudo_values) for pseudo_values in (k * eta_squared - (k - 1) * without).T]
+        angle, angles = (np.arcsin(np.sqrt(shares)) for shares in (eta_squared[-1], without[:, -1]))
+        of_angle = student_t(k * angle - (k - 1) * angles)
+        low, high = np.sin(np.clip([of_angle.low, of_angle.high], 0, np.pi / 2)) ** 2
+        intervals[-1] = replace(intervals[-1], low=low, high=high)
     return [
         {
             "part": part,

@@ -102,7 +102,7 @@ def nearness(rhos: pd.DataFrame) -> pd.DataFrame:
             "runs": len(found),
             "bases": found["bases"].max(),
         }
-        rows.append(row | scaled(_within_one(interval), detectable(interval), "ρ"))
+        rows.append(row | scaled(_cut_off(interval), detectable(interval), "ρ"))
     return pd.DataFrame(rows, columns=_NEARNESS_COLUMNS)
 
 
@@ -191,7 +191,7 @@ def judged(tested: Sequence[Claim]) -> pd.DataFrame:
             needed = units_needed(claim.values, claim.units)
         rows.append(
             {"claim": claim.claim, "test": claim.test, "scale": claim.scale, "units": units, "unit": claim.unit}
-            | scaled(_within_one(interval) if claim.scale == "ρ" else interval, seen, claim.scale)
+            | scaled(_cut_off(interval) if claim.scale == "ρ" else interval, seen, claim.scale)
             | {"effects": len(claim.values), "p_value": p, "p_adjusted": adjusted}
             | {"verdict": verdict, "units_needed": needed}
         )
@@ -204,7 +204,7 @@ def _verdict(interval: Interval, p_adjusted: float, seen: float, largest: float,
     return NO_LARGER if -seen < interval.low and interval.high < seen < largest else UNDECIDED
 
 
-def _within_one(interval: Interval) -> Interval:
+def _cut_off(interval: Interval) -> Interval:
     low, high = np.clip([interval.low, interval.high], -1.0, 1.0)
     return Interval(estimate=interval.estimate, low=float(low), high=float(high), degrees=interval.degrees)
 

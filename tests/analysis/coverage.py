@@ -197,7 +197,7 @@ def grid_coverage(splits: int, seeds: int, shares: tuple[float, float, float], s
 
 
 def dials_coverage(seeds: int, shared: float, studies: int) -> dict[str, float]:
-    """How often the intervals of the shares of variance over a grid of dials cover, and of the rank correlation.
+    """How often the intervals of the shares of variance over a grid of dials cover.
 
     Of the noise's variance a share is common to all cells of a seed.
     """
@@ -210,24 +210,38 @@ def dials_coverage(seeds: int, shared: float, studies: int) -> dict[str, float]:
     total = sum(squares) + rest
     truth = dict(zip(("input", "label", "interaction"), [square / total for square in squares], strict=True))
     truth["rest"] = rest / total
-    own = math.sqrt(1 - shared)
-    ranks = (own * rng.normal(size=(20_000, 4)) + fixed.reshape(4, 4)[:, 0]).argsort(axis=1).argsort(axis=1) - 1.5
-    truth["monotonicity"] = float((ranks @ (np.arange(4) - 1.5) / 5).mean())
 
     names = [f"{i} {j}" for i, j in levels]
     grid = pd.DataFrame(levels, columns=["input_level", "label_level"]).assign(target="T", base=names)
     places = itertools.product(range(studies), range(seeds), names)
     outcomes = pd.DataFrame(places, columns=["n_layers", "seed", "base"])
-    noise = own * rng.normal(size=(studies, seeds, 16)) + math.sqrt(shared) * rng.normal(size=(studies, seeds, 1))
-    outcomes["AnB"] = (fixed + noise).ravel()
-    outcomes = outcomes.assign(target="T", target_block="s", base_block="d")
-    line = grid[grid["label_level"] == 0].rename(columns={"input_level": "level"}).assign(dial="d", kind="input")
-    values = outcomes.rename(columns={"AnB": "value"}).assign(measure="m", kind="score")
-    moves = monotonicity(values, line).assign(part="monotonicity")
-    found = pd.concat([variance_of_dials(outcomes, grid, ("AnB",)), moves]).dropna(subset=["low"])
+    parts = (np.sqrt(1 - shared), (studies, seeds, 16)), (np.sqrt(shared), (studies, seeds, 1))
+    outcomes["AnB"] = (fixed + sum(scale * rng.normal(size=shape) for scale, shape in parts)).ravel()
+    found = variance_of_dials(outcomes.assign(target="T", target_block="s", base_block="d"), grid, ("AnB",))
     true = found["part"].map(truth)
     covered = ((found["low"] <= true) & (true <= found["high"])).groupby(found["part"]).mean()
     return {part: float(covered[part]) for part in truth}
+
+
+def monotonicity_coverage(levels: int, seeds: int, studies: int) -> tuple[float, float]:
+    """How often the interval of the rank correlation along a dial covers: on average over slopes, and at the worst.
+
+    A level adds 0 to 1 to a value, by steps of 0.1, under noise of 1. Seeds that all agree have no interval.
+    """
+    places = list(itertools.product(range(studies), range(seeds), range(levels)))
+    rows = pd.DataFrame(places, columns=["n_layers", "seed", "level"])
+    rows = rows.assign(target="T", base=rows["level"].astype(str), target_block="s", measure="m", kind="score")
+    dial = pd.DataFrame({"level": range(levels)}).assign(target="T", dial="d", kind="input")
+    rates = []
+    for slope in np.linspace(0, 1, 11):
+        rng = np.random.default_rng(6)
+        centred = np.arange(levels) - (levels - 1) / 2
+        ranks = (slope * centred + rng.normal(size=(50_000, levels))).argsort(axis=1).argsort(axis=1)
+        truth = float((ranks @ centred).mean() / (centred**2).sum())
+        values = rows.assign(value=slope * rows["level"] + rng.normal(size=len(rows))).drop(columns="level")
+        found = monotonicity(values, dial.assign(base=dial["level"].astype(str))).dropna(subset=["low"])
+        rates.append(float(((found["low"] <= truth) & (truth <= found["high"])).mean()))
+    return float(np.mean(rates)), min(rates)
 
 
 def wrong_verdicts(units: int, claims: int, studies: int) -> float:
@@ -293,17 +307,32 @@ def stage_rates(curve: str, units: int, studies: int) -> dict[str, float]:
     return dict(zip(("rises", "declines", "decline_low above 0"), np.mean(found, axis=0).tolist(), strict=True))
 
 
-def predictor_coverage(sources: tuple[int, ...], studies: int) -> float:
-    """How often the interval of a predictor's mean τ covers 0, where targets of one source rank checkpoints alike."""
+def predictor_coverage(sources: tuple[int, ...], checkpoints: int, relation: float, studies: int) -> float:
+    """How often the interval of a predictor's mean τ covers, where targets of one source are alike.
+
+    What a checkpoint is worth on a target, and what the predictor says apart from it, are each the source's own (a
+    variance of 1) and the target's (of 0.5).
+    """
     source = np.repeat(np.arange(len(sources)), sources)
+
+    def taus(rng: Rng, studies: int) -> np.ndarray:
+        worth, said = (
+            rng.normal(size=(studies, len(sources), checkpoints))[:, source]
+            + math.sqrt(0.5) * rng.normal(size=(studies, len(source), checkpoints))
+            for _ in range(2)
+        )
+        i, j = np.triu_indices(checkpoints, 1)
+        signs = [np.sign(of[..., i] - of[..., j]) for of in (worth, relation * worth + said)]
+        return (signs[0] * signs[1]).mean(axis=-1)
+
+    truth = float(taus(np.random.default_rng(11), 20_000).mean())
     hits = []
-    for study in range(studies):
-        rng = np.random.default_rng([10, study])
-        taus = np.tanh(rng.normal(size=len(sources))[source] + 0.5 * rng.normal(size=len(source)))
-        rows = [("AnB", "p", "score", f"t{t}", f"s{source[t]}", tau, 5) for t, tau in enumerate(taus)]
+    for of_targets in taus(np.random.default_rng(10), studies):
+        rows = [("AnB", "p", "score", f"t{t}", f"s{source[t]}", tau, checkpoints) for t, tau in enumerate(of_targets)]
         columns = ["treatment", "predictor", "kind", "target", "target_block", "tau", "checkpoints"]
         row = predictor_means(pd.DataFrame(rows, columns=columns)).iloc[0]
-        hits.append(row["low"] <= 0 <= row["high"])
+        if np.isfinite(row["low"]):
+            hits.append(row["low"] <= truth <= row["high"])
     return float(np.mean(hits))
 
 
@@ -353,16 +382,27 @@ def main(studies: int) -> None:
             for s, n in ((4, 5), (20, 1))
         ),
     )
-    print("\n## The grid of dials, over seeds: shares of variance, and rank correlation along a dial")
-    print("\nBy the share of the noise's variance that all cells of a seed have in common.")
+    print("\n## The grid of dials, over seeds: shares of variance")
+    print("\nBy the share of the noise's variance that all cells of a seed have in common.\n")
     table(
-        ("seeds", "noise in common", "input", "label", "interaction", "rest", "monotonicity"),
+        ("seeds", "noise in common", "input", "label", "interaction", "rest"),
         ((n, share, *dials_coverage(n, share, many).values()) for share in (0.0, 0.33, 0.9) for n in (3, 5, 10)),
     )
-    print("\n## Predictors of checkpoints, over sources\n")
+    print("\n## Rank correlation along a dial, over seeds\n")
+    print("Of 11 slopes. ρ of a few levels takes few values, so that the rate leaps up and down from slope to slope.\n")
     table(
-        ("targets of each source", "mean τ"),
-        ((", ".join(map(str, of)), predictor_coverage(of, many)) for of in ((1,) * 4, (2,) * 4, (1, 1, 4, 2, 2))),
+        ("levels", "seeds", "mean", "worst slope"),
+        ((n, k, *monotonicity_coverage(n, k, studies)) for n in (3, 4, 7) for k in (3, 5, 10)),
+    )
+    print("\n## Predictors of checkpoints, over sources: mean τ\n")
+    relations = (0.0, 1.0, 2.0)
+    table(
+        ("targets of each source", "checkpoints", "no relation", "related", "closely related"),
+        (
+            (", ".join(map(str, of)), n, *(predictor_coverage(of, n, relation, many) for relation in relations))
+            for of in ((1,) * 4, (2,) * 4, (1, 1, 4, 2, 2))
+            for n in (4, 8)
+        ),
     )
     print("\n## Verdicts: some of 8 wrong; an effect of the detectable size seen by one test (80% is meant)\n")
     table(

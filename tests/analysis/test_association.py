@@ -89,6 +89,30 @@ def naive_correlations(found, times=lambda role, name: 1, at_least=4) -> dict[st
     return {"within target": list(np.mean(defined, axis=0)) if defined else [np.nan] * 3, "pooled": scipys(*pooled)}
 
 
+def naive_weights(found, scope) -> dict[tuple[str, str], np.ndarray]:
+    """How much each pair counts in the three coefficients: alike, or by the weights of all its terms."""
+    weights = {}
+    for target in sorted({target for target, _ in found}) if scope == "within target" else [None]:
+        group = [pair for pair in found if target in (None, pair[0])]
+        if len(group) >= 4:
+            best_first = sorted(group, key=lambda pair: found[pair][::-1], reverse=True)
+            rank = {pair: 1 + i for i, pair in enumerate(best_first)}
+            terms = {one: sum(1 / rank[one] + 1 / rank[other] for other in group if other != one) for one in group}
+            for pair in group:
+                weights[pair] = np.array([1 / len(group)] * 2 + [terms[pair] / sum(terms.values())])
+    return weights
+
+
+def naive_degrees(squares, blocks) -> np.ndarray:
+    """Degrees of freedom of blocks by the squared weights of their pairs: pairs are in one block, or in two."""
+    of_block: dict[str, list[np.ndarray]] = {}
+    for pair, square in squares.items():
+        for block in {blocks(role, name) for role, name in zip(("target", "base"), pair, strict=True)} - {None}:
+            of_block.setdefault(block, []).append(square)
+    sums = np.array([np.sum(of, axis=0) for of in of_block.values()])
+    return np.maximum(1, sums.sum(axis=0) ** 2 / (sums**2).sum(axis=0) - 1)
+
+
 def cell(table, measure, outcome, n, scope) -> pd.DataFrame:
     at = (table["measure"] == measure) & (table["outcome"] == outcome) & (table["n_layers"] == n)
     rows = table[at & (table["scope"] == scope)].set_index("coefficient")
@@ -137,14 +161,16 @@ def test_intervals_leave_blocks_out_one_by_one_on_the_scale_of_fishers_z(pairs):
                 times = lambda role, name, f=factor, o=out: int(not (role in f and blocks[role][name] == o))  # noqa: E731
                 zs.append(np.arctanh(naive_correlations(found, times)[scope]))
             k = len(zs)
-            parts.append(((k - 1) * np.var(zs, axis=0), k))
-        variance = sum(v for v, _ in parts)
-        degrees = variance**2 / sum(v**2 / (k - 1) for v, k in parts)
+            squares = {pair: weight**2 for pair, weight in naive_weights(found, scope).items()}
+            degrees = naive_degrees(squares, lambda role, name, f=factor: blocks[role][name] if role in f else None)
+            parts.append(((k - 1) * np.var(zs, axis=0), degrees, k))
+        variance = sum(v for v, _, _ in parts)
+        degrees = variance**2 / sum(v**2 / of for v, of, _ in parts)
         half = stats.t.ppf(0.975, degrees) * np.sqrt(variance)
         rows = cell(table, "fit", "AnB", 3, scope)
         np.testing.assert_allclose(rows["low"], np.tanh(np.arctanh(whole) - half), atol=1e-9)
         np.testing.assert_allclose(rows["high"], np.tanh(np.arctanh(whole) + half), atol=1e-9)
-        assert set(rows["blocks"]) == {parts[0][1]}
+        assert set(rows["blocks"]) == {parts[0][2]}
         assert set(rows["target_blocks"].fillna(0)) == {0 if joint else len({target for target, _ in pairs})}
 
 

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from raytransfer.analysis import (
     curves,
@@ -50,7 +50,9 @@ def naive_jackknife(rows: pd.DataFrame, value):
     without = [np.array([value(rows[kept]) for kept in part]) for part in parts]
     variances = [(len(v) - 1) * np.var(v, axis=0) for v in without]
     total = sum(variances)
-    degrees = total**2 / sum(v**2 / (len(w) - 1) for v, w in zip(variances, without, strict=True))
+    gone = [np.array([(~kept).sum() for kept in part]) for part in parts]
+    of_parts = [max(1, lost.sum() ** 2 / (lost**2).sum() - 1) for lost in gone]
+    degrees = total**2 / sum(v**2 / of for v, of in zip(variances, of_parts, strict=True))
     half = stats.t.ppf(0.975, degrees) * np.sqrt(total)
     return value(rows) - half, value(rows) + half
 
@@ -185,7 +187,10 @@ def test_variance_of_dials_is_the_textbooks_with_a_jackknife_over_sources_or_see
     names = outcomes[left_out].unique()
     without = [naive_shares(outcomes[outcomes[left_out] != name], grid) for name in names]
     pseudo_values = 3 * np.array(naive_shares(outcomes, grid)) - 2 * np.array(without)
-    ends = stats.ttest_1samp(pseudo_values, 0).confidence_interval(0.95)
+    ends = np.array(stats.ttest_1samp(pseudo_values, 0).confidence_interval(0.95))
+    angles = 3 * np.arcsin(np.sqrt(naive_shares(outcomes, grid)[3])) - 2 * np.arcsin(np.sqrt(without)[:, 3])
+    of_angle = np.array(stats.ttest_1samp(angles, 0).confidence_interval(0.95))
+    ends[:, 3] = np.sin(of_angle.clip(0, np.pi / 2)) ** 2
     np.testing.assert_allclose(table["share"], pseudo_values.mean(axis=0))
     np.testing.assert_allclose(table[["low", "high"]].T, ends)
     assert set(table["units"]) == {3}
@@ -294,6 +299,15 @@ def dialled() -> tuple[pd.DataFrame, pd.DataFrame]:
     return blocked(pd.DataFrame(rows, columns=["target", "base", "n_layers", "seed", "AnB"])), table
 
 
+def naive_within_one(mean: float, half: float) -> tuple[float, float]:
+    """Where the mean lies one half width away, once that goes with the root of 1 − μ²."""
+
+    def beyond(mu: float) -> float:
+        return abs(mean - mu) - half * np.sqrt((1 - mu**2) / (1 - mean**2))
+
+    return optimize.brentq(beyond, -1, mean, xtol=1e-13), optimize.brentq(beyond, mean, 1, xtol=1e-13)
+
+
 def test_monotonicity_is_the_mean_rank_correlation_over_the_curves_of_targets_and_seeds():
     outcomes, dials = dialled()
     scores = outcomes.rename(columns={"AnB": "value"}).assign(measure="fit", kind="score")
@@ -309,8 +323,8 @@ def test_monotonicity_is_the_mean_rank_correlation_over_the_curves_of_targets_an
         of_targets = np.reshape(rhos, (3, 3)).mean(axis=1)  # each target is a source
         half = stats.t.ppf(0.975, 2) * np.std(of_targets, ddof=1) / np.sqrt(3)
         assert row["estimate"] == pytest.approx(np.mean(rhos))
-        ends = max(np.mean(rhos) - half, -1), min(np.mean(rhos) + half, 1)
-        assert (row["low"], row["high"]) == pytest.approx(ends if half > 1e-9 else (np.nan, np.nan), nan_ok=True)
+        ends = naive_within_one(np.mean(rhos), half) if half > 1e-9 else (np.nan, np.nan)
+        assert (row["low"], row["high"]) == pytest.approx(ends, nan_ok=True)
         assert (row["curves"], row["constant"], row["units"], row["unit"]) == (9, 0, 3, "source")
         assert row["levels"] == {"blur_px": 3, "random": 2}[row["dial"]]
         assert row["right_way"] == np.sum(np.array(rhos) < 0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from raytransfer.analysis import READINGS, boost, boosts, readings, treatment_means
-from raytransfer.analysis.intervals import clustered_t, student_t, welch_t
+from raytransfer.analysis.intervals import clustered_t, student_t, welch_t, within_one
 from raytransfer.analysis.transfer import DISSIMILAR
 from raytransfer.tasks.halves import named_pairs
 
@@ -337,6 +337,17 @@ def test_units_that_are_equal_but_for_rounding_have_no_interval(scale):
     assert math.isnan(clustered_t(equal, np.arange(4)).low)
     nearly = scale * np.array([0.1, 0.1, 0.1001])
     assert student_t(nearly).low < student_t(nearly).estimate < student_t(nearly).high
+
+
+def test_the_interval_of_a_mean_of_correlations_ends_within_one():
+    interval = student_t(np.array([1.0, 1.0, 0.8]))
+    assert interval.high > 1
+    within = within_one(interval)
+    assert -1 < within.low < interval.low < within.estimate < within.high < 1
+    assert (within.estimate, within.degrees) == (interval.estimate, 2)
+    mirrored = within_one(student_t(np.array([-1.0, -1.0, -0.8])))
+    assert (mirrored.low, mirrored.high) == pytest.approx((-within.high, -within.low))
+    assert math.isnan(within_one(student_t(np.ones(3))).low)
 
 
 def test_differences_of_differences_that_are_rounding_have_no_interval():

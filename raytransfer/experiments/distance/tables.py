@@ -83,7 +83,7 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
             table.add_row(str(measure), *(_moves(of_dial[dial]) if dial in of_dial else Text("") for dial in dials))
         parts.append(table)
     note = (
-        f"[low,high]: 95% t interval over {said_units(distances)}, from 3 on that differ. blind: by construction.\n"
+        f"[low,high]: 95% interval over {said_units(distances)}, from 3 on that differ. blind: by construction.\n"
         "Empty: not measured, as labels differ. 2 of 3: so many curves grow, on a dial of two levels; by chance all 3\n"
         "do in one study of 8.\n"
     )
