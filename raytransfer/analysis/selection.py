@@ -9,7 +9,7 @@ from scipy.stats import kendalltau
 from raytransfer.analysis.intervals import Interval, clustered_t, student_t, within_one
 
 FIXED = "fixed ranking"
-"""The baseline that ranks checkpoints by their mean rank on the other targets, whatever this target is."""
+"""The baseline that ranks checkpoints by their mean rank on targets of other sources, whatever this target is."""
 
 
 def start_means(outcomes: pd.DataFrame, scratch: str) -> pd.DataFrame:
@@ -51,7 +51,7 @@ def predictors(
 
     Accuracy is that of a treatment with all layers below the head copied, averaged over repeats; scores are those of
     the last cut, likewise. The baselines are the published accuracy on the source's data, the number of parameters and,
-    with two targets or more, ``FIXED``.
+    with targets of two sources or more, ``FIXED``.
 
     Args:
         outcomes: As for ``start_means``, with target_block (the target's source) and depth, the number of layers of the
@@ -81,7 +81,7 @@ def predictors(
             indexed = known.set_index("checkpoint")
             found["published accuracy", "baseline"] = indexed["accuracy"].astype(float)
             found["parameters", "baseline"] = indexed["parameters"].astype(float)
-            others = table.drop(columns=target)
+            others = table[[other for other in table if sources[other] != sources[target]]]
             if others.shape[1]:
                 found[FIXED, "baseline"] = others.rank().mean(axis=1)
             for (name, kind), values in found.items():

@@ -214,6 +214,12 @@ def test_predictors_are_kendalls_tau_beside_baselines_that_look_at_no_image():
     lead = taus - found.loc[best, "tau"].to_numpy()
     assert means.loc["LogME", "lead"] == pytest.approx(lead.mean())
     assert means.loc["LogME", "lead_low"] < lead.mean() < means.loc["LogME", "lead_high"]
+    related = outcomes_of(rows).replace({"target_block": {"y": "x"}})
+    of_others = predictors(related, scores, known, ["AnB"]).set_index(["predictor", "target"])["tau"]
+    truth, of_z = ([accuracy[t, c] for c in names] for t in ("x", "z"))
+    assert of_others["fixed ranking", "x"] == pytest.approx(kendalltau(truth, of_z).statistic)
+    one = predictors(related[related["target"] != "z"], scores, known, ["AnB"])
+    assert "fixed ranking" not in set(one["predictor"])
     alike = predictor_means(found.reset_index().replace({"target_block": {"y": "x"}})).set_index("predictor")
     assert (alike.loc["LogME", "targets"], alike.loc["LogME", "sources"]) == (3, 2)
     assert np.isnan(alike.loc["LogME", "low"])
