@@ -16,7 +16,6 @@ from raytransfer.analysis.pairs import (
     Counts,
     Floats,
     axes_of,
-    block_shares,
     jackknife,
     measure_cube,
     measures_by_name,
@@ -176,16 +175,15 @@ def _groups(x: Floats, y: Floats, scope: str) -> list[tuple[Counts, Counts]]:
 
 def _estimates(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], axes: Axes) -> list[dict[str, Any]]:
     """Estimate and interval of each coefficient for one measure, outcome, n and scope: a mean over groups of pairs."""
-    everyone = np.ones((1, len(axes.targets)), dtype=np.int64), np.ones((1, len(axes.bases)), dtype=np.int64)
-    used = [group for group in groups if np.isfinite(_means(x, y, [group], *everyone)).all()]
+    used = [group for group in groups if np.isfinite(_means(x, y, [group], _once(len(group[0])))).all()]
     targets, bases = (np.concatenate([group[i] for group in used] or [np.empty(0, dtype=np.int64)]) for i in (0, 1))
     estimates = low = high = np.full(len(COEFFICIENTS), math.nan)
     if used:
-        estimates = _means(x, y, used, *everyone)[0]
+        estimates = _means(x, y, used, _once(len(bases)))[0]
+        kept = without_blocks(axes, targets, bases)
+        without = [fishers_z(_means(x, y, used, there)) for there in kept]
         squares = np.concatenate([_weights(x[group], y[group]) ** 2 for group in used])
-        without = [fishers_z(_means(x, y, used, *counts)) for counts in without_blocks(axes, targets, bases)]
-        shares = block_shares(axes, targets, bases, squares)
-        low, high = np.tanh(jackknife(fishers_z(estimates), without, shares))
+        low, high = np.tanh(jackknife(fishers_z(estimates), without, kept, squares))
     of_targets, of_bases = axes.blocks_of(targets, bases)
     counts = {
         "pairs": len(bases),
@@ -204,15 +202,15 @@ def fishers_z(rhos: Floats) -> Floats:
     return np.arctanh(np.clip(rhos, -_LARGEST, _LARGEST))
 
 
-def _means(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], of_targets: Counts, of_bases: Counts) -> Floats:
-    """Coefficients of samples in which tasks occur so often, (R, 3), averaged over groups as often as their targets."""
-    drawn, weights = [], []
-    for targets, bases in groups:
-        one_target = len(np.unique(targets)) == 1
-        pairs = of_bases[:, bases] if one_target else of_bases[:, bases] * of_targets[:, targets]
-        drawn.append(coefficients(x[targets, bases], y[targets, bases], pairs))
-        weights.append(of_targets[:, targets[0]] if one_target else np.ones(len(pairs), dtype=np.int64))
-    return _weighted_mean(np.stack(drawn), np.stack(weights))
+def _means(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], counts: Counts) -> Floats:
+    """Coefficients, (R, 3), averaged over groups, of samples in which their P pairs occur so often, (R, P)."""
+    of_groups = np.split(counts, np.cumsum([len(bases) for _, bases in groups])[:-1], axis=1)
+    found = [coefficients(x[group], y[group], of) for group, of in zip(groups, of_groups, strict=True)]
+    return _mean_of_groups(np.stack(found))
+
+
+def _once(pairs: int) -> Counts:
+    return np.ones((1, pairs), dtype=np.int64)
 
 
 def _null(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], orders: Counts, axes: Axes) -> Floats:
@@ -232,7 +230,7 @@ def _null(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], orders: Cou
         rhos.append(_ratio((a * b).sum(axis=1), (a * a).sum(axis=1), (b * b).sum(axis=1))[:, None])
     if not rhos:
         return np.zeros(len(orders))
-    return np.nan_to_num(_weighted_mean(np.stack(rhos), np.ones((len(rhos), len(orders))))[:, 0])
+    return np.nan_to_num(_mean_of_groups(np.stack(rhos))[:, 0])
 
 
 def _p_value(rho: float, null: Floats) -> float:
@@ -248,9 +246,9 @@ def _ratio(product: Floats, square_x: Floats, square_y: Floats) -> Floats:
     return np.where(defined, np.clip(product / norm, -1, 1), math.nan)
 
 
-def _weighted_mean(values: Floats, weights: Floats | Counts) -> Floats:
-    """Mean of (G, R, C) values over G with (G, R) weights, of those that are not NaN; NaN where none has weight."""
-    weight = np.where(np.isfinite(values), weights[:, :, None], 0.0)
-    total = weight.sum(axis=0)
-    mean = (weight * np.nan_to_num(values)).sum(axis=0) / np.where(total > 0, total, 1)
-    return np.where(total > 0, mean, math.nan)
+def _mean_of_groups(values: Floats) -> Floats:
+    """Mean of (G, R, C) values over G, of those that are not NaN; NaN where all are."""
+    there = np.isfinite(values)
+    number = there.sum(axis=0)
+    mean = np.where(there, values, 0.0).sum(axis=0) / np.maximum(number, 1)
+    return np.where(number > 0, mean, math.nan)

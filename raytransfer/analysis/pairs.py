@@ -219,70 +219,68 @@ def _moved(blocks: Counts, orders: Counts) -> Counts:
     return moved
 
 
-def without_blocks(axes: Axes, targets: Counts, bases: Counts) -> list[tuple[Counts, Counts]]:
+def without_blocks(axes: Axes, targets: Counts, bases: Counts) -> list[Counts]:
     """Leave the blocks of pairs out one by one.
-
-    Returns:
-        How often each target, (K, T), and each base, (K, B), is there, 0 or 1, without each of K blocks: of bases, in
-        both roles where those of the targets are the same; and, where they are not, of targets, unless there is one.
-    """
-    of_targets, of_bases = axes.blocks_of(targets, bases)
-    without_bases, targets_too = (blocks != of_bases[:, None] for blocks in (axes.base_blocks, axes.target_blocks))
-    parts = [(targets_too if axes.joint else np.ones_like(targets_too), without_bases)]
-    if len(of_targets) > 1:
-        without = axes.target_blocks != of_targets[:, None]
-        parts.append((without, np.ones((len(of_targets), len(axes.bases)), dtype=bool)))
-    return [(rows.astype(np.int64), columns.astype(np.int64)) for rows, columns in parts]
-
-
-def block_shares(axes: Axes, targets: Counts, bases: Counts, squared_weights: Floats | None = None) -> list[Floats]:
-    """How much of a value comes from each block of its pairs: its share of the sum of all pairs' squared weights.
 
     Args:
         axes: What the pairs' positions are of.
         targets: (P,) positions of the pairs' targets.
         bases: (P,) positions of the pairs' bases.
-        squared_weights: (P, ...) square of the weight that each pair has in the value; all the same unless given.
 
     Returns:
-        (K, ...) shares that add up to 1, for each entry of ``without_blocks``.
+        Whether each pair is there, 0 or 1, (K, P), without each of K blocks: of bases, in both roles where those of the
+        targets are the same; and, where they are not, of targets, unless there is one.
     """
-    squares = np.ones(len(bases)) if squared_weights is None else squared_weights
-    parts = without_blocks(axes, targets, bases)
-    lost = [(1 - rows[:, targets] * columns[:, bases]) @ squares for rows, columns in parts]
-    return [of / of.sum(axis=0) for of in lost]
+    of_targets, of_bases = axes.target_blocks[targets], axes.base_blocks[bases]
+    if axes.joint:
+        blocks = np.union1d(of_targets, of_bases)[:, None]
+        parts = [(of_targets != blocks) & (of_bases != blocks)]
+    else:
+        roles = [of_bases] if len(np.unique(of_targets)) == 1 else [of_bases, of_targets]
+        parts = [of != np.unique(of)[:, None] for of in roles]
+    return [kept.astype(np.int64) for kept in parts]
 
 
-def jackknife(whole: Floats, without: Sequence[Floats], shares: Sequence[Floats]) -> tuple[Floats, Floats]:
+def jackknife(
+    whole: Floats, without: Sequence[Floats], kept: Sequence[Counts], squared_weights: Floats | None = None
+) -> tuple[Floats, Floats]:
     """Ends of the 95% interval from leaving blocks out one by one.
 
     With v_k the value without block k of K, and v̄ their mean, the variance is (K − 1)/K Σ (v_k − v̄)² (Tukey 1958,
     *Bias and confidence in not-quite large samples*), and the interval is of Student's t around the value of all. Not
     the bootstrap: of 3 blocks, one resample in nine holds a single one, and its intervals are too narrow there.
 
-    Where most of a value comes from a few blocks, its variance is known less well than from K alike ones. Of shares s_k
-    there are as many degrees of freedom as of 1/Σ s_k² alike blocks, 1/Σ s_k² − 1, and at least 1 (that number: Kish
-    1965, *Survey Sampling*; why it is: Satterthwaite 1946, *An approximate distribution of estimates of variance
-    components*, with the variance of what a block adds taken to go with its share). Of K alike ones they are K − 1. Of
-    blocks of bases and blocks of targets the variances are added, and Satterthwaite's degrees of freedom taken, as in
-    ``intervals.welch_t``.
+    Of blocks of bases and blocks of targets the variances are added, and Satterthwaite's degrees of freedom taken, as
+    in ``intervals.welch_t``. A pair that is in two blocks, its target's and its base's, is then left out twice, which
+    makes intervals too wide rather than too narrow.
+
+    Where most of a value comes from a few blocks, its variance is known less well than from K alike ones. With s_k the
+    block's share of the sum of all pairs' squared weights, there are as many degrees of freedom as of 1/Σ s_k² alike
+    blocks, 1/Σ s_k² − 1, and at least 1 (that number: Kish 1965, *Survey Sampling*; why it is: Satterthwaite 1946, *An
+    approximate distribution of estimates of variance components*, with the variance of what a block adds taken to go
+    with its share). Of K alike ones they are K − 1.
 
     NaN under ``intervals.MIN_UNITS`` blocks; where some value without a block does not exist; and where the interval
     would have no width. Pairs in perfect order, or on one line, are so without any block, however few they are.
 
     Args:
         whole: (...) what all blocks give.
-        without: (K, ...) what is given without each block; one of bases, and perhaps one of targets.
-        shares: Output of ``block_shares``.
+        without: (K, ...) what is given without each block, for each entry of ``without_blocks``.
+        kept: Output of ``without_blocks``.
+        squared_weights: (P, ...) square of the weight that each pair has in the value; all the same unless given.
     """
     if min(map(len, without)) < MIN_UNITS:
         return np.full(whole.shape, math.nan), np.full(whole.shape, math.nan)
-    variances = [(len(v) - 1) / len(v) * ((v - v.mean(axis=0)) ** 2).sum(axis=0) for v in without]
-    degrees = [np.maximum(1, 1 / (of**2).sum(axis=0) - 1) for of in shares]
+    squares = np.ones(kept[0].shape[1]) if squared_weights is None else squared_weights
+    variances, degrees = [], []
+    for v, there in zip(without, kept, strict=True):
+        variances.append((len(v) - 1) / len(v) * ((v - v.mean(axis=0)) ** 2).sum(axis=0))
+        lost = (1 - there) @ squares
+        degrees.append(np.maximum(1, lost.sum(axis=0) ** 2 / (lost**2).sum(axis=0) - 1))
     total = np.sum(variances, axis=0)
     known = total > (1e-12 * np.maximum(np.abs(whole), 1e-3)) ** 2  # not all equal but for rounding
     some = np.where(known, total, 1.0)
-    parts = [np.where(known, v, 1.0) / some for v in variances]
+    parts = [np.where(known, variance, 1.0) / some for variance in variances]
     of_all = 1 / np.sum([part**2 / of for part, of in zip(parts, degrees, strict=True)], axis=0)
     half = np.where(known, stdtrit(of_all, 0.975) * np.sqrt(some), math.nan)
     return whole - half, whole + half

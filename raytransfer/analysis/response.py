@@ -12,7 +12,6 @@ from raytransfer.analysis.pairs import (
     Counts,
     Floats,
     axes_of,
-    block_shares,
     jackknife,
     measure_cube,
     measures_by_name,
@@ -115,11 +114,9 @@ def curves(
             if not np.isfinite(whole).all():
                 continue
             level = y - intercepts[0] + intercepts[0].mean()
-            without = [
-                _fits(x, level, targets, of_targets[:, targets] * of_bases[:, bases], degree, grid)[0]
-                for of_targets, of_bases in without_blocks(axes, targets, bases)
-            ]
-            low, high = jackknife(whole[0], without, block_shares(axes, targets, bases))
+            kept = without_blocks(axes, targets, bases)
+            without = [_fits(x, level, targets, there, degree, grid)[0] for there in kept]
+            low, high = jackknife(whole[0], without, kept)
             at = {"n_layers": n_layers, "x": grid, "y": whole[0], "low": low, "high": high, "pairs": len(x)}
             of_targets, of_bases = axes.blocks_of(targets, bases)
             at |= {"blocks": len(of_bases), "target_blocks": pd.NA if axes.joint else len(of_targets)}

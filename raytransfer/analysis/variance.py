@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,6 @@ from raytransfer.analysis.pairs import (
     Counts,
     Floats,
     axes_of,
-    block_shares,
     jackknife,
     measure_cube,
     outcome_cube,
@@ -127,19 +127,19 @@ def variance_of_distances(
     """
     axes = axes_of(outcomes, outcomes_named)
     inputs, labels = (measure_cube(axes, measure_rows(measures, name)) for name in (input_measure, label_measure))
-    whole = np.ones((1, len(axes.targets)), dtype=np.int64), np.ones((1, len(axes.bases)), dtype=np.int64)
     rows = []
     for outcome in outcomes_named:
         cube = np.where(np.isfinite(inputs + labels), outcome_cube(axes, outcomes, outcome), math.nan)
         x, y = seed_means(inputs, cube)
         z, _ = seed_means(labels, cube)
         for i, n_layers in enumerate(axes.n_layers):
-            shares = _commonality(x[i], z[i], y[i], *whole)[0]
             entered = np.isfinite(y[i]) & (np.isfinite(y[i]).sum(axis=1, keepdims=True) >= MIN_BASES)
             targets, bases = np.nonzero(entered)
-            without = [_commonality(x[i], z[i], y[i], *counts) for counts in without_blocks(axes, targets, bases)]
-            ends = jackknife(_scaled(shares), list(map(_scaled, without)), block_shares(axes, targets, bases))
-            low, high = map(_unscaled, ends)
+            values = [of[i, targets, bases] for of in (x, z, y)]
+            shares = _commonality(values, targets, np.ones((1, len(targets)), dtype=np.int64))[0]
+            kept = without_blocks(axes, targets, bases)
+            without = [_scaled(_commonality(values, targets, there)) for there in kept]
+            low, high = map(_unscaled, jackknife(_scaled(shares), without, kept))
             of_targets, of_bases = axes.blocks_of(targets, bases)
             at = {"outcome": outcome, "n_layers": n_layers, "pairs": len(bases), "blocks": len(of_bases)}
             at["target_blocks"] = None if axes.joint else len(of_targets)
@@ -218,17 +218,21 @@ def _shares(values: Floats, counts: Counts, shape: tuple[int, int]) -> Floats:
     return np.where(varies[:, None], sums / np.where(varies, total, 1)[:, None], math.nan)
 
 
-def _commonality(x: Floats, z: Floats, y: Floats, of_targets: Counts, of_bases: Counts) -> Floats:
-    """The six shares, (R, 6), from (T, B) values of two measures and the outcome, NaN where missing."""
-    gram = np.zeros((len(of_bases), 3, 3))
-    for target in range(len(y)):
-        here = np.flatnonzero(np.isfinite(y[target]))
-        if len(here) < MIN_BASES:
-            continue
-        counts = of_bases[:, here]
-        number = np.maximum(counts.sum(axis=1), 1)
-        ranks = np.stack([centred_ranks(v[target, here], counts) / number[:, None] for v in (x, z, y)])
-        gram += np.einsum("arb,crb,rb->rac", ranks, ranks, counts * of_targets[:, [target]])
+def _commonality(values: Sequence[Floats], targets: Counts, counts: Counts) -> Floats:
+    """The six shares, (R, 6).
+
+    Args:
+        values: (P,) of each pair, of the two measures and the outcome.
+        targets: (P,) the target of each pair.
+        counts: (R, P) how often each pair is in each sample.
+    """
+    gram = np.zeros((len(counts), 3, 3))
+    for target in np.unique(targets):
+        here = targets == target
+        of_target = counts[:, here]
+        number = np.maximum(of_target.sum(axis=1), 1)
+        ranks = np.stack([centred_ranks(of[here], of_target) / number[:, None] for of in values])
+        gram += np.einsum("arb,crb,rb->rac", ranks, ranks, of_target)
     spread = np.sqrt(np.einsum("raa->ra", gram))
     defined = (spread > 0).all(axis=1)
     r = gram / np.where(defined[:, None, None], spread[:, :, None] * spread[:, None, :], 1)
