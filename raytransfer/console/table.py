@@ -15,9 +15,9 @@ _BETWEEN = 2  # spaces and edges that a column takes beside its cells
 class NumberTable:
     """A table in which no number is broken in two or cut short.
 
-    Where it is wider than the console, cells break at spaces. Where that does not do, the further columns follow in a
-    table below, with the first ones again. Only a long word in the first columns, such as a name, or one that is wider
-    than the console is broken.
+    Columns in which no cell is filled are left out. Where it is wider than the console, cells break at spaces. Where
+    that does not do, the further columns follow in a table below, with the first ones again. Only a long word in the
+    first columns, such as a name, or one that is wider than the console is broken.
     """
 
     def __init__(self, columns: Mapping[str, JustifyMethod], *, keys: int = 1, line: bool = True) -> None:
@@ -41,14 +41,15 @@ class NumberTable:
         least = [max(cell_len(word) for cell in column for word in cell.plain.split() or [""]) for column in cells]
         least[: self._keys] = [min(width, _LONGEST_KEY) for width in least[: self._keys]]
         most = [max(cell.cell_len for cell in column) for column in cells]
-        for shown in self._parts(least, options.max_width):
+        filled = [i for i in range(self._keys, len(cells)) if any(cell.plain.strip() for cell in cells[i][1:])]
+        for shown in self._parts(least, filled or range(self._keys, len(cells)), options.max_width):
             yield self._table(shown, _widths([(least[i], most[i]) for i in shown], self._keys, options.max_width))
 
-    def _parts(self, least: Sequence[int], width: int) -> list[list[int]]:
-        """Which columns stand side by side."""
+    def _parts(self, least: Sequence[int], columns: Sequence[int], width: int) -> list[list[int]]:
+        """Which of the columns stand side by side, after the first ones."""
         keys = list(range(self._keys))
         parts: list[list[int]] = []
-        for i in range(self._keys, len(least)):
+        for i in columns:
             if not parts or sum(least[j] + _BETWEEN for j in [*parts[-1], i]) > width:
                 parts.append(list(keys))
             parts[-1].append(i)

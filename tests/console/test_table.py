@@ -31,6 +31,17 @@ def test_what_does_not_fit_beside_each_other_follows_below_with_the_first_column
     assert narrow[-1] == ["a", "10", "-12.5%" * 3]
 
 
+def test_columns_without_a_filled_cell_are_left_out():
+    table = NumberTable({"name": "left", "empty": "right", "number": "right", "none": "right"})
+    table.add_row("a", "", "1", " ")
+    table.add_row("b", "", "", "")
+    text = "\n".join(rendered(table, 40))
+    assert ("number" in text, "empty" in text, "none" in text) == (True, False, False)
+    nothing = NumberTable({"name": "left", "empty": "right"})
+    nothing.add_row("a", "")
+    assert "empty" in "\n".join(rendered(nothing, 40))
+
+
 def test_one_is_one():
     assert [number_of(n, "trial") for n in (0, 1, 2)] == ["0 trials", "1 trial", "2 trials"]
     assert number_of(4, "class") == "4 classes"
