@@ -383,18 +383,18 @@ def main(studies: int) -> None:
         ),
     )
     print("\n## The grid of dials, over seeds: shares of variance")
-    print("\nBy the share of the noise's variance that all cells of a seed have in common.\n")
+    print("\nBy the share of the noise's variance that all cells of a seed have in common.")
     table(
         ("seeds", "noise in common", "input", "label", "interaction", "rest"),
         ((n, share, *dials_coverage(n, share, many).values()) for share in (0.0, 0.33, 0.9) for n in (3, 5, 10)),
     )
     print("\n## Rank correlation along a dial, over seeds\n")
-    print("Of 11 slopes. ρ of a few levels takes few values, so that the rate leaps up and down from slope to slope.\n")
+    print("Of 11 slopes. ρ of a few levels takes few values, so that the rate leaps up and down from slope to slope.")
     table(
         ("levels", "seeds", "mean", "worst slope"),
         ((n, k, *monotonicity_coverage(n, k, studies)) for n in (3, 4, 7) for k in (3, 5, 10)),
     )
-    print("\n## Predictors of checkpoints, over sources: mean τ\n")
+    print("\n## Predictors of checkpoints, over sources: mean τ")
     relations = (0.0, 1.0, 2.0)
     table(
         ("targets of each source", "checkpoints", "no relation", "related", "closely related"),

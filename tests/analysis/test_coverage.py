@@ -42,3 +42,14 @@ def test_intervals_and_bands_cover_over_dials():
     rates = coverage.interval_coverage("1 target, 10 dials of 3 levels", 1.0, studies=60)
     assert 0.88 <= rates["within target, Spearman"] <= 1
     assert 0.88 <= coverage.band_coverage((3,) * 10, targets=1, studies=60) <= 1
+
+
+def test_intervals_of_mean_rank_correlations_cover_over_seeds_and_over_sources():
+    assert 0.9 <= coverage.monotonicity_coverage(levels=4, seeds=5, studies=20)[0] <= 1
+    assert 0.88 <= coverage.predictor_coverage((1, 1, 4, 2, 2), checkpoints=8, relation=1.0, studies=40) <= 1
+
+
+def test_of_dials_of_unequal_numbers_of_levels_intervals_and_bands_cover():
+    rates = coverage.interval_coverage("1 target, dials of 13, 5, 3, 3, 3, 2, 2, 1, 1, 1 levels", 0.0, studies=50)
+    assert 0.9 <= rates["within target, Kendall"] <= 1
+    assert 0.9 <= coverage.band_coverage((13, 5, 3, 3, 3, 2, 2, 1, 1, 1), targets=1, studies=50) <= 1
