@@ -102,10 +102,19 @@ def check_exact(network: Network) -> None:
                 with untouched(module):
                     torch.manual_seed(1)
                     outputs = run(images.clone())
-                    results.append([outputs, *(buffer.clone() for buffer in module.buffers()), torch.get_rng_state()])
-            if not all(torch.equal(a, b) for a, b in zip(*results, strict=True)):
-                mode = "training" if training else "eval"
+                    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+                    results.append((outputs, buffers, torch.get_rng_state()))
+            (whole, moved, drawn), (staged_too, moved_too, drawn_too) = results
+            mode = "training" if training else "eval"
+            if not torch.equal(whole, staged_too):
                 raise UserError(f"stage by stage it gives other numbers than as a whole, in {mode} mode")
+            if other := [name for name, buffer in moved.items() if not torch.equal(buffer, moved_too[name])]:
+                raise UserError(
+                    f"its buffer {other[0]} moves when it runs as a whole, and not stage by stage, in {mode} mode: "
+                    "move it in the forward of a layer whose output is used"
+                )
+            if not torch.equal(drawn, drawn_too):
+                raise UserError(f"stage by stage it draws other random numbers than as a whole, in {mode} mode")
 
 
 def _pieces(module: nn.Module, image: tuple[int, ...]) -> list[_Piece]:

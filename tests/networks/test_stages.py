@@ -411,6 +411,31 @@ def test_statistics_of_frozen_stages_stay_whatever_keeps_them():
         freeze_first(small(MovesAlways), 2)
 
 
+class Counts(Pooled):
+    """Counts its calls outside of its layers, by another tensor or in place."""
+
+    def __init__(self, how="always"):
+        super().__init__(conv(3, 6), conv(6, 6))
+        self.how = how
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        if self.how == "in place":
+            self.calls.add_(1.0)
+        elif self.how == "always" or self.training:
+            self.calls = self.calls + 1.0
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("how", "mode"), [("always", "eval"), ("in place", "eval"), ("in training", "training")])
+def test_a_buffer_that_moves_outside_of_layers_is_named(how, mode):
+    module = Counts(how)
+    network = Network(module, find_stages(module, (3, 8, 8)), (3, 8, 8))
+    assert torch.equal(module.calls, torch.zeros(()))
+    with pytest.raises(UserError, match=f"^its buffer calls moves when .* and not stage by stage, in {mode} mode: move"):
+        check_exact(network)
+
+
 class LooksAtPixels(Pooled):
     def __init__(self):
         super().__init__(conv(3, 6))
