@@ -84,8 +84,9 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
             of_dial = {row.dial: row for row in cells.itertuples()}
             table.add_row(str(measure), *(_moves(of_dial[dial]) if dial in of_dial else Text("") for dial in dials))
         parts.append(table)
+    units = said_units(distances[distances["units"] > 0])
     note = (
-        f"[low,high]: 95% t interval over {said_units(distances)}, from 3 on that differ. blind: by construction.\n"
+        f"[low,high]: 95% t interval over {units}, from 3 on that differ. blind: by construction.\n"
         "Empty: not measured, as labels differ. 2 of 3: so many curves grow, on a dial of two levels; by chance all 3\n"
         "do in one study of 8.\n"
     )
@@ -106,9 +107,10 @@ def grid_effects_table(effects: pd.DataFrame) -> Group:
         table.add_row(f"{outcome}, {turned}", *(cells.get(number, "") for number in numbers))
     title = f"Input against label: change of accuracy, points, {said_units(effects)}"
     note = (
-        f"Change from the base with neither dial turned. [low,high]: 95% interval, paired t over units.\n{NO_INTERVAL}"
+        "Change from the base with neither dial turned. [low,high]: 95% interval, paired t over units.\n"
+        f"{NO_INTERVAL}\n"
     )
-    return Group(Text(title, style="bold"), table, Text(note))
+    return Group(Text(title, style="bold"), table, Text(note, style="dim"))
 
 
 def _points(mean: float, low: float, high: float) -> str:

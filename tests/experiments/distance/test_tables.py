@@ -96,7 +96,9 @@ def test_monotonicity_tells_blind_from_still():
         ("tree", "distance", "inverted", "input", 1.0, NAN, NAN, 3, 0, False, 2, 3),
         ("LogME", "score", "blur_px", "input", -1.0, -1.0, -1.0, 3, 0, False, 4, 3),
     ]
-    lines = rendered(monotonicity_table(pd.DataFrame(rows, columns=columns).assign(units=3, unit="seed")), width=80)
+    table = pd.DataFrame(rows, columns=columns).assign(unit="seed")
+    lines = rendered(monotonicity_table(table.assign(units=table["curves"])), width=80)
+    assert any("95% t interval over 3 seeds of these targets alone" in line for line in lines)  # not 0 to 3
     assert lines[0].endswith("of 3 curves (targets x seeds)")
     fid, tree = ([line.split()[1:] for line in lines if line.split()[:1] == [name]] for name in ("FID", "tree"))
     assert fid == [["+.90", "[.35,1.00]"], ["blind"]]
