@@ -432,7 +432,9 @@ def test_a_buffer_that_moves_outside_of_layers_is_named(how, mode):
     module = Counts(how)
     network = Network(module, find_stages(module, (3, 8, 8)), (3, 8, 8))
     assert torch.equal(module.calls, torch.zeros(()))
-    with pytest.raises(UserError, match=f"^its buffer calls moves when .* and not stage by stage, in {mode} mode: move"):
+    with pytest.raises(
+        UserError, match=f"^its buffer calls moves when .* and not stage by stage, in {mode} mode: move"
+    ):
         check_exact(network)
 
 

@@ -170,7 +170,9 @@ def tied(num_classes):
 def test_adapters_beside_a_weight_of_two_layers_are_refused_before_training(tiny):
     network = "tests.experiments.yosinski.test_treatments:tied"
     make_plan(tiny(f"network={network}", "n_layers=[1]", "treatments=[AnB-LoRA]"))
-    message = f"^treatments=AnB-LoRA cannot be run on network={network} at n_layers=3: .* the weight of 1, too, and would"
+    message = (
+        f"^treatments=AnB-LoRA cannot be run on network={network} at n_layers=3: .* the weight of 1, too, and would"
+    )
     with pytest.raises(UserError, match=message):
         make_plan(tiny(f"network={network}", "n_layers=[1,3]", "treatments=[AnB-LoRA]"))
 
