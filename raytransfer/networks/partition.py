@@ -89,9 +89,11 @@ def check_exact(network: Network) -> None:
     """Run a network as a whole and stage by stage, in both modes, on noise.
 
     Raises:
-        UserError: The outputs, the statistics or the random numbers drawn differ.
+        UserError: The outputs, the statistics or the random numbers drawn differ, or a buffer below the head moves in
+            eval mode.
     """
     module = network.module
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with untouched(module), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         images = torch.randn(4, *network.image)
@@ -113,6 +115,9 @@ def check_exact(network: Network) -> None:
                     f"its buffer {other[0]} moves when it runs as a whole, and not stage by stage, in {mode} mode: "
                     "move it in the forward of a layer whose output is used"
                 )
+            below = (name for name in moved if name not in network.stages[-1].tensors)
+            if always := [name for name in below if not training and not torch.equal(moved[name], before[name])]:
+                raise UserError(f"its buffer {always[0]} moves in eval mode, too: its layer cannot be frozen")
             if not torch.equal(drawn, drawn_too):
                 raise UserError(f"stage by stage it draws other random numbers than as a whole, in {mode} mode")
 

@@ -438,6 +438,12 @@ def test_a_buffer_that_moves_outside_of_layers_is_named(how, mode):
         check_exact(network)
 
 
+def test_a_buffer_that_moves_in_eval_mode_is_named_before_anything_is_frozen():
+    with pytest.raises(UserError, match=r"^its buffer 1\.seen moves in eval mode, too: its layer cannot be frozen$"):
+        check_exact(small(MovesAlways))
+    check_exact(small(MovesInTraining))
+
+
 class LooksAtPixels(Pooled):
     def __init__(self):
         super().__init__(conv(3, 6))

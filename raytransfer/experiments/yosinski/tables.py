@@ -84,7 +84,7 @@ def readings_table(readings: pd.DataFrame) -> Group:
             f"number. {_UNITS} {NO_INTERVAL}\n"
         )
     if absent:
-        note += f"Not in this sweep: {'; '.join(absent)}.\n"
+        note += f"Without a value: {'; '.join(absent)}.\n"
     return Group(*parts, Text(note, style="dim"))
 
 
