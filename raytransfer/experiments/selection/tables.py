@@ -1,6 +1,6 @@
 """The console's tables of a choice among checkpoints."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,7 +9,7 @@ from rich.text import Text
 
 from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import counted
-from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
+from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B, TREATMENTS
 
 
 def ranking_table(ranks: pd.DataFrame, known: pd.DataFrame) -> Group:
@@ -20,7 +20,7 @@ def ranking_table(ranks: pd.DataFrame, known: pd.DataFrame) -> Group:
         known: One row a checkpoint: checkpoint, accuracy and parameters.
     """
     measures = list(dict.fromkeys(ranks["measure"]))
-    table = _table("checkpoint", ["published top-1 %", "parameters, M", *measures])
+    rows = []
     wide = ranks.pivot(index="checkpoint", columns="measure", values=["value", "rank"])
     order = ranks.groupby("checkpoint")["rank"].mean().sort_values().index
     facts = known.set_index("checkpoint")
@@ -30,14 +30,10 @@ def ranking_table(ranks: pd.DataFrame, known: pd.DataFrame) -> Group:
             f"{wide.loc[checkpoint, ('value', name)]:.3g} ({wide.loc[checkpoint, ('rank', name)]:.1f})"
             for name in measures
         ]
-        table.add_row(
-            str(checkpoint),
-            "" if pd.isna(accuracy) else f"{100 * accuracy:.1f}",
-            f"{facts.loc[checkpoint, 'parameters'] / 1e6:.3g}",
-            *cells,
-        )
+        published = "" if pd.isna(accuracy) else f"{100 * accuracy:.1f}"
+        rows.append((str(checkpoint), published, f"{facts.loc[checkpoint, 'parameters'] / 1e6:.3g}", *cells))
     heading = Text("Scores before the head, with the mean rank over targets and repeats (1 is best)", style="bold")
-    return Group(heading, table)
+    return Group(heading, _filled(["checkpoint", "published top-1 %", "parameters, M", *measures], rows))
 
 
 def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
@@ -47,27 +43,33 @@ def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
         means: Output of ``raytransfer.analysis.selection.start_means``.
         depth: The number of layers of each checkpoint's network.
     """
+    columns = ["checkpoint", "scratch", f"{ANB.name}, all", f"{ANB_PLUS.name}, all", "gain", "best cut"]
     parts: list[RenderableType] = []
     for target, rows in means.groupby("target"):
-        table = _table("checkpoint", ["scratch", f"{ANB.name}, all", f"{ANB_PLUS.name}, all", "gain", "best cut"])
+        cells = []
         whole = rows[rows["n_layers"] == rows["checkpoint"].map(depth) - 1].set_index(["checkpoint", "treatment"])
         scratch = rows[rows["treatment"] == BASE_B.name].set_index("checkpoint")
-        order = rows.groupby("checkpoint")["top1"].max().sort_values(ascending=False).index
+        copies = rows[
+            rows["treatment"].map(lambda name: TREATMENTS[name].source == "other")
+        ]  # random layers are none's
+        best_of = copies.loc[copies.groupby("checkpoint")["top1"].idxmax()].set_index("checkpoint")
+        order = best_of["top1"].reindex(rows["checkpoint"].unique()).sort_values(ascending=False).index
         for checkpoint in order:
-            of_checkpoint = rows[rows["checkpoint"] == checkpoint]
-            best = of_checkpoint.loc[of_checkpoint["top1"].idxmax()]
+            best = best_of.loc[checkpoint] if checkpoint in best_of.index else None
             tuned = (checkpoint, ANB_PLUS.name)
-            table.add_row(
-                str(checkpoint),
-                _percent(scratch.loc[checkpoint]) if checkpoint in scratch.index else "",
-                _percent(whole.loc[(checkpoint, ANB.name)]) if (checkpoint, ANB.name) in whole.index else "",
-                _percent(whole.loc[tuned]) if tuned in whole.index else "",
-                _percent(whole.loc[tuned], "gain") if tuned in whole.index else "",
-                f"{best['treatment']} n = {'-' if pd.isna(best['n_layers']) else best['n_layers']}: {_percent(best)}",
+            cells.append(
+                (
+                    str(checkpoint),
+                    _percent(scratch.loc[checkpoint]) if checkpoint in scratch.index else "",
+                    _percent(whole.loc[(checkpoint, ANB.name)]) if (checkpoint, ANB.name) in whole.index else "",
+                    _percent(whole.loc[tuned]) if tuned in whole.index else "",
+                    _percent(whole.loc[tuned], "gain") if tuned in whole.index else "",
+                    "" if best is None else f"{best['treatment']} n = {best['n_layers']}: {_percent(best)}",
+                )
             )
         paired = rows.loc[(rows["treatment"] != BASE_B.name) & (rows["gain_units"] > 0), "gain_units"]
         repeats = counted(pd.concat([rows["units"], paired]), "repeat")
-        parts += [Text(f"Top-1 on {target}, %: mean over {repeats} [95%]", style="bold"), table]
+        parts += [Text(f"Top-1 on {target}, %: mean over {repeats} [95%]", style="bold"), _filled(columns, cells)]
     note = (
         "all: every layer below the head is copied. gain: fine-tuned so, over the same network from scratch, paired by "
         "repeat.\nThe best cut is chosen on the images it is measured on. No interval under 3 repeats.\n"
@@ -112,6 +114,15 @@ def _percent(row: "pd.Series[float]", name: str = "top1") -> str:
         return ""
     interval = "" if pd.isna(low) else f" [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
     return f"{100 * row[name]:{sign}.1f}{interval}"
+
+
+def _filled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> NumberTable:
+    """A table without the columns that have no value."""
+    there = [i for i in range(len(columns)) if any(row[i] for row in rows)]
+    table = _table(columns[there[0]], [columns[i] for i in there[1:]])
+    for row in rows:
+        table.add_row(*(row[i] for i in there))
+    return table
 
 
 def _table(first: str, columns: list[str]) -> NumberTable:
