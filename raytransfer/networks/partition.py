@@ -53,6 +53,10 @@ def find_stages(
     Raises:
         UserError: It cannot be followed or cut, or the table or granularity does not fit it.
     """
+    if table is not None and granularity != "block":
+        raise UserError(
+            f"granularity={granularity} would change nothing, as its stages are given by name: leave it out"
+        )
     try:
         pieces = _pieces(module, image)
     except TraceError as error:

@@ -545,6 +545,12 @@ def test_a_table_that_does_not_fit_is_refused(table, message):
         staged(Blocks(), (3, 8, 8), table)
 
 
+def test_a_granularity_beside_stages_by_name_is_refused():
+    message = "^network=convnet8: granularity=fine would change nothing, as its stages are given by name: leave it out$"
+    with pytest.raises(UserError, match=message):
+        check_network(NetworkSpec(name="convnet8", granularity="fine"), image=(1, 8, 8), classes=CLASSES)
+
+
 def test_granularity_is_what_timm_says_of_its_networks():
     image = (3, 32, 32)
     module = NETWORKS["timm mobilenetv3"][1]()
