@@ -15,7 +15,7 @@ from raytransfer.words import number_of
 
 KINDS = {
     "checkpoints": "weights that no trial reads which is left to run",
-    "bases": "the same, of a base's last step: a later sweep that copies from it trains it again",
+    "bases": "weights of a base's last step that no trial reads which is left to run: a later sweep trains it again",
     "states": "where trainings stood that have finished since",
     "damaged": "damaged files that were set aside",
     "unfinished": "what was being written when a process was killed",

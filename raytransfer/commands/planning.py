@@ -38,6 +38,12 @@ def contents(dataset: Dataset) -> list[str]:
     if dataset.contents is not None:
         lines.append(f"  training: {dataset.contents.train}; test: {dataset.contents.test}")
         lines += [f"  left out: {entry}" for entry in dataset.contents.left_out]
+    if dataset.repeated:
+        are = "is a training image" if dataset.repeated == 1 else "are training images"
+        lines.append(
+            f"  in both: {dataset.repeated} of {number_of(test, 'test image')} {are}, too, by their pixels: "
+            "networks have seen them, and accuracies may be too high"
+        )
     if dataset.streamed:
         decoded_gb = (train + test) * channels * height * width / 1e9
         lines.append(f"  streamed: decoded whenever they are taken; decoded=cache would keep {decoded_gb:.3g} GB")

@@ -7,7 +7,7 @@ from typing import Any
 
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError
-from raytransfer.networks import Shape, add_lora, build, check_network, resolved
+from raytransfer.networks import Shape, add_lora, build, check_network, resolved, used_elsewhere
 from raytransfer.specs import NetworkSpec, Recipe
 from raytransfer.storage.addresses import is_address
 from raytransfer.store.root import absolute
@@ -158,7 +158,7 @@ def _checked_recipe(config: TrainingConfig, shape: Shape) -> Recipe:
 
 
 def check_adapters(network: NetworkSpec, image: Shape, n_layers: Collection[int], *, asked: str) -> None:
-    """Check that at every cut some of the copied layers take adapters.
+    """Check that at every cut some of the copied layers take adapters, which can be added to their weights later.
 
     Args:
         network: The network.
@@ -167,13 +167,21 @@ def check_adapters(network: NetworkSpec, image: Shape, n_layers: Collection[int]
         asked: The option that asks for adapters, for the message.
 
     Raises:
-        UserError: At a cut none of them does.
+        UserError: At a cut none of them does, or the weight of one is used by another layer, too.
     """
     for n in n_layers:
+        adapted = build(network, image=image, classes=2, seed=0)
         try:
-            add_lora(build(network, image=image, classes=2, seed=0), n, rank=1, seed=0)
+            add_lora(adapted, n, rank=1, seed=0)
         except UserError as error:
             raise UserError(f"{asked} cannot be run on network={network.name} at n_layers={n}: {error}") from error
+        if n == max(n_layers):  # which adapts all that smaller ones do
+            layer = used_elsewhere(adapted, build(network, image=image, classes=2, seed=0))
+            if layer is not None:
+                raise UserError(
+                    f"{asked} cannot be run on network={network.name} at n_layers={n}: other parts of the network use "
+                    f"the weight of {layer}, too, and would not see its adapter: leave {asked} out"
+                )
 
 
 def data_source(config: SweepConfig, data: str) -> DataSource:

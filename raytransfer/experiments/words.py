@@ -1,6 +1,7 @@
 """What several tables say in the same words."""
 
 import math
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -35,17 +36,19 @@ def said_blocks(rows: pd.DataFrame) -> str:
     return said if sources.empty or sources.max() < 2 else f"{said}, {counted(sources, 'source')} of targets"
 
 
-def no_p_below(blocks: int) -> str:
-    """The smallest p-value that the orders of so many blocks can give; nothing where that is small.
+def no_p_below(blocks: Iterable[int]) -> str:
+    """The smallest p-values that the orders of so many blocks can give; nothing where they are small.
 
     Args:
-        blocks: How many, at most.
+        blocks: How many the rows that are spoken of have; where they differ, each number is spoken of.
     """
-    orders = math.factorial(blocks)
-    if orders > 1000:
-        return ""
-    least = f"{number_of(blocks, 'block')}: no p below 1{f'/{orders}' if orders > 1 else ''}"
-    return least if 1 / orders < 0.05 else f"{least}, so none can be below 0.05"
+    said = []
+    for number in sorted({int(number) for number in blocks}):
+        orders = math.factorial(number)
+        if orders <= 1000:
+            least = f"{number_of(number, 'block')}: no p below 1{f'/{orders}' if orders > 1 else ''}"
+            said.append(least if 1 / orders < 0.05 else f"{least}, so none can be below 0.05")
+    return "; ".join(said)
 
 
 def counted(units: "pd.Series[int]", noun: str = "unit") -> str:

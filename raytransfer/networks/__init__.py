@@ -1,6 +1,6 @@
 """Networks as ordered stages, and the surgery of transfer: copy the first n, freeze some, adapt others."""
 
-from raytransfer.networks.adapters import add_lora, merged
+from raytransfer.networks.adapters import add_lora, merged, used_elsewhere
 from raytransfer.networks.all_layers import pooled, read_all_layers
 from raytransfer.networks.description import describe
 from raytransfer.networks.expansion import is_norm
@@ -43,4 +43,5 @@ __all__ = [
     "staged",
     "train_mode",
     "trainable",
+    "used_elsewhere",
 ]

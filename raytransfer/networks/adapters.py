@@ -70,7 +70,7 @@ def add_lora(network: Network, n: int, *, rank: int, seed: int) -> None:
     if not adapted:
         kinds = " or ".join(kind.__name__ for kind in ADAPTED)
         raise UserError(f"LoRA adapts layers of type {kinds}, and layers 1..{n} of the network have none of them")
-    for layer in map(network.module.get_submodule, adapted):
+    for layer in dict.fromkeys(map(network.module.get_submodule, adapted)):  # one may have several paths
         weight: torch.Tensor = layer.weight  # type: ignore[assignment]  # a parameter, as both kinds have it
         lora_a = torch.empty(rank, weight[0].numel())
         nn.init.kaiming_uniform_(lora_a, a=math.sqrt(5), generator=generator)
@@ -87,6 +87,30 @@ def merged(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             path = name.removesuffix(".lora_a")
             plain[f"{path}.weight"] = _adapted(state[f"{path}.weight"], state[name], state[f"{path}.lora_b"])
     return plain
+
+
+@torch.no_grad()
+def used_elsewhere(adapted: Network, plain: Network) -> str | None:
+    """The first adapted layer whose weight other parts of the network use, too: no plain network computes the same.
+
+    It is seen by running both on noise, as a layer may reach for the weight of another anywhere in its code.
+
+    Args:
+        adapted: A network with adapters, which are overwritten.
+        plain: The same without, whose weights are overwritten.
+    """
+    paths = [name.removesuffix(".lora_b") for name in adapted.module.state_dict() if name.endswith(".lora_b")]
+    images = torch.randn((2, *adapted.image), generator=torch.Generator().manual_seed(0))
+    networks = [network.module.eval() for network in (adapted, plain)]
+
+    def same(chosen: list[str]) -> bool:
+        for path in paths:
+            layer = adapted.module.get_submodule(path)
+            layer.lora_b.fill_(0.01 if path in chosen else 0.0)  # type: ignore[operator]  # a parameter
+        plain.module.load_state_dict(merged(adapted.module.state_dict()))
+        return torch.equal(*(network(images) for network in networks))
+
+    return None if same(paths) else next((path for path in paths if not same([path])), paths[0])
 
 
 def _adapted(weight: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tensor) -> torch.Tensor:

@@ -53,6 +53,10 @@ def find_stages(
     Raises:
         UserError: It cannot be followed or cut, or the table or granularity does not fit it.
     """
+    if table is not None and granularity != "block":
+        raise UserError(
+            f"granularity={granularity} would change nothing, as its stages are given by name: leave it out"
+        )
     try:
         pieces = _pieces(module, image)
     except TraceError as error:
@@ -89,9 +93,11 @@ def check_exact(network: Network) -> None:
     """Run a network as a whole and stage by stage, in both modes, on noise.
 
     Raises:
-        UserError: The outputs, the statistics or the random numbers drawn differ.
+        UserError: The outputs, the statistics or the random numbers drawn differ, or a buffer below the head moves in
+            eval mode.
     """
     module = network.module
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with untouched(module), torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         images = torch.randn(4, *network.image)
@@ -102,10 +108,22 @@ def check_exact(network: Network) -> None:
                 with untouched(module):
                     torch.manual_seed(1)
                     outputs = run(images.clone())
-                    results.append([outputs, *(buffer.clone() for buffer in module.buffers()), torch.get_rng_state()])
-            if not all(torch.equal(a, b) for a, b in zip(*results, strict=True)):
-                mode = "training" if training else "eval"
+                    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+                    results.append((outputs, buffers, torch.get_rng_state()))
+            (whole, moved, drawn), (staged_too, moved_too, drawn_too) = results
+            mode = "training" if training else "eval"
+            if not torch.equal(whole, staged_too):
                 raise UserError(f"stage by stage it gives other numbers than as a whole, in {mode} mode")
+            if other := [name for name, buffer in moved.items() if not torch.equal(buffer, moved_too[name])]:
+                raise UserError(
+                    f"its buffer {other[0]} moves when it runs as a whole, and not stage by stage, in {mode} mode: "
+                    "move it in the forward of a layer whose output is used"
+                )
+            below = (name for name in moved if name not in network.stages[-1].tensors)
+            if always := [name for name in below if not training and not torch.equal(moved[name], before[name])]:
+                raise UserError(f"its buffer {always[0]} moves in eval mode, too: its layer cannot be frozen")
+            if not torch.equal(drawn, drawn_too):
+                raise UserError(f"stage by stage it draws other random numbers than as a whole, in {mode} mode")
 
 
 def _pieces(module: nn.Module, image: tuple[int, ...]) -> list[_Piece]:

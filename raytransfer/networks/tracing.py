@@ -104,6 +104,7 @@ def trace(
     scope: dict[str, Any] = {"forward": forward}
     exec(f"def stand_in(self, {names}):\n    return forward(self, {names})", scope)
     root.__class__ = type(cls.__name__, (cls,), {"forward": scope["stand_in"]})
+    buffers = [(module, dict(module._buffers)) for module in root.modules()]
     try:
         graph = tracer.trace(root)
     except TraceError:
@@ -112,6 +113,8 @@ def trace(
         raise TraceError(_reason(error)) from error
     finally:
         root.__class__ = cls
+        for module, own in buffers:  # one that forward assigns is a proxy now
+            module._buffers.update(own)
     return Level(root, graph, tracer.values)
 
 

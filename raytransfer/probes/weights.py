@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import torch
-from torch import nn
 
 from raytransfer.networks import Network, is_norm
 
@@ -12,13 +11,15 @@ def weight_tensors(network: Network) -> dict[str, dict[str, torch.Tensor]]:
     """Of each stage, in order, the weights of its convolutions and fully connected layers by their state-dict names.
 
     These are its parameters of two dimensions or more whose name ends in ``weight``, such as the ``in_proj_weight`` of
-    attention. Biases, normalisation layers and embeddings of positions have none, and so a stage may have none.
+    attention. Biases, normalisation layers and embeddings of positions have none, and so a stage may have none. A
+    tensor with several names is there once.
     """
+    first_names = {name for name, _ in network.module.named_parameters()}
     return {
         stage.name: {
             name: tensor
             for name, tensor in network.tensors(i)
-            if isinstance(tensor, nn.Parameter)
+            if name in first_names
             and tensor.ndim > 1
             and name.endswith("weight")
             and not is_norm(network.module.get_submodule(name.rpartition(".")[0]))

@@ -34,6 +34,7 @@ class Dataset:
         channel_mean: (C,) mean over the training images' pixels, in 0..255 units; of a large data set the sample's.
         channel_std: (C,) standard deviation likewise; 1 for a channel that never varies, so that one can divide by it.
         sample: Training images that stand for all in fingerprint, mean and standard deviation; None where all count.
+        repeated: Test images whose pixels are those of a training image, too; None where a sample stands for all.
         contents: What of the source is used for what; None where the cache was opened without a look at the source.
     """
 
@@ -47,6 +48,7 @@ class Dataset:
     channel_mean: npt.NDArray[np.float32]
     channel_std: npt.NDArray[np.float32]
     sample: int | None = None
+    repeated: int | None = None
     contents: Contents | None = None
 
     @property
@@ -83,6 +85,7 @@ def cached(cache: Path, fingerprint: str, source: DataSource, *, streamed: bool)
             channel_mean=np.array(meta["channel_mean"], dtype=np.float32),
             channel_std=np.array(meta["channel_std"], dtype=np.float32),
             sample=meta.get("sample"),
+            repeated=meta["repeated"],  # an entry of an older version is made anew
             train_images=train,
             train_labels=array(entry, "train_labels"),
             test_images=test,

@@ -22,7 +22,7 @@ from raytransfer.tasks.parts import (
     placed,
     says_only_its_part,
 )
-from raytransfer.tasks.places import REQUESTS, Place, RemotePath, inside
+from raytransfer.tasks.places import REQUESTS, Place, RemotePath, inside, utf8_name
 from raytransfer.tasks.streamed import ahead
 from raytransfer.words import number_of, some_of
 
@@ -222,7 +222,12 @@ class _Walk:
             if isinstance(folder, Path):
                 self._read.add(folder.resolve())
         return [
-            [(name, file) for folder in folders for name in (folder.name,) for file in self._of_class(folder)]
+            [
+                (name, file)
+                for folder in folders
+                for name in (utf8_name(folder.name),)
+                for file in self._of_class(folder)
+            ]
             for folders in classes
         ]
 

@@ -49,7 +49,8 @@ def random_halves(n_classes: int, index: int) -> Halves:
     different = math.comb(n_classes, size) // (2 if n_classes % 2 == 0 else 1)
     if not 0 <= index < different:
         raise UserError(
-            f"split {index} of {n_classes} classes: there are {different} different ones, 0..{different - 1}"
+            f"split {index} of {n_classes} classes: there are {different} different ones, 0..{different - 1}; "
+            f"splits={different} asks for all"
         )
     seen: set[frozenset[tuple[int, ...]]] = set()
     attempt = 0

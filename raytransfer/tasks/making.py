@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -222,11 +223,15 @@ def _finish(
         drawn = stable_permutation(len(arrays["train_images"]), "sample of a large data set")[:SAMPLE]
         rows |= {"train_images": np.sort(drawn), "test_images": np.empty(0, dtype=np.int64)}
     counts = np.zeros((how.shape[0], 256), dtype=np.int64)
+    seen, repeated = set[bytes](), 0
     for part, held in arrays.items():
         for pixels in ahead(held.__getitem__, blocks(held, rows[part])):
             digest.update(pixels.tobytes())
             if part == "train_images":
                 counts += [_histogram(pixels[:, channel]) for channel in range(len(counts))]
+                seen.update(_hashes(pixels))
+            elif part == "test_images":
+                repeated += sum(image in seen for image in _hashes(pixels))
     mean, std = _moments(counts)
     meta = {
         "class_names": class_names,
@@ -236,9 +241,15 @@ def _finish(
         "shape": how.shape,
         "decoding": {"size_px": how.size_px, "interpolation": how.interpolation, "convert": how.convert},
         "sample": None if files is None else len(rows["train_images"]),
+        "repeated": repeated if files is None else None,
     }
     (folder / "meta.json").write_text(json.dumps(meta))
     return digest.hexdigest()[:16]
+
+
+def _hashes(pixels: Images) -> Iterator[bytes]:
+    """What tells each image from others, by its pixels."""
+    return (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels)
 
 
 def _histogram(channel: Images) -> list[int]:

@@ -205,6 +205,14 @@ def place(data: str) -> Place:
         raise UserError(f"data={data} cannot be understood: {first_line(error)}") from None
 
 
+def utf8_name(name: str) -> str:
+    """A file's name as the text that it is in UTF-8, which names on disks are, whatever the locale takes them for."""
+    try:
+        return os.fsencode(name).decode(errors="surrogateescape")
+    except UnicodeEncodeError:  # of no file on a disk
+        return name
+
+
 def inside(folder: Place, file: Place) -> str:
     """Name of a file, or a folder, from a folder on."""
     return str(PurePath(str(file)).relative_to(str(folder)))

@@ -11,7 +11,7 @@ from raytransfer.tasks.decode import Raw
 from raytransfer.tasks.folder import FolderSource, folders_of_images, holds_classes, is_store
 from raytransfer.tasks.parquet import ParquetSource, parquet_files
 from raytransfer.tasks.parts import Contents
-from raytransfer.tasks.places import Place, RemotePath, inside, place
+from raytransfer.tasks.places import Place, RemotePath, inside, place, utf8_name
 from raytransfer.tasks.published import DigitsSource, TorchvisionSource
 from raytransfer.tasks.shards import ShardSource, are_shards
 from raytransfer.tasks.tars import compressed_tars, tar_files
@@ -54,7 +54,8 @@ class DataSource:
         """Name of the data set: the last part of ``data``, in lower case and without ``.parquet``."""
         path = Path(without_options(self.data)).expanduser()
         # a link's own name, but "." and ".." must be looked up to have one
-        return (path if path.name not in ("", "..") else path.resolve()).name.lower().removesuffix(".parquet")
+        named = path if path.name not in ("", "..") else path.resolve()
+        return utf8_name(named.name).lower().removesuffix(".parquet")
 
     @property
     def path(self) -> Place:

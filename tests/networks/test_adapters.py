@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from raytransfer.errors import UserError
-from raytransfer.networks import add_lora, build, freeze_first, frozen_prefix, merged, staged
+from raytransfer.networks import add_lora, build, freeze_first, frozen_prefix, merged, staged, used_elsewhere
 from raytransfer.networks.surgery import trainable
 from raytransfer.specs import NetworkSpec
 
@@ -138,3 +138,35 @@ def test_a_subclass_is_left_alone():
     add_lora(network, 2, rank=2, seed=0)
     adapters = {name for name in network.module.state_dict() if "lora" in name}
     assert adapters == {"conv2.0.lora_a", "conv2.0.lora_b"}
+
+
+class Tied(nn.Module):
+    """Three layers, of which the second and the third share a weight in one of three ways."""
+
+    def __init__(self, how):
+        super().__init__()
+        torch.manual_seed(0)
+        self.how = how
+        self.first, self.second, self.third = (nn.Linear(width, 8) for width in (16, 8, 8))
+        self.head = nn.Linear(8, 3)
+        if how == "module":
+            self.third = self.second
+        elif how == "weight":
+            self.third.weight = self.second.weight
+
+    def forward(self, x):
+        x = self.second(self.first(x.flatten(1)).relu()).relu()
+        x = functional.linear(x, self.second.weight) if self.how == "reach" else self.third(x)
+        return self.head(x.relu())
+
+
+@pytest.mark.parametrize(
+    ("how", "layer"), [("none", None), ("module", None), ("weight", "second"), ("reach", "second")]
+)
+def test_weights_that_other_layers_use_too_have_no_adapter(how, layer):
+    table = {"first": ["first"], "second": ["second"], "head": ["head"]}
+    adapted, plain, one_layer = (staged(Tied(how), (1, 4, 4), table) for _ in range(3))
+    add_lora(adapted, 2, rank=2, seed=0)
+    assert used_elsewhere(adapted, plain) == layer
+    add_lora(one_layer, 1, rank=2, seed=0)
+    assert used_elsewhere(one_layer, staged(Tied(how), (1, 4, 4), table)) is None

@@ -411,6 +411,39 @@ def test_statistics_of_frozen_stages_stay_whatever_keeps_them():
         freeze_first(small(MovesAlways), 2)
 
 
+class Counts(Pooled):
+    """Counts its calls outside of its layers, by another tensor or in place."""
+
+    def __init__(self, how="always"):
+        super().__init__(conv(3, 6), conv(6, 6))
+        self.how = how
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        if self.how == "in place":
+            self.calls.add_(1.0)
+        elif self.how == "always" or self.training:
+            self.calls = self.calls + 1.0
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("how", "mode"), [("always", "eval"), ("in place", "eval"), ("in training", "training")])
+def test_a_buffer_that_moves_outside_of_layers_is_named(how, mode):
+    module = Counts(how)
+    network = Network(module, find_stages(module, (3, 8, 8)), (3, 8, 8))
+    assert torch.equal(module.calls, torch.zeros(()))
+    with pytest.raises(
+        UserError, match=f"^its buffer calls moves when .* and not stage by stage, in {mode} mode: move"
+    ):
+        check_exact(network)
+
+
+def test_a_buffer_that_moves_in_eval_mode_is_named_before_anything_is_frozen():
+    with pytest.raises(UserError, match=r"^its buffer 1\.seen moves in eval mode, too: its layer cannot be frozen$"):
+        check_exact(small(MovesAlways))
+    check_exact(small(MovesInTraining))
+
+
 class LooksAtPixels(Pooled):
     def __init__(self):
         super().__init__(conv(3, 6))
@@ -510,6 +543,12 @@ def test_a_table_of_stages_is_followed():
 def test_a_table_that_does_not_fit_is_refused(table, message):
     with pytest.raises(UserError, match=message):
         staged(Blocks(), (3, 8, 8), table)
+
+
+def test_a_granularity_beside_stages_by_name_is_refused():
+    message = "^network=convnet8: granularity=fine would change nothing, as its stages are given by name: leave it out$"
+    with pytest.raises(UserError, match=message):
+        check_network(NetworkSpec(name="convnet8", granularity="fine"), image=(1, 8, 8), classes=CLASSES)
 
 
 def test_granularity_is_what_timm_says_of_its_networks():

@@ -47,7 +47,18 @@ def dropout(classes):
     return nn.Sequential(conv(nn.LocalResponseNorm(3, alpha=0.5)), middle, nn.Sequential(nn.Linear(8, classes)))
 
 
-KINDS = {build.__name__: build for build in (plain, norms, dropout)}
+def tied(classes):
+    """Two convolutions of one stage with one weight."""
+    module = nn.Sequential(
+        conv(nn.BatchNorm2d(3)),
+        nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 3, 3, padding=1)),
+        nn.Sequential(nn.Flatten(), nn.Linear(27, classes)),
+    )
+    module[1][2].weight = module[1][0].weight
+    return module
+
+
+KINDS = {build.__name__: build for build in (plain, norms, dropout, tied)}
 all_kinds = pytest.mark.parametrize("kind", KINDS)
 all_probes = pytest.mark.parametrize("probe", PROBES)
 
@@ -249,6 +260,7 @@ WEIGHTS = {
     "plain": {"layer1": ["0"], "layer2": ["1.2"], "layer3": ["2.1"]},
     "norms": {"layer1": ["0.0"], "layer2": ["1.0", "1.3"], "layer3": ["2.1"]},
     "dropout": {"layer1": ["0.0"], "layer2": ["1.1"], "layer3": ["2.0"]},
+    "tied": {"layer1": ["0.0"], "layer2": ["1.0"], "layer3": ["2.1"]},  # by its first name
 }
 
 

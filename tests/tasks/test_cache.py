@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import logging
 import os
 import shutil
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from raytransfer.commands.planning import contents
 from raytransfer.errors import UserError
 from raytransfer.tasks import DataSource, open_dataset, open_fingerprint
 from raytransfer.tasks import decode as decode_module
@@ -186,3 +188,47 @@ def test_images_of_many_kinds_decode_as_pil_does(tmp_path):
     for c in range(2):
         pictures = [*found.train_images[found.train_labels == c], *found.test_images[found.test_labels == c]]
         assert sorted(p.tobytes() for p in pictures) == sorted(expected[60 * c : 60 * c + 60])
+
+
+@pytest.mark.parametrize("decoded", ["cache", "stream"])
+def test_a_plan_says_which_test_images_are_training_images_too(tmp_path, decoded):
+    for seed, part in enumerate(("train", "test")):
+        write_images(tmp_path / "pets" / part, seed=seed)
+    source = DataSource(
+        data=str(tmp_path / "pets"), data_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"), decoded=decoded
+    )
+    assert not any("in both" in line for line in contents(open_dataset(source)))
+    for i, name in ((0, "0.png"), (2, "copy.png")):  # another name and another file of the same pixels
+        pixels = Image.open(tmp_path / "pets" / "train" / "dog" / f"{i}.png")
+        pixels.save(tmp_path / "pets" / "test" / "dog" / name, optimize=True)
+    said = "  in both: 2 of 9 test images are training images, too, by their pixels: networks have seen them, and "
+    for _ in range(2):  # the second time from the cache
+        dataset = open_dataset(source)
+        assert dataset.repeated == 2
+        assert f"{said}accuracies may be too high" in contents(dataset)
+
+
+def test_an_entry_that_does_not_count_them_is_made_anew(source, decodings, tmp_path):
+    fingerprint = open_dataset(source).fingerprint
+    meta = tmp_path / "cache" / fingerprint / "meta.json"
+    meta.write_text(
+        json.dumps({name: value for name, value in json.loads(meta.read_text()).items() if name != "repeated"})
+    )
+    assert open_dataset(source).repeated == 0
+    assert open_fingerprint(source, fingerprint).repeated == 0
+    assert decodings() == 2
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+def test_class_names_are_utf8_whatever_the_locale(tmp_path, locale):
+    write_images(tmp_path / "pets")
+    (tmp_path / "pets" / "cat").rename(tmp_path / "pets" / "ä ö")
+    code = f"""
+        from raytransfer.tasks import DataSource, open_dataset
+        source = DataSource(data="{tmp_path}/pets", data_dir="{tmp_path}", cache_dir="{tmp_path}/cache")
+        print(ascii(open_dataset(source).class_names))
+    """
+    environment = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == ascii(("dog", "ä ö"))

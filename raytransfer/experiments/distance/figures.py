@@ -4,6 +4,8 @@ A figure shows what its DataFrame holds: it selects and sorts rows and scales fr
 else.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
@@ -141,8 +143,8 @@ def correlations_figure(
     handles = [dot(color, f"n = {n_layers}") for n_layers, color in colors.items()]
     if tested:
         handles += [dot(_DARK, "adjusted p < 0.05"), dot(_DARK, "adjusted p ≥ 0.05", face="white")]
-        least = no_p_below(int(known["blocks"].max()))
-        handles += [words(least.replace(": ", ":\n").replace(", ", ",\n"))] if least else []
+        least = no_p_below(known.loc[known["p_adjusted"].notna(), "blocks"])
+        handles += [words(re.sub("([:,;]) ", r"\1\n", least))] if least else []
     lines = "lines: 95% intervals\n" if np.isfinite(known["low"].astype(float)).any() else ""
     handles.append(words(f"{lines}−: minus a distance"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)

@@ -113,7 +113,7 @@ def _answer(correlations: pd.DataFrame) -> list[str]:
         best = rows.loc[rows["estimate"].idxmax()]
         ends = "" if pd.isna(best["low"]) else f" [{best['low']:.2f}, {best['high']:.2f}]"
         sure = "told" if best["p_adjusted"] < _SURE else "not told"
-        least = no_p_below(int(best["blocks"]))
+        least = no_p_below([best["blocks"]])
         said.append(
             f"{outcome} at n = {best['n_layers']}: of {len(rows)} distances and scores, {best['measure']} puts bases "
             f"best in the order of their transfer to one target, ρ = {best['estimate']:.2f}{ends}, {best['pairs']} "

@@ -34,6 +34,7 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
     spearman = correlations[correlations["coefficient"] == "Spearman"]
     several = _several_targets(spearman)
     parts: list[RenderableType] = []
+    tested: set[int] = set()
     for outcome, meaning, scope in _SHOWN:
         rows = spearman[(spearman["outcome"] == outcome) & (spearman["scope"] == scope)]
         if rows["estimate"].notna().sum() == 0 or (scope == "pooled" and not several):
@@ -48,8 +49,9 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
             )
         known = rows.dropna(subset="estimate")
         of = f"{counted(known['pairs'], 'pair')}, {said_blocks(known)}"
+        tested |= set(known["blocks"])
         parts += [Text(f"Spearman's ρ with {meaning} {scope}, {of}", style="bold"), table]
-    least = no_p_below(int(spearman["blocks"].max()))
+    least = no_p_below(tested)
     note = (
         "Positive: predicts transfer (distances count negative). [low,high]: 95% over blocks, from 3 on.\n"
         f"*: p < 0.05 by permuting blocks, corrected for all measures tried.{f' {least}.' if least else ''}\n"
@@ -82,8 +84,9 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
             of_dial = {row.dial: row for row in cells.itertuples()}
             table.add_row(str(measure), *(_moves(of_dial[dial]) if dial in of_dial else Text("") for dial in dials))
         parts.append(table)
+    units = said_units(distances[distances["units"] > 0])
     note = (
-        f"[low,high]: 95% interval over {said_units(distances)}, from 3 on that differ. blind: by construction.\n"
+        f"[low,high]: 95% interval over {units}, from 3 on that differ. blind: by construction.\n"
         "Empty: not measured, as labels differ. 2 of 3: so many curves grow, on a dial of two levels; by chance all 3\n"
         "do in one study of 8.\n"
     )
@@ -104,9 +107,10 @@ def grid_effects_table(effects: pd.DataFrame) -> Group:
         table.add_row(f"{outcome}, {turned}", *(cells.get(number, "") for number in numbers))
     title = f"Input against label: change of accuracy, points, {said_units(effects)}"
     note = (
-        f"Change from the base with neither dial turned. [low,high]: 95% interval, paired t over units.\n{NO_INTERVAL}"
+        "Change from the base with neither dial turned. [low,high]: 95% interval, paired t over units.\n"
+        f"{NO_INTERVAL}\n"
     )
-    return Group(Text(title, style="bold"), table, Text(note))
+    return Group(Text(title, style="bold"), table, Text(note, style="dim"))
 
 
 def _points(mean: float, low: float, high: float) -> str:

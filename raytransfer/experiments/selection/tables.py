@@ -9,7 +9,7 @@ from rich.text import Text
 
 from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import counted
-from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
+from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B, TREATMENTS
 
 
 def ranking_table(ranks: pd.DataFrame, known: pd.DataFrame) -> Group:
@@ -30,12 +30,8 @@ def ranking_table(ranks: pd.DataFrame, known: pd.DataFrame) -> Group:
             f"{wide.loc[checkpoint, ('value', name)]:.3g} ({wide.loc[checkpoint, ('rank', name)]:.1f})"
             for name in measures
         ]
-        table.add_row(
-            str(checkpoint),
-            "" if pd.isna(accuracy) else f"{100 * accuracy:.1f}",
-            f"{facts.loc[checkpoint, 'parameters'] / 1e6:.3g}",
-            *cells,
-        )
+        published = "" if pd.isna(accuracy) else f"{100 * accuracy:.1f}"
+        table.add_row(str(checkpoint), published, f"{facts.loc[checkpoint, 'parameters'] / 1e6:.3g}", *cells)
     heading = Text("Scores before the head, with the mean rank over targets and repeats (1 is best)", style="bold")
     return Group(heading, table)
 
@@ -52,10 +48,12 @@ def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
         table = _table("checkpoint", ["scratch", f"{ANB.name}, all", f"{ANB_PLUS.name}, all", "gain", "best cut"])
         whole = rows[rows["n_layers"] == rows["checkpoint"].map(depth) - 1].set_index(["checkpoint", "treatment"])
         scratch = rows[rows["treatment"] == BASE_B.name].set_index("checkpoint")
-        order = rows.groupby("checkpoint")["top1"].max().sort_values(ascending=False).index
+        # Random layers are no checkpoint's.
+        copies = rows[rows["treatment"].map(lambda name: TREATMENTS[name].source == "other")]
+        best_of = copies.loc[copies.groupby("checkpoint")["top1"].idxmax()].set_index("checkpoint")
+        order = best_of["top1"].reindex(rows["checkpoint"].unique()).sort_values(ascending=False).index
         for checkpoint in order:
-            of_checkpoint = rows[rows["checkpoint"] == checkpoint]
-            best = of_checkpoint.loc[of_checkpoint["top1"].idxmax()]
+            best = best_of.loc[checkpoint] if checkpoint in best_of.index else None
             tuned = (checkpoint, ANB_PLUS.name)
             table.add_row(
                 str(checkpoint),
@@ -63,7 +61,7 @@ def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
                 _percent(whole.loc[(checkpoint, ANB.name)]) if (checkpoint, ANB.name) in whole.index else "",
                 _percent(whole.loc[tuned]) if tuned in whole.index else "",
                 _percent(whole.loc[tuned], "gain") if tuned in whole.index else "",
-                f"{best['treatment']} n = {'-' if pd.isna(best['n_layers']) else best['n_layers']}: {_percent(best)}",
+                "" if best is None else f"{best['treatment']} n = {best['n_layers']}: {_percent(best)}",
             )
         paired = rows.loc[(rows["treatment"] != BASE_B.name) & (rows["gain_units"] > 0), "gain_units"]
         repeats = counted(pd.concat([rows["units"], paired]), "repeat")

@@ -45,9 +45,11 @@ def means_table(means: pd.DataFrame) -> Group:
         }
         title = f"Top-1 accuracy on the target, %. Halves: {halves}, {counted(rows['units'])}"
         parts += [Text(title, style="bold"), _table(list(TREATMENTS), cells)]
+    whole = any(TREATMENTS[name].whole for name in set(means["treatment"]) & set(TREATMENTS))
     note = (
-        "n = 0: bases. ±: half of the 95% interval, Student t over units; it contains the spread between targets, "
-        f"which paired readings are free of. {_UNITS} {NO_INTERVAL}\n"
+        f"n = 0: bases{', and treatments that copy all layers below the head' if whole else ''}. "
+        "±: half of the 95% interval, Student t over units; it contains the spread between targets, which paired "
+        f"readings are free of. {_UNITS} {NO_INTERVAL}\n"
     )
     return Group(*parts, Text(note, style="dim"))
 
@@ -75,12 +77,14 @@ def readings_table(readings: pd.DataFrame) -> Group:
             heading = f"{title}, percentage points. Halves: {halves}, {_reading_units(rows)}"
             parts += [Text(heading, style="bold"), _table(names, cells)]
     absent = [f"{name} (needs {needs})" for name, needs in _NEEDS.items() if not (readings["reading"] == name).any()]
-    note = (
-        "[low,high]: 95% interval, paired t over units; Welch t for the distance effect; not corrected for their "
-        f"number. {_UNITS} {NO_INTERVAL}\n"
-    )
+    note = ""
+    if parts:
+        note += (
+            "[low,high]: 95% interval, paired t over units; Welch t for the distance effect; not corrected for their "
+            f"number. {_UNITS} {NO_INTERVAL}\n"
+        )
     if absent:
-        note += f"Not in this sweep: {'; '.join(absent)}.\n"
+        note += f"Without a value: {'; '.join(absent)}.\n"
     return Group(*parts, Text(note, style="dim"))
 
 

@@ -197,6 +197,9 @@ def test_dots_and_intervals_are_those_of_scope_and_coefficient_best_on_top():
     few = legend(correlations_figure(correlations().assign(blocks=3), title="t"))
     assert "3 blocks:\nno p below 1/6,\nso none can be below 0.05" in few
     assert not any("no p below" in text for text in legend(figure))
+    table = correlations()
+    table["blocks"] = table["blocks"].where(table["measure"] != "measure 1", 4)
+    assert "4 blocks:\nno p below 1/24" in legend(correlations_figure(table, title="t"))
 
 
 def test_within_targets_the_boost_would_repeat_fine_tuned_accuracy():

@@ -51,6 +51,15 @@ def test_few_blocks_say_which_p_values_there_can_be(blocks, said):
     assert "no p below" not in " ".join(rendered(correlations_table(correlations(rows, blocks=9)), 200))
 
 
+def test_p_values_are_told_of_the_measures_that_have_one():
+    rows = [(name, "AnB", 2, "within target", 0.5, 0.4, 0.6, 0.01) for name in ("LogME", "NTK residual", "none")]
+    hidden = [("LogME", "AnB", 2, "pooled", 0.5, 0.4, 0.6, 0.01)]  # of one target this is not shown
+    table = correlations(rows + hidden).assign(blocks=[10, 3, 0, 2], estimate=[0.5, 0.4, NAN, 0.5])
+    text = " ".join(rendered(correlations_table(table), 200))
+    assert "all measures tried. 3 blocks: no p below 1/6, so none can be below 0.05." in text
+    assert text.count("no p below") == 1
+
+
 def test_headings_say_of_how_few_pairs_and_blocks_a_measure_is():
     rows = [(name, "AnB", 2, "within target", 0.5, 0.4, 0.6, 0.01) for name in ("LogME", "NTK residual", "none")]
     table = correlations(rows).assign(pairs=[34, 23, 0], blocks=[10, 6, 0], estimate=[0.5, 0.4, NAN])
@@ -87,7 +96,9 @@ def test_monotonicity_tells_blind_from_still():
         ("tree", "distance", "inverted", "input", 1.0, NAN, NAN, 3, 0, False, 2, 3),
         ("LogME", "score", "blur_px", "input", -1.0, -1.0, -1.0, 3, 0, False, 4, 3),
     ]
-    lines = rendered(monotonicity_table(pd.DataFrame(rows, columns=columns).assign(units=3, unit="seed")), width=80)
+    table = pd.DataFrame(rows, columns=columns).assign(unit="seed")
+    lines = rendered(monotonicity_table(table.assign(units=table["curves"])), width=80)
+    assert any("95% interval over 3 seeds of these targets alone" in line for line in lines)  # not 0 to 3
     assert lines[0].endswith("of 3 curves (targets x seeds)")
     fid, tree = ([line.split()[1:] for line in lines if line.split()[:1] == [name]] for name in ("FID", "tree"))
     assert fid == [["+.90", "[.35,1.00]"], ["blind"]]

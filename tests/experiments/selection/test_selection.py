@@ -14,7 +14,7 @@ from raytransfer.config import load_config
 from raytransfer.errors import UserError
 from raytransfer.experiments.selection import EXPERIMENT
 from raytransfer.experiments.selection.plan import make_plan
-from raytransfer.experiments.selection.tables import predictors_table, starts_table
+from raytransfer.experiments.selection.tables import predictors_table, ranking_table, starts_table
 from raytransfer.networks import build
 from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
@@ -182,6 +182,18 @@ def test_headings_say_of_how_few_repeats_and_targets_a_number_is():
     found = found.assign(treatment="AnB", kind="score", target_block=found["target"], checkpoints=4)
     table = "\n".join(rendered(predictors_table(predictor_means(found)), 120))
     assert "4 checkpoints, 2 to 5 targets, 2 to 5 sources" in table
+
+
+def test_tables_have_no_empty_column_and_random_layers_are_no_checkpoint_s_cut():
+    rows = [("baseB", None, 0.4), ("RnB", 4, 0.9), ("AnB", 4, 0.5), ("AnB+", 4, 0.6)]
+    table = outcomes_of([(treatment, "a", "t", 0, n, top1) for treatment, n, top1 in rows])
+    lines = rendered(starts_table(start_means(table, "baseB"), {"a": 8}), 120)
+    assert lines[1].split() == ["checkpoint", "scratch", "best", "cut"]
+    assert lines[2].split() == ["a", "40.0", "AnB+", "n", "=", "4:", "60.0"]
+    ranks = pd.DataFrame([("a", "LogME", 0.5, 1.0)], columns=["checkpoint", "measure", "value", "rank"])
+    for accuracy, shown in ((float("nan"), False), (0.7, True)):
+        known = pd.DataFrame([("a", accuracy, 1e6)], columns=["checkpoint", "accuracy", "parameters"])
+        assert ("published" in "\n".join(rendered(ranking_table(ranks, known), 120))) == shown
 
 
 def test_predictors_are_kendalls_tau_beside_baselines_that_look_at_no_image():

@@ -42,6 +42,13 @@ def test_means_are_percent_with_half_the_interval_a_row_for_each_n():
     assert cells(lines, 0) == ["62.5", "±0.5"]
     assert cells(lines, 1) == ["62.7", "62.8", "±0.5"]
     assert not any("all-1000" in line for line in lines)
+    assert any(line.startswith("n = 0: bases. ±") for line in lines)
+
+
+def test_treatments_of_all_layers_stand_at_0_too():
+    means = pd.DataFrame([("linear-probe", "random", 0, 0.6251, 0.6205, 0.6297, 8)], columns=MEANS)
+    text = " ".join(rendered(means_table(means), 200))
+    assert "n = 0: bases, and treatments that copy all layers below the head. ±" in text
 
 
 def test_readings_are_signed_points_with_their_interval():
@@ -100,7 +107,9 @@ def test_names_of_halves_are_not_markup():
 
 
 def test_an_empty_table_still_says_what_is_needed():
-    assert any("needs baseB and BnB" in line for line in rendered(readings_table(pd.DataFrame(columns=READINGS))))
+    lines = rendered(readings_table(pd.DataFrame(columns=READINGS)))
+    assert any("needs baseB and BnB" in line for line in lines)
+    assert not any("interval" in line for line in lines)  # of nothing
 
 
 def test_boosts_are_those_published_and_what_pairing_makes_of_them():

@@ -153,6 +153,30 @@ def test_a_cut_without_a_layer_for_adapters_is_refused_before_training(tiny, mon
         make_plan(tiny("treatments=[AnB-LoRA]"))
 
 
+class Tied(torch.nn.Sequential):
+    """Three layers and a head, of which the second and the third have one weight."""
+
+    def __init__(self, num_classes):
+        convolutions = [torch.nn.Conv2d(channels, 4, 3, padding=1) for channels in (1, 4, 4)]
+        convolutions[2].weight = convolutions[1].weight
+        pool = torch.nn.AdaptiveAvgPool2d(1)
+        super().__init__(*convolutions, pool, torch.nn.Flatten(), torch.nn.Linear(4, num_classes))
+
+
+def tied(num_classes):
+    return Tied(num_classes)
+
+
+def test_adapters_beside_a_weight_of_two_layers_are_refused_before_training(tiny):
+    network = "tests.experiments.yosinski.test_treatments:tied"
+    make_plan(tiny(f"network={network}", "n_layers=[1]", "treatments=[AnB-LoRA]"))
+    message = (
+        f"^treatments=AnB-LoRA cannot be run on network={network} at n_layers=3: .* the weight of 1, too, and would"
+    )
+    with pytest.raises(UserError, match=message):
+        make_plan(tiny(f"network={network}", "n_layers=[1,3]", "treatments=[AnB-LoRA]"))
+
+
 def test_configurations_keep_what_is_new(grid):
     _, plan, store = grid
     configs = read_table(store, "trials")["config"].map(json.loads)
