@@ -46,7 +46,7 @@ def contents(dataset: Dataset) -> list[str]:
         )
     if dataset.streamed:
         decoded_gb = (train + test) * channels * height * width / 1e9
-        lines.append(f"  streamed: decoded whenever they are taken; decoded=cache would keep {decoded_gb:.3g} GB")
+        lines.append(f"  streamed: decoded whenever they are taken; decoded=cache would keep {decoded_gb:.2f} GB")
     if dataset.sample is not None:
         lines.append(
             f"  large: mean, standard deviation and fingerprint are of {dataset.sample} of the training images, drawn "

@@ -275,6 +275,6 @@ def _headline(standing: Standing) -> str:
         said.append(f"{ran}process {standing.process} on {standing.host}, since {standing.started}")
     if standing.state == "running":
         left = standing.left_s
-        said.append("time left is known once a trial has finished" if left is None else f"about {duration(left)} left")
+        said.append("time left is not known yet" if left is None else f"about {duration(left)} left")
     said.append(f"last row {standing.last}" if standing.last else "no row yet")
     return "; ".join(said)

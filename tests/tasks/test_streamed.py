@@ -314,7 +314,7 @@ def test_a_plan_tells_what_is_streamed_and_what_a_large_data_set_is_known_by(tmp
         "and of the names and sizes of all files; a broken image ends the trial that meets it"
     )
     assert contents(open_dataset(source("cache"))) == [*head, sampled]
-    streamed = "  streamed: decoded whenever they are taken; decoded=cache would keep 1.15e-05 GB"
+    streamed = "  streamed: decoded whenever they are taken; decoded=cache would keep 0.00 GB"
     assert contents(open_dataset(source("stream"))) == [*head, streamed, sampled]
 
 
