@@ -57,9 +57,9 @@ class Recipe:
             null for none.
         mirror: Whether each training image is mirrored with probability one half.
         pad_px: Zero padding on every side before a training image is cropped.
-        crop_px: Side of the random training crop and the central test crop; None for the image's own side.
+        crop_px: Side of the random training crop and the central test crop; null for the image's own side.
         crop_area: Least share of an image's area that a training crop takes before it is resized to ``crop_px``, the
-            most being all of it (random-resized crop, Szegedy et al. 2015, arXiv 1409.4842, section 6: 0.08); None for
+            most being all of it (random-resized crop, Szegedy et al. 2015, arXiv 1409.4842, section 6: 0.08); null for
             crops of one size.
         brightness: Factors 1 ± this at most on a training image's pixels.
         contrast: The same on their distance to the image's mean.
