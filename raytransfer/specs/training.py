@@ -73,8 +73,9 @@ class Recipe:
             ``channel_mean`` and ``channel_std``, such as those that pretrained weights were made with).
         channel_mean: What ``given`` subtracts from each channel's pixels, on a scale of 0..1.
         channel_std: What ``given`` then divides each channel by, on the same scale.
-        precision: ``fp32``, or ``bf16`` for autocast to bfloat16. A sweep can be asked for ``auto``: bf16 where this
-            machine computes it natively, else fp32, and what its trainings have that are there.
+        precision: ``fp32``, or ``bf16`` for autocast to bfloat16. The option takes ``auto``, too: bf16 where this
+            machine computes it natively (on a CPU not with depthwise convolutions), else fp32; a sweep that goes on
+            keeps what its trainings have.
         channels_last: Whether images and weights lie in channels-last memory.
         evaluations: Evaluations on the test images, evenly spaced, the last after the last step.
     """
