@@ -14,8 +14,8 @@ from raytransfer.store import Store, failures, finished, lock, read_table, refus
 from raytransfer.words import number_of
 
 KINDS = {
-    "checkpoints": "weights that nothing left to run reads",
-    "bases": "weights of a base's last step, likewise: a later sweep that copies from it trains it again",
+    "checkpoints": "weights that no trial reads which is left to run",
+    "bases": "the same, of a base's last step: a later sweep that copies from it trains it again",
     "states": "where trainings stood that have finished since",
     "damaged": "damaged files that were set aside",
     "unfinished": "what was being written when a process was killed",

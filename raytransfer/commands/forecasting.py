@@ -153,7 +153,7 @@ def _basis(found: "Estimate") -> str:
     if found.measured < found.kinds:
         basis = f"{found.measured} of {found.kinds} kinds of trials, as many as could be measured in {TIME_S:.0f} s"
     if found.broken_off:
-        basis += f"; broken off, and so longer than that: {number_of(found.broken_off, 'kind')} of measurement"
+        basis += f"; {found.broken_off} kinds of measurements take longer than that, for they were broken off"
     return basis
 
 
