@@ -10,8 +10,8 @@ and the report says which of them predicts transfer.
     python sweeps/transfer_vs_distance.py preset=real     CIFAR-10, Fashion-MNIST, MNIST and digits: an hour of one core
 
 On digits (34 bases of one target, 3 seeds) expect frozen transfer to fall from 91% at n = 2 to 69% at n = 6, and
-Spearman's rho between it and LogME of 0.38 (0.04 to 0.64), 0.90 (0.80 to 0.95) and 0.96 (0.82 to 0.99) at n = 2, 4, 6.
-sweeps/results/distance.md has the rest. ``raytransfer run distance`` does the same.
+Spearman's rho between it and LogME of 0.38, 0.90 and 0.96 at n = 2, 4 and 6. sweeps/results/distance.md has the
+intervals, and the rest. ``raytransfer run distance`` does the same.
 """
 
 from raytransfer.cli import run_script

@@ -7,8 +7,8 @@ them, against what the Gram matrices of the infinitely wide network say.
     python sweeps/two_layer_theory.py                                 digits, no network: 1 minute on two cores
     python sweeps/two_layer_theory.py "widths=[1000,30000]" images=30    wider, and more images
 
-On digits (20 images, 3 seeds) expect a distance of 0.92 to 1.03 of the bound at width 10,000, and up to 1.13 at 100.
-``raytransfer run theory`` does the same.
+On digits (20 images, 3 seeds) expect a distance of 0.90 to 1.03 of the bound at width 10,000, and up to 1.21 at 100.
+sweeps/results/theory.md has the rest. ``raytransfer run theory`` does the same.
 """
 
 from raytransfer.cli import run_script

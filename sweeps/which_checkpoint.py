@@ -3,7 +3,7 @@
 Checkpoints are read from files or from torchvision's and timm's hubs, scored on the target's training images at every
 cut, and transferred, frozen (AnB) and fine-tuned (AnB+), against the same network from scratch (baseB) and on random
 frozen layers (RnB). Beside the scores stand baselines that look at no image: published accuracy, size, and the ranking
-on the other targets.
+on targets of other sources.
 
     python sweeps/which_checkpoint.py data=/my/images weights=[torchvision/resnet18@default,timm/resnet18@default]
     python sweeps/which_checkpoint.py data=/my/images weights=[...] best=3     score all, then train the best three

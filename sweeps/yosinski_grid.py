@@ -4,20 +4,20 @@ For every n, the first n layers of a base network are copied into a new one, fro
 trained anew: on the base's own half of the classes (BnB, BnB+) or on the other (AnB, AnB+). RnB leaves the first n
 layers random, baseB-2x trains a base for twice the steps. ``raytransfer list treatments`` has all of them.
 
-    python sweeps/yosinski_grid.py                    scikit-learn's digits, no network: 90 seconds on two cores
+    python sweeps/yosinski_grid.py                    scikit-learn's digits, no network: 2 to 3 minutes on two cores
     python sweeps/yosinski_grid.py --plan             what would run, and about how long
     python sweeps/yosinski_grid.py data=cifar10       real images: an hour on two cores, as --plan estimates
     python sweeps/yosinski_grid.py preset=cifar10_gpu
-                                                      20 splits of 3,200 steps: 1,554 trainings, 17 minutes on an H200
+                                                      20 splits of 3,200 steps: 1,554 trainings, 18 minutes on an H200
                                                       by the rate of 1,480 of 800 steps in 264 s; not run as a whole
 
     python sweeps/yosinski_grid.py --plan preset=imagenet_resnet50 data=FOLDER
                                                       ImageNet and ResNet-50: 328 trainings of 450,410 steps, 3.8e10
                                                       images in all, thousands of GPU-hours; never run as a whole
 
-On digits (4 splits, 95% intervals over them) expect AnB to fall from about 93% at n = 1 to 72% at n = 7, which is 20
-points below BnB (14 to 26); RnB to fall to 56%; and no boost that so few splits resolve (-0.1 points, -1.3 to 1.0).
-sweeps/results/digits.md has the rest. ``raytransfer run yosinski`` does the same.
+On digits expect AnB to fall from about 93% at n = 1 to 69% at n = 7, 24 points below BnB; RnB to fall to 57%; and no
+boost that four splits resolve. sweeps/results/digits.md has the intervals, and the rest. ``raytransfer run yosinski``
+does the same.
 """
 
 from raytransfer.cli import run_script

@@ -121,7 +121,7 @@ def effects(readings: pd.DataFrame, stages: Sequence[str]) -> pd.DataFrame:
       above L* counts at its first probed step ≥ 1, and the pair is counted as extrapolated. Losses are floored at
       1e-12 nats.
     - The first relative projection is averaged over the copied stages (the first n that have one), in ln for ratios.
-    - The spread over stages is the standard deviation (of the population) of ln ``input gradient`` over all stages.
+    - The spread over stages is the ``gradient spread`` of ``raytransfer.analysis.runs``.
 
     Args:
         readings: One row a reading.

@@ -34,7 +34,7 @@ def profiles(
 
     Args:
         readings: One row a reading.
-        quantity: Name of the quantity, or of a gap.
+        quantity: Name of the quantity, or of a derived one.
         step: One training step; ``last`` for each network's last; None for all.
         over_stages: Average over stages, within networks, before anything else (in ln for geometric means).
 

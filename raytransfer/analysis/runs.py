@@ -4,9 +4,10 @@
 left out), target, target_block (its source), base and n_layers (missing for ``baseB``), seed, step (training steps of
 the network; 0 is before training), probe, against (``base``, ``scratch``, ``twin`` or missing), quantity, stage
 (missing for the whole network), index, x, y (missing where they mean nothing) and value. Values that are not finite
-count as missing. Two quantities are derived from them at every step: ``generalisation gap`` = train top1 − test top1,
-and ``loss gap`` = test loss − train loss. A network's *last step* is the last with a reading of any kind. The order of
-the rows changes nothing.
+count as missing. Three quantities are derived from them at every step: ``generalisation gap`` = train top1 − test top1,
+``loss gap`` = test loss − train loss, and ``gradient spread``, the standard deviation (of the population) of ln ``input
+gradient`` over all stages. A network's *last step* is the last with a reading of any kind. The order of the rows
+changes nothing.
 
 A barrier, and the loss on the path that it lies on, is ``from one start`` or ``from two starts``: of two networks that
 began with the same weights (of one base, or of one initialisation), or not. ``by_start`` names them so.

@@ -210,9 +210,9 @@ def boost(
     they come out to the third decimal. Where the two treatments did not run on the same targets, it also contains the
     difference between those targets. It has no interval, as the two means share units.
 
-    Paired, it is the mean over the runs of ``of`` of (run − the run of ``over`` in the same unit, and of the same n
-    unless ``over`` is a base); runs without a partner are left out. The interval counts units, here splits, not runs
-    (``intervals.clustered_t``).
+    Paired, it is the mean over the runs of ``of`` of (run − the run of ``over`` of the same split, direction and seed,
+    and of the same n unless ``over`` is a base); runs without a partner are left out. The interval counts units, here
+    splits, not runs (``intervals.clustered_t``).
 
     Args:
         results: One row a cell of the grid.
@@ -220,7 +220,7 @@ def boost(
         over: Treatment it is held against: ``baseB``, ``baseB-2x``, ``BnB+``, ...
         first: Smallest n.
         last: Largest n.
-        paired: Whether each run is held against its own unit's.
+        paired: Whether each run is held against that of its own split, direction and seed.
         metric: Column to compare; 2014 published ``top1_best10``.
 
     Raises:
@@ -266,7 +266,7 @@ def boosts(
     """Give the published boosts and what pairing makes of them, a row each.
 
     AnB+ over baseB and over BnB+ unpaired, as published; then AnB+ and BnB+ each over the base of its own target, and
-    AnB+ over the BnB+ of its own unit. Where the paired gains of AnB+ and BnB+ agree, the boost owes little to
+    AnB+ over the BnB+ of its own target. Where the paired gains of AnB+ and BnB+ agree, the boost owes little to
     the other task.
 
     Args:

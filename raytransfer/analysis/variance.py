@@ -50,10 +50,10 @@ def variance_of_dials(
 
     The share is η² with that bias taken off by the jackknife, and may leave 0..1 a little: the mean of pseudo-values
     kη² − (k−1)η²₋ᵢ, with the 95% interval of Student's t (Tukey 1958, *Bias and confidence in not-quite large
-    samples*). That of the rest, which is skewed and never zero, is taken on the scale of its angle arcsin √η². Left out
-    one by one are the units (``raytransfer.analysis.units``): sources of targets, or seeds where
-    there is one source. Not the bootstrap: a grid drawn twice has no spread, so it never finds as much rest as there
-    is. ``tests/analysis/coverage.md`` says how often the intervals cover.
+    samples*). The interval of the rest, which is skewed and never zero, is taken on the scale of its angle arcsin √η²,
+    with pseudo-values of that. Left out one by one are the k units (``raytransfer.analysis.units``): sources of
+    targets, or seeds where there is one source. Not the bootstrap: a grid drawn twice has no spread, so it never finds
+    as much rest as there is. ``tests/analysis/coverage.md`` says how often the intervals cover.
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from raytransfer.config import options
+from raytransfer.config import options, presets
 from raytransfer.console.definitions import print_definitions
 from raytransfer.errors import UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
@@ -151,6 +151,8 @@ def print_experiment_help(
         "  --help      show this; with data=... or preset=..., the defaults for that data set or preset\n",
         soft_wrap=True,
     )
+    if names := presets(experiment.config, experiment.defaults):
+        console.print(f"Presets: {', '.join(names)}\n", soft_wrap=True)
     print_definitions(console, [("option", "default", "meaning"), *rows])
 
 

@@ -1,6 +1,6 @@
 """From the defaults, a YAML file and the command line to one checked configuration."""
 
-from raytransfer.config.loading import load_config
+from raytransfer.config.loading import load_config, presets
 from raytransfer.config.shared import (
     WHERE_AND_HOW,
     PairsConfig,
@@ -22,6 +22,7 @@ __all__ = [
     "differing",
     "load_config",
     "options",
+    "presets",
     "to_yaml",
     "trains_bases",
 ]

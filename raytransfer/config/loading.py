@@ -72,15 +72,15 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
             each other or change nothing.
     """
     schema = _schema(cls)
-    presets = sorted({argument.removeprefix(_PRESET) for argument in arguments if argument.startswith(_PRESET)})
-    if len(presets) > 1:
-        raise UserError(f"preset={presets[0]} and preset={presets[1]} are both given: choose one")
+    named = sorted({argument.removeprefix(_PRESET) for argument in arguments if argument.startswith(_PRESET)})
+    if len(named) > 1:
+        raise UserError(f"preset={named[0]} and preset={named[1]} are both given: choose one")
     given = _parse_arguments([argument for argument in arguments if not argument.startswith(_PRESET)], cls, schema)
     file = _read_yaml(yaml, cls)
     sections = {name: file.pop(name, {}) for name in (_PER_DATA, _PRESETS)}
     _check_keys(file, schema, yaml.name)
-    if presets:
-        place, chosen = f"{_PRESETS}.{presets[0]}", _preset(presets[0], sections[_PRESETS], given, yaml)
+    if named:
+        place, chosen = f"{_PRESETS}.{named[0]}", _preset(named[0], sections[_PRESETS], given, yaml)
     else:
         path = without_options(str(given.get("data", file.get("data", cls.data))))
         data = Path(path).name.lower().removesuffix(".parquet")
@@ -94,12 +94,17 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
         raise UserError(f"{name} has no value: give {name}=...")
     config: Any = OmegaConf.to_object(schema)
     check_values(config)
-    chose_values = bool(chosen) and not presets  # which a data set does even where no task is of it
+    chose_values = bool(chosen) and not named  # which a data set does even where no task is of it
     check_effects(config, [name for name in given if name != "data" or not chose_values])
     if isinstance(config, TrainingConfig):
         config.recipe = _recipe(config.recipe, keeps_gamma="step" in getattr(config, "schedules", ()))
     checked: Config = config
     return checked
+
+
+def presets(cls: type[SweepConfig], yaml: Path) -> list[str]:
+    """The names of a sweep's presets, in the order of its file."""
+    return list(_read_yaml(yaml, cls).get(_PRESETS, {}))
 
 
 def _preset(name: str, presets: Mapping[str, dict[str, Any]], given: Mapping[str, Any], yaml: Path) -> dict[str, Any]:

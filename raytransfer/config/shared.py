@@ -338,11 +338,11 @@ class WeightsConfig(TrainingConfig):
     """What every sweep has that can start from weights of others.
 
     Attributes:
-        weights: Weights that others trained: a file (safetensors, or PyTorch's, read without running it), a name of
-            torchvision's weights such as IMAGENET1K_V1, a tag of timm's or default, each of the option network or as
-            NETWORK@WEIGHTS; or a mapping with weights and network, network_args, key and prefix (where in the file),
-            rename ({pattern: replacement}, or a JSON file of them), mean, std, accuracy (published, 0..1) or label;
-            null for none.
+        weights: Weights that others trained, to copy from in place of a base: a file (safetensors, or PyTorch's, read
+            without running it), a name of torchvision's weights such as IMAGENET1K_V1, a tag of timm's or default, each
+            of the option network or as NETWORK@WEIGHTS; or a mapping with weights and network, network_args, key and
+            prefix (where in the file), rename ({pattern: replacement}, or a JSON file of them), mean, std, accuracy
+            (published, 0..1) or label; null for none.
         preprocessing: How images are made for them: weights (size, crop and normalisation of their publisher's; an
             image_size_px that is given replaces size and crop) or own (as the other options say).
     """

@@ -14,9 +14,10 @@ def transrate(r: Representation) -> float:
         TransRate = R(Z) − Σ_c (n_c/n) R(Z_c),  R(Z) = ½ ln det(I + ZᵀZ/(nε))
 
     with n the rows of the matrix at hand and ε = 1e-4. Z is centred once, over all images, and Z_c are its rows of
-    class c, not centred again, as in the paper; so two classes each drawn together in one point score 0, three or more
-    do not. This is the paper's form: the D/ε² of the rate-distortion literature is its 1/ε here. Where the paper's
-    listing divides by the number of classes we weigh by n_c/n, the same for classes of one size and never negative.
+    class c, not centred again, as in the paper; so two classes of one size, each drawn together in one point, score 0,
+    and three or more do not. This is the paper's form: the D/ε² of the rate-distortion literature is its 1/ε here.
+    Where the paper's listing divides by the number of classes we weigh by n_c/n, the same for classes of one size and
+    never negative.
 
     The rate depends on the features' scale. We divide by one number, so that rows have a mean squared norm of 1; the
     paper's listing does not. A factor, a shift or a rotation of the features then changes nothing. Constant features

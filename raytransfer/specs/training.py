@@ -57,9 +57,9 @@ class Recipe:
             null for none.
         mirror: Whether each training image is mirrored with probability one half.
         pad_px: Zero padding on every side before a training image is cropped.
-        crop_px: Side of the random training crop and the central test crop; None for the image's own side.
+        crop_px: Side of the random training crop and the central test crop; null for the image's own side.
         crop_area: Least share of an image's area that a training crop takes before it is resized to ``crop_px``, the
-            most being all of it (random-resized crop, Szegedy et al. 2015, arXiv 1409.4842, section 6: 0.08); None for
+            most being all of it (random-resized crop, Szegedy et al. 2015, arXiv 1409.4842, section 6: 0.08); null for
             crops of one size.
         brightness: Factors 1 ± this at most on a training image's pixels.
         contrast: The same on their distance to the image's mean.
@@ -73,8 +73,9 @@ class Recipe:
             ``channel_mean`` and ``channel_std``, such as those that pretrained weights were made with).
         channel_mean: What ``given`` subtracts from each channel's pixels, on a scale of 0..1.
         channel_std: What ``given`` then divides each channel by, on the same scale.
-        precision: ``fp32``, or ``bf16`` for autocast to bfloat16. A sweep can be asked for ``auto``: bf16 where this
-            machine computes it natively, else fp32, and what its trainings have that are there.
+        precision: ``fp32``, or ``bf16`` for autocast to bfloat16. The option takes ``auto``, too: bf16 where this
+            machine computes it natively (on a CPU not with depthwise convolutions), else fp32; a sweep that goes on
+            keeps what its trainings have.
         channels_last: Whether images and weights lie in channels-last memory.
         evaluations: Evaluations on the test images, evenly spaced, the last after the last step.
     """

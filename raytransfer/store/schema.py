@@ -33,8 +33,8 @@ def _columns(*rows: tuple[str, pa.DataType, str], repeatable: bool = True) -> tu
 CELLS = _columns(
     ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
     ("treatment", pa.string(), "Name of the treatment, as raytransfer list treatments has it."),
-    ("halves", pa.string(), "How the classes were halved: random, or the name of a fixed pair."),
-    ("split", pa.string(), "Which halving: random0, random1, ..., or the name of the fixed pair."),
+    ("halves", pa.string(), "How the classes were halved: random, the name of a pair, or its two lists of classes."),
+    ("split", pa.string(), "Which halving: random0, random1, ..., or the same as halves."),
     ("direction", pa.string(), "A->B where the target is the second half, B->A where it is the first."),
     ("train_per_class", pa.int64(), "Training images drawn of each class, where the sweep has several numbers."),
 )

@@ -5,7 +5,7 @@
     python tests/benchmarks/same_results.py run . /tmp/results/after
     python tests/benchmarks/same_results.py compare /tmp/results/before /tmp/results/after
 
-``run`` runs the digits grid as it is by default and the other four sweeps in small, each with the scripts of the
+``run`` runs the digits grid as it is by default and four other sweeps in small, each with the scripts of the
 checkout. ``compare`` looks at every row that the trials left, with its learning curve or readings, and at every table
 of the reports. Identities, configurations as JSON, and what differs at every run (times, machines, versions) are left
 out; so are columns that only one side has, which are named. ``--renamed OLD=NEW`` says that a column has another name

@@ -68,6 +68,17 @@ def test_no_name_is_cut_where_there_is_little_room(command, monkeypatch, name):
     assert set(names) <= set(command("run", name, "--help")[1].split())
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_help_names_the_presets(command, name):
+    from raytransfer.config import presets
+
+    experiment = EXPERIMENTS[name]
+    names = presets(experiment.config, experiment.defaults)
+    assert re.findall(r"^Presets: (.*)$", command("run", name, "--help")[1], re.MULTILINE) == (
+        [", ".join(names)] if names else []
+    )
+
+
 ROWS = st.lists(st.tuples(st.text("ab.", min_size=1, max_size=60), st.text("c d", max_size=90)), min_size=1, max_size=5)
 
 

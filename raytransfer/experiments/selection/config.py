@@ -17,6 +17,8 @@ class SelectionConfig(WeightsConfig):
     """Checkpoints against each other on one's own images: scored, then transferred at every cut.
 
     Attributes:
+        weights: Checkpoints to compare, a list, which has to be given; of each what weights of raytransfer run yosinski
+            takes.
         targets: Tasks to transfer to by name, each a mapping with data (a data set; the option data where left out) and
             classes (a list of them; all where left out); empty for all of data as one task.
         treatments: What is trained of every checkpoint, a list of baseB (its network from scratch), RnB (on random

@@ -12,8 +12,8 @@ class Halving:
     """One way to halve a data set's classes.
 
     Attributes:
-        halves: ``random``, or the name of the fixed pair.
-        split: ``random0``, ``random1``, ..., or the name of the fixed pair.
+        halves: ``random``, the name of a pair, or its two lists of classes.
+        split: ``random0``, ``random1``, ..., or the same as ``halves``.
         a: Class indices of the first half.
         b: Class indices of the second half.
     """

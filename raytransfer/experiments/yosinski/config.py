@@ -36,9 +36,9 @@ class GridConfig(WeightsConfig):
     Attributes:
         train_per_class: Training images drawn of each class, of both halves; a list runs the grid with each number,
             the fewer among the more; null for all.
-        halves: Ways to halve the classes, a list of: random, the name of a fixed pair such as animals/vehicles, or
-            lists of classes as {A: [...], B: [...]}. The distance effect and the value of distant features are read
-            of fixed pairs alone, which are known to be unlike.
+        halves: Ways to halve the classes, a list of: random, a named pair such as animals/vehicles, or lists of classes
+            as {A: [...], B: [...]}. The distance effect and the value of distant features are read of named pairs
+            alone, which were chosen to be unlike.
         splits: Random halvings (of halves=random). Intervals are over these: three or more give one, and many with one
             seed each narrower ones than few with many.
         directions: A->B, B->A or both.
