@@ -46,9 +46,15 @@ Design = Mapping[str, Known]
 SelectionPlan = Plan[SelectionCell, Design]
 
 
+_ALIKE = 5.0  # times the smallest norm of a fresh head, up to which heads count as starting alike
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Prepared:
-    """A checkpoint that has been read and fits the images of every target."""
+    """A checkpoint that has been read and fits the images of every target.
+
+    Its ``head_norm`` is the mean norm of the weights of one class in its fresh head.
+    """
 
     candidate: Candidate
     known: Known
@@ -56,6 +62,7 @@ class _Prepared:
     opened: list[tuple[DataSource, Dataset]]
     config: SelectionConfig
     shape: tuple[int, int, int]
+    head_norm: float
 
 
 def make_plan(config: SelectionConfig) -> SelectionPlan:
@@ -99,8 +106,21 @@ def _fitting(config: SelectionConfig, one: _Prepared) -> list[str]:
 
 def _plan(prepared: Sequence[_Prepared], cells: Sequence[SelectionCell]) -> SelectionPlan:
     opened = {dataset.fingerprint: (source, dataset) for one in prepared for source, dataset in one.opened}
-    design = {one.candidate.name: one.known for one in prepared}
-    return plan_of(cells, list(opened.values()), design, [one.read for one in prepared])
+    design: Design = {one.candidate.name: one.known for one in prepared}
+    plan = plan_of(cells, list(opened.values()), design, [one.read for one in prepared])
+    return replace(plan, accounts=[*plan.accounts, *_unlike_heads(prepared)])
+
+
+def _unlike_heads(prepared: Sequence[_Prepared]) -> list[str]:
+    """Say that fresh heads start at different sizes, which may decide what trains best, if they do."""
+    norms = {one.candidate.name: one.head_norm for one in prepared if one.head_norm > 0}  # of 0 all classes start alike
+    if not norms or max(norms.values()) <= _ALIKE * min(norms.values()):
+        return []
+    least, most = (f"{of(norms.values()):.2g} ({of(norms, key=lambda name: norms[name])})" for of in (min, max))
+    return [
+        f"fresh heads start unlike: the weights of a class have a norm of {least} to {most}; what a large one has to "
+        "unlearn counts against its checkpoint; init=gaussian draws all heads alike"
+    ]
 
 
 def _trained(one: _Prepared) -> list[SelectionCell]:
@@ -146,7 +166,9 @@ def _prepared(entry: Checkpoint[SelectionConfig], config: SelectionConfig) -> _P
     found = read(entry, setup, shape)
     first = next(iter(tasks.values()))
     image = setup.recipe.seen_shape(shape)
-    module = build(setup.network, image=image, classes=first.label_count, seed=0).module
+    network = build(setup.network, image=image, classes=first.label_count, seed=0)
+    head = [tensor for _, tensor in network.tensors(setup.depth - 1) if tensor.shape[:1] == (first.label_count,)]
+    norms = [tensor.detach().norm(dim=1).mean().item() for tensor in head if tensor.ndim == 2]
     return _Prepared(
         candidate=Candidate(
             name=entry.label,
@@ -159,7 +181,7 @@ def _prepared(entry: Checkpoint[SelectionConfig], config: SelectionConfig) -> _P
         ),
         known=Known(
             network=setup.network.name,
-            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            parameters=sum(parameter.numel() for parameter in network.module.parameters()),
             accuracy=entry.accuracy,
             stages=setup.stages,
         ),
@@ -167,6 +189,7 @@ def _prepared(entry: Checkpoint[SelectionConfig], config: SelectionConfig) -> _P
         opened=list(opened.values()),
         config=entry.config,
         shape=shape,
+        head_norm=max(norms, default=0.0),
     )
 
 

@@ -1,10 +1,12 @@
 """Which checkpoint to start from, with checkpoints of the project's own small network on real digits."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from scipy.stats import kendalltau
 
@@ -249,3 +251,23 @@ def test_a_grid_takes_weights_in_place_of_base_a(tiny, files):
     two = json.dumps(entries(files, "one", "two")).replace(":", ": ")
     with pytest.raises(UserError, match=r"must be one entry; sweeps/which_checkpoint\.py compares several"):
         grid_plan(tiny(f"weights={two}"))
+
+
+@pytest.mark.parametrize(("init", "unlike"), [("network", True), ("gaussian", False)])
+def test_a_plan_says_that_fresh_heads_start_unlike(init, unlike, arguments, tmp_path):
+    timms = []
+    for name in ("test_convnext", "test_efficientnet"):
+        file = tmp_path / f"{name}.pth"
+        torch.save(timm.create_model(name).state_dict(), file)
+        timms.append(
+            {"network": f"timm/{name}", "weights": str(file), "mean": [0.5] * 3, "std": [0.5] * 3, "label": name}
+        )
+    replaced = ("image_size_px=", "weights=")
+    options = [option for option in arguments("channels=3", f"init={init}") if not option.startswith(replaced)]
+    options += ["image_size_px=64", f"weights={json.dumps(timms).replace(':', ': ')}"]
+    plan = make_plan(load_config(EXPERIMENT.config, EXPERIMENT.defaults, options))
+    said = [account for account in plan.accounts if "heads start unlike" in account]
+    assert len(said) == unlike
+    if unlike:
+        pattern = r"norm of 0\.\d+ \(test_convnext\) to 2\.\d \(test_efficientnet\); .* init=gaussian"
+        assert re.search(pattern, said[0])
