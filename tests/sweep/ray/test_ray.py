@@ -191,6 +191,19 @@ def test_a_process_may_die_three_times_and_a_machine_as_often_as_it_likes(search
     assert "its process died 4 times" in failures(searcher.run.site.store())[trial]
 
 
+def test_what_kills_its_process_fails_alone(searcher, monkeypatch):
+    monkeypatch.setattr("raytransfer.sweep.run.batch_of", lambda spec: "one")
+    handed = searcher.next_trial()
+    other, killer = (tuning.from_json(text).id for text, _ in handed.config["trials"])
+    while searcher.observer.failures == {}:
+        trials = [tuning.from_json(text).id for text, _ in handed.config["trials"]]
+        reasons = None if killer in trials else {"reasons": [None] * len(trials)}
+        searcher.on_trial_complete(handed.trial_id, reasons, error=reasons is None)
+        handed = searcher.next_trial()
+    assert searcher.observer.failures.keys() == {killer}
+    assert searcher.observer.ended == [other]
+
+
 def test_what_a_process_wrote_before_it_died_counts(searcher):
     handed = searcher.next_trial()
     trial = first_of(handed)
