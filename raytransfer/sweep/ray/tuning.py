@@ -99,12 +99,16 @@ class _Worker(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         site: Site = self._work["site"]
-        reasons = []
+        reasons: list[str | None] = []
+        failed = False
         try:
-            for spec, steps in self._work["trials"]:
+            for text, steps in self._work["trials"]:
                 if self._leaving():
                     raise Interrupted
-                reasons.append(attempt(from_json(spec), site, steps, self._leaving))
+                spec = from_json(text)
+                reasons.append(attempt(spec, site, steps, self._leaving))
+                # Weights that cannot be read are not written down as one: the driver learns of them from this alone.
+                failed |= reasons[-1] is not None and failure(site.store(), spec.id) is not None
         except StorageError as error:
             return {"abandon": f"{error} (on {platform.node()})", "done": True}
         except RankDied as died:
@@ -115,9 +119,7 @@ class _Worker(tune.Trainable):
             gc.collect()
             gc.freeze()
         if site.device == "cuda":
-            if any(
-                reason is not None for reason in reasons
-            ):  # an error of the GPU stays with the process, and would fail all its later trials
+            if failed:  # an error of the GPU stays with the process, and would fail all its later trials
                 os._exit(1)
             torch.cuda.empty_cache()
         return {"reasons": reasons, "done": True}

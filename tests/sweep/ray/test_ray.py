@@ -5,7 +5,8 @@ import logging
 import socket
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -202,6 +203,25 @@ def test_what_kills_its_process_fails_alone(searcher, monkeypatch):
         handed = searcher.next_trial()
     assert searcher.observer.failures.keys() == {killer}
     assert searcher.observer.ended == [other]
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_process_on_a_gpu_ends_after_a_failure_but_not_for_weights_that_cannot_be_read(searcher, monkeypatch, noted):
+    def attempt(spec, site, *_):
+        if noted:
+            publish_failure(site.store(), spec.id, "boom")
+        return "boom"
+
+    def end(_code):
+        raise SystemExit
+
+    monkeypatch.setattr(tuning, "attempt", attempt)
+    monkeypatch.setattr(tuning.os, "_exit", end)
+    monkeypatch.setattr(tuning.gc, "freeze", lambda: None)
+    monkeypatch.setattr(searcher.run, "site", replace(searcher.run.site, device="cuda"))
+    worker = SimpleNamespace(_work=searcher.next_trial().config, _leaving=lambda: False)
+    with pytest.raises(SystemExit) if noted else nullcontext():
+        assert tuning._Worker.step(worker) == {"reasons": ["boom"], "done": True}
 
 
 def test_what_a_process_wrote_before_it_died_counts(searcher):
