@@ -100,11 +100,12 @@ def failures(store: Store) -> dict[str, str]:
     return {trial: error for trial in trials if (error := failure(store, trial)) is not None}
 
 
-def clear_failures(store: Store, trials: Iterable[str]) -> None:
-    """Forget that these trials failed, if they did, so that they are missing again."""
-    failed = set(store.names("failed"))
-    for name in failed.intersection(f"{trial}.json" for trial in trials):
-        store.delete(f"failed/{name}")
+def clear_failures(store: Store, trials: Iterable[str]) -> set[str]:
+    """Forget that these trials failed, so that they are missing again; gives those that did."""
+    failed = {name.removesuffix(".json") for name in store.names("failed")}.intersection(trials)
+    for trial in failed:
+        store.delete(f"failed/{trial}.json")
+    return failed
 
 
 def finished(store: Store) -> set[str]:

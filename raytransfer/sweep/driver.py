@@ -159,11 +159,11 @@ def _cleared(plan: Plan[Cell, Any], store: Store, mode: str) -> dict[str, TrialS
     """What is to run, looked up again, for another driver may have been at work until now; its traces are removed."""
     store.delete_unfinished()
     todo = backlog(plan, store, mode).to_run
-    clear_failures(store, todo)
-    for trial in todo if mode in ("force", "retry") else ():
+    failed = clear_failures(store, todo)
+    for trial in todo if mode == "force" else failed:
         delete_state(store, trial)  # what failed may have failed for it
-        if mode == "force":  # else trials would start from the checkpoints of the time before
-            store.delete_folder(f"checkpoints/{trial}")
+    for trial in todo if mode == "force" else ():  # else trials would start from the checkpoints of the time before
+        store.delete_folder(f"checkpoints/{trial}")
     return todo
 
 

@@ -17,9 +17,20 @@ from raytransfer.experiments.yosinski.report import make_report, results_of
 from raytransfer.report.files import write_files
 from raytransfer.specs import Trained, TransferSpec, from_json
 from raytransfer.specs.dependencies import in_order, needs
-from raytransfer.store import Store, compact, failures, finished, load_weights, read_table
+from raytransfer.store import (
+    Store,
+    compact,
+    failures,
+    finished,
+    load_state,
+    load_weights,
+    publish_failure,
+    read_table,
+    save_state,
+)
 from raytransfer.sweep import run as sweep
 from raytransfer.sweep.backlog import backlog
+from raytransfer.sweep.driver import _cleared
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task
 from raytransfer.training import DeviceData
@@ -264,6 +275,20 @@ def test_a_failure_shows_even_where_the_trial_had_finished(tiny, monkeypatch):
     left = backlog(plan, store, "cached")
     assert not left.failed
     assert not left.to_run
+
+
+def test_where_failures_are_retried_what_was_only_interrupted_goes_on(tiny):
+    config = tiny("treatments=[RnB]", "n_layers=[2]")
+    plan, store = make_plan(config), Store(config.out)
+    failed, interrupted, *_ = plan.trials
+    for identity in (failed, interrupted):
+        save_state(store, identity, b"half")
+    publish_failure(store, failed, "boom")
+    assert _cleared(plan, store, "retry") == plan.trials
+    assert (load_state(store, failed), load_state(store, interrupted)) == (None, b"half")
+    assert failures(store) == {}
+    _cleared(plan, store, "force")
+    assert load_state(store, interrupted) is None
 
 
 def test_a_base_keeps_its_weights_for_sweeps_to_come(tiny):
