@@ -144,7 +144,7 @@ def _finish_times(store: Store) -> dict[str, datetime.datetime]:
 
 def read_table(store: Store, table: str) -> "pd.DataFrame":
     """All rows of a table, sorted by trial; every trial counts once."""
-    rows: pd.DataFrame = _retried(lambda: _merged(store, table)).to_pandas()
+    rows: pd.DataFrame = _merged(store, table, _read_if_there).to_pandas()
     return rows
 
 
@@ -157,7 +157,7 @@ def compact(store: Store) -> None:
         names = _files(store, table)
         if len(names) <= 1:
             continue
-        content = _parquet(_merged(store, table))
+        content = _parquet(_merged(store, table, _read))  # what is not read is not to be deleted
         merged = f"{_PART}{hashlib.sha256(content).hexdigest()[:16]}.parquet"
         store.write(f"{table}/{merged}", content)
         for name in sorted(names, reverse=True):  # older merged files first: their rows may have been replaced
@@ -215,18 +215,35 @@ def _retried(read: Callable[[], Read]) -> Read:
     return read()
 
 
-def _merged(store: Store, table: str) -> pa.Table:
-    names = _files(store, table)
+def _merged(store: Store, table: str, read: Callable[[Store, str], pa.Table | None]) -> pa.Table:
+    """All rows of a table.
+
+    Where ``read`` gives None the file has vanished: it was merged into another one, which is looked for then.
+    """
     merged = [_SCHEMAS[table].empty_table()]
-    seen: set[str] = set()
+    trials: set[str] = set()
+    tried: set[str] = set()
+    vanished = True
     with ThreadPoolExecutor(_READERS) as pool:
-        for start in range(0, len(names), _TOGETHER):
-            parts = pool.map(lambda name: _read(store, f"{table}/{name}"), names[start : start + _TOGETHER])
-            unseen = [_unseen(part, seen) for part in parts]
-            merged.append(pa.concat_tables(unseen, promote_options="default").combine_chunks())
+        while vanished:
+            vanished = False
+            names = [name for name in _files(store, table) if name not in tried]
+            tried.update(names)
+            for start in range(0, len(names), _TOGETHER):
+                together = names[start : start + _TOGETHER]
+                parts = pool.map(lambda name: read(store, f"{table}/{name}"), together)
+                unseen = [_unseen(part, trials) for part in parts if part is not None]
+                vanished |= len(unseen) < len(together)
+                merged += [pa.concat_tables(unseen, promote_options="default").combine_chunks()] if unseen else []
     keys = [("id", "ascending"), ("step", "ascending")] if table == "curves" else [("id", "ascending")]
     # Rows that were written before a column was there have nulls in it.
     return pa.concat_tables(merged, promote_options="default").sort_by(keys)
+
+
+def _read_if_there(store: Store, name: str) -> pa.Table | None:
+    with suppress(FileNotFoundError):
+        return _read(store, name)
+    return None
 
 
 def _unseen(part: pa.Table, seen: set[str]) -> pa.Table:

@@ -184,6 +184,24 @@ def test_readers_and_a_merging_driver_get_along(store, monkeypatch):
     assert read_table(store, "trials")["id"].tolist() == ["a", "b", "c"]
 
 
+def test_rows_are_read_while_a_slow_storage_deletes_what_was_merged(store, monkeypatch):
+    for trial in "abcde":
+        publish(store, "trials", row(trial), curve(trial))
+    small = store.files("trials")
+    monkeypatch.setattr(store, "delete", lambda name: None)
+    compact(store)
+    monkeypatch.undo()
+    original = store.files
+
+    def files_then_delete_one(folder):
+        listed = original(folder)
+        store.delete(f"{folder}/{small.pop()}")
+        return listed
+
+    monkeypatch.setattr(store, "files", files_then_delete_one)
+    assert read_table(store, "trials")["id"].tolist() == [*"abcde"]
+
+
 def test_failures_are_kept_until_cleared_or_finished(store):
     for trial in ("a", "b", "c"):
         publish_failure(store, trial, "Traceback: boom")
