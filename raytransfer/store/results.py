@@ -18,22 +18,14 @@ import pyarrow.parquet as pq
 
 from raytransfer.errors import UnreadableError, first_line
 from raytransfer.store.root import Store
-from raytransfer.store.schema import CURVES, DISTANCES, PROBES, READINGS, SCORES, SIMULATIONS, TRIALS, arrow_schema
+from raytransfer.store.schema import TABLES, arrow_schema
 
 if TYPE_CHECKING:
     import pandas as pd  # which Arrow imports where it makes a table of pandas
 
-_SCHEMAS = {
-    "curves": arrow_schema(CURVES),
-    "readings": arrow_schema(READINGS),
-    "trials": arrow_schema(TRIALS),
-    "distances": arrow_schema(DISTANCES),
-    "scores": arrow_schema(SCORES),
-    "probes": arrow_schema(PROBES),
-    "simulations": arrow_schema(SIMULATIONS),
-}
 _MARKS = ("trials", "distances", "scores", "probes", "simulations")  # one row a finished trial of its kind
 _DETAILS = {"trials": "curves", "probes": "readings"}  # further rows of a trial
+_SCHEMAS = {table: arrow_schema(TABLES[table]) for table in (*_DETAILS.values(), *_MARKS)}
 _PART = "part-"  # a compacted file; the others are named after their trial
 _READERS = 8
 _TOGETHER = 500  # files whose tables are merged at once: a table of one row takes a hundred times the row's memory
