@@ -69,11 +69,11 @@ def run_missing(
         UserError: Another driver holds the store, or the slots that are asked for are not there.
         StorageError: The storage failed on the way.
     """
-    for _ in range(_PASSES):
+    for passes_left in reversed(range(_PASSES)):
         with _slots(console, plan, store, config) as slots:
             run = _run(slots, console, plan, store, config, folder, also)
         config = replace(config, mode="cached")
-        if not run.failures or not (left := backlog(plan, store, config.mode).to_run):
+        if not passes_left or not run.failures or not (left := backlog(plan, store, config.mode).to_run):
             break
         console.print(f"Still to run: {number_of(len(left), 'trial')}; weights that they read are trained anew")
 

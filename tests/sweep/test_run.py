@@ -1,13 +1,16 @@
 """Whole sweeps of tiny trials: what runs, what is left alone, and what is equal to the bit."""
 
 import functools
+import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 
 from raytransfer import trials as trial
 from raytransfer.config import load_config
@@ -28,9 +31,9 @@ from raytransfer.store import (
     read_table,
     save_state,
 )
+from raytransfer.sweep import driver
 from raytransfer.sweep import run as sweep
 from raytransfer.sweep.backlog import backlog
-from raytransfer.sweep.driver import _cleared
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task
 from raytransfer.training import DeviceData
@@ -284,11 +287,20 @@ def test_where_failures_are_retried_what_was_only_interrupted_goes_on(tiny):
     for identity in (failed, interrupted):
         save_state(store, identity, b"half")
     publish_failure(store, failed, "boom")
-    assert _cleared(plan, store, "retry") == plan.trials
+    assert driver._cleared(plan, store, "retry") == plan.trials
     assert (load_state(store, failed), load_state(store, interrupted)) == (None, b"half")
     assert failures(store) == {}
-    _cleared(plan, store, "force")
+    driver._cleared(plan, store, "force")
     assert load_state(store, interrupted) is None
+
+
+def test_weights_are_said_to_be_trained_anew_as_often_as_they_are(monkeypatch, tiny):
+    said, ran = io.StringIO(), []
+    monkeypatch.setattr(driver, "_run", lambda *_: ran.append(1) or SimpleNamespace(failures=1))
+    monkeypatch.setattr(driver, "backlog", lambda *_: SimpleNamespace(to_run={"a": None}))
+    driver.run_missing(Console(file=said), None, None, tiny("backend=in-process"), "sweeps/a", Recorder())
+    assert len(ran) == 3
+    assert said.getvalue().count("Still to run: 1 trial") == 2
 
 
 def test_a_base_keeps_its_weights_for_sweeps_to_come(tiny):
