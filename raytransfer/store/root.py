@@ -54,6 +54,8 @@ class Store:
             raise UserError(f"out={root} is no place for a store: {first_line(error)}") from error
         if not self._path:
             raise UserError(f"out={root} is no place for a store: it names no bucket")
+        if self.is_local:  # by file://, too: what lies beside the files, such as the lock, is opened by its path
+            self.root = self._path
 
     @property
     def is_local(self) -> bool:

@@ -282,6 +282,16 @@ def test_an_address_with_one_slash_is_no_folder(path, option):
         absolute(option, path)
 
 
+def test_the_address_of_a_folder_is_that_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Store(f"file://{tmp_path}/out")
+    store.create()
+    assert store.root == str(tmp_path / "out")
+    with lock(store), pytest.raises(UserError, match="is in use by another sweep"), lock(Store("out")):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_folders_may_have_colons(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Store("./s3:x").root == str(tmp_path / "s3:x")
