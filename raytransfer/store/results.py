@@ -55,6 +55,12 @@ def is_finished(store: Store, trial: str) -> bool:
     return any(store.exists(f"{table}/{trial}.parquet") for table in _MARKS)
 
 
+def unmerged(store: Store) -> set[str]:
+    """The trials that have left their rows since the last merging of rows."""
+    names = [name for table in _MARKS for name in _files(store, table)]
+    return {name.removesuffix(".parquet") for name in names if not name.startswith(_PART)}
+
+
 def top1_of(store: Store, trial: str) -> float | None:
     """Accuracy of a training that has just finished, 0..1; None for a measurement, and where a look costs requests."""
     if not store.is_local:

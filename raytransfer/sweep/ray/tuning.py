@@ -19,7 +19,7 @@ from ray.tune.search import SearchAlgorithm
 from raytransfer.errors import StorageError
 from raytransfer.specs import TrialSpec, from_json, to_json
 from raytransfer.specs.dependencies import as_base
-from raytransfer.store import failure, finished, is_finished
+from raytransfer.store import failure, is_finished, unmerged
 from raytransfer.sweep.ray.cluster import Leaving, Slots, machines_gone, machines_leave
 from raytransfer.sweep.run import Run
 from raytransfer.training import Interrupted, RankDied
@@ -137,7 +137,7 @@ class _Searcher(SearchAlgorithm):
         self._running: dict[str, list[str]] = {}  # Tune's name of a trial -> ours
         self._machines_gone: dict[str, int] = {}  # Tune's name of a trial -> how many had left when it was handed out
         self._store = run.site.store()
-        self._finished_before = finished(self._store)
+        self._written_before = unmerged(self._store)
         self._most, self._gone, self._next_look_s = 0, 0, 0.0
         self._storage: Any = None  # where Tune's trials keep what nobody reads
         self._slot = tune.PlacementGroupFactory([dict(slots.per_trial)])
@@ -215,7 +215,7 @@ class _Searcher(SearchAlgorithm):
 
     def _died(self, trial: str, machine_left: bool, why: str = "Ray's logs say why") -> None:
         """A trial's process died, perhaps only after it had written how the trial ended."""
-        written = is_finished(self._store, trial) and trial not in self._finished_before
+        written = is_finished(self._store, trial) and trial not in self._written_before
         reason = failure(self._store, trial)
         if written or reason is not None:
             self._run.end(trial, reason)

@@ -15,7 +15,7 @@ from ray.exceptions import AuthenticationError, OutOfMemoryError
 
 from raytransfer.errors import StorageError, UserError
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.store import Store, failures, publish_failure
+from raytransfer.store import Store, compact, failures, publish, publish_failure
 from raytransfer.sweep.ray import Slots, tuning, wait_for_machines
 from raytransfer.sweep.run import Run
 from raytransfer.trials import Site
@@ -231,6 +231,24 @@ def test_what_a_process_wrote_before_it_died_counts(searcher):
     searcher.on_trial_complete(handed.trial_id, error=True)
     assert searcher.observer.failures == {trial: "boom"}
     assert searcher.observer.dead == []
+
+
+def test_rows_that_were_merged_before_tell_nothing_of_what_runs_again(searcher):
+    store, slots = searcher.run.site.store(), Slots(None, 1.0)
+    first, second, *_ = searcher.run.specs
+    for trial in (first, second):
+        publish(store, "trials", {"id": trial})
+    compact(store)
+    made = tuning._Searcher(searcher.run, slots)
+    made.add_configurations([SimpleNamespace(storage=None)])
+    handed = {first_of(handed): handed for handed in (made.next_trial(), made.next_trial())}
+    publish(store, "trials", {"id": first})
+    for trial in (first, second):
+        made.on_trial_complete(handed[trial].trial_id, error=True)
+    assert (searcher.observer.ended, searcher.observer.dead) == ([first], [second])
+    (merged,) = (name for name in store.names("trials") if name.startswith("part-"))
+    store.write(f"trials/{merged}", b"damaged")
+    tuning._Searcher(searcher.run, slots)  # else it would end here, and mode=force would be forgotten
 
 
 def test_a_sweep_whose_storage_is_gone_hands_out_nothing_more(searcher):
