@@ -134,7 +134,7 @@ def _run(
         placed = places(todo, plan.cells)
         with (
             ProgressView(console, plan.cells, todo, placed, lambda trial: top1_of(store, trial)) as progress,
-            Record(store, folder, progress.seconds_left) as record,
+            Record(store, folder, progress.seconds_left, lost) as record,
         ):
             keep = isinstance(config, TrainingConfig) and config.checkpoints == "all"
             run = Run(todo, site, progress, record, also, keep_checkpoints=keep, lost=lost)
