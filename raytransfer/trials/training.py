@@ -27,8 +27,8 @@ _BEST = 10  # the 2014 score is the mean of the ten best evaluations
 def run_training(
     spec: TrainingSpec,
     site: Site,
-    checkpoint_steps: frozenset[int] = frozenset(),
-    stop: Callable[[], bool] = never,
+    checkpoint_steps: frozenset[int],
+    stop: Callable[[], bool],
     ranks: Ranks = ALONE,
 ) -> None:
     """Train and evaluate one network, then publish its checkpoints, its learning curve and its row.
