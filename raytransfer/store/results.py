@@ -173,32 +173,33 @@ def repair(store: Store) -> list[str]:
     """
     damaged = []
     for table in _SCHEMAS:
-        lost = []
+        lost: list[str] = []
+        whole: set[str] = set()
         for name in _files(store, table):
             try:
-                _read(store, f"{table}/{name}")
+                whole.update(_read(store, f"{table}/{name}")["id"].to_pylist())
             except UnreadableError as error:
-                store.set_aside(error.name)
                 lost.append(error.name)
         main = next((main for main, details in _DETAILS.items() if details == table), None)
         if lost and main is not None:
-            _drop_rows_without_details(store, main, table)
+            _keep_rows_of(store, main, whole)
+        for file in lost:  # last: what is killed before then is found damaged again
+            store.set_aside(file)
         damaged += lost
     return damaged
 
 
-def _drop_rows_without_details(store: Store, table: str, details: str) -> None:
-    kept = {trial for name in _files(store, details) for trial in _read(store, f"{details}/{name}")["id"].to_pylist()}
+def _keep_rows_of(store: Store, table: str, trials: set[str]) -> None:
     for name in _files(store, table):
         try:
             rows = _read(store, f"{table}/{name}")
         except UnreadableError:
             continue  # comes next
-        whole = rows.filter(pa.array([trial in kept for trial in rows["id"].to_pylist()], pa.bool_()))
-        if len(whole) == 0:
+        kept = rows.filter(pa.array([trial in trials for trial in rows["id"].to_pylist()], pa.bool_()))
+        if len(kept) == 0:
             store.delete(f"{table}/{name}")
-        elif len(whole) < len(rows):
-            store.write(f"{table}/{name}", _parquet(whole))
+        elif len(kept) < len(rows):
+            store.write(f"{table}/{name}", _parquet(kept))
 
 
 def _files(store: Store, table: str) -> list[str]:
