@@ -20,6 +20,7 @@ from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError, one_line
 from raytransfer.experiments import EXPERIMENTS, Experiment
+from raytransfer.storage.addresses import without_options
 from raytransfer.store import Store, sweep_names
 from raytransfer.words import number_of
 
@@ -133,7 +134,7 @@ def _sweeps(place: str) -> list[SweepFolder]:
 
 
 def _sweep(folder: Store) -> SweepFolder:
-    name = folder.root.partition("?")[0].rstrip("/").rpartition("/")[2]
+    name = without_options(folder.root).rstrip("/").rpartition("/")[2]
     experiment = experiment_of(name)
     _, options = options_of(folder)
     return SweepFolder(store=folder, name=name, experiment=experiment, options=_flat(options))

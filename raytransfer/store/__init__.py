@@ -26,6 +26,7 @@ from raytransfer.store.results import (
     read_table,
     repair,
     top1_of,
+    unmerged,
 )
 from raytransfer.store.root import Store
 from raytransfer.store.states import delete_state, load_state, save_state
@@ -71,6 +72,7 @@ __all__ = [
     "save_state",
     "sweep_names",
     "top1_of",
+    "unmerged",
     "weights_digest",
     "write_places",
     "write_progress",

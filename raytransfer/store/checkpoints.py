@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 def save_checkpoint(store: Store, trial: str, step: int, state: Mapping[str, "torch.Tensor"]) -> None:
     """Store a state dict under the trial and its training step."""
-    from safetensors.torch import save
-
-    from raytransfer.networks import cpu_copies
-
-    # Copies, as two names may be of one tensor, which safetensors refuses to write.
-    store.write(_name(trial, step), save(cpu_copies(state)))
+    store.write(_name(trial, step), _content(state))
 
 
 def load_weights(store: Store, weights: Weights) -> dict[str, "torch.Tensor"]:
@@ -45,12 +40,10 @@ def load_weights(store: Store, weights: Weights) -> dict[str, "torch.Tensor"]:
 
 def import_weights(store: Store, state: Mapping[str, "torch.Tensor"]) -> str:
     """Store a state dict that was made elsewhere, once for the same content; gives its ``weights_digest``."""
-    from safetensors.torch import save
-
     identity = weights_digest(state)
     name = f"imported/{identity}.safetensors"
     if not store.exists(name):
-        store.write(name, save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
+        store.write(name, _content(state))
     return identity
 
 
@@ -89,6 +82,16 @@ def all_checkpoint_steps(store: Store) -> dict[str, set[int]]:
 def delete_checkpoint(store: Store, trial: str, step: int) -> None:
     """Delete the weights of a trial at a training step, if they are there."""
     store.delete(_name(trial, step))
+
+
+def _content(state: Mapping[str, "torch.Tensor"]) -> bytes:
+    from safetensors.torch import save
+
+    from raytransfer.networks import cpu_copies
+
+    # Copies, as two names may be of one tensor, which safetensors refuses to write.
+    content: bytes = save(cpu_copies(state))
+    return content
 
 
 def _name(trial: str, step: int) -> str:

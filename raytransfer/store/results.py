@@ -18,22 +18,14 @@ import pyarrow.parquet as pq
 
 from raytransfer.errors import UnreadableError, first_line
 from raytransfer.store.root import Store
-from raytransfer.store.schema import CURVES, DISTANCES, PROBES, READINGS, SCORES, SIMULATIONS, TRIALS, arrow_schema
+from raytransfer.store.schema import TABLES, arrow_schema
 
 if TYPE_CHECKING:
     import pandas as pd  # which Arrow imports where it makes a table of pandas
 
-_SCHEMAS = {
-    "curves": arrow_schema(CURVES),
-    "readings": arrow_schema(READINGS),
-    "trials": arrow_schema(TRIALS),
-    "distances": arrow_schema(DISTANCES),
-    "scores": arrow_schema(SCORES),
-    "probes": arrow_schema(PROBES),
-    "simulations": arrow_schema(SIMULATIONS),
-}
 _MARKS = ("trials", "distances", "scores", "probes", "simulations")  # one row a finished trial of its kind
 _DETAILS = {"trials": "curves", "probes": "readings"}  # further rows of a trial
+_SCHEMAS = {table: arrow_schema(TABLES[table]) for table in (*_DETAILS.values(), *_MARKS)}
 _PART = "part-"  # a compacted file; the others are named after their trial
 _READERS = 8
 _TOGETHER = 500  # files whose tables are merged at once: a table of one row takes a hundred times the row's memory
@@ -61,6 +53,12 @@ def publish(store: Store, table: str, row: Mapping[str, Any], details: Sequence[
 def is_finished(store: Store, trial: str) -> bool:
     """Whether a trial has left its row since the last merging of rows."""
     return any(store.exists(f"{table}/{trial}.parquet") for table in _MARKS)
+
+
+def unmerged(store: Store) -> set[str]:
+    """The trials that have left their rows since the last merging of rows."""
+    names = [name for table in _MARKS for name in _files(store, table)]
+    return {name.removesuffix(".parquet") for name in names if not name.startswith(_PART)}
 
 
 def top1_of(store: Store, trial: str) -> float | None:
@@ -100,11 +98,12 @@ def failures(store: Store) -> dict[str, str]:
     return {trial: error for trial in trials if (error := failure(store, trial)) is not None}
 
 
-def clear_failures(store: Store, trials: Iterable[str]) -> None:
-    """Forget that these trials failed, if they did, so that they are missing again."""
-    failed = set(store.names("failed"))
-    for name in failed.intersection(f"{trial}.json" for trial in trials):
-        store.delete(f"failed/{name}")
+def clear_failures(store: Store, trials: Iterable[str]) -> set[str]:
+    """Forget that these trials failed, so that they are missing again; gives those that did."""
+    failed = {name.removesuffix(".json") for name in store.names("failed")}.intersection(trials)
+    for trial in failed:
+        store.delete(f"failed/{trial}.json")
+    return failed
 
 
 def finished(store: Store) -> set[str]:
@@ -143,7 +142,7 @@ def _finish_times(store: Store) -> dict[str, datetime.datetime]:
 
 def read_table(store: Store, table: str) -> "pd.DataFrame":
     """All rows of a table, sorted by trial; every trial counts once."""
-    rows: pd.DataFrame = _retried(lambda: _merged(store, table)).to_pandas()
+    rows: pd.DataFrame = _merged(store, table, _read_if_there).to_pandas()
     return rows
 
 
@@ -156,7 +155,7 @@ def compact(store: Store) -> None:
         names = _files(store, table)
         if len(names) <= 1:
             continue
-        content = _parquet(_merged(store, table))
+        content = _parquet(_merged(store, table, _read))  # what is not read is not to be deleted
         merged = f"{_PART}{hashlib.sha256(content).hexdigest()[:16]}.parquet"
         store.write(f"{table}/{merged}", content)
         for name in sorted(names, reverse=True):  # older merged files first: their rows may have been replaced
@@ -174,32 +173,33 @@ def repair(store: Store) -> list[str]:
     """
     damaged = []
     for table in _SCHEMAS:
-        lost = []
+        lost: list[str] = []
+        whole: set[str] = set()
         for name in _files(store, table):
             try:
-                _read(store, f"{table}/{name}")
+                whole.update(_read(store, f"{table}/{name}")["id"].to_pylist())
             except UnreadableError as error:
-                store.set_aside(error.name)
                 lost.append(error.name)
         main = next((main for main, details in _DETAILS.items() if details == table), None)
         if lost and main is not None:
-            _drop_rows_without_details(store, main, table)
+            _keep_rows_of(store, main, whole)
+        for file in lost:  # last: what is killed before then is found damaged again
+            store.set_aside(file)
         damaged += lost
     return damaged
 
 
-def _drop_rows_without_details(store: Store, table: str, details: str) -> None:
-    kept = {trial for name in _files(store, details) for trial in _read(store, f"{details}/{name}")["id"].to_pylist()}
+def _keep_rows_of(store: Store, table: str, trials: set[str]) -> None:
     for name in _files(store, table):
         try:
             rows = _read(store, f"{table}/{name}")
         except UnreadableError:
             continue  # comes next
-        whole = rows.filter(pa.array([trial in kept for trial in rows["id"].to_pylist()], pa.bool_()))
-        if len(whole) == 0:
+        kept = rows.filter(pa.array([trial in trials for trial in rows["id"].to_pylist()], pa.bool_()))
+        if len(kept) == 0:
             store.delete(f"{table}/{name}")
-        elif len(whole) < len(rows):
-            store.write(f"{table}/{name}", _parquet(whole))
+        elif len(kept) < len(rows):
+            store.write(f"{table}/{name}", _parquet(kept))
 
 
 def _files(store: Store, table: str) -> list[str]:
@@ -214,18 +214,35 @@ def _retried(read: Callable[[], Read]) -> Read:
     return read()
 
 
-def _merged(store: Store, table: str) -> pa.Table:
-    names = _files(store, table)
+def _merged(store: Store, table: str, read: Callable[[Store, str], pa.Table | None]) -> pa.Table:
+    """All rows of a table.
+
+    Where ``read`` gives None the file has vanished: it was merged into another one, which is looked for then.
+    """
     merged = [_SCHEMAS[table].empty_table()]
-    seen: set[str] = set()
+    trials: set[str] = set()
+    tried: set[str] = set()
+    vanished = True
     with ThreadPoolExecutor(_READERS) as pool:
-        for start in range(0, len(names), _TOGETHER):
-            parts = pool.map(lambda name: _read(store, f"{table}/{name}"), names[start : start + _TOGETHER])
-            unseen = [_unseen(part, seen) for part in parts]
-            merged.append(pa.concat_tables(unseen, promote_options="default").combine_chunks())
+        while vanished:
+            vanished = False
+            names = [name for name in _files(store, table) if name not in tried]
+            tried.update(names)
+            for start in range(0, len(names), _TOGETHER):
+                together = names[start : start + _TOGETHER]
+                parts = pool.map(lambda name: read(store, f"{table}/{name}"), together)
+                unseen = [_unseen(part, trials) for part in parts if part is not None]
+                vanished |= len(unseen) < len(together)
+                merged += [pa.concat_tables(unseen, promote_options="default").combine_chunks()] if unseen else []
     keys = [("id", "ascending"), ("step", "ascending")] if table == "curves" else [("id", "ascending")]
     # Rows that were written before a column was there have nulls in it.
     return pa.concat_tables(merged, promote_options="default").sort_by(keys)
+
+
+def _read_if_there(store: Store, name: str) -> pa.Table | None:
+    with suppress(FileNotFoundError):
+        return _read(store, name)
+    return None
 
 
 def _unseen(part: pa.Table, seen: set[str]) -> pa.Table:

@@ -1,6 +1,7 @@
 """A folder, here or in an object store, whose files appear whole or not at all."""
 
 import datetime
+import errno
 import json
 import os
 import re
@@ -54,6 +55,8 @@ class Store:
             raise UserError(f"out={root} is no place for a store: {first_line(error)}") from error
         if not self._path:
             raise UserError(f"out={root} is no place for a store: it names no bucket")
+        if self.is_local:  # by file://, too: what lies beside the files, such as the lock, is opened by its path
+            self.root = self._path
 
     @property
     def is_local(self) -> bool:
@@ -154,7 +157,10 @@ class Store:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(beside).replace(path)
+            try:
+                Path(beside).replace(path)
+            except FileNotFoundError as error:  # a driver that starts took it for what a killed one had left
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), beside) from error
         finally:
             Path(beside).unlink(missing_ok=True)
 

@@ -69,11 +69,11 @@ def run_missing(
         UserError: Another driver holds the store, or the slots that are asked for are not there.
         StorageError: The storage failed on the way.
     """
-    for _ in range(_PASSES):
+    for passes_left in reversed(range(_PASSES)):
         with _slots(console, plan, store, config) as slots:
             run = _run(slots, console, plan, store, config, folder, also)
         config = replace(config, mode="cached")
-        if not run.failures or not (left := backlog(plan, store, config.mode).to_run):
+        if not passes_left or not run.failures or not (left := backlog(plan, store, config.mode).to_run):
             break
         console.print(f"Still to run: {number_of(len(left), 'trial')}; weights that they read are trained anew")
 
@@ -134,7 +134,7 @@ def _run(
         placed = places(todo, plan.cells)
         with (
             ProgressView(console, plan.cells, todo, placed, lambda trial: top1_of(store, trial)) as progress,
-            Record(store, folder, progress.seconds_left) as record,
+            Record(store, folder, progress.seconds_left, lost) as record,
         ):
             keep = isinstance(config, TrainingConfig) and config.checkpoints == "all"
             run = Run(todo, site, progress, record, also, keep_checkpoints=keep, lost=lost)
@@ -159,11 +159,11 @@ def _cleared(plan: Plan[Cell, Any], store: Store, mode: str) -> dict[str, TrialS
     """What is to run, looked up again, for another driver may have been at work until now; its traces are removed."""
     store.delete_unfinished()
     todo = backlog(plan, store, mode).to_run
-    clear_failures(store, todo)
-    for trial in todo if mode in ("force", "retry") else ():
+    failed = clear_failures(store, todo)
+    for trial in todo if mode == "force" else failed:
         delete_state(store, trial)  # what failed may have failed for it
-        if mode == "force":  # else trials would start from the checkpoints of the time before
-            store.delete_folder(f"checkpoints/{trial}")
+    for trial in todo if mode == "force" else ():  # else trials would start from the checkpoints of the time before
+        store.delete_folder(f"checkpoints/{trial}")
     return todo
 
 

@@ -25,11 +25,18 @@ class Record:
         folder: The sweep's folder within it.
         seconds_left: Tells how long the sweep still takes, None where that is not known yet; asked at each writing, so
             that who reads it sees what the sweep itself shows.
+        lost: Tells why the store is this sweep's no longer, and None as long as it is: then the file is another's.
     """
 
-    def __init__(self, store: Store, folder: str, seconds_left: Callable[[], float | None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        folder: str,
+        seconds_left: Callable[[], float | None],
+        lost: Callable[[], str | None],
+    ) -> None:
         self._store = Store(store.root, retry_s=min(store.retry_s, _PATIENCE_S))
-        self._seconds_left = seconds_left
+        self._seconds_left, self._lost = seconds_left, lost
         self._lock, self._changed, self._ended = threading.Lock(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._write_changes, daemon=True)
         self._progress: dict[str, Any] = {
@@ -49,8 +56,9 @@ class Record:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        with suppress(StorageError):
-            delete_progress(self._store)
+        if self._lost() is None:
+            with suppress(StorageError):
+                delete_progress(self._store)
 
     def started(self, trials: Sequence[str]) -> None:
         """Trials were handed out together, to run one after the other; the first has begun."""
@@ -90,8 +98,9 @@ class Record:
     def _write(self) -> None:
         with self._lock:
             progress = self._progress | {"written": _now(), "left_s": self._seconds_left()}
-        with suppress(StorageError):
-            write_progress(self._store, progress)
+        if self._lost() is None:
+            with suppress(StorageError):
+                write_progress(self._store, progress)
 
 
 def _now() -> str:

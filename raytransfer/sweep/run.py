@@ -87,6 +87,8 @@ class Run:
     def next(self, fits: Callable[[TrialSpec], bool] = lambda _: True) -> list[str]:
         """What is to do next: a training, or measurements of one batch; none, for now or for good.
 
+        What has lost its process runs by itself from then on, so that no other is blamed if that dies again.
+
         Args:
             fits: Whether there is room for a trial. Where there is none for the first, the others wait with it, or
                 smaller ones would take the room as soon as it is free.
@@ -98,9 +100,9 @@ class Run:
             return []
         self._queue.next()
         trials, batch = [first], batch_of(self.specs[first])
-        while batch is not None and len(trials) < _BATCH:
+        while batch is not None and len(trials) < _BATCH and not self._deaths[first]:
             following = self._queue.peek()
-            if following is None or batch_of(self.specs[following]) != batch:
+            if following is None or self._deaths[following] or batch_of(self.specs[following]) != batch:
                 break
             self._queue.next()
             trials.append(following)

@@ -106,7 +106,11 @@ def publish(partial: Path, cache: Path, fingerprint: str, source: DataSource, *,
     if entry.is_dir():
         shutil.rmtree(entry)
     entry.unlink(missing_ok=True)  # a file where a folder should be
-    partial.rename(entry)
+    try:
+        partial.rename(entry)
+    except OSError:
+        if streamed or cached(cache, fingerprint, source, streamed=False) is None:
+            raise
 
 
 def array(folder: Path, name: str) -> Any:

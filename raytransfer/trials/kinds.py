@@ -14,7 +14,6 @@ from raytransfer.specs import (
     TransferSpec,
     TrialSpec,
 )
-from raytransfer.training import never
 from raytransfer.trials.site import Site
 
 
@@ -27,8 +26,8 @@ class Orders:
         stop: Asked after each step of a training whether to stop.
     """
 
-    checkpoint_steps: frozenset[int] = frozenset()
-    stop: Callable[[], bool] = never
+    checkpoint_steps: frozenset[int]
+    stop: Callable[[], bool]
 
 
 @dataclass(frozen=True, kw_only=True)

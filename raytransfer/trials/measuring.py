@@ -18,12 +18,12 @@ from raytransfer.distances.tree import parse_tree
 from raytransfer.networks import Network, pooled
 from raytransfer.scores import SCORES
 from raytransfer.scores.representation import Representation
-from raytransfer.specs import Dials, DistanceSpec, ScoreSpec, TaskSpec, Weights, to_json
+from raytransfer.specs import Dials, DistanceSpec, ScoreSpec, TaskSpec, Weights
 from raytransfer.store import publish
 from raytransfer.tasks import INPUT_DIALS, Dataset, TaskData, label_names, sample_task
 from raytransfer.training import DeviceData
 from raytransfer.trials.kinds import kind_of
-from raytransfer.trials.site import Site, provenance
+from raytransfer.trials.site import Site, common_columns
 from raytransfer.trials.training import stored_network
 
 Features = npt.NDArray[np.float64]
@@ -99,14 +99,10 @@ def _publish(
     if not math.isfinite(value):
         raise FloatingPointError(f"{spec.measure} is {value}, which is no number to compare")
     row = {
-        "id": spec.id,
         "measure": spec.measure,
-        "seed": spec.seed,
         "value": value,
-        "config": to_json(spec),
         **columns,
-        "wall_time_s": time.perf_counter() - started,
-        **provenance(torch.device(site.device)),
+        **common_columns(spec, torch.device(site.device), time.perf_counter() - started),
     }
     publish(site.store(), kind_of(spec).table, row)
 

@@ -10,12 +10,12 @@ from torch import nn
 
 from raytransfer.networks import Network
 from raytransfer.probes import PROBES, Reading, Subject
-from raytransfer.specs import ProbeSpec, TaskSpec, Trained, TrainingSpec, to_json
+from raytransfer.specs import ProbeSpec, TaskSpec, Trained, TrainingSpec
 from raytransfer.specs.dependencies import as_transfer
 from raytransfer.store import publish
 from raytransfer.tasks import TaskData, load_task, sample_task
 from raytransfer.training import DeviceData, EvaluationInputs, stream_seed
-from raytransfer.trials.site import Site, provenance
+from raytransfer.trials.site import Site, common_columns
 from raytransfer.trials.training import stored_network
 
 
@@ -88,7 +88,6 @@ def _device_data(site: Site, trained: TrainingSpec, task: TaskData) -> DeviceDat
 def _publish(spec: ProbeSpec, site: Site, readings: Sequence[Reading], started: float) -> None:
     transfer = as_transfer(spec.trained)
     row = {
-        "id": spec.id,
         "probe": spec.probe,
         "trained_id": spec.trained.id,
         "step": spec.step,
@@ -98,10 +97,7 @@ def _publish(spec: ProbeSpec, site: Site, readings: Sequence[Reading], started: 
         "frozen": transfer.surgery.frozen if transfer else None,
         "against": spec.against,
         "other_id": spec.other.source_id if spec.other else None,
-        "seed": spec.seed,
         "images": spec.images,
-        "config": to_json(spec),
-        "wall_time_s": time.perf_counter() - started,
-        **provenance(torch.device(site.device)),
+        **common_columns(spec, torch.device(site.device), time.perf_counter() - started),
     }
     publish(site.store(), "probes", row, [{"id": spec.id, **asdict(reading)} for reading in readings])

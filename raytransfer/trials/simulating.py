@@ -8,11 +8,11 @@ import numpy.typing as npt
 import torch
 
 from raytransfer.simulation.two_layer import simulate
-from raytransfer.specs import SimulationSpec, TaskSpec, to_json
+from raytransfer.specs import SimulationSpec, TaskSpec
 from raytransfer.store import publish
 from raytransfer.tasks import sample_task
 from raytransfer.training import stream_seed
-from raytransfer.trials.site import Site, provenance
+from raytransfer.trials.site import Site, common_columns
 
 Array = npt.NDArray[np.float64]
 
@@ -24,17 +24,13 @@ def run_simulation(spec: SimulationSpec, site: Site) -> None:
     start = stream_seed(spec.seed, spec.target.stream)
     simulation = simulate(x_p, y_p, x_q, y_q, width=spec.width, seed=start)
     row = {
-        "id": spec.id,
         "source_task": spec.source.label,
         "target_task": spec.target.label,
         "width": spec.width,
-        "seed": spec.seed,
         "source_images": len(y_p),
         "target_images": len(y_q),
         **asdict(simulation),
-        "config": to_json(spec),
-        "wall_time_s": time.perf_counter() - started,
-        **provenance(torch.device("cpu")),
+        **common_columns(spec, torch.device("cpu"), time.perf_counter() - started),
     }
     publish(site.store(), "simulations", row)
 

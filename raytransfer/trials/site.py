@@ -1,4 +1,4 @@
-"""Where a trial runs, and what its rows say of their provenance."""
+"""Where a trial runs, and what the rows of all trials say."""
 
 import functools
 import importlib.metadata
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from raytransfer.specs import TrialSpec
+from raytransfer.specs import TrialSpec, to_json
 from raytransfer.specs.dependencies import as_base, as_training
 from raytransfer.store import PATIENCE_S, Store
 from raytransfer.tasks import Dataset, DataSource, open_fingerprint
@@ -78,9 +78,13 @@ def _open(source: DataSource, fingerprint: str) -> Dataset:
     return open_fingerprint(source, fingerprint)
 
 
-def provenance(device: torch.device) -> dict[str, Any]:
-    """The columns that say where, when and with what a trial ran."""
+def common_columns(spec: TrialSpec, device: torch.device, wall_time_s: float) -> dict[str, Any]:
+    """The columns that rows of all trials have: what was asked for, and where, when and with what it ran."""
     return {
+        "id": spec.id,
+        "seed": spec.seed,
+        "config": to_json(spec),
+        "wall_time_s": wall_time_s,
         "device": device_name(device),
         "host": platform.node(),
         "finished_at": datetime.now(UTC),

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from raytransfer.networks import Network, add_lora, build, copy_first, freeze, merged, read_all_layers, train_mode
-from raytransfer.specs import TrainingSpec, Weights, to_json
+from raytransfer.specs import TrainingSpec, Weights
 from raytransfer.specs.dependencies import as_base, as_transfer
 from raytransfer.store import Store, delete_state, load_state, load_weights, publish, save_checkpoint, save_state
 from raytransfer.store import checkpoint_steps as stored_steps
 from raytransfer.tasks import Dataset, TaskData, load_task, sample_task
 from raytransfer.training import ALONE, DeviceData, Outcome, Ranks, Step, TrainingState, never, stream_seed, train
-from raytransfer.trials.site import Site, provenance
+from raytransfer.trials.site import Site, common_columns
 
 _LOG = logging.getLogger("raytransfer")
 _BEST = 10  # the 2014 score is the mean of the ten best evaluations
@@ -27,8 +27,8 @@ _BEST = 10  # the 2014 score is the mean of the ten best evaluations
 def run_training(
     spec: TrainingSpec,
     site: Site,
-    checkpoint_steps: frozenset[int] = frozenset(),
-    stop: Callable[[], bool] = never,
+    checkpoint_steps: frozenset[int],
+    stop: Callable[[], bool],
     ranks: Ranks = ALONE,
 ) -> None:
     """Train and evaluate one network, then publish its checkpoints, its learning curve and its row.
@@ -84,8 +84,7 @@ def run_training(
     )
     if not first:
         return
-    row = _row(spec, data, network, outcome)
-    row["wall_time_s"] = elapsed()
+    row = _row(spec, data, network, outcome, elapsed())
     publish(store, "trials", row, [{"id": spec.id, **asdict(evaluation)} for evaluation in outcome.curve])
     if saved:
         delete_state(store, spec.id)  # after the row: killed in between, it leaves a state that nobody reads
@@ -215,8 +214,10 @@ def training_seed(spec: TrainingSpec) -> int:
     return stream_seed(spec.seed, spec.kind, spec.task.stream)
 
 
-def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcome) -> dict[str, Any]:
-    """The trial's row of the table ``trials``, but for its wall time."""
+def _row(
+    spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcome, wall_time_s: float
+) -> dict[str, Any]:
+    """The trial's row of the table ``trials``."""
     transfer = as_transfer(spec)
     surgery, weights = (transfer.surgery, transfer.weights) if transfer else (None, None)
     names = [stage.name for stage in network.stages]
@@ -224,7 +225,6 @@ def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcom
     enough = len(outcome.curve) >= 2 * _BEST  # the best of fewer would be most of the curve, its beginning included
 
     return {
-        "id": spec.id,
         "dataset": spec.task.dataset,
         "base_task": weights.label if weights else None,
         "target_task": spec.task.label,
@@ -242,7 +242,6 @@ def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcom
         "reads_all": surgery.reads_all if surgery else None,
         "pretrain_id": weights.source_id if weights else None,
         "pretrain_step": weights.step if weights else None,
-        "seed": spec.seed,
         "steps": spec.recipe.steps,
         "train_images": len(data.train),
         "test_images": len(data.test),
@@ -251,11 +250,10 @@ def _row(spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcom
         "top1_best10": fmean(best) if enough else None,
         "train_top1": outcome.train_top1,
         "train_loss_nats": outcome.train_loss_nats,
-        "config": to_json(spec),
         "images_per_s": outcome.images_per_s,
         "reused_layers": outcome.reused_layers,
         "streamed": data.streamed,
         "waited": None if math.isnan(outcome.waited) else outcome.waited,
         "ranks": data.ranks.count,
-        **provenance(data.device),
+        **common_columns(spec, data.device, wall_time_s),
     }

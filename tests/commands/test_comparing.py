@@ -155,7 +155,7 @@ def test_other_experiments_compare_their_outcomes_by_place(tmp_path, command):
     rows = pd.DataFrame({"target": list("abcd"), "base": "e", "n_layers": 2, "seed": 0, "AnB": 0.5, "AnB_id": "x"})
     one = write(tmp_path / "one" / "transfer_vs_distance-digits-0", outcomes=rows)
     moved = rows.assign(AnB=0.6 + rng.normal(0, 0.001, 4), AnB_id=["x", "y", "y", "y"])
-    two = write(tmp_path / "two" / "transfer_vs_distance-digits-1", outcomes=moved)
+    two = write(tmp_path / "two?" / "transfer_vs_distance-digits-1", outcomes=moved)
     (found,) = compare(str(one), str(two))
     assert (found.shared, found.same) == (4, 1)
     (change,) = found.changes.to_dict("records")

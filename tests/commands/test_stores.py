@@ -144,9 +144,18 @@ def test_progress_that_cannot_be_written_stops_no_sweep(store, monkeypatch):
 
     monkeypatch.setattr(Store, "write", refuse)
     monkeypatch.setattr(Store, "delete", refuse)
-    with record.Record(store, "sweeps/x", lambda: 1.0) as observer:
+    with record.Record(store, "sweeps/x", lambda: 1.0, lambda: None) as observer:
         observer.started(["a"])
         observer.finished("a")
+
+
+def test_a_driver_that_has_lost_the_store_leaves_the_record_of_the_one_that_has_it(store):
+    lost = []
+    with record.Record(store, "sweeps/x", lambda: 1.0, lambda: "taken over" if lost else None):
+        assert read_progress(store)["sweep"] == "x"
+        lost.append(True)
+        write_progress(store, {"sweep": "y", "running": {}})
+    assert read_progress(store)["sweep"] == "y"
 
 
 def test_what_reads_the_weights_of_what_failed_waits(store, folder):

@@ -98,3 +98,31 @@ def test_random_damage_never_gives_another_error_than_ours(rows, data):
     store.write("trials/a.parquet", bytes(damaged[: data.draw(st.integers(0, 2 * len(damaged)))]))
     with suppress(UnreadableError):
         assert len(read_table(store, "trials")) <= 1
+
+
+@pytest.mark.parametrize("done", range(4))
+def test_what_a_killed_repair_leaves_is_sound_or_found_damaged_again(store, monkeypatch, done):
+    publish(store, "trials", row("b"), curve("b"))
+    store.write("curves/a.parquet", b"damaged")
+    calls = []
+
+    def until_killed(do):
+        def do_or_die(*arguments):
+            calls.append(arguments)
+            if len(calls) > done:
+                raise KeyboardInterrupt
+            do(*arguments)
+
+        return do_or_die
+
+    monkeypatch.setattr(store, "write", until_killed(store.write))
+    monkeypatch.setattr(store, "delete", until_killed(store.delete))
+    with suppress(KeyboardInterrupt):
+        repair(store)
+    monkeypatch.undo()
+    try:
+        read_table(store, "curves")
+    except UnreadableError:
+        repair(store)
+    assert finished(store) == {"b"}
+    assert set(read_table(store, "curves")["id"]) == {"b"}

@@ -265,6 +265,23 @@ def full(tmp_path):
     return store
 
 
+@pytest.mark.parametrize("lost", [1, 3])
+def test_what_a_driver_that_starts_clears_away_under_a_writer_is_written_again(full, monkeypatch, lost):
+    monkeypatch.setattr(patience, "_FIRST_WAIT_S", 0.001)
+    replace, calls = Path.replace, []
+
+    def replace_cleared(path, target):
+        calls.append(path)
+        if len(calls) <= lost:
+            Store(full.root).delete_unfinished()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_cleared)
+    full.write("sweeps/x/config.yaml", b"mine")
+    assert full.read("sweeps/x/config.yaml") == b"mine"
+    assert len(set(calls)) == lost + 1
+
+
 def cut(store, name, keep=0.5):
     path = Path(store.place(name))
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])

@@ -184,6 +184,24 @@ def test_readers_and_a_merging_driver_get_along(store, monkeypatch):
     assert read_table(store, "trials")["id"].tolist() == ["a", "b", "c"]
 
 
+def test_rows_are_read_while_a_slow_storage_deletes_what_was_merged(store, monkeypatch):
+    for trial in "abcde":
+        publish(store, "trials", row(trial), curve(trial))
+    small = store.files("trials")
+    monkeypatch.setattr(store, "delete", lambda name: None)
+    compact(store)
+    monkeypatch.undo()
+    original = store.files
+
+    def files_then_delete_one(folder):
+        listed = original(folder)
+        store.delete(f"{folder}/{small.pop()}")
+        return listed
+
+    monkeypatch.setattr(store, "files", files_then_delete_one)
+    assert read_table(store, "trials")["id"].tolist() == [*"abcde"]
+
+
 def test_failures_are_kept_until_cleared_or_finished(store):
     for trial in ("a", "b", "c"):
         publish_failure(store, trial, "Traceback: boom")
@@ -262,6 +280,16 @@ def test_an_address_is_refused_where_only_a_disk_will_do(path):
 def test_an_address_with_one_slash_is_no_folder(path, option):
     with pytest.raises(UserError, match=rf"{option}={path} is neither an address.* write \./{path} for a folder"):
         absolute(option, path)
+
+
+def test_the_address_of_a_folder_is_that_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Store(f"file://{tmp_path}/out")
+    store.create()
+    assert store.root == str(tmp_path / "out")
+    with lock(store), pytest.raises(UserError, match="is in use by another sweep"), lock(Store("out")):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_folders_may_have_colons(tmp_path, monkeypatch):

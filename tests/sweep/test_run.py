@@ -1,13 +1,16 @@
 """Whole sweeps of tiny trials: what runs, what is left alone, and what is equal to the bit."""
 
 import functools
+import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 
 from raytransfer import trials as trial
 from raytransfer.config import load_config
@@ -17,7 +20,18 @@ from raytransfer.experiments.yosinski.report import make_report, results_of
 from raytransfer.report.files import write_files
 from raytransfer.specs import Trained, TransferSpec, from_json
 from raytransfer.specs.dependencies import in_order, needs
-from raytransfer.store import Store, compact, failures, finished, load_weights, read_table
+from raytransfer.store import (
+    Store,
+    compact,
+    failures,
+    finished,
+    load_state,
+    load_weights,
+    publish_failure,
+    read_table,
+    save_state,
+)
+from raytransfer.sweep import driver
 from raytransfer.sweep import run as sweep
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
@@ -264,6 +278,29 @@ def test_a_failure_shows_even_where_the_trial_had_finished(tiny, monkeypatch):
     left = backlog(plan, store, "cached")
     assert not left.failed
     assert not left.to_run
+
+
+def test_where_failures_are_retried_what_was_only_interrupted_goes_on(tiny):
+    config = tiny("treatments=[RnB]", "n_layers=[2]")
+    plan, store = make_plan(config), Store(config.out)
+    failed, interrupted, *_ = plan.trials
+    for identity in (failed, interrupted):
+        save_state(store, identity, b"half")
+    publish_failure(store, failed, "boom")
+    assert driver._cleared(plan, store, "retry") == plan.trials
+    assert (load_state(store, failed), load_state(store, interrupted)) == (None, b"half")
+    assert failures(store) == {}
+    driver._cleared(plan, store, "force")
+    assert load_state(store, interrupted) is None
+
+
+def test_weights_are_said_to_be_trained_anew_as_often_as_they_are(monkeypatch, tiny):
+    said, ran = io.StringIO(), []
+    monkeypatch.setattr(driver, "_run", lambda *_: ran.append(1) or SimpleNamespace(failures=1))
+    monkeypatch.setattr(driver, "backlog", lambda *_: SimpleNamespace(to_run={"a": None}))
+    driver.run_missing(Console(file=said), None, None, tiny("backend=in-process"), "sweeps/a", Recorder())
+    assert len(ran) == 3
+    assert said.getvalue().count("Still to run: 1 trial") == 2
 
 
 def test_a_base_keeps_its_weights_for_sweeps_to_come(tiny):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +72,23 @@ def test_the_fingerprint_is_of_the_content_not_the_place(source, tmp_path):
     (tmp_path / "elsewhere" / "pets" / "dog").rename(tmp_path / "elsewhere" / "pets" / "eel")
     assert open_dataset(copied).fingerprint != first.fingerprint  # another class name
     assert open_dataset(dataclasses.replace(source, image_size_px=4)).fingerprint != first.fingerprint
+
+
+def test_what_another_process_publishes_at_the_same_moment_is_as_good(source, tmp_path, monkeypatch):
+    shutil.copytree(tmp_path / "pets", tmp_path / "elsewhere" / "pets")
+    copied = dataclasses.replace(source, data=str(tmp_path / "elsewhere" / "pets"))  # as another machine has it
+    rename, renamed = Path.rename, []
+
+    def rename_after_another(path, target):
+        renamed.append(path)
+        if len(renamed) == 1:
+            open_dataset(copied)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_after_another)
+    assert same(open_dataset(source), open_dataset(copied))
+    assert len(renamed) == 2
+    assert not list((tmp_path / "cache").glob("partial-*"))
 
 
 @pytest.mark.parametrize(

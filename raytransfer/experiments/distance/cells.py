@@ -90,8 +90,17 @@ class PairCell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Layout:
-    """What is the same for every pair."""
+class Layout:
+    """What is the same for every pair.
+
+    Attributes:
+        network: The network of every trial.
+        recipe: The recipe of every network of a target.
+        base_recipe: The recipe of the bases.
+        n_layers: Numbers of layers to copy.
+        depth: N, the network's number of layers.
+        measures: What to measure; the probe is the target's baseB.
+    """
 
     network: NetworkSpec
     recipe: Recipe
@@ -101,23 +110,15 @@ class _Layout:
     measures: Measures
 
     def own(self, target: NamedTask, seed: int) -> PretrainSpec:
+        """The network of a target, from scratch."""
         return PretrainSpec(task=target.spec(seed), network=self.network, recipe=self.recipe, seed=seed)
 
     def base(self, task: NamedTask, seed: int) -> PretrainSpec:
+        """The base on a task."""
         return PretrainSpec(task=task.spec(seed), network=self.network, recipe=self.base_recipe, seed=seed)
 
 
-def cells(
-    pairs: Sequence[Pair],
-    *,
-    seeds: Sequence[int],
-    network: NetworkSpec,
-    recipe: Recipe,
-    base_recipe: Recipe,
-    n_layers: Sequence[int],
-    depth: int,
-    measures: Measures,
-) -> list[PairCell]:
+def cells(pairs: Sequence[Pair], layout: Layout, seeds: Sequence[int]) -> list[PairCell]:
     """All places of a sweep over pairs of tasks.
 
     For each seed: every target is trained from scratch (baseB) and on frozen random layers (RnB); every base is
@@ -127,22 +128,9 @@ def cells(
 
     Args:
         pairs: What to transfer from and to.
+        layout: How.
         seeds: The repeats.
-        network: The network of every trial.
-        recipe: The recipe of every network of a target.
-        base_recipe: The recipe of the bases.
-        n_layers: Numbers of layers to copy.
-        depth: N, the network's number of layers.
-        measures: What to measure; the probe is the target's baseB.
     """
-    layout = _Layout(
-        network=network,
-        recipe=recipe,
-        base_recipe=base_recipe,
-        n_layers=n_layers,
-        depth=depth,
-        measures=measures,
-    )
     targets = {pair.target.name: pair.target for pair in pairs}
     found: list[PairCell] = []
     for seed in seeds:
@@ -153,7 +141,7 @@ def cells(
     return found
 
 
-def _controls(layout: _Layout, target: NamedTask, seed: int) -> list[PairCell]:
+def _controls(layout: Layout, target: NamedTask, seed: int) -> list[PairCell]:
     own = layout.own(target, seed)
     place: dict[str, Any] = {"target": target.name, "target_block": target.block, "seed": seed}
     cells = [PairCell(treatment=BASE_B.name, **place, spec=own)]
@@ -163,7 +151,7 @@ def _controls(layout: _Layout, target: NamedTask, seed: int) -> list[PairCell]:
     ]
 
 
-def _transfers(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
+def _transfers(layout: Layout, pair: Pair, seed: int) -> list[PairCell]:
     base, own = layout.base(pair.base, seed), layout.own(pair.target, seed)
     place = pair.place(seed)
     return [
@@ -176,7 +164,7 @@ def _transfers(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
     ]
 
 
-def _distances(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
+def _distances(layout: Layout, pair: Pair, seed: int) -> list[PairCell]:
     measures, own = layout.measures, layout.own(pair.target, seed)
     place = {"treatment": "distance"} | pair.place(seed)
     found = []
@@ -204,7 +192,7 @@ def _distances(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
     return found
 
 
-def _scores(layout: _Layout, pair: Pair, seed: int) -> list[PairCell]:
+def _scores(layout: Layout, pair: Pair, seed: int) -> list[PairCell]:
     measures, base, own = layout.measures, layout.base(pair.base, seed), layout.own(pair.target, seed)
     place = {"treatment": "score"} | pair.place(seed)
     found = []

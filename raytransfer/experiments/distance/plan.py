@@ -11,7 +11,7 @@ from raytransfer.distances import DISTANCES
 from raytransfer.distances.tree import check_in_tree, parse_tree
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import checked_setup
-from raytransfer.experiments.distance.cells import Measures, PairCell, cells
+from raytransfer.experiments.distance.cells import Layout, Measures, PairCell, cells
 from raytransfer.experiments.distance.config import DISTANCE_FEATURES, DistanceConfig
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.tasks import Design, base_recipe, make_design
@@ -21,8 +21,6 @@ from raytransfer.sweep.plan import Plan, plan_of
 from raytransfer.tasks import label_names
 from raytransfer.trials.measuring import labels_drawn
 from raytransfer.words import number_of
-
-_MEASURED = ["measure", "kind", "target", "base", "n_layers", "seed", "id"]
 
 
 def make_plan(config: DistanceConfig) -> Plan[PairCell, Design]:
@@ -36,9 +34,7 @@ def make_plan(config: DistanceConfig) -> Plan[PairCell, Design]:
     seeds = range(config.seeds)
     tasks = design.specs(seeds)
     setup = checked_setup(config, design.shape, {task.label_count for task in tasks})
-    places = cells(
-        design.pairs,
-        seeds=seeds,
+    layout = Layout(
         network=setup.network,
         recipe=setup.recipe,
         base_recipe=base_recipe(config, setup.recipe),
@@ -46,7 +42,7 @@ def make_plan(config: DistanceConfig) -> Plan[PairCell, Design]:
         depth=setup.depth,
         measures=measures,
     )
-    plan = plan_of(with_probes(places, config, design.shape), design.opened, design)
+    plan = plan_of(with_probes(cells(design.pairs, layout, seeds), config, design.shape), design.opened, design)
     _check_measurable(config, plan, tasks)
     return replace(plan, accounts=_left_out(design, measures, seeds))
 

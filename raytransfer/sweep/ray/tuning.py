@@ -19,7 +19,7 @@ from ray.tune.search import SearchAlgorithm
 from raytransfer.errors import StorageError
 from raytransfer.specs import TrialSpec, from_json, to_json
 from raytransfer.specs.dependencies import as_base
-from raytransfer.store import failure, finished, is_finished
+from raytransfer.store import failure, is_finished, unmerged
 from raytransfer.sweep.ray.cluster import Leaving, Slots, machines_gone, machines_leave
 from raytransfer.sweep.run import Run
 from raytransfer.training import Interrupted, RankDied
@@ -99,12 +99,16 @@ class _Worker(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         site: Site = self._work["site"]
-        reasons = []
+        reasons: list[str | None] = []
+        failed = False
         try:
-            for spec, steps in self._work["trials"]:
+            for text, steps in self._work["trials"]:
                 if self._leaving():
                     raise Interrupted
-                reasons.append(attempt(from_json(spec), site, steps, self._leaving))
+                spec = from_json(text)
+                reasons.append(attempt(spec, site, steps, self._leaving))
+                # Weights that cannot be read are not written down as one: the driver learns of them from this alone.
+                failed |= reasons[-1] is not None and failure(site.store(), spec.id) is not None
         except StorageError as error:
             return {"abandon": f"{error} (on {platform.node()})", "done": True}
         except RankDied as died:
@@ -115,9 +119,7 @@ class _Worker(tune.Trainable):
             gc.collect()
             gc.freeze()
         if site.device == "cuda":
-            if any(
-                reason is not None for reason in reasons
-            ):  # an error of the GPU stays with the process, and would fail all its later trials
+            if failed:  # an error of the GPU stays with the process, and would fail all its later trials
                 os._exit(1)
             torch.cuda.empty_cache()
         return {"reasons": reasons, "done": True}
@@ -135,7 +137,7 @@ class _Searcher(SearchAlgorithm):
         self._running: dict[str, list[str]] = {}  # Tune's name of a trial -> ours
         self._machines_gone: dict[str, int] = {}  # Tune's name of a trial -> how many had left when it was handed out
         self._store = run.site.store()
-        self._finished_before = finished(self._store)
+        self._written_before = unmerged(self._store)
         self._most, self._gone, self._next_look_s = 0, 0, 0.0
         self._storage: Any = None  # where Tune's trials keep what nobody reads
         self._slot = tune.PlacementGroupFactory([dict(slots.per_trial)])
@@ -213,7 +215,7 @@ class _Searcher(SearchAlgorithm):
 
     def _died(self, trial: str, machine_left: bool, why: str = "Ray's logs say why") -> None:
         """A trial's process died, perhaps only after it had written how the trial ended."""
-        written = is_finished(self._store, trial) and trial not in self._finished_before
+        written = is_finished(self._store, trial) and trial not in self._written_before
         reason = failure(self._store, trial)
         if written or reason is not None:
             self._run.end(trial, reason)

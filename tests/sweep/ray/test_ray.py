@@ -5,7 +5,8 @@ import logging
 import socket
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from ray.exceptions import AuthenticationError, OutOfMemoryError
 
 from raytransfer.errors import StorageError, UserError
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.store import Store, failures, publish_failure
+from raytransfer.store import Store, compact, failures, publish, publish_failure
 from raytransfer.sweep.ray import Slots, tuning, wait_for_machines
 from raytransfer.sweep.run import Run
 from raytransfer.trials import Site
@@ -191,6 +192,38 @@ def test_a_process_may_die_three_times_and_a_machine_as_often_as_it_likes(search
     assert "its process died 4 times" in failures(searcher.run.site.store())[trial]
 
 
+def test_what_kills_its_process_fails_alone(searcher, monkeypatch):
+    monkeypatch.setattr("raytransfer.sweep.run.batch_of", lambda spec: "one")
+    handed = searcher.next_trial()
+    other, killer = (tuning.from_json(text).id for text, _ in handed.config["trials"])
+    while searcher.observer.failures == {}:
+        trials = [tuning.from_json(text).id for text, _ in handed.config["trials"]]
+        reasons = None if killer in trials else {"reasons": [None] * len(trials)}
+        searcher.on_trial_complete(handed.trial_id, reasons, error=reasons is None)
+        handed = searcher.next_trial()
+    assert searcher.observer.failures.keys() == {killer}
+    assert searcher.observer.ended == [other]
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_process_on_a_gpu_ends_after_a_failure_but_not_for_weights_that_cannot_be_read(searcher, monkeypatch, noted):
+    def attempt(spec, site, *_):
+        if noted:
+            publish_failure(site.store(), spec.id, "boom")
+        return "boom"
+
+    def end(_code):
+        raise SystemExit
+
+    monkeypatch.setattr(tuning, "attempt", attempt)
+    monkeypatch.setattr(tuning.os, "_exit", end)
+    monkeypatch.setattr(tuning.gc, "freeze", lambda: None)
+    monkeypatch.setattr(searcher.run, "site", replace(searcher.run.site, device="cuda"))
+    worker = SimpleNamespace(_work=searcher.next_trial().config, _leaving=lambda: False)
+    with pytest.raises(SystemExit) if noted else nullcontext():
+        assert tuning._Worker.step(worker) == {"reasons": ["boom"], "done": True}
+
+
 def test_what_a_process_wrote_before_it_died_counts(searcher):
     handed = searcher.next_trial()
     trial = first_of(handed)
@@ -198,6 +231,24 @@ def test_what_a_process_wrote_before_it_died_counts(searcher):
     searcher.on_trial_complete(handed.trial_id, error=True)
     assert searcher.observer.failures == {trial: "boom"}
     assert searcher.observer.dead == []
+
+
+def test_rows_that_were_merged_before_tell_nothing_of_what_runs_again(searcher):
+    store, slots = searcher.run.site.store(), Slots(None, 1.0)
+    first, second, *_ = searcher.run.specs
+    for trial in (first, second):
+        publish(store, "trials", {"id": trial})
+    compact(store)
+    made = tuning._Searcher(searcher.run, slots)
+    made.add_configurations([SimpleNamespace(storage=None)])
+    handed = {first_of(handed): handed for handed in (made.next_trial(), made.next_trial())}
+    publish(store, "trials", {"id": first})
+    for trial in (first, second):
+        made.on_trial_complete(handed[trial].trial_id, error=True)
+    assert (searcher.observer.ended, searcher.observer.dead) == ([first], [second])
+    (merged,) = (name for name in store.names("trials") if name.startswith("part-"))
+    store.write(f"trials/{merged}", b"damaged")
+    tuning._Searcher(searcher.run, slots)  # else it would end here, and mode=force would be forgotten
 
 
 def test_a_sweep_whose_storage_is_gone_hands_out_nothing_more(searcher):
