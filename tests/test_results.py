@@ -15,7 +15,8 @@ from raytransfer.analysis import (
     variance_of_dials,
     verdicts,
 )
-from raytransfer.analysis.intervals import detectable, holm, p_value, student_t
+from raytransfer.analysis.intervals import Interval, detectable, holm, p_value, student_t
+from raytransfer.analysis.selection import predictor_means, predictors
 from raytransfer.config import load_config
 from raytransfer.experiments.verdicts import verdicts_markdown, with_ends
 from raytransfer.experiments.yosinski import EXPERIMENT
@@ -556,3 +557,42 @@ def test_the_accuracies_of_which_checkpoint_are_those_of_its_rows():
         assert printed == rounded(means)
         compared += len(printed)
     assert compared == 4 * (4 * 5 + 1)
+
+
+def test_the_predictors_of_which_checkpoint_are_those_of_their_rows():
+    rows = pd.read_parquet(RESULTS / "data" / "which_checkpoint_targets.parquet")
+    scores = pd.read_parquet(RESULTS / "data" / "which_checkpoint_targets_scores.parquet")
+    names = ["mobilenet_v2", *(f"efficientnet_lite{i}" for i in range(3))]
+    accuracies = [0.71878, 0.751, 0.767, 0.776]
+    known = pd.DataFrame({"checkpoint": names, "accuracy": accuracies, "parameters": [2.24, 3.38, 4.15, 4.82]})
+    page = (RESULTS / "which_checkpoint.md").read_text()
+    _, table = list(tables(page))[1]
+    compared = 0
+    for init, columns in (("network", (1, 2)), ("gaussian", (3, 4))):
+        drawn = rows[rows["init"] == init]
+        of_draws = scores[scores["seed"].isin(drawn["seed"])]
+        found = predictor_means(predictors(drawn, of_draws, known, ["AnB"])).set_index("predictor")
+        for cells in table:
+            row = found.loc[cells[0].partition(":")[0].partition(",")[0]]
+            for column, name in zip(columns, ("tau", "lead"), strict=True):
+                ends = (row["low"], row["high"]) if name == "tau" else (row["lead_low"], row["lead_high"])
+                interval = Interval(estimate=row[name], low=ends[0], high=ends[1])
+                assert cells[column] == ("" if np.isnan(row[name]) else written(interval, digits=2, sign=True))
+                compared += 1
+    assert compared == 2 * 2 * 8
+    alike = rows[rows["init"] == "gaussian"].pivot(index=["target", "seed"], columns="checkpoint", values="top1")
+    over = 100 * alike[names[1:]].sub(alike["mobilenet_v2"], axis=0)
+    intervals = [student_t(over.loc["cifar10", name].to_numpy()) for name in names[1:]]
+    assert "{}, {} and {} points over the mobilenet".format(*map(written, intervals)) in page
+    behind = student_t(-over.loc["digits", "efficientnet_lite2"].to_numpy())
+    assert f"lite2 lies {written(behind)} points behind it" in page
+    unseen = [detectable(student_t(over.loc[t, name].to_numpy())) for t in ("fashion", "mnist") for name in names[1:]]
+    assert f"ones of {min(unseen):.1f} to {max(unseen):.1f} points would have been seen" in page
+    drawn = 100 * rows[rows["init"] == "network"].groupby(["target", "checkpoint"])["top1"].mean().unstack()
+    first = drawn["mobilenet_v2"] - drawn[names[1:]].max(axis=1)
+    assert f"first on every target, by {first.min():.1f} to {first.max():.1f} points" in page
+    both = 100 * rows.groupby(["init", "target", "checkpoint"])["top1"].mean().unstack()
+    gain = (both.loc["gaussian"] - both.loc["network"])[names[1:]].to_numpy()
+    assert f"the EfficientNets gain {gain.min():.1f} to {gain.max():.1f} points" in page
+    spread = both.loc["gaussian"].max(axis=1) - both.loc["gaussian"].min(axis=1)
+    assert f"lie within {spread.min():.1f} to {spread.max():.1f} points of each other" in page
