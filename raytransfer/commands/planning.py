@@ -18,7 +18,7 @@ from raytransfer.sweep.backlog import Backlog, backlog
 from raytransfer.sweep.failures import NOT_IN_A_CELL
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.trying import check_trials
-from raytransfer.tasks import Dataset
+from raytransfer.tasks import Dataset, DataSource
 from raytransfer.words import number_of, some_of
 
 _CLASSES = 30  # that are named
@@ -28,13 +28,14 @@ STATES = ("to run", "there", "failed", "waiting")
 Done = TypeVar("Done")
 
 
-def contents(dataset: Dataset) -> list[str]:
+def contents(dataset: Dataset, source: DataSource) -> list[str]:
     """What a data set holds, which of its files are for what, and what was left out, a line each."""
     train, test = len(dataset.train_labels), len(dataset.test_labels)
     _, channels, height, width = dataset.train_images.shape
     kind = "grey" if channels == 1 else "colour"
     held = f"{train} training and {number_of(test, 'test image')} of {len(dataset.class_names)} classes"
-    lines = [f"{dataset.name}: {held}, {height} x {width} pixels, {kind}"]
+    resized = ", resized bicubically" if source.image_size_px is not None and source.interpolation == "bicubic" else ""
+    lines = [f"{dataset.name}: {held}, {height} x {width} pixels{resized}, {kind}"]
     if dataset.contents is not None:
         lines.append(f"  training: {dataset.contents.train}; test: {dataset.contents.test}")
         lines += [f"  left out: {entry}" for entry in dataset.contents.left_out]
@@ -85,8 +86,8 @@ def print_plan(console: Console, plan: Plan[Cell, Any], todo: Backlog, store: St
     table = NumberTable({"treatment": "left", **dict.fromkeys(["trials", *states], "right")}, line=False)
     for treatment, count in by_treatment.items():
         table.add_row(treatment, str(count.total()), *(str(count[state]) for state in states))
-    for dataset in plan.datasets.values():
-        for line in contents(dataset):
+    for fingerprint, source in dict(plan.sources).items():
+        for line in contents(plan.datasets[fingerprint], source):
             console.print(line, soft_wrap=True)
     console.print(table)
     console.print(f"{number_of(len(plan.trials), 'trial')}, {len(todo.to_run)} to run, in {store.root}", soft_wrap=True)
@@ -185,7 +186,7 @@ def plan_as_json(plan: Plan[Cell, Any], todo: Backlog, store: Store, found: Fore
         }
     return {
         "store": store.root,
-        "data": [line for dataset in plan.datasets.values() for line in contents(dataset)],
+        "data": [line for key, source in dict(plan.sources).items() for line in contents(plan.datasets[key], source)],
         "accounts": list(plan.accounts),
         "trials": len(plan.trials),
         "to_run": len(todo.to_run),

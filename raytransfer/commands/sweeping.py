@@ -200,7 +200,11 @@ def _asked(experiment: Experiment[Any], plan: Plan[Cell, Any], config: SweepConf
         question=experiment.question,
         command=command,
         data=[
-            *(line for data in plan.datasets.values() for line in [*contents(data), classes(data.class_names)]),
+            *(
+                line
+                for key, source in dict(plan.sources).items()
+                for line in [*contents(plan.datasets[key], source), classes(plan.datasets[key].class_names)]
+            ),
             *plan.accounts,
         ],
         changed=[

@@ -215,7 +215,7 @@ def test_a_plan_says_which_test_images_are_training_images_too(tmp_path, decoded
     source = DataSource(
         data=str(tmp_path / "pets"), data_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"), decoded=decoded
     )
-    assert not any("in both" in line for line in contents(open_dataset(source)))
+    assert not any("in both" in line for line in contents(open_dataset(source), source))
     for i, name in ((0, "0.png"), (2, "copy.png")):  # another name and another file of the same pixels
         pixels = Image.open(tmp_path / "pets" / "train" / "dog" / f"{i}.png")
         pixels.save(tmp_path / "pets" / "test" / "dog" / name, optimize=True)
@@ -223,7 +223,7 @@ def test_a_plan_says_which_test_images_are_training_images_too(tmp_path, decoded
     for _ in range(2):  # the second time from the cache
         dataset = open_dataset(source)
         assert dataset.repeated == 2
-        assert f"{said}accuracies may be too high" in contents(dataset)
+        assert f"{said}accuracies may be too high" in contents(dataset, source)
 
 
 def test_an_entry_that_does_not_count_them_is_made_anew(source, decodings, tmp_path):

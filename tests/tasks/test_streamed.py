@@ -313,9 +313,11 @@ def test_a_plan_tells_what_is_streamed_and_what_a_large_data_set_is_known_by(tmp
         "  large: mean, standard deviation and fingerprint are of 8 of the training images, drawn once and for all, "
         "and of the names and sizes of all files; a broken image ends the trial that meets it"
     )
-    assert contents(open_dataset(source("cache"))) == [*head, sampled]
+    assert contents(open_dataset(source("cache")), source("cache")) == [*head, sampled]
     streamed = "  streamed: decoded whenever they are taken; decoded=cache would keep 0.00 GB"
-    assert contents(open_dataset(source("stream"))) == [*head, streamed, sampled]
+    assert contents(open_dataset(source("stream")), source("stream")) == [*head, streamed, sampled]
+    bicubic = replace(source("stream"), image_size_px=8, interpolation="bicubic")
+    assert contents(open_dataset(bicubic), bicubic)[0].endswith("8 x 8 pixels, resized bicubically, colour")
 
 
 def spoiled(content, how):
