@@ -566,7 +566,7 @@ def test_the_predictors_of_which_checkpoint_are_those_of_their_rows():
     accuracies = [0.71878, 0.751, 0.767, 0.776]
     known = pd.DataFrame({"checkpoint": names, "accuracy": accuracies, "parameters": [2.24, 3.38, 4.15, 4.82]})
     page = (RESULTS / "which_checkpoint.md").read_text()
-    _, table = list(tables(page))[1]
+    _, table = list(tables(page))[2]
     compared = 0
     for init, columns in (("network", (1, 2)), ("gaussian", (3, 4))):
         drawn = rows[rows["init"] == init]
@@ -596,3 +596,13 @@ def test_the_predictors_of_which_checkpoint_are_those_of_their_rows():
     assert f"the EfficientNets gain {gain.min():.1f} to {gain.max():.1f} points" in page
     spread = both.loc["gaussian"].max(axis=1) - both.loc["gaussian"].min(axis=1)
     assert f"lie within {spread.min():.1f} to {spread.max():.1f} points of each other" in page
+
+
+def test_what_the_start_of_heads_does_is_what_its_rows_say():
+    rows = pd.read_parquet(RESULTS / "data" / "which_checkpoint_heads.parquet")
+    found = rows.groupby(["checkpoint", "treatment", "init"])["top1"]
+    intervals = found.apply(lambda top1: written(student_t(100 * top1.to_numpy())))
+    _, table = list(tables((RESULTS / "which_checkpoint.md").read_text()))[1]
+    assert len(table) == 4
+    for checkpoint, *cells in table:
+        assert cells == [intervals[checkpoint, t, init] for t in ("AnB", "AnB+") for init in ("network", "gaussian")]
