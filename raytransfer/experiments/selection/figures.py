@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from raytransfer.report.style import COLORS, MARKERS, new_figure, words
+from raytransfer.report.style import COLORS, MARKERS, dot, new_figure, words
 from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
 
 _COLUMNS = 4
@@ -69,10 +69,59 @@ def cuts_figure(means: pd.DataFrame, depth: dict[str, int], *, title: str) -> Fi
     return figure
 
 
+def starts_figure(means: pd.DataFrame, *, title: str) -> Figure:
+    """Accuracy from each checkpoint, each cut at one place alone: a panel for each target, a row for each checkpoint.
+
+    Each panel has a scale of its own, as checkpoints are compared on one target.
+
+    Args:
+        means: Output of ``raytransfer.analysis.selection.start_means``.
+        title: What was run.
+    """
+    means = means.assign(**{end: means[end].clip(0, 1) for end in ("top1_low", "top1_high")})
+    targets, checkpoints = (list(dict.fromkeys(means[name])) for name in ("target", "checkpoint"))
+    treatments = [TREATMENTS[str(name)] for name in dict.fromkeys(means["treatment"])]
+    columns = min(_COLUMNS, len(targets))
+    rows = math.ceil(len(targets) / columns)
+    height = 0.7 + max(0.35, 0.18 * len(treatments)) * len(checkpoints)
+    figure = new_figure((3.0 + 2.5 * columns, 1.2 + height * rows), title)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    step = 0.7 / len(treatments)
+    for axes, target in zip(grid.flat, targets, strict=False):
+        of_target = means[means["target"] == target]
+        for i, style in enumerate(treatments):
+            line = of_target[of_target["treatment"] == style.name]
+            axes.errorbar(
+                100 * line["top1"],
+                [checkpoints.index(name) + (i - (len(treatments) - 1) / 2) * step for name in line["checkpoint"]],
+                xerr=[(100 * (line[a] - line[b])).fillna(0) for a, b in (("top1", "top1_low"), ("top1_high", "top1"))],
+                linestyle="none",
+                color=style.color,
+                marker=style.marker,
+                markersize=5,
+                elinewidth=0.8,
+                capsize=2,
+            )
+        axes.set_title(str(target), fontsize=9)
+        axes.grid(axis="x", color="#eeeeee", linewidth=0.8)
+        axes.set_yticks(range(len(checkpoints)), checkpoints)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    grid.flat[0].set_ylim(len(checkpoints) - 0.5, -0.5)  # the first on top
+    for axes in grid.flat[len(targets) :]:
+        axes.set_visible(False)
+    figure.supxlabel("test top-1, %", fontsize=9)
+    handles = [dot(style.color, style.name, marker=style.marker) for style in treatments]
+    figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
 def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFrame, *, title: str) -> Figure:
     """Each score at the last cut, and each baseline, against accuracy with every layer below the head copied.
 
     A colour and a marker for each checkpoint, a point for each target; hollow points are frozen, full ones fine-tuned.
+    A line joins the points of one target, from the lowest score to the highest: it rises where the score ranks the
+    checkpoints as they came out.
 
     Args:
         outcomes: As for ``raytransfer.analysis.selection.start_means``, with depth.
@@ -86,38 +135,38 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
     at_last = scores[scores["n_layers"].isna() | (scores["n_layers"] == scores["depth"] - 1)]
     values = at_last.groupby([*keys, "measure"])["value"].mean().unstack("measure").reset_index()
     points = accuracy.merge(values, on=keys).merge(known[["checkpoint", "accuracy", "parameters"]], on="checkpoint")
-    points = points.rename(columns={"accuracy": "published accuracy"}).astype({"published accuracy": float})
-    drawn = [*at_last["measure"].unique(), "published accuracy", "parameters"]
+    points = points.assign(parameters=points["parameters"] / 1e6).astype({"accuracy": float})
+    points = points.rename(columns={"accuracy": "published accuracy", "parameters": "parameters, M"})
+    drawn = [*at_last["measure"].unique(), "published accuracy", "parameters, M"]
     drawn = [name for name in drawn if points[name].notna().sum() >= 2]
     columns = min(_COLUMNS, len(drawn))
     rows = math.ceil(len(drawn) / columns)
     figure = new_figure((1.2 + 2.9 * columns, 1.4 + 2.5 * rows), title)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     names = list(dict.fromkeys(known["checkpoint"]))
+    looks = {name: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
+    treatments = [treatment for treatment in (ANB.name, ANB_PLUS.name) if treatment in points]
     for axes in grid.flat[len(drawn) :]:
         axes.set_visible(False)
     for axes, name in zip(grid.flat, drawn, strict=False):
-        for checkpoint, rows_of in points.groupby("checkpoint"):
-            number = names.index(checkpoint)
-            color = COLORS[number % len(COLORS)]
-            for treatment, fill in ((ANB.name, "none"), (ANB_PLUS.name, color)):
-                if treatment in rows_of:
-                    axes.plot(
-                        rows_of[name],
-                        100 * rows_of[treatment],
-                        linestyle="none",
-                        marker=MARKERS[number % len(MARKERS)],
-                        markeredgecolor=color,
-                        markerfacecolor=fill,
-                        label=str(checkpoint) if treatment == ANB_PLUS.name else None,
-                    )
+        for treatment in treatments:
+            for _, of_target in points.sort_values(name).groupby("target"):
+                axes.plot(of_target[name], 100 * of_target[treatment], color="#bbbbbb", linewidth=0.8, zorder=1)
+            for checkpoint, (color, marker) in looks.items():
+                here = points[points["checkpoint"] == checkpoint]
+                face = color if treatment == ANB_PLUS.name else "white"
+                style = {"linestyle": "none", "marker": marker, "color": color, "markerfacecolor": face}
+                axes.plot(here[name], 100 * here[treatment], zorder=2, **style)
         axes.set_xlabel(str(name), fontsize=9)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     for line in grid:
         line[0].set_ylabel("test top-1, %", fontsize=9)
-    handles, labels = grid.flat[0].get_legend_handles_labels()
-    handles += [words(f"full: fine-tuned ({ANB_PLUS.name})"), words(f"hollow: frozen ({ANB.name})")]
-    labels += [handle.get_label() for handle in handles[-2:]]
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    handles = [
+        dot(color, name, marker=marker) for name, (color, marker) in looks.items() if name in set(points["checkpoint"])
+    ]
+    said = {ANB.name: f"hollow: frozen ({ANB.name})", ANB_PLUS.name: f"full: fine-tuned ({ANB_PLUS.name})"}
+    handles += [words(said[treatment]) for treatment in treatments]
+    handles.append(words("lines: one target"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure

@@ -10,7 +10,7 @@ from raytransfer.analysis.selection import predictor_means, predictors, score_ra
 from raytransfer.experiments.recommendation import advice, recommendations_table
 from raytransfer.experiments.selection.cells import SelectionCell
 from raytransfer.experiments.selection.config import TREATED, SelectionConfig
-from raytransfer.experiments.selection.figures import cuts_figure, scores_figure
+from raytransfer.experiments.selection.figures import cuts_figure, scores_figure, starts_figure
 from raytransfer.experiments.selection.plan import SelectionPlan
 from raytransfer.experiments.selection.tables import predictors_table, ranking_table, starts_table
 from raytransfer.report import Report
@@ -22,7 +22,10 @@ from raytransfer.words import number_of
 _CAPTIONS = {
     "cuts": "Accuracy against the number of copied layers: a panel for each checkpoint and target, with its network "
     "from scratch as a line across. Whiskers, where there are any: 95% intervals.",
-    "scores": "Every score and every baseline against the accuracy with all layers below the head copied.",
+    "starts": "Accuracy from each checkpoint, cut at one place alone: a panel for each target. Whiskers, where there "
+    "are any: 95% intervals.",
+    "scores": "Every score and every baseline against the accuracy with all layers below the head copied. Lines join "
+    "the checkpoints on one target: they rise where a score ranks them as they came out.",
 }
 _PLACE = ["treatment", "checkpoint", "target", "seed", "n_layers", "measure"]
 
@@ -53,7 +56,10 @@ def make_report(plan: SelectionPlan, store: Store, config: SelectionConfig) -> R
     figures = {}
     if not means.empty:
         tables.append(starts_table(means, depth))
-        figures["cuts"] = cuts_figure(means, depth, title=title)
+        if means.groupby("checkpoint")["n_layers"].nunique().max() > 1:
+            figures["cuts"] = cuts_figure(means, depth, title=title)
+        else:
+            figures["starts"] = starts_figure(means, title=title)
     if not foretold.empty:
         tables.append(predictors_table(found["predictor_means"]))
         figures["scores"] = scores_figure(outcomes, scores, known, title=title)

@@ -1,0 +1,59 @@
+"""Figures of a choice among checkpoints show what their rows hold."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from raytransfer.experiments.selection.figures import scores_figure, starts_figure
+from raytransfer.report.style import COLORS
+from raytransfer.specs.treatments import TREATMENTS
+
+CHECKPOINTS = ("one", "two", "three")
+
+
+def outcomes(treatments) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = [
+        (t, c, target, 0, 7, 8, rng.random()) for t in treatments for c in CHECKPOINTS for target in ("cats", "dogs")
+    ]
+    return pd.DataFrame(rows, columns=["treatment", "checkpoint", "target", "seed", "n_layers", "depth", "top1"])
+
+
+@pytest.mark.parametrize("treatments", [("AnB",), ("AnB", "AnB+")])
+def test_scores_stand_against_accuracy_with_a_line_for_each_target_and_a_name_for_each_checkpoint(treatments):
+    table = outcomes(treatments)
+    rng = np.random.default_rng(1)
+    scores = [("LogME", c, t, 0, 7, 8, rng.random()) for c in CHECKPOINTS for t in ("cats", "dogs")]
+    scores = pd.DataFrame(scores, columns=["measure", "checkpoint", "target", "seed", "n_layers", "depth", "value"])
+    known = pd.DataFrame({"checkpoint": CHECKPOINTS, "accuracy": [0.7, 0.8, np.nan], "parameters": [2e6, 3e6, 4e6]})
+    figure = scores_figure(table, scores, known, title="t")
+    panels = {axes.get_xlabel(): axes for axes in figure.axes}
+    assert set(panels) == {"LogME", "published accuracy", "parameters, M"}
+    for treatment in treatments:
+        for target in ("cats", "dogs"):
+            of_target = table[(table["target"] == target) & (table["treatment"] == treatment)]
+            of_target = of_target.merge(scores[["checkpoint", "target", "value"]]).sort_values("value")
+            expected = [of_target["value"].tolist(), (100 * of_target["top1"]).tolist()]
+            lines = [
+                [list(of) for of in line.get_data()] for line in panels["LogME"].lines if line.get_linestyle() == "-"
+            ]
+            assert any(np.allclose(line, expected) for line in lines)
+    (legend,) = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    full = ["full: fine-tuned (AnB+)"] if "AnB+" in treatments else []
+    assert texts == [*CHECKPOINTS, "hollow: frozen (AnB)", *full, "lines: one target"]
+    assert [handle.get_color() for handle in legend.legend_handles[:3]] == list(COLORS[:3])
+
+
+def test_starts_at_one_cut_are_a_row_for_each_checkpoint():
+    means = outcomes(("AnB", "AnB+")).assign(top1_low=lambda rows: rows["top1"] - 0.05, top1_high=np.nan)
+    figure = starts_figure(means, title="t")
+    assert [axes.get_title() for axes in figure.axes] == ["cats", "dogs"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(CHECKPOINTS)
+    for axes, target in zip(figure.axes, ("cats", "dogs"), strict=True):
+        drawn = {bars[0].get_color(): bars[0].get_xdata() for bars in axes.containers}
+        for treatment in ("AnB", "AnB+"):
+            rows = means[(means["target"] == target) & (means["treatment"] == treatment)]
+            np.testing.assert_allclose(drawn[TREATMENTS[treatment].color], 100 * rows["top1"])
+    bottom, top = figure.axes[0].get_ylim()
+    assert bottom > top  # the first checkpoint is on top
