@@ -51,7 +51,7 @@ def test_starts_at_one_cut_are_a_row_for_each_checkpoint():
     assert [axes.get_title() for axes in figure.axes] == ["cats", "dogs"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(CHECKPOINTS)
     for axes, target in zip(figure.axes, ("cats", "dogs"), strict=True):
-        drawn = {bars[0].get_color(): bars[0].get_xdata() for bars in axes.containers}
+        drawn = {bars[0].get_color(): np.asarray(bars[0].get_xdata(), dtype=float) for bars in axes.containers}
         for treatment in ("AnB", "AnB+"):
             rows = means[(means["target"] == target) & (means["treatment"] == treatment)]
             np.testing.assert_allclose(drawn[TREATMENTS[treatment].color], 100 * rows["top1"])
