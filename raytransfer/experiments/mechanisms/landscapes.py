@@ -71,7 +71,7 @@ def landscape_figure(readings: pd.DataFrame, *, title: str) -> Figure:
                 axis.plot(0, 0, "+", color="white", markersize=7)
         axes[0].set_ylabel(kinds[probe], fontsize=9)
         if drawn is not None:
-            bar = upper.colorbar(drawn, ax=list(axes), label="loss, nats", pad=0.01, format="%.2g")
+            bar = upper.colorbar(drawn, ax=list(axes), label="loss, nats", pad=0.01, format="%.3g")
             bar.set_ticks(levels[::3])
             bar.ax.yaxis.set_minor_locator(NullLocator())
     upper.supxlabel(f"along two random directions, filter-normalised; target {target}, seed {seed}", fontsize=9)

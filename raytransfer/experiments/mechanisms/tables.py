@@ -65,8 +65,8 @@ def barriers_table(barriers: pd.DataFrame) -> Group:
         units = counted(rows["units"]).partition(" unit")[0]
         table.add_row(str(base) or "from scratch", *cells.values(), units)
     note = (
-        "Barrier of the loss on the line between two networks of one kind, nats: fine-tuned from one base or\n"
-        "from two, from scratch from one initialisation or from two. At ln K nats, of K labels, the line passes\n"
+        "Barrier of the loss on the line between two networks of one kind, nats: fine-tuned from one base or "
+        "from two, from scratch from one initialisation or from two. At ln K nats, of K labels, the line passes "
         "through networks that know nothing. [low, high]: 95% t interval over units.\n"
     )
     return Group(Text("Barriers", style="bold"), table, Text(note, style="dim"))
