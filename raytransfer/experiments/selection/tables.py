@@ -81,16 +81,18 @@ def predictors_table(means: pd.DataFrame) -> Group:
     """
     parts: list[RenderableType] = []
     for treatment, rows in means.groupby("treatment", sort=False):
-        table = _table("predictor", ["kind", "Kendall's τ", "lead over the best baseline"])
+        best = next(iter(rows["over"].dropna()), "")
+        table = _table("predictor", ["kind", "Kendall's τ", f"lead over {best}"])
         for row in rows.sort_values("tau", ascending=False).to_dict("records"):
-            lead = "" if pd.isna(row["lead"]) else f"{_range(row, 'lead', 'lead_low', 'lead_high')} ({row['over']})"
-            table.add_row(str(row["predictor"]), str(row["kind"]), _range(row, "tau", "low", "high"), lead)
+            cells = _range(row, "tau", "low", "high"), _range(row, "lead", "lead_low", "lead_high")
+            table.add_row(str(row["predictor"]), str(row["kind"]), *cells)
         any_tau = rows if rows["tau"].isna().all() else rows.dropna(subset="tau")
         of = [counted(any_tau[f"{noun}s"], noun) for noun in ("checkpoint", "target", "source")]
         heading = f"What foretells {treatment} with every layer below the head copied, {', '.join(of)}"
         parts += [Text(heading, style="bold"), table]
     note = (
-        "τ over checkpoints, mean over targets; [95%] over the sources of targets (data sets), from 3 on.\n"
+        "τ over checkpoints, mean over targets; [95%] over the sources of targets (data sets), from 3 on. The lead is "
+        "over the baseline of the highest mean τ.\n"
         "Baselines look at none of the target's images. With few checkpoints τ takes few values: of 4 there are 7.\n"
     )
     return Group(*parts, Text(note, style="dim"))
