@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-_LONGEST_KEY = 16  # letters of a word in the first columns that are kept together where space is short
+_LONGEST_KEY = 20  # letters of a word in the first columns that are kept together where space is short
 _BETWEEN = 2  # spaces and edges that a column takes beside its cells
 
 

@@ -33,7 +33,7 @@ def ranking_table(ranks: pd.DataFrame, known: pd.DataFrame) -> Group:
         published = "" if pd.isna(accuracy) else f"{100 * accuracy:.1f}"
         table.add_row(str(checkpoint), published, f"{facts.loc[checkpoint, 'parameters'] / 1e6:.3g}", *cells)
     heading = Text("Scores before the head, with the mean rank over targets and repeats (1 is best)", style="bold")
-    return Group(heading, table)
+    return Group(heading, table, Text(""))
 
 
 def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
