@@ -86,8 +86,8 @@ def print_plan(console: Console, plan: Plan[Cell, Any], todo: Backlog, store: St
     table = NumberTable({"treatment": "left", **dict.fromkeys(["trials", *states], "right")}, line=False)
     for treatment, count in by_treatment.items():
         table.add_row(treatment, str(count.total()), *(str(count[state]) for state in states))
-    for fingerprint, source in dict(plan.sources).items():
-        for line in contents(plan.datasets[fingerprint], source):
+    for opened in plan.opened:
+        for line in contents(*opened):
             console.print(line, soft_wrap=True)
     console.print(table)
     console.print(f"{number_of(len(plan.trials), 'trial')}, {len(todo.to_run)} to run, in {store.root}", soft_wrap=True)
@@ -186,7 +186,7 @@ def plan_as_json(plan: Plan[Cell, Any], todo: Backlog, store: Store, found: Fore
         }
     return {
         "store": store.root,
-        "data": [line for key, source in dict(plan.sources).items() for line in contents(plan.datasets[key], source)],
+        "data": [line for opened in plan.opened for line in contents(*opened)],
         "accounts": list(plan.accounts),
         "trials": len(plan.trials),
         "to_run": len(todo.to_run),

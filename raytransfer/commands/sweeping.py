@@ -200,11 +200,7 @@ def _asked(experiment: Experiment[Any], plan: Plan[Cell, Any], config: SweepConf
         question=experiment.question,
         command=command,
         data=[
-            *(
-                line
-                for key, source in dict(plan.sources).items()
-                for line in [*contents(plan.datasets[key], source), classes(plan.datasets[key].class_names)]
-            ),
+            *(line for opened in plan.opened for line in [*contents(*opened), classes(opened[0].class_names)]),
             *plan.accounts,
         ],
         changed=[

@@ -75,6 +75,11 @@ class Plan(Generic[Placed, Design]):
         return ", ".join(dict.fromkeys(dataset.name for dataset in self.datasets.values()))
 
     @property
+    def opened(self) -> list[tuple[Dataset, DataSource]]:
+        """The data sets, each with where it is."""
+        return [(self.datasets[fingerprint], source) for fingerprint, source in dict(self.sources).items()]
+
+    @property
     def trainings(self) -> list[TrainingSpec]:
         """The trials that train."""
         return [training for spec in self.trials.values() if (training := as_training(spec)) is not None]

@@ -25,7 +25,7 @@ def cuts_figure(means: pd.DataFrame, depth: dict[str, int], *, title: str) -> Fi
         depth: The number of layers of each checkpoint's network.
         title: What was run.
     """
-    means = means.assign(**{end: means[end].clip(0, 1) for end in ("top1_low", "top1_high")})
+    means = _clipped(means)
     panels = list(means.groupby(["checkpoint", "target"], sort=False))
     several = means["target"].nunique() > 1
     columns = means["target"].nunique() if several else min(_COLUMNS, len(panels))
@@ -78,7 +78,7 @@ def starts_figure(means: pd.DataFrame, *, title: str) -> Figure:
         means: Output of ``raytransfer.analysis.selection.start_means``.
         title: What was run.
     """
-    means = means.assign(**{end: means[end].clip(0, 1) for end in ("top1_low", "top1_high")})
+    means = _clipped(means)
     targets, checkpoints = (list(dict.fromkeys(means[name])) for name in ("target", "checkpoint"))
     treatments = [TREATMENTS[str(name)] for name in dict.fromkeys(means["treatment"])]
     columns = min(_COLUMNS, len(targets))
@@ -170,3 +170,8 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
     handles.append(words("lines: one target"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
+
+
+def _clipped(means: pd.DataFrame) -> pd.DataFrame:
+    """With ends of intervals within 0..1, as no accuracy lies beyond."""
+    return means.assign(**{end: means[end].clip(0, 1) for end in ("top1_low", "top1_high")})
