@@ -111,6 +111,17 @@ def test_the_correlations_of_distances_are_those_of_their_rows(name, place, colu
             assert ("*" in cell) == (row["p_adjusted"] < 0.05)
 
 
+def test_what_is_said_of_scores_on_digits_is_what_the_table_says():
+    page = (RESULTS / "distance.md").read_text()
+    head, rows = next(tables(page))
+    assert head[2:4] == ["4", "6"]
+    lows = [points(cell)[1] for row in rows[:5] for cell in row[2:4]]  # frozen transfer at n = 4 and 6
+    assert min(lows) > 0
+    assert f"LEEP at n = 4 reaches down to {100 * min(lows):.2f}." in page
+    at_6 = {row[0]: points(row[3])[0] for row in rows}
+    assert [at_6["OTDD of probe"], at_6["Task2Vec"], at_6["MMD² of pixels"]] == [0.0076, 0.0075, 0.0049]
+
+
 def test_what_features_of_other_data_are_worth_is_what_their_rows_say():
     rows = pd.read_parquet(RESULTS / "data" / "distance_real_outcomes.parquet").query("n_layers == 6")
     rows = rows.assign(own=rows["target_block"] == rows["base_block"], over_random=rows["AnB"] - rows["RnB"])
@@ -592,8 +603,21 @@ def test_the_predictors_of_which_checkpoint_are_those_of_their_rows():
     first = drawn["mobilenet_v2"] - drawn[names[1:]].max(axis=1)
     assert f"first on every target, by {first.min():.1f} to {first.max():.1f} points" in page
     both = 100 * rows.groupby(["init", "target", "checkpoint"])["top1"].mean().unstack()
-    gain = (both.loc["gaussian"] - both.loc["network"])[names[1:]].to_numpy()
-    assert f"the EfficientNets gain {gain.min():.1f} to {gain.max():.1f} points" in page
+    paired = rows.pivot(index=["target", "checkpoint", "seed"], columns="init", values="top1").dropna()
+    paired = 100 * (paired["gaussian"] - paired["network"]).unstack("seed")
+    gains = {place: student_t(of_seeds.to_numpy()) for place, of_seeds in paired.iterrows()}
+    of_large, of_small = ([gains[t, c] for t, c in gains if (c == names[0]) == small] for small in (False, True))
+    means = [[interval.estimate for interval in found] for found in (of_large, of_small)]
+    above = sum(interval.low > 0 for interval in of_large)
+    assert f"the EfficientNets gain {min(means[0]):.1f} to {max(means[0]):.1f} points ({above} of 12 intervals" in page
+    seen = [detectable(interval) for interval in of_small]
+    small = f"{min(means[1]):.1f} to {max(means[1]):.1f} (gains of {min(seen):.1f} to {max(seen):.1f} would".replace(
+        "-", "−"
+    )
+    assert f"starts so by itself, {small} have been seen)" in page
+    leads = found.dropna(subset="lead")[["lead", "lead_low", "lead_high"]].to_numpy()
+    seen = [detectable(Interval(estimate=mean, low=low, high=high, degrees=3)) for mean, low, high in leads]
+    assert f"leads of {min(seen):.1f} to {max(seen):.1f} would have been seen" in page
     spread = both.loc["gaussian"].max(axis=1) - both.loc["gaussian"].min(axis=1)
     assert f"lie within {spread.min():.1f} to {spread.max():.1f} points of each other" in page
 
