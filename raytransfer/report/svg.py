@@ -76,7 +76,7 @@ def inline_svg(figure: Figure, *, key: str, alternative: str) -> tuple[str, list
         alternative: What a reader is told who cannot see it.
 
     Returns:
-        The element, and the series in it, in order.
+        The element, and the series in it, in the order of the legend.
     """
     lines = [line for axes in figure.axes for line in axes.lines if line.get_marker() not in ("None", "", " ")]
     if sum(np.size(line.get_xdata()) for line in lines) > _MOST_MARKERS:
@@ -92,7 +92,8 @@ def inline_svg(figure: Figure, *, key: str, alternative: str) -> tuple[str, list
     root.set("style", f"max-width: {width:.0f}pt; min-width: {_LEAST_SHARE * width:.0f}pt")
     root.set("role", "img")
     root.set("aria-label", alternative)
-    return ElementTree.tostring(root, encoding="unicode"), series
+    entries = [*_legend(figure), *series]
+    return ElementTree.tostring(root, encoding="unicode"), sorted(series, key=entries.index)
 
 
 def described(figure: Figure, caption: str) -> str:
@@ -100,12 +101,15 @@ def described(figure: Figure, caption: str) -> str:
     panels = [axes.get_title(loc) for axes in figure.axes for loc in ("left", "center") if axes.get_title(loc)]
     across = [figure.get_supxlabel(), *(axes.get_xlabel() for axes in figure.axes)]
     up = [figure.get_supylabel(), *(axes.get_ylabel() for axes in figure.axes)]
-    entries = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     parts = [caption.rstrip(".")]
-    for name, texts in (("Panels", panels), ("Across", across), ("Up", up), ("Legend", entries)):
+    for name, texts in (("Panels", panels), ("Across", across), ("Up", up), ("Legend", _legend(figure))):
         listed = [" ".join(text.split()) for text in dict.fromkeys(texts) if text.strip()]
         parts += [f"{name}: {'; '.join(listed)}"] if listed else []
     return ". ".join(parts) + "."
+
+
+def _legend(figure: Figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
 def _drawn(figure: Figure, key: str) -> str:

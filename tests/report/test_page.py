@@ -136,6 +136,16 @@ def test_every_mark_tells_its_values(odd):
     drawn = {"AnB", "random halves", "baseB"}
     assert all(f'data-series="{name}"' in html for name in drawn)
     assert all(f'value="{name}" checked' in html for name in drawn)
+    lines = html[html.index('id="figure2"') : html.index('id="figure3"')]
+    assert re.findall('value="(.*?)" checked', lines) == [
+        "baseB",
+        "baseB-2x",
+        "BnB",
+        "BnB+",
+        "AnB",
+        "AnB+",
+        "RnB",
+    ]  # as in the legend
     assert "fieldset hidden" in html  # until a script runs
     assert len([title for title in titles if title.startswith("specificity drop, random halves")]) == len(
         report.frames["readings"].query("reading == 'specificity drop' and halves == 'random'")
