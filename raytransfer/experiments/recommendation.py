@@ -31,7 +31,8 @@ def recommendations_table(recommendations: pd.DataFrame) -> Group:
             table.add_row(str(target), str(treatment), str(row["by"]), start, n, _percent(row), gain)
     note = (
         f"The measure is the one whose choices did best on the other targets{_itself(shown)}.\n"
-        f"{MEASURED}: the start that did best on the other repeats. {ANY}: the mean of all.\n"
+        f"{MEASURED}: for each repeat the start that did best on the others; named is the best of all repeats.\n"
+        f"{ANY}: the mean of all starts.\n"
         f"gain: points over {ANY}. Without an n: the mean over the cuts.\n"
         "[95%] over repeats, from 3 on: of this target and start alone.\n"
     )
@@ -55,7 +56,11 @@ def advice(recommendations: pd.DataFrame) -> list[str]:
             f"start from {_start(row)}: {_percent(row)}%"
             for row in by_measure
         ]
-        said += [f"training all and taking the best gives {_start(row)}: {_percent(row)}%" for row in measured]
+        said += [
+            f"training all and taking, for each repeat, the best of the others gives {_percent(row)}% "
+            f"(the best of all repeats is {_start(row)})"
+            for row in measured
+        ]
         said.append(f"a start at random {_percent(by_chance)}%")
         repeats = number_of(int(by_chance["units"]), "repeat")
         lines.append(f"{target}, {by_chance['treatment']}, {repeats}: {'; '.join(said)}.")
