@@ -2,15 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.checks import require
-from raytransfer.analysis.intervals import clustered_t
 from raytransfer.analysis.transfer import readings, treatment_means
-from raytransfer.analysis.units import numbers_of, with_units
+from raytransfer.analysis.units import unit_means, with_units
 
 CELL = ["treatment", "halves", "split", "direction", "seed", "n_layers"]
 """By which runs of two grids are the same."""
@@ -88,13 +85,8 @@ def mean_changes(changes: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         ValueError: A column is missing.
     """
     require(changes, [*by, "target_block", "seed", "change"], "changes")
-    rows: list[dict[str, Any]] = []
-    for key, group in with_units(changes).groupby(list(by), dropna=False, sort=False):
-        units = numbers_of(group)
-        interval = clustered_t(group["change"].to_numpy(dtype=np.float64), units)
-        numbers = (interval.estimate, interval.low, interval.high, len(np.unique(units)), len(group))
-        rows.append(dict(zip(by, key, strict=True)) | dict(zip(_MEANS, numbers, strict=True)))
-    return _with_clear(pd.DataFrame(rows, columns=[*by, *_MEANS]))
+    means = unit_means(with_units(changes), by, "change", sort=False).rename(columns={"mean": "estimate"})
+    return _with_clear(means[[*by, *_MEANS]])
 
 
 def _with_clear(rows: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import refuse_repeats, require
 from raytransfer.analysis.intervals import MIN_UNITS, clustered_t, detectable, student_t
-from raytransfer.analysis.units import SEED, numbers_of, with_units
+from raytransfer.analysis.units import SEED, numbers_of, unit_means, with_units
 from raytransfer.analysis.verdicts import Claim, judged
 
 Floats = NDArray[np.float64]
@@ -24,7 +24,6 @@ Floats = NDArray[np.float64]
 _RUN = ["target", "base", "seed"]
 _OF_UNIT = ["unit", "unit_number"]
 _CURVE = ["schedule", "treatment", "n_layers"]
-_MEANS = ["mean", "low", "high", "units", "unit", "runs"]
 _PEAKS_COLUMNS = [
     *_CURVE,
     *("peak_step", "low", "high", "rise", "rise_low", "rise_high", "decline", "decline_low", "decline_high"),
@@ -58,7 +57,7 @@ def stage_curves(outcomes: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: A column is missing or rows repeat.
     """
-    return _means(_placed(outcomes), [*_CURVE, "pretrain_step"])
+    return unit_means(_placed(outcomes), [*_CURVE, "pretrain_step"], "top1")
 
 
 def base_curves(bases: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +76,7 @@ def base_curves(bases: pd.DataFrame) -> pd.DataFrame:
     """
     checked = _checked(bases, ["schedule", "step", *_RUN], [])
     networks = checked.groupby(["schedule", "step", "base", "seed"])["top1"].mean().reset_index()
-    return _means(networks.assign(unit=SEED, unit_number=networks["seed"]), ["schedule", "step"])
+    return unit_means(networks.assign(unit=SEED, unit_number=networks["seed"]), ["schedule", "step"], "top1")
 
 
 def stage_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 2000) -> pd.DataFrame:
@@ -217,17 +216,6 @@ def _checked(frame: pd.DataFrame, key: list[str], more: list[str]) -> pd.DataFra
 
 def _placed(outcomes: pd.DataFrame) -> pd.DataFrame:
     return with_units(_checked(outcomes, [*_CURVE, "pretrain_step", *_RUN], ["target_block"]))
-
-
-def _means(placed: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
-    for at, cell in placed.groupby(key):
-        units = numbers_of(cell)
-        interval = clustered_t(cell["top1"].to_numpy(dtype=np.float64), units)
-        counts = (len(np.unique(units)), cell["unit"].iloc[0], len(cell))
-        numbers = (interval.estimate, interval.low, interval.high, *counts)
-        rows.append(dict(zip(key, at, strict=True)) | dict(zip(_MEANS, numbers, strict=True)))
-    return pd.DataFrame(rows, columns=key + _MEANS)
 
 
 def _curves(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:

@@ -14,14 +14,13 @@ import pandas as pd
 from raytransfer.analysis.checks import require
 from raytransfer.analysis.intervals import clustered_t, within_one
 from raytransfer.analysis.pairs import OUTCOMES, Floats, axes_of, measures_by_name
-from raytransfer.analysis.units import numbers_of, with_units
+from raytransfer.analysis.units import unit_means, with_units
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 
 _MONOTONICITY_COLUMNS = [
     *("measure", "kind", "dial", "dial_kind", "n_layers"),
     *("estimate", "low", "high", "units", "unit", "curves", "constant", "levels", "right_way"),
 ]
-_MEANS = ["mean", "low", "high", "units", "unit", "runs"]
 
 
 def dial_means(
@@ -199,12 +198,4 @@ def _long(outcomes: pd.DataFrame, outcomes_named: tuple[str, ...]) -> pd.DataFra
 
 
 def _cell_means(placed: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    rows: list[dict[str, object]] = []
-    ordered = placed.dropna(subset=["value"]).sort_values([*keys, "target", "seed"])
-    for key, cell in ordered.groupby(keys):
-        units = numbers_of(cell)
-        interval = clustered_t(cell["value"].to_numpy(dtype=np.float64), units)
-        counts = (len(np.unique(units)), cell["unit"].iloc[0], len(cell))
-        numbers = (interval.estimate, interval.low, interval.high, *counts)
-        rows.append(dict(zip(keys, key, strict=True)) | dict(zip(_MEANS, numbers, strict=True)))
-    return pd.DataFrame(rows, columns=keys + _MEANS)
+    return unit_means(placed.dropna(subset=["value"]).sort_values([*keys, "target", "seed"]), keys)

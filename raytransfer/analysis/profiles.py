@@ -4,14 +4,13 @@
 ``raytransfer.analysis.comparisons`` what intervals are.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from raytransfer.analysis.intervals import clustered_t, exponential
 from raytransfer.analysis.runs import NETWORK, NO_INDEX, PLACE, known_readings
-from raytransfer.analysis.units import numbers_of, with_units
+from raytransfer.analysis.units import unit_means, with_units
 
 _SIGNED = {  # no logarithms
     *("train top1", "test top1", "cosine", "CKA", "generalisation gap", "loss gap"),
@@ -58,26 +57,12 @@ def profiles(
     if over_stages:
         of_network = rows.assign(stage="").groupby([*NETWORK, *place, "unit", "unit_number"], dropna=False)["value"]
         rows = of_network.mean().reset_index()
-    found: list[dict[str, Any]] = []
-    keys = ["n_layers", "base", "treatment", *place]
-    for key, group in rows.groupby(keys, dropna=False):
-        units = numbers_of(group)
-        interval = clustered_t(group["value"].to_numpy(dtype=np.float64), units)
-        scaled = exponential(interval) if geometric else interval
-        found.append(
-            {
-                **dict(zip(keys, key, strict=True)),
-                "quantity": quantity,
-                "mean": scaled.estimate,
-                "low": scaled.low,
-                "high": scaled.high,
-                "units": len(np.unique(units)),
-                "unit": group["unit"].iloc[0],
-                "runs": len(group),
-                "scale": "geometric" if geometric else "arithmetic",
-            }
-        )
-    return _with_missing(pd.DataFrame(found, columns=_PROFILES_COLUMNS))
+    means = unit_means(rows, ["n_layers", "base", "treatment", *place])
+    if geometric:
+        with np.errstate(over="ignore"):  # the interval of three units may be that wide
+            means[["mean", "low", "high"]] = np.exp(means[["mean", "low", "high"]])
+    means = means.assign(quantity=quantity, scale="geometric" if geometric else "arithmetic")
+    return _with_missing(means[_PROFILES_COLUMNS])
 
 
 def _with_missing(table: pd.DataFrame) -> pd.DataFrame:

@@ -5,13 +5,18 @@ and the seeds of a target share its classes, so all runs of a source count as on
 the unit is the seed, with the runs of all targets: intervals then speak of these targets alone. ``unit`` says which.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from raytransfer.analysis.intervals import clustered_t
+
 SOURCE, SEED = "source", "seed"
+UNIT_MEANS = ["mean", "low", "high", "units", "unit", "runs"]
+"""Columns of ``unit_means`` beside those that make a group."""
 
 
 def with_units(rows: pd.DataFrame) -> pd.DataFrame:
@@ -29,3 +34,26 @@ def with_units(rows: pd.DataFrame) -> pd.DataFrame:
 def numbers_of(rows: pd.DataFrame) -> NDArray[np.integer[Any]]:
     """The unit of each row, for ``intervals.clustered_t``."""
     return rows["unit_number"].to_numpy()
+
+
+def unit_means(rows: pd.DataFrame, by: Sequence[str], value: str = "value", *, sort: bool = True) -> pd.DataFrame:
+    """The mean of a column in each group of rows, with its 95% interval of Student's t over units.
+
+    Args:
+        rows: Rows with units (``with_units``); none lacks the value.
+        by: What makes a group; rows where it is missing are one, too.
+        value: The column.
+        sort: Whether groups come in order, or as they are met first.
+
+    Returns:
+        A row a group: ``by``, mean, low, high (NaN ends where ``intervals.clustered_t`` gives none), units (how many),
+        unit (what they are) and runs (rows).
+    """
+    found: list[dict[str, Any]] = []
+    for key, group in rows.groupby(list(by), dropna=False, sort=sort):
+        units = numbers_of(group)
+        interval = clustered_t(group[value].to_numpy(dtype=np.float64), units)
+        numbers = (interval.estimate, interval.low, interval.high)
+        counts = (len(np.unique(units)), group["unit"].iloc[0], len(group))
+        found.append(dict(zip([*by, *UNIT_MEANS], [*key, *numbers, *counts], strict=True)))
+    return pd.DataFrame(found, columns=[*by, *UNIT_MEANS])
