@@ -1,5 +1,6 @@
-"""Trainings split over two processes, with gloo: the losses of one, and a common end."""
+"""Trainings split over processes: on two, with gloo, the losses of one, and a common end."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from raytransfer.errors import UnreadableError
 from raytransfer.experiments.yosinski.plan import make_plan
@@ -17,7 +19,7 @@ from raytransfer.specs.dependencies import as_transfer
 from raytransfer.store import failures, load_state, read_table
 from raytransfer.sweep import run as sweep_run
 from raytransfer.sweep.run import Run, run_in_process
-from raytransfer.training import Interrupted, RankDied, Ranks, TrainingState, frozen
+from raytransfer.training import Interrupted, RankDied, Ranks, TrainingState, frozen, never, share_batch_norm
 from raytransfer.trials import Site, attempt, run, splitting
 from tests.helpers import REPEATABLE, Quiet
 from tests.trials.test_resume import Setup, same
@@ -191,6 +193,27 @@ def test_a_rank_that_goes_on_draws_the_dropout_it_had_drawn(monkeypatch):
     state = TrainingState.from_bytes(state.to_bytes())
     state.random["cpu"].copy_(torch.Generator().manual_seed(8).get_state())
     assert same(setup(1).train(setup(1).network(seed=9), state=state), undisturbed)
+
+
+def normalised_alone_and_shared(device, ranks, stop):
+    """Batch normalisation and its gradient of one rank, whose messages go out and come back, and without any."""
+    outputs = []
+    for share in (lambda: None, share_batch_norm):
+        share()
+        torch.manual_seed(0)
+        norm, x = nn.BatchNorm2d(3).to(device), torch.randn(8, 3, 4, 4, device=device, requires_grad=True)
+        norm(x).square().mul(x).sum().backward()
+        outputs.append([x.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var])
+    torch.testing.assert_close(*outputs)
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
+def test_one_rank_sends_to_itself(device):
+    """With gloo, and with NCCL."""
+    splitting.run_ranks(functools.partial(normalised_alone_and_shared, device), device, 1, never, 60)
 
 
 def test_ranks_begin_after_the_same_step(monkeypatch):
