@@ -20,6 +20,9 @@ from raytransfer.store.schema import SCHEMA_VERSION
 
 _VERSIONS = {"schema_version": SCHEMA_VERSION, "hash_version": HASH_VERSION}
 _MARK = "store.json"
+LEASE = "lock.json"
+"""The object by which drivers keep one another out of an object store."""
+
 _CHECK_PATIENCE_S = 8.0  # at the start somebody is waiting, and the address may be wrong
 _SCHEME = re.compile("(s3|gs|gcs|abfs|abfss|hdfs|viewfs|file|https?):", re.IGNORECASE)
 _BESIDE = re.compile(r"\..+\.[0-9a-f]{32}")  # what a file is called until it is whole
@@ -75,7 +78,7 @@ class Store:
                 self._mark()
                 return
             self._check_parent()
-            if self.names(""):
+            if set(self.names("")) - {LEASE}:  # which is there before the mark
                 raise UserError(
                     f"out={self.root} holds other files and is no store of raytransfer: "
                     "name a new or empty folder, or one that a sweep made"
@@ -113,6 +116,8 @@ class Store:
 
     def create(self) -> str:
         """Make the root, where it is not there yet, and see that it can be written.
+
+        Who calls this holds the lock, or two drivers could give a new store two identities.
 
         Returns:
             The store's identity, by which machines of a cluster can tell whether they see the same one.

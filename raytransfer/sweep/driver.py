@@ -107,18 +107,18 @@ def _run(
 ) -> Run:
     """Run on slots of Ray, or in this process."""
     on_gpu = "GPU" in slots.per_trial if slots else torch.cuda.is_available()
-    site = Site(
-        sources=plan.sources,
-        root=store.root,
-        device="cuda" if on_gpu else "cpu",
-        memory_bytes=config.memory_bytes,
-        store_id=store.create(),
-        retry_s=config.retry_s,
-        save_every_s=config.save_every_s,
-        ranks=config.ranks,
-        base_ranks=config.base_ranks,
-    )
     with lock(store) as lost:
+        site = Site(
+            sources=plan.sources,
+            root=store.root,
+            device="cuda" if on_gpu else "cpu",
+            memory_bytes=config.memory_bytes,
+            store_id=store.create(),
+            retry_s=config.retry_s,
+            save_every_s=config.save_every_s,
+            ranks=config.ranks,
+            base_ranks=config.base_ranks,
+        )
         delete_progress(store)  # of a sweep that was killed
         at_once = slots.now() if slots else 1
         todo = scouts_first(_cleared(plan, store, config.mode), at_once)
@@ -201,10 +201,11 @@ def _gpus_per_trial(
     kept = _kept_sharing(store)
     if not _is_kept(kept, plan, served):
         console.print("gpus_per_trial=auto: measuring how many trials are best run side by side ...")
-        store.create()
-        base = plan.longest_base
-        kept = asdict(measure_sharing(base, dict(plan.sources)[base.task.fingerprint], config.memory_bytes))
-        store.write(_SHARING, json.dumps(kept).encode())
+        with lock(store):
+            store.create()
+            base = plan.longest_base
+            kept = asdict(measure_sharing(base, dict(plan.sources)[base.task.fingerprint], config.memory_bytes))
+            store.write(_SHARING, json.dumps(kept).encode())
     console.print(f"gpus_per_trial=auto: {kept['reason']} ({kept['device']}{', MPS' if kept['mps'] else ''})")
     if served is None and not kept["mps"]:
         console.print(

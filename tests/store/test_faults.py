@@ -383,6 +383,18 @@ def test_a_second_driver_is_kept_out_of_an_object_store_and_told_by_whom(two):
     assert not first.exists("lock.json")
 
 
+def test_a_new_object_store_that_a_driver_has_just_locked_is_no_folder_of_other_things(two):
+    with lock(two[0]):
+        two[1].check()
+
+
+def test_an_object_store_that_cannot_be_written_is_named_before_anything_runs(remote, quick):
+    store = remote(lambda moment: AWS.format("ACCESS_DENIED") if moment == "after" else None)
+    with pytest.raises(UserError, match=r"out=.* cannot be written: .*ACCESS_DENIED") as raised, lock(store):
+        pass
+    assert not isinstance(raised.value, StorageError)  # whose exit code says that something ran
+
+
 @pytest.mark.parametrize("left", [b'{"owner": "x", "host": "gone", "process": 7, "beats": 3}', b"", b"[1]", b"\xff"])
 def test_the_lock_of_a_dead_driver_is_taken_over_after_a_while(two, left, caplog):
     two[0].write("lock.json", left)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from raytransfer import trials as trial
 from raytransfer.config import load_config
+from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.experiments.yosinski.report import make_report, results_of
@@ -27,6 +28,7 @@ from raytransfer.store import (
     finished,
     load_state,
     load_weights,
+    lock,
     publish_failure,
     read_table,
     save_state,
@@ -292,6 +294,14 @@ def test_where_failures_are_retried_what_was_only_interrupted_goes_on(tiny):
     assert failures(store) == {}
     driver._cleared(plan, store, "force")
     assert load_state(store, interrupted) is None
+
+
+def test_a_driver_that_is_kept_out_of_a_new_store_does_not_say_which_store_it_is(tiny):
+    config = tiny()
+    plan, store = make_plan(config), Store(config.out)
+    with lock(store), pytest.raises(UserError, match="is in use by another sweep"):
+        driver.run_missing(Console(quiet=True), plan, store, config, "sweeps/a", Recorder())
+    assert store.names("") == []
 
 
 def test_weights_are_said_to_be_trained_anew_as_often_as_they_are(monkeypatch, tiny):
