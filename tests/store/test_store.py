@@ -3,6 +3,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -126,6 +127,27 @@ def test_compaction_killed_at_any_deletion_loses_and_doubles_nothing(store, monk
         pd.testing.assert_frame_equal(read_table(store, "trials"), expected)
         assert len(read_table(store, "curves")) == 9
         compact(store)
+
+
+def test_compaction_deletes_several_files_at_once_and_older_merged_ones_before_the_others(store, monkeypatch):
+    for trial in ("a", "b"):
+        publish(store, "trials", row(trial))
+    compact(store)
+    for trial in "abcdefgh":
+        publish(store, "trials", row(trial))
+    deleted, meet = [], threading.Barrier(4)
+
+    def delete(name):
+        if "part-" not in name:
+            meet.wait(timeout=30)  # breaks unless four are under way
+        deleted.append(name)
+        Path(store.place(name)).unlink()
+
+    monkeypatch.setattr(store, "delete", delete)
+    compact(store)
+    assert "part-" in deleted[0]
+    assert sorted(deleted[1:]) == [f"trials/{trial}.parquet" for trial in "abcdefgh"]
+    assert len(store.names("trials")) == 1
 
 
 def test_a_trial_run_again_replaces_its_row(store):
