@@ -117,17 +117,19 @@ class Store:
     def create(self) -> str:
         """Make the root, where it is not there yet, and see that it can be written.
 
-        Who calls this holds the lock, or two drivers could give a new store two identities.
+        Who calls this holds the lock, or two drivers at once would each name the store.
 
         Returns:
-            The store's identity, by which machines of a cluster can tell whether they see the same one.
+            The store's identity, by which machines of a cluster can tell whether they see the same one. It is a new one
+            each time, as a copy of the store has the one of before.
 
         Raises:
-            UserError: It cannot be written.
+            UserError: It cannot be written, or is of another version.
         """
+        identity = uuid.uuid4().hex
         try:
-            known = self._mark().get("id") if self.exists(_MARK) else None
-            identity = str(known or uuid.uuid4().hex)
+            if self.exists(_MARK):
+                self._mark()
             self.write(_MARK, json.dumps({**_VERSIONS, "id": identity}).encode())
         except (StorageError, FileNotFoundError) as error:  # as of a folder that cannot be made in /proc
             raise UserError(f"out={self.root} cannot be written: {error}") from error

@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -247,11 +248,12 @@ def test_google_s_storage_without_a_network_is_told_as_soon_as_any_other(monkeyp
 
 def test_a_folder_that_is_not_shared_is_told_from_the_drivers(tmp_path):
     driver, elsewhere = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
+    driver.create()
+    shutil.copytree(driver.root, tmp_path / "copy")
     identity = driver.create()
-    assert driver.create() == identity
     Store(driver.root).check_identity(identity)
     elsewhere.create()
-    for wrong in (elsewhere, Store(str(tmp_path / "nothing"))):
+    for wrong in (elsewhere, Store(str(tmp_path / "copy")), Store(str(tmp_path / "nothing"))):
         with pytest.raises(StorageError, match=r"is not the same place on .* as where the sweep was started"):
             wrong.check_identity(identity)
 
