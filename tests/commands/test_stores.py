@@ -262,7 +262,10 @@ def test_gc_keeps_what_a_training_reads_that_runs_again_for_its_weights(store, f
     probe = reading | {"id": "probe0", "treatment": "probe", "reads": [f"{reading['id']}/4"]}
     write_places(store, f"sweeps/{folder.name}", [*places, probe])
     (kept,) = reading["reads"]
+    state = f"states/{reading['id']}.safetensors"
+    store.write(state, b"where it stands when it runs again")
     assert ("bases", f"checkpoints/{kept}.safetensors") not in garbage_of(store)
+    assert ("states", state) not in garbage_of(store)
     assert len(garbage_of(store)) == 5
 
 
