@@ -1,7 +1,7 @@
 """What of a store can go, since nothing that is left to run reads it."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -86,7 +86,8 @@ def _garbage(store: Store, kinds: Sequence[str]) -> list[Garbage]:
     ]
     top = store.place("")
     for path in store.unfinished():
-        found.append(Garbage(kind="unfinished", name=str(path).removeprefix(top), size=path.stat().st_size))
+        with suppress(FileNotFoundError):  # whole meanwhile: a worker may outlive its driver for a moment
+            found.append(Garbage(kind="unfinished", name=str(path).removeprefix(top), size=path.stat().st_size))
     if {"checkpoints", "bases"} & {*kinds}:
         for name, rows in places.items():
             if rows is None:

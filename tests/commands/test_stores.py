@@ -269,6 +269,11 @@ def test_gc_keeps_what_a_training_reads_that_runs_again_for_its_weights(store, f
     assert len(garbage_of(store)) == 5
 
 
+def test_gc_passes_over_what_is_whole_by_the_time_it_looks(store, monkeypatch):
+    monkeypatch.setattr(Store, "unfinished", lambda self: [Path(self.root, "trials", f".x.parquet.{'0' * 32}")])
+    assert garbage(store.root, ["unfinished"]) == []
+
+
 def test_gc_leaves_a_store_alone_that_a_sweep_holds(store):
     for delete in (False, True):
         with lock(store), pytest.raises(UserError, match="is in use by another sweep: wait for it to end"):
