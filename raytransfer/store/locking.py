@@ -129,7 +129,7 @@ def _holder_beside(file: Path) -> str:
 
 def _knows_flock(file: Path) -> bool:
     """Whether the file system of a file, which is made if it is not there, knows flock; whether it is held or not."""
-    with file.open("a") as opened:
+    with file.open("a+") as opened:  # NFS locks for reading what is open for reading
         try:
             fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:

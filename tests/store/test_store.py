@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import os
 import socket
@@ -247,8 +248,12 @@ def test_where_flock_is_not_known_a_file_keeps_a_second_driver_out(store, monkey
     with lock(store):  # leaves the file that flock takes
         pass
 
-    def refuse(*_):
-        raise OSError(code, os.strerror(code))
+    def refuse(file, operation):
+        # As NFS does, which looks first whether the file is open for what the lock is for.
+        wanted = os.O_RDONLY if operation & fcntl.LOCK_SH else os.O_WRONLY
+        has = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
+        error = code if has in (wanted, os.O_RDWR) else errno.EBADF
+        raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr("fcntl.flock", refuse)
     with lock(store):
