@@ -144,7 +144,8 @@ class Store:
         if not self.exists(_MARK) or self._mark().get("id") != identity:
             raise StorageError(
                 f"out={self.root} is not the same place on {os.uname().nodename} as where the sweep was started: it "
-                "must be a folder that all machines of the cluster share, or an object store"
+                "must be a folder that all machines of the cluster share, and no copy, or an object store. Or another "
+                "sweep took it over"
             )
 
     def write(self, name: str, content: bytes) -> None:
