@@ -1,7 +1,7 @@
 """What of a store can go, since nothing that is left to run reads it."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -11,12 +11,13 @@ from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError
 from raytransfer.store import Store, failures, finished, lock, read_table, refuse_if_held
+from raytransfer.sweep.backlog import left_to_run
 from raytransfer.words import number_of
 
 KINDS = {
     "checkpoints": "weights that no trial reads which is left to run",
     "bases": "weights of a base's last step that no trial reads which is left to run: a later sweep trains it again",
-    "states": "where trainings stood that have finished since",
+    "states": "where trainings stood that have finished since, and do not run again",
     "damaged": "damaged files that were set aside",
     "unfinished": "what was being written when a process was killed",
 }
@@ -71,10 +72,13 @@ def garbage(root: str, kinds: Sequence[str] = tuple(KINDS), *, delete: bool = Fa
 
 def _garbage(store: Store, kinds: Sequence[str]) -> list[Garbage]:
     done = finished(store) - set(failures(store))
+    there = {name.removesuffix(".safetensors"): size for name, size in store.sizes_below("checkpoints").items()}
+    places = places_of_sweeps(store)
+    left, read = left_to_run([rows for rows in places.values() if rows is not None], done, there)
     found = [
         Garbage(kind="states", name=f"states/{name}", size=size)
         for name, size in store.sizes_below("states").items()
-        if name.removesuffix(".safetensors") in done
+        if (trial := name.removesuffix(".safetensors")) in done and trial not in left
     ]
     found += [
         Garbage(kind="damaged", name=f"damaged/{name}", size=size)
@@ -82,43 +86,28 @@ def _garbage(store: Store, kinds: Sequence[str]) -> list[Garbage]:
     ]
     top = store.place("")
     for path in store.unfinished():
-        found.append(Garbage(kind="unfinished", name=str(path).removeprefix(top), size=path.stat().st_size))
+        with suppress(FileNotFoundError):  # whole meanwhile: a worker may outlive its driver for a moment
+            found.append(Garbage(kind="unfinished", name=str(path).removeprefix(top), size=path.stat().st_size))
     if {"checkpoints", "bases"} & {*kinds}:
-        found += _weights(store, done)
+        for name, rows in places.items():
+            if rows is None:
+                raise UserError(
+                    f"{name} was written by an older raytransfer, which did not say which weights it still reads: "
+                    "raytransfer report STORE says it; states, damaged and unfinished can go without"
+                )
+        found += _weights(store, {name: size for name, size in there.items() if name not in read})
     return found
 
 
-def _weights(store: Store, done: set[str]) -> list[Garbage]:
-    """Checkpoints that nothing reads which is left to run."""
-    there = {name.removesuffix(".safetensors"): size for name, size in store.sizes_below("checkpoints").items()}
-    read = _still_read(store, done, set(there)) if there else set()
+def _weights(store: Store, unread: Mapping[str, int]) -> list[Garbage]:
+    """Checkpoints that nothing reads which is left to run, given their bytes by IDENTITY/STEP."""
     trials = read_table(store, "trials")[["id", "steps", "frozen"]]
     bases = trials[trials["frozen"].isna()]
     last = {f"{trial}/{steps}" for trial, steps in zip(bases["id"], bases["steps"], strict=True)}
     return [
         Garbage(kind="bases" if name in last else "checkpoints", name=f"checkpoints/{name}.safetensors", size=size)
-        for name, size in there.items()
-        if name not in read
+        for name, size in unread.items()
     ]
-
-
-def _still_read(store: Store, done: set[str], there: set[str]) -> set[str]:
-    """The checkpoints, as IDENTITY/STEP, that something reads which is left to run."""
-    reads: dict[str, set[str]] = {}
-    for name, places in places_of_sweeps(store).items():
-        if places is None:
-            raise UserError(
-                f"{name} was written by an older raytransfer, which did not say which weights it still reads: "
-                "raytransfer report STORE says it; states, damaged and unfinished can go without"
-            )
-        reads |= {trial: set(read) for trial, read in zip(places["id"], places["reads"], strict=True)}
-    missing = reads.keys() - done
-    while True:  # a training runs again for weights that are gone, and reads those of its own base
-        read = {weights for trial in missing for weights in reads[trial]}
-        again = {weights.partition("/")[0] for weights in read - there} & reads.keys() - missing
-        if not again:
-            return read
-        missing |= again
 
 
 def _delete(store: Store, file: Garbage) -> None:

@@ -208,7 +208,7 @@ class TrainingConfig(SweepConfig):
         landscape_points: Points on a side of a landscape, odd.
         base_gpus_per_trial: GPUs of one machine, or CPU cores where there is no GPU, over which every base is split, 2
             or more, in place of what gpus_per_trial says; null for that.
-        checkpoints: needed (a checkpoint goes once every trial of the sweep that reads it has finished, but for the
+        checkpoints: needed (a checkpoint goes once every trial of the store that reads it has finished, but for the
             last one of a base) or all (none goes, and every training keeps its last).
         tensorboard: Folder for the learning curves of what trains, as runs for TensorBoard; null for none.
         mlflow: Tracking URI of MLflow for the same, such as http://host:5000 or sqlite:///mlflow.db; null for none.

@@ -16,9 +16,8 @@ from pathlib import Path
 from filelock import FileLock, SoftFileLock, Timeout
 
 from raytransfer.errors import StorageError, UserError, first_line
-from raytransfer.store.root import Store
+from raytransfer.store.root import LEASE, Store
 
-_NAME = "lock.json"
 _BESIDE = ".lock.held"
 _NO_FLOCK = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 _BEAT_S = 15.0
@@ -45,14 +44,17 @@ def lock(store: Store) -> Iterator[Callable[[], str | None]]:
         What tells, when called, that another driver has taken the lock over, and None as long as none has.
 
     Raises:
-        UserError: Another driver is at work on this store, or the lock's file is another user's.
+        UserError: Another driver is at work on this store, or it cannot be locked or written.
     """
     if store.is_local:
         with _locked(store):
             yield lambda: None
         return
     lease = _Lease(store)
-    lease.acquire()
+    try:
+        lease.acquire()
+    except StorageError as error:  # nothing ran before
+        raise UserError(f"out={store.root} cannot be written: {error}") from error
     try:
         yield lambda: lease.lost
     finally:
@@ -65,11 +67,11 @@ def held(store: Store) -> str | None:
     On an object store it is held while its object is younger than two minutes by this machine's clock.
     """
     if not store.is_local:
-        time_ = store.times("").get(_NAME)
+        time_ = store.times("").get(LEASE)
         if time_ is None or (datetime.datetime.now(datetime.UTC) - time_).total_seconds() > _DEAD_AFTER_S:
             return None
         with suppress(FileNotFoundError):
-            return _holder(store.read(_NAME))
+            return _holder(store.read(LEASE))
         return None
     file, beside = Path(store.place(".lock")), Path(store.place(_BESIDE))
     with suppress(OSError):  # it is not there, or may not be read: then nothing is known of it
@@ -99,6 +101,9 @@ def _locked(store: Store) -> AbstractContextManager[object]:
     how = "by another sweep"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out={store.root} cannot be written: {first_line(error)}; name another folder") from error
+    try:
         if _knows_flock(file):
             return FileLock(file, timeout=0).acquire()
         # Not in the same file: the one that flock takes is never deleted, and would be taken for a held one.
@@ -124,7 +129,7 @@ def _holder_beside(file: Path) -> str:
 
 def _knows_flock(file: Path) -> bool:
     """Whether the file system of a file, which is made if it is not there, knows flock; whether it is held or not."""
-    with file.open("a") as opened:
+    with file.open("a+") as opened:  # NFS locks for reading what is open for reading
         try:
             fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
@@ -169,7 +174,7 @@ class _Lease:
         store = Store(self._store.root, retry_s=_BEAT_PATIENCE_S)
         try:
             if self._owner_of(self._read(store)) == self._owner:
-                store.delete(_NAME)
+                store.delete(LEASE)
         except StorageError as error:  # the next driver will see that nobody renews it
             _LOG.warning("the lock stays behind: %s", error)
 
@@ -200,14 +205,14 @@ class _Lease:
 
     def _read(self, store: Store | None = None) -> bytes | None:
         try:
-            return (store or self._store).read(_NAME)
+            return (store or self._store).read(LEASE)
         except FileNotFoundError:
             return None
 
     def _write(self, store: Store | None = None) -> None:
         self._beats += 1
         holder = {"owner": self._owner, "host": os.uname().nodename, "process": os.getpid(), "beats": self._beats}
-        (store or self._store).write(_NAME, json.dumps(holder).encode())
+        (store or self._store).write(LEASE, json.dumps(holder).encode())
 
     def _owner_of(self, content: bytes | None) -> str | None:
         return _fields(content).get("owner")

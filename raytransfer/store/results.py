@@ -27,7 +27,7 @@ _MARKS = ("trials", "distances", "scores", "probes", "simulations")  # one row a
 _DETAILS = {"trials": "curves", "probes": "readings"}  # further rows of a trial
 _SCHEMAS = {table: arrow_schema(TABLES[table]) for table in (*_DETAILS.values(), *_MARKS)}
 _PART = "part-"  # a compacted file; the others are named after their trial
-_READERS = 8
+_AT_ONCE = 8  # requests: most of a request's time is waiting
 _TOGETHER = 500  # files whose tables are merged at once: a table of one row takes a hundred times the row's memory
 _READ_ATTEMPTS = 3
 
@@ -158,9 +158,12 @@ def compact(store: Store) -> None:
         content = _parquet(_merged(store, table, _read))  # what is not read is not to be deleted
         merged = f"{_PART}{hashlib.sha256(content).hexdigest()[:16]}.parquet"
         store.write(f"{table}/{merged}", content)
-        for name in sorted(names, reverse=True):  # older merged files first: their rows may have been replaced
-            if name != merged:
-                store.delete(f"{table}/{name}")
+        gone = [name for name in names if name != merged]
+        parts = [f"{table}/{name}" for name in gone if name.startswith(_PART)]
+        others = [f"{table}/{name}" for name in gone if not name.startswith(_PART)]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(store.delete, parts))  # older merged files first: their rows may have been replaced
+            list(pool.map(store.delete, others))
 
 
 def repair(store: Store) -> list[str]:
@@ -223,7 +226,7 @@ def _merged(store: Store, table: str, read: Callable[[Store, str], pa.Table | No
     trials: set[str] = set()
     tried: set[str] = set()
     vanished = True
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
         while vanished:
             vanished = False
             names = [name for name in _files(store, table) if name not in tried]

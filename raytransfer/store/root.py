@@ -20,6 +20,9 @@ from raytransfer.store.schema import SCHEMA_VERSION
 
 _VERSIONS = {"schema_version": SCHEMA_VERSION, "hash_version": HASH_VERSION}
 _MARK = "store.json"
+LEASE = "lock.json"
+"""The object by which drivers keep one another out of an object store."""
+
 _CHECK_PATIENCE_S = 8.0  # at the start somebody is waiting, and the address may be wrong
 _SCHEME = re.compile("(s3|gs|gcs|abfs|abfss|hdfs|viewfs|file|https?):", re.IGNORECASE)
 _BESIDE = re.compile(r"\..+\.[0-9a-f]{32}")  # what a file is called until it is whole
@@ -75,7 +78,7 @@ class Store:
                 self._mark()
                 return
             self._check_parent()
-            if self.names(""):
+            if set(self.names("")) - {LEASE}:  # which is there before the mark
                 raise UserError(
                     f"out={self.root} holds other files and is no store of raytransfer: "
                     "name a new or empty folder, or one that a sweep made"
@@ -114,15 +117,19 @@ class Store:
     def create(self) -> str:
         """Make the root, where it is not there yet, and see that it can be written.
 
+        Who calls this holds the lock, or two drivers at once would each name the store.
+
         Returns:
-            The store's identity, by which machines of a cluster can tell whether they see the same one.
+            The store's identity, by which machines of a cluster can tell whether they see the same one. It is a new one
+            each time, as a copy of the store has the one of before.
 
         Raises:
-            UserError: It cannot be written.
+            UserError: It cannot be written, or is of another version.
         """
+        identity = uuid.uuid4().hex
         try:
-            known = self._mark().get("id") if self.exists(_MARK) else None
-            identity = str(known or uuid.uuid4().hex)
+            if self.exists(_MARK):
+                self._mark()
             self.write(_MARK, json.dumps({**_VERSIONS, "id": identity}).encode())
         except (StorageError, FileNotFoundError) as error:  # as of a folder that cannot be made in /proc
             raise UserError(f"out={self.root} cannot be written: {error}") from error
@@ -137,7 +144,8 @@ class Store:
         if not self.exists(_MARK) or self._mark().get("id") != identity:
             raise StorageError(
                 f"out={self.root} is not the same place on {os.uname().nodename} as where the sweep was started: it "
-                "must be a folder that all machines of the cluster share, or an object store"
+                "must be a folder that all machines of the cluster share, and no copy, or an object store. Or another "
+                "sweep took it over"
             )
 
     def write(self, name: str, content: bytes) -> None:

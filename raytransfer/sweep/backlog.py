@@ -1,14 +1,17 @@
 """What of a plan is left to do, given what a store holds."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raytransfer.errors import UserError
 from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import checkpoint_steps, imports, needs
 from raytransfer.store import Store, all_checkpoint_steps, failures, finished, imported
 from raytransfer.sweep.plan import Cell, Plan
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,31 @@ def backlog(plan: Plan[Cell, Any], store: Store, mode: str) -> Backlog:
         blocked |= dict.fromkeys(waiting)
     out = missing - {*failed, *blocked}
     return Backlog(to_run={t: s for t, s in plan.trials.items() if t in out}, failed=failed, blocked=[*blocked])
+
+
+def left_to_run(
+    places: Iterable["pd.DataFrame"], done: Collection[str], stored: Collection[str]
+) -> tuple[set[str], set[str]]:
+    """What of sweeps is left to run, by their tables ``places`` alone.
+
+    Args:
+        places: Of each sweep its places.
+        done: Trials that have finished.
+        stored: Checkpoints that are there, as IDENTITY/STEP.
+
+    Returns:
+        The trials, those included that run again for their weights, and the checkpoints that they read.
+    """
+    reads: dict[str, set[str]] = {}
+    for rows in places:
+        reads |= {trial: set(read) for trial, read in zip(rows["id"], rows["reads"], strict=True)}
+    left = reads.keys() - set(done)
+    while True:  # a training that runs again for its weights reads those of its own base
+        read = {weights for trial in left for weights in reads[trial]}
+        again = {weights.partition("/")[0] for weights in read - set(stored)} & reads.keys() - left
+        if not again:
+            return left, read
+        left |= again
 
 
 def _reads_one_of(spec: TrialSpec, trials: Collection[str]) -> bool:

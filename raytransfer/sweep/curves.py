@@ -177,7 +177,8 @@ class Curves:
                 continue
             try:
                 logged = logged or self._logged(trial)
-                tracker.log(logged)
+                if logged.curve:  # which a store lacks that was copied while a sweep ran
+                    tracker.log(logged)
                 has.add(trial)
             except Exception as error:  # whatever its library raises, or the store
                 self._leave(tracker, error)
@@ -212,7 +213,7 @@ class Curves:
             self._merged = {}
             for row in read_table(self._store, "curves").to_dict("records"):
                 self._merged.setdefault(row["id"], []).append(row)
-        return rows or self._merged[trial]
+        return rows or self._merged.get(trial, [])
 
 
 def _scalars(row: Mapping[Any, Any]) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """Run what is missing of a plan: start Ray, hold the store, hand out, merge the rows."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,22 +10,28 @@ import torch
 from rich.console import Console
 
 from raytransfer.config import SweepConfig, TrainingConfig, to_yaml
+from raytransfer.errors import UnreadableError
 from raytransfer.networks import sources_of
 from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import imports, scouts_first
 from raytransfer.store import (
     Store,
+    all_checkpoint_steps,
     clear_failures,
     compact,
     delete_progress,
     delete_state,
+    failures,
+    finished,
     import_weights,
     lock,
+    read_places,
+    sweep_names,
     top1_of,
     write_places,
 )
 from raytransfer.sweep.arithmetic import cpu_capabilities
-from raytransfer.sweep.backlog import backlog
+from raytransfer.sweep.backlog import backlog, left_to_run
 from raytransfer.sweep.failures import place_rows, places
 from raytransfer.sweep.mps import is_served
 from raytransfer.sweep.plan import Cell, Plan
@@ -107,18 +113,18 @@ def _run(
 ) -> Run:
     """Run on slots of Ray, or in this process."""
     on_gpu = "GPU" in slots.per_trial if slots else torch.cuda.is_available()
-    site = Site(
-        sources=plan.sources,
-        root=store.root,
-        device="cuda" if on_gpu else "cpu",
-        memory_bytes=config.memory_bytes,
-        store_id=store.create(),
-        retry_s=config.retry_s,
-        save_every_s=config.save_every_s,
-        ranks=config.ranks,
-        base_ranks=config.base_ranks,
-    )
     with lock(store) as lost:
+        site = Site(
+            sources=plan.sources,
+            root=store.root,
+            device="cuda" if on_gpu else "cpu",
+            memory_bytes=config.memory_bytes,
+            store_id=store.create(),
+            retry_s=config.retry_s,
+            save_every_s=config.save_every_s,
+            ranks=config.ranks,
+            base_ranks=config.base_ranks,
+        )
         delete_progress(store)  # of a sweep that was killed
         at_once = slots.now() if slots else 1
         todo = scouts_first(_cleared(plan, store, config.mode), at_once)
@@ -137,7 +143,8 @@ def _run(
             Record(store, folder, progress.seconds_left, lost) as record,
         ):
             keep = isinstance(config, TrainingConfig) and config.checkpoints == "all"
-            run = Run(todo, site, progress, record, also, keep_checkpoints=keep, lost=lost)
+            read = _read_by_others(store, todo)
+            run = Run(todo, site, progress, record, also, keep_checkpoints=keep, also_read=read, lost=lost)
             if slots:
                 from raytransfer.sweep.ray import run_on_ray
 
@@ -165,6 +172,18 @@ def _cleared(plan: Plan[Cell, Any], store: Store, mode: str) -> dict[str, TrialS
     for trial in todo if mode == "force" else ():  # else trials would start from the checkpoints of the time before
         store.delete_folder(f"checkpoints/{trial}")
     return todo
+
+
+def _read_by_others(store: Store, todo: Collection[str]) -> set[tuple[str, int]]:
+    """The checkpoints that trials of the store's sweeps read which are left to run, those aside that run now."""
+    places = []
+    for name in sweep_names(store):
+        with suppress(UnreadableError):  # its own driver writes it anew
+            if (rows := read_places(store, f"sweeps/{name}")) is not None:
+                places.append(rows[~rows["id"].isin(list(todo))])
+    stored = {f"{trial}/{step}" for trial, steps in all_checkpoint_steps(store).items() for step in steps}
+    _, read = left_to_run(places, finished(store) - set(failures(store)), stored)
+    return {(trial, int(step)) for trial, _, step in (weights.partition("/") for weights in read)}
 
 
 def _may_share(plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> bool:
@@ -201,10 +220,11 @@ def _gpus_per_trial(
     kept = _kept_sharing(store)
     if not _is_kept(kept, plan, served):
         console.print("gpus_per_trial=auto: measuring how many trials are best run side by side ...")
-        store.create()
-        base = plan.longest_base
-        kept = asdict(measure_sharing(base, dict(plan.sources)[base.task.fingerprint], config.memory_bytes))
-        store.write(_SHARING, json.dumps(kept).encode())
+        with lock(store):
+            store.create()
+            base = plan.longest_base
+            kept = asdict(measure_sharing(base, dict(plan.sources)[base.task.fingerprint], config.memory_bytes))
+            store.write(_SHARING, json.dumps(kept).encode())
     console.print(f"gpus_per_trial=auto: {kept['reason']} ({kept['device']}{', MPS' if kept['mps'] else ''})")
     if served is None and not kept["mps"]:
         console.print(

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from raytransfer.errors import StorageError
@@ -43,13 +43,14 @@ class Run:
 
     Weights that a trial reads are there when the training that leaves them has finished, or sooner: while trainings are
     under way the store is looked at for their early checkpoints. Once all trials have read a checkpoint it is deleted,
-    but for the last one of a base, which later sweeps can copy from.
+    but for the last one of a base, which later sweeps can copy from, and what another sweep still reads.
 
     Args:
         specs: Trials to run by identity, most urgent first.
         site: Where trials run.
         observers: Who is told, in order.
         keep_checkpoints: Whether every training keeps its last weights, and no checkpoint is deleted.
+        also_read: Checkpoints, as training and step, that other trials are left to read.
         lost: Tells why the store is this sweep's no longer, and None as long as it is.
 
     Attributes:
@@ -62,6 +63,7 @@ class Run:
         site: Site,
         *observers: Observer,
         keep_checkpoints: bool = False,
+        also_read: Iterable[tuple[str, int]] = (),
         lost: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.specs, self.site = specs, site
@@ -74,6 +76,9 @@ class Run:
         self._queue, self._observers = Queue(specs), observers
         self._keep = keep_checkpoints
         self._readers = Counter(_key(weights) for spec in specs.values() for weights in needs(spec))
+        for trial, step in also_read:
+            self._readers[trial, step] += 1
+            self.checkpoint_steps[trial] = self.checkpoint_steps.get(trial, frozenset()) | {step}
         self._under_way: set[str] = set()
         self._deaths: Counter[str] = Counter()
         self._looked, self._slots, self.failures = 0.0, 0, 0

@@ -262,8 +262,16 @@ def test_gc_keeps_what_a_training_reads_that_runs_again_for_its_weights(store, f
     probe = reading | {"id": "probe0", "treatment": "probe", "reads": [f"{reading['id']}/4"]}
     write_places(store, f"sweeps/{folder.name}", [*places, probe])
     (kept,) = reading["reads"]
+    state = f"states/{reading['id']}.safetensors"
+    store.write(state, b"where it stands when it runs again")
     assert ("bases", f"checkpoints/{kept}.safetensors") not in garbage_of(store)
+    assert ("states", state) not in garbage_of(store)
     assert len(garbage_of(store)) == 5
+
+
+def test_gc_passes_over_what_is_whole_by_the_time_it_looks(store, monkeypatch):
+    monkeypatch.setattr(Store, "unfinished", lambda self: [Path(self.root, "trials", f".x.parquet.{'0' * 32}")])
+    assert garbage(store.root, ["unfinished"]) == []
 
 
 def test_gc_leaves_a_store_alone_that_a_sweep_holds(store):

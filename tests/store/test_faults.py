@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -247,11 +248,12 @@ def test_google_s_storage_without_a_network_is_told_as_soon_as_any_other(monkeyp
 
 def test_a_folder_that_is_not_shared_is_told_from_the_drivers(tmp_path):
     driver, elsewhere = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
+    driver.create()
+    shutil.copytree(driver.root, tmp_path / "copy")
     identity = driver.create()
-    assert driver.create() == identity
     Store(driver.root).check_identity(identity)
     elsewhere.create()
-    for wrong in (elsewhere, Store(str(tmp_path / "nothing"))):
+    for wrong in (elsewhere, Store(str(tmp_path / "copy")), Store(str(tmp_path / "nothing"))):
         with pytest.raises(StorageError, match=r"is not the same place on .* as where the sweep was started"):
             wrong.check_identity(identity)
 
@@ -381,6 +383,18 @@ def test_a_second_driver_is_kept_out_of_an_object_store_and_told_by_whom(two):
     with lock(second):  # given back
         pass
     assert not first.exists("lock.json")
+
+
+def test_a_new_object_store_that_a_driver_has_just_locked_is_no_folder_of_other_things(two):
+    with lock(two[0]):
+        two[1].check()
+
+
+def test_an_object_store_that_cannot_be_written_is_named_before_anything_runs(remote, quick):
+    store = remote(lambda moment: AWS.format("ACCESS_DENIED") if moment == "after" else None)
+    with pytest.raises(UserError, match=r"out=.* cannot be written: .*ACCESS_DENIED") as raised, lock(store):
+        pass
+    assert not isinstance(raised.value, StorageError)  # whose exit code says that something ran
 
 
 @pytest.mark.parametrize("left", [b'{"owner": "x", "host": "gone", "process": 7, "beats": 3}', b"", b"[1]", b"\xff"])

@@ -1,8 +1,10 @@
 import errno
+import fcntl
 import json
 import os
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -128,6 +130,27 @@ def test_compaction_killed_at_any_deletion_loses_and_doubles_nothing(store, monk
         compact(store)
 
 
+def test_compaction_deletes_several_files_at_once_and_older_merged_ones_before_the_others(store, monkeypatch):
+    for trial in ("a", "b"):
+        publish(store, "trials", row(trial))
+    compact(store)
+    for trial in "abcdefgh":
+        publish(store, "trials", row(trial))
+    deleted, meet = [], threading.Barrier(4)
+
+    def delete(name):
+        if "part-" not in name:
+            meet.wait(timeout=30)  # breaks unless four are under way
+        deleted.append(name)
+        Path(store.place(name)).unlink()
+
+    monkeypatch.setattr(store, "delete", delete)
+    compact(store)
+    assert "part-" in deleted[0]
+    assert sorted(deleted[1:]) == [f"trials/{trial}.parquet" for trial in "abcdefgh"]
+    assert len(store.names("trials")) == 1
+
+
 def test_a_trial_run_again_replaces_its_row(store):
     for trial in "ab":
         publish(store, "trials", row(trial, top1=0.1), curve(trial))
@@ -225,8 +248,12 @@ def test_where_flock_is_not_known_a_file_keeps_a_second_driver_out(store, monkey
     with lock(store):  # leaves the file that flock takes
         pass
 
-    def refuse(*_):
-        raise OSError(code, os.strerror(code))
+    def refuse(file, operation):
+        # As NFS does, which looks first whether the file is open for what the lock is for.
+        wanted = os.O_RDONLY if operation & fcntl.LOCK_SH else os.O_WRONLY
+        has = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
+        error = code if has in (wanted, os.O_RDWR) else errno.EBADF
+        raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr("fcntl.flock", refuse)
     with lock(store):

@@ -132,6 +132,15 @@ def test_a_tracker_that_fails_is_one_line_and_keeps_no_other_from_it(plan, store
     assert full.logged == whole.logged
 
 
+def test_a_training_whose_curve_is_gone_keeps_no_other_from_a_tracker(plan, store):
+    trial, _ = expected(store, plan)
+    store.delete(f"curves/{trial}.parquet")
+    tracker = Remembering()
+    assert give(store, plan, tracker) == ""
+    assert len(tracker.logged) == 1
+    assert trial not in tracker.logged
+
+
 def scalars(folder):
     """What the event files of a run say: tag -> step -> value."""
     found = {}

@@ -14,26 +14,31 @@ from rich.console import Console
 
 from raytransfer import trials as trial
 from raytransfer.config import load_config
+from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.experiments.yosinski.report import make_report, results_of
 from raytransfer.report.files import write_files
 from raytransfer.specs import Trained, TransferSpec, from_json
-from raytransfer.specs.dependencies import in_order, needs
+from raytransfer.specs.dependencies import as_base, as_probe, in_order, needs
 from raytransfer.store import (
     Store,
+    all_checkpoint_steps,
     compact,
     failures,
     finished,
     load_state,
     load_weights,
+    lock,
     publish_failure,
     read_table,
     save_state,
+    write_places,
 )
 from raytransfer.sweep import driver
 from raytransfer.sweep import run as sweep
 from raytransfer.sweep.backlog import backlog
+from raytransfer.sweep.failures import place_rows
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task
 from raytransfer.training import DeviceData
@@ -294,6 +299,14 @@ def test_where_failures_are_retried_what_was_only_interrupted_goes_on(tiny):
     assert load_state(store, interrupted) is None
 
 
+def test_a_driver_that_is_kept_out_of_a_new_store_does_not_say_which_store_it_is(tiny):
+    config = tiny()
+    plan, store = make_plan(config), Store(config.out)
+    with lock(store), pytest.raises(UserError, match="is in use by another sweep"):
+        driver.run_missing(Console(quiet=True), plan, store, config, "sweeps/a", Recorder())
+    assert store.names("") == []
+
+
 def test_weights_are_said_to_be_trained_anew_as_often_as_they_are(monkeypatch, tiny):
     said, ran = io.StringIO(), []
     monkeypatch.setattr(driver, "_run", lambda *_: ran.append(1) or SimpleNamespace(failures=1))
@@ -301,6 +314,25 @@ def test_weights_are_said_to_be_trained_anew_as_often_as_they_are(monkeypatch, t
     driver.run_missing(Console(file=said), None, None, tiny("backend=in-process"), "sweeps/a", Recorder())
     assert len(ran) == 3
     assert said.getvalue().count("Still to run: 1 trial") == 2
+
+
+@pytest.mark.parametrize("probes", ["probes=[]", "probes=[deviation]"])
+def test_weights_that_another_sweep_is_left_to_read_are_kept_until_it_has(tiny, probes):
+    def ran(plan, folder):
+        driver.run_missing(Console(quiet=True), plan, store, config, folder, Recorder())
+        return {(trial, step) for trial, steps in all_checkpoint_steps(store).items() for step in steps}
+
+    few = ["treatments=[baseB,AnB]", "n_layers=[2]", "directions=[A->B]"]
+    config = tiny(*few, probes)
+    store, plan, other = Store(config.out), make_plan(config), make_plan(tiny(*few, "probes=[loss-variation]"))
+    write_places(store, "sweeps/interrupted", place_rows(other.trials, other.cells))
+    kept = ran(plan, "sweeps/a")
+    looks = {trial for trial, spec in other.trials.items() if as_probe(spec) is not None}
+    assert {(weights.training.id, weights.step) for spec in other.trials.values() for weights in needs(spec)} == kept
+    assert set(backlog(other, store, "cached").to_run) == looks
+    bases = {(trial, 6) for trial, spec in other.trials.items() if as_base(spec) is not None}
+    assert bases < kept
+    assert ran(other, "sweeps/interrupted") == bases
 
 
 def test_a_base_keeps_its_weights_for_sweeps_to_come(tiny):
