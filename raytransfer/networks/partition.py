@@ -1,11 +1,13 @@
 """From a module to its stages: found by following it, grouped, and checked by running it."""
 
+import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -93,8 +95,8 @@ def check_exact(network: Network) -> None:
     """Run a network as a whole and stage by stage, in both modes, on noise.
 
     Raises:
-        UserError: The outputs, the statistics or the random numbers drawn differ, or a buffer below the head moves in
-            eval mode.
+        UserError: The outputs, the statistics, the random numbers drawn or the parameters that get gradients differ, or
+            a buffer below the head moves in eval mode.
     """
     module = network.module
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
@@ -124,11 +126,34 @@ def check_exact(network: Network) -> None:
                 raise UserError(f"its buffer {always[0]} moves in eval mode, too: its layer cannot be frozen")
             if not torch.equal(drawn, drawn_too):
                 raise UserError(f"stage by stage it draws other random numbers than as a whole, in {mode} mode")
+        with untouched(module), torch.enable_grad():  # still in training mode
+            trained, trained_too = (
+                _with_gradients(module, run(images[:2].clone())) for run in (module, network.through)
+            )
+        if kept := [name for name in trained_too if name not in trained]:
+            raise UserError(
+                f"its forward keeps {kept[0]} out of training, as torch.no_grad() does, and stage by stage it would "
+                "train: set requires_grad=False on such parameters instead"
+            )
+
+
+def _with_gradients(module: nn.Module, outputs: torch.Tensor) -> list[str]:
+    """Names of the parameters that get gradients from a module's outputs."""
+    found: set[Any] = set()
+    waiting: list[Any] = [outputs.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    reached = {id(node.variable) for node in found if hasattr(node, "variable")}
+    return [name for name, parameter in module.named_parameters() if id(parameter) in reached]
 
 
 def _pieces(module: nn.Module, image: tuple[int, ...]) -> list[_Piece]:
     """The atoms of a module in both modes, cut alike."""
     tensors = all_tensors(module)
+    _check_memory(module)
     like = next(module.parameters(), torch.zeros(()))
     expand: set[str] | None = None
     by_mode = []
@@ -138,16 +163,56 @@ def _pieces(module: nn.Module, image: tuple[int, ...]) -> list[_Piece]:
             levels = []
             for batch in (2, 3):
                 inputs = torch.zeros(batch, *image, device=like.device, dtype=like.dtype)
+                drawn = _foreign_random_state()
                 calls = record(module, inputs)
+                if _foreign_random_state() != drawn:
+                    raise TraceError(
+                        "it draws random numbers of Python or NumPy, which no seed sets: draw them of torch"
+                    )
                 if expand is None:
                     expand = expandable(module, calls)
                 levels.append(trace(module, "", expand, calls, (inputs,), {}))
             by_mode.append(find_atoms(*levels))
     evaluation, training_atoms = by_mode
+    for atom in (*evaluation, *training_atoms):
+        if unknown := sorted(atom.tensors - tensors.keys()):
+            raise TraceError(_unknown(unknown[0]))
     owned, owned_too = (owners(atoms, tensors) for atoms in by_mode)
     if owned != owned_too:
         raise TraceError("its layers are not the same in eval and in training mode")
     return [_Piece(a, b, tuple(c)) for a, b, c in zip(evaluation, training_atoms, owned, strict=True)]
+
+
+def _foreign_random_state() -> tuple[Any, ...]:
+    """The state of the global random numbers of Python and NumPy."""
+    numpys: Any = np.random.get_state(legacy=True)
+    return random.getstate(), numpys[1].tobytes(), *numpys[2:]
+
+
+def _check_memory(module: nn.Module) -> None:
+    """Check that no two parameters lie in one memory: the one of a frozen layer would move with the other.
+
+    Raises:
+        TraceError: Two do.
+    """
+    names: dict[tuple[int, torch.Size], str] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.is_meta or not parameter.numel():
+            continue
+        other = names.setdefault((parameter.data_ptr(), parameter.shape), name)
+        if other != name:
+            raise TraceError(
+                f"{other} and {name} are two parameters in one memory: to share it, assign the same Parameter"
+            )
+
+
+def _unknown(name: str) -> str:
+    """Why a tensor that is neither parameter nor buffer is refused."""
+    what = "a tensor that it makes of numbers or keeps in a list" if name.startswith("_tensor_constant") else name
+    return (
+        f"its forward uses {what}, which is neither a parameter nor a buffer, so that it belongs to no layer: make it "
+        "one with register_buffer"
+    )
 
 
 def _by_block(module: nn.Module, pieces: Sequence[_Piece]) -> list[list[int]]:
