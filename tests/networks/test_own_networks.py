@@ -6,8 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from raytransfer.errors import UserError
+from raytransfer.networks import build, resolved
+from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
 
 CODE = """
@@ -140,3 +146,83 @@ def test_what_is_no_network_is_refused_in_one_line(run, tmp_path):
     for line, (network, message) in zip(result.stderr.splitlines(), REFUSED.items(), strict=True):
         assert line.startswith(f"error: network={network} {message}")
     assert not (tmp_path / "out").exists()
+
+
+def plain(num_classes):
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, num_classes))
+
+
+def lazy(num_classes):
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), *plain(num_classes)[2:])
+
+
+def compiled(num_classes):
+    return torch.compile(plain(num_classes))
+
+
+def scripted(num_classes):
+    return nn.Sequential(torch.jit.script(nn.Conv2d(1, 4, 3)), *plain(num_classes)[1:])
+
+
+def same(num_classes):
+    return nn.Sequential(LAYER, *plain(num_classes)[1:])
+
+
+def of_numpy(num_classes):
+    module = plain(num_classes)
+    module[0].weight.data = torch.from_numpy(np.random.rand(4, 1, 3, 3).astype(np.float32))
+    return module
+
+
+def seeded(num_classes):
+    torch.manual_seed(0)
+    return plain(num_classes)
+
+
+class Scaled(nn.Conv2d):
+    """Draws numbers that it keeps to itself."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.scale = torch.rand(())
+
+    def forward(self, x):
+        return super().forward(x) * self.scale
+
+
+def keeps_numbers(num_classes):
+    return nn.Sequential(Scaled(1, 4, 3), *plain(num_classes)[1:])
+
+
+LAYER = nn.Conv2d(1, 4, 3)
+UNFIT = {
+    "compiled": "it is compiled, and layers of compiled code cannot be told: leave that out",
+    "scripted": "its part 0 is compiled, and layers",
+    "same": "its function gives layers that it gave before: it must make new ones at each call",
+    "of_numpy": "its first weights are not told by the seed alone: draw them from torch's random numbers",
+    "seeded": "its first weights are the same for every seed: its function must not set a seed itself",
+    "keeps_numbers": "with the weights of another it gives other numbers, so that layers cannot be copied: what",
+}
+
+
+def spec(function):
+    return NetworkSpec(name=f"{__name__}:{function}")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+@pytest.mark.parametrize(("function", "message"), UNFIT.items())
+def test_networks_that_cannot_be_made_anew_by_a_seed_or_copied_are_refused(function, message):
+    with pytest.raises(UserError, match=rf"^network=[\w.]+:{function}: {re.escape(message)}"):
+        resolved(spec(function), (1, 8, 8))
+
+
+def test_lazy_layers_have_shapes_and_the_weights_of_their_seed():
+    resolved(spec("lazy"), (1, 8, 8))
+    states = []
+    for seed in (0, 0, 1):
+        torch.rand(3)
+        states.append(build(spec("lazy"), image=(1, 8, 8), classes=5, seed=seed).module.state_dict())
+    first, again, other = states
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+    assert not torch.equal(first["0.weight"], other["0.weight"])
+    assert first["2.num_batches_tracked"] == 0
