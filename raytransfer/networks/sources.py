@@ -313,7 +313,9 @@ def _of_the_user(name: str, args: dict[str, Any], image: Shape, classes: int) ->
     if str(Path.cwd()) not in sys.path:  # an installed command does not look there by itself
         sys.path.insert(0, str(Path.cwd()))
     try:
-        function = getattr(importlib.import_module(path), attribute)
+        with torch.random.fork_rng(devices=[]):  # what a module draws at import is the same in every process
+            torch.default_generator.manual_seed(0)
+            function = getattr(importlib.import_module(path), attribute)
     except AttributeError as error:
         raise UserError(f"network={name} cannot be imported: {path} has no {attribute}") from error
     except Exception as error:  # a module of the user's can raise anything

@@ -216,6 +216,24 @@ def test_networks_that_cannot_be_made_anew_by_a_seed_or_copied_are_refused(funct
         resolved(spec(function), (1, 8, 8))
 
 
+def test_what_a_module_draws_at_import_changes_no_weights(tmp_path, monkeypatch):
+    (tmp_path / "draws_at_import.py").write_text(
+        "import torch\n\nDRAWN = torch.rand(3)\n\n\ndef build(num_classes):\n    return torch.nn.Sequential("
+        "torch.nn.Conv2d(1, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    drawn, weights = [], []
+    for _ in range(2):
+        torch.rand(3)
+        weights += [
+            build(NetworkSpec(name="draws_at_import:build"), image=(1, 8, 8), classes=5, seed=0).module[0].weight
+            for _ in range(2)
+        ]
+        drawn.append(sys.modules.pop("draws_at_import").DRAWN)
+    assert torch.equal(*drawn)
+    assert all(torch.equal(tensor, weights[0]) for tensor in weights)
+
+
 def test_lazy_layers_have_shapes_and_the_weights_of_their_seed():
     resolved(spec("lazy"), (1, 8, 8))
     states = []
