@@ -129,6 +129,8 @@ def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> Source:
         values[key] = tuple(map(float, given))
     if len(values["mean"]) != len(values["std"]) or not all(0 < value <= 1 for value in values["std"]):
         raise UserError(f"weights={entry} must have mean and std together, on a scale of 0..1, std above 0")
+    if len(values["mean"]) not in (0, 1, 3):
+        raise UserError(f"weights={entry} must have mean and std of 3 channels, or of 1 for grey images")
     accuracy = values.get("accuracy")
     if accuracy is not None and not (isinstance(accuracy, float) and 0 < accuracy < 1):
         raise UserError(f"weights={entry} has accuracy={accuracy}: it must lie between 0 and 1")
@@ -181,7 +183,7 @@ def preprocessing(source: Source, spec: NetworkSpec) -> Preprocessing:
         )
     elif family == "timm":
         config = _timm_config(source, name)
-        side = default_image_size(spec)
+        side = default_image_size(replace(spec, name=f"timm/{_tagged(source, name)}"))  # which the tag may say
         found = Preprocessing(
             resize_px=int(side / config.crop_pct),
             crop_px=side,

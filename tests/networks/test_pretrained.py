@@ -10,9 +10,11 @@ from timm.models import save_for_hf
 from torchvision import models
 
 from raytransfer.errors import UserError
+from raytransfer.experiments.weights import checkpoint
+from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.networks.pretrained import load_pretrained, parse, preprocessing, published_accuracy
 from raytransfer.networks.sources import module_of
-from raytransfer.specs import NetworkSpec
+from raytransfer.specs import NetworkSpec, Recipe
 
 VIT = {"patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
 
@@ -120,6 +122,9 @@ def test_the_preprocessing_is_the_weights_own():
     how = preprocessing(parse("/x/lite0.pth", lite.name, {}), lite)
     assert (how.mean, how.std, how.crop_px, how.resize_px) == ((0.5,) * 3, (0.5,) * 3, 224, 256)
     assert how.interpolation == "bicubic"
+    larger = parse("timm/convnext_tiny@in12k_ft_in1k_384", lite.name, {})  # 224 without a tag
+    how = preprocessing(larger, spec(larger.network))
+    assert (how.crop_px, how.resize_px) == (384, 384)
     given = parse({"weights": "/x/lite0.pth", "mean": [0.1] * 3, "std": [0.2] * 3}, lite.name, {})
     assert preprocessing(given, lite).mean == (0.1,) * 3
 
@@ -135,6 +140,10 @@ def test_the_preprocessing_is_the_weights_own():
         ("timm/resnet18@none_such", "weights=none_such are not known to timm for resnet18; choose from a1_in1k, "),
         ({"weights": ""}, r"weights=\{'weights': ''\} must be WEIGHTS, NETWORK@WEIGHTS or a mapping"),
         ({"weights": "a.pth", "rename": "/no/such.json"}, r"rename=/no/such\.json is no JSON file that can be read"),
+        (
+            {"weights": "a.pth", "mean": [0.5] * 2, "std": [0.5] * 2},
+            r"weights=\{.*\} must have mean and std of 3 channels, or of 1 for grey images",
+        ),
         ("/no/such.pth", r"weights=/no/such\.pth of network=convnet8 do not exist"),
         ("best", "weights=best of network=convnet8 must be a file: only torchvision/NAME and timm/NAME have"),
         ({"weights": "a.pth", "rename": {"a": 3}}, r"rename=\{'a': 3\} must map patterns of names in the file"),
@@ -147,3 +156,11 @@ def test_entries_that_name_nothing_are_refused(entry, message):
 
     with pytest.raises(UserError, match=message):
         look()
+
+
+def test_channels_that_the_weights_were_not_made_for_are_refused_by_the_name_of_the_weights():
+    recipe = Recipe(steps=1, batch_size=1, learning_rate=0.1)
+    with pytest.raises(UserError, match=r"^weights=resnet18@default are for images of 3 channels, .* channels=1: "):
+        checkpoint("timm/resnet18@default", GridConfig(channels=1, recipe=recipe))
+    entry = {"network": "timm/resnet18", "weights": "default", "mean": [0.4], "std": [0.2]}
+    assert checkpoint(entry, GridConfig(channels=1, recipe=recipe)).config.recipe.channel_mean == (0.4,)
