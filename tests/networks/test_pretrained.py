@@ -1,6 +1,7 @@
 """Weights of others by name and from files, made to fit the images of a sweep."""
 
 import json
+import re
 from urllib.error import URLError
 
 import pytest
@@ -84,12 +85,14 @@ def test_what_does_not_fit_the_images_is_refused(tmp_path):
         load_pretrained(parse("best", "convnet8", {}), spec("convnet8"), (1, 8, 8))
 
 
-def test_weights_of_a_training_that_diverged_are_refused(tmp_path):
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("place", ["features.3.squeeze.bias", "classifier.1.bias"])
+def test_weights_of_a_training_that_diverged_are_refused(tmp_path, place, value):
     network = spec("torchvision/squeezenet1_1")
     state = saved(tmp_path, network, (3, 64, 64)).state_dict()
-    state["features.3.squeeze.bias"][1] = torch.nan
+    state[place][1] = value
     torch.save(state, tmp_path / "file.pth")
-    with pytest.raises(UserError, match=r"file\.pth is of a training .*: features\.3\.squeeze\.bias holds nan"):
+    with pytest.raises(UserError, match=rf"file\.pth is of a training .*: {re.escape(place)} holds {value}"):
         read(tmp_path, network, (3, 64, 64))
 
 
