@@ -96,7 +96,7 @@ def check_exact(network: Network) -> None:
 
     Raises:
         UserError: The outputs, the statistics, the random numbers drawn or the parameters that get gradients differ, or
-            a buffer below the head moves in eval mode.
+            a buffer below the head moves in eval mode, or in training by code that is in no layer.
     """
     module = network.module
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
@@ -121,9 +121,16 @@ def check_exact(network: Network) -> None:
                     f"its buffer {other[0]} moves when it runs as a whole, and not stage by stage, in {mode} mode: "
                     "move it in the forward of a layer whose output is used"
                 )
-            below = (name for name in moved if name not in network.stages[-1].tensors)
-            if always := [name for name in below if not training and not torch.equal(moved[name], before[name])]:
-                raise UserError(f"its buffer {always[0]} moves in eval mode, too: its layer cannot be frozen")
+            below = [name for name in moved if name not in network.stages[-1].tensors]
+            moving = [name for name in below if not torch.equal(moved[name], before[name])]
+            if moving and not training:
+                raise UserError(f"its buffer {moving[0]} moves in eval mode, too: its layer cannot be frozen")
+            bare = {name for stage in network.stages for atom in stage.training for name in atom.bare}
+            if outside := [name for name in moving if name in bare]:
+                raise UserError(
+                    f"its buffer {outside[0]} moves in training by code outside of its layers, which cannot be frozen "
+                    "by itself: make it a module of its own, such as BatchNorm2d"
+                )
             if not torch.equal(drawn, drawn_too):
                 raise UserError(f"stage by stage it draws other random numbers than as a whole, in {mode} mode")
         with untouched(module), torch.enable_grad():  # still in training mode

@@ -445,6 +445,42 @@ def test_a_buffer_that_moves_in_eval_mode_is_named_before_anything_is_frozen():
     check_exact(small(MovesInTraining))
 
 
+class FunctionalNorm(Pooled):
+    """Normalises by a function, with statistics that the network itself keeps."""
+
+    def __init__(self):
+        super().__init__(conv(3, 6), conv(6, 6))
+        self.register_buffer("mean", torch.zeros(6))
+        self.register_buffer("var", torch.ones(6))
+
+    def forward(self, x):
+        x = functional.batch_norm(self[0](x), self.mean, self.var, training=self.training)
+        for layer in list(self)[1:]:
+            x = layer(x)
+        return x
+
+
+class NormOfALayer(Pooled):
+    """The same with the statistics of a layer that is not called."""
+
+    def __init__(self):
+        super().__init__(conv(3, 6), nn.BatchNorm2d(6), conv(6, 6))
+
+    def forward(self, x):
+        x = functional.batch_norm(self[0](x), self[1].running_mean, self[1].running_var, training=self.training)
+        for layer in list(self)[2:]:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize(("cls", "buffer"), [(FunctionalNorm, "mean"), (NormOfALayer, r"1\.running_mean")])
+def test_statistics_that_move_outside_of_layers_are_refused_as_they_cannot_be_frozen(cls, buffer):
+    with pytest.raises(UserError, match=f"^its buffer {buffer} moves in training by code outside of its layers, which"):
+        check_exact(small(cls))
+    with pytest.raises(UserError, match=rf"^{buffer} moves"):
+        freeze_first(small(cls), 1)
+
+
 class WithoutGradients(Pooled):
     """Keeps its first layer out of training in its own way."""
 
