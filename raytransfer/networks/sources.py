@@ -123,8 +123,8 @@ def resolved(spec: NetworkSpec, image: Shape) -> NetworkSpec:
     if _is_own(spec.name):
         try:
             _check_builder(network, spec, image)
-        except UserError as error:
-            raise UserError(f"network={spec.name}: {error}") from error
+        except Exception as error:  # whatever a network of the user's raises
+            raise UserError(f"network={spec.name}: {first_line(error)}") from error
     tensors = all_tensors(network.module)
     content = [[stage.name, [[name, [*tensors[name].shape]] for name in stage.tensors]] for stage in network.stages]
     digest = hashlib.sha256(json.dumps(content).encode())
@@ -156,7 +156,14 @@ def _check_builder(network: Network, spec: NetworkSpec, image: Shape) -> None:
     drawn = [name for name, tensor in weights.items() if (tensor != tensor.flatten()[0]).any()]
     if drawn and all(tensor.equal(weights[name]) for name, tensor in other.named_parameters()):
         raise UserError("its first weights are the same for every seed: its function must not set a seed itself")
-    other.load_state_dict(module.state_dict())
+    state, tensors = module.state_dict(), all_tensors(module)
+    wrong = [name for name, _ in module.named_parameters(remove_duplicate=False) if name not in state]
+    wrong += [name for name, value in state.items() if name not in tensors or not isinstance(value, torch.Tensor)]
+    if wrong:
+        raise UserError(
+            f"its state dict must hold its parameters and buffers by their names, and nothing else: {wrong[0]}"
+        )
+    other.load_state_dict(state)
     outputs = []
     with torch.random.fork_rng(devices=[]):
         images = torch.randn((2, *image), generator=torch.Generator().manual_seed(0))

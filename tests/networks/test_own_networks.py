@@ -194,6 +194,39 @@ def keeps_numbers(num_classes):
     return nn.Sequential(Scaled(1, 4, 3), *plain(num_classes)[1:])
 
 
+class Noted(nn.Conv2d):
+    """Has more in its state dict than tensors."""
+
+    def get_extra_state(self):
+        return {"made": "here"}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def notes(num_classes):
+    return nn.Sequential(Noted(1, 4, 3), *plain(num_classes)[1:])
+
+
+class Renamed(nn.Sequential):
+    def state_dict(self, *args, **kwargs):
+        return {f"net.{name}": tensor for name, tensor in super().state_dict(*args, **kwargs).items()}
+
+
+def renamed(num_classes):
+    return Renamed(*plain(num_classes))
+
+
+MADE = []
+
+
+def fails_again(num_classes):
+    MADE.append(num_classes)
+    if len(MADE) > 1:
+        raise RuntimeError("made once")
+    return plain(num_classes)
+
+
 LAYER = nn.Conv2d(1, 4, 3)
 UNFIT = {
     "compiled": "it is compiled, and layers of compiled code cannot be told: leave that out",
@@ -201,6 +234,9 @@ UNFIT = {
     "same": "its function gives layers that it gave before: it must make new ones at each call",
     "of_numpy": "its first weights are not told by the seed alone: draw them from torch's random numbers",
     "seeded": "its first weights are the same for every seed: its function must not set a seed itself",
+    "notes": "its state dict must hold its parameters and buffers by their names, and nothing else: 0._extra_state",
+    "renamed": "its state dict must hold its parameters and buffers by their names, and nothing else: 0.weight",
+    "fails_again": "made once",
     "keeps_numbers": "with the weights of another it gives other numbers, so that layers cannot be copied: what",
 }
 
