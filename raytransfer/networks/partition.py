@@ -95,8 +95,8 @@ def check_exact(network: Network) -> None:
     """Run a network as a whole and stage by stage, in both modes, on noise.
 
     Raises:
-        UserError: The outputs, the statistics, the random numbers drawn or the parameters that get gradients differ, or
-            a buffer below the head moves in eval mode, or in training by code that is in no layer.
+        UserError: The outputs, the statistics, the random numbers drawn, or which parameters change or get gradients
+            differ; or a buffer below the head moves in eval mode, or in training by code that is in no layer.
     """
     module = network.module
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
@@ -105,11 +105,13 @@ def check_exact(network: Network) -> None:
         images = torch.randn(4, *network.image)
         for training in (False, True):
             module.train(training)
-            results = []
+            results, rewritten = [], list[set[str]]()
             for run in (module, network.through):
                 with untouched(module):
                     torch.manual_seed(1)
+                    versions = _versions(module)
                     outputs = run(images.clone())
+                    rewritten.append({name for name, version in _versions(module).items() if version != versions[name]})
                     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
                     results.append((outputs, buffers, torch.get_rng_state()))
             (whole, moved, drawn), (staged_too, moved_too, drawn_too) = results
@@ -120,6 +122,11 @@ def check_exact(network: Network) -> None:
                 raise UserError(
                     f"its buffer {other[0]} moves when it runs as a whole, and not stage by stage, in {mode} mode: "
                     "move it in the forward of a layer whose output is used"
+                )
+            if lost := sorted(rewritten[0] - rewritten[1]):
+                raise UserError(
+                    f"its forward changes the weights {lost[0]} when it runs as a whole, and not stage by stage: "
+                    "change them in the forward of the layer that they are of"
                 )
             below = [name for name in moved if name not in network.stages[-1].tensors]
             moving = [name for name in below if not torch.equal(moved[name], before[name])]
@@ -142,6 +149,11 @@ def check_exact(network: Network) -> None:
                 f"its forward keeps {kept[0]} out of training, as torch.no_grad() does, and stage by stage it would "
                 "train: set requires_grad=False on such parameters instead"
             )
+
+
+def _versions(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """What changes with each parameter that is changed in place, or replaced."""
+    return {name: (parameter._version, parameter.data_ptr()) for name, parameter in module.named_parameters()}
 
 
 def _with_gradients(module: nn.Module, outputs: torch.Tensor) -> list[str]:

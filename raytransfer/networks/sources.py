@@ -138,24 +138,27 @@ def _check_builder(network: Network, spec: NetworkSpec, image: Shape) -> None:
     """Check that a builder of the user's makes new networks by the seed alone, of which state dicts say all.
 
     Args:
-        network: What it built with seed 0.
+        network: What it built with seed 0, once it has run.
         spec: Its name and arguments.
         image: Shape of the images.
 
     Raises:
         UserError: It does not.
     """
-    again, other = (build(spec, image=image, classes=_CLASSES, seed=seed).module for seed in (0, 1))
+    first, again, other = (build(spec, image=image, classes=_CLASSES, seed=seed).module for seed in (0, 0, 1))
     module = network.module
     given = {id(parameter) for parameter in module.parameters()}
     if any(id(parameter) in given for parameter in again.parameters()):
         raise UserError("its function gives layers that it gave before: it must make new ones at each call")
-    weights = dict(module.named_parameters())
+    weights = dict(first.named_parameters())
     if any(not tensor.equal(weights[name]) for name, tensor in again.named_parameters()):
         raise UserError("its first weights are not told by the seed alone: draw them from torch's random numbers")
     drawn = [name for name, tensor in weights.items() if (tensor != tensor.flatten()[0]).any()]
     if drawn and all(tensor.equal(weights[name]) for name, tensor in other.named_parameters()):
         raise UserError("its first weights are the same for every seed: its function must not set a seed itself")
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad != weights[name].requires_grad:  # the others have not run
+            raise UserError(f"its forward sets requires_grad of {name}: set it where its layers are made")
     state, tensors = module.state_dict(), all_tensors(module)
     wrong = [name for name, _ in module.named_parameters(remove_duplicate=False) if name not in state]
     wrong += [name for name, value in state.items() if name not in tensors or not isinstance(value, torch.Tensor)]

@@ -217,6 +217,29 @@ def renamed(num_classes):
     return Renamed(*plain(num_classes))
 
 
+class Freezes(nn.Sequential):
+    def forward(self, x):
+        self[0].requires_grad_(False)
+        return super().forward(x)
+
+
+def freezes(num_classes):
+    return Freezes(*plain(num_classes))
+
+
+class Bounded(nn.Conv2d):
+    """Bounds its own weights in each pass."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.weight.clamp_(-0.1, 0.1)
+        return super().forward(x)
+
+
+def bounded(num_classes):
+    return nn.Sequential(Bounded(1, 4, 3), *plain(num_classes)[1:])
+
+
 MADE = []
 
 
@@ -236,6 +259,7 @@ UNFIT = {
     "seeded": "its first weights are the same for every seed: its function must not set a seed itself",
     "notes": "its state dict must hold its parameters and buffers by their names, and nothing else: 0._extra_state",
     "renamed": "its state dict must hold its parameters and buffers by their names, and nothing else: 0.weight",
+    "freezes": "its forward sets requires_grad of 0.weight: set it where its layers are made",
     "fails_again": "made once",
     "keeps_numbers": "with the weights of another it gives other numbers, so that layers cannot be copied: what",
 }
@@ -250,6 +274,10 @@ def spec(function):
 def test_networks_that_cannot_be_made_anew_by_a_seed_or_copied_are_refused(function, message):
     with pytest.raises(UserError, match=rf"^network=[\w.]+:{function}: {re.escape(message)}"):
         resolved(spec(function), (1, 8, 8))
+
+
+def test_layers_may_change_their_own_weights():
+    resolved(spec("bounded"), (1, 8, 8))
 
 
 def test_what_a_module_draws_at_import_changes_no_weights(tmp_path, monkeypatch):

@@ -481,6 +481,25 @@ def test_statistics_that_move_outside_of_layers_are_refused_as_they_cannot_be_fr
         freeze_first(small(cls), 1)
 
 
+class Clamped(Pooled):
+    """Bounds the weights of a layer in each pass, outside of the layer."""
+
+    def __init__(self):
+        super().__init__(conv(3, 6), conv(6, 6))
+
+    def forward(self, x):
+        with torch.no_grad():
+            self[1].weight.clamp_(-0.1, 0.1)
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def test_weights_that_forward_changes_outside_of_their_layer_are_named():
+    with pytest.raises(UserError, match=r"^its forward changes the weights 1\.weight when it runs as a whole, and not"):
+        check_exact(small(Clamped))
+
+
 class WithoutGradients(Pooled):
     """Keeps its first layer out of training in its own way."""
 
