@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -56,6 +57,21 @@ def contents(dataset: Dataset, source: DataSource) -> list[str]:
     return lines
 
 
+def shared(plan: Plan[Any, Any]) -> list[str]:
+    """Which data sets of a plan have images in common, a line for each two."""
+    lines = []
+    for (one, source), (other, another) in combinations(plan.sources, 2):
+        count = plan.datasets[one].shared_with(plan.datasets[other])
+        if count and source.data != another.data:  # else it is one, decoded in two ways
+            images = len(plan.datasets[one].train_labels) + len(plan.datasets[one].test_labels)
+            lines.append(
+                f"in two data sets: {count} of {number_of(images, 'image')} of {source.data} "
+                f"{'is' if count == 1 else 'are'} in {another.data}, too, by their pixels: what is transferred between "
+                "them has seen them"
+            )
+    return lines
+
+
 def classes(names: Sequence[str]) -> str:
     """The classes of a data set in a line."""
     return f"  classes: {some_of(names, _CLASSES)}"
@@ -89,6 +105,8 @@ def print_plan(console: Console, plan: Plan[Cell, Any], todo: Backlog, store: St
     for opened in plan.opened:
         for line in contents(*opened):
             console.print(line, soft_wrap=True)
+    for line in shared(plan):
+        console.print(line, soft_wrap=True)
     console.print(table)
     console.print(f"{number_of(len(plan.trials), 'trial')}, {len(todo.to_run)} to run, in {store.root}", soft_wrap=True)
 
@@ -186,7 +204,7 @@ def plan_as_json(plan: Plan[Cell, Any], todo: Backlog, store: Store, found: Fore
         }
     return {
         "store": store.root,
-        "data": [line for opened in plan.opened for line in contents(*opened)],
+        "data": [*(line for opened in plan.opened for line in contents(*opened)), *shared(plan)],
         "accounts": list(plan.accounts),
         "trials": len(plan.trials),
         "to_run": len(todo.to_run),

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from raytransfer.commands.planning import checked_backlog, classes, contents, open_sweep, print_plan, repaired
+from raytransfer.commands.planning import checked_backlog, classes, contents, open_sweep, print_plan, repaired, shared
 from raytransfer.commands.status import print_interrupted
 from raytransfer.config import WHERE_AND_HOW, SweepConfig, differing, plain_yaml, to_yaml
 from raytransfer.errors import StorageError, UserError
@@ -201,6 +201,7 @@ def _asked(experiment: Experiment[Any], plan: Plan[Cell, Any], config: SweepConf
         command=command,
         data=[
             *(line for opened in plan.opened for line in [*contents(*opened), classes(opened[0].class_names)]),
+            *shared(plan),
             *plan.accounts,
         ],
         changed=[

@@ -11,6 +11,7 @@ from raytransfer.networks.pretrained import Source, load_pretrained, parse, prep
 from raytransfer.specs import Imported
 from raytransfer.store import weights_digest
 from raytransfer.sweep.plan import Read
+from raytransfer.words import number_of
 
 Config = TypeVar("Config", bound=WeightsConfig)
 
@@ -54,6 +55,12 @@ def checkpoint(entry: Any, config: Config) -> Checkpoint[Config]:
         size = made.resize_px
         recipe = replace(recipe, crop_px=config.recipe.crop_px or made.crop_px)
     channels = config.channels or len(made.mean)
+    if channels != len(made.mean):
+        raise UserError(
+            f"weights={source.label} are for images of {number_of(len(made.mean), 'channel')}, by their mean and std, "
+            f"and channels={channels}: leave it out, or give mean and std of {number_of(channels, 'channel')}, as "
+            "{weights: ..., mean: [...], std: [...]}"
+        )
     own = replace(own, recipe=recipe, image_size_px=size, channels=channels, interpolation=made.interpolation)
     return Checkpoint(source=source, config=own, accuracy=accuracy)
 

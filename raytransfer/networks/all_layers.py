@@ -18,10 +18,10 @@ _LONGEST = 1024  # features of a layer: maps are averaged over a coarser grid un
 class _ReadsAllLayers(nn.Module):
     """What the module becomes an instance of, beside its own class: its own forward would ask for the old head."""
 
-    stages: tuple[Stage, ...]
+    all_layers_stages: tuple[Stage, ...]  # timm's own networks have modules named stages
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return run_stages(self, self.stages, images)
+        return run_stages(self, self.all_layers_stages, images)
 
 
 def pooled(outputs: torch.Tensor) -> torch.Tensor:
@@ -70,8 +70,8 @@ def read_all_layers(network: Network, *, classes: int, seed: int) -> None:
     tensors = (f"{_HEAD}.weight", f"{_HEAD}.bias")
     reads = (_atom(lambda module, outputs: module.get_submodule(_HEAD)(outputs), tensors),)
     network.stages = (*below, Stage(name=old_head.name, tensors=tensors, evaluation=reads, training=reads))
-    module.__class__ = type(type(module).__name__, (_ReadsAllLayers, type(module)), {})
-    module.stages = network.stages  # type: ignore[assignment]  # no module
+    own = {"all_layers_stages": network.stages}
+    module.__class__ = type(type(module).__name__, (_ReadsAllLayers, type(module)), own)
 
 
 @torch.no_grad()

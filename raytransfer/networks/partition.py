@@ -1,11 +1,13 @@
 """From a module to its stages: found by following it, grouped, and checked by running it."""
 
+import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -93,8 +95,8 @@ def check_exact(network: Network) -> None:
     """Run a network as a whole and stage by stage, in both modes, on noise.
 
     Raises:
-        UserError: The outputs, the statistics or the random numbers drawn differ, or a buffer below the head moves in
-            eval mode.
+        UserError: The outputs, the statistics, the random numbers drawn, or which parameters change or get gradients
+            differ; or a buffer below the head moves in eval mode, or in training by code that is in no layer.
     """
     module = network.module
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
@@ -103,11 +105,13 @@ def check_exact(network: Network) -> None:
         images = torch.randn(4, *network.image)
         for training in (False, True):
             module.train(training)
-            results = []
+            results, rewritten = [], list[set[str]]()
             for run in (module, network.through):
                 with untouched(module):
                     torch.manual_seed(1)
+                    versions = _versions(module)
                     outputs = run(images.clone())
+                    rewritten.append({name for name, version in _versions(module).items() if version != versions[name]})
                     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
                     results.append((outputs, buffers, torch.get_rng_state()))
             (whole, moved, drawn), (staged_too, moved_too, drawn_too) = results
@@ -119,16 +123,56 @@ def check_exact(network: Network) -> None:
                     f"its buffer {other[0]} moves when it runs as a whole, and not stage by stage, in {mode} mode: "
                     "move it in the forward of a layer whose output is used"
                 )
-            below = (name for name in moved if name not in network.stages[-1].tensors)
-            if always := [name for name in below if not training and not torch.equal(moved[name], before[name])]:
-                raise UserError(f"its buffer {always[0]} moves in eval mode, too: its layer cannot be frozen")
+            if lost := sorted(rewritten[0] - rewritten[1]):
+                raise UserError(
+                    f"its forward changes the weights {lost[0]} when it runs as a whole, and not stage by stage: "
+                    "change them in the forward of the layer that they are of"
+                )
+            below = [name for name in moved if name not in network.stages[-1].tensors]
+            moving = [name for name in below if not torch.equal(moved[name], before[name])]
+            if moving and not training:
+                raise UserError(f"its buffer {moving[0]} moves in eval mode, too: its layer cannot be frozen")
+            bare = {name for stage in network.stages for atom in stage.training for name in atom.bare}
+            if outside := [name for name in moving if name in bare]:
+                raise UserError(
+                    f"its buffer {outside[0]} moves in training by code outside of its layers, which cannot be frozen "
+                    "by itself: make it a module of its own, such as BatchNorm2d"
+                )
             if not torch.equal(drawn, drawn_too):
                 raise UserError(f"stage by stage it draws other random numbers than as a whole, in {mode} mode")
+        with untouched(module), torch.enable_grad():  # still in training mode
+            trained, trained_too = (
+                _with_gradients(module, run(images[:2].clone())) for run in (module, network.through)
+            )
+        if kept := [name for name in trained_too if name not in trained]:
+            raise UserError(
+                f"its forward keeps {kept[0]} out of training, as torch.no_grad() does, and stage by stage it would "
+                "train: set requires_grad=False on such parameters instead"
+            )
+
+
+def _versions(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """What changes with each parameter that is changed in place, or replaced."""
+    return {name: (parameter._version, parameter.data_ptr()) for name, parameter in module.named_parameters()}
+
+
+def _with_gradients(module: nn.Module, outputs: torch.Tensor) -> list[str]:
+    """Names of the parameters that get gradients from a module's outputs."""
+    found: set[Any] = set()
+    waiting: list[Any] = [outputs.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    reached = {id(node.variable) for node in found if hasattr(node, "variable")}
+    return [name for name, parameter in module.named_parameters() if id(parameter) in reached]
 
 
 def _pieces(module: nn.Module, image: tuple[int, ...]) -> list[_Piece]:
     """The atoms of a module in both modes, cut alike."""
     tensors = all_tensors(module)
+    _check_memory(module)
     like = next(module.parameters(), torch.zeros(()))
     expand: set[str] | None = None
     by_mode = []
@@ -138,16 +182,56 @@ def _pieces(module: nn.Module, image: tuple[int, ...]) -> list[_Piece]:
             levels = []
             for batch in (2, 3):
                 inputs = torch.zeros(batch, *image, device=like.device, dtype=like.dtype)
+                drawn = _foreign_random_state()
                 calls = record(module, inputs)
+                if _foreign_random_state() != drawn:
+                    raise TraceError(
+                        "it draws random numbers of Python or NumPy, which no seed sets: draw them of torch"
+                    )
                 if expand is None:
                     expand = expandable(module, calls)
                 levels.append(trace(module, "", expand, calls, (inputs,), {}))
             by_mode.append(find_atoms(*levels))
     evaluation, training_atoms = by_mode
+    for atom in (*evaluation, *training_atoms):
+        if unknown := sorted(atom.tensors - tensors.keys()):
+            raise TraceError(_unknown(unknown[0]))
     owned, owned_too = (owners(atoms, tensors) for atoms in by_mode)
     if owned != owned_too:
         raise TraceError("its layers are not the same in eval and in training mode")
     return [_Piece(a, b, tuple(c)) for a, b, c in zip(evaluation, training_atoms, owned, strict=True)]
+
+
+def _foreign_random_state() -> tuple[Any, ...]:
+    """The state of the global random numbers of Python and NumPy."""
+    numpys: Any = np.random.get_state(legacy=True)
+    return random.getstate(), numpys[1].tobytes(), *numpys[2:]
+
+
+def _check_memory(module: nn.Module) -> None:
+    """Check that no two parameters lie in one memory: the one of a frozen layer would move with the other.
+
+    Raises:
+        TraceError: Two do.
+    """
+    names: dict[tuple[int, torch.Size], str] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.is_meta or not parameter.numel():
+            continue
+        other = names.setdefault((parameter.data_ptr(), parameter.shape), name)
+        if other != name:
+            raise TraceError(
+                f"{other} and {name} are two parameters in one memory: to share it, assign the same Parameter"
+            )
+
+
+def _unknown(name: str) -> str:
+    """Why a tensor that is neither parameter nor buffer is refused."""
+    what = "a tensor that it makes of numbers or keeps in a list" if name.startswith("_tensor_constant") else name
+    return (
+        f"its forward uses {what}, which is neither a parameter nor a buffer, so that it belongs to no layer: make it "
+        "one with register_buffer"
+    )
 
 
 def _by_block(module: nn.Module, pieces: Sequence[_Piece]) -> list[list[int]]:

@@ -129,6 +129,8 @@ def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> Source:
         values[key] = tuple(map(float, given))
     if len(values["mean"]) != len(values["std"]) or not all(0 < value <= 1 for value in values["std"]):
         raise UserError(f"weights={entry} must have mean and std together, on a scale of 0..1, std above 0")
+    if len(values["mean"]) not in (0, 1, 3):
+        raise UserError(f"weights={entry} must have mean and std of 3 channels, or of 1 for grey images")
     accuracy = values.get("accuracy")
     if accuracy is not None and not (isinstance(accuracy, float) and 0 < accuracy < 1):
         raise UserError(f"weights={entry} has accuracy={accuracy}: it must lie between 0 and 1")
@@ -181,7 +183,7 @@ def preprocessing(source: Source, spec: NetworkSpec) -> Preprocessing:
         )
     elif family == "timm":
         config = _timm_config(source, name)
-        side = default_image_size(spec)
+        side = default_image_size(replace(spec, name=f"timm/{_tagged(source, name)}"))  # which the tag may say
         found = Preprocessing(
             resize_px=int(side / config.crop_pct),
             crop_px=side,
@@ -275,17 +277,28 @@ def _matched(content: Any, source: Source, spec: NetworkSpec, image: Shape) -> P
         )
 
     found = found_with(one)
-    for tensor_name, tensor in found.tensors.items():
-        if tensor.isnan().any():
-            raise UserError(f"{source.weights} is of a training that diverged: {tensor_name} holds nan")
     outputs = {shape[0] for shape in found.head_shapes.values() if shape}
     if len(outputs) == 1 and len(found.head_shapes) == len(classifier):
         (count,) = outputs
         with_head = found_with(_empty(spec, image, count))
         if with_head.head:
+            _check_numbers(source, with_head.tensors)
             return Pretrained(state=with_head.tensors, outputs=count, account=_account(source, with_head, count))
     body = {name: tensor for name, tensor in found.tensors.items() if name not in classifier}
+    _check_numbers(source, body)
     return Pretrained(state=body, outputs=None, account=_account(source, found, None))
+
+
+def _check_numbers(source: Source, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Check that weights are numbers to compute with; masks of attention may hold -inf.
+
+    Raises:
+        UserError: One is not.
+    """
+    for name, tensor in tensors.items():
+        wrong = tensor[tensor.isnan() | tensor.isposinf()]
+        if len(wrong):
+            raise UserError(f"{source.weights} is of a training that diverged: {name} holds {wrong[0].item()}")
 
 
 def _empty(spec: NetworkSpec, image: Shape, classes: int) -> dict[str, torch.Tensor]:

@@ -120,12 +120,64 @@ def resolved(spec: NetworkSpec, image: Shape) -> NetworkSpec:
     if spec.name in ZOO:
         return spec
     network = check_network(spec, image=image, classes=_CLASSES)
+    if _is_own(spec.name):
+        try:
+            _check_builder(network, spec, image)
+        except Exception as error:  # whatever a network of the user's raises
+            raise UserError(f"network={spec.name}: {first_line(error)}") from error
     tensors = all_tensors(network.module)
     content = [[stage.name, [[name, [*tensors[name].shape]] for name in stage.tensors]] for stage in network.stages]
     digest = hashlib.sha256(json.dumps(content).encode())
     for name, text in sorted(sources_of(spec).items()):
         digest.update(f"{name}\n{text}".encode())
     return replace(spec, structure=digest.hexdigest()[:16])
+
+
+@torch.no_grad()
+def _check_builder(network: Network, spec: NetworkSpec, image: Shape) -> None:
+    """Check that a builder of the user's makes new networks by the seed alone, of which state dicts say all.
+
+    Args:
+        network: What it built with seed 0, once it has run.
+        spec: Its name and arguments.
+        image: Shape of the images.
+
+    Raises:
+        UserError: It does not.
+    """
+    first, again, other = (build(spec, image=image, classes=_CLASSES, seed=seed).module for seed in (0, 0, 1))
+    module = network.module
+    given = {id(parameter) for parameter in module.parameters()}
+    if any(id(parameter) in given for parameter in again.parameters()):
+        raise UserError("its function gives layers that it gave before: it must make new ones at each call")
+    weights = dict(first.named_parameters())
+    if any(not tensor.equal(weights[name]) for name, tensor in again.named_parameters()):
+        raise UserError("its first weights are not told by the seed alone: draw them from torch's random numbers")
+    drawn = [name for name, tensor in weights.items() if (tensor != tensor.flatten()[0]).any()]
+    if drawn and all(tensor.equal(weights[name]) for name, tensor in other.named_parameters()):
+        raise UserError("its first weights are the same for every seed: its function must not set a seed itself")
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad != weights[name].requires_grad:  # the others have not run
+            raise UserError(f"its forward sets requires_grad of {name}: set it where its layers are made")
+    state, tensors = module.state_dict(), all_tensors(module)
+    wrong = [name for name, _ in module.named_parameters(remove_duplicate=False) if name not in state]
+    wrong += [name for name, value in state.items() if name not in tensors or not isinstance(value, torch.Tensor)]
+    if wrong:
+        raise UserError(
+            f"its state dict must hold its parameters and buffers by their names, and nothing else: {wrong[0]}"
+        )
+    other.load_state_dict(state)
+    outputs = []
+    with torch.random.fork_rng(devices=[]):
+        images = torch.randn((2, *image), generator=torch.Generator().manual_seed(0))
+        for same in (module, other):
+            torch.manual_seed(0)
+            outputs.append(same.eval()(images.clone()))
+    if not torch.equal(*outputs):
+        raise UserError(
+            "with the weights of another it gives other numbers, so that layers cannot be copied: what its layers draw "
+            "and keep must be parameters, or buffers that state dicts hold"
+        )
 
 
 def sources_of(spec: NetworkSpec) -> dict[str, str]:
@@ -271,7 +323,9 @@ def _of_the_user(name: str, args: dict[str, Any], image: Shape, classes: int) ->
     if str(Path.cwd()) not in sys.path:  # an installed command does not look there by itself
         sys.path.insert(0, str(Path.cwd()))
     try:
-        function = getattr(importlib.import_module(path), attribute)
+        with torch.random.fork_rng(devices=[]):  # what a module draws at import is the same in every process
+            torch.default_generator.manual_seed(0)
+            function = getattr(importlib.import_module(path), attribute)
     except AttributeError as error:
         raise UserError(f"network={name} cannot be imported: {path} has no {attribute}") from error
     except Exception as error:  # a module of the user's can raise anything
@@ -281,7 +335,21 @@ def _of_the_user(name: str, args: dict[str, Any], image: Shape, classes: int) ->
     given: dict[str, Any] = {"num_classes": classes}
     if "image_shape" in inspect.signature(function).parameters:
         given["image_shape"] = image
-    return _called(name, lambda: function(**given, **args))
+    module = _called(name, lambda: function(**given, **args))
+    compiled = (path for path, child in module.named_modules() if _is_compiled(child))
+    if (part := next(compiled, None)) is not None:
+        what = f"its part {part} is" if part else "it is"
+        raise UserError(f"network={name}: {what} compiled, and layers of compiled code cannot be told: leave that out")
+    if any(map(nn.parameter.is_lazy, all_tensors(module).values())):
+        with torch.no_grad():  # lazy layers take their shapes, and draw their weights, from the first images they see
+            module.eval()(torch.zeros(2, *image))
+        module.train()
+    return module
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether a module is what torch.compile or torch.jit made."""
+    return isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule"
 
 
 def _called(name: str, make: Callable[[], Any]) -> nn.Module:

@@ -52,7 +52,7 @@ def freeze(network: Network, stages: Collection[int]) -> None:
         stages: Stages, counted from 0: a prefix, a range, or any.
 
     Raises:
-        UserError: A buffer of theirs moves though its module is in eval mode.
+        UserError: A buffer of theirs moves though its module is in eval mode, or belongs to the network itself.
     """
     for i in network.frozen.symmetric_difference(stages):
         for name, tensor in network.tensors(i):
@@ -63,6 +63,8 @@ def freeze(network: Network, stages: Collection[int]) -> None:
         return
     depth = max(stages) + 1
     moving = [name for i, seen in enumerate(behaviour(network, depth)) if i in stages for name in seen.moving]
+    if outside := [name for name in moving if "." not in name]:  # the whole network would have to be in eval mode
+        raise UserError(f"{outside[0]} moves outside of the layers, so that none can be frozen by itself")
     owners = sorted({name.rpartition(".")[0] for name in moving})
     network.still = tuple(network.module.get_submodule(path) for path in owners)
     seen = behaviour(network, depth)

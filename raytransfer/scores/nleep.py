@@ -41,7 +41,8 @@ def nleep(r: Representation) -> float:
     components = min(
         _COMPONENTS_OF_A_CLASS * (int(r.labels.max()) + 1), len(places) // _IMAGES_OF_A_COMPONENT, int(places.max()) + 1
     )
-    posterior = _posterior(features, components) if components > 1 else np.ones((len(places), 1))
+    has_clusters = components > 1 and features.any()  # of what differs in its rounding alone nothing is left
+    posterior = _posterior(features, components) if has_clusters else np.ones((len(places), 1))
     return leep(replace(r, features=features, labels=r.labels[order], head=posterior, reference=None))
 
 

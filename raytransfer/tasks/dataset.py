@@ -18,6 +18,8 @@ from raytransfer.tasks.places import Place
 from raytransfer.tasks.sources import DataSource
 from raytransfer.tasks.streamed import ImageRows, StreamedImages, read_index
 
+Hashes = npt.NDArray[np.uint64]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -34,7 +36,8 @@ class Dataset:
         channel_mean: (C,) mean over the training images' pixels, in 0..255 units; of a large data set the sample's.
         channel_std: (C,) standard deviation likewise; 1 for a channel that never varies, so that one can divide by it.
         sample: Training images that stand for all in fingerprint, mean and standard deviation; None where all count.
-        repeated: Test images whose pixels are those of a training image, too; None where a sample stands for all.
+        train_hashes: (N,) what tells training images apart by their pixels; None where a sample stands for all.
+        test_hashes: (M,) likewise.
         contents: What of the source is used for what; None where the cache was opened without a look at the source.
     """
 
@@ -48,13 +51,35 @@ class Dataset:
     channel_mean: npt.NDArray[np.float32]
     channel_std: npt.NDArray[np.float32]
     sample: int | None = None
-    repeated: int | None = None
+    train_hashes: Hashes | None = None
+    test_hashes: Hashes | None = None
     contents: Contents | None = None
 
     @property
     def streamed(self) -> bool:
         """Whether images are decoded whenever they are taken."""
         return isinstance(self.train_images, StreamedImages)
+
+    @property
+    def repeated(self) -> int:
+        """Test images whose pixels are those of a training image, too; 0 where a sample stands for all."""
+        return _count_in(self.test_hashes, self.train_hashes)
+
+    def shared_with(self, other: "Dataset") -> int:
+        """Images whose pixels are those of an image of another data set; 0 where a sample stands for all of one."""
+        if self.fingerprint == other.fingerprint:
+            return len(self.train_labels) + len(self.test_labels)
+        return _count_in(self._hashes, other._hashes)
+
+    @property
+    def _hashes(self) -> Hashes | None:
+        if self.train_hashes is None or self.test_hashes is None:
+            return None
+        return np.concatenate([self.train_hashes, self.test_hashes])
+
+
+def _count_in(hashes: Hashes | None, others: Hashes | None) -> int:
+    return 0 if hashes is None or others is None else int(np.isin(hashes, others).sum())
 
 
 def indexed(cache: Path, key: str, source: DataSource, *, streamed: bool) -> Dataset | None:
@@ -84,8 +109,10 @@ def cached(cache: Path, fingerprint: str, source: DataSource, *, streamed: bool)
             class_names=tuple(meta["class_names"]),
             channel_mean=np.array(meta["channel_mean"], dtype=np.float32),
             channel_std=np.array(meta["channel_std"], dtype=np.float32),
-            sample=meta.get("sample"),
-            repeated=meta["repeated"],  # an entry of an older version is made anew
+            sample=meta["sample"],
+            # An entry of an older version, which has none, is made anew.
+            train_hashes=None if meta["sample"] is not None else array(entry, "train_hashes"),
+            test_hashes=None if meta["sample"] is not None else array(entry, "test_hashes"),
             train_images=train,
             train_labels=array(entry, "train_labels"),
             test_images=test,

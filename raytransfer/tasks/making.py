@@ -195,7 +195,7 @@ def _finish(
     key: str,
     files: list[tuple[str, int]] | None,
 ) -> str:
-    """Write meta.json beside the arrays.
+    """Write meta.json, and what tells the images from each other, beside the arrays.
 
     Args:
         folder: Where the labels are.
@@ -223,15 +223,16 @@ def _finish(
         drawn = stable_permutation(len(arrays["train_images"]), "sample of a large data set")[:SAMPLE]
         rows |= {"train_images": np.sort(drawn), "test_images": np.empty(0, dtype=np.int64)}
     counts = np.zeros((how.shape[0], 256), dtype=np.int64)
-    seen, repeated = set[bytes](), 0
+    hashes: dict[str, list[bytes]] = {"train": [], "test": []}
     for part, held in arrays.items():
         for pixels in ahead(held.__getitem__, blocks(held, rows[part])):
             digest.update(pixels.tobytes())
             if part == "train_images":
                 counts += [_histogram(pixels[:, channel]) for channel in range(len(counts))]
-                seen.update(_hashes(pixels))
-            elif part == "test_images":
-                repeated += sum(image in seen for image in _hashes(pixels))
+            if files is None and part.endswith("images"):
+                hashes[part.partition("_")[0]] += _hashes(pixels)
+    for part, each in hashes.items() if files is None else ():
+        np.save(folder / f"{part}_hashes.npy", np.frombuffer(b"".join(each), dtype=np.uint64))
     mean, std = _moments(counts)
     meta = {
         "class_names": class_names,
@@ -241,7 +242,6 @@ def _finish(
         "shape": how.shape,
         "decoding": {"size_px": how.size_px, "interpolation": how.interpolation, "convert": how.convert},
         "sample": None if files is None else len(rows["train_images"]),
-        "repeated": repeated if files is None else None,
     }
     (folder / "meta.json").write_text(json.dumps(meta))
     return digest.hexdigest()[:16]
@@ -249,7 +249,7 @@ def _finish(
 
 def _hashes(pixels: Images) -> Iterator[bytes]:
     """What tells each image from others, by its pixels."""
-    return (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels)
+    return (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in pixels)
 
 
 def _histogram(channel: Images) -> list[int]:

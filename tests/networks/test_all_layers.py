@@ -21,6 +21,7 @@ NETWORKS = {
         ),
         (3, 32, 32),
     ),
+    "of modules named stages": (NetworkSpec(name="timm/convnext_atto", args='{"depths":[1,1,1,1]}'), (3, 32, 32)),
 }
 
 

@@ -6,8 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from raytransfer.errors import UserError
+from raytransfer.networks import build, resolved
+from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
 
 CODE = """
@@ -140,3 +146,165 @@ def test_what_is_no_network_is_refused_in_one_line(run, tmp_path):
     for line, (network, message) in zip(result.stderr.splitlines(), REFUSED.items(), strict=True):
         assert line.startswith(f"error: network={network} {message}")
     assert not (tmp_path / "out").exists()
+
+
+def plain(num_classes):
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, num_classes))
+
+
+def lazy(num_classes):
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), *plain(num_classes)[2:])
+
+
+def compiled(num_classes):
+    return torch.compile(plain(num_classes))
+
+
+def scripted(num_classes):
+    return nn.Sequential(torch.jit.script(nn.Conv2d(1, 4, 3)), *plain(num_classes)[1:])
+
+
+def same(num_classes):
+    return nn.Sequential(LAYER, *plain(num_classes)[1:])
+
+
+def of_numpy(num_classes):
+    module = plain(num_classes)
+    module[0].weight.data = torch.from_numpy(np.random.rand(4, 1, 3, 3).astype(np.float32))
+    return module
+
+
+def seeded(num_classes):
+    torch.manual_seed(0)
+    return plain(num_classes)
+
+
+class Scaled(nn.Conv2d):
+    """Draws numbers that it keeps to itself."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.scale = torch.rand(())
+
+    def forward(self, x):
+        return super().forward(x) * self.scale
+
+
+def keeps_numbers(num_classes):
+    return nn.Sequential(Scaled(1, 4, 3), *plain(num_classes)[1:])
+
+
+class Noted(nn.Conv2d):
+    """Has more in its state dict than tensors."""
+
+    def get_extra_state(self):
+        return {"made": "here"}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def notes(num_classes):
+    return nn.Sequential(Noted(1, 4, 3), *plain(num_classes)[1:])
+
+
+class Renamed(nn.Sequential):
+    def state_dict(self, *args, **kwargs):
+        return {f"net.{name}": tensor for name, tensor in super().state_dict(*args, **kwargs).items()}
+
+
+def renamed(num_classes):
+    return Renamed(*plain(num_classes))
+
+
+class Freezes(nn.Sequential):
+    def forward(self, x):
+        self[0].requires_grad_(False)
+        return super().forward(x)
+
+
+def freezes(num_classes):
+    return Freezes(*plain(num_classes))
+
+
+class Bounded(nn.Conv2d):
+    """Bounds its own weights in each pass."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.weight.clamp_(-0.1, 0.1)
+        return super().forward(x)
+
+
+def bounded(num_classes):
+    return nn.Sequential(Bounded(1, 4, 3), *plain(num_classes)[1:])
+
+
+MADE = []
+
+
+def fails_again(num_classes):
+    MADE.append(num_classes)
+    if len(MADE) > 1:
+        raise RuntimeError("made once")
+    return plain(num_classes)
+
+
+LAYER = nn.Conv2d(1, 4, 3)
+UNFIT = {
+    "compiled": "it is compiled, and layers of compiled code cannot be told: leave that out",
+    "scripted": "its part 0 is compiled, and layers",
+    "same": "its function gives layers that it gave before: it must make new ones at each call",
+    "of_numpy": "its first weights are not told by the seed alone: draw them from torch's random numbers",
+    "seeded": "its first weights are the same for every seed: its function must not set a seed itself",
+    "notes": "its state dict must hold its parameters and buffers by their names, and nothing else: 0._extra_state",
+    "renamed": "its state dict must hold its parameters and buffers by their names, and nothing else: 0.weight",
+    "freezes": "its forward sets requires_grad of 0.weight: set it where its layers are made",
+    "fails_again": "made once",
+    "keeps_numbers": "with the weights of another it gives other numbers, so that layers cannot be copied: what",
+}
+
+
+def spec(function):
+    return NetworkSpec(name=f"{__name__}:{function}")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+@pytest.mark.parametrize(("function", "message"), UNFIT.items())
+def test_networks_that_cannot_be_made_anew_by_a_seed_or_copied_are_refused(function, message):
+    with pytest.raises(UserError, match=rf"^network=[\w.]+:{function}: {re.escape(message)}"):
+        resolved(spec(function), (1, 8, 8))
+
+
+def test_layers_may_change_their_own_weights():
+    resolved(spec("bounded"), (1, 8, 8))
+
+
+def test_what_a_module_draws_at_import_changes_no_weights(tmp_path, monkeypatch):
+    (tmp_path / "draws_at_import.py").write_text(
+        "import torch\n\nDRAWN = torch.rand(3)\n\n\ndef build(num_classes):\n    return torch.nn.Sequential("
+        "torch.nn.Conv2d(1, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    drawn, weights = [], []
+    for _ in range(2):
+        torch.rand(3)
+        weights += [
+            build(NetworkSpec(name="draws_at_import:build"), image=(1, 8, 8), classes=5, seed=0).module[0].weight
+            for _ in range(2)
+        ]
+        drawn.append(sys.modules.pop("draws_at_import").DRAWN)
+    assert torch.equal(*drawn)
+    assert all(torch.equal(tensor, weights[0]) for tensor in weights)
+
+
+def test_lazy_layers_have_shapes_and_the_weights_of_their_seed():
+    resolved(spec("lazy"), (1, 8, 8))
+    states = []
+    for seed in (0, 0, 1):
+        torch.rand(3)
+        states.append(build(spec("lazy"), image=(1, 8, 8), classes=5, seed=seed).module.state_dict())
+    first, again, other = states
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+    assert not torch.equal(first["0.weight"], other["0.weight"])
+    assert first["2.num_batches_tracked"] == 0

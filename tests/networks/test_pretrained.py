@@ -1,6 +1,7 @@
 """Weights of others by name and from files, made to fit the images of a sweep."""
 
 import json
+import re
 from urllib.error import URLError
 
 import pytest
@@ -10,9 +11,11 @@ from timm.models import save_for_hf
 from torchvision import models
 
 from raytransfer.errors import UserError
+from raytransfer.experiments.weights import checkpoint
+from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.networks.pretrained import load_pretrained, parse, preprocessing, published_accuracy
 from raytransfer.networks.sources import module_of
-from raytransfer.specs import NetworkSpec
+from raytransfer.specs import NetworkSpec, Recipe
 
 VIT = {"patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
 
@@ -82,12 +85,14 @@ def test_what_does_not_fit_the_images_is_refused(tmp_path):
         load_pretrained(parse("best", "convnet8", {}), spec("convnet8"), (1, 8, 8))
 
 
-def test_weights_of_a_training_that_diverged_are_refused(tmp_path):
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("place", ["features.3.squeeze.bias", "classifier.1.bias"])
+def test_weights_of_a_training_that_diverged_are_refused(tmp_path, place, value):
     network = spec("torchvision/squeezenet1_1")
     state = saved(tmp_path, network, (3, 64, 64)).state_dict()
-    state["features.3.squeeze.bias"][1] = torch.nan
+    state[place][1] = value
     torch.save(state, tmp_path / "file.pth")
-    with pytest.raises(UserError, match=r"file\.pth is of a training .*: features\.3\.squeeze\.bias holds nan"):
+    with pytest.raises(UserError, match=rf"file\.pth is of a training .*: {re.escape(place)} holds {value}"):
         read(tmp_path, network, (3, 64, 64))
 
 
@@ -120,6 +125,9 @@ def test_the_preprocessing_is_the_weights_own():
     how = preprocessing(parse("/x/lite0.pth", lite.name, {}), lite)
     assert (how.mean, how.std, how.crop_px, how.resize_px) == ((0.5,) * 3, (0.5,) * 3, 224, 256)
     assert how.interpolation == "bicubic"
+    larger = parse("timm/convnext_tiny@in12k_ft_in1k_384", lite.name, {})  # 224 without a tag
+    how = preprocessing(larger, spec(larger.network))
+    assert (how.crop_px, how.resize_px) == (384, 384)
     given = parse({"weights": "/x/lite0.pth", "mean": [0.1] * 3, "std": [0.2] * 3}, lite.name, {})
     assert preprocessing(given, lite).mean == (0.1,) * 3
 
@@ -135,6 +143,10 @@ def test_the_preprocessing_is_the_weights_own():
         ("timm/resnet18@none_such", "weights=none_such are not known to timm for resnet18; choose from a1_in1k, "),
         ({"weights": ""}, r"weights=\{'weights': ''\} must be WEIGHTS, NETWORK@WEIGHTS or a mapping"),
         ({"weights": "a.pth", "rename": "/no/such.json"}, r"rename=/no/such\.json is no JSON file that can be read"),
+        (
+            {"weights": "a.pth", "mean": [0.5] * 2, "std": [0.5] * 2},
+            r"weights=\{.*\} must have mean and std of 3 channels, or of 1 for grey images",
+        ),
         ("/no/such.pth", r"weights=/no/such\.pth of network=convnet8 do not exist"),
         ("best", "weights=best of network=convnet8 must be a file: only torchvision/NAME and timm/NAME have"),
         ({"weights": "a.pth", "rename": {"a": 3}}, r"rename=\{'a': 3\} must map patterns of names in the file"),
@@ -147,3 +159,11 @@ def test_entries_that_name_nothing_are_refused(entry, message):
 
     with pytest.raises(UserError, match=message):
         look()
+
+
+def test_channels_that_the_weights_were_not_made_for_are_refused_by_the_name_of_the_weights():
+    recipe = Recipe(steps=1, batch_size=1, learning_rate=0.1)
+    with pytest.raises(UserError, match=r"^weights=resnet18@default are for images of 3 channels, .* channels=1: "):
+        checkpoint("timm/resnet18@default", GridConfig(channels=1, recipe=recipe))
+    entry = {"network": "timm/resnet18", "weights": "default", "mean": [0.4], "std": [0.2]}
+    assert checkpoint(entry, GridConfig(channels=1, recipe=recipe)).config.recipe.channel_mean == (0.4,)

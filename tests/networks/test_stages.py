@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import operator
+import random
 
 import numpy as np
 import pytest
@@ -444,6 +445,82 @@ def test_a_buffer_that_moves_in_eval_mode_is_named_before_anything_is_frozen():
     check_exact(small(MovesInTraining))
 
 
+class FunctionalNorm(Pooled):
+    """Normalises by a function, with statistics that the network itself keeps."""
+
+    def __init__(self):
+        super().__init__(conv(3, 6), conv(6, 6))
+        self.register_buffer("mean", torch.zeros(6))
+        self.register_buffer("var", torch.ones(6))
+
+    def forward(self, x):
+        x = functional.batch_norm(self[0](x), self.mean, self.var, training=self.training)
+        for layer in list(self)[1:]:
+            x = layer(x)
+        return x
+
+
+class NormOfALayer(Pooled):
+    """The same with the statistics of a layer that is not called."""
+
+    def __init__(self):
+        super().__init__(conv(3, 6), nn.BatchNorm2d(6), conv(6, 6))
+
+    def forward(self, x):
+        x = functional.batch_norm(self[0](x), self[1].running_mean, self[1].running_var, training=self.training)
+        for layer in list(self)[2:]:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize(("cls", "buffer"), [(FunctionalNorm, "mean"), (NormOfALayer, r"1\.running_mean")])
+def test_statistics_that_move_outside_of_layers_are_refused_as_they_cannot_be_frozen(cls, buffer):
+    with pytest.raises(UserError, match=f"^its buffer {buffer} moves in training by code outside of its layers, which"):
+        check_exact(small(cls))
+    with pytest.raises(UserError, match=rf"^{buffer} moves"):
+        freeze_first(small(cls), 1)
+
+
+class Clamped(Pooled):
+    """Bounds the weights of a layer in each pass, outside of the layer."""
+
+    def __init__(self):
+        super().__init__(conv(3, 6), conv(6, 6))
+
+    def forward(self, x):
+        with torch.no_grad():
+            self[1].weight.clamp_(-0.1, 0.1)
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def test_weights_that_forward_changes_outside_of_their_layer_are_named():
+    with pytest.raises(UserError, match=r"^its forward changes the weights 1\.weight when it runs as a whole, and not"):
+        check_exact(small(Clamped))
+
+
+class WithoutGradients(Pooled):
+    """Keeps its first layer out of training in its own way."""
+
+    def __init__(self):
+        super().__init__(conv(3, 6), conv(6, 6))
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = self[0](x)
+        for layer in list(self)[1:]:
+            x = layer(x)
+        return x
+
+
+def test_what_forward_keeps_out_of_training_is_refused_as_it_would_train_stage_by_stage():
+    with pytest.raises(
+        UserError, match=r"^its forward keeps 0\.weight out of training, as torch.no_grad\(\) does, and"
+    ):
+        check_exact(small(WithoutGradients))
+
+
 class LooksAtPixels(Pooled):
     def __init__(self):
         super().__init__(conv(3, 6))
@@ -479,9 +556,53 @@ class Batches(Pooled):
         return super().forward(x)
 
 
+class PlainTensor(Pooled):
+    def __init__(self):
+        super().__init__(conv(3, 6))
+        self.scale = torch.randn(3, 1, 1)
+
+    def forward(self, x):
+        return super().forward(x * self.scale)
+
+
+class TensorOfNumbers(Pooled):
+    def __init__(self):
+        super().__init__(conv(3, 6))
+
+    def forward(self, x):
+        return super().forward(x * torch.tensor([1.0, 2.0, 3.0])[:, None, None])
+
+
+class DrawsElsewhere(Pooled):
+    """Skips a layer now and then, as Python's random numbers or NumPy's say."""
+
+    def __init__(self, draw=random.random):
+        super().__init__(conv(3, 6))
+        self.draw = draw
+
+    def forward(self, x):
+        return super().forward(x * 0.5 if self.training and self.draw() < 1e-9 else x)
+
+
+class DrawsWithNumPy(DrawsElsewhere):
+    def __init__(self):
+        super().__init__(np.random.rand)
+
+
+class OneMemory(Pooled):
+    def __init__(self):
+        super().__init__(conv(3, 6), conv(6, 6), conv(6, 6))
+        self[2].weight = nn.Parameter(self[1].weight.data)
+
+
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
+        (PlainTensor, "its forward uses scale, which is neither a parameter nor a buffer, .* register_buffer"),
+        (TensorOfNumbers, "its forward uses a tensor that it makes of numbers or keeps in a list, which is neither .*"),
+        (DrawsElsewhere, "it draws random numbers of Python or NumPy, which no seed sets: draw them of torch"),
+        (DrawsWithNumPy, "it draws random numbers of Python or NumPy, which no seed sets: draw them of torch"),
+        (OneMemory, r"1\.weight and 2\.weight are two parameters in one memory: to share it, assign the same .*"),
         (LooksAtPixels, "what it does depends on the numbers in its input, not only on their shape"),
         (NumPyInForward, "it computes with NumPy, which cannot be followed"),
         (TwoOutputs, "its output is not one tensor of logits"),

@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -682,6 +683,8 @@ def test_constant_features_tell_nothing():
     )
     assert (hscore(r), transrate(r), cka(r), parc(r)) == (0.0, 0.0, 0.0, 0.0)
     assert nleep(r) == pytest.approx(-entropy(labels), abs=1e-12)
+    rounded = replace(r, features=r.features + 1e-15 * np.random.default_rng(0).normal(size=(60, 4)))
+    assert nleep(rounded) == pytest.approx(-entropy(labels), abs=1e-12)
     assert sfda(r) == pytest.approx(-entropy(labels), abs=1e-12)
     assert linear_probe(r) == 0.5
     assert knn(r) <= 0.5

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import logging
 import os
 import shutil
@@ -12,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raytransfer.commands.planning import contents
+from raytransfer.commands.planning import contents, shared
 from raytransfer.errors import UserError
+from raytransfer.sweep.plan import plan_of
 from raytransfer.tasks import DataSource, open_dataset, open_fingerprint
 from raytransfer.tasks import decode as decode_module
 
@@ -226,15 +226,39 @@ def test_a_plan_says_which_test_images_are_training_images_too(tmp_path, decoded
         assert f"{said}accuracies may be too high" in contents(dataset, source)
 
 
-def test_an_entry_that_does_not_count_them_is_made_anew(source, decodings, tmp_path):
+@pytest.mark.parametrize("file", ["train_hashes.npy", "test_hashes.npy"])
+def test_an_entry_that_does_not_tell_its_images_apart_is_made_anew(source, decodings, tmp_path, file):
     fingerprint = open_dataset(source).fingerprint
-    meta = tmp_path / "cache" / fingerprint / "meta.json"
-    meta.write_text(
-        json.dumps({name: value for name, value in json.loads(meta.read_text()).items() if name != "repeated"})
-    )
+    (tmp_path / "cache" / fingerprint / file).unlink()
     assert open_dataset(source).repeated == 0
     assert open_fingerprint(source, fingerprint).repeated == 0
     assert decodings() == 2
+
+
+@pytest.mark.parametrize("decoded", ["cache", "stream"])
+def test_a_plan_says_which_images_are_in_two_data_sets(tmp_path, decoded):
+    for seed, name in enumerate(("pets", "farm", "wild")):
+        write_images(tmp_path / name, seed=seed)
+    shutil.copytree(tmp_path / "pets", tmp_path / "copy")
+    for i, name in ((0, "0.png"), (2, "same.png")):
+        Image.open(tmp_path / "pets" / "dog" / f"{i}.png").save(tmp_path / "farm" / "cat" / name, optimize=True)
+    opened = []
+    for name in ("pets", "copy", "farm", "wild"):
+        source = DataSource(
+            data=str(tmp_path / name), data_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"), decoded=decoded
+        )
+        opened.append((source, open_dataset(source)))
+    said = [
+        line.partition(": ")[2].partition(", by")[0].replace(f"{tmp_path}/", "")
+        for line in shared(plan_of([], opened, None))
+    ]
+    assert said == [
+        "8 of 8 images of pets are in copy, too",
+        "2 of 8 images of pets are in farm, too",
+        "2 of 8 images of copy are in farm, too",
+    ]
+    resized = dataclasses.replace(source, image_size_px=5, interpolation="bicubic")
+    assert shared(plan_of([], [opened[-1], (resized, open_dataset(resized))], None)) == []  # one set, in two ways
 
 
 @pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
