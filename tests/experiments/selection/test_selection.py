@@ -15,8 +15,9 @@ from raytransfer.cli import main
 from raytransfer.config import load_config
 from raytransfer.errors import UserError
 from raytransfer.experiments.selection import EXPERIMENT
-from raytransfer.experiments.selection.plan import make_plan
+from raytransfer.experiments.selection.plan import make_plan, told_apart
 from raytransfer.experiments.selection.tables import predictors_table, ranking_table, starts_table
+from raytransfer.experiments.weights import checkpoint
 from raytransfer.networks import build
 from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
@@ -130,12 +131,35 @@ def config_of(options):
         ([], ("one",), {"key": "model"}, "weights=one: key=model is not in"),
         ([], ("one",), {"network": "resnet18"}, "network=resnet18 does not take images of 1x8x8"),
         ([], ("one",), {"accuracy": 71.0}, "has accuracy=71.0: it must lie between 0 and 1"),
+        (
+            ["best=2", "scores=[LogME]"],
+            ("one",),
+            {},
+            "best=2 must not exceed the number of checkpoints: weights name 1",
+        ),
         (["best=1", "rank_by=PARC"], ("one",), {}, "rank_by=PARC is none of the scores: LogME, LEEP"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_training(arguments, options, names, more, message):
     with pytest.raises(UserError, match=message):
         make_plan(config_of(arguments(*options, names=names, **more)))
+
+
+def test_weights_of_one_name_in_two_libraries_have_labels_of_their_own():
+    names = ("torchvision/resnet18@default", "timm/resnet18@default", "timm/resnet34@default")
+    config = config_of([f"weights=[{','.join(names)}]", "image_size_px=32", "channels=3"])
+    assert [entry.label for entry in told_apart([checkpoint(name, config) for name in names])] == [
+        "torchvision/resnet18@default",
+        "timm/resnet18@default",
+        "resnet34@default",
+    ]
+
+
+def test_cuts_that_nothing_has_are_refused():
+    given = ["weights=[a.pth]", "treatments=[baseB,linear-probe]", "n_layers=[1]"]
+    with pytest.raises(UserError, match="n_layers is given and would change nothing: it takes scores, or treatments"):
+        config_of([*given, "scores=[]"])
+    assert config_of([*given, "scores=[LogME]"]).n_layers == [1]
 
 
 def test_weights_without_a_value_are_asked_for():
