@@ -35,10 +35,6 @@ class SelectionConfig(WeightsConfig):
     EFFECTS: ClassVar[dict[str, Effect]] = {
         "images": (lambda c: bool(c.scores), "scores"),
         "rank_by": (lambda c: c.best is not None, "best"),
-        "n_layers": (
-            lambda c: bool(c.scores) or any(TREATMENTS[name].has_cut for name in c.treatments),
-            "scores, or treatments that are cut at n",
-        ),
     }
 
     targets: Any = field(default_factory=dict)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import checked_setup, data_source
+from raytransfer.experiments.checks import checked_setup, data_source, without_cuts
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.selection.cells import Candidate, SelectionCell, scored, trainings
 from raytransfer.experiments.selection.config import SelectionConfig
@@ -91,7 +91,9 @@ def make_plan(config: SelectionConfig) -> SelectionPlan:
     prepared = [_prepared(entry, config) for entry in checkpoints]
     cells = [cell for one in prepared for cell in scored(one.candidate, _fitting(config, one), config.images)]
     if config.best is None:
-        return _plan(prepared, [*cells, *(cell for one in prepared for cell in _trained(one))])
+        plan = _plan(prepared, [*cells, *(cell for one in prepared for cell in _trained(one))])
+        told = [] if config.scores else without_cuts(config, config.treatments)
+        return replace(plan, accounts=[*plan.accounts, *told])
 
     def then(store: Store) -> SelectionPlan:
         best = _best(config, prepared, cells, store)
