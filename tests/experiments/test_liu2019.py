@@ -272,6 +272,14 @@ def test_simulations_train_on_images_of_unit_range_and_labels_of_both_signs(tiny
         assert set(labels) == {-1.0, 1.0}
 
 
+def test_a_plan_says_that_a_base_has_fewer_steps_than_are_asked_for(tiny):
+    plan = OF[StageConfig].plan(tiny(StageConfig, "base_checkpoints=12"))
+    (told,) = plan.accounts
+    assert told.startswith("base_checkpoints=12 gives 8 steps: of 12 that are even on a logarithmic axis of 1 to 8,")
+    assert {cell.step for cell in plan.cells} - {None} == {0, 1, 2, 3, 4, 5, 6, 8}
+    assert OF[StageConfig].plan(tiny(StageConfig)).accounts == []
+
+
 @pytest.mark.parametrize(
     ("kind", "overrides", "message"),
     [
@@ -287,6 +295,8 @@ def test_simulations_train_on_images_of_unit_range_and_labels_of_both_signs(tiny
         (TheoryConfig, ["tasks={Q: {classes: [0, 1, 2]}}"], r"task Q .*has 3 labels: the theory is of two"),
         (TheoryConfig, ["widths=[7]"], r"widths=\[7\] must be even numbers of at least 2"),
         (TheoryConfig, ["widths=[]"], r"widths=\[\] must be even numbers of at least 2"),
+        (TheoryConfig, ["widths=[8,8]"], r"widths=\[8, 8\] must be even numbers of at least 2, each once"),
+        (TheoryConfig, ["base_steps=3"], r"base_steps is given and would change nothing: it takes trainings"),
         (TheoryConfig, ["recipe.steps=3"], r"recipe.steps in the command line is no option"),
     ],
 )
