@@ -295,15 +295,6 @@ def test_the_command_line_wins_over_what_the_file_narrows(request):
             ["halves={A: [0, 1], B: [2, 3]}", "treatments=[AnB]", "fixed_treatments=[baseB]"],
             "treatments is given and would change nothing: it takes halves that are random, or no fixed_treatments",
         ),
-        (
-            ["treatments=[baseB]", "n_layers=[2]"],
-            "n_layers is given and would change nothing: it takes treatments that",
-        ),
-        (["treatments=[baseB,linear-probe]", "n_layers=[2]"], "n_layers is given and would change nothing"),
-        (
-            ["halves={A: [0, 1], B: [2, 3]}", "fixed_treatments=[baseB]", "n_layers=[2]"],
-            "n_layers is given and would change nothing",
-        ),
     ],
 )
 def test_arguments_that_contradict_each_other_are_refused(yaml, arguments, message):

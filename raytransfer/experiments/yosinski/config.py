@@ -23,13 +23,6 @@ DIRECTIONS = ("A->B", "B->A")
 _OF_THE_GRID = {name: treatment for name, treatment in TREATMENTS.items() if treatment is not BASE_A}
 
 
-def _is_cut(config: Any) -> bool:
-    run = config.treatments if "random" in config.halves else []
-    if any(entry != "random" for entry in config.halves):
-        run = [*run, *(config.fixed_treatments or config.treatments)]
-    return any(TREATMENTS[name].has_cut for name in run)
-
-
 def _are_numbers(value: Any) -> bool:
     numbers = value if isinstance(value, list) else [value]
     whole = all(isinstance(number, int) and not isinstance(number, bool) and number >= 1 for number in numbers)
@@ -69,7 +62,6 @@ class GridConfig(WeightsConfig):
             "halves that are random, or no fixed_treatments",
         ),
         "fixed_treatments": (lambda c: any(h != "random" for h in c.halves), "halves other than random"),
-        "n_layers": (_is_cut, "treatments that are cut at n"),
     }
     FOLLOWERS: ClassVar[dict[str, dict[str, Any]]] = {"treatments": {"fixed_treatments": None}}
 
