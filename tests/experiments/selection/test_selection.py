@@ -114,6 +114,24 @@ def test_only_the_best_are_trained(arguments, tmp_path, monkeypatch, capsys):
     assert set(pd.read_parquet(folder / "places.parquet")["treatment"]) >= {"AnB", "score"}
 
 
+@pytest.mark.usefixtures("one_thread", "no_pictures")
+def test_where_every_training_fails_the_scores_are_reported(arguments, tmp_path, monkeypatch, capsys):
+    options = arguments("treatments=[AnB]", "scores=[LogME]", "n_layers=[1.0]", "recipe.learning_rate=1e30")
+    code, printed, _ = called(monkeypatch, capsys, "run", "selection", *options)
+    assert code == 1
+    (folder,) = (tmp_path / "out" / "sweeps").iterdir()
+    assert f"scores = pd.read_parquet('{folder / 'scores.parquet'}')" in printed
+    assert "outcomes" not in printed
+
+
+@pytest.mark.usefixtures("one_thread", "no_pictures")
+def test_without_scores_three_checkpoints_are_compared_all_the_same(arguments, monkeypatch, capsys):
+    given = arguments("treatments=[AnB]", "scores=[]", "n_layers=[1.0]")
+    code, printed, error = called(monkeypatch, capsys, "run", "selection", *[o for o in given if "images=" not in o])
+    assert (code, error) == (0, "")
+    assert "scores.parquet" not in printed
+
+
 def config_of(options):
     return load_config(EXPERIMENT.config, EXPERIMENT.defaults, options)
 
@@ -155,11 +173,12 @@ def test_weights_of_one_name_in_two_libraries_have_labels_of_their_own():
     ]
 
 
-def test_cuts_that_nothing_has_are_refused():
-    given = ["weights=[a.pth]", "treatments=[baseB,linear-probe]", "n_layers=[1]"]
-    with pytest.raises(UserError, match="n_layers is given and would change nothing: it takes scores, or treatments"):
-        config_of([*given, "scores=[]"])
-    assert config_of([*given, "scores=[LogME]"]).n_layers == [1]
+def test_a_plan_says_that_nothing_is_cut(arguments):
+    told = "n_layers=[1] changes nothing: none of the treatments is cut at n"
+    for scores, expected in (("[]", True), ("[LogME]", False)):
+        given = arguments("treatments=[baseB,linear-probe]", "n_layers=[1]", f"scores={scores}")
+        given = [option for option in given if "images=" not in option]  # which are for scores
+        assert (told in make_plan(config_of(given)).accounts) == expected
 
 
 def test_weights_without_a_value_are_asked_for():
