@@ -56,6 +56,7 @@ _TRANSFER = "Transfer against {}: a point is a pair of tasks, the mean over its 
 _UNDEFINED = (
     "Without any correlation, as they are the same for all bases of each target, or there for fewer than 4 of them"
 )
+_MEASURES = " (measures.parquet: every distance and score)"
 _SURE = 0.05
 _PLACE = ["treatment", "measure", "target", "target_block", "base", "base_block", "n_layers", "seed"]
 _MEASURED = ["measure", "kind", "target", "target_block", "base", "n_layers", "seed", "id"]
@@ -71,7 +72,7 @@ def make_report(plan: Plan[PairCell, Design], store: Store, config: DistanceConf
     found["correlations"], undefined = with_any(found["correlations"])
     return Report(
         frames=frames,
-        main=("outcomes", "Every transfer of the sweep, one row each (measures.parquet: every distance and score)"),
+        main=("outcomes", f"Every transfer of the sweep, one row each{_MEASURES if 'measures' in frames else ''}"),
         tables=_tables(found, config),
         figures=_figures(found, _title(plan, config), config),
         captions=_captions(found, config),
