@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,6 +15,7 @@ from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.checkpoints.cells import spaced_steps, with_drops
 from raytransfer.experiments.checkpoints.config import StageConfig
 from raytransfer.experiments.mechanisms.config import WhyConfig
+from raytransfer.experiments.theory import report as theory_report
 from raytransfer.experiments.theory.config import TheoryConfig
 from raytransfer.networks import build
 from raytransfer.report.console import show_answer, show_places, show_tables
@@ -23,6 +25,7 @@ from raytransfer.store import Store, import_weights
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site, simulating
+from tests.analysis.test_theory import simulations
 from tests.helpers import Page, Quiet, asked
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_pictures")
@@ -259,6 +262,18 @@ def test_simulations_say_what_differs_and_how_far_the_weights_moved(tiny):
     assert (same["distance"] < 1e-3).all()
     assert (rows[rows["kind"] != "none"]["distance"] > 0.1).all()
     assert (folder / "theory.png").exists()
+
+
+def test_the_answer_says_from_which_width_on_the_bound_is_met(tiny, monkeypatch):
+    config = tiny(TheoryConfig)
+    for spread, said in ((0.01, "from width 100 on"), (0.5, "from no width on")):  # of the widest alone
+        rows = simulations((1.0, 1.0, 1.0), bases=("blur2",))
+        widest = rows["width"] == rows["width"].max()
+        rows.loc[widest, "distance"] *= 1 + spread * np.array([-1, 1, -1, 1])
+        monkeypatch.setattr(theory_report, "_rows", lambda *_, rows=rows: rows)
+        found = EXPERIMENTS["theory"].report(EXPERIMENTS["theory"].plan(config), Store(config.out), config)
+        (sentence,) = found.answer
+        assert sentence.endswith(f"the interval lies within 0.9 to 1.1 {said}.")
 
 
 def test_simulations_train_on_images_of_unit_range_and_labels_of_both_signs(tiny):
