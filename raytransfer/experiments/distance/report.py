@@ -168,7 +168,10 @@ def _analysed(
     outcomes: pd.DataFrame, measures: pd.DataFrame, design: Design, config: DistanceConfig
 ) -> dict[str, pd.DataFrame]:
     """Every table of the report by name."""
+    # As text before pandas sees them, which would make 40.0 of 40 beside a base that has no setting.
+    settings = [None if row.setting is None else str(row.setting) for row in design.dials]
     dials = pd.DataFrame([asdict(row) for row in design.dials], columns=[field.name for field in fields(DialRow)])
+    dials["setting"] = pd.Series(settings, dtype="string")
     grid = pd.DataFrame([asdict(row) for row in design.grid], columns=[field.name for field in fields(GridRow)])
     there = set(measures["measure"])
     moves = monotonicity(measures, dials)
@@ -179,7 +182,7 @@ def _analysed(
     found = {
         "outcomes": outcomes,
         "measures": measures,
-        "dials": dials.astype({"setting": "string"}),
+        "dials": dials,
         "correlations": correlations(outcomes, measures),
         "monotonicity": moves,
         "outcome_monotonicity": outcome_monotonicity(outcomes, dials),

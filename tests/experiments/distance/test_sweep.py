@@ -11,6 +11,7 @@ from raytransfer.distances import DISTANCES
 from raytransfer.errors import UserError
 from raytransfer.experiments.distance.config import DistanceConfig
 from raytransfer.experiments.distance.plan import make_plan
+from raytransfer.experiments.distance.report import make_report
 from raytransfer.experiments.tasks import make_design
 from raytransfer.scores import SCORES
 from raytransfer.scores.representation import Representation
@@ -76,6 +77,14 @@ def test_a_sweep_measures_every_pair(tiny):
     counts = pd.Series([cell.treatment for cell in plan.cells]).value_counts().to_dict()
     assert counts == {"baseB": 1, "RnB": 2, "baseA": 4, "AnB": 8, "AnB+": 8, "distance": 12, "score": 12}
     assert sweep(tiny())[2] == []
+
+
+def test_a_sweep_without_measures_names_no_file_of_them_and_settings_are_as_they_were_given(tiny):
+    config = tiny("distances=[]", "scores=[]", "bases=[]", "dials={noise: [40]}", "n_layers=[2]")
+    plan, store, _ = sweep(config)
+    report = make_report(plan, store, config)
+    assert report.main == ("outcomes", "Every transfer of the sweep, one row each")
+    assert report.frames["dials"]["setting"].to_list() == [pd.NA, "40"]
 
 
 def test_a_new_measure_runs_alone(tiny):
