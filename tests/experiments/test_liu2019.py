@@ -304,6 +304,15 @@ def test_a_plan_says_that_a_base_has_fewer_steps_than_are_asked_for(tiny):
         (StageConfig, ["base_checkpoints=many"], r"base_checkpoints=many must be a number, or list at least two"),
         (StageConfig, ["schedules=[linear]"], r"schedules=linear is not known; choose from constant, step, cosine"),
         (StageConfig, ["base_milestones=[1.5]"], r"base_milestones=\[1.5\] must be fractions of the steps"),
+        (
+            WhyConfig,
+            [
+                "tasks={low: {classes: [0, 1, 2]}, unchanged: {classes: [3, 4, 5]}}",
+                "targets=[low]",
+                "bases=[unchanged]",
+            ],
+            r"task unchanged is called like the bases that dials make: rename it",
+        ),
         (WhyConfig, ["probes=[]"], r"probes=\[\] leaves nothing to compare"),
         (WhyConfig, ["distance=Task2Vec"], r"distance=Task2Vec is not known, or needs more than images: proxy-A, MMD2"),
         (WhyConfig, ["probe_steps=[5]"], r"probe_steps has 5, which no training reaches: a step lies in 0\.\.4"),
