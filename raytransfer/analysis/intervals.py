@@ -131,7 +131,9 @@ def p_value(interval: Interval) -> float:
     return 2 * float(stdtr(interval.degrees, -abs(interval.estimate) / _error(interval)))
 
 
-def units_needed(values: NDArray[np.float64], clusters: NDArray[np.integer[Any]]) -> int | None:
+def units_needed(
+    values: NDArray[np.float64], clusters: NDArray[np.integer[Any]], *, of_correlations: bool = False
+) -> int | None:
     """Give the number of units at which a t-test at 5% would see the effect seen with a power of 80%.
 
     The spread is the standard deviation of the means of clusters, of which two are enough. It is itself an estimate: of
@@ -141,12 +143,13 @@ def units_needed(values: NDArray[np.float64], clusters: NDArray[np.integer[Any]]
     Args:
         values: The values.
         clusters: The cluster of each.
+        of_correlations: Whether they are correlations, which vary around 0 as ``at_zero`` has it.
     """
     means = np.array([values[clusters == cluster].mean() for cluster in np.unique(clusters)])
     effect = abs(_mean(values))
     if len(means) < 2 or not effect > 0 or not math.isfinite(_known(float(np.var(means, ddof=1)), values)):
         return None
-    spread = float(np.std(means, ddof=1))
+    spread = float(np.std(means, ddof=1)) / (math.sqrt(1 - effect**2) if of_correlations else 1.0)
 
     def seen(count: int) -> bool:
         return _noncentrality(count - 1) * spread / math.sqrt(count) <= effect
@@ -184,6 +187,18 @@ def within_one(interval: Interval) -> Interval:
     c = half**2 / (1 - m**2)
     width = math.sqrt(c * (1 + c - m**2))
     return replace(interval, low=(m - width) / (1 + c), high=(m + width) / (1 + c))
+
+
+def at_zero(interval: Interval) -> Interval:
+    """Widen the interval of a mean of correlations to what it would be around a mean of 0.
+
+    It is m ± h / √(1 − m²), as the variance goes with 1 − μ² in ``within_one``. ``p_value`` and ``detectable`` take it,
+    so that p < 0.05 where the interval within −1..1 leaves out 0, and nowhere else.
+    """
+    if math.isnan(interval.low):
+        return interval
+    half = (interval.high - interval.low) / 2 / math.sqrt(1 - interval.estimate**2)
+    return replace(interval, low=interval.estimate - half, high=interval.estimate + half)
 
 
 def exponential(interval: Interval) -> Interval:

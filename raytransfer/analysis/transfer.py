@@ -38,7 +38,7 @@ from raytransfer.specs.treatments import (
 )
 
 BASES = tuple(name for name, treatment in TREATMENTS.items() if not treatment.has_cut)
-"""Treatments that copy no layer: one such run stands against the runs of every n."""
+"""Treatments without a cut n, as they copy no layer or all below the head: one run stands against those of every n."""
 
 READINGS = {
     "co-adaptation drop": (BASE_B.name, BNB.name),

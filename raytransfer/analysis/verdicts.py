@@ -15,11 +15,13 @@ from raytransfer.analysis.intervals import (
     MIN_UNITS,
     TOO_FEW,
     Interval,
+    at_zero,
     clustered_t,
     detectable,
     holm,
     p_value,
     units_needed,
+    within_one,
 )
 from raytransfer.analysis.runs import SCRATCH, Place, known_readings, runs_of, units_of
 from raytransfer.analysis.units import numbers_of
@@ -86,9 +88,10 @@ def nearness(rhos: pd.DataFrame) -> pd.DataFrame:
         rhos: Output of ``rank_correlations``.
 
     Returns:
-        A row for each test and n_layers: claim, test, n_layers, estimate, low, high (mean ρ and its t interval, cut off
-        at ±1; NaN ends under 3 units, or if all ρ are equal), units, unit, runs, bases (the most of a run) and
-        detectable (the smallest mean ρ that would have been seen in 4 studies of 5). The claim is that ρ is above 0.
+        A row for each test and n_layers: claim, test, n_layers, estimate, low, high (mean ρ and its interval,
+        ``intervals.within_one``; NaN ends under 3 units, or if all ρ are equal), units, unit, runs, bases (the most of
+        a run) and detectable (the smallest mean ρ that would have been seen in 4 studies of 5). The claim is that ρ is
+        above 0.
     """
     rows: list[dict[str, Any]] = []
     for (test, n), found in rhos.groupby(["test", "n_layers"], sort=False):
@@ -102,7 +105,7 @@ def nearness(rhos: pd.DataFrame) -> pd.DataFrame:
             "runs": len(found),
             "bases": found["bases"].max(),
         }
-        rows.append(row | scaled(_cut_off(interval), detectable(interval), "ρ"))
+        rows.append(row | scaled(within_one(interval), detectable(at_zero(interval)), "ρ"))
     return pd.DataFrame(rows, columns=_NEARNESS_COLUMNS)
 
 
@@ -157,9 +160,10 @@ def verdicts(effects: pd.DataFrame, rhos: pd.DataFrame) -> pd.DataFrame:
 def judged(tested: Sequence[Claim]) -> pd.DataFrame:
     """Decide about claims that are read together, each by a t-test over its units.
 
-    Units are independent (``raytransfer.analysis.units``); all values of one count as one. The p-values are corrected
-    for the number of claims (``intervals.holm``), so that where no claim and no reverse holds, one is found in at most
-    5% of studies. The verdict is
+    Units are independent (``raytransfer.analysis.units``); all values of one count as one. Of a mean ρ the interval is
+    ``intervals.within_one``, and p-value and detectable effect are ``at_zero``, which go with it. The p-values are
+    corrected for the number of claims (``intervals.holm``), so that where no claim and no reverse holds, one is found
+    in at most 5% of studies. The verdict is
 
     - ``supported``, or ``the reverse``: the corrected p-value is below 0.05, and the mean lies on the claimed side, or
       on the other;
@@ -178,21 +182,22 @@ def judged(tested: Sequence[Claim]) -> pd.DataFrame:
         of 5; missing for decided claims and where ``intervals.units_needed`` gives none).
     """
     intervals = [clustered_t(claim.values, claim.units) for claim in tested]
-    p_values = [p_value(interval) for interval in intervals]
+    around_zero = [at_zero(own) if claim.scale == "ρ" else own for own, claim in zip(intervals, tested, strict=True)]
+    p_values = [p_value(interval) for interval in around_zero]
+    adjusted = holm(np.array(p_values, dtype=np.float64))
     rows: list[dict[str, Any]] = []
-    for claim, interval, p, adjusted in zip(
-        tested, intervals, p_values, holm(np.array(p_values, dtype=np.float64)), strict=True
-    ):
-        units, seen = len(np.unique(claim.units)), detectable(interval)
+    for i, claim in enumerate(tested):
+        units, seen, of_rho = len(np.unique(claim.units)), detectable(around_zero[i]), claim.scale == "ρ"
+        interval = within_one(intervals[i]) if of_rho else intervals[i]
         largest = 1.0 if claim.scale in ("ρ", "points") else math.inf
-        verdict = TOO_FEW if units < MIN_UNITS else _verdict(interval, adjusted, seen, largest, above=claim.above)
+        verdict = TOO_FEW if units < MIN_UNITS else _verdict(interval, adjusted[i], seen, largest, above=claim.above)
         needed = None
         if verdict not in (SUPPORTED, REVERSED):
-            needed = units_needed(claim.values, claim.units)
+            needed = units_needed(claim.values, claim.units, of_correlations=of_rho)
         rows.append(
             {"claim": claim.claim, "test": claim.test, "scale": claim.scale, "units": units, "unit": claim.unit}
-            | scaled(_cut_off(interval) if claim.scale == "ρ" else interval, seen, claim.scale)
-            | {"effects": len(claim.values), "p_value": p, "p_adjusted": adjusted}
+            | scaled(interval, seen, claim.scale)
+            | {"effects": len(claim.values), "p_value": p_values[i], "p_adjusted": adjusted[i]}
             | {"verdict": verdict, "units_needed": needed}
         )
     return pd.DataFrame(rows, columns=_VERDICTS_COLUMNS).astype({"units_needed": "Int64"})
@@ -202,11 +207,6 @@ def _verdict(interval: Interval, p_adjusted: float, seen: float, largest: float,
     if p_adjusted < SURE:
         return SUPPORTED if (interval.estimate > 0) == above else REVERSED
     return NO_LARGER if -seen < interval.low and interval.high < seen < largest else UNDECIDED
-
-
-def _cut_off(interval: Interval) -> Interval:
-    low, high = np.clip([interval.low, interval.high], -1.0, 1.0)
-    return Interval(estimate=interval.estimate, low=float(low), high=float(high), degrees=interval.degrees)
 
 
 def _points(

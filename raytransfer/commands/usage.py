@@ -173,7 +173,15 @@ def split(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]
 
 _GLUE = {
     "bash": """_raytransfer() {
-  COMPREPLY=($(compgen -W "$(_raytransfer_choices "$COMP_CWORD" "${COMP_WORDS[@]}")" -- "${COMP_WORDS[COMP_CWORD]}"))
+  local word="${COMP_WORDS[COMP_CWORD]}" option=""
+  if [[ "$word" == = ]]; then  # bash cuts words at it
+    option="${COMP_WORDS[COMP_CWORD-1]}=" word=""
+  elif (( COMP_CWORD > 2 )) && [[ "${COMP_WORDS[COMP_CWORD-1]}" == = ]]; then
+    option="${COMP_WORDS[COMP_CWORD-2]}="
+  fi
+  COMPREPLY=($(compgen -W "$(_raytransfer_choices "$COMP_CWORD" "${COMP_WORDS[@]}")" -- "$option$word"))
+  COMPREPLY=("${COMPREPLY[@]#"$option"}")
+  if [[ -n "$option" && -z "${COMPREPLY[0]}" ]]; then COMPREPLY=("${COMPREPLY[@]:1}"); fi
   if [[ "${COMPREPLY[0]}" == *= ]]; then compopt -o nospace 2>/dev/null; fi
 }
 complete -o default -F _raytransfer raytransfer""",
@@ -189,7 +197,7 @@ compdef _raytransfer raytransfer""",
 
 
 def completion(shell: str) -> str:
-    """A script that completes commands, experiments, the names of options, and flags; else files, as stores are.
+    """A script that completes commands, experiments, names of options, presets and flags; else files, as stores are.
 
     Raises:
         UserError: It is not known for that shell.
@@ -197,7 +205,10 @@ def completion(shell: str) -> str:
     if shell not in _GLUE:
         raise UserError(f"completion is there for {' and '.join(_GLUE)}, and got {shell}")
     named = {
-        name: " ".join(f"{option.name}=" for option in options(experiment.config, experiment.defaults, []))
+        name: " ".join(
+            [f"{option.name}=" for option in options(experiment.config, experiment.defaults, [])]
+            + [f"preset={preset}" for preset in presets(experiment.config, experiment.defaults)]
+        )
         for name, experiment in EXPERIMENTS.items()
     }
     of_experiments = "\n".join(f'      {name}) echo "{names}" ;;' for name, names in named.items())

@@ -9,6 +9,7 @@ from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError
 from raytransfer.networks import Shape, add_lora, build, check_network, resolved, used_elsewhere
 from raytransfer.specs import NetworkSpec, Recipe
+from raytransfer.specs.treatments import TREATMENTS
 from raytransfer.storage.addresses import is_address
 from raytransfer.store.root import absolute
 from raytransfer.tasks import DataSource
@@ -83,6 +84,13 @@ def network_spec(config: TrainingConfig) -> NetworkSpec:
 
 def _canonical(value: Any, *, ordered: bool = False) -> str:
     return json.dumps(value, sort_keys=not ordered, separators=(",", ":"))
+
+
+def without_cuts(config: TrainingConfig, treatments: Collection[str]) -> list[str]:
+    """Say that the option ``n_layers`` changes nothing, where it is given and no treatment has a cut."""
+    if config.n_layers == "spread" or any(TREATMENTS[name].has_cut for name in treatments):
+        return []
+    return [f"n_layers={config.n_layers} changes nothing: none of the treatments is cut at n"]
 
 
 def _layer_numbers(config: TrainingConfig, stages: Sequence[str]) -> list[int]:

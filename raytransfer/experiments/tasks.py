@@ -157,6 +157,9 @@ def make_design(config: PairsConfig, dial_grid: Any = None) -> Design:
     for target, own in zip(targets, goals, strict=True):
         sources = [base.named(config.base_per_class) for base in bases if base != target]
         turned = _Turned(config, target, dial_grid)
+        taken = [base.name for base in sources if base.name in turned.bases]
+        if taken:
+            raise UserError(f"task {taken[0]} is called like the base that dials make of {target.name}: rename it")
         sources += turned.bases.values()
         pairs += [Pair(base=base, target=own) for base in sources]
         dials += turned.dials
@@ -226,7 +229,8 @@ class _Turned:
     """The bases that dials, and a grid of two dials, make of one target.
 
     The block of a base is the dial that is turned; two dials that are turned together on the grid are one block, with
-    all their levels alone and together. The target unchanged is a block of its own.
+    all their levels alone and together. The target unchanged is a block of its own. Where two settings make the same
+    task, as shares of the classes that are rounded to the same number, there is one base, with the first of them.
 
     Attributes:
         bases: By name; the target unchanged comes first.
@@ -245,14 +249,14 @@ class _Turned:
         if values:
             unchanged = self._base({})
             for dial, settings in values.items():
-                rows = [(self._base({dial: setting}), setting) for setting in settings]
-                self._place(
-                    dial, [(unchanged, None), *((base, setting) for base, setting in rows if base != unchanged)]
-                )
+                rows: dict[str, Any] = {unchanged: None}
+                for setting in settings:
+                    rows.setdefault(self._base({dial: setting}), setting)
+                self._place(dial, rows)
         if axes is not None:
             self._cross(*axes)
 
-    def _place(self, dial: str, rows: Sequence[tuple[str, Any]]) -> None:
+    def _place(self, dial: str, rows: Mapping[str, Any]) -> None:
         self.dials += [
             DialRow(
                 target=self._target.name,
@@ -262,7 +266,7 @@ class _Turned:
                 level=0.0 if setting is None else self._level(dial, setting),
                 setting=setting,
             )
-            for base, setting in rows
+            for base, setting in rows.items()
         ]
 
     def _axes(self, wanted: Any) -> list[tuple[str, list[Any]]]:
@@ -275,10 +279,13 @@ class _Turned:
     def _cross(self, of_input: tuple[str, list[Any]], of_label: tuple[str, list[Any]]) -> None:
         (input_dial, inputs), (label_dial, labels) = of_input, of_label
         for a, b in itertools.product(inputs, labels):
+            base = self._base({input_dial: a, label_dial: b})
+            if base in {row.base for row in self.grid}:
+                continue
             self.grid.append(
                 GridRow(
                     target=self._target.name,
-                    base=self._base({input_dial: a, label_dial: b}),
+                    base=base,
                     input_level=self._level(input_dial, a),
                     label_level=self._level(label_dial, b),
                     input_setting=f"{input_dial}={a}",
@@ -303,10 +310,13 @@ class _Turned:
         described = " ".join(dial if value is True else f"{dial}={value}" for dial, value in turned.items())
         setting = described or "unchanged"
         name = f"{self._target.name} {setting}"
-        if name not in self.bases:
-            dial = next(iter(turned), "unchanged")
-            block = self._together.get(dial, dial)
-            self.bases[name] = NamedTask(name=name, setting=setting, block=block, spec=self._spec(turned))
+        spec = self._spec(turned)
+        same = [base.name for base in self.bases.values() if base.spec(0) == spec(0)]
+        if same:
+            return same[0]
+        dial = next(iter(turned), "unchanged")
+        block = self._together.get(dial, dial)
+        self.bases[name] = NamedTask(name=name, setting=setting, block=block, spec=spec)
         return name
 
     def _spec(self, settings: Mapping[str, Any]) -> Callable[[int], TaskSpec]:

@@ -58,6 +58,11 @@ class Source:
         """Whether they lie in a file."""
         return "/" in self.weights or os.sep in self.weights or self.weights.endswith(_SUFFIXES)
 
+    @property
+    def full_label(self) -> str:
+        """What tables call them where the label without the network's library would name others, too."""
+        return f"{self.network}@{Path(self.weights).name if '/' in self.weights else self.weights}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
@@ -134,11 +139,9 @@ def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> Source:
     accuracy = values.get("accuracy")
     if accuracy is not None and not (isinstance(accuracy, float) and 0 < accuracy < 1):
         raise UserError(f"weights={entry} has accuracy={accuracy}: it must lie between 0 and 1")
-    text = str(values["weights"])
-    shown = Path(text).name if "/" in text else text
-    values.setdefault("label", f"{values['network'].rpartition('/')[2]}@{shown}")
     values["rename"] = _renaming(values.get("rename"))
-    return Source(**values)
+    source = Source(**{"label": "", **values})
+    return source if source.label else replace(source, label=source.full_label.rpartition("/")[2])
 
 
 def _is_number(value: Any) -> bool:

@@ -253,6 +253,17 @@ def wrong_verdicts(units: int, claims: int, studies: int) -> float:
     return wrong / studies
 
 
+def wrong_correlations(units: int, bases: int, claims: int, studies: int) -> float:
+    """The same where every claim is of a mean of Spearman's ρ over so many bases."""
+    levels, wrong = np.arange(bases) - (bases - 1) / 2, 0
+    for study in range(studies):
+        ranks = np.random.default_rng([10, study]).random((claims, units, bases)).argsort().argsort()
+        of_claims = (ranks @ levels) / (levels**2).sum()
+        told = judged([_claim(values, "ρ") for values in of_claims])["verdict"]
+        wrong += told.isin(["supported", "the reverse"]).any()
+    return wrong / studies
+
+
 def power_at_detectable(units: int, studies: int) -> float:
     """The share of studies that see an effect as large as the detectable one of a spread of 1."""
     spread = np.arange(units) / np.std(np.arange(units), ddof=1)
@@ -264,9 +275,9 @@ def power_at_detectable(units: int, studies: int) -> float:
     return found / studies
 
 
-def _claim(values: np.ndarray) -> Claim:
+def _claim(values: np.ndarray, scale: str = "difference") -> Claim:
     of = {"values": values, "units": np.arange(len(values)), "unit": "seed"}
-    return Claim(claim="c", test="t", scale="difference", above=True, **of)
+    return Claim(claim="c", test="t", scale=scale, above=True, **of)
 
 
 STAGES = {
@@ -406,8 +417,14 @@ def main(studies: int) -> None:
     )
     print("\n## Verdicts: some of 8 wrong; an effect of the detectable size seen by one test (80% is meant)\n")
     table(
-        ("units", "some of 8 wrong", "seen"),
-        ((n, wrong_verdicts(n, 8, many), power_at_detectable(n, many)) for n in (3, 4, 8, 20)),
+        ("units", "some of 8 wrong", "seen", *(f"some of 8 ρ of {k} bases wrong" for k in _BASES)),
+        (
+            (
+                *(n, wrong_verdicts(n, 8, many), power_at_detectable(n, many)),
+                *(wrong_correlations(n, k, 8, many) for k in _BASES),
+            )
+            for n in (3, 4, 8, 20)
+        ),
     )
     print(f"\n## Along pretraining: called supported, of {studies} studies\n")
     table(
@@ -416,6 +433,7 @@ def main(studies: int) -> None:
     )
 
 
+_BASES = (4, 6, 10)
 _SHARES = ((0.0, 0.0, 1.0), (0.2, 0.2, 0.6), (0.33, 0.33, 0.34), (0.0, 0.6, 0.4))
 _SHOWN = {
     "ρ within": "within target, Spearman",

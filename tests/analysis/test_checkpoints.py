@@ -270,6 +270,11 @@ def test_a_figure_of_what_a_sweep_has_so_far_names_nothing_else():
     curves, bases_mean, peaks, drops = everything(("step",), (2,))
     words = legend(stages_figure(curves, bases_mean.iloc[:0], peaks.iloc[:0], drops.iloc[:0], title="t"))
     assert words == ["n = 2", "bands: 95% intervals\nof the means"]
+    both = everything(("constant", "step"), (2,))[0]
+    begun = both[(both["treatment"] == "AnB") == (both["schedule"] == "step")]  # one arm of each schedule
+    figure = stages_figure(begun, bases_mean.iloc[:0], peaks.iloc[:0], drops.iloc[:0], title="t")
+    ends = (", 4 units", "", "", ", 4 units")
+    assert [title.partition(")")[2] for title in titles(figure)] == list(ends)
     single = stage_curves(transfers(units=1))
     assert legend(stages_figure(single, bases_mean.iloc[:0], peaks.iloc[:0], drops.iloc[:0], title="t")) == ["n = 2"]
     with pytest.raises(ValueError, match=r"nothing to draw: no row is of AnB, AnB\+"):

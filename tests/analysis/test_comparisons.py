@@ -10,7 +10,7 @@ from scipy import stats
 
 from raytransfer.analysis.comparisons import TESTS, effects
 from raytransfer.analysis.comparisons import comparisons as averaged
-from raytransfer.analysis.intervals import detectable, student_t
+from raytransfer.analysis.intervals import detectable, p_value, student_t, within_one
 from raytransfer.analysis.profiles import profiles
 from raytransfer.analysis.verdicts import NEARER, PRIMARY, Claim, judged, rank_correlations, verdicts
 from raytransfer.analysis.verdicts import nearness as mean_rhos
@@ -419,8 +419,9 @@ def test_nearness_is_the_mean_rank_correlation_over_units():
     went_on = row(("AnB+", "F", "far", 4, 1), 9, "generalisation", "train loss", 0.1)
     readings = pd.concat([deviations(by_unit), frame([went_on])])
     (found,) = nearness(readings, DISTANCES).to_dict("records")
-    estimate, low, _ = t_interval([1.0, 0.5, 0.5])
-    assert (found["estimate"], found["low"], found["high"]) == pytest.approx((estimate, low, 1.0))
+    told = within_one(student_t(np.array([1.0, 0.5, 0.5])))
+    assert (found["estimate"], found["low"], found["high"]) == pytest.approx((told.estimate, told.low, told.high))
+    assert found["high"] < 1
     assert (found["units"], found["unit"], found["bases"], found["n_layers"]) == (3, "source", 3, 4)
     assert found["claim"] == NEARER
 
@@ -528,6 +529,22 @@ def test_a_correlation_of_which_nothing_could_be_seen_is_undecided():
         (row,) = judged([claim]).to_dict("records")
         assert (row["detectable"] > 1) == (values is vague)
         assert row["verdict"] == verdict
+
+
+@given(st.lists(st.sampled_from([-1.0, -0.5, 0.2, 0.5, 1.0]), min_size=3, max_size=9))
+def test_of_a_correlation_interval_p_value_and_detectable_effect_are_of_one_test(values):
+    rhos = np.array(values)
+    claim = Claim(claim="c", test="t", scale="ρ", above=True, values=rhos, units=np.arange(len(rhos)), unit="seed")
+    (row,) = judged([claim]).to_dict("records")
+    plain = student_t(rhos)
+    if np.ptp(rhos) == 0:
+        assert math.isnan(row["p_value"])
+        return
+    assert -1 <= row["low"] < row["estimate"] < row["high"] <= 1
+    assert (row["p_value"] < 0.05) == (not row["low"] <= 0 <= row["high"])
+    assert row["p_value"] >= p_value(plain) - 1e-12  # no more is called told than by Student's t of the values
+    half = row["detectable"] / detectable(plain)
+    assert half == pytest.approx(1 / math.sqrt(1 - rhos.mean() ** 2))
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,10 @@ def test_of_eight_claims_of_nothing_hardly_one_is_decided_and_a_detectable_effec
     assert 0.7 <= coverage.power_at_detectable(units=6, studies=150) <= 0.9
 
 
+def test_of_eight_correlations_of_nothing_hardly_one_is_decided():
+    assert coverage.wrong_correlations(units=4, bases=4, claims=8, studies=400) <= 0.05
+
+
 def test_intervals_and_bands_cover_over_dials():
     rates = coverage.interval_coverage("1 target, 10 dials of 3 levels", 1.0, studies=60)
     assert 0.88 <= rates["within target, Spearman"] <= 1

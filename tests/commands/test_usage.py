@@ -130,6 +130,7 @@ COMPLETED = {
     ("st",): "status",
     ("run", "yos"): "yosinski",
     ("plan", "yosinski", "split"): "splits=",
+    ("run", "mechanisms", "preset=r"): "preset=real",
     ("plan", "yosinski", "--j"): "--json",
     ("report", "results", "--m"): "--markdown",
     ("gc", "results", "--d"): "--delete",
@@ -140,13 +141,20 @@ COMPLETED = {
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
 def test_bash_completes():
+    cut = {  # as bash cuts words at =
+        ("run", "mechanisms", "preset", "="): "cifar10 cifar10_gpu real",
+        ("run", "mechanisms", "preset", "=", "r"): "real",
+        ("run", "mechanisms", "seeds", "="): "",
+        ("run", "mechanisms", "out", "=", "re"): "",
+    }
+    expected = COMPLETED | cut
     asked = [
         f"COMP_WORDS=(raytransfer {' '.join(words)}); COMP_CWORD={len(words)}; _raytransfer; echo ${{COMPREPLY[@]}}"
-        for words in COMPLETED
+        for words in expected
     ]
     script = "\n".join([completion("bash"), *asked])
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    assert (done.stdout.splitlines(), done.stderr) == (list(COMPLETED.values()), "")
+    assert (done.stdout.splitlines(), done.stderr) == (list(expected.values()), "")
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh")

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,6 +15,7 @@ from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.checkpoints.cells import spaced_steps, with_drops
 from raytransfer.experiments.checkpoints.config import StageConfig
 from raytransfer.experiments.mechanisms.config import WhyConfig
+from raytransfer.experiments.theory import report as theory_report
 from raytransfer.experiments.theory.config import TheoryConfig
 from raytransfer.networks import build
 from raytransfer.report.console import show_answer, show_places, show_tables
@@ -23,6 +25,7 @@ from raytransfer.store import Store, import_weights
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site, simulating
+from tests.analysis.test_theory import simulations
 from tests.helpers import Page, Quiet, asked
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_pictures")
@@ -261,6 +264,18 @@ def test_simulations_say_what_differs_and_how_far_the_weights_moved(tiny):
     assert (folder / "theory.png").exists()
 
 
+def test_the_answer_says_from_which_width_on_the_bound_is_met(tiny, monkeypatch):
+    config = tiny(TheoryConfig)
+    for spread, said in ((0.01, "from width 100 on"), (0.5, "from no width on")):  # of the widest alone
+        rows = simulations((1.0, 1.0, 1.0), bases=("blur2",))
+        widest = rows["width"] == rows["width"].max()
+        rows.loc[widest, "distance"] *= 1 + spread * np.array([-1, 1, -1, 1])
+        monkeypatch.setattr(theory_report, "_rows", lambda *_, rows=rows: rows)
+        found = EXPERIMENTS["theory"].report(EXPERIMENTS["theory"].plan(config), Store(config.out), config)
+        (sentence,) = found.answer
+        assert sentence.endswith(f"the interval lies within 0.9 to 1.1 {said}.")
+
+
 def test_simulations_train_on_images_of_unit_range_and_labels_of_both_signs(tiny):
     plan = EXPERIMENTS["theory"].plan(tiny(TheoryConfig, "widths=[20]", "seeds=1", "dials={noise: [50]}"))
     assert {type(spec) for spec in plan.trials.values()} == {SimulationSpec}
@@ -272,6 +287,14 @@ def test_simulations_train_on_images_of_unit_range_and_labels_of_both_signs(tiny
         assert set(labels) == {-1.0, 1.0}
 
 
+def test_a_plan_says_that_a_base_has_fewer_steps_than_are_asked_for(tiny):
+    plan = OF[StageConfig].plan(tiny(StageConfig, "base_checkpoints=12"))
+    (told,) = plan.accounts
+    assert told.startswith("base_checkpoints=12 gives 8 steps: of 12 that are even on a logarithmic axis of 1 to 8,")
+    assert {cell.step for cell in plan.cells} - {None} == {0, 1, 2, 3, 4, 5, 6, 8}
+    assert OF[StageConfig].plan(tiny(StageConfig)).accounts == []
+
+
 @pytest.mark.parametrize(
     ("kind", "overrides", "message"),
     [
@@ -281,12 +304,23 @@ def test_simulations_train_on_images_of_unit_range_and_labels_of_both_signs(tiny
         (StageConfig, ["base_checkpoints=many"], r"base_checkpoints=many must be a number, or list at least two"),
         (StageConfig, ["schedules=[linear]"], r"schedules=linear is not known; choose from constant, step, cosine"),
         (StageConfig, ["base_milestones=[1.5]"], r"base_milestones=\[1.5\] must be fractions of the steps"),
+        (
+            WhyConfig,
+            [
+                "tasks={low: {classes: [0, 1, 2]}, unchanged: {classes: [3, 4, 5]}}",
+                "targets=[low]",
+                "bases=[unchanged]",
+            ],
+            r"task unchanged is called like the bases that dials make: rename it",
+        ),
         (WhyConfig, ["probes=[]"], r"probes=\[\] leaves nothing to compare"),
         (WhyConfig, ["distance=Task2Vec"], r"distance=Task2Vec is not known, or needs more than images: proxy-A, MMD2"),
         (WhyConfig, ["probe_steps=[5]"], r"probe_steps has 5, which no training reaches: a step lies in 0\.\.4"),
         (TheoryConfig, ["tasks={Q: {classes: [0, 1, 2]}}"], r"task Q .*has 3 labels: the theory is of two"),
         (TheoryConfig, ["widths=[7]"], r"widths=\[7\] must be even numbers of at least 2"),
         (TheoryConfig, ["widths=[]"], r"widths=\[\] must be even numbers of at least 2"),
+        (TheoryConfig, ["widths=[8,8]"], r"widths=\[8, 8\] must be even numbers of at least 2, each once"),
+        (TheoryConfig, ["base_steps=3"], r"base_steps is given and would change nothing: it takes trainings"),
         (TheoryConfig, ["recipe.steps=3"], r"recipe.steps in the command line is no option"),
     ],
 )

@@ -59,7 +59,8 @@ def stages_figure(
                 axes[i, j].axvline(step, color=_GREY, linewidth=1, linestyle=":", zorder=0)
             for n_layers, line in of_panel.groupby("n_layers"):
                 _draw_line(axes[i, j], line.sort_values("pretrain_step"), *styles[n_layers])
-            head(axes[i, j], f"{schedule}: {_TREATMENTS[treatment]}, {counted(of_panel['units'])}")
+            units = "" if of_panel.empty else f", {counted(of_panel['units'])}"  # of one that has not begun
+            head(axes[i, j], f"{schedule}: {_TREATMENTS[treatment]}{units}")
             _scale_steps(axes[i, j], steps)
             best = peaks[(peaks["treatment"] == treatment) & (peaks["schedule"] == schedule)]
             _draw_peaks(axes[i, j], best, styles)

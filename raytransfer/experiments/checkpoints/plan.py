@@ -1,6 +1,7 @@
 """Transfer along pretraining: from its configuration to a plan."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from raytransfer.errors import UserError
@@ -17,6 +18,7 @@ from raytransfer.experiments.checks import checked_setup
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.tasks import base_recipe, make_design
 from raytransfer.sweep.plan import Plan, plan_of
+from raytransfer.words import number_of
 
 
 def make_plan(config: StageConfig) -> Plan[StageCell, None]:
@@ -39,7 +41,18 @@ def make_plan(config: StageConfig) -> Plan[StageCell, None]:
         steps=_steps(config.base_checkpoints, bases.steps, milestones_of(config)),
         n_layers=setup.n_layers,
     )
-    return plan_of(with_probes(places, config, design.shape), design.opened, None)
+    plan = plan_of(with_probes(places, config, design.shape), design.opened, None)
+    return replace(plan, accounts=_fewer(config.base_checkpoints, bases.steps))
+
+
+def _fewer(wanted: Any, steps: int) -> list[str]:
+    """Say that a base has fewer different steps to transfer from than are asked for, if it has."""
+    if not isinstance(wanted, int) or (there := len(spaced_steps(steps, wanted))) == wanted:
+        return []
+    return [
+        f"base_checkpoints={wanted} gives {number_of(there, 'step')}: of {wanted} that are even on a logarithmic axis "
+        f"of 1 to {steps:,}, some are the same whole number"
+    ]
 
 
 def milestones_of(config: StageConfig) -> list[float]:

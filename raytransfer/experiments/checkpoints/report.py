@@ -22,6 +22,7 @@ from raytransfer.words import number_of
 _CAPTIONS = {
     "stages": "Transfer against the step of pretraining at which the base was copied, and the base's own accuracy."
 }
+_BASES = " (bases.parquet: the bases' own accuracy)"
 _PLACE = ["treatment", "schedule", "target", "target_block", "base", "n_layers", "seed", "step"]
 
 
@@ -47,7 +48,7 @@ def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) 
     figure = stages_figure(found["curves"], found["base_curves"], found["peaks"], dropped, title=_title(plan, config))
     return Report(
         frames={name: table for name, table in found.items() if not table.empty},
-        main=("outcomes", "Every transfer of the sweep, one row each (bases.parquet: the bases' own accuracy)"),
+        main=("outcomes", f"Every transfer of the sweep, one row each{'' if bases.empty else _BASES}"),
         tables=[
             peaks_table(found["peaks"]),
             *([] if found["drop_effects"].empty else [drops_table(found["drop_effects"])]),

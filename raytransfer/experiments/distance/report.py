@@ -56,6 +56,7 @@ _TRANSFER = "Transfer against {}: a point is a pair of tasks, the mean over its 
 _UNDEFINED = (
     "Without any correlation, as they are the same for all bases of each target, or there for fewer than 4 of them"
 )
+_MEASURES = " (measures.parquet: every distance and score)"
 _SURE = 0.05
 _PLACE = ["treatment", "measure", "target", "target_block", "base", "base_block", "n_layers", "seed"]
 _MEASURED = ["measure", "kind", "target", "target_block", "base", "n_layers", "seed", "id"]
@@ -71,7 +72,7 @@ def make_report(plan: Plan[PairCell, Design], store: Store, config: DistanceConf
     found["correlations"], undefined = with_any(found["correlations"])
     return Report(
         frames=frames,
-        main=("outcomes", "Every transfer of the sweep, one row each (measures.parquet: every distance and score)"),
+        main=("outcomes", f"Every transfer of the sweep, one row each{_MEASURES if 'measures' in frames else ''}"),
         tables=_tables(found, config),
         figures=_figures(found, _title(plan, config), config),
         captions=_captions(found, config),
@@ -167,7 +168,10 @@ def _analysed(
     outcomes: pd.DataFrame, measures: pd.DataFrame, design: Design, config: DistanceConfig
 ) -> dict[str, pd.DataFrame]:
     """Every table of the report by name."""
+    # As text before pandas sees them, which would make 40.0 of 40 beside a base that has no setting.
+    settings = [None if row.setting is None else str(row.setting) for row in design.dials]
     dials = pd.DataFrame([asdict(row) for row in design.dials], columns=[field.name for field in fields(DialRow)])
+    dials["setting"] = pd.Series(settings, dtype="string")
     grid = pd.DataFrame([asdict(row) for row in design.grid], columns=[field.name for field in fields(GridRow)])
     there = set(measures["measure"])
     moves = monotonicity(measures, dials)
@@ -178,7 +182,7 @@ def _analysed(
     found = {
         "outcomes": outcomes,
         "measures": measures,
-        "dials": dials.astype({"setting": "string"}),
+        "dials": dials,
         "correlations": correlations(outcomes, measures),
         "monotonicity": moves,
         "outcome_monotonicity": outcome_monotonicity(outcomes, dials),

@@ -29,6 +29,10 @@ def make_plan(config: WhyConfig) -> Plan[WhyCell, tuple[str, ...]]:
     if not config.probes:
         raise UserError("probes=[] leaves nothing to compare: name at least one")
     design = make_design(config)
+    settings = {pair.base.setting for pair in design.pairs}
+    taken = [pair.base.name for pair in design.pairs if pair.base.setting is None and pair.base.name in settings]
+    if taken:
+        raise UserError(f"task {taken[0]} is called like the bases that dials make: rename it")
     seeds = range(config.seeds)
     tasks = design.specs(seeds)
     setup = checked_setup(config, design.shape, {task.label_count for task in tasks})

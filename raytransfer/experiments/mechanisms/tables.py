@@ -92,7 +92,7 @@ def nearness_table(nearness: pd.DataFrame) -> Group:
             table.add_row(*(Text(str(cell)) for cell in cells))
         parts += [Text(f"Claim: {NEARER}", style="bold"), table]
     note = (
-        "ρ: Spearman, over bases, of distance to the target; mean, and 95% t interval over units. Needs 3 bases.\n"
+        "ρ: Spearman, over bases, of distance to the target; mean, and 95% interval over units. Needs 3 bases.\n"
         f"{NO_INTERVAL} {WOULD_SEE}\n"
     )
     return Group(*parts, Text(note, style="dim"))

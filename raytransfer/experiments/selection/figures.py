@@ -134,7 +134,9 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
     accuracy = last.groupby([*keys, "treatment"])["top1"].mean().unstack("treatment").reset_index()
     at_last = scores[scores["n_layers"].isna() | (scores["n_layers"] == scores["depth"] - 1)]
     values = at_last.groupby([*keys, "measure"])["value"].mean().unstack("measure").reset_index()
-    points = accuracy.merge(values, on=keys).merge(known[["checkpoint", "accuracy", "parameters"]], on="checkpoint")
+    points = accuracy.merge(values, on=keys, how="left").merge(
+        known[["checkpoint", "accuracy", "parameters"]], on="checkpoint"
+    )
     points = points.assign(parameters=points["parameters"] / 1e6).astype({"accuracy": float})
     points = points.rename(columns={"accuracy": "published accuracy", "parameters": "parameters, M"})
     drawn = [*at_last["measure"].unique(), "published accuracy", "parameters, M"]

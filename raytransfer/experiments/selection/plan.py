@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import checked_setup, data_source
+from raytransfer.experiments.checks import checked_setup, data_source, without_cuts
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.selection.cells import Candidate, SelectionCell, scored, trainings
 from raytransfer.experiments.selection.config import SelectionConfig
@@ -76,26 +76,41 @@ def make_plan(config: SelectionConfig) -> SelectionPlan:
     entries = config.weights if isinstance(config.weights, list) else [config.weights]
     if not entries or None in entries:
         raise UserError("weights has no value: name the checkpoints, as weights=[torchvision/resnet18@IMAGENET1K_V1]")
+    if config.best is not None and config.best > len(entries):
+        raise UserError(f"best={config.best} must not exceed the number of checkpoints: weights name {len(entries)}")
     for name in config.scores:
         if name not in SCORES or SCORES[name].reads == "reference":
             fitting = [name for name, score in SCORES.items() if score.reads != "reference"]
             raise UserError(f"scores has {name}, which is not known here; choose from {', '.join(fitting)}")
     if len(set(config.scores)) < len(config.scores):
         raise UserError(f"scores={config.scores} must name each once")
-    checkpoints = [checkpoint(entry, config) for entry in entries]
+    checkpoints = told_apart([checkpoint(entry, config) for entry in entries])
     twice = [label for label, count in Counter(entry.label for entry in checkpoints).items() if count > 1]
     if twice:
         raise UserError(f"weights name {twice[0]} twice: give one of them another label")
     prepared = [_prepared(entry, config) for entry in checkpoints]
     cells = [cell for one in prepared for cell in scored(one.candidate, _fitting(config, one), config.images)]
     if config.best is None:
-        return _plan(prepared, [*cells, *(cell for one in prepared for cell in _trained(one))])
+        plan = _plan(prepared, [*cells, *(cell for one in prepared for cell in _trained(one))])
+        told = [] if config.scores else without_cuts(config, config.treatments)
+        return replace(plan, accounts=[*plan.accounts, *told])
 
     def then(store: Store) -> SelectionPlan:
         best = _best(config, prepared, cells, store)
         return _plan(prepared, [*cells, *(cell for one in best for cell in _trained(one))])
 
     return replace(_plan(prepared, cells), then=then)
+
+
+def told_apart(checkpoints: Sequence[Checkpoint[SelectionConfig]]) -> list[Checkpoint[SelectionConfig]]:
+    """The checkpoints; of those with one label of ours, as resnet18@default of two libraries, with longer ones."""
+    counts = Counter(entry.label for entry in checkpoints)
+    return [
+        replace(entry, source=replace(entry.source, label=entry.source.full_label))
+        if counts[entry.label] > 1 and entry.label == entry.source.full_label.rpartition("/")[2]
+        else entry
+        for entry in checkpoints
+    ]
 
 
 def _fitting(config: SelectionConfig, one: _Prepared) -> list[str]:

@@ -67,12 +67,20 @@ def make_report(plan: SelectionPlan, store: Store, config: SelectionConfig) -> R
         tables.append(recommendations_table(found["recommendations"]))
     return Report(
         frames={name: table for name, table in found.items() if not table.empty},
-        main=("outcomes", "Every training of the sweep, one row each (scores.parquet: every score)"),
+        main=_main(outcomes, scores),
         tables=tables,
         figures=figures,
         captions=_CAPTIONS,
         answer=advice(found["recommendations"]),
     )
+
+
+def _main(outcomes: pd.DataFrame, scores: pd.DataFrame) -> tuple[str, str]:
+    """The frame to start with, and what it holds: what was trained or, where nothing was, the scores."""
+    if outcomes.empty:
+        return "scores", "Every score of the sweep, one row each"
+    of_scores = "" if scores.empty else " (scores.parquet: every score)"
+    return "outcomes", f"Every training of the sweep, one row each{of_scores}"
 
 
 def _outcomes(cells: Sequence[SelectionCell], store: Store, depth: dict[str, int]) -> pd.DataFrame:

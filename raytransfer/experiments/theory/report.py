@@ -48,7 +48,7 @@ def _answer(widths: pd.DataFrame) -> list[str]:
     for row in widths.dropna(subset=["ratio"]).to_dict("records"):
         ends = "" if pd.isna(row["ratio_low"]) else f" [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
         least = row["asymptotic_width"]
-        near = "at no width" if pd.isna(least) else f"from width {least:,.0f} on"
+        near = "from no width on" if pd.isna(least) else f"from width {least:,.0f} on"
         of_interval = f"the interval lies within {NEAR_ONE[0]:g} to {NEAR_ONE[1]:g} {near}"
         said.append(
             f"{row['base']} to {row['target']}: networks of width {row['widest']:,} move {row['ratio']:.2f}{ends} "

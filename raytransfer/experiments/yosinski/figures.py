@@ -221,9 +221,19 @@ def curves_figure(curves: pd.DataFrame, *, title: str, subtitle: str = "") -> Fi
 
 
 def _draw_published(axes: Axes, readings: pd.DataFrame) -> None:
-    """A line of what came out in 2014, of random halves where the reading is of these."""
+    """A line of what came out in 2014, of random halves where the reading is of these; a dash where one n ran."""
     for of_halves, rows in readings.groupby("halves"):
-        (line,) = axes.plot(rows["n_layers"], 100 * rows["estimate"], color=_PALE, linewidth=2, zorder=1.5)
+        marker = "_" if len(rows) == 1 else ""
+        (line,) = axes.plot(
+            rows["n_layers"],
+            100 * rows["estimate"],
+            color=_PALE,
+            linewidth=2,
+            marker=marker,
+            markersize=14,
+            markeredgewidth=2,
+            zorder=1.5,
+        )
         told = [f"2014, {_halves_label(str(of_halves))}{_at(row['n_layers'])}: {points(row)}" for row in _records(rows)]
         tell(line, "2014", told)
 
@@ -282,7 +292,8 @@ def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list
     compared = known[known["treatment"].isin(_COMPARED)]
     worthwhile = not mosaic or RNB.name in set(known["treatment"]) or len(_halves(known)) > 1
     if worthwhile and not compared.empty:
-        below = f"{BASE_B.name}, {ANB.name} and {RNB.name} on one scale"
+        *others, last = [name for name in _COMPARED if name in set(compared["treatment"])]
+        below = f"{', '.join(others)} and {last} on one scale" if others else last
         mosaic.append([below] * max(len(contents), 1))
         contents[below] = compared
     figure = new_figure((4 + 5 * len(mosaic[0]), 1.5 + 3.5 * len(mosaic)), title, subtitle)

@@ -3,9 +3,10 @@
 import functools
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import check_adapters, checked_setup, data_source
+from raytransfer.experiments.checks import check_adapters, checked_setup, data_source, without_cuts
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.weights import only_checkpoint, read
 from raytransfer.experiments.yosinski.cells import GridCell, Halving, cells
@@ -61,7 +62,8 @@ def make_plan(config: GridConfig) -> Plan[GridCell, None]:
             train_per_class=images if len(config.numbers_of_images) > 1 else None,
         )
     ]
-    return plan_of(with_probes(grid, config, shape), [(source, dataset)], None, found)
+    plan = plan_of(with_probes(grid, config, shape), [(source, dataset)], None, found)
+    return replace(plan, accounts=[*plan.accounts, *without_cuts(config, {cell.treatment for cell in grid})])
 
 
 def _halvings(config: GridConfig, dataset: Dataset) -> list[Halving]:

@@ -1,6 +1,6 @@
 """The grid of Yosinski et al. 2014: from its results to a report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -63,12 +63,7 @@ def make_report(plan: Plan[GridCell, None], store: Store, config: GridConfig) ->
         )
     each = {number: _analysed(results[results["train_per_class"] == number]) for number in numbers}
     report = _of_one_number(each[numbers[-1]], plan, store, config, numbers[-1])
-    frames = {
-        name: pd.concat(
-            [frames[name].assign(train_per_class=number) for number, frames in each.items()], ignore_index=True
-        )
-        for name in ("means", "readings", "boosts")
-    }
+    frames = {name: _of_all_numbers(name, each) for name in ("means", "readings", "boosts")}
     changes = changes_with_images(results)
     tables: list[RenderableType] = []
     for number in numbers[:-1]:
@@ -89,6 +84,12 @@ def make_report(plan: Plan[GridCell, None], store: Store, config: GridConfig) ->
         figures={**figures, **report.figures},
         answer=[*changes_sentences(changes), *(f"{_amount(numbers[-1])}: {said}" for said in report.answer)],
     )
+
+
+def _of_all_numbers(name: str, each: Mapping[int, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
+    """One frame of the analyses of every number; those without rows, whose columns have no types, are left out."""
+    tables = [frames[name].assign(train_per_class=number) for number, frames in each.items()]
+    return pd.concat([table for table in tables if not table.empty] or tables, ignore_index=True)
 
 
 def _analysed(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -118,7 +119,7 @@ def _of_one_number(
         frames=frames,
         main=("results", "Every trial of the sweep, one row each"),
         tables=[means_table(means), readings_table(paired), *([] if averaged.empty else [boosts_table(averaged)])],
-        figures={**figures, **_curves(results, store, title, subtitle)},
+        figures={**figures, **_curves(results, store, title)},
         captions=_CAPTIONS,
         answer=sentences(paired),
     )
@@ -157,13 +158,18 @@ def results_of(cells: Sequence[GridCell], store: Store) -> pd.DataFrame:
     return joined
 
 
-def _curves(results: pd.DataFrame, store: Store, title: str, subtitle: str) -> dict[str, Figure]:
-    """The learning curves of what was copied, if anything was and there are more evaluations than the last."""
+def _curves(results: pd.DataFrame, store: Store, title: str) -> dict[str, Figure]:
+    """The learning curves of what was copied, if anything was and there are more evaluations than the last.
+
+    They are of one kind of halves, of random ones where layers were copied there.
+    """
+    copied = sorted(results.loc[results["n_layers"] > 0, "halves"].unique(), key=lambda halves: halves != "random")
+    of_halves = results[results["halves"].isin(copied[:1])]
     curves = read_table(store, "curves")[["id", "step", "top1"]]
-    curves = results[["id", "treatment", "halves", "n_layers"]].merge(curves, on="id")
-    if not (curves["n_layers"] > 0).any() or curves.groupby("id").size().max() < _LEAST_POINTS:
+    curves = of_halves[["id", "treatment", "halves", "n_layers"]].merge(curves, on="id")
+    if curves.empty or curves.groupby("id").size().max() < _LEAST_POINTS:
         return {}
-    return {"curves": curves_figure(curves, title=title, subtitle=subtitle)}
+    return {"curves": curves_figure(curves, title=title, subtitle=_sample(of_halves))}
 
 
 def _published(plan: Plan[GridCell, None], config: GridConfig) -> pd.DataFrame | None:

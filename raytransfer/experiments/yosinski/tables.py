@@ -31,7 +31,7 @@ _NEEDS = {
 def means_table(means: pd.DataFrame) -> Group:
     """Tabulate mean top-1 accuracies in percent: a table for each kind of halves, with a row for each n.
 
-    Columns are treatments; bases stand at n = 0, and treatments that the paper does not have are left out. A cell is
+    Columns are treatments; bases stand at n = 0, and what is in no table of treatments is left out. A cell is
     the mean ± half its 95% interval, or the mean alone where there is none. Titles say how many units a cell has.
 
     Args:
@@ -104,7 +104,8 @@ def boosts_table(boosts: pd.DataFrame) -> Group:
         table.add_row(f"{of} over {over}, {method}", *(Text(cells.get(span, "")) for span in spans))
     title = f"Boosts averaged over n, percentage points. Halves: random, {counted(boosts['units'])}"
     note = (
-        "Unpaired is how 2014 published them; paired is each run against its own target's base, t over units.\n"
+        "Unpaired is how 2014 published them; paired is each run against the other treatment's of its own target and "
+        "seed, t over units.\n"
         f"{NO_INTERVAL}\n"
     )
     return Group(Text(title, style="bold"), table, Text(note, style="dim"))

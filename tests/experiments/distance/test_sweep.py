@@ -11,6 +11,7 @@ from raytransfer.distances import DISTANCES
 from raytransfer.errors import UserError
 from raytransfer.experiments.distance.config import DistanceConfig
 from raytransfer.experiments.distance.plan import make_plan
+from raytransfer.experiments.distance.report import make_report
 from raytransfer.experiments.tasks import make_design
 from raytransfer.scores import SCORES
 from raytransfer.scores.representation import Representation
@@ -76,6 +77,14 @@ def test_a_sweep_measures_every_pair(tiny):
     counts = pd.Series([cell.treatment for cell in plan.cells]).value_counts().to_dict()
     assert counts == {"baseB": 1, "RnB": 2, "baseA": 4, "AnB": 8, "AnB+": 8, "distance": 12, "score": 12}
     assert sweep(tiny())[2] == []
+
+
+def test_a_sweep_without_measures_names_no_file_of_them_and_settings_are_as_they_were_given(tiny):
+    config = tiny("distances=[]", "scores=[]", "bases=[]", "dials={noise: [40]}", "n_layers=[2]")
+    plan, store, _ = sweep(config)
+    report = make_report(plan, store, config)
+    assert report.main == ("outcomes", "Every transfer of the sweep, one row each")
+    assert report.frames["dials"]["setting"].to_list() == [pd.NA, "40"]
 
 
 def test_a_new_measure_runs_alone(tiny):
@@ -182,6 +191,19 @@ def test_dials_have_levels(tiny):
     }
 
 
+def test_settings_that_make_the_same_task_are_one_base(tiny):
+    design = make_design(tiny("dials={shared: [0.8, 0.79, 0], noise: [20, 20.0]}", "bases=[]"))
+    assert [pair.base.name for pair in design.pairs] == [
+        "low unchanged",
+        "low shared=0.8",
+        "low shared=0",
+        "low noise=20",
+    ]
+    assert [row.level for row in design.dials if row.dial == "shared"] == pytest.approx([0.0, 0.2, 1.0])
+    config = tiny("dial_grid={input: {noise: [0]}, label: {shared: [0.8, 0.79]}}", "bases=[]")
+    assert [row.label_setting for row in make_design(config, config.dial_grid).grid] == ["shared=0.8"]
+
+
 def test_a_grid_of_dials_holds_every_combination_once(tiny):
     grid = "dial_grid={input: {shuffle_px: [8, 2]}, label: {random_labels: [0, 1]}}"
     config = tiny(grid, "bases=[]", "dials={shuffle_px: [2]}")
@@ -204,6 +226,10 @@ def test_a_grid_of_dials_holds_every_combination_once(tiny):
         (["tasks={low: {classes: [0, 11]}}", "bases=[]"], "task low holds class index 11: digits has 10 classes"),
         (["targets=[middle]"], "targets name middle, which is no task; choose from low, high, or all"),
         (["targets=[]"], "targets=.. must name at least one task"),
+        (
+            ["tasks={low: {}, low unchanged: {}}", "targets=[low]", "dials={noise: [20]}"],
+            "task low unchanged is called like the base that dials make of low: rename it",
+        ),
         (["bases=[high,high]"], "must name each task once"),
         (["bases=[]", "dials={}"], "leave no pair"),
         (["dials={sharpen: [1]}"], "dials has sharpen, which is no dial; choose from resolution_px"),

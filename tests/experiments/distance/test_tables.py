@@ -41,6 +41,11 @@ def test_correlations_stand_by_measure_best_first_and_fit_80_columns():
     assert not any("boost" in line for line in lines)  # within one target it is the accuracy's order
 
 
+def test_zero_has_no_minus_sign():
+    rows = [("LogME", "AnB", 2, "within target", -0.001, -0.4, 0.4, 1.0)]
+    assert "+.00 [-.40,.40]" in "\n".join(rendered(correlations_table(correlations(rows))))
+
+
 @pytest.mark.parametrize(
     ("blocks", "said"), [(3, "3 blocks: no p below 1/6, so none can be below 0.05."), (4, "4 blocks: no p below 1/24.")]
 )

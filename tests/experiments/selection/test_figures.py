@@ -45,6 +45,14 @@ def test_scores_stand_against_accuracy_with_a_line_for_each_target_and_a_name_fo
     assert [handle.get_color() for handle in legend.legend_handles[:3]] == list(COLORS[:3])
 
 
+def test_without_scores_the_baselines_are_drawn():
+    table = outcomes(("AnB",))
+    scores = pd.DataFrame(columns=["measure", "checkpoint", "target", "seed", "n_layers", "depth", "value"])
+    known = pd.DataFrame({"checkpoint": CHECKPOINTS, "accuracy": [np.nan] * 3, "parameters": [2e6, 3e6, 4e6]})
+    figure = scores_figure(table, scores, known, title="t")
+    assert [axes.get_xlabel() for axes in figure.axes] == ["parameters, M"]
+
+
 def test_starts_at_one_cut_are_a_row_for_each_checkpoint():
     means = outcomes(("AnB", "AnB+")).assign(top1_low=lambda rows: rows["top1"] - 0.05, top1_high=np.nan)
     figure = starts_figure(means, title="t")

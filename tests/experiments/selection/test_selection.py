@@ -15,8 +15,9 @@ from raytransfer.cli import main
 from raytransfer.config import load_config
 from raytransfer.errors import UserError
 from raytransfer.experiments.selection import EXPERIMENT
-from raytransfer.experiments.selection.plan import make_plan
+from raytransfer.experiments.selection.plan import make_plan, told_apart
 from raytransfer.experiments.selection.tables import predictors_table, ranking_table, starts_table
+from raytransfer.experiments.weights import checkpoint
 from raytransfer.networks import build
 from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
@@ -113,6 +114,24 @@ def test_only_the_best_are_trained(arguments, tmp_path, monkeypatch, capsys):
     assert set(pd.read_parquet(folder / "places.parquet")["treatment"]) >= {"AnB", "score"}
 
 
+@pytest.mark.usefixtures("one_thread", "no_pictures")
+def test_where_every_training_fails_the_scores_are_reported(arguments, tmp_path, monkeypatch, capsys):
+    options = arguments("treatments=[AnB]", "scores=[LogME]", "n_layers=[1.0]", "recipe.learning_rate=1e30")
+    code, printed, _ = called(monkeypatch, capsys, "run", "selection", *options)
+    assert code == 1
+    (folder,) = (tmp_path / "out" / "sweeps").iterdir()
+    assert f"scores = pd.read_parquet('{folder / 'scores.parquet'}')" in printed
+    assert "outcomes" not in printed
+
+
+@pytest.mark.usefixtures("one_thread", "no_pictures")
+def test_without_scores_three_checkpoints_are_compared_all_the_same(arguments, monkeypatch, capsys):
+    given = arguments("treatments=[AnB]", "scores=[]", "n_layers=[1.0]")
+    code, printed, error = called(monkeypatch, capsys, "run", "selection", *[o for o in given if "images=" not in o])
+    assert (code, error) == (0, "")
+    assert "scores.parquet" not in printed
+
+
 def config_of(options):
     return load_config(EXPERIMENT.config, EXPERIMENT.defaults, options)
 
@@ -130,12 +149,36 @@ def config_of(options):
         ([], ("one",), {"key": "model"}, "weights=one: key=model is not in"),
         ([], ("one",), {"network": "resnet18"}, "network=resnet18 does not take images of 1x8x8"),
         ([], ("one",), {"accuracy": 71.0}, "has accuracy=71.0: it must lie between 0 and 1"),
+        (
+            ["best=2", "scores=[LogME]"],
+            ("one",),
+            {},
+            "best=2 must not exceed the number of checkpoints: weights name 1",
+        ),
         (["best=1", "rank_by=PARC"], ("one",), {}, "rank_by=PARC is none of the scores: LogME, LEEP"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_training(arguments, options, names, more, message):
     with pytest.raises(UserError, match=message):
         make_plan(config_of(arguments(*options, names=names, **more)))
+
+
+def test_weights_of_one_name_in_two_libraries_have_labels_of_their_own():
+    names = ("torchvision/resnet18@default", "timm/resnet18@default", "timm/resnet34@default")
+    config = config_of([f"weights=[{','.join(names)}]", "image_size_px=32", "channels=3"])
+    assert [entry.label for entry in told_apart([checkpoint(name, config) for name in names])] == [
+        "torchvision/resnet18@default",
+        "timm/resnet18@default",
+        "resnet34@default",
+    ]
+
+
+def test_a_plan_says_that_nothing_is_cut(arguments):
+    told = "n_layers=[1] changes nothing: none of the treatments is cut at n"
+    for scores, expected in (("[]", True), ("[LogME]", False)):
+        given = arguments("treatments=[baseB,linear-probe]", "n_layers=[1]", f"scores={scores}")
+        given = [option for option in given if "images=" not in option]  # which are for scores
+        assert (told in make_plan(config_of(given)).accounts) == expected
 
 
 def test_weights_without_a_value_are_asked_for():

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import raytransfer as rt
 from raytransfer.cli import run_script
 from raytransfer.store import Store, finished, read_table
 from tests.helpers import REPEATABLE, ROOT, run, wait_for_trials
@@ -72,6 +73,17 @@ def undisturbed(tmp_path_factory):
     alone = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     result = run([sys.executable, str(SCRIPT), *TINY, *places], alone | {"COLUMNS": "200"})
     return result, Store(str(folder / "out"))
+
+
+@pytest.mark.usefixtures("no_pictures", "one_thread")
+def test_learning_curves_are_of_the_halves_on_which_layers_were_copied(tmp_path, cache_dir):
+    places = {"out": tmp_path / "out", "cache_dir": str(cache_dir), "data_dir": str(tmp_path)}
+    options = {"halves": ["random", "loops/no-loops"], "treatments": ["baseB"], "fixed_treatments": ["AnB"]}
+    options |= {"backend": "in-process", "splits": 1, "directions": ["A->B"], "n_layers": [2]}
+    recipe = {"steps": 6, "warmup_steps": 0, "evaluations": 3}
+    figures = rt.run("yosinski", quiet=True, **places, **options, recipe=recipe).figures
+    assert figures["curves"].get_suptitle().splitlines()[1:] == ["loops/no-loops: 1 direction x 1 seed, 1 unit (seeds)"]
+    assert len(figures["lines"].get_suptitle().splitlines()) == 3
 
 
 def test_the_sweep_shows_counts_tables_pictures_and_the_way_to_pandas(undisturbed):

@@ -130,6 +130,20 @@ def test_what_came_out_in_2014_is_a_line_behind_ours_at_the_n_that_ran():
     assert overlaps(figure) == []
 
 
+def test_of_one_n_what_came_out_in_2014_is_a_dash():
+    ours, published = readings(grid(("random",), seeds=3)), readings(yosinski2014(), metric="top1_best10")
+    figure = readings_figure(ours[ours["n_layers"] == 2], title="t", published=published)
+    lines = [line for axes in figure.axes for line in axes.lines if line.get_linewidth() == 2]
+    assert {(line.get_marker(), len(line.get_xdata())) for line in lines} == {("_", 1)}
+
+
+def test_the_panel_below_is_called_after_what_it_shows():
+    for treatments, heading in ((["AnB"], "AnB"), (["AnB", "RnB"], "AnB and RnB on one scale")):
+        rows = grid(("random",)).query(f"treatment in {treatments}")
+        assert titles(points_figure(rows, title="t")) == [heading]
+        assert titles(lines_figure(treatment_means(rows), title="t")) == [heading]
+
+
 def test_a_learning_curve_is_the_mean_of_the_runs_on_random_halves():
     runs = grid()
     steps = pd.DataFrame({"step": [10, 20, 30], "gain": [-0.2, -0.1, 0.0]})

@@ -1,5 +1,7 @@
 """A grid with several numbers of training images a class, trained for real in small."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,9 +10,11 @@ import raytransfer as rt
 from raytransfer.analysis import readings
 from raytransfer.commands.comparing import compare
 from raytransfer.errors import UserError
+from raytransfer.experiments.yosinski import report
 from raytransfer.experiments.yosinski.images import changes_sentences, changes_with_images, images_figure
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.specs.dependencies import as_training
+from raytransfer.store import Store
 from raytransfer.tasks import load_task
 
 OPTIONS = {
@@ -56,6 +60,17 @@ def test_changes_are_paired_by_run(sweep):
     (said,) = [text for text in changes_sentences(sweep.frames["changes"]) if "generalisation boost" in text]
     assert said.startswith("With 8 images a class in place of 4, the generalisation boost at n = 7 changes by ")
     assert said in sweep.answer
+
+
+def test_a_number_that_has_hardly_begun_leaves_numbers_numbers(sweep, tiny, monkeypatch):
+    results = sweep.frames["results"]
+    begun = results[(results["train_per_class"] == 8) | (results["treatment"] == "baseB")]
+    monkeypatch.setattr(report, "results_of", lambda cells, store: begun)
+    config, store = tiny("train_per_class=[4,8]"), Store(str(Path(sweep.folder).parents[1]))
+    found = report.make_report(make_plan(config), store, config)
+    assert set(found.frames["readings"]["train_per_class"]) == {8}
+    assert found.frames["readings"]["low"].dtype == float
+    assert "images" in found.figures
 
 
 def test_the_fewer_images_are_among_the_more(tiny):

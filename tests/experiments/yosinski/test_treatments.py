@@ -182,3 +182,10 @@ def test_configurations_keep_what_is_new(grid):
     configs = read_table(store, "trials")["config"].map(json.loads)
     assert {config["surgery"]["thaw"] for config in configs if "surgery" in config} == {"never", "halfway", "gradual"}
     assert len(plan.trials) > len(configs)  # probes beside them
+
+
+def test_a_plan_says_that_nothing_is_cut(tiny):
+    told = "n_layers=[2] changes nothing: none of the treatments is cut at n"
+    assert make_plan(tiny("n_layers=[2]", "treatments=[baseB,linear-probe]")).accounts == [told]
+    assert make_plan(tiny("n_layers=spread", "treatments=[baseB]")).accounts == []
+    assert make_plan(tiny("n_layers=[2]", "treatments=[baseB,AnB]")).accounts == []
