@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_flatten
 
-from raytransfer.networks.tracing import Level, TraceError
+from raytransfer.networks.tracing import Level, TraceError, all_tensors
 
 _SHAPE_ATTRIBUTES = {"shape", "device", "dtype", "ndim", "is_cuda", "requires_grad"}
 _SHAPE_METHODS = {"size", "dim", "numel", "stride", "is_contiguous", "get_device", "nelement"}
@@ -123,14 +123,6 @@ def used_tensors(module: nn.Module, nodes: Iterable[fx.Node]) -> set[str]:
         elif node.op == "get_attr":
             names.add(str(node.target))
     return names
-
-
-def all_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    """All parameters and buffers of a module by name: those under two names twice, and those no state dict holds."""
-    return {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
-    }
 
 
 def find_atoms(level: Level, larger: Level) -> list[Atom]:

@@ -5,17 +5,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from raytransfer.errors import UserError
-from raytransfer.networks.cuts import Atom, all_tensors, find_atoms, owners
+from raytransfer.networks.cuts import Atom, find_atoms, owners
 from raytransfer.networks.expansion import expandable, is_norm
 from raytransfer.networks.stages import Network, Stage, untouched
-from raytransfer.networks.tracing import TraceError, record, trace
+from raytransfer.networks.tracing import TraceError, all_tensors, record, trace
 
 Granularity = Literal["block", "fine", "coarse"]
 Table = Mapping[str, Sequence[str]]
@@ -32,12 +32,6 @@ class _Piece:
     evaluation: Atom
     training: Atom
     owned: tuple[str, ...]
-
-
-@runtime_checkable
-class _HasGroups(Protocol):
-    def group_matcher(self, coarse: bool) -> Any:
-        """The patterns by which timm groups a network's parameters."""
 
 
 def find_stages(
@@ -275,11 +269,12 @@ def _move_to_head(module: nn.Module, pieces: Sequence[_Piece], kinds: Sequence[s
 
 def _by_matcher(module: nn.Module, pieces: Sequence[_Piece], *, coarse: bool) -> list[list[int]]:
     """Stages that leave timm's groups of parameters whole."""
-    if not isinstance(module, _HasGroups):
+    matcher = getattr(module, "group_matcher", None)
+    if matcher is None:
         raise UserError("granularity=fine and coarse are groups that only timm's networks have: give stages={...}")
     from timm.models import group_parameters
 
-    numbers: dict[str, int] = group_parameters(module, module.group_matcher(coarse=coarse), reverse=True)
+    numbers: dict[str, int] = group_parameters(module, matcher(coarse=coarse), reverse=True)
     labels = [[numbers[name] for name in piece.owned if name in numbers] for piece in pieces]
     return _between(labels)
 
@@ -292,7 +287,7 @@ def _by_table(pieces: Sequence[_Piece], table: Table) -> list[list[int]]:
     ]
     groups = _between(labels)
     found = [sorted({label for i in group for label in labels[i]}) for group in groups]
-    for name, number in zip(table, range(len(table)), strict=True):
+    for number, name in enumerate(table):
         holders = [numbers for numbers in found if number in numbers]
         if not holders:
             raise UserError(f"the stage {name} of the table matches nothing: {', '.join(table[name])}")

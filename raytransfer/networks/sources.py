@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from raytransfer.errors import UserError, first_line
-from raytransfer.networks.cuts import all_tensors
 from raytransfer.networks.partition import Table, check_exact, find_stages
 from raytransfer.networks.stages import Network, Shape, Stage
+from raytransfer.networks.tracing import all_tensors
 from raytransfer.networks.zoo import ZOO, initialise
 from raytransfer.specs import NetworkSpec
 

@@ -1,5 +1,6 @@
 """A network as stages that run one after the other and share out its parameters and buffers."""
 
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -7,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from raytransfer.networks.cuts import Atom, all_tensors
+from raytransfer.networks.cuts import Atom
+from raytransfer.networks.tracing import all_tensors
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
@@ -104,8 +106,7 @@ class Network:
     def tensors(self, stage: int) -> Iterator[tuple[str, torch.Tensor]]:
         """Names, and the parameters and buffers of a stage, counted from 0."""
         for name in self.stages[stage].tensors:
-            owner, _, last = name.rpartition(".")
-            yield name, getattr(self.module.get_submodule(owner), last)
+            yield name, operator.attrgetter(name)(self.module)
 
     def first_names(self, n: int) -> list[str]:
         """State-dict names of the parameters and buffers of the first n stages."""

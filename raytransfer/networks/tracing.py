@@ -51,6 +51,14 @@ class Level:
         return {node: i for i, node in enumerate(self.graph.nodes)}
 
 
+def all_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """All parameters and buffers of a module by name: those under two names twice, and those no state dict holds."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+
+
 def record(module: nn.Module, inputs: torch.Tensor) -> Calls:
     """Run a module and note what each of its submodules takes and gives.
 
@@ -212,8 +220,7 @@ class _Tracer(fx.Tracer):
         self.values: dict[fx.Node, Any] = {}
         self._top, self._path, self._expand, self._calls, self._inputs = root, path, expand, calls, inputs
         self._called: collections.Counter[str] = collections.Counter()
-        self._tensors: dict[str, torch.Tensor] = {**dict(root.named_parameters(remove_duplicate=False))}
-        self._tensors |= dict(root.named_buffers(remove_duplicate=False))
+        self._tensors = all_tensors(root)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name not in self._expand and m is not self._top
@@ -234,7 +241,7 @@ class _Tracer(fx.Tracer):
             return self._inputs[target]
         if kind == "get_attr":
             found = self._tensors.get(target)
-            return _detached(_attribute(self._top, target) if found is None else found)
+            return _detached(operator.attrgetter(target)(self._top) if found is None else found)
         if kind == "call_module":
             call = self._called[target]
             self._called[target] += 1
@@ -245,9 +252,3 @@ class _Tracer(fx.Tracer):
             _number(args[0])
         with torch.no_grad():
             return target(*args, **kwargs) if kind == "call_function" else getattr(args[0], target)(*args[1:], **kwargs)
-
-
-def _attribute(root: Any, target: str) -> Any:
-    for part in target.split("."):
-        root = getattr(root, part)
-    return root

@@ -22,9 +22,9 @@ import torch
 from torch import nn
 
 from raytransfer.errors import UserError
-from raytransfer.networks.cuts import all_tensors
 from raytransfer.networks.partition import check_exact, find_stages
 from raytransfer.networks.stages import Network
+from raytransfer.networks.tracing import all_tensors
 
 SEED = 2026
 CLASSES = 10

@@ -28,9 +28,9 @@ from raytransfer.networks import (
     staged,
     train_mode,
 )
-from raytransfer.networks.cuts import all_tensors
 from raytransfer.networks.partition import check_exact
 from raytransfer.networks.surgery import behaviour, trainable
+from raytransfer.networks.tracing import all_tensors
 from raytransfer.specs import NetworkSpec, Recipe
 from raytransfer.tasks import Part, TaskData
 from raytransfer.training import DeviceData, EvaluationInputs, evaluate, train
