@@ -305,4 +305,4 @@ def _print(console: Console, comparison: Comparison) -> None:
 
 
 def _points(fraction: float) -> str:
-    return f"{round(100 * fraction, 1) + 0.0:+.1f}"
+    return f"{100 * fraction:+z.1f}"

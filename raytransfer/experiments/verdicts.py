@@ -101,15 +101,15 @@ def _ratio(value: float) -> str:
 
 
 def _rho(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}"  # no minus sign on zero
+    return f"{value:+z.2f}"  # z: no minus sign on zero
 
 
 def _difference(value: float) -> str:
-    return f"{round(value, 3) + 0.0:+.3f}" if abs(value) < 10 else f"{value:+.3g}"
+    return f"{value:+z.3f}" if abs(value) < 10 else f"{value:+.3g}"
 
 
 def _points(value: float) -> str:
-    return f"{round(100 * value, 1) + 0.0:+.1f}"
+    return f"{100 * value:+z.1f}"
 
 
 _WRITTEN = {"ratio": _ratio, "ρ": _rho, "difference": _difference, "points": _points}

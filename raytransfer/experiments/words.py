@@ -55,3 +55,10 @@ def counted(units: "pd.Series[int]", noun: str = "unit") -> str:
     """How many units the cells of a table have, from the fewest to the most."""
     least, most = int(units.min()), int(units.max())
     return f"{least} to {most} {noun}s" if least < most else number_of(most, noun)
+
+
+def in_points(estimate: float, low: float, high: float) -> str:
+    """A difference of fractions in percentage points, with its interval where there is one."""
+    # Without a space inside the brackets, so that a narrow console breaks the line before them.
+    ends = "" if math.isnan(low) else f" [{100 * low:z.1f},{100 * high:z.1f}]"  # z: no minus sign on zero
+    return f"{100 * estimate:+z.1f}{ends}"

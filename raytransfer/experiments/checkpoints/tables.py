@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import NO_INTERVAL, counted, said_units
+from raytransfer.experiments.words import NO_INTERVAL, counted, in_points, said_units
 
 
 def peaks_table(peaks: pd.DataFrame) -> Group:
@@ -78,18 +78,11 @@ def _table(*columns: str) -> NumberTable:
 
 
 def _points(estimate: float, low: float, high: float) -> Text:
-    if math.isnan(estimate):
-        return Text("-")
-    ends = "" if math.isnan(low) else f" [{_percent(low):.1f},{_percent(high):.1f}]"
-    return Text(f"{_percent(estimate):+.1f}{ends}")
+    return Text("-" if math.isnan(estimate) else in_points(estimate, low, high))
 
 
 def _size(seen: float) -> str:
-    return "-" if math.isnan(seen) else f"{_percent(seen):.1f}"
-
-
-def _percent(fraction: float) -> float:
-    return round(100 * fraction, 1) + 0.0  # no minus sign on zero
+    return "-" if math.isnan(seen) else f"{100 * seen:.1f}"
 
 
 def _steps(low: float, high: float) -> str:

@@ -174,7 +174,7 @@ def _correlation(estimate: float, low: float, high: float, p: float) -> Text:
 
 def _short(rho: float, *, sign: bool = False) -> str:
     """Two decimals without the zero before them, so that three columns fit a narrow console."""
-    text = f"{round(rho, 2) + 0.0:{'+' if sign else ''}.2f}"  # no minus sign on zero
+    text = f"{rho:{'+' if sign else ''}z.2f}"  # z: no minus sign on zero
     return text if abs(rho) >= 0.995 else text.replace("0.", ".", 1)
 
 

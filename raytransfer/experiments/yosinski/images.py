@@ -15,10 +15,9 @@ from rich.text import Text
 from raytransfer.analysis import READINGS, paired, readings
 from raytransfer.analysis.changes import CELL
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import NO_INTERVAL, counted
+from raytransfer.experiments.words import NO_INTERVAL, counted, in_points
 from raytransfer.experiments.yosinski.figures import difference, multiples, points
 from raytransfer.experiments.yosinski.sentences import rests_on
-from raytransfer.experiments.yosinski.tables import in_points
 from raytransfer.report.style import head, words
 from raytransfer.report.svg import tell
 

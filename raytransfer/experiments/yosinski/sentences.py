@@ -102,4 +102,4 @@ def rests_on(row: dict[Any, Any]) -> str:
 
 
 def _points(fraction: float) -> str:
-    return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "−")
+    return f"{100 * fraction:z.1f}".replace("-", "−")

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from raytransfer.analysis import READINGS
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import NO_INTERVAL, counted
+from raytransfer.experiments.words import NO_INTERVAL, counted, in_points
 from raytransfer.specs.treatments import TREATMENTS, treatment_rank
 
 _UNITS = "Units: splits, or seeds of fixed halves, whose intervals speak of these halves alone."
@@ -121,17 +121,6 @@ def _table(names: Iterable[str], cells: dict[tuple[str, int], str]) -> NumberTab
 
 def _spread(mean: float, high: float) -> str:
     return "" if math.isnan(high) else f" ±{100 * (high - mean):.1f}"
-
-
-def in_points(estimate: float, low: float, high: float) -> str:
-    """A difference of fractions in percentage points, with its interval where there is one."""
-    # Without a space inside the brackets, so that a narrow console breaks the line before them.
-    ends = "" if math.isnan(low) else f" [{_percent(low):.1f},{_percent(high):.1f}]"
-    return f"{_percent(estimate):+.1f}{ends}"
-
-
-def _percent(fraction: float) -> float:
-    return round(100 * fraction, 1) + 0.0  # no minus sign on zero
 
 
 def _reading_units(rows: pd.DataFrame) -> str:
