@@ -74,11 +74,6 @@ def freeze(network: Network, stages: Collection[int]) -> None:
     network.repeatable = next((i for i, stage in enumerate(seen[:prefix]) if stage.draws or stage.mixes), prefix)
 
 
-def freeze_first(network: Network, n: int) -> None:
-    """Take the first n stages out of training, and no others."""
-    freeze(network, range(n))
-
-
 def frozen_prefix(network: Network) -> int:
     """How many stages, from the input on, have nothing that trains: what they make of an image never changes."""
     for i in range(len(network.stages)):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from raytransfer.errors import first_line
-from raytransfer.networks import Network, freeze_first, train_mode, trainable
+from raytransfer.networks import Network, freeze, train_mode, trainable
 from raytransfer.specs import TrainingSpec, from_json
 from raytransfer.tasks import Part, TaskData
 from raytransfer.training import ALONE, DeviceData, Ranks, Step, never, share_batch_norm
@@ -134,7 +134,7 @@ def _prepared(rehearsal: Rehearsal, device: torch.device, ranks: Ranks) -> tuple
     task = TaskData(train=blank, test=blank, channel_mean=channels, channel_std=channels)
     data = DeviceData(task, spec.recipe, device, 2 * images.nbytes, ranks)
     network = untrained(spec, data)
-    freeze_first(network, spec.surgery.frozen_layers)
+    freeze(network, range(spec.surgery.frozen_layers))
     train_mode(network)
     return network, data
 

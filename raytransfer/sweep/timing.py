@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raytransfer.networks import Network, freeze_first, train_mode
+from raytransfer.networks import Network, freeze, train_mode
 from raytransfer.specs import Recipe, TrainingSpec, TrialSpec, to_json
 from raytransfer.specs.dependencies import imports, needs
 from raytransfer.store import Store, import_weights, save_checkpoint
@@ -90,7 +90,7 @@ def timed_training(
 
     tried = few(replace(spec.recipe, batch_size=_TRIED), _TRIED)
     network = untrained(spec, tried)
-    freeze_first(network, frozen)
+    freeze(network, range(frozen))
     train_mode(network)
     stages = reusable_stages(network, whole, spec.recipe.steps)
     eager = Step(network, tried, tried)

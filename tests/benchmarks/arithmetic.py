@@ -28,7 +28,7 @@ from raytransfer.config import load_config
 from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.networks import freeze_first, train_mode
+from raytransfer.networks import freeze, train_mode
 from raytransfer.specs import PretrainSpec, Recipe
 from raytransfer.store import Store
 from raytransfer.sweep.arithmetic import settled
@@ -92,7 +92,7 @@ def measured_step(
     """Operations of a step, its times, and the step itself."""
     data = DeviceData(task, recipe, device, 10**10)
     network = untrained(spec, data)
-    freeze_first(network, frozen)
+    freeze(network, range(frozen))
     train_mode(network)
     source = FrozenOutputs(network, data, frozen) if reuse else data
     step = Step(network, data, source)

@@ -46,7 +46,7 @@ from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.yosinski.cells import GridCell
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.networks import Network, build, copy_first, freeze_first, train_mode, trainable
+from raytransfer.networks import Network, build, copy_first, freeze, train_mode, trainable
 from raytransfer.specs import PretrainSpec, Recipe, TrainingSpec, TransferSpec
 from raytransfer.specs.dependencies import as_base, as_training, frozen_layers, needs
 from raytransfer.store import Store
@@ -239,7 +239,7 @@ def trial(config: dict[str, str], cells: dict[str, GridCell], source: DataSource
     n_layers = spec.surgery.n_layers if isinstance(spec, TransferSpec) else 0
     if base_network is not None:
         copy_first(base_network.module.state_dict(), network, n_layers)
-    freeze_first(network, frozen)
+    freeze(network, range(frozen))
     training = loader(task.train, task, recipe, workers, training=True)
     test = loader(task.test, task, recipe, workers, training=False)
     trained_on = loader(task.train, task, recipe, workers, training=False)

@@ -26,7 +26,7 @@ from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.yosinski.cells import GridCell
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.networks import copy_first, freeze_first
+from raytransfer.networks import copy_first, freeze
 from raytransfer.specs import PretrainSpec, TrainingSpec, TransferSpec
 from raytransfer.specs.dependencies import frozen_layers, needs
 from raytransfer.store import Store, read_table
@@ -88,7 +88,7 @@ def _bare(job: tuple[TrainingSpec, DataSource, str, Weights | None]) -> Weights:
     network = untrained(spec, data)
     if base is not None:
         copy_first({name: torch.tensor(array) for name, array in base.items()}, network, spec.surgery.n_layers)
-    freeze_first(network, frozen_layers(spec))
+    freeze(network, range(frozen_layers(spec)))
     train(network, data, seed=training_seed(spec), surgery=spec.surgery)
     if isinstance(spec, TransferSpec):
         return {}

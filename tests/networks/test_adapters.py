@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from raytransfer.errors import UserError
-from raytransfer.networks import add_lora, build, freeze_first, frozen_prefix, merged, staged, used_elsewhere
+from raytransfer.networks import add_lora, build, freeze, frozen_prefix, merged, staged, used_elsewhere
 from raytransfer.networks.surgery import trainable
 from raytransfer.specs import NetworkSpec
 
@@ -27,7 +27,7 @@ def images(count=5):
 
 def adapted(n=2):
     network = grouped()
-    freeze_first(network, n)
+    freeze(network, range(n))
     add_lora(network, n, rank=2, seed=7)
     return network
 
@@ -69,7 +69,7 @@ def test_the_frozen_weights_keep_their_names_and_values_and_the_adapters_train()
 def test_an_adapted_stage_is_no_frozen_prefix():
     assert frozen_prefix(adapted()) == 0
     network = grouped()
-    freeze_first(network, 2)
+    freeze(network, range(2))
     assert frozen_prefix(network) == 2
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from raytransfer.networks import build, freeze_first, pooled, read_all_layers
+from raytransfer.networks import build, freeze, pooled, read_all_layers
 from raytransfer.specs import NetworkSpec
 from raytransfer.training import stream_seed
 
@@ -85,7 +85,7 @@ def test_all_but_the_head_keep_their_names_and_values(pair):
 def test_frozen_below_the_head_only_the_head_trains_and_everything_can_be_reused(pair):
     _, network = pair
     depth = len(network.stages)
-    freeze_first(network, depth - 1)
+    freeze(network, range(depth - 1))
     assert network.repeatable == depth - 1
     trained = [name for name, parameter in network.module.named_parameters() if parameter.requires_grad]
     assert trained == ["all_layers_head.weight", "all_layers_head.bias"]

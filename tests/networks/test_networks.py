@@ -12,7 +12,6 @@ from raytransfer.networks import (
     check_network,
     copy_first,
     freeze,
-    freeze_first,
     frozen_prefix,
     staged,
     train_mode,
@@ -132,7 +131,7 @@ def test_copy_refuses_another_shape():
 
 def test_frozen_layers_keep_parameters_and_statistics():
     network = make("resnet18")
-    freeze_first(network, 4)
+    freeze(network, range(4))
     frozen = set(network.first_names(4))
     before = {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
     optimizer = torch.optim.SGD([p for _, p in trainable(network)], lr=0.1, momentum=0.9, weight_decay=0.1)
@@ -213,7 +212,7 @@ def test_parameters_that_a_network_fixes_itself_stay_fixed_when_their_stage_is_r
 
 def test_dropout_of_frozen_layers_stays_on():
     network = make("alexnet")
-    freeze_first(network, 7)
+    freeze(network, range(7))
     train_mode(network)
     dropouts = [layer for layer in network.module.modules() if isinstance(layer, nn.Dropout)]
     assert len(dropouts) == 2
@@ -222,7 +221,7 @@ def test_dropout_of_frozen_layers_stays_on():
 
 def test_no_graph_below_the_cut():
     network = make("convnet8")
-    freeze_first(network, 3)
+    freeze(network, range(3))
     outputs = {}
     for path in ("conv3", "conv4"):
         module = network.module.get_submodule(path)

@@ -24,7 +24,7 @@ from raytransfer.networks import (
     check_network,
     copy_first,
     find_stages,
-    freeze_first,
+    freeze,
     staged,
     train_mode,
 )
@@ -192,7 +192,7 @@ def test_frozen_copies_stay_as_they_are_reused_or_recomputed_and_the_rest_trains
         before, first = values(found), owned(found, n)
         assert all(torch.equal(before[key], tensor) for key, tensor in copied.items())
         assert all(torch.equal(before[key], fresh[key]) for key in before if key not in first)
-        freeze_first(found, n)
+        freeze(found, range(n))
         outcome = train(found, data(found.image, memory_bytes), seed=3)
         results.append((outcome, values(found)))
     (reused, after), (recomputed, again) = results
@@ -220,7 +220,7 @@ def test_frozen_copies_stay_as_they_are_reused_or_recomputed_and_the_rest_trains
 )
 def test_reuse_ends_at_the_first_stage_that_draws_random_numbers(name, repeatable):
     found = network(name)
-    freeze_first(found, len(found.stages) - 1)
+    freeze(found, range(len(found.stages) - 1))
     assert found.repeatable == repeatable
     draws = [seen.draws for seen in behaviour(found, len(found.stages) - 1)]
     assert not any(draws[:repeatable])
@@ -342,7 +342,7 @@ def test_small_networks_of_every_kind_are_cut_exactly_and_their_frozen_stages_st
         results = []
         for memory_bytes in (10**9, 0):
             found = small(cls)
-            freeze_first(found, n)
+            freeze(found, range(n))
             before = values(found)
             outcome = train(found, data(found.image, memory_bytes), seed=0)
             results.append((outcome, values(found)))
@@ -359,7 +359,7 @@ def test_small_networks_of_every_kind_are_cut_exactly_and_their_frozen_stages_st
 )
 def test_what_frozen_stages_always_give_alike_is_seen_and_not_told_from_types(cls, repeatable):
     found = small(cls)
-    freeze_first(found, len(found.stages) - 1)
+    freeze(found, range(len(found.stages) - 1))
     assert found.repeatable == repeatable
     seen = behaviour(found, len(found.stages) - 1)
     assert any(stage.mixes for stage in seen) == (cls is BatchNormWithoutStatistics)
@@ -402,14 +402,14 @@ class MovesAlways(Pooled):
 
 def test_statistics_of_frozen_stages_stay_whatever_keeps_them():
     found = small(MovesInTraining)
-    freeze_first(found, 2)
+    freeze(found, range(2))
     train_mode(found)
     assert [module.training for module in (found.module, found.module[1], found.module[2])] == [True, False, True]
     train(found, data(found.image), seed=0)
     assert found.module[1].seen == 0
-    freeze_first(small(MovesAlways), 1)
+    freeze(small(MovesAlways), range(1))
     with pytest.raises(UserError, match=r"^1\.seen moves in eval mode, too: its layer cannot be frozen$"):
-        freeze_first(small(MovesAlways), 2)
+        freeze(small(MovesAlways), range(2))
 
 
 class Counts(Pooled):
@@ -478,7 +478,7 @@ def test_statistics_that_move_outside_of_layers_are_refused_as_they_cannot_be_fr
     with pytest.raises(UserError, match=f"^its buffer {buffer} moves in training by code outside of its layers, which"):
         check_exact(small(cls))
     with pytest.raises(UserError, match=rf"^{buffer} moves"):
-        freeze_first(small(cls), 1)
+        freeze(small(cls), range(1))
 
 
 class Clamped(Pooled):
@@ -622,7 +622,7 @@ def test_what_cannot_be_followed_is_refused_in_one_line(cls, message):
 def test_evaluation_batches_are_kept_as_they_were_where_a_stage_overwrites_its_input():
     found = small(InPlace)
     for n in range(1, len(found.stages)):
-        freeze_first(found, n)
+        freeze(found, range(n))
         batches = EvaluationInputs(found, data(found.image), data(found.image).test, n, keep=True)
         results = [evaluate(found, data(found.image), batches) for _ in range(3)]
         again = EvaluationInputs(found, data(found.image), data(found.image).test, n, keep=False)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from raytransfer.errors import UserError
-from raytransfer.networks import freeze_first, staged
+from raytransfer.networks import freeze, staged
 from raytransfer.probes import PROBES, Reading, Subject
 from raytransfer.probes.weights import filter_normalised, filter_norms
 from raytransfer.scores import Representation
@@ -69,7 +69,7 @@ def make(kind, seed, *, dtype=torch.float64, classes=CLASSES, frozen=0):
         module = KINDS[kind](classes).to(dtype)
         module(3 * torch.randn(20, 1, SIDE, SIDE, dtype=dtype) + 1)  # running statistics of a training
     network = staged(module.eval(), (1, SIDE, SIDE), {f"layer{i + 1}": [str(i)] for i in range(3)})
-    freeze_first(network, frozen)
+    freeze(network, range(frozen))
     return network
 
 

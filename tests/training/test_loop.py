@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from raytransfer.networks import build, freeze_first, staged
+from raytransfer.networks import build, freeze, staged
 from raytransfer.networks.surgery import trainable
 from raytransfer.specs import NetworkSpec, Recipe
 from raytransfer.tasks import Part, TaskData
@@ -289,7 +289,7 @@ class NothingIsRead(TorchDispatchMode):
 def test_a_step_with_cut_gradients_does_not_wait_for_the_device(optimizer):
     recipe = replace(RECIPE, mirror=True, pad_px=1, clip_norm=0.1, **optimizer)
     network, data = net(), device_data(task(), recipe)
-    freeze_first(network, 2)
+    freeze(network, range(2))
     source = batch_source(network, data, recipe.steps)
     step = Step(network, data, source)
     step.set_rate(0.1)
@@ -345,7 +345,7 @@ def test_trained_twice_with_one_seed_is_equal_to_the_bit(name):
 def test_frozen_layers_are_identical_after_training_and_others_are_not(name, channels, side):
     recipe = replace(RECIPE, steps=3, evaluations=1)
     network, data = net(name, channels, side), device_data(task(channels=channels, side=side), recipe)
-    freeze_first(network, 3)
+    freeze(network, range(3))
     before = states(network)
     train(network, data, seed=0)
     after, frozen = states(network), set(network.first_names(3))
@@ -383,7 +383,7 @@ def trained(name, channels, side, recipe, frozen, *, count=40, memory_bytes=10**
     data = device_data(task(count=count, channels=channels, side=side), recipe, memory_bytes)
     network = net(name, channels, data.shape[-1])
     data.streamed = streamed
-    freeze_first(network, frozen)
+    freeze(network, range(frozen))
     outcome = train(network, data, seed=3)
     return outcome, states(network)
 
@@ -486,7 +486,7 @@ def test_a_gpu_trains_as_a_cpu_does(memory_bytes, frozen, optimizer):
         network.module.to(device)
         data = DeviceData(task(channels=3), recipe, device, memory_bytes)
         assert data.streamed == (device != CPU and memory_bytes == 0)
-        freeze_first(network, frozen)
+        freeze(network, range(frozen))
         train(network, data, seed=3)
         weights.append({name: tensor.cpu() for name, tensor in states(network).items()})
     for name, tensor in weights[0].items():
@@ -509,7 +509,7 @@ for _ in range(10):  # each with outputs of 65 MB, which are 16,000 pages
 print(median(after - before for before, after in zip(faults, faults[1:])))
 for changes in ({{"optimizer": "adamw", "clip_norm": 0.5, "label_smoothing": 0.1}}, {{}}):
     network = net()
-    freeze_first(network, 2)
+    freeze(network, range(2))
     outcome = train(network, device_data(task(), replace(RECIPE, mirror=True, **changes)), seed=0)
 print(outcome.curve[-1].step, outcome.reused_layers)
 print(*{{"torch._dynamo", "sympy", "torchvision", "timm"}} & {{*sys.modules}})

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import nn
 
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.networks import add_lora, freeze, freeze_first, staged
+from raytransfer.networks import add_lora, freeze, staged
 from raytransfer.specs import UNCUT, Surgery
 from raytransfer.specs.dependencies import needs
 from raytransfer.store import Store, failures, is_finished, read_table
@@ -69,7 +69,7 @@ class Setup:
         network.module.to(self.device)
         if self.recipe.channels_last:
             network.module.to(memory_format=torch.channels_last)
-        freeze_first(network, self.frozen)
+        freeze(network, range(self.frozen))
         if self.surgery is not UNCUT:
             freeze(network, self.surgery.frozen_stages(len(network.stages)))
         if self.surgery.lora_rank:
