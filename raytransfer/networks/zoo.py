@@ -91,25 +91,18 @@ def _caffenet(image: Shape, classes: int) -> nn.Module:
     )
 
 
-def _alexnet(image: Shape, classes: int) -> nn.Module:
-    _check_colour(image)
-    from torchvision.models import alexnet  # slow to import, and most sweeps do without
+def _torchvision(name: str) -> Callable[[Shape, int], nn.Module]:
+    """A network of torchvision's with its default arguments, for colour images."""
 
-    module: nn.Module = alexnet(num_classes=classes)
-    return module
+    def build(image: Shape, classes: int) -> nn.Module:
+        if image[0] != 3:
+            raise ValueError(f"it takes colour images of 3 channels, not {image[0]}")
+        from torchvision import models  # slow to import, and most sweeps do without
 
+        module: nn.Module = models.get_model(name, num_classes=classes)
+        return module
 
-def _resnet18(image: Shape, classes: int) -> nn.Module:
-    _check_colour(image)
-    from torchvision.models import resnet18  # slow to import, and most sweeps do without
-
-    module: nn.Module = resnet18(num_classes=classes)
-    return module
-
-
-def _check_colour(image: Shape) -> None:
-    if image[0] != 3:
-        raise ValueError(f"it takes colour images of 3 channels, not {image[0]}")
+    return build
 
 
 _EIGHT_STAGES = {name: [name] for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")}
@@ -136,8 +129,8 @@ _RESNET18_STAGES = {
 ZOO: dict[str, Architecture] = {
     "convnet8": Architecture(_convnet8, _EIGHT_STAGES, "5 convolutions and 3 full layers, for 8 to 64 pixels"),
     "caffenet": Architecture(_caffenet, _EIGHT_STAGES, "the network of Yosinski et al. 2014, for 227 pixels"),
-    "alexnet": Architecture(_alexnet, _ALEXNET_STAGES, "torchvision's AlexNet, for 63 pixels and more"),
-    "resnet18": Architecture(_resnet18, _RESNET18_STAGES, "torchvision's ResNet-18, cut between blocks"),
+    "alexnet": Architecture(_torchvision("alexnet"), _ALEXNET_STAGES, "torchvision's AlexNet, for 63 pixels and more"),
+    "resnet18": Architecture(_torchvision("resnet18"), _RESNET18_STAGES, "torchvision's ResNet-18, cut between blocks"),
 }
 """They are named without a prefix; ``raytransfer.networks.sources`` knows where others come from."""
 
