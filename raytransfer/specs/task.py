@@ -1,6 +1,6 @@
 """What a task is: some classes of a data set, which of their training images, and how both are changed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from raytransfer.specs.identity import NAME
@@ -76,6 +76,11 @@ class TaskSpec:
         variants of a task differ in what was changed alone, not in the draw.
         """
         return f"{self.fingerprint} {' '.join(map(str, self.paired_with or self.classes))}"
+
+    @property
+    def plain(self) -> "TaskSpec":
+        """The task with its dials unturned: as many images of the same shape, without the time that dials take."""
+        return replace(self, dials=None)
 
     @property
     def label_count(self) -> int:

@@ -254,7 +254,7 @@ def _print_streaming(console: Console, plan: Plan[Cell, Any], config: SweepConfi
     from raytransfer.tasks import load_task
     from raytransfer.training import image_bytes
 
-    plain = {replace(task, dials=None) for task in plan.tasks}  # dials leave sizes as they are, and take time
+    plain = {task.plain for task in plan.tasks}
     needed_gb = max((image_bytes(load_task(plan.datasets[task.fingerprint], task)) for task in plain), default=0) / 1e9
     if needed_gb > config.memory_gb:
         console.print(

@@ -4,7 +4,7 @@ import functools
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import zip_longest
 from statistics import fmean
 from typing import Any
@@ -161,7 +161,7 @@ def _trainings(
         return load_task(plan.datasets[task.fingerprint], task)
 
     def task_of(spec: TrainingSpec) -> TaskData:
-        return loaded(replace(spec.task, dials=None))  # as many images, and dials take time
+        return loaded(spec.task.plain)
 
     networks: dict[tuple[int, str], list[_Kind]] = {}
     for kind in sorted(kinds, key=lambda kind: kind.frozen):

@@ -1,7 +1,6 @@
 """What is tried of the trials that are to run, before any of them does."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,14 +80,14 @@ def check_trials(
 
 
 def _leaves_one(task: TaskSpec, plan: Plan[Cell, Any]) -> bool:
-    data = load_task(plan.datasets[task.fingerprint], _plain(task))
+    data = load_task(plan.datasets[task.fingerprint], task.plain)
     return any(len(part.rows) % EVALUATION_BATCH == 1 for part in (data.train, data.test))
 
 
 def _check_batch(training: TrainingSpec, plan: Plan[Cell, Any], given: str, count: int) -> None:
     """Check that a batch can be split over so many processes, as an option says that was given."""
     dataset = plan.datasets[training.task.fingerprint]
-    batch_size = min(training.recipe.batch_size, len(load_task(dataset, _plain(training.task)).train.rows))
+    batch_size = min(training.recipe.batch_size, len(load_task(dataset, training.task.plain).train.rows))
     if batch_size % count:
         few = "" if batch_size == training.recipe.batch_size else f", all that {training.task.label} has"
         choices = [str(n) for n in range(1, batch_size + 1) if batch_size % n == 0][:_CHOICES]
@@ -96,10 +95,6 @@ def _check_batch(training: TrainingSpec, plan: Plan[Cell, Any], given: str, coun
             f"{given} must divide the {number_of(batch_size, 'image')} of a batch{few}: choose from "
             f"{', '.join(choices)}, or another recipe.batch_size"
         )
-
-
-def _plain(task: TaskSpec) -> TaskSpec:
-    return replace(task, dials=None)
 
 
 def _check_step(training: TrainingSpec, plan: Plan[Cell, Any]) -> None:

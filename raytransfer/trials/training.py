@@ -121,7 +121,7 @@ def try_step(spec: TrainingSpec, dataset: Dataset) -> None:
     Raises:
         Exception: Whatever the network raises.
     """
-    few = sample_task(dataset, replace(spec.task, dials=None), images=2, seed=0).train
+    few = sample_task(dataset, spec.task.plain, images=2, seed=0).train
     few = replace(few, labels=np.zeros_like(few.labels))  # of the plain task there may be more than the network has
     task = TaskData(train=few, test=few, channel_mean=dataset.channel_mean, channel_std=dataset.channel_std)
     with torch.random.fork_rng(devices=[]):
@@ -140,7 +140,7 @@ def try_single_image(spec: TrainingSpec, dataset: Dataset) -> None:
         Exception: Whatever the network raises.
         ValueError: It does not give the outputs of one image.
     """
-    one = sample_task(dataset, replace(spec.task, dials=None), images=1, seed=0)
+    one = sample_task(dataset, spec.task.plain, images=1, seed=0)
     data = DeviceData(one, spec.recipe, torch.device("cpu"), memory_bytes=0)
     network = untrained(spec, data)
     network.module.eval()
