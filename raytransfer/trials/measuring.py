@@ -21,7 +21,6 @@ from raytransfer.scores.representation import Representation
 from raytransfer.specs import Dials, DistanceSpec, ScoreSpec, TaskSpec, Weights
 from raytransfer.store import publish
 from raytransfer.tasks import INPUT_DIALS, Dataset, TaskData, label_names, sample_task
-from raytransfer.training import DeviceData
 from raytransfer.trials.kinds import kind_of
 from raytransfer.trials.site import Site, common_columns
 from raytransfer.trials.training import stored_network
@@ -153,9 +152,8 @@ def labels_drawn(dataset: Dataset, task: TaskSpec, images: int | None, seed: int
 @functools.lru_cache(maxsize=_KEPT)
 def _network(site: Site, weights: Weights, task: TaskSpec) -> Network:
     """A network with stored weights, in eval mode, for images of this task's shape."""
-    one = sample_task(site.dataset(task.fingerprint), replace(task, dials=None), images=1, seed=0)
-    data = DeviceData(one, weights.recipe, torch.device(site.device), memory_bytes=0)
-    return stored_network(weights, site.store(), data)
+    one = sample_task(site.dataset(task.fingerprint), task.plain, images=1, seed=0)
+    return stored_network(weights, site.store(), site.device_data(one, weights.recipe))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +168,7 @@ class _Outputs:
 def _outputs(site: Site, weights: Weights, task: TaskSpec, n_layers: int | None, images: int, seed: int) -> _Outputs:
     """Outputs of a network's first layers for a task's images; of the whole, as probabilities, where n is None."""
     drawn, network = _draw(site, task, images, seed), _network(site, weights, task)
-    data = _device_data(site, weights, drawn)
+    data = site.device_data(drawn.task, weights.recipe)
     parts = []
     with torch.no_grad():
         for rows in torch.split(torch.arange(len(drawn.labels)), _BATCH):
@@ -178,11 +176,6 @@ def _outputs(site: Site, weights: Weights, task: TaskSpec, n_layers: int | None,
             parts.append(outputs.softmax(1) if n_layers is None else pooled(outputs))
     features = torch.cat(parts).double().cpu().numpy()
     return _Outputs(features=features, cut=network.stages[(n_layers or 0) - 1].name)
-
-
-def _device_data(site: Site, weights: Weights, drawn: _Drawn) -> DeviceData:
-    """Drawn images as the network takes them; on a GPU they are sent as they are wanted."""
-    return DeviceData(drawn.task, weights.recipe, torch.device(site.device), memory_bytes=0)
 
 
 @functools.lru_cache(maxsize=2 * _KEPT)
@@ -206,7 +199,7 @@ def _sample(
         features = (pixels / 255.0).reshape(len(pixels), -1)
         if reference is not None:
             network = _network(site, reference, task)
-            data = _device_data(site, reference, drawn)
+            data = site.device_data(drawn.task, reference.recipe)
             inputs = data.central(data.train, torch.arange(len(pixels)))
     return Sample(
         name=task.label,

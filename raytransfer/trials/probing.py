@@ -10,11 +10,11 @@ from torch import nn
 
 from raytransfer.networks import Network
 from raytransfer.probes import PROBES, Reading, Subject
-from raytransfer.specs import ProbeSpec, TaskSpec, Trained, TrainingSpec
+from raytransfer.specs import ProbeSpec, TaskSpec, Trained
 from raytransfer.specs.dependencies import as_transfer
 from raytransfer.store import publish
 from raytransfer.tasks import TaskData, load_task, sample_task
-from raytransfer.training import DeviceData, EvaluationInputs, stream_seed
+from raytransfer.training import EvaluationInputs, stream_seed
 from raytransfer.trials.site import Site, common_columns
 from raytransfer.trials.training import stored_network
 
@@ -29,7 +29,7 @@ def run_probe(spec: ProbeSpec, site: Site) -> None:
 def _subject(spec: ProbeSpec, site: Site) -> Subject:
     """What the probe looks at, read from the store and the data."""
     trained = spec.trained
-    data = _device_data(site, trained, _drawn(site, trained.task, spec.images or 1, spec.seed))
+    data = site.device_data(_drawn(site, trained.task, spec.images or 1, spec.seed), trained.recipe)
     store = site.store()
     network = stored_network(Trained(training=trained, step=spec.step), store, data)
     subject = Subject(
@@ -48,7 +48,7 @@ def _subject(spec: ProbeSpec, site: Site) -> Subject:
         _settle(network, subject.inputs)
     if PROBES[spec.probe].reads != "all images":
         return subject
-    every = _device_data(site, trained, load_task(site.dataset(trained.task.fingerprint), trained.task))
+    every = site.device_data(load_task(site.dataset(trained.task.fingerprint), trained.task), trained.recipe)
     train, test = (EvaluationInputs(network, every, images, 0, keep=False) for images in (every.train, every.test))
     return replace(subject, train=train, test=test)
 
@@ -78,11 +78,6 @@ def _settle(network: Network, inputs: torch.Tensor) -> None:
 @functools.lru_cache(maxsize=4)
 def _drawn(site: Site, task: TaskSpec, images: int, seed: int) -> TaskData:
     return sample_task(site.dataset(task.fingerprint), task, images, seed)
-
-
-def _device_data(site: Site, trained: TrainingSpec, task: TaskData) -> DeviceData:
-    """Images as the training's recipe normalises and crops them; on a GPU they are sent as they are wanted."""
-    return DeviceData(task, trained.recipe, torch.device(site.device), memory_bytes=0)
 
 
 def _publish(spec: ProbeSpec, site: Site, readings: Sequence[Reading], started: float) -> None:

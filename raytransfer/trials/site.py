@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from raytransfer.specs import TrialSpec, to_json
+from raytransfer.specs import Recipe, TrialSpec, to_json
 from raytransfer.specs.dependencies import as_base, as_training
 from raytransfer.store import PATIENCE_S, Store
-from raytransfer.tasks import Dataset, DataSource, open_fingerprint
-from raytransfer.training import SAVE_EVERY_S
+from raytransfer.tasks import Dataset, DataSource, TaskData, open_fingerprint
+from raytransfer.training import SAVE_EVERY_S, DeviceData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,10 @@ class Site:
     def dataset(self, fingerprint: str) -> Dataset:
         """Open a data set; a process opens each once."""
         return _open(dict(self.sources)[fingerprint], fingerprint)
+
+    def device_data(self, task: TaskData, recipe: Recipe) -> DeviceData:
+        """Images as a recipe normalises and crops them; on a GPU they are sent as they are wanted."""
+        return DeviceData(task, recipe, torch.device(self.device), memory_bytes=0)
 
 
 @functools.lru_cache(maxsize=4)
