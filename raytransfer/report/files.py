@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib import rc_context
@@ -66,7 +65,9 @@ def write_files(
     probed = {} if "probe_readings" in report.frames else {"probe_readings": probe_readings(cells, store)}
     frames = {**report.frames, **{file: rows for file, rows in probed.items() if not rows.empty}}
     contents = {"config.yaml": asked.config.encode()}
-    contents |= {f"{file}.parquet": parquet(rows) for file, rows in frames.items() if file != FAILURES_FRAME}
+    contents |= {
+        f"{file}.parquet": rows.to_parquet(index=False) for file, rows in frames.items() if file != FAILURES_FRAME
+    }
     contents |= {file: text.encode() for file, text in report.texts.items()}
     for file, content in contents.items():
         store.write(f"{folder}/{file}", content)
@@ -113,13 +114,6 @@ def sweep_folder(name: str, cells: Sequence[Placed]) -> str:
     """The folder of a sweep within its store, by its name, of which a long one has the first part, and its trials."""
     identity = hashlib.sha256("".join(sorted({cell.spec.id for cell in cells})).encode()).hexdigest()[:8]
     return f"sweeps/{name.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{identity}"
-
-
-def parquet(table: pd.DataFrame) -> bytes:
-    """A table as the content of a Parquet file."""
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    return buffer.getvalue()
 
 
 def as_they_stand(figure: Figure) -> None:

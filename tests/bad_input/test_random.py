@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from raytransfer.config import options
 from raytransfer.experiments import EXPERIMENTS
-from raytransfer.report.files import parquet
 from raytransfer.store import Store
 from raytransfer.sweep import estimate
 from tests.bad_input.commands import QUICK, call
@@ -85,9 +84,9 @@ FOREIGN = {
     "null": b"null",
     "a list": b"[1, 2]",
     "a mapping": b'{"id": 3, "error": null, "schema_version": []}',
-    "a foreign table": parquet(pd.DataFrame({"x": [1, 2]})),
-    "a table of other types": parquet(pd.DataFrame({"id": [1.5], "step": ["a"], "top1": [None]})),
-    "a table without rows": parquet(pd.DataFrame({"id": []})),
+    "a foreign table": pd.DataFrame({"x": [1, 2]}).to_parquet(),
+    "a table of other types": pd.DataFrame({"id": [1.5], "step": ["a"], "top1": [None]}).to_parquet(),
+    "a table without rows": pd.DataFrame({"id": []}).to_parquet(),
 }
 DAMAGE = st.one_of(
     st.tuples(st.just("truncate"), st.floats(0, 1)),
