@@ -230,17 +230,16 @@ def stamp(file: Place) -> tuple[Any, ...]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def asked(what: str, do: Callable[[], Answer], patience_s: float = PATIENCE_S) -> Answer:
+def asked(what: str, do: Callable[[], Answer]) -> Answer:
     """What a storage answers.
 
     Args:
         what: What is asked for, for errors.
         do: Asks it; done twice it must be as done once.
-        patience_s: How long to go on where it fails for a reason that passes.
 
     Raises:
         FileNotFoundError: That is not there.
-        UserError: The storage refused for good, or has not answered for that long.
+        UserError: The storage refused for good, or has not answered for ``PATIENCE_S``.
     """
 
     def do_once() -> Answer:
@@ -252,7 +251,7 @@ def asked(what: str, do: Callable[[], Answer], patience_s: float = PATIENCE_S) -
             raise OSError(one_line(error)) from error
 
     try:
-        return patiently(do_once, what, patience_s)
+        return patiently(do_once, what, PATIENCE_S)
     except StorageError as error:
         raise UserError(f"data={error}") from None
 
