@@ -13,7 +13,7 @@ from rich.console import Console
 
 from raytransfer.analysis import grid_changes, mean_changes, paired
 from raytransfer.analysis.changes import CELL
-from raytransfer.commands.opening import is_sweep, opened, readable
+from raytransfer.commands.opening import PATIENCE_S, is_sweep, opened, readable
 from raytransfer.commands.reporting import experiment_of, options_of
 from raytransfer.config import WHERE_AND_HOW, plain_yaml
 from raytransfer.console.output import print_json
@@ -23,8 +23,6 @@ from raytransfer.experiments import EXPERIMENTS, Experiment
 from raytransfer.storage.addresses import without_options
 from raytransfer.store import Store, sweep_names
 from raytransfer.words import number_of
-
-_PATIENCE_S = 8.0  # somebody is waiting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,14 +121,14 @@ def _pairs(first: str, second: str) -> list[tuple[SweepFolder, SweepFolder]]:
 
 def _sweeps(place: str) -> list[SweepFolder]:
     """The sweep whose folder a place is, or the sweeps of a store."""
-    folder = Store(place, retry_s=_PATIENCE_S)
+    folder = Store(place, retry_s=PATIENCE_S)
     if folder.exists("config.yaml"):
         return [_sweep(folder)]
     store = opened(place)
     names = [name for name in sweep_names(store) if is_sweep(name) and store.exists(f"sweeps/{name}/config.yaml")]
     if not names:
         raise UserError(f"{place} holds no sweep")
-    return [_sweep(Store(store.place(f"sweeps/{name}"), retry_s=_PATIENCE_S)) for name in names]
+    return [_sweep(Store(store.place(f"sweeps/{name}"), retry_s=PATIENCE_S)) for name in names]
 
 
 def _sweep(folder: Store) -> SweepFolder:

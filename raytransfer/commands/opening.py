@@ -9,8 +9,10 @@ from raytransfer.errors import StorageError, UnreadableError, UserError
 from raytransfer.experiments import EXPERIMENTS
 from raytransfer.store import Store, read_places, sweep_names
 
-_PATIENCE_S = 8.0  # somebody is waiting
 Read = TypeVar("Read")
+
+PATIENCE_S = 8.0
+"""With a storage that does not answer: somebody is waiting."""
 
 SCRIPTS = {experiment.script: experiment for experiment in EXPERIMENTS.values()}
 """Every experiment by what the names of its sweeps' folders begin with."""
@@ -26,7 +28,7 @@ def opened(root: str) -> Store:
 
 
 def _opened(root: str) -> Store:
-    store = Store(root, retry_s=_PATIENCE_S)
+    store = Store(root, retry_s=PATIENCE_S)
     if not store.exists("store.json"):
         is_sweep = store.exists("config.yaml")
         hint = "; it is the folder of a sweep, whose store lies two folders above" if is_sweep else ""

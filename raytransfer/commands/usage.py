@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from raytransfer.commands.listing import LISTS
 from raytransfer.config import options, presets
 from raytransfer.console.definitions import print_definitions
 from raytransfer.errors import UserError
@@ -213,7 +214,7 @@ def completion(shell: str) -> str:
     }
     of_experiments = "\n".join(f'      {name}) echo "{names}" ;;' for name, names in named.items())
     choices = {
-        "list": "experiments treatments networks distances scores probes columns",
+        "list": " ".join(LISTS),
         "completion": " ".join(_GLUE),
     }
     of_commands = "\n".join(
