@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -56,7 +55,7 @@ class Source:
     @property
     def is_file(self) -> bool:
         """Whether they lie in a file."""
-        return "/" in self.weights or os.sep in self.weights or self.weights.endswith(_SUFFIXES)
+        return "/" in self.weights or self.weights.endswith(_SUFFIXES)
 
     @property
     def full_label(self) -> str:

@@ -1,6 +1,5 @@
 """What the user calls the data, and where it is found."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,7 +65,7 @@ class DataSource:
         """
         if is_address(self.data):
             return place(self.data)
-        if "/" in self.data or os.sep in self.data or self.data in (".", ".."):
+        if "/" in self.data or self.data in (".", ".."):
             return Path(self.data).expanduser().resolve()
         return Path(self.data_dir).expanduser().resolve() / self.data
 
@@ -117,7 +116,7 @@ def _find(source: DataSource) -> Source:
     path, data_dir = source.path, Path(source.data_dir).expanduser().resolve()
     if isinstance(path, RemotePath):
         return _at(path.listed(), source)
-    if "/" in source.data or os.sep in source.data or source.data in (".", ".."):
+    if "/" in source.data or source.data in (".", ".."):
         if not path.exists():
             raise UserError(f"data {source.data!r} does not exist: there is no {path}")
         return _at(path, source)
