@@ -25,7 +25,7 @@ def recommendations_table(recommendations: pd.DataFrame) -> Group:
     shown = recommendations[recommendations["recommended"] | recommendations["by"].isin([MEASURED, ANY])]
     for (target, treatment), rows in shown.groupby(["target", "treatment"], sort=False):
         for row in rows.sort_values("recommended", ascending=False, kind="stable").to_dict("records"):
-            gain = "" if row["by"] == ANY else f"{100 * row['gain']:+.1f}"
+            gain = "" if row["by"] == ANY else f"{100 * row['gain']:+z.1f}"
             start = "-" if pd.isna(row["base"]) else str(row["base"])
             n = "" if pd.isna(row["n_layers"]) else str(row["n_layers"])
             table.add_row(str(target), str(treatment), str(row["by"]), start, n, _percent(row), gain)

@@ -180,13 +180,13 @@ def _movement(row: dict[Any, Any]) -> str:
         return "const."
     if row["levels"] == _TELL_NOTHING:
         return f"{row['right_way']} of {row['curves']}"
-    return f"{row['estimate']:+.2f}".replace("-", "−")
+    return f"{row['estimate']:+z.2f}".replace("-", "−")
 
 
 def _mean(row: dict[Any, Any]) -> str:
     """What a cell says of transfer: its mean in percent, and half the width of its interval."""
     half = f"\n±{50 * (row['high'] - row['low']):.1f}" if np.isfinite(row["low"]) else ""
-    return f"{100 * row['mean']:.1f}".replace("-", "−") + half
+    return f"{100 * row['mean']:z.1f}".replace("-", "−") + half
 
 
 def _draw_matrix(

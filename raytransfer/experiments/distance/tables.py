@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import BLOCK, NO_INTERVAL, counted, no_p_below, said_blocks, said_units
+from raytransfer.experiments.words import BLOCK, NO_INTERVAL, counted, in_points, no_p_below, said_blocks, said_units
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
 from raytransfer.words import number_of
 
@@ -103,7 +103,7 @@ def grid_effects_table(effects: pd.DataFrame) -> Group:
     table = _table("outcome, dial turned alone", numbers)
     for (outcome, turned), rows in effects.groupby(["outcome", "turned"], sort=False):
         records = rows[["n_layers", "mean", "low", "high"]].itertuples(index=False, name=None)
-        cells = {f"n = {n}": _points(*interval) for n, *interval in records}
+        cells = {f"n = {n}": in_points(*interval) for n, *interval in records}
         table.add_row(f"{outcome}, {turned}", *(cells.get(number, "") for number in numbers))
     title = f"Input against label: change of accuracy, points, {said_units(effects)}"
     note = (
@@ -111,11 +111,6 @@ def grid_effects_table(effects: pd.DataFrame) -> Group:
         f"{NO_INTERVAL}\n"
     )
     return Group(Text(title, style="bold"), table, Text(note, style="dim"))
-
-
-def _points(mean: float, low: float, high: float) -> str:
-    ends = "" if math.isnan(low) else f" [{100 * low:.1f},{100 * high:.1f}]"
-    return f"{100 * mean:+.1f}{ends}"
 
 
 def variance_of_dials_table(variance: pd.DataFrame) -> Group:

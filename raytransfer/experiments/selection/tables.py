@@ -99,8 +99,8 @@ def predictors_table(means: pd.DataFrame) -> Group:
 
 
 def _range(row: Mapping[Hashable, Any], name: str, low: str, high: str) -> str:
-    interval = "" if pd.isna(row[low]) else f" [{row[low]:+.2f}, {row[high]:+.2f}]"
-    return "" if pd.isna(row[name]) else f"{row[name]:+.2f}{interval}"
+    interval = "" if pd.isna(row[low]) else f" [{row[low]:+z.2f}, {row[high]:+z.2f}]"
+    return "" if pd.isna(row[name]) else f"{row[name]:+z.2f}{interval}"
 
 
 def _percent(row: "pd.Series[float]", name: str = "top1") -> str:
@@ -110,8 +110,8 @@ def _percent(row: "pd.Series[float]", name: str = "top1") -> str:
         low, high = max(low, 0.0), min(high, 1.0)  # no accuracy lies beyond
     if pd.isna(row[name]):
         return ""
-    interval = "" if pd.isna(low) else f" [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
-    return f"{100 * row[name]:{sign}.1f}{interval}"
+    interval = "" if pd.isna(low) else f" [{100 * low:{sign}z.1f}, {100 * high:{sign}z.1f}]"
+    return f"{100 * row[name]:{sign}z.1f}{interval}"
 
 
 def _table(first: str, columns: list[str]) -> NumberTable:

@@ -254,7 +254,7 @@ def _at(n_layers: float) -> str:
 
 def points(row: dict[Any, Any]) -> str:
     """A reading for who points at it."""
-    return f"{100 * row['estimate']:+.1f}{_ends(row)} points, {number_of(row['units'], 'unit')}"
+    return f"{100 * row['estimate']:+z.1f}{_ends(row)} points, {number_of(row['units'], 'unit')}"
 
 
 def _percent(row: dict[Any, Any]) -> str:
@@ -263,7 +263,7 @@ def _percent(row: dict[Any, Any]) -> str:
 
 
 def _ends(row: dict[Any, Any]) -> str:
-    return "" if math.isnan(row["low"]) else f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    return "" if math.isnan(row["low"]) else f" [{100 * row['low']:z.1f}, {100 * row['high']:z.1f}]"
 
 
 def multiples(count: int, title: str, subtitle: str) -> tuple[Figure, list[Axes]]:

@@ -5,6 +5,7 @@ import pytest
 
 from raytransfer.experiments.distance.tables import (
     correlations_table,
+    grid_effects_table,
     monotonicity_table,
     variance_of_dials_table,
     variance_of_distances_table,
@@ -44,6 +45,9 @@ def test_correlations_stand_by_measure_best_first_and_fit_80_columns():
 def test_zero_has_no_minus_sign():
     rows = [("LogME", "AnB", 2, "within target", -0.001, -0.4, 0.4, 1.0)]
     assert "+.00 [-.40,.40]" in "\n".join(rendered(correlations_table(correlations(rows))))
+    effect = {"outcome": "AnB", "turned": "input", "n_layers": 2, "mean": -1e-4, "low": -2e-4, "high": 0.01}
+    effects = pd.DataFrame([effect | {"units": 3, "unit": "seed"}])
+    assert "+0.0 [0.0,1.0]" in "\n".join(rendered(grid_effects_table(effects)))
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,15 @@ def test_tables_have_no_empty_column_and_random_layers_are_no_checkpoint_s_cut()
         assert ("published" in "\n".join(rendered(ranking_table(ranks, known), 120))) == shown
 
 
+def test_zero_has_no_minus_sign():
+    rows = [("baseB", "a", "t", 0, None, 0.5004), ("AnB+", "a", "t", 0, 7, 0.5)]
+    lines = rendered(starts_table(start_means(outcomes_of(rows), "baseB"), {"a": 8}), 120)
+    assert "+0.0" in lines[2].split()
+    found = pd.DataFrame([("LogME", "t", -0.001)], columns=["predictor", "target", "tau"])
+    found = found.assign(treatment="AnB", kind="score", target_block="t", checkpoints=4)
+    assert "+0.00" in rendered(predictors_table(predictor_means(found)), 120)[2].split()
+
+
 def test_predictors_are_kendalls_tau_beside_baselines_that_look_at_no_image():
     rng = np.random.default_rng(1)
     names, targets = list("abcde"), ["x", "y", "z"]
