@@ -99,16 +99,16 @@ def check_exact(network: Network) -> None:
         images = torch.randn(4, *network.image)
         for training in (False, True):
             module.train(training)
-            results, rewritten = [], list[set[str]]()
+            results = []
             for run in (module, network.through):
                 with untouched(module):
                     torch.manual_seed(1)
                     versions = _versions(module)
                     outputs = run(images.clone())
-                    rewritten.append({name for name, version in _versions(module).items() if version != versions[name]})
+                    changed = {name for name, version in _versions(module).items() if version != versions[name]}
                     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-                    results.append((outputs, buffers, torch.get_rng_state()))
-            (whole, moved, drawn), (staged_too, moved_too, drawn_too) = results
+                    results.append((outputs, buffers, changed, torch.get_rng_state()))
+            (whole, moved, changed, drawn), (staged_too, moved_too, changed_too, drawn_too) = results
             mode = "training" if training else "eval"
             if not torch.equal(whole, staged_too):
                 raise UserError(f"stage by stage it gives other numbers than as a whole, in {mode} mode")
@@ -117,7 +117,7 @@ def check_exact(network: Network) -> None:
                     f"its buffer {other[0]} moves when it runs as a whole, and not stage by stage, in {mode} mode: "
                     "move it in the forward of a layer whose output is used"
                 )
-            if lost := sorted(rewritten[0] - rewritten[1]):
+            if lost := sorted(changed - changed_too):
                 raise UserError(
                     f"its forward changes the weights {lost[0]} when it runs as a whole, and not stage by stage: "
                     "change them in the forward of the layer that they are of"
@@ -152,14 +152,12 @@ def _versions(module: nn.Module) -> dict[str, tuple[int, int]]:
 
 def _with_gradients(module: nn.Module, outputs: torch.Tensor) -> list[str]:
     """Names of the parameters that get gradients from a module's outputs."""
-    found: set[Any] = set()
-    waiting: list[Any] = [outputs.grad_fn]
+    nodes: set[Any] = set()
+    waiting: set[Any] = {outputs.grad_fn} - {None}
     while waiting:
-        node = waiting.pop()
-        if node is not None and node not in found:
-            found.add(node)
-            waiting += [before for before, _ in node.next_functions]
-    reached = {id(node.variable) for node in found if hasattr(node, "variable")}
+        nodes |= waiting
+        waiting = {before for node in waiting for before, _ in node.next_functions} - nodes - {None}
+    reached = {id(node.variable) for node in nodes if hasattr(node, "variable")}
     return [name for name, parameter in module.named_parameters() if id(parameter) in reached]
 
 
