@@ -9,11 +9,10 @@ from raytransfer.config.shared import (
     WeightsConfig,
     trains_bases,
 )
-from raytransfer.config.showing import Option, as_argument, differing, options, to_yaml
+from raytransfer.config.showing import as_argument, differing, options, to_yaml
 
 __all__ = [
     "WHERE_AND_HOW",
-    "Option",
     "PairsConfig",
     "SweepConfig",
     "TrainingConfig",

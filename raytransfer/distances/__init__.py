@@ -15,9 +15,9 @@ from raytransfer.distances.overlap import class_overlap
 from raytransfer.distances.proxy_a import proxy_a
 from raytransfer.distances.sample import Sample
 from raytransfer.distances.task2vec import task2vec
-from raytransfer.distances.tree import Tree, parse_tree, tree_distance
+from raytransfer.distances.tree import parse_tree, tree_distance
 
-__all__ = ["DIAL_KINDS", "DISTANCES", "Distance", "Sample", "Tree", "parse_tree"]
+__all__ = ["DIAL_KINDS", "DISTANCES", "Distance", "Sample", "parse_tree"]
 
 # What a dial may change of a task: its pixels (blur, noise, shuffling, another data set), which classes it has, how
 # the same images are labelled (classes merged, split or other ones), and what part of its labels is random.

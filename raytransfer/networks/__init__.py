@@ -6,7 +6,7 @@ from raytransfer.networks.description import describe
 from raytransfer.networks.expansion import is_norm
 from raytransfer.networks.partition import find_stages, staged
 from raytransfer.networks.sources import build, check_network, default_image_size, resolved, sources_of
-from raytransfer.networks.stages import Network, Shape, Stage
+from raytransfer.networks.stages import Network, Shape
 from raytransfer.networks.surgery import (
     copy_first,
     cpu_copies,
@@ -21,7 +21,6 @@ __all__ = [
     "ZOO",
     "Network",
     "Shape",
-    "Stage",
     "add_lora",
     "build",
     "check_network",

@@ -8,7 +8,6 @@ from raytransfer.tasks.sources import DataSource
 from raytransfer.tasks.task import (
     Part,
     TaskData,
-    dials_label,
     label_names,
     load_task,
     sample_task,
@@ -24,7 +23,6 @@ __all__ = [
     "Part",
     "TaskData",
     "class_indices",
-    "dials_label",
     "halves",
     "label_names",
     "load_task",

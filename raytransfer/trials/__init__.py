@@ -10,13 +10,11 @@ from raytransfer.errors import StorageError, UnreadableError
 from raytransfer.specs import TrialSpec
 from raytransfer.store import publish_failure
 from raytransfer.training import Interrupted, RankDied, never, use_one_core
-from raytransfer.trials.kinds import KINDS, Kind, Look, Orders, kind_of
+from raytransfer.trials.kinds import Look, Orders, kind_of
 from raytransfer.trials.site import Site, device_name
 from raytransfer.trials.training import prepare, training_seed, try_single_image, try_step, untrained
 
 __all__ = [
-    "KINDS",
-    "Kind",
     "Look",
     "Site",
     "attempt",
