@@ -1,8 +1,5 @@
 """The console's tables of fine-tuned against scratch."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -11,8 +8,6 @@ from raytransfer.analysis.verdicts import NEARER
 from raytransfer.console.table import NumberTable
 from raytransfer.experiments.verdicts import WOULD_SEE, size, with_ends
 from raytransfer.experiments.words import NO_INTERVAL, counted, said_units
-
-_EFFECT = ["estimate", "low", "high", "scale"]
 
 
 def comparisons_table(comparisons: pd.DataFrame) -> Group:
@@ -31,10 +26,11 @@ def comparisons_table(comparisons: pd.DataFrame) -> Group:
             keys=3,
         )
         for test, of_test in rows.groupby("test", sort=False):
-            columns = ["base", "n_layers", *_EFFECT, "units", "extrapolated", "detectable"]
-            for i, (base, n, *effect, units, early, seen) in enumerate(_records(of_test, columns)):
-                count = f"{units} ({early} early)" if early else str(units)
-                cells = ("" if i else test, base, n, with_ends(*effect), count, size(seen, effect[-1]))
+            for i, row in enumerate(of_test.to_dict("records")):
+                effect = with_ends(row["estimate"], row["low"], row["high"], row["scale"])
+                count = f"{row['units']} ({row['extrapolated']} early)" if row["extrapolated"] else str(row["units"])
+                seen = size(row["detectable"], row["scale"])
+                cells = ("" if i else test, row["base"], row["n_layers"], effect, count, seen)
                 table.add_row(*(Text(str(cell)) for cell in cells))
         parts += [Text(f"Claim: {claim}", style="bold"), table]
     note = (
@@ -60,8 +56,8 @@ def barriers_table(barriers: pd.DataFrame) -> Group:
     table = NumberTable({"network": "left", **dict.fromkeys(starts.values(), "right"), "units": "right"})
     for base, rows in barriers.groupby(barriers["base"].fillna(""), sort=False):
         cells = dict.fromkeys(starts, "")
-        for quantity, mean, low, high in _records(rows, ["quantity", "mean", "low", "high"]):
-            cells[quantity] = with_ends(mean, low, high, "difference").replace("+", "")
+        for row in rows.to_dict("records"):
+            cells[row["quantity"]] = with_ends(row["mean"], row["low"], row["high"], "difference").replace("+", "")
         units = counted(rows["units"]).partition(" unit")[0]
         table.add_row(str(base) or "from scratch", *cells.values(), units)
     note = (
@@ -86,9 +82,9 @@ def nearness_table(nearness: pd.DataFrame) -> Group:
             {"test": "left", "n": "right", "ρ": "left", "units": "right", "bases": "right", "would see": "right"},
             keys=2,
         )
-        columns = ["test", "n_layers", "estimate", "low", "high", "units", "bases", "detectable"]
-        for test, n, estimate, low, high, units, bases, seen in _records(nearness, columns):
-            cells = (test, n, with_ends(estimate, low, high, "ρ"), units, bases, size(seen, "ρ"))
+        for row in nearness.to_dict("records"):
+            rho = with_ends(row["estimate"], row["low"], row["high"], "ρ")
+            cells = (row["test"], row["n_layers"], rho, row["units"], row["bases"], size(row["detectable"], "ρ"))
             table.add_row(*(Text(str(cell)) for cell in cells))
         parts += [Text(f"Claim: {NEARER}", style="bold"), table]
     note = (
@@ -96,7 +92,3 @@ def nearness_table(nearness: pd.DataFrame) -> Group:
         f"{NO_INTERVAL} {WOULD_SEE}\n"
     )
     return Group(*parts, Text(note, style="dim"))
-
-
-def _records(rows: pd.DataFrame, columns: list[str]) -> Iterator[tuple[Any, ...]]:
-    return rows[columns].itertuples(index=False, name=None)

@@ -4,8 +4,7 @@ A table shows what its DataFrame holds: it selects rows, and writes fractions as
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -40,8 +39,8 @@ def means_table(means: pd.DataFrame) -> Group:
     parts: list[RenderableType] = []
     for halves, rows in means[means["treatment"].isin(list(TREATMENTS))].groupby("halves", sort=False):
         cells = {
-            (str(treatment), int(n)): f"{100 * mean:.1f}{_spread(mean, high)}"
-            for treatment, n, mean, high in _records(rows, ["treatment", "n_layers", "mean", "high"])
+            (str(row["treatment"]), int(row["n_layers"])): f"{100 * row['mean']:.1f}{_spread(row['mean'], row['high'])}"
+            for row in rows.to_dict("records")
         }
         title = f"Top-1 accuracy on the target, %. Halves: {halves}, {counted(rows['units'])}"
         parts += [Text(title, style="bold"), _table(list(TREATMENTS), cells)]
@@ -69,10 +68,8 @@ def readings_table(readings: pd.DataFrame) -> Group:
     for title, names in (("Readings", of_2014), ("Controls of the boost", _CONTROLS)):
         for halves, rows in readings[readings["reading"].isin(names)].groupby("halves", sort=False):
             cells = {
-                (str(reading), int(n)): in_points(estimate, low, high)
-                for reading, n, estimate, low, high in _records(
-                    rows, ["reading", "n_layers", "estimate", "low", "high"]
-                )
+                (str(row["reading"]), int(row["n_layers"])): in_points(row["estimate"], row["low"], row["high"])
+                for row in rows.to_dict("records")
             }
             heading = f"{title}, percentage points. Halves: {halves}, {_reading_units(rows)}"
             parts += [Text(heading, style="bold"), _table(names, cells)]
@@ -98,8 +95,7 @@ def boosts_table(boosts: pd.DataFrame) -> Group:
     table = NumberTable({"boost": "left", **{f"n = {span}": "right" for span in spans}})
     for (of, over, method), rows in boosts.groupby(["of", "over", boosts["method"].str.partition(",")[0]], sort=False):
         cells = {
-            span: in_points(estimate, low, high)
-            for span, estimate, low, high in _records(rows, ["averaged", "estimate", "low", "high"])
+            row["averaged"]: in_points(row["estimate"], row["low"], row["high"]) for row in rows.to_dict("records")
         }
         table.add_row(f"{of} over {over}, {method}", *(Text(cells.get(span, "")) for span in spans))
     title = f"Boosts averaged over n, percentage points. Halves: random, {counted(boosts['units'])}"
@@ -128,7 +124,3 @@ def _reading_units(rows: pd.DataFrame) -> str:
     return counted(rows["units"]) + (
         f" (distance effect: against {counted(against)} of random)" if len(against) else ""
     )
-
-
-def _records(rows: pd.DataFrame, columns: list[str]) -> Iterator[tuple[Any, ...]]:
-    return rows[columns].itertuples(index=False, name=None)
