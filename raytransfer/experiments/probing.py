@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -13,13 +13,12 @@ from raytransfer.probes import PROBES, Subject
 from raytransfer.probes.flatness import hessian_product
 from raytransfer.specs import PretrainSpec, ProbeSpec, Trained, TrainingSpec, Weights
 from raytransfer.specs.dependencies import as_training, as_transfer
-from raytransfer.sweep.plan import Cell
+from raytransfer.sweep.plan import Placed
 from raytransfer.words import number_of
 
 TWIN = 1_000_000
 """What is added to a training's seed for its twin: the same task and base, but other fresh weights and batches."""
 
-Placed = TypeVar("Placed", bound=Cell)
 _IMAGES = 4  # blank ones, on which it is tried whether a network supports a probe
 
 

@@ -12,18 +12,17 @@ from raytransfer.networks import Shape, build
 from raytransfer.specs import NetworkSpec
 from raytransfer.specs.dependencies import as_training
 from raytransfer.store import Store, finished
-from raytransfer.sweep.plan import Cell, Plan
+from raytransfer.sweep.plan import Cell, Placed, Plan
 
 _AMPERE = 8  # compute capability from which NVIDIA's GPUs have instructions for bf16
 Config = TypeVar("Config", bound=SweepConfig)
-OneCell = TypeVar("OneCell", bound=Cell)
 
 _BF16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # what PyTorch calls such instructions of x86 and ARM
 
 
 def settled(
-    config: Config, store: Store, make_plan: Callable[[Config], Plan[OneCell, Any]]
-) -> tuple[Config, Plan[OneCell, Any], str]:
+    config: Config, store: Store, make_plan: Callable[[Config], Plan[Placed, Any]]
+) -> tuple[Config, Plan[Placed, Any], str]:
     """A sweep's configuration with its precision settled, its plan, and in a line what was chosen and why.
 
     ``auto`` is bf16 where this machine's GPU, or its CPU where it has none, has instructions for it, and else fp32; on
