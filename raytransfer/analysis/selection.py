@@ -55,7 +55,7 @@ def predictors(
 
     Args:
         outcomes: As for ``start_means``, with target_block (the target's source) and depth, the number of layers of the
-        checkpoint's network.
+            checkpoint's network.
         scores: One row a score: measure, checkpoint, target, seed, n_layers (missing for the whole network), depth and
             value.
         known: One row a checkpoint: checkpoint, accuracy (may be missing) and parameters.
