@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from raytransfer.errors import UserError
-from raytransfer.networks import freeze_first, staged
+from raytransfer.networks import freeze_first, read_all_layers, staged
 from raytransfer.probes import PROBES, Reading, Subject
 from raytransfer.probes.weights import filter_normalised, filter_norms
 from raytransfer.scores import Representation
@@ -457,6 +457,17 @@ def test_a_network_is_like_itself_whatever_the_labels():
     network = make("plain", 0)
     s = subject(network=network, other=copy.deepcopy(network), labels=torch.arange(12))
     assert [r.value for r in see("CKA", s)] == pytest.approx([1.0] * 3)
+
+
+def test_copied_layers_are_like_their_own_where_the_head_reads_all_layers():
+    network = make("norms", 0, dtype=torch.float32)
+    other = copy.deepcopy(network)
+    read_all_layers(network, classes=CLASSES, seed=1)
+    network.module.eval()
+    s = subject(n=20, dtype=torch.float32, network=network, other=other)
+    *below, head = (r.value for r in see("CKA", s))
+    assert below == pytest.approx([1.0] * 2)
+    assert head < 0.99
 
 
 def test_cka_takes_four_images():
