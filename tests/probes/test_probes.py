@@ -164,6 +164,20 @@ def test_probes_change_nothing(kind, probe):
     assert changed == []
 
 
+@pytest.mark.parametrize("probe", [name for name, probe in PROBES.items() if probe.reads == "images"])
+def test_a_network_may_overwrite_its_images(probe):
+    module = nn.Sequential(nn.Sequential(nn.CELU(inplace=True), nn.Conv2d(1, 3, 3)), nn.Flatten(), nn.Linear(48, 3))
+    stages = {"first": ["0"], "head": ["1", "2"]}
+    network = staged(module.double().eval(), (1, SIDE, SIDE), stages)
+    s = subject(network=network, initial=network, other=network)
+    before = s.inputs.clone()
+    readings = see(probe, s)
+    assert s.inputs.equal(before)
+    module[0][0].inplace = False
+    kept = see(probe, dataclasses.replace(s, network=staged(module, (1, SIDE, SIDE), stages)))
+    assert [r.value for r in readings] == pytest.approx([r.value for r in kept])
+
+
 @all_probes
 @all_kinds
 def test_probes_say_the_same_again(kind, probe):
