@@ -34,7 +34,7 @@ class Body(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(B, d) outputs of the stage before the head."""
-        return self.network.through(inputs, 0, -1).flatten(1)
+        return self.network.through(inputs.clone(), 0, -1).flatten(1)  # it may begin by overwriting its images
 
     def weights(self) -> dict[str, nn.Parameter]:
         """Weights of convolutions and full layers, and whatever else has filters."""

@@ -67,6 +67,7 @@ def read_all_layers(network: Network, *, classes: int, seed: int) -> None:
         )
         for i, (stage, shape) in enumerate(zip(network.stages, inputs, strict=False))
     ]
+    network.below_head = network.stages[:-1]
     tensors = (f"{_HEAD}.weight", f"{_HEAD}.bias")
     reads = (_atom(lambda module, outputs: module.get_submodule(_HEAD)(outputs), tensors),)
     network.stages = (*below, Stage(name=old_head.name, tensors=tensors, evaluation=reads, training=reads))

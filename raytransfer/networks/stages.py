@@ -70,6 +70,8 @@ class Network:
         repeatable: How many stages, of the frozen ones from the input on, always give the same for the same image in
             training mode: they draw no random numbers, and what they make of an image does not depend on the others of
             its batch.
+        below_head: Its stages below the head as they are by themselves, where the head reads all layers and ``stages`` carry
+            what it will read; none for other networks.
         fixed: Names of the parameters that the module came with out of training, such as position embeddings that are
             sines: they stay so, whatever is frozen or released.
     """
@@ -80,6 +82,7 @@ class Network:
     frozen: frozenset[int] = frozenset()
     still: tuple[nn.Module, ...] = ()
     repeatable: int = 0
+    below_head: tuple[Stage, ...] = ()
     fixed: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,6 +105,19 @@ class Network:
             stop: Stage to stop before; None for the end.
         """
         return run_stages(self.module, self.stages[start:stop], inputs)
+
+    def outputs(self, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The outputs of each layer, one after the other: the next may overwrite them.
+
+        Args:
+            inputs: (B, C, H, W) images.
+        """
+        outputs = inputs.clone()  # as a stage may begin by overwriting what it takes
+        for stage in self.below_head or self.stages:
+            outputs = run_stages(self.module, (stage,), outputs)
+            yield outputs
+        if self.below_head:
+            yield self.through(inputs)
 
     def tensors(self, stage: int) -> Iterator[tuple[str, torch.Tensor]]:
         """Names, and the parameters and buffers of a stage, counted from 0."""

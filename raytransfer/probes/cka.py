@@ -20,8 +20,8 @@ LEAST_IMAGES = 4
 def cka(subject: Subject) -> list[Reading]:
     """Debiased linear CKA of each stage's outputs in the network and in the other one, on the subject's images.
 
-    Maps are averaged to at most 1,024 numbers first; the two may differ in size, as heads of different tasks do. See
-    ``raytransfer.scores.cka`` for the formula.
+    Those of a stage are its own, also where the head reads all layers. Maps are averaged to at most 1,024 numbers
+    first; the two may differ in size, as heads of different tasks do. See ``raytransfer.scores.cka`` for the formula.
 
     Readings: ``CKA`` of each stage (−1..1).
 
@@ -54,7 +54,6 @@ def cka(subject: Subject) -> list[Reading]:
 @torch.no_grad()
 def _outputs(network: Network, subject: Subject) -> Iterator[Features]:
     """(n, D) outputs of one stage after the other."""
-    chunks = list(torch.split(subject.inputs, CHUNK))
-    for i in range(len(network.stages)):
-        chunks = [network.through(chunk, i, i + 1) for chunk in chunks]
+    every = (network.outputs(chunk) for chunk in torch.split(subject.inputs, CHUNK))
+    for chunks in zip(*every, strict=True):
         yield torch.cat([pooled(chunk) for chunk in chunks]).double().numpy(force=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from raytransfer.errors import UserError
 from raytransfer.probes.loss import CHUNK, Tensors, leaves_of, losses, trained
@@ -37,7 +38,7 @@ def flatness(subject: Subject) -> list[Reading]:
 
     H is applied to a vector by differentiating the gradient once more in reverse. curvlinops 3.0 goes forward through
     ``torch.func.jacrev`` instead, which in PyTorch 2.15 is not available for group normalisation and is off by percents
-    for layer normalisation.
+    for layer normalisation. Attention is written out for it: PyTorch cannot differentiate its fused kernels twice.
 
     Source: the quantities are those of Liu et al. 2019 (arXiv 1909.12031), section 3; the filter-normalised trace is
     our own definition, after Li et al. 2018 (arXiv 1712.09913), section 4.
@@ -73,13 +74,15 @@ def hessian_product(subject: Subject) -> Product:
             yield share, torch.cat([tensor.flatten() for tensor in gradient])
 
     # The graph of one chunk may stay in memory; those of all may not.
-    kept = list(gradients()) if len(subject.labels) <= CHUNK else None
+    with sdpa_kernel(SDPBackend.MATH):
+        kept = list(gradients()) if len(subject.labels) <= CHUNK else None
 
     def product(vector: torch.Tensor) -> torch.Tensor:
         total = torch.zeros_like(vector)
-        for share, gradient in kept or gradients():
-            parts = torch.autograd.grad(gradient, list(leaves.values()), vector, retain_graph=kept is not None)
-            total.add_(torch.cat([part.flatten() for part in parts]), alpha=share)
+        with sdpa_kernel(SDPBackend.MATH):
+            for share, gradient in kept or gradients():
+                parts = torch.autograd.grad(gradient, list(leaves.values()), vector, retain_graph=kept is not None)
+                total.add_(torch.cat([part.flatten() for part in parts]), alpha=share)
         return total
 
     return product

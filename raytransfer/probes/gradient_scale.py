@@ -20,7 +20,7 @@ def gradient_scale(subject: Subject) -> list[Reading]:
     Readings, of each stage ℓ:
 
     - ``input gradient``: ‖∂L/∂x_ℓ‖_F, with x_ℓ what the stage takes for all images, the images themselves for the
-      first;
+      first; where the head reads all layers, what it will read of those below the stage is part of it;
     - ``weight gradient``: ‖∂L/∂W_ℓ‖_F over the stage's weight tensors, those that did not train included; left out
       where the stage has none. Biases and normalisation layers do not count.
 

@@ -40,7 +40,8 @@ def losses(subject: Subject, tensors: Tensors) -> Iterator[tuple[float, torch.Te
     if not count:
         raise UserError(f"{subject.name}: this probe looks at images, and there are none")
     for inputs, labels in zip(torch.split(subject.inputs, CHUNK), torch.split(subject.labels, CHUNK), strict=True):
-        logits = functional_call(subject.network.module, dict(tensors), (inputs,))
+        # A clone, as a network may begin by overwriting its images.
+        logits = functional_call(subject.network.module, dict(tensors), (inputs.clone(),))
         yield len(labels) / count, functional.cross_entropy(logits, labels)
 
 

@@ -261,7 +261,12 @@ CURVES = _columns(
     ("id", pa.string(), "Identity of the trial."),
     ("step", pa.int64(), "Optimiser steps done at this evaluation."),
     ("learning_rate", pa.float64(), "Learning rate of the last step before it."),
-    ("train_loss_nats", pa.float64(), "Mean cross-entropy of the training batches since the evaluation before."),
+    (
+        "train_loss_nats",
+        pa.float64(),
+        "Mean cross-entropy of the training batches since the evaluation before, with labels smoothed as the recipe "
+        "has it.",
+    ),
     ("top1", pa.float64(), "Test accuracy, as a fraction."),
     ("loss_nats", pa.float64(), "Test cross-entropy, in nats."),
 )

@@ -32,7 +32,8 @@ class Evaluation:
     Attributes:
         step: Optimiser steps done.
         learning_rate: Learning rate of the last of them.
-        train_loss_nats: Mean cross-entropy of the training batches since the evaluation before.
+        train_loss_nats: Mean cross-entropy of the training batches since the evaluation before, with labels smoothed as
+            the recipe has it.
         top1: Test accuracy, 0..1.
         loss_nats: Test cross-entropy.
     """

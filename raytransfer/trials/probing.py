@@ -69,7 +69,7 @@ def _settle(network: Network, inputs: torch.Tensor) -> None:
     for layer in fresh:
         layer.train()
         layer.momentum = 1.0
-    network.through(inputs)
+    network.through(inputs.clone())  # it may begin by overwriting them
     for layer, momentum in zip(fresh, momenta, strict=True):
         layer.eval()
         layer.momentum = momentum

@@ -198,3 +198,22 @@ def test_layers_tell_those_of_networks_people_use(name, image, quick):
             expected = by_weights(body, head, images, every).split(sizes)
             for a, b in zip(by_layers(body, head, images, every).split(sizes), expected, strict=True):
                 assert (a - b).abs().max() < 1e-4 * b.max()
+
+
+class Shifted(nn.Module):
+    """Writes over its images."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return self.conv(x.sub_(0.5)).tanh()
+
+
+def test_images_are_not_written_over():
+    body, head, images = made(Shifted)
+    before, given = images.clone(), torch.randn(len(images), 2, 3)
+    first = fisher(body, head, images, given)
+    assert torch.equal(images, before)
+    np.testing.assert_array_equal(first, fisher(body, head, images, given))

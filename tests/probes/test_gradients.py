@@ -131,7 +131,12 @@ def convnet8():
     return build(NetworkSpec(name="convnet8"), image=(1, 8, 8), classes=3, seed=0)
 
 
-@pytest.mark.parametrize(("make_network", "side"), [(convnet8, 8), (residual, 6)])
+def transformer():
+    args = '{"depth":2,"embed_dim":12,"img_size":8,"in_chans":1,"num_heads":2,"patch_size":4}'
+    return build(NetworkSpec(name="timm/vit_tiny_patch16_224", args=args), image=(1, 8, 8), classes=3, seed=0)
+
+
+@pytest.mark.parametrize(("make_network", "side"), [(convnet8, 8), (residual, 6), (transformer, 8)])
 def test_the_hessian_of_larger_networks_is_the_gradient_s_slope(make_network, side):
     network = make_network()
     network.module.double().eval()

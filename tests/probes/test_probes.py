@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from raytransfer.errors import UserError
-from raytransfer.networks import freeze, staged
+from raytransfer.networks import freeze, read_all_layers, staged
 from raytransfer.probes import PROBES, Reading, Subject
 from raytransfer.probes.weights import filter_normalised, filter_norms
 from raytransfer.scores import Representation
@@ -162,6 +162,20 @@ def test_probes_change_nothing(kind, probe):
         if not (torch.equal(old, after[name]) if isinstance(old, torch.Tensor) else old == after[name])
     ]
     assert changed == []
+
+
+@pytest.mark.parametrize("probe", [name for name, probe in PROBES.items() if probe.reads == "images"])
+def test_a_network_may_overwrite_its_images(probe):
+    module = nn.Sequential(nn.Sequential(nn.CELU(inplace=True), nn.Conv2d(1, 3, 3)), nn.Flatten(), nn.Linear(48, 3))
+    stages = {"first": ["0"], "head": ["1", "2"]}
+    network = staged(module.double().eval(), (1, SIDE, SIDE), stages)
+    s = subject(network=network, initial=network, other=network)
+    before = s.inputs.clone()
+    readings = see(probe, s)
+    assert s.inputs.equal(before)
+    module[0][0].inplace = False
+    kept = see(probe, dataclasses.replace(s, network=staged(module, (1, SIDE, SIDE), stages)))
+    assert [r.value for r in readings] == pytest.approx([r.value for r in kept])
 
 
 @all_probes
@@ -457,6 +471,17 @@ def test_a_network_is_like_itself_whatever_the_labels():
     network = make("plain", 0)
     s = subject(network=network, other=copy.deepcopy(network), labels=torch.arange(12))
     assert [r.value for r in see("CKA", s)] == pytest.approx([1.0] * 3)
+
+
+def test_copied_layers_are_like_their_own_where_the_head_reads_all_layers():
+    network = make("norms", 0, dtype=torch.float32)
+    other = copy.deepcopy(network)
+    read_all_layers(network, classes=CLASSES, seed=1)
+    network.module.eval()
+    s = subject(n=20, dtype=torch.float32, network=network, other=other)
+    *below, head = (r.value for r in see("CKA", s))
+    assert below == pytest.approx([1.0] * 2)
+    assert head < 0.99
 
 
 def test_cka_takes_four_images():

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.networks import build
+from raytransfer.networks import build, staged
 from raytransfer.specs import NetworkSpec, ProbeSpec
 from raytransfer.store import Store, read_table
 from raytransfer.sweep.run import Run, run_in_process
@@ -43,6 +44,15 @@ def test_fresh_normalisation_normalises_the_images_and_copied_stays_as_it_is():
     before = [layer.running_mean.clone() for layer in fresh]
     _settle(network, -inputs)  # they have seen some now
     assert all(torch.equal(layer.running_mean, kept) for layer, kept in zip(fresh, before, strict=True))
+
+
+def test_images_that_a_network_writes_over_are_looked_at_as_they_were():
+    module = nn.Sequential(nn.CELU(inplace=True), nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 2))
+    network = staged(module.eval(), (1, 4, 4), {"first": ["0", "1"], "head": ["2", "3"]})
+    inputs = torch.randn(20, 1, 4, 4)
+    before = inputs.clone()
+    _settle(network, inputs)
+    assert inputs.equal(before)
 
 
 @pytest.mark.usefixtures("one_thread")
