@@ -70,8 +70,8 @@ class Network:
         repeatable: How many stages, of the frozen ones from the input on, always give the same for the same image in
             training mode: they draw no random numbers, and what they make of an image does not depend on the others of
             its batch.
-        below_head: Its stages below the head as they are by themselves, where the head reads all layers and ``stages`` carry
-            what it will read; none for other networks.
+        below_head: Its stages below the head as they are by themselves, where the head reads all layers and ``stages``
+            carry what it will read; none for other networks.
         fixed: Names of the parameters that the module came with out of training, such as position embeddings that are
             sines: they stay so, whatever is frozen or released.
     """
