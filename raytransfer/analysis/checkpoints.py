@@ -227,7 +227,7 @@ def _curves(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFr
 
 def _best(means: Floats) -> NDArray[np.intp]:
     """The place of the largest in each row: of those that are equal but for rounding, the first."""
-    return (means >= means.max(axis=-1, keepdims=True) - _ROUNDING).argmax(axis=-1)
+    return np.argmax(means >= means.max(axis=-1, keepdims=True) - _ROUNDING, axis=-1)
 
 
 def _peak_interval(values: Floats, steps: NDArray[Any], seed: int, resamples: int) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from raytransfer.analysis.checks import refuse_repeats, require
 from raytransfer.analysis.intervals import student_t
-from raytransfer.analysis.pairs import Floats
+from raytransfer.analysis.pairs import Floats, evened
 
 MEASURED, ANY = "training all", "any start"
 """Choices without a measure: the start that did best on the other repeats, and the mean of all."""
@@ -65,6 +65,7 @@ def recommendations(outcomes: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFr
 def _values(measures: pd.DataFrame) -> dict[str, dict[_Start, float]]:
     """By measure, the mean over repeats at each start; those without an n are at None."""
     means = measures.groupby(["measure", *_PLACE], sort=False, dropna=False)["value"].mean().reset_index()
+    means["value"] = evened(means["value"].to_numpy(dtype=np.float64, na_value=np.nan))
     found: dict[str, dict[_Start, float]] = {}
     for name, base, n, value in means.astype({"n_layers": "Int64"}).itertuples(index=False, name=None):
         found.setdefault(name, {})[base, None if pd.isna(n) else n] = value
