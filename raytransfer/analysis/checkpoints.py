@@ -227,7 +227,8 @@ def _curves(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFr
 
 def _best(means: Floats) -> NDArray[np.intp]:
     """The place of the largest in each row: of those that are equal but for rounding, the first."""
-    return np.argmax(means >= means.max(axis=-1, keepdims=True) - _ROUNDING, axis=-1)
+    first: NDArray[np.intp] = np.argmax(means >= means.max(axis=-1, keepdims=True) - _ROUNDING, axis=-1)
+    return first
 
 
 def _peak_interval(values: Floats, steps: NDArray[Any], seed: int, resamples: int) -> tuple[float, float]:
