@@ -1,5 +1,6 @@
 """What TensorBoard, MLflow and Weights & Biases are given of a sweep."""
 
+import dataclasses
 import io
 import re
 import shutil
@@ -163,6 +164,16 @@ def test_tensorboard_has_a_run_of_each_training(plan, store, tmp_path):
     _, curve = expected(store, plan)
     assert scalars(board / NAME) == {name: pytest.approx(values, rel=1e-6) for name, values in curve.items()}
     assert [len(list(run.iterdir())) for run in board.iterdir()] == [1, 1]
+
+
+def test_tensorboard_has_a_run_of_its_own_for_another_training_at_the_same_place(ran, tmp_path):
+    board, (training, *_) = tmp_path / "board", ran[1].logged.values()
+    others = [training, dataclasses.replace(training, trial="b" * 16), dataclasses.replace(training, trial="c" * 16)]
+    for told in others:
+        TensorBoard(str(board)).log(told)
+    assert {run.name for run in board.iterdir()} == {training.name, *(f"{training.name} {c * 16}" for c in "bc")}
+    assert [len(list(run.iterdir())) for run in board.iterdir()] == [1, 1, 1]
+    assert TensorBoard(str(board)).turn_to("sweep-2") == {told.trial for told in others}
 
 
 def test_mlflow_has_an_experiment_of_the_sweep_and_a_run_of_each_training(plan, store, tmp_path, monkeypatch):
