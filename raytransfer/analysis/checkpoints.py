@@ -21,6 +21,7 @@ from raytransfer.analysis.verdicts import Claim, judged
 
 Floats = NDArray[np.float64]
 
+_ROUNDING = 1e-12  # of sums of accuracies, which come in steps of one image and so are often equal
 _RUN = ["target", "base", "seed"]
 _OF_UNIT = ["unit", "unit_number"]
 _CURVE = ["schedule", "treatment", "n_layers"]
@@ -113,7 +114,7 @@ def stage_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 2000) ->
         of_units = whole.groupby(_OF_UNIT).mean()
         steps, values = of_units.columns.to_numpy(), of_units.to_numpy(dtype=np.float64)
         mean = values.mean(axis=0)
-        peak = int(mean.argmax())
+        peak = int(_best(mean))
         low, high = _peak_interval(values, steps, seed, resamples)
         row = dict(zip(_CURVE, key, strict=True)) | {"peak_step": steps[peak], "low": low, "high": high}
         for name, changes in zip(("rise", "decline"), _crossed(values), strict=True):
@@ -224,12 +225,18 @@ def _curves(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFr
         yield tuple(key), rows.pivot(index=[*_RUN, *_OF_UNIT], columns="pretrain_step", values="top1")
 
 
+def _best(means: Floats) -> NDArray[np.intp]:
+    """The place of the largest in each row: of those that are equal but for rounding, the first."""
+    first: NDArray[np.intp] = np.argmax(means >= means.max(axis=-1, keepdims=True) - _ROUNDING, axis=-1)
+    return first
+
+
 def _peak_interval(values: Floats, steps: NDArray[Any], seed: int, resamples: int) -> tuple[float, float]:
     units = len(values)
     if units < MIN_UNITS:
         return math.nan, math.nan
     counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
-    peaks = np.sort(steps[(counts @ values).argmax(axis=1)])
+    peaks = np.sort(steps[_best(counts @ values)])
     # Percentiles that are checkpoints themselves: there is nothing between two of them.
     low, high = np.percentile(peaks, 2.5, method="lower"), np.percentile(peaks, 97.5, method="higher")
     return (float(low), float(high)) if low < high else (math.nan, math.nan)
@@ -239,6 +246,6 @@ def _crossed(values: Floats) -> tuple[Floats, Floats]:
     """Rise and decline of each unit, read off at the peak of the others' mean; NaN of one unit."""
     if len(values) < 2:  # there are no others
         return np.full(1, math.nan), np.full(1, math.nan)
-    peaks = (values.sum(axis=0) - values).argmax(axis=1)
+    peaks = _best(values.sum(axis=0) - values)
     at_peak = values[np.arange(len(values)), peaks]
     return at_peak - values[:, 0], at_peak - values[:, -1]

@@ -36,6 +36,7 @@ OUTCOMES = (ANB.name, ANB_PLUS.name, "boost")
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
+_ROUNDING_OF_FRACTIONS = 1e-15  # what is left of differences of accuracies that are equal
 _ENUMERATED = 6  # blocks have 720 orders; those of more are drawn
 _OUTCOME_KEY = ["target", "base", "n_layers", "seed"]
 _MEASURE_COLUMNS = ["measure", "kind", *_OUTCOME_KEY, "value"]
@@ -142,13 +143,31 @@ def measure_cube(axes: Axes, rows: pd.DataFrame) -> Floats:
 
 
 def seed_means(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Average two cubes (N, T, B, S) over the seeds that both have: two (N, T, B), NaN where there is no such seed."""
+    """Average two cubes (N, T, B, S) over the seeds that both have: two (N, T, B), NaN where there is no such seed.
+
+    The first is of a measure, and the second of fractions, or differences of such.
+    Means that are equal but for rounding are equal (``evened``), so that they tie in ranks.
+    """
     both = np.isfinite(x) & np.isfinite(y)
     seeds = both.sum(axis=-1)
     none = seeds == 0
     means = (np.where(both, cube, 0.0).sum(axis=-1) / np.maximum(seeds, 1) for cube in (x, y))
     mean_x, mean_y = (np.where(none, np.nan, mean) for mean in means)
-    return mean_x, mean_y
+    return evened(mean_x), evened(mean_y, _ROUNDING_OF_FRACTIONS)
+
+
+def evened(means: Floats, rounding: float = 0.0) -> Floats:
+    """Make means equal that are so but for rounding: (0.1 + 0.2) / 2 and (0.15 + 0.15) / 2 differ in the last bit.
+
+    Those that lie within 1e-12 of their size, or within ``rounding``, become the least of them; NaN stays.
+    """
+    known = np.isfinite(means)
+    ordered = np.unique(means[known])
+    apart = np.diff(ordered, prepend=-np.inf) > np.maximum(1e-12 * np.abs(ordered), rounding)
+    least = ordered[apart][np.cumsum(apart) - 1]
+    even = means.copy()
+    even[known] = least[np.searchsorted(ordered, means[known])]
+    return even
 
 
 def permuted_blocks(axes: Axes, permutations: int, seed: int) -> Counts:

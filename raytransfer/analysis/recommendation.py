@@ -7,7 +7,7 @@ import pandas as pd
 
 from raytransfer.analysis.checks import refuse_repeats, require
 from raytransfer.analysis.intervals import student_t
-from raytransfer.analysis.pairs import Floats
+from raytransfer.analysis.pairs import Floats, evened
 
 MEASURED, ANY = "training all", "any start"
 """Choices without a measure: the start that did best on the other repeats, and the mean of all."""
@@ -22,8 +22,9 @@ _COLUMNS = ["treatment", "target", "by", *_PLACE, "top1", "low", "high", "gain",
 def recommendations(outcomes: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
     """What each measure would have chosen for each target, with the accuracy that was measured there.
 
-    A measure chooses the base and cut where its mean over repeats is largest; one without an n chooses the base, and
-    its accuracy is the mean over the cuts. Measures do not see the accuracies, so those of their choices are not biased
+    A measure chooses the base and cut where its mean over repeats is largest, of equals the first by name and n; one
+    without an n chooses the base, and its accuracy is the mean over the cuts. One that is the same everywhere chooses
+    nothing, and has no row. Measures do not see the accuracies, so those of their choices are not biased
     by the choosing. ``MEASURED`` takes, for each repeat, the start that did best on the others: one cannot do much
     better. ``ANY`` is what a start at random gives.
 
@@ -64,6 +65,7 @@ def recommendations(outcomes: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFr
 def _values(measures: pd.DataFrame) -> dict[str, dict[_Start, float]]:
     """By measure, the mean over repeats at each start; those without an n are at None."""
     means = measures.groupby(["measure", *_PLACE], sort=False, dropna=False)["value"].mean().reset_index()
+    means["value"] = evened(means["value"].to_numpy(dtype=np.float64, na_value=np.nan))
     found: dict[str, dict[_Start, float]] = {}
     for name, base, n, value in means.astype({"n_layers": "Int64"}).itertuples(index=False, name=None):
         found.setdefault(name, {})[base, None if pd.isna(n) else n] = value
@@ -92,8 +94,8 @@ def _choices(accuracies: dict[_Start, Floats], values: dict[str, dict[_Start, fl
         yield choice(MEASURED, overall, held_out) | {"low": np.nan, "high": np.nan}
     for measure, at in values.items():
         there = accuracies | {(base, None): of for base, of in of_bases.items()}
-        known = {start: value for start, value in at.items() if start in there and not np.isnan(value)}
-        if len(known) > 1:
+        known = {start: at[start] for start in there if start in at and not np.isnan(at[start])}
+        if len(set(known.values())) > 1:
             chosen = max(known, key=lambda start: known[start])
             yield choice(measure, chosen, there[chosen])
 

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from raytransfer.analysis.intervals import Interval, clustered_t, student_t, within_one
+from raytransfer.analysis.pairs import evened
 
 FIXED = "fixed ranking"
 """The baseline that ranks checkpoints by their mean rank on targets of other sources, whatever this target is."""
@@ -68,13 +69,15 @@ def predictors(
     last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1]
     at_last = scores[scores["n_layers"].isna() | (scores["n_layers"] == scores["depth"] - 1)]
     measured = at_last.groupby(["measure", "target", "checkpoint"])["value"].mean()
+    measured = measured.astype(np.float64).transform(evened) if len(measured) else measured
     sources = outcomes.groupby("target")["target_block"].first().to_dict()
     rows = []
     for treatment in treatments:
         accuracy = last[last["treatment"] == treatment].groupby(["target", "checkpoint"])["top1"].mean()
         if accuracy.empty:
             continue
-        table = accuracy.unstack("target")
+        # Equal means of accuracies tie, whatever their sums' last bits are.
+        table = accuracy.unstack("target").apply(lambda means: evened(means.to_numpy(dtype=np.float64)))
         for target in table:
             truth = table[target].dropna()
             found = {(name, "score"): values for name, values in _by_measure(measured, target).items()}

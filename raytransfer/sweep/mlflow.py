@@ -33,7 +33,7 @@ class MLflow:
             import mlflow
         except ImportError as error:
             raise missing(self.option, "mlflow", error) from error
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of each table that it makes
+        logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what fails is raised, too, and told in a line
         self._entities = mlflow.entities
         try:
             self._client = mlflow.MlflowClient(tracking_uri=uri)

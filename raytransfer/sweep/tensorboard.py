@@ -9,11 +9,14 @@ from tensorboardX import SummaryWriter
 from raytransfer.errors import UserError, first_line
 from raytransfer.sweep.curves import Logged
 
+_FILES = "events.out.tfevents.*"
+
 
 class TensorBoard:
     """A folder in which every training is a run of TensorBoard, named by its place, its scalars against the steps.
 
-    Its event file ends in the trial's identity, by which the next command knows that it is there.
+    Its event file ends in the trial's identity, by which the next command knows that it is there. Where another
+    training has its name, as of a sweep with other options, the run's name ends in the identity, too.
 
     Args:
         folder: Where event files go, a folder a run.
@@ -34,11 +37,14 @@ class TensorBoard:
 
     def turn_to(self, sweep: str) -> set[str]:
         """Trainings whose event files are here; a folder holds those of any sweeps."""
-        return {file.name.rpartition(".")[2] for file in self._folder.glob("*/events.out.tfevents.*")}
+        return {file.name.rpartition(".")[2] for file in self._folder.glob(f"*/{_FILES}")}
 
     def log(self, training: Logged) -> None:
         """Write an event file, which appears whole."""
         run = self._folder / training.name.replace("/", "-")  # of halves such as animals/vehicles
+        # TensorBoard makes one curve of all files in a folder.
+        if {file.name.rpartition(".")[2] for file in run.glob(_FILES)} - {training.trial}:
+            run = run.with_name(f"{run.name} {training.trial}")
         run.mkdir(exist_ok=True)
         with TemporaryDirectory(dir=self._folder, prefix=".") as beside:
             with SummaryWriter(beside, filename_suffix=f".{training.trial}") as writer:

@@ -60,7 +60,8 @@ def naive_pairs(outcomes, measures, measure, outcome, n) -> dict[tuple[str, str]
             if same and np.isfinite(row[outcome]):
                 sign = -1 if value["kind"] == "distance" else 1
                 found.setdefault((row["target"], row["base"]), []).append((sign * value["value"], row[outcome]))
-    return {pair: tuple(np.mean(values, axis=0)) for pair, values in found.items()}
+    # Means that are equal are so to the last bit, too: values here are of size 1.
+    return {pair: tuple(np.mean(values, axis=0).round(12)) for pair, values in found.items()}
 
 
 def scipys(x, y) -> list[float]:
@@ -417,3 +418,20 @@ def test_contradictory_input_is_named():
         correlations(outcomes, measures.replace({"kind": {"distance": "similarity"}}), ("AnB",))
     with pytest.raises(ValueError, match="measure fit has a seed in some rows and none in others"):
         correlations(outcomes, measures.assign(seed=measures["seed"].replace(1, pd.NA)), ("AnB",))
+
+
+def test_bases_whose_means_are_equal_but_for_rounding_tie():
+    accuracies = {"a": (0.1, 0.2), "b": (0.15, 0.15), "c": (0.2, 0.1), "d": (0.12, 0.18)}
+    assert len({sum(pair) for pair in accuracies.values()}) > 1
+    rows = [("T", base, 1, seed, value) for base, pair in accuracies.items() for seed, value in enumerate(pair)]
+    outcomes = blocked(pd.DataFrame(rows, columns=["target", "base", "n_layers", "seed", "AnB"]))
+    rows = [("of all", "score", "T", base, None, None, float(i)) for i, base in enumerate(accuracies)]
+    measures = pd.DataFrame(rows, columns=["measure", "kind", "target", "base", "n_layers", "seed", "value"])
+    assert correlations(outcomes, measures, ("AnB",), 50)["estimate"].isna().all()
+    scores = outcomes.rename(columns={"AnB": "value"}).assign(measure="of seeds", kind="score")
+    ordered = outcomes.assign(AnB=outcomes["base"].map({"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}))
+    assert (
+        correlations(ordered, scores.drop(columns="n_layers").assign(n_layers=1), ("AnB",), 50)["estimate"].isna().all()
+    )
+    tiny = measures.assign(value=measures["value"] * 1e-30)
+    assert (correlations(ordered, tiny, ("AnB",), 50)["estimate"] == 1).all()  # no measure is taken for rounding

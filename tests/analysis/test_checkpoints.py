@@ -96,6 +96,17 @@ def test_rise_and_decline_read_each_unit_at_the_peak_of_the_others():
     assert (row["units"], row["unit"], row["runs"]) == (5, "seed", 5)
 
 
+def test_of_checkpoints_that_are_equal_but_for_rounding_the_earliest_is_the_peak():
+    outcomes = transfers(units=3)
+    accuracies = np.array([[0.15, 0.1], [0.15, 0.2], [0.4, 0.4]])  # 0.15 + 0.15 is less than 0.1 + 0.2 in the last bit
+    outcomes["top1"] = np.concatenate([accuracies, np.zeros((3, 4))], axis=1).ravel()
+    peak = stage_peaks(outcomes).iloc[0]
+    assert peak["peak_step"] == 0
+    # Left out, the first unit is read at the second checkpoint, and the two others at the first.
+    assert peak["rise"] == pytest.approx((0.1 - 0.15) / 3)
+    assert peak["decline"] == pytest.approx((0.1 + 0.15 + 0.4) / 3)
+
+
 def test_runs_of_one_unit_are_averaged_before_anything_is_read_off():
     outcomes = transfers(noise=2, units=8, seed=3)
     apart = outcomes.assign(target_block=outcomes["seed"].map(lambda seed: f"source{seed // 2}"))

@@ -102,3 +102,21 @@ def test_nothing_to_choose_from_recommends_nothing():
     outcomes, measures = random_sweep(0)
     assert recommendations(outcomes[(outcomes["base"] == "a") & (outcomes["n_layers"] == 2)], measures).empty
     assert recommendations(outcomes.head(0), measures.head(0)).empty
+
+
+def test_a_measure_that_tells_no_start_apart_chooses_none_and_of_equals_the_rows_order_decides_nothing():
+    outcomes, measures = random_sweep(0)
+    same = measures[measures["measure"] == "OTDD"].assign(measure="class overlap", value=-1.0)
+    tied = same.assign(measure="tied", value=np.where(same["base"] == "a", 0.0, 1.0))  # of b and c
+    means = {"a": (0.0, 0.1, 0.2), "b": (0.15, 0.15, 0.15), "c": (0.1, 0.2, 0.15)}  # b and c: equal but for rounding
+    assert sum(means["b"]) < sum(means["c"])
+    rounded = same.assign(
+        measure="rounded", value=[means[b][s] for b, s in zip(same["base"], same["seed"], strict=True)]
+    )
+    measures = pd.concat([measures, same, tied, rounded])
+    found = recommendations(outcomes, measures)
+    assert "class overlap" not in set(found["by"])
+    assert set(found.loc[found["by"].isin(["tied", "rounded"]), "base"]) == {"b"}
+    keys = ["treatment", "target", "by"]
+    backwards = recommendations(outcomes[::-1], measures[::-1]).sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(backwards, found.sort_values(keys, ignore_index=True))

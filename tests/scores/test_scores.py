@@ -484,6 +484,16 @@ def test_knn_is_a_vote_of_the_five_nearest_images_of_the_other_folds():
     assert knn(r) == pytest.approx(right / len(r.labels), abs=1e-12)
 
 
+def test_which_copies_are_neighbours_does_not_depend_on_the_order_of_the_images():
+    for seed in (1189, 1235, 1241, 1277, 1348):
+        rng = np.random.default_rng(seed)
+        labels = np.concatenate([np.repeat(np.arange(3), 2), rng.integers(0, 3, 24)])
+        features = (rng.normal(size=(30, 80)) + rng.normal(size=(3, 80))[labels])[rng.integers(0, 4, 30)]
+        orders = [rng.permutation(30) for _ in range(6)]
+        found = {knn(Representation(name="copies", features=features[o], labels=labels[o])) for o in orders}
+        assert len(found) == 1
+
+
 def test_the_linear_probe_is_a_logistic_regression_on_the_other_folds():
     r = few_digits()
     folds = literal_folds(r)

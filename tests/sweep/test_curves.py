@@ -1,8 +1,11 @@
 """What TensorBoard, MLflow and Weights & Biases are given of a sweep."""
 
+import contextlib
+import dataclasses
 import io
 import re
 import shutil
+import sqlite3
 import struct
 import sys
 
@@ -165,6 +168,16 @@ def test_tensorboard_has_a_run_of_each_training(plan, store, tmp_path):
     assert [len(list(run.iterdir())) for run in board.iterdir()] == [1, 1]
 
 
+def test_tensorboard_has_a_run_of_its_own_for_another_training_at_the_same_place(ran, tmp_path):
+    board, (training, *_) = tmp_path / "board", ran[1].logged.values()
+    others = [training, dataclasses.replace(training, trial="b" * 16), dataclasses.replace(training, trial="c" * 16)]
+    for told in others:
+        TensorBoard(str(board)).log(told)
+    assert {run.name for run in board.iterdir()} == {training.name, *(f"{training.name} {c * 16}" for c in "bc")}
+    assert [len(list(run.iterdir())) for run in board.iterdir()] == [1, 1, 1]
+    assert TensorBoard(str(board)).turn_to("sweep-2") == {told.trial for told in others}
+
+
 def test_mlflow_has_an_experiment_of_the_sweep_and_a_run_of_each_training(plan, store, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a database takes seconds to make
@@ -183,6 +196,18 @@ def test_mlflow_has_an_experiment_of_the_sweep_and_a_run_of_each_training(plan, 
     assert run.data.params["recipe.learning_rate"] == "0.01"
     other = next(run for run in runs if run.info.run_id != begun)
     assert other.data.tags["treatment"] == "only read by others"
+
+
+@pytest.mark.filterwarnings("ignore")  # of what MLflow calls
+def test_what_fails_in_mlflows_database_is_one_line(plan, store, tmp_path, capfd):
+    pytest.importorskip("mlflow")
+    found = trackers(plan_config(mlflow=f"sqlite:///{tmp_path / 'runs.db'}"))
+    capfd.readouterr()
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.db")) as database:
+        database.execute("alter table metrics rename to others")
+    said = give(store, plan, *found)
+    assert re.fullmatch(r"mlflow=sqlite:.*runs.db failed, and gets no more .*\n", said)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_wandb_has_a_run_of_each_training(plan, store, tmp_path, monkeypatch, capsys):

@@ -280,6 +280,10 @@ def test_predictors_are_kendalls_tau_beside_baselines_that_look_at_no_image():
     lead = taus - found.loc[best, "tau"].to_numpy()
     assert means.loc["LogME", "lead"] == pytest.approx(lead.mean())
     assert means.loc["LogME", "lead_low"] < lead.mean() < means.loc["LogME", "lead_high"]
+    # Equal means tie, though 0.15 + 0.15 is less than 0.1 + 0.2 in the last bit; where all do, there is no order.
+    pairs = dict(zip(names, [(0.1, 0.2), (0.15, 0.15), (0.2, 0.1), (0.12, 0.18), (0.0, 0.3)], strict=True))
+    level = outcomes_of([("AnB", c, t, s, 7, pairs[c][s]) for t in targets for c in names for s in range(2)])
+    assert predictors(level, scores, known, ["AnB"])["tau"].isna().all()
     related = outcomes_of(rows).replace({"target_block": {"y": "x"}})
     of_others = predictors(related, scores, known, ["AnB"]).set_index(["predictor", "target"])["tau"]
     truth, of_z = ([accuracy[t, c] for c in names] for t in ("x", "z"))
