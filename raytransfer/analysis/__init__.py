@@ -2,7 +2,13 @@
 
 from raytransfer.analysis.association import COEFFICIENTS, correlations
 from raytransfer.analysis.changes import grid_changes, mean_changes, paired
-from raytransfer.analysis.checkpoints import base_curves, drop_effects, stage_curves, stage_peaks, stage_verdicts
+from raytransfer.analysis.checkpoints import (
+    base_curves,
+    checkpoint_curves,
+    checkpoint_peaks,
+    checkpoint_verdicts,
+    drop_effects,
+)
 from raytransfer.analysis.comparisons import comparisons, effects
 from raytransfer.analysis.dials import dial_means, grid_effects, grid_means, monotonicity, outcome_monotonicity
 from raytransfer.analysis.pairs import OUTCOMES
@@ -24,6 +30,9 @@ __all__ = [
     "base_curves",
     "boost",
     "boosts",
+    "checkpoint_curves",
+    "checkpoint_peaks",
+    "checkpoint_verdicts",
     "comparisons",
     "correlations",
     "curves",
@@ -41,9 +50,6 @@ __all__ = [
     "profiles",
     "rank_correlations",
     "readings",
-    "stage_curves",
-    "stage_peaks",
-    "stage_verdicts",
     "theory_means",
     "transfer_points",
     "treatment_means",

@@ -45,7 +45,7 @@ _DROPS_COLUMNS = [
 ]
 
 
-def stage_curves(outcomes: pd.DataFrame) -> pd.DataFrame:
+def checkpoint_curves(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Average transfer at every checkpoint, with the 95% interval of Student's t over units.
 
     Args:
@@ -80,7 +80,7 @@ def base_curves(bases: pd.DataFrame) -> pd.DataFrame:
     return unit_means(networks.assign(unit=SEED, unit_number=networks["seed"]), ["schedule", "step"], "top1")
 
 
-def stage_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 2000) -> pd.DataFrame:
+def checkpoint_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 2000) -> pd.DataFrame:
     """Find the checkpoint that transfers best, and say whether transfer rises up to it and declines after it.
 
     Only runs with every checkpoint of their curve enter, and the curve of a unit is their mean. The peak is the
@@ -126,10 +126,11 @@ def stage_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 2000) ->
     return pd.DataFrame(rows, columns=_PEAKS_COLUMNS)
 
 
-def stage_verdicts(outcomes: pd.DataFrame) -> pd.DataFrame:
+def checkpoint_verdicts(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Decide whether transfer rises along pretraining, and whether it then declines: one test each a treatment.
 
-    A test is of all rises, or declines, of ``stage_peaks``, over all schedules and n: those of a unit count as one.
+    A test is of all rises, or declines, of ``checkpoint_peaks``, over all schedules and n: those of a unit count as
+    one.
     "Rises, then declines" holds where both are ``supported``. Where every unit's best checkpoint is the last, it
     declines by 0 by construction, there is no interval, and the decline is ``undecided``.
 

@@ -22,7 +22,7 @@ def verdicts_table(verdicts: pd.DataFrame) -> Group:
     """Tabulate the verdicts: a row a claim.
 
     Args:
-        verdicts: Output of ``raytransfer.analysis.verdicts`` or ``stage_verdicts``.
+        verdicts: Output of ``raytransfer.analysis.verdicts`` or ``checkpoint_verdicts``.
     """
     table = NumberTable(
         {"claim": "left", "effect": "left", "units": "right", "would see": "right", "p": "right", "verdict": "left"}
@@ -43,8 +43,8 @@ def verdicts_markdown(verdicts: pd.DataFrame) -> str:
     """Write the verdicts as a Markdown table: claim, test, effect and interval, units, smallest effect seen, verdict.
 
     Args:
-        verdicts: Output of ``raytransfer.analysis.verdicts`` or ``stage_verdicts``. Without rows the table has a head
-            alone.
+        verdicts: Output of ``raytransfer.analysis.verdicts`` or ``checkpoint_verdicts``. Without rows the table has a
+            head alone.
     """
     head = ("claim", "how it is tested", "effect and 95% interval", "units", "would be seen in 4 of 5", "p", "verdict")
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]

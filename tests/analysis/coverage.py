@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 
 from raytransfer.analysis import (
+    checkpoint_peaks,
+    checkpoint_verdicts,
     correlations,
     curves,
     monotonicity,
     readings,
-    stage_peaks,
-    stage_verdicts,
     treatment_means,
     variance_of_dials,
     variance_of_distances,
@@ -312,8 +312,8 @@ def stage_rates(curve: str, units: int, studies: int) -> dict[str, float]:
             "top1",
         ]
         outcomes = pd.DataFrame(rows, columns=columns)
-        verdict = stage_verdicts(outcomes).set_index("claim")["verdict"] == "supported"
-        (peak,) = stage_peaks(outcomes, resamples=2).to_dict("records")
+        verdict = checkpoint_verdicts(outcomes).set_index("claim")["verdict"] == "supported"
+        (peak,) = checkpoint_peaks(outcomes, resamples=2).to_dict("records")
         found.append((verdict["AnB rises"], verdict["AnB declines"], peak["decline_low"] > 0))
     return dict(zip(("rises", "declines", "decline_low above 0"), np.mean(found, axis=0).tolist(), strict=True))
 

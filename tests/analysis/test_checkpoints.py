@@ -8,9 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from raytransfer.analysis.checkpoints import base_curves, drop_effects, stage_curves, stage_peaks, stage_verdicts
+from raytransfer.analysis.checkpoints import (
+    base_curves,
+    checkpoint_curves,
+    checkpoint_peaks,
+    checkpoint_verdicts,
+    drop_effects,
+)
 from raytransfer.analysis.intervals import detectable, student_t
-from raytransfer.experiments.checkpoints.figures import stages_figure
+from raytransfer.experiments.checkpoints.figures import checkpoints_figure
 from raytransfer.experiments.checkpoints.tables import drops_table, peaks_table
 from tests.helpers import legend, overlaps, rendered, titles
 
@@ -60,7 +66,7 @@ def arrays(outcomes):
 def test_a_curve_is_the_t_interval_over_the_units_that_have_the_point():
     outcomes = transfers(noise=1).drop(index=3)  # step 1000 of the first unit
     outcomes.loc[4, "top1"] = math.nan
-    curve = stage_curves(outcomes).set_index("pretrain_step")
+    curve = checkpoint_curves(outcomes).set_index("pretrain_step")
     assert list(curve["units"]) == [4, 4, 4, 3, 3, 4]
     for step in STEPS:
         values = outcomes.loc[outcomes["pretrain_step"] == step, "top1"].dropna()
@@ -83,7 +89,7 @@ def test_rise_and_decline_read_each_unit_at_the_peak_of_the_others():
     values = arrays(outcomes)
     peaks = [max(range(6), key=lambda k: sum(v[k] for j, v in enumerate(values) if j != i)) for i in range(5)]
     assert len(set(peaks)) > 1
-    (row,) = stage_peaks(outcomes).to_dict("records")
+    (row,) = checkpoint_peaks(outcomes).to_dict("records")
     for name, end in (("rise", 0), ("decline", -1)):
         differences = [values[i][peak] - values[i][end] for i, peak in enumerate(peaks)]
         expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
@@ -100,7 +106,7 @@ def test_of_checkpoints_that_are_equal_but_for_rounding_the_earliest_is_the_peak
     outcomes = transfers(units=3)
     accuracies = np.array([[0.15, 0.1], [0.15, 0.2], [0.4, 0.4]])  # 0.15 + 0.15 is less than 0.1 + 0.2 in the last bit
     outcomes["top1"] = np.concatenate([accuracies, np.zeros((3, 4))], axis=1).ravel()
-    peak = stage_peaks(outcomes).iloc[0]
+    peak = checkpoint_peaks(outcomes).iloc[0]
     assert peak["peak_step"] == 0
     # Left out, the first unit is read at the second checkpoint, and the two others at the first.
     assert peak["rise"] == pytest.approx((0.1 - 0.15) / 3)
@@ -112,17 +118,17 @@ def test_runs_of_one_unit_are_averaged_before_anything_is_read_off():
     apart = outcomes.assign(target_block=outcomes["seed"].map(lambda seed: f"source{seed // 2}"))
     values = arrays(outcomes).reshape(2, 4, 6)  # targets t0 and t1, each with every second seed
     of_sources = values.mean(axis=0)
-    (row,) = stage_peaks(apart).to_dict("records")
+    (row,) = checkpoint_peaks(apart).to_dict("records")
     assert (row["units"], row["unit"], row["runs"]) == (4, "source", 8)
     assert row["decline_naive"] == pytest.approx(of_sources.mean(axis=0).max() - of_sources.mean(axis=0)[-1])
-    curve = stage_curves(apart).set_index("pretrain_step")
+    curve = checkpoint_curves(apart).set_index("pretrain_step")
     expected = stats.ttest_1samp(of_sources[:, 2], 0).confidence_interval(0.95)
     assert tuple(curve.loc[100, ["low", "high"]]) == pytest.approx((expected.low, expected.high))
 
 
 def test_the_best_of_many_noisy_checkpoints_is_no_decline():
     layers = tuple(range(150))  # as many studies
-    peaks = stage_peaks(transfers(curve=(0, 9, 9, 9, 9, 9), noise=1, layers=layers), resamples=2)
+    peaks = checkpoint_peaks(transfers(curve=(0, 9, 9, 9, 9, 9), noise=1, layers=layers), resamples=2)
     assert len(peaks) == 150
     assert peaks["decline_naive"].mean() > 0.004
     assert abs(peaks["decline"].mean()) < 0.0015
@@ -140,7 +146,7 @@ def test_the_best_of_many_noisy_checkpoints_is_no_decline():
     ],
 )
 def test_rising_and_declining_are_a_claim_each(curve, noise, rises, declines):
-    table = stage_verdicts(transfers(curve=curve, noise=noise, layers=(2, 3)))
+    table = checkpoint_verdicts(transfers(curve=curve, noise=noise, layers=(2, 3)))
     assert dict(zip(table["claim"], table["verdict"], strict=True)) == {"AnB rises": rises, "AnB declines": declines}
     assert set(table["units"]) == {4}
     assert set(table["effects"]) == {8}
@@ -148,7 +154,7 @@ def test_rising_and_declining_are_a_claim_each(curve, noise, rises, declines):
 
 def test_a_claim_on_stages_is_of_the_means_of_units_over_schedules_and_n():
     outcomes = transfers(noise=2, schedules=("constant", "step"), layers=(2, 3), units=5, treatments=("AnB", "AnB+"))
-    table = stage_verdicts(outcomes).set_index("claim")
+    table = checkpoint_verdicts(outcomes).set_index("claim")
     assert list(table.index) == ["AnB rises", "AnB declines", "AnB+ rises", "AnB+ declines"]
     changes = []
     for _, of_curve in outcomes[outcomes["treatment"] == "AnB+"].groupby(["schedule", "n_layers"]):
@@ -163,24 +169,26 @@ def test_a_claim_on_stages_is_of_the_means_of_units_over_schedules_and_n():
 
 
 def test_one_unit_has_a_peak_and_no_verdict():
-    (row,) = stage_peaks(transfers(units=1)).to_dict("records")
+    (row,) = checkpoint_peaks(transfers(units=1)).to_dict("records")
     assert (row["peak_step"], row["units"]) == (1000, 1)
     assert row["decline_naive"] == pytest.approx(0.04)
     missing = ("low", "high", "rise", "rise_low", "rise_high", "decline", "decline_low", "decline_high")
     assert all(math.isnan(row[name]) for name in missing)
-    assert set(stage_verdicts(transfers(units=1))["verdict"]) == {"too few units"}
-    assert set(stage_verdicts(transfers(units=2))["verdict"]) == {"too few units"}
+    assert set(checkpoint_verdicts(transfers(units=1))["verdict"]) == {"too few units"}
+    assert set(checkpoint_verdicts(transfers(units=2))["verdict"]) == {"too few units"}
 
 
 def test_only_whole_units_have_a_peak():
     outcomes = transfers(noise=1)
-    assert stage_peaks(outcomes.drop(index=2))["units"].item() == 3
+    assert checkpoint_peaks(outcomes.drop(index=2))["units"].item() == 3
     last = outcomes["seed"] == 3
-    assert stage_peaks(outcomes[last & (outcomes["pretrain_step"] > 0) | ~last & (outcomes["pretrain_step"] < 9)]).empty
+    assert checkpoint_peaks(
+        outcomes[last & (outcomes["pretrain_step"] > 0) | ~last & (outcomes["pretrain_step"] < 9)]
+    ).empty
 
 
 def test_the_peak_s_interval_spans_checkpoints_that_may_be_best():
-    agreed = stage_peaks(transfers(noise=0.1)).iloc[0]
+    agreed = checkpoint_peaks(transfers(noise=0.1)).iloc[0]
     assert agreed["peak_step"] == 1000
     assert agreed[["low", "high"]].isna().all()
     halves = pd.concat(
@@ -189,7 +197,7 @@ def test_the_peak_s_interval_spans_checkpoints_that_may_be_best():
             transfers(curve=(0, 0, 0, 0, 9, 0)).assign(seed=lambda rows: rows["seed"] + 9),
         ]
     )
-    torn = stage_peaks(halves).iloc[0]
+    torn = checkpoint_peaks(halves).iloc[0]
     assert (torn["low"], torn["peak_step"], torn["high"]) == (10, 10, 2000)
 
 
@@ -200,9 +208,9 @@ def test_neither_the_order_of_rows_nor_the_level_of_a_unit_changes_a_peak(random
     shifted = outcomes.assign(top1=outcomes["top1"] + outcomes["seed"].map(dict(enumerate(levels))))
     order = list(range(len(outcomes)))
     random.shuffle(order)
-    expected, moved = stage_peaks(outcomes, resamples=50), stage_peaks(shifted.iloc[order], resamples=50)
+    expected, moved = checkpoint_peaks(outcomes, resamples=50), checkpoint_peaks(shifted.iloc[order], resamples=50)
     pd.testing.assert_frame_equal(expected, moved, check_exact=False, atol=1e-9)
-    pd.testing.assert_frame_equal(expected, stage_peaks(outcomes.iloc[order], resamples=50), check_exact=True)
+    pd.testing.assert_frame_equal(expected, checkpoint_peaks(outcomes.iloc[order], resamples=50), check_exact=True)
 
 
 def test_a_drop_s_effect_is_the_change_beyond_that_under_a_constant_rate():
@@ -239,24 +247,24 @@ def test_a_drop_s_effect_needs_a_constant_arm_and_both_checkpoints_of_a_unit():
 def test_a_missing_column_and_a_repeated_row_are_named():
     outcomes = transfers()
     with pytest.raises(ValueError, match="rows lack the column pretrain_step"):
-        stage_curves(outcomes.drop(columns="pretrain_step"))
+        checkpoint_curves(outcomes.drop(columns="pretrain_step"))
     with pytest.raises(
         ValueError, match="more than one row is of schedule step, treatment AnB, n_layers 2, pretrain_step 10"
     ):
-        stage_peaks(pd.concat([outcomes, outcomes.iloc[[1]]]))
+        checkpoint_peaks(pd.concat([outcomes, outcomes.iloc[[1]]]))
 
 
 def everything(schedules, layers):
     outcomes = transfers(noise=1, schedules=schedules, treatments=("AnB", "AnB+"), layers=layers)
     drops = pd.DataFrame({"schedule": ["step", "other"], "step": [1000, 7]})
-    return stage_curves(outcomes), base_curves(bases(schedules)), stage_peaks(outcomes, resamples=50), drops
+    return checkpoint_curves(outcomes), base_curves(bases(schedules)), checkpoint_peaks(outcomes, resamples=50), drops
 
 
 @pytest.mark.parametrize("schedules", [("step",), ("constant", "cosine", "step")])
 @pytest.mark.parametrize("layers", [(2,), (1, 2, 4, 6)])
 def test_every_schedule_and_treatment_has_a_panel_with_a_line_for_each_n(schedules, layers):
     curves, bases_mean, peaks, drops = everything(schedules, layers)
-    figure = stages_figure(curves, bases_mean, peaks, drops, title="convnet8 on cifar10")
+    figure = checkpoints_figure(curves, bases_mean, peaks, drops, title="convnet8 on cifar10")
     panels = [axes for axes in figure.axes if axes.get_title("left")]
     order = [name for name in ("step", "cosine", "constant") if name in schedules]
     assert titles(figure)[: len(panels)] == [
@@ -279,23 +287,25 @@ def test_every_schedule_and_treatment_has_a_panel_with_a_line_for_each_n(schedul
 
 def test_a_figure_of_what_a_sweep_has_so_far_names_nothing_else():
     curves, bases_mean, peaks, drops = everything(("step",), (2,))
-    words = legend(stages_figure(curves, bases_mean.iloc[:0], peaks.iloc[:0], drops.iloc[:0], title="t"))
+    words = legend(checkpoints_figure(curves, bases_mean.iloc[:0], peaks.iloc[:0], drops.iloc[:0], title="t"))
     assert words == ["n = 2", "bands: 95% intervals\nof the means"]
     both = everything(("constant", "step"), (2,))[0]
     begun = both[(both["treatment"] == "AnB") == (both["schedule"] == "step")]  # one arm of each schedule
-    figure = stages_figure(begun, bases_mean.iloc[:0], peaks.iloc[:0], drops.iloc[:0], title="t")
+    figure = checkpoints_figure(begun, bases_mean.iloc[:0], peaks.iloc[:0], drops.iloc[:0], title="t")
     ends = (", 4 units", "", "", ", 4 units")
     assert [title.partition(")")[2] for title in titles(figure)] == list(ends)
-    single = stage_curves(transfers(units=1))
-    assert legend(stages_figure(single, bases_mean.iloc[:0], peaks.iloc[:0], drops.iloc[:0], title="t")) == ["n = 2"]
+    single = checkpoint_curves(transfers(units=1))
+    assert legend(checkpoints_figure(single, bases_mean.iloc[:0], peaks.iloc[:0], drops.iloc[:0], title="t")) == [
+        "n = 2"
+    ]
     with pytest.raises(ValueError, match=r"nothing to draw: no row is of AnB, AnB\+"):
-        stages_figure(curves.iloc[:0], bases_mean, peaks, drops, title="t")
+        checkpoints_figure(curves.iloc[:0], bases_mean, peaks, drops, title="t")
 
 
 def test_peaks_are_steps_and_points_with_their_intervals_and_what_would_be_seen():
     outcomes = transfers(units=4, treatments=("AnB", "AnB+"))
     outcomes.loc[outcomes["treatment"] == "AnB+", "top1"] += 0.01 * outcomes["seed"] * (outcomes["pretrain_step"] == 0)
-    lines = rendered(peaks_table(stage_peaks(outcomes)), 80)
+    lines = rendered(peaks_table(checkpoint_peaks(outcomes)), 80)
     assert lines[0] == "Does transfer rise, then decline? Points. Schedule: step, 4 seeds"
     rows = {line.split()[0]: line.split()[1:] for line in lines if "AnB" in line}
     assert rows["AnB"] == ["2", "1000", "+9.0", "+4.0", "-"]  # all units are equal
@@ -303,7 +313,7 @@ def test_peaks_are_steps_and_points_with_their_intervals_and_what_would_be_seen(
     one, two = (
         [
             line.split()
-            for line in rendered(peaks_table(stage_peaks(transfers(noise=0.1, units=units))))
+            for line in rendered(peaks_table(checkpoint_peaks(transfers(noise=0.1, units=units))))
             if "AnB" in line
         ]
         for units in (1, 2)

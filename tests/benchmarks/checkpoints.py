@@ -16,7 +16,7 @@ from spread import spread
 from raytransfer.config import load_config
 from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.checkpoints.cells import spaced_steps
-from raytransfer.experiments.checkpoints.config import StageConfig
+from raytransfer.experiments.checkpoints.config import CheckpointsConfig
 from raytransfer.experiments.checkpoints.plan import make_plan
 from raytransfer.specs import PretrainSpec
 from raytransfer.store import Store, load_weights, save_checkpoint
@@ -28,7 +28,7 @@ _CHECKPOINTS = 20
 
 def main() -> None:
     """Train, write and print the ratios."""
-    config = load_config(StageConfig, EXPERIMENTS["checkpoints"].defaults, sys.argv[1:])
+    config = load_config(CheckpointsConfig, EXPERIMENTS["checkpoints"].defaults, sys.argv[1:])
     plan = make_plan(config)
     base = next(spec for spec in plan.trials.values() if isinstance(spec, PretrainSpec))
     steps: list[int] = []

@@ -12,6 +12,9 @@ from raytransfer.analysis import (
     asymptotic_width,
     base_curves,
     boosts,
+    checkpoint_curves,
+    checkpoint_peaks,
+    checkpoint_verdicts,
     comparisons,
     correlations,
     curves,
@@ -25,9 +28,6 @@ from raytransfer.analysis import (
     outcome_monotonicity,
     rank_correlations,
     readings,
-    stage_curves,
-    stage_peaks,
-    stage_verdicts,
     theory_means,
     treatment_means,
     variance_of_dials,
@@ -119,10 +119,10 @@ def of_distance(units: int) -> tuple[list[pd.DataFrame], list]:
 def of_stages(units: int) -> tuple[list[pd.DataFrame], list]:
     """Transfer along pretraining: so many pairs of target and base."""
     outcomes = transfers(curve=(0, 2, 3, 3, 3, 3), noise=3, units=units, schedules=("constant", "step"), seed=1)
-    peaks = stage_peaks(outcomes)
+    peaks = checkpoint_peaks(outcomes)
     dropped = drop_effects(outcomes, pd.DataFrame({"schedule": ["step"], "step": [500]}))
-    judged = stage_verdicts(outcomes)
-    found = [stage_curves(outcomes), base_curves(bases(units=units)), peaks, dropped, judged]
+    judged = checkpoint_verdicts(outcomes)
+    found = [checkpoint_curves(outcomes), base_curves(bases(units=units)), peaks, dropped, judged]
     assert {units} == {count for table in found for count in table["units"]}
     tables = [peaks_table(peaks), drops_table(dropped), verdicts_table(judged), verdicts_markdown(judged)]
     return found, tables

@@ -13,8 +13,8 @@ from raytransfer.config import load_config, to_yaml
 from raytransfer.errors import UserError
 from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.checkpoints.cells import spaced_steps, with_drops
-from raytransfer.experiments.checkpoints.config import StageConfig
-from raytransfer.experiments.mechanisms.config import WhyConfig
+from raytransfer.experiments.checkpoints.config import CheckpointsConfig
+from raytransfer.experiments.mechanisms.config import MechanismsConfig
 from raytransfer.experiments.theory import report as theory_report
 from raytransfer.experiments.theory.config import TheoryConfig
 from raytransfer.networks import build
@@ -31,7 +31,7 @@ from tests.helpers import Page, Quiet, asked
 pytestmark = pytest.mark.usefixtures("one_thread", "no_pictures")
 
 YAML = {
-    StageConfig: """
+    CheckpointsConfig: """
 data: digits
 tasks: {low: {classes: [0, 1, 2]}, high: {classes: [3, 4, 5]}}
 targets: [low]
@@ -45,7 +45,7 @@ base_milestones: [0.5]
 base_checkpoints: 3
 recipe: {steps: 4, batch_size: 8, learning_rate: 0.01, evaluations: 1}
 """,
-    WhyConfig: """
+    MechanismsConfig: """
 data: digits
 tasks: {low: {classes: [0, 1, 2]}, high: {classes: [3, 4, 5]}}
 targets: [low]
@@ -120,7 +120,7 @@ def test_steps_to_transfer_from_are_evenly_spaced_on_a_logarithmic_axis():
 
 
 def test_the_sweep_along_pretraining_lays_out_both_arms_at_every_checkpoint(tiny):
-    plan = EXPERIMENTS["checkpoints"].plan(tiny(StageConfig))
+    plan = EXPERIMENTS["checkpoints"].plan(tiny(CheckpointsConfig))
     bases = [spec for spec in plan.trials.values() if isinstance(spec, PretrainSpec)]
     assert {(base.recipe.schedule, base.recipe.steps) for base in bases} == {
         ("step", 8),
@@ -137,12 +137,12 @@ def test_the_sweep_along_pretraining_lays_out_both_arms_at_every_checkpoint(tiny
 
 
 def test_without_a_step_schedule_no_steps_are_added_around_drops(tiny):
-    plan = EXPERIMENTS["checkpoints"].plan(tiny(StageConfig, "schedules=[cosine]"))
+    plan = EXPERIMENTS["checkpoints"].plan(tiny(CheckpointsConfig, "schedules=[cosine]"))
     assert {spec.weights.step for spec in plan.trials.values() if isinstance(spec, TransferSpec)} == {0, 1, 8}
 
 
 def test_the_sweep_along_pretraining_reports_what_the_store_holds(tiny):
-    printed, folder = run_and_report(tiny(StageConfig, "schedules=[step,constant]", "probes=[generalisation]"))
+    printed, folder = run_and_report(tiny(CheckpointsConfig, "schedules=[step,constant]", "probes=[generalisation]"))
     assert "Does transfer rise, then decline?" in printed
     assert "Drops of the learning rate" in printed
     outcomes, bases = (pd.read_parquet(folder / f"{name}.parquet") for name in ("outcomes", "bases"))
@@ -157,11 +157,11 @@ def test_the_sweep_along_pretraining_reports_what_the_store_holds(tiny):
     curves = pd.read_parquet(folder / "curves.parquet").set_index(["schedule", "treatment", "pretrain_step"])
     chosen = outcomes[(outcomes["schedule"] == "step") & (outcomes["treatment"] == "AnB")]
     assert curves.loc[("step", "AnB", 8), "mean"] == pytest.approx(chosen[chosen["pretrain_step"] == 8]["top1"].mean())
-    assert (folder / "stages.png").exists()
+    assert (folder / "checkpoints.png").exists()
 
 
 def test_fine_tuned_and_scratch_networks_are_compared_and_judged(tiny):
-    printed, folder = run_and_report(tiny(WhyConfig))
+    printed, folder = run_and_report(tiny(MechanismsConfig))
     assert "Claim: flatter minima" in printed
     assert "Verdicts" in printed
     readings = pd.read_parquet(folder / "probe_readings.parquet")
@@ -184,7 +184,7 @@ def test_fine_tuned_and_scratch_networks_are_compared_and_judged(tiny):
 
 
 def test_pairs_of_one_start_and_of_two_are_trained_for_both_kinds_of_networks(tiny):
-    plan = EXPERIMENTS["mechanisms"].plan(tiny(WhyConfig, "n_layers=[2,7]", "dials={}", "seeds=1"))
+    plan = EXPERIMENTS["mechanisms"].plan(tiny(MechanismsConfig, "n_layers=[2,7]", "dials={}", "seeds=1"))
     looks = [spec for spec in plan.trials.values() if isinstance(spec, ProbeSpec) and spec.probe == "path"]
     (start,) = {look.trained for look in looks if isinstance(look.trained, PretrainSpec)}
     kinds = {}
@@ -212,7 +212,7 @@ def test_pairs_of_one_start_and_of_two_are_trained_for_both_kinds_of_networks(ti
 
 
 def test_bases_that_one_dial_makes_of_several_targets_have_one_name(tiny):
-    plan = EXPERIMENTS["mechanisms"].plan(tiny(WhyConfig, "targets=all", "bases=[]", "dials={shuffle_px: [2]}"))
+    plan = EXPERIMENTS["mechanisms"].plan(tiny(MechanismsConfig, "targets=all", "bases=[]", "dials={shuffle_px: [2]}"))
     tuned = {(cell.target, cell.base) for cell in plan.cells if cell.treatment == "AnB+"}
     assert tuned == {(target, base) for target in ("low", "high") for base in ("unchanged", "shuffle_px=2")}
 
@@ -223,7 +223,7 @@ def test_weights_of_others_need_no_base(tiny, tmp_path):
     weights = (
         f"weights={{network: resnet18, weights: {tmp_path / 'mine.pth'}, mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2]}}"
     )
-    config = tiny(WhyConfig, weights, "image_size_px=32", "seeds=1", "probes=[deviation]")
+    config = tiny(MechanismsConfig, weights, "image_size_px=32", "seeds=1", "probes=[deviation]")
     plan = EXPERIMENTS["mechanisms"].plan(config)
     trainings = {(cell.treatment, cell.target, cell.base) for cell in plan.cells if "probe" not in cell.treatment}
     assert trainings == {("baseB", "low", None), ("AnB+", "low", "resnet18@mine.pth")}
@@ -236,11 +236,11 @@ def test_weights_of_others_need_no_base(tiny, tmp_path):
     assert set(pd.read_parquet(folder / "comparisons.parquet")["base"]) == {"resnet18@mine.pth"}
     assert plan.network == "resnet18"  # which figures are headed with, whatever the option network says
     with pytest.raises(UserError, match="dials is given and would change nothing: it takes weights=null"):
-        tiny(WhyConfig, weights, "dials={shuffle_px: [2]}")
+        tiny(MechanismsConfig, weights, "dials={shuffle_px: [2]}")
 
 
 def test_only_compared_networks_are_looked_at(tiny):
-    plan = EXPERIMENTS["mechanisms"].plan(tiny(WhyConfig))
+    plan = EXPERIMENTS["mechanisms"].plan(tiny(MechanismsConfig))
     looks = [spec for spec in plan.trials.values() if isinstance(spec, ProbeSpec)]
     assert {type(look.trained) for look in looks} == {PretrainSpec, TransferSpec}
     assert {look.trained.task.label_count for look in looks} == {3}
@@ -288,24 +288,36 @@ def test_simulations_train_on_images_of_unit_range_and_labels_of_both_signs(tiny
 
 
 def test_a_plan_says_that_a_base_has_fewer_steps_than_are_asked_for(tiny):
-    plan = OF[StageConfig].plan(tiny(StageConfig, "base_checkpoints=12"))
+    plan = OF[CheckpointsConfig].plan(tiny(CheckpointsConfig, "base_checkpoints=12"))
     (told,) = plan.accounts
     assert told.startswith("base_checkpoints=12 gives 8 steps: of 12 that are even on a logarithmic axis of 1 to 8,")
     assert {cell.step for cell in plan.cells} - {None} == {0, 1, 2, 3, 4, 5, 6, 8}
-    assert OF[StageConfig].plan(tiny(StageConfig)).accounts == []
+    assert OF[CheckpointsConfig].plan(tiny(CheckpointsConfig)).accounts == []
 
 
 @pytest.mark.parametrize(
     ("kind", "overrides", "message"),
     [
-        (StageConfig, ["base_checkpoints=[0,9]"], r"base_checkpoints has 9, which a base never reaches: .* 0\.\.8"),
-        (StageConfig, ["base_checkpoints=1"], r"base_checkpoints=1 must lie in 2..1000"),
-        (StageConfig, ["base_checkpoints=[3,3]"], r"base_checkpoints=\[3, 3\] must be a number, or list at least two"),
-        (StageConfig, ["base_checkpoints=many"], r"base_checkpoints=many must be a number, or list at least two"),
-        (StageConfig, ["schedules=[linear]"], r"schedules=linear is not known; choose from constant, step, cosine"),
-        (StageConfig, ["base_milestones=[1.5]"], r"base_milestones=\[1.5\] must be fractions of the steps"),
         (
-            WhyConfig,
+            CheckpointsConfig,
+            ["base_checkpoints=[0,9]"],
+            r"base_checkpoints has 9, which a base never reaches: .* 0\.\.8",
+        ),
+        (CheckpointsConfig, ["base_checkpoints=1"], r"base_checkpoints=1 must lie in 2..1000"),
+        (
+            CheckpointsConfig,
+            ["base_checkpoints=[3,3]"],
+            r"base_checkpoints=\[3, 3\] must be a number, or list at least two",
+        ),
+        (CheckpointsConfig, ["base_checkpoints=many"], r"base_checkpoints=many must be a number, or list at least two"),
+        (
+            CheckpointsConfig,
+            ["schedules=[linear]"],
+            r"schedules=linear is not known; choose from constant, step, cosine",
+        ),
+        (CheckpointsConfig, ["base_milestones=[1.5]"], r"base_milestones=\[1.5\] must be fractions of the steps"),
+        (
+            MechanismsConfig,
             [
                 "tasks={low: {classes: [0, 1, 2]}, unchanged: {classes: [3, 4, 5]}}",
                 "targets=[low]",
@@ -313,9 +325,13 @@ def test_a_plan_says_that_a_base_has_fewer_steps_than_are_asked_for(tiny):
             ],
             r"task unchanged is called like the bases that dials make: rename it",
         ),
-        (WhyConfig, ["probes=[]"], r"probes=\[\] leaves nothing to compare"),
-        (WhyConfig, ["distance=Task2Vec"], r"distance=Task2Vec is not known, or needs more than images: proxy-A, MMD2"),
-        (WhyConfig, ["probe_steps=[5]"], r"probe_steps has 5, which no training reaches: a step lies in 0\.\.4"),
+        (MechanismsConfig, ["probes=[]"], r"probes=\[\] leaves nothing to compare"),
+        (
+            MechanismsConfig,
+            ["distance=Task2Vec"],
+            r"distance=Task2Vec is not known, or needs more than images: proxy-A, MMD2",
+        ),
+        (MechanismsConfig, ["probe_steps=[5]"], r"probe_steps has 5, which no training reaches: a step lies in 0\.\.4"),
         (TheoryConfig, ["tasks={Q: {classes: [0, 1, 2]}}"], r"task Q .*has 3 labels: the theory is of two"),
         (TheoryConfig, ["widths=[7]"], r"widths=\[7\] must be even numbers of at least 2"),
         (TheoryConfig, ["widths=[]"], r"widths=\[\] must be even numbers of at least 2"),

@@ -13,7 +13,7 @@ _AFTER_DROP = 0.05  # of a base's steps: how long after a drop of the learning r
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageCell:
+class CheckpointCell:
     """The place of one trial in the sweep.
 
     Attributes:
@@ -83,7 +83,7 @@ def cells(
     base_recipes: Mapping[str, Recipe],
     steps: Sequence[int],
     n_layers: Sequence[int],
-) -> list[StageCell]:
+) -> list[CheckpointCell]:
     """All places of a sweep over the checkpoints of bases.
 
     For each schedule, pair and seed: one base run; its own accuracy at each step; and from each step and cut a frozen
@@ -98,7 +98,7 @@ def cells(
         steps: Steps of a base to transfer from.
         n_layers: Numbers of layers to copy.
     """
-    found: list[StageCell] = []
+    found: list[CheckpointCell] = []
     for schedule, trained_by in base_recipes.items():
         for pair in pairs:
             for seed in seeds:
@@ -109,10 +109,10 @@ def cells(
 
 def _along(
     base: PretrainSpec, pair: Pair, schedule: str, recipe: Recipe, steps: Sequence[int], n_layers: Sequence[int]
-) -> list[StageCell]:
+) -> list[CheckpointCell]:
     seed = base.seed
     target = PretrainSpec(task=pair.target.spec(seed), network=base.network, recipe=recipe, seed=seed)
-    base_cell = StageCell(
+    base_cell = CheckpointCell(
         treatment=BASE_A.name,
         schedule=schedule,
         target=pair.target.name,

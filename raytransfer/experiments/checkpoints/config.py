@@ -11,7 +11,7 @@ from raytransfer.specs import Recipe
 
 
 @dataclass
-class StageConfig(PairsConfig, TrainingConfig):
+class CheckpointsConfig(PairsConfig, TrainingConfig):
     """Transfer from checkpoints along a base's training, over pairs of tasks.
 
     Attributes:

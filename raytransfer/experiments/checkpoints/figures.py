@@ -23,7 +23,7 @@ _GREY = "#777777"
 _STRIP = 0.04  # of a panel's height, for one n's peak
 
 
-def stages_figure(
+def checkpoints_figure(
     curves: pd.DataFrame, bases_mean: pd.DataFrame, peaks: pd.DataFrame, drops: pd.DataFrame, *, title: str
 ) -> Figure:
     """Draw transfer against the step that the base had reached: a column of panels a schedule, frozen above fine-tuned.
@@ -34,9 +34,9 @@ def stages_figure(
     learning rate are dotted. Steps are logarithmic but for 0.
 
     Args:
-        curves: Output of ``raytransfer.analysis.stage_curves``.
+        curves: Output of ``raytransfer.analysis.checkpoint_curves``.
         bases_mean: Output of ``raytransfer.analysis.base_curves``; may be empty.
-        peaks: Output of ``raytransfer.analysis.stage_peaks``; may be empty.
+        peaks: Output of ``raytransfer.analysis.checkpoint_peaks``; may be empty.
         drops: A row a drop of the learning rate: schedule, step.
         title: What was run.
 

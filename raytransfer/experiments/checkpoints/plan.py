@@ -6,14 +6,14 @@ from typing import Any
 
 from raytransfer.errors import UserError
 from raytransfer.experiments.checkpoints.cells import (
-    StageCell,
+    CheckpointCell,
     cells,
     scheduled,
     spaced_steps,
     transfer_recipe,
     with_drops,
 )
-from raytransfer.experiments.checkpoints.config import StageConfig
+from raytransfer.experiments.checkpoints.config import CheckpointsConfig
 from raytransfer.experiments.checks import checked_setup
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.tasks import base_recipe, make_design
@@ -21,7 +21,7 @@ from raytransfer.sweep.plan import Plan, plan_of
 from raytransfer.words import number_of
 
 
-def make_plan(config: StageConfig) -> Plan[StageCell, None]:
+def make_plan(config: CheckpointsConfig) -> Plan[CheckpointCell, None]:
     """Open the data and lay out all bases, checkpoints and transfers, checking what can be checked before training.
 
     Raises:
@@ -55,7 +55,7 @@ def _fewer(wanted: Any, steps: int) -> list[str]:
     ]
 
 
-def milestones_of(config: StageConfig) -> list[float]:
+def milestones_of(config: CheckpointsConfig) -> list[float]:
     """Where the step schedule of a base drops; nowhere where no base has that schedule."""
     return config.base_milestones if "step" in config.schedules else []
 

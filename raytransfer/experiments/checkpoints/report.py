@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from raytransfer.analysis import base_curves, drop_effects, stage_curves, stage_peaks, stage_verdicts
-from raytransfer.experiments.checkpoints.cells import StageCell, drops
-from raytransfer.experiments.checkpoints.config import StageConfig
-from raytransfer.experiments.checkpoints.figures import stages_figure
+from raytransfer.analysis import base_curves, checkpoint_curves, checkpoint_peaks, checkpoint_verdicts, drop_effects
+from raytransfer.experiments.checkpoints.cells import CheckpointCell, drops
+from raytransfer.experiments.checkpoints.config import CheckpointsConfig
+from raytransfer.experiments.checkpoints.figures import checkpoints_figure
 from raytransfer.experiments.checkpoints.plan import milestones_of
 from raytransfer.experiments.checkpoints.tables import drops_table, peaks_table
 from raytransfer.experiments.tasks import base_recipe
@@ -20,13 +20,13 @@ from raytransfer.sweep.plan import Plan
 from raytransfer.words import number_of
 
 _CAPTIONS = {
-    "stages": "Transfer against the step of pretraining at which the base was copied, and the base's own accuracy."
+    "checkpoints": "Transfer against the step of pretraining at which the base was copied, and the base's own accuracy."
 }
 _BASES = " (bases.parquet: the bases' own accuracy)"
 _PLACE = ["treatment", "schedule", "target", "target_block", "base", "n_layers", "seed", "step"]
 
 
-def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) -> Report:
+def make_report(plan: Plan[CheckpointCell, None], store: Store, config: CheckpointsConfig) -> Report:
     """Analyse what has finished."""
     outcomes, bases = _outcomes(plan.cells, store), _bases(plan.cells, store)
     if outcomes.empty:
@@ -39,13 +39,15 @@ def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) 
     found = {
         "outcomes": outcomes,
         "bases": bases,
-        "curves": stage_curves(outcomes),
+        "curves": checkpoint_curves(outcomes),
         "base_curves": base_curves(bases),
-        "peaks": stage_peaks(outcomes),
-        "verdicts": stage_verdicts(outcomes),
+        "peaks": checkpoint_peaks(outcomes),
+        "verdicts": checkpoint_verdicts(outcomes),
         "drop_effects": drop_effects(outcomes, dropped),
     }
-    figure = stages_figure(found["curves"], found["base_curves"], found["peaks"], dropped, title=_title(plan, config))
+    figure = checkpoints_figure(
+        found["curves"], found["base_curves"], found["peaks"], dropped, title=_title(plan, config)
+    )
     return Report(
         frames={name: table for name, table in found.items() if not table.empty},
         main=("outcomes", f"Every transfer of the sweep, one row each{'' if bases.empty else _BASES}"),
@@ -54,7 +56,7 @@ def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) 
             *([] if found["drop_effects"].empty else [drops_table(found["drop_effects"])]),
             *([] if found["verdicts"].empty else [verdicts_table(found["verdicts"])]),
         ],
-        figures={"stages": figure},
+        figures={"checkpoints": figure},
         captions=_CAPTIONS,
         answer=[
             f"{row['claim']} along pretraining: {said_verdict(row)}." for row in found["verdicts"].to_dict("records")
@@ -63,14 +65,14 @@ def make_report(plan: Plan[StageCell, None], store: Store, config: StageConfig) 
     )
 
 
-def _outcomes(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
+def _outcomes(cells: Sequence[CheckpointCell], store: Store) -> pd.DataFrame:
     """One row a finished transfer: its place and its accuracy."""
     places = places_of(cells, _PLACE)
     placed = places[places["treatment"].isin([ANB.name, ANB_PLUS.name])].astype({"n_layers": "int64", "step": "int64"})
     return placed.rename(columns={"step": "pretrain_step"}).merge(read_table(store, "trials")[["id", "top1"]], on="id")
 
 
-def _bases(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
+def _bases(cells: Sequence[CheckpointCell], store: Store) -> pd.DataFrame:
     """One row a base and step: its own accuracy on its own task, on training and on test images."""
     places = places_of(cells, _PLACE)
     along = places["n_layers"].isna() & places["step"].notna()  # not what the option probes asks for beside it
@@ -83,6 +85,6 @@ def _bases(cells: Sequence[StageCell], store: Store) -> pd.DataFrame:
     return found[[*columns, "top1", "train_top1"]].drop_duplicates(ignore_index=True)
 
 
-def _title(plan: Plan[StageCell, None], config: StageConfig) -> str:
+def _title(plan: Plan[CheckpointCell, None], config: CheckpointsConfig) -> str:
     pairs = len({(cell.target, cell.base) for cell in plan.cells})
     return f"{plan.network} on {plan.data}: {number_of(pairs, 'pair')} x {number_of(config.seeds, 'seed')}"

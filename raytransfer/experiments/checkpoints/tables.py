@@ -17,7 +17,7 @@ def peaks_table(peaks: pd.DataFrame) -> Group:
     """Tabulate whether transfer rises, then declines along pretraining: a table a schedule, a row a treatment and n.
 
     Args:
-        peaks: Output of ``raytransfer.analysis.stage_peaks``.
+        peaks: Output of ``raytransfer.analysis.checkpoint_peaks``.
     """
     parts: list[RenderableType] = []
     for schedule, rows in peaks.groupby("schedule", sort=False):

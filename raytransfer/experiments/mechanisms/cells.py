@@ -16,7 +16,7 @@ RESTART = "restart"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhyCell:
+class MechanismCell:
     """The place of one trial in the sweep.
 
     Attributes:
@@ -51,7 +51,7 @@ def cells(
     distance: str,
     images: int,
     weights: Weights | None = None,
-) -> list[WhyCell]:
+) -> list[MechanismCell]:
     """All places but those of probes.
 
     For each seed, every target is trained from scratch, every base is fine-tuned to it from each cut, and the distance
@@ -71,21 +71,21 @@ def cells(
         weights: Weights of others, from which every target is fine-tuned in place of the bases; None for none. Of their
             task there are no images, and so no distance.
     """
-    found: list[WhyCell] = []
+    found: list[MechanismCell] = []
     for seed in seeds:
         for target_task in targets:
             target = PretrainSpec(task=target_task.spec(seed), network=network, recipe=recipe, seed=seed)
             place: dict[str, Any] = {"target": target_task.name, "target_block": target_task.block, "seed": seed}
-            found.append(WhyCell(treatment=BASE_B.name, **place, spec=target))
+            found.append(MechanismCell(treatment=BASE_B.name, **place, spec=target))
             starts = [] if weights is None else [(weights.label, weights)]
             for task in (pair.base for pair in pairs if pair.target == target_task):
                 base = PretrainSpec(task=task.spec(seed), network=network, recipe=base_recipe, seed=seed)
                 name = task.setting or task.name
                 starts.append((name, base.weights))
                 between = _distance(distance, base, target, images)
-                found.append(WhyCell(treatment="distance", **place, base=name, spec=between))
+                found.append(MechanismCell(treatment="distance", **place, base=name, spec=between))
             found += [
-                WhyCell(treatment=ANB_PLUS.name, **place, base=name, n_layers=spec.surgery.n_layers, spec=spec)
+                MechanismCell(treatment=ANB_PLUS.name, **place, base=name, n_layers=spec.surgery.n_layers, spec=spec)
                 for name, start in starts
                 for spec in ANB_PLUS.transfers(start, target, n_layers)
             ]
@@ -99,7 +99,7 @@ def _distance(name: str, base: PretrainSpec, target: PretrainSpec, images: int) 
     return DistanceSpec(measure=name, source=source, target=goal, images=images, seed=target.seed)
 
 
-def basins(places: Sequence[WhyCell], n: int) -> list[WhyCell]:
+def basins(places: Sequence[MechanismCell], n: int) -> list[MechanismCell]:
     """The places that tell whether two networks share a basin because they share a start.
 
     Twins of a base share layers 1..n of their start, the base's weights; twins from scratch share none. So two more
@@ -113,7 +113,7 @@ def basins(places: Sequence[WhyCell], n: int) -> list[WhyCell]:
         places: The sweep's, looks among them.
         n: The cut.
     """
-    found: list[WhyCell] = []
+    found: list[MechanismCell] = []
     for cell in places:
         look = as_probe(cell.spec)
         if look is None or look.probe != "path":

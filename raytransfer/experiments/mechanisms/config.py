@@ -6,7 +6,7 @@ from raytransfer.config.shared import PairsConfig, WeightsConfig
 
 
 @dataclass
-class WhyConfig(PairsConfig, WeightsConfig):
+class MechanismsConfig(PairsConfig, WeightsConfig):
     """Fine-tuned networks against networks trained from scratch, looked at with probes.
 
     Where ``weights`` are given, every target is fine-tuned from them in place of the bases.

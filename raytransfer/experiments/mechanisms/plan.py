@@ -3,15 +3,15 @@
 from raytransfer.distances import DISTANCES
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import checked_setup
-from raytransfer.experiments.mechanisms.cells import WhyCell, basins, cells
-from raytransfer.experiments.mechanisms.config import WhyConfig
+from raytransfer.experiments.mechanisms.cells import MechanismCell, basins, cells
+from raytransfer.experiments.mechanisms.config import MechanismsConfig
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.tasks import base_recipe, make_design
 from raytransfer.experiments.weights import only_checkpoint, read
 from raytransfer.sweep.plan import Plan, plan_of
 
 
-def make_plan(config: WhyConfig) -> Plan[WhyCell, tuple[str, ...]]:
+def make_plan(config: MechanismsConfig) -> Plan[MechanismCell, tuple[str, ...]]:
     """Open the data and lay out all pairs and looks, checking everything that can be checked before training.
 
     Returns:

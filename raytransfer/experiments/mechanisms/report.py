@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from raytransfer.analysis import comparisons, effects, nearness, rank_correlations, verdicts
 from raytransfer.analysis.profiles import profiles
 from raytransfer.analysis.runs import by_start
-from raytransfer.experiments.mechanisms.cells import RESTART, WhyCell
-from raytransfer.experiments.mechanisms.config import WhyConfig
+from raytransfer.experiments.mechanisms.cells import RESTART, MechanismCell
+from raytransfer.experiments.mechanisms.config import MechanismsConfig
 from raytransfer.experiments.mechanisms.figures import comparisons_figure, gradients_figure, training_figure
 from raytransfer.experiments.mechanisms.landscapes import landscape_figure, paths_figure
 from raytransfer.experiments.mechanisms.tables import (
@@ -36,7 +36,7 @@ _CAPTIONS = {
 }
 
 
-def make_report(plan: Plan[WhyCell, tuple[str, ...]], store: Store, config: WhyConfig) -> Report:
+def make_report(plan: Plan[MechanismCell, tuple[str, ...]], store: Store, config: MechanismsConfig) -> Report:
     """Analyse what has finished."""
     readings = _readings(plan.cells, store)
     if readings.empty:
@@ -74,14 +74,14 @@ def make_report(plan: Plan[WhyCell, tuple[str, ...]], store: Store, config: WhyC
     )
 
 
-def _readings(cells: Sequence[WhyCell], store: Store) -> pd.DataFrame:
+def _readings(cells: Sequence[MechanismCell], store: Store) -> pd.DataFrame:
     """One row a reading: the place of the network that was looked at, the look, and the reading."""
     networks = [cell for cell in cells if cell.treatment in (BASE_B.name, ANB_PLUS.name, RESTART)]
     places = places_of(networks, _PLACE).astype({"n_layers": "Int64"}).rename(columns={"id": "trained_id"})
     return places.merge(probe_readings(cells, store), on="trained_id")
 
 
-def _distances(cells: Sequence[WhyCell], store: Store) -> pd.DataFrame:
+def _distances(cells: Sequence[MechanismCell], store: Store) -> pd.DataFrame:
     """One row a pair and seed: how far the base's task is from the target's."""
     places = places_of([cell for cell in cells if cell.treatment == "distance"], ["target", "base", "seed"])
     return places.merge(read_table(store, "distances")[["id", "value"]], on="id").drop(columns="id")
@@ -110,7 +110,7 @@ def _figures(readings: pd.DataFrame, compared: pd.DataFrame, stages: Sequence[st
     return figures
 
 
-def _title(plan: Plan[WhyCell, tuple[str, ...]], config: WhyConfig) -> str:
+def _title(plan: Plan[MechanismCell, tuple[str, ...]], config: MechanismsConfig) -> str:
     targets = len({cell.target for cell in plan.cells})
     counted = f"{number_of(targets, 'target')}, {number_of(config.seeds, 'seed')}"
     return f"{plan.network} on {plan.data}, {trained_for(config, config.recipe)}: {counted}"
