@@ -96,7 +96,8 @@ def run(tmp_path, cache_dir):
         environment |= {"SEEN": str(tmp_path / "seen"), "COLUMNS": "200"}
         places = [f"out={tmp_path / 'out'}", f"cache_dir={cache_dir}", f"data_dir={tmp_path}"]
         lines = "\n".join("\t".join(map(str, command)) for command in commands)
-        command = [sys.executable, "-c", RUN, lines, *SHORT, *options, *places]
+        quiet = ("-W", "ignore:This process:DeprecationWarning")  # of threads and a fork, from Python 3.12 on
+        command = [sys.executable, *quiet, "-c", RUN, lines, *SHORT, *options, *places]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
     return run_all
