@@ -7,6 +7,7 @@ each base on the two-dimensional grid: target, base, input_level and label_level
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from raytransfer.analysis.pairs import OUTCOMES, Floats, axes_of, measures_by_na
 from raytransfer.analysis.units import unit_means, with_units
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 
+_LEAST_LEVELS = 4  # of 3, ρ takes four values but for ties, and intervals covered in 89 to 100% of studies
 _MONOTONICITY_COLUMNS = [
     *("measure", "kind", "dial", "dial_kind", "n_layers"),
     *("estimate", "low", "high", "units", "unit", "curves", "constant", "levels", "right_way"),
@@ -105,10 +107,11 @@ def monotonicity(measures: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
 
     A *curve* is the values of one target and seed (one target, for a measure without seeds) along a dial with at least
     2 levels, at one n where the measure has one. Its number is Spearman's ρ between level and value. The estimate is
-    the mean over curves, with a 95% interval over units (``raytransfer.analysis.units``; ``intervals.within_one``). A
-    curve that does not move at all (within 1e-9 of its largest value) has no ρ: it is counted as constant, which a
-    measure that is blind to the dial by construction should be. On a dial of two levels ρ is ±1 whatever happens, and
-    all of 3 curves move the right way by chance in one study of 8.
+    the mean over curves, with a 95% interval over units (``raytransfer.analysis.units``; ``intervals.within_one``) on
+    dials of 4 levels or more: of 3 ρ takes four values, too few for one. A curve that does not move at all (within
+    1e-9 of its largest value) has no ρ: it is counted as constant, which a measure that is blind to the dial by
+    construction should be. On a dial of two levels ρ is ±1 whatever happens, and all of 3 curves move the right way by
+    chance in one study of 8.
 
     Args:
         measures: A row a value, with target_block.
@@ -116,9 +119,9 @@ def monotonicity(measures: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each measure, dial and n_layers: measure, kind, dial, dial_kind, n_layers (missing where the measure
-        has none), estimate (−1..1; NaN where every curve is constant), low, high (NaN under 3 units, or if all ρ are
-        equal), units, unit, curves (that have a ρ), constant (that do not), levels and right_way (curves with ρ > 0 for
-        a distance and ρ < 0 for a score).
+        has none), estimate (−1..1; NaN where every curve is constant), low, high (NaN under 3 units or 4 levels, or if
+        all ρ are equal), units, unit, curves (that have a ρ), constant (that do not), levels and right_way (curves with
+        ρ > 0 for a distance and ρ < 0 for a score).
 
     Raises:
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
@@ -159,7 +162,10 @@ def _monotonicity(values: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
         known = np.isfinite(all_rhos)
         rhos = all_rhos[known]
         units = np.array([curve["unit_number"].iloc[0] for curve in curves])[known]
+        levels = group["level"].nunique()
         interval = within_one(clustered_t(rhos, units))
+        if levels < _LEAST_LEVELS:
+            interval = replace(interval, low=math.nan, high=math.nan)
         right = rhos > 0 if kind == "distance" else rhos < 0
         rows.append(
             {
@@ -175,7 +181,7 @@ def _monotonicity(values: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
                 "unit": group["unit"].iloc[0],
                 "curves": len(rhos),
                 "constant": len(all_rhos) - len(rhos),
-                "levels": group["level"].nunique(),
+                "levels": levels,
                 "right_way": int(right.sum()),
             }
         )

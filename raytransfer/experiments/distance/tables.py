@@ -86,7 +86,7 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
         parts.append(table)
     units = said_units(distances[distances["units"] > 0])
     note = (
-        f"[low,high]: 95% interval over {units}, from 3 on that differ. blind: by construction.\n"
+        f"[low,high]: 95% interval over {units}, from 3 on that differ, and 4 levels. blind: by construction.\n"
         "Empty: not measured, as labels differ. 2 of 3: so many curves grow, on a dial of two levels; by chance all 3 "
         "do in one study of 8.\n"
     )
