@@ -73,7 +73,7 @@ def of_the_grid(units: int) -> tuple[list[pd.DataFrame], list]:
 def of_distance(units: int) -> tuple[list[pd.DataFrame], list]:
     """Transfer against distance: so many seeds of one target; what is over tasks, of two targets, or of three."""
     rng = np.random.default_rng(0)
-    levels = list(itertools.product((0, 1, 2), (0, 1)))
+    levels = list(itertools.product((0, 1, 2, 3), (0, 1)))
     on_grid = pd.DataFrame([("T", f"{i} {j}", i, j) for i, j in levels])
     on_grid.columns = ["target", "base", "input_level", "label_level"]
     dials = on_grid.query("label_level == 0").rename(columns={"input_level": "level"}).assign(dial="blur", kind="input")
