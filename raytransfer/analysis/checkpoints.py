@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import refuse_repeats, require
 from raytransfer.analysis.intervals import MIN_UNITS, clustered_t, detectable, student_t
+from raytransfer.analysis.pairs import evened
 from raytransfer.analysis.units import SEED, numbers_of, unit_means, with_units
 from raytransfer.analysis.verdicts import Claim, judged
 
 Floats = NDArray[np.float64]
 
-_ROUNDING = 1e-12  # of sums of accuracies, which come in steps of one image and so are often equal
+_ROUNDING = 1e-12  # of sums of accuracies, which come in steps of one image and so are often equal but for it
 _RUN = ["target", "base", "seed"]
 _OF_UNIT = ["unit", "unit_number"]
 _CURVE = ["schedule", "treatment", "n_layers"]
@@ -130,8 +131,7 @@ def checkpoint_verdicts(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Decide whether transfer rises along pretraining, and whether it then declines: one test each a treatment.
 
     A test is of all rises, or declines, of ``checkpoint_peaks``, over all schedules and n: those of a unit count as
-    one.
-    "Rises, then declines" holds where both are ``supported``. Where every unit's best checkpoint is the last, it
+    one. "Rises, then declines" holds where both are ``supported``. Where every unit's best checkpoint is the last, it
     declines by 0 by construction, there is no interval, and the decline is ``undecided``.
 
     Args:
@@ -228,7 +228,7 @@ def _curves(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFr
 
 def _best(means: Floats) -> NDArray[np.intp]:
     """The place of the largest in each row: of those that are equal but for rounding, the first."""
-    first: NDArray[np.intp] = np.argmax(means >= means.max(axis=-1, keepdims=True) - _ROUNDING, axis=-1)
+    first: NDArray[np.intp] = evened(means, _ROUNDING).argmax(axis=-1)
     return first
 
 

@@ -163,7 +163,7 @@ def judged(tested: Sequence[Claim]) -> pd.DataFrame:
     Units are independent (``raytransfer.analysis.units``); all values of one count as one. Of a mean ρ the interval is
     ``intervals.within_one``, and p-value and detectable effect are ``at_zero``, which go with it. The p-values are
     corrected for the number of claims (``intervals.holm``), so that where no claim and no reverse holds, one is found
-    in at most 5% of studies. The verdict is
+    in about 5% of studies at most (``tests/analysis/coverage.md``). The verdict is
 
     - ``supported``, or ``the reverse``: the corrected p-value is below 0.05, and the mean lies on the claimed side, or
       on the other;

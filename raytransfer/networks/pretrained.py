@@ -59,8 +59,13 @@ class Source:
 
     @property
     def full_label(self) -> str:
-        """What tables call them where the label without the network's library would name others, too."""
+        """What tables call them where ``short_label`` would name others, too."""
         return f"{self.network}@{Path(self.weights).name if '/' in self.weights else self.weights}"
+
+    @property
+    def short_label(self) -> str:
+        """What tables call them where no label is given: without the network's library."""
+        return self.full_label.rpartition("/")[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +145,7 @@ def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> Source:
         raise UserError(f"weights={entry} has accuracy={accuracy}: it must lie between 0 and 1")
     values["rename"] = _renaming(values.get("rename"))
     source = Source(**{"label": "", **values})
-    return source if source.label else replace(source, label=source.full_label.rpartition("/")[2])
+    return source if source.label else replace(source, label=source.short_label)
 
 
 def _is_number(value: Any) -> bool:

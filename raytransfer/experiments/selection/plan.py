@@ -107,7 +107,7 @@ def told_apart(checkpoints: Sequence[Checkpoint[SelectionConfig]]) -> list[Check
     counts = Counter(entry.label for entry in checkpoints)
     return [
         replace(entry, source=replace(entry.source, label=entry.source.full_label))
-        if counts[entry.label] > 1 and entry.label == entry.source.full_label.rpartition("/")[2]
+        if counts[entry.label] > 1 and entry.label == entry.source.short_label
         else entry
         for entry in checkpoints
     ]
