@@ -122,6 +122,21 @@ def test_what_is_said_of_scores_on_digits_is_what_the_table_says():
     assert [at_6["OTDD of probe"], at_6["Task2Vec"], at_6["MMD² of pixels"]] == [0.0076, 0.0075, 0.0049]
 
 
+def test_transrate_by_variant_is_what_its_rows_say():
+    rows = pd.read_parquet(RESULTS / "data" / "transrate_variants.parquet")
+    assert rows["TransRate"].to_numpy() == pytest.approx(rows["brought to one scale, 1e-4"].to_numpy(), rel=1e-9)
+    means = rows.drop(columns="seed").groupby(["target", "base"]).mean()
+    found = means.corr("spearman")["AnB"]
+    page = (ROOT / "raytransfer" / "scores" / "README.md").read_text().split("## TransRate by variant")[1]
+    assert f"over the {len(means)} bases" in page
+    (_, table) = next(tables(page))
+    for features, (said, *cells) in zip(("brought to one scale", "as they are"), table, strict=True):
+        assert said.startswith(features)
+        rhos = [found[f"{features}, {epsilon}"] for epsilon in ("1e-4", "1e-3", "1e-2", "1e-1", "1", "10")]
+        assert [cell.strip("*") for cell in cells] == [f"{rho:.2f}".replace("-", "−") for rho in rhos]
+    assert f"no labels) has {found['norm alone']:.2f}:" in page
+
+
 def test_what_features_of_other_data_are_worth_is_what_their_rows_say():
     rows = pd.read_parquet(RESULTS / "data" / "distance_real_outcomes.parquet").query("n_layers == 6")
     rows = rows.assign(own=rows["target_block"] == rows["base_block"], over_random=rows["AnB"] - rows["RnB"])
