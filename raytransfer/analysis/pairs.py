@@ -271,7 +271,7 @@ def jackknife(
 
     Of blocks of bases and blocks of targets the variances are added, and Satterthwaite's degrees of freedom taken, as
     in ``intervals.welch_t``. A pair that is in two blocks, its target's and its base's, is then left out twice, which
-    makes intervals too wide rather than too narrow.
+    makes intervals too wide rather than too narrow; with that taken off they cover in too few studies.
 
     Where most of a value comes from a few blocks, its variance is known less well than from K alike ones. With s_k the
     block's share of the sum of all pairs' squared weights, there are as many degrees of freedom as of 1/Σ s_k² alike
