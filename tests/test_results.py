@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import kendalltau
 
 from raytransfer.analysis import (
     comparisons,
@@ -573,16 +574,59 @@ def test_the_accuracies_of_which_checkpoint_are_those_of_its_rows():
     scores = pd.read_parquet(RESULTS / "data" / "which_checkpoint_scores.parquet")
     scores = scores[scores["measure"] == "linear probe"].assign(treatment="linear probe", top1=scores["value"])
     found = pd.concat([rows, scores]).fillna({"n_layers": 0}).groupby(["checkpoint", "treatment", "n_layers"])["top1"]
-    (_, table), *_ = tables((RESULTS / "which_checkpoint.md").read_text())
+    intervals = found.apply(lambda top1: student_t(100 * top1.to_numpy()))
+    page = (RESULTS / "which_checkpoint.md").read_text()
+    (_, table), *_ = tables(page)
     checkpoint, compared = "", 0
     for name, _, what, *cells in table:
         checkpoint = name or checkpoint
         (treatment,) = re.findall(r"\((\w+\+?)\)|(linear probe)", what)
-        means = [value for (c, t, _), value in found.mean().items() if (c, t) == (checkpoint, "".join(treatment))]
-        printed = [points(cell)[0] for cell in cells if cell]
-        assert printed == rounded(means)
-        compared += len(printed)
+        of = intervals[checkpoint, "".join(treatment)]
+        known = [np.isfinite(interval.low) and "linear probe" not in treatment for interval in of]
+        expected = [written(i) if has else f"{i.estimate:.1f}" for i, has in zip(of, known, strict=True)]
+        assert [cell for cell in cells if cell] == expected
+        compared += len(expected)
     assert compared == 4 * (4 * 5 + 1)
+
+    at = {
+        treatment: [of.to_list() for _, of in intervals.xs(treatment, level="treatment").groupby("checkpoint")]
+        for treatment in ("AnB", "AnB+", "RnB")
+    }
+    fifths = [of[3].estimate for t in ("AnB", "AnB+") for of in at[t]]
+    without = [of[3].estimate for of in at["RnB"]] + [i.estimate for i in intervals.xs("baseB", level="treatment")]
+    assert (
+        f"reach {min(fifths):.1f} to {max(fifths):.1f}%, where training from scratch and frozen random layers reach "
+        f"{min(without):.1f} to {max(without):.1f}%."
+    ) in page
+    paired = rows.pivot(index=["checkpoint", "n_layers", "seed"], columns="treatment", values="top1")
+    gains = (100 * (paired["AnB+"] - paired["AnB"])).dropna().groupby(["checkpoint", "n_layers"])
+    gains = gains.apply(lambda gain: student_t(gain.to_numpy())).groupby("checkpoint").head(3)
+    seen = gains.map(detectable)
+    assert f"within {gains.map(lambda gain: abs(gain.estimate)).max():.1f} points" in page
+    assert f"differences of {seen.min():.1f} to {seen.max():.1f} points would have been seen in 4 studies" in page
+    trapped = [of[4].estimate for of in at["AnB"]][:3]
+    assert f"right on {min(trapped):.0f} to {max(trapped):.0f}%, though" in page
+
+
+def test_the_rankings_of_which_checkpoint_are_those_of_its_rows():
+    rows = pd.read_parquet(RESULTS / "data" / "which_checkpoint.parquet").query("treatment == 'AnB'")
+    scores = pd.read_parquet(RESULTS / "data" / "which_checkpoint_scores.parquet")
+    page = (RESULTS / "which_checkpoint.md").read_text()
+    worth = rows.groupby(["checkpoint", "n_layers"])["top1"].mean()
+    predicted = scores.groupby(["measure", "checkpoint", "n_layers"])["value"].mean()
+    taus = {}
+    for cut, place in (("four fifths", 3), ("all", 4)):
+        known = {measure: of.groupby("checkpoint").nth(place).to_list() for measure, of in predicted.groupby("measure")}
+        known["published"] = [0.751, 0.767, 0.776, 0.71878]
+        top1 = worth.groupby("checkpoint").nth(place)
+        taus[cut] = {name: round(kendalltau(values, top1).statistic, 2) for name, values in known.items()}
+    assert (min(taus["all"].values()), max(taus["all"].values())) == (-0.33, 0.0)
+    assert "misses it (Kendall's τ −0.33 to 0)" in page
+    one_wrong = dict.fromkeys(("LogME", "H-score", "PARC", "published"), 0.67)
+    assert taus["four fifths"] == one_wrong | {"linear probe": 0.33, "N-LEEP": 0.33, "SFDA": 0.0}
+    assert "(τ 0.67), the linear probe and N-LEEP two (0.33), SFDA three (0)." in page
+    apart = 100 * worth.groupby("checkpoint").nth(3)
+    assert f"the four lie within {apart.max() - apart.min():.1f} points" in page
 
 
 def test_the_predictors_of_which_checkpoint_are_those_of_their_rows():
