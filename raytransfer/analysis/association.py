@@ -217,19 +217,22 @@ def _null(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], orders: Cou
     """Spearman's ρ after each permutation of blocks, a mean over groups: (P,), 0 where undefined."""
     from scipy.stats import rankdata  # half a second, which other sweeps need not wait for
 
+    if not groups:
+        return np.zeros(len(orders))
+    targets, bases = (np.concatenate([group[i] for group in groups]) for i in (0, 1))
+    moved = permuted_values(axes, x, targets, bases, orders)
     rhos = []
-    for targets, bases in groups:
-        moved = permuted_values(axes, x, targets, bases, orders)
-        left = np.where(np.isfinite(moved), y[targets, bases], math.nan)
-        a, b = (rankdata(values, axis=1, nan_policy="omit") for values in (moved, left))
+    for at in np.split(np.arange(len(bases)), np.cumsum([len(of_group) for _, of_group in groups])[:-1]):
+        drawn, own = moved[:, at], y[targets[at], bases[at]][None]
+        if not np.isfinite(drawn).all():
+            own = np.where(np.isfinite(drawn), own, math.nan)
+        a, b = (rankdata(values, axis=1, nan_policy="omit") for values in (drawn, own))
         here = np.isfinite(a)
         number = np.maximum(here.sum(axis=1, keepdims=True), 1)
         a, b = (
             np.where(here, ranks - np.where(here, ranks, 0).sum(axis=1, keepdims=True) / number, 0) for ranks in (a, b)
         )
         rhos.append(_ratio((a * b).sum(axis=1), (a * a).sum(axis=1), (b * b).sum(axis=1))[:, None])
-    if not rhos:
-        return np.zeros(len(orders))
     return np.nan_to_num(_mean_of_groups(np.stack(rhos))[:, 0])
 
 
