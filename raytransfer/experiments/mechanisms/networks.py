@@ -86,13 +86,14 @@ def draw_lines(axis: Axes, rows: pd.DataFrame, x: str, styles: dict[str, Style],
 
 
 def cut_off(set_limits: Any, limits: tuple[float, float], means: NDArray[np.float64], *, log: bool) -> None:
-    """Keep an axis to where the means are, and half their range around it."""
+    """Keep an axis to where the means are, and half their range around it; as it is where all of them are zero."""
     scaled = np.log(means) if log else means
     margin = 0.5 * np.ptp(scaled) + (0.1 if log else 0.1 * np.abs(scaled).max())
     least, most = scaled.min() - margin, scaled.max() + margin
     if log:
         least, most = np.exp([least, most])
-    set_limits(max(limits[0], least), min(limits[1], most))
+    if least < most:
+        set_limits(max(limits[0], least), min(limits[1], most))
 
 
 def log_ticks(axis: XAxis | YAxis, limits: tuple[float, float]) -> None:

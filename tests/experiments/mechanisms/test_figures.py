@@ -354,3 +354,8 @@ def test_too_few_units_say_how_many_it_takes():
     assert said_verdict(judged(sweep(targets=("A",), seeds=1)).iloc[0].to_dict()).startswith(
         "too few units: how many it takes cannot be said ("
     )
+
+
+def test_effects_that_are_all_zero_are_drawn_without_a_warning():
+    figure = comparisons_figure(FEW.assign(estimate=0.0, low=0.0, high=0.0, scale="difference"), title="t")
+    assert all(axis.get_xlim()[0] < axis.get_xlim()[1] for axis in figure.axes)
