@@ -158,7 +158,7 @@ def read_table(store: Store, table: str) -> "pd.DataFrame":
     if table == "trials":
         curves = _retried(lambda: _trials_of(store, "curves"))
         rows = rows.filter(pa.array([trial in curves for trial in rows["id"].to_pylist()], pa.bool_()))
-    found: pd.DataFrame = rows.to_pandas()
+    found: pd.DataFrame = rows.select(_SCHEMAS[table].names).to_pandas()
     return found
 
 
@@ -275,7 +275,8 @@ def _unseen(part: pa.Table, seen: set[str]) -> pa.Table:
 def _read(store: Store, name: str, columns: list[str] | None = None) -> pa.Table:
     """A file of rows of a table; one that is no whole file of such rows is damaged.
 
-    Its columns must be the table's, some of which an older store may not have.
+    Its columns must be the table's, some of which an older raytransfer did not have. A newer one has all of them and
+    more, which are kept where rows are merged.
     """
     content = pa.BufferReader(store.read(name))
     try:
@@ -289,13 +290,16 @@ def _read(store: Store, name: str, columns: list[str] | None = None) -> pa.Table
 
 
 def _check_columns(found: pa.Schema, schema: pa.Schema) -> None:
-    """Check that columns are a table's.
+    """Check that columns are a table's, or those of a newer raytransfer.
 
     Raises:
         ValueError: One is not, or the trials' identities are missing.
     """
+    newer = set(schema.names) < set(found.names)
     for field in found:
         if field.name not in schema.names:
+            if newer:
+                continue
             raise ValueError(f"this table has no column {field.name}")
         known = schema.field(field.name).type
         if field.type != known:
