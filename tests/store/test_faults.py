@@ -385,6 +385,16 @@ def test_a_second_driver_is_kept_out_of_an_object_store_and_told_by_whom(two):
     assert not first.exists("lock.json")
 
 
+def test_a_driver_that_is_interrupted_while_it_takes_the_lock_leaves_none(two, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"^$"), lock(two[0]):
+        pass
+    assert not two[0].exists("lock.json")
+
+
 def test_a_new_object_store_that_a_driver_has_just_locked_is_no_folder_of_other_things(two):
     with lock(two[0]):
         two[1].check()
