@@ -1,10 +1,14 @@
 """Learning curves for TensorBoard, while a sweep runs."""
 
 import os
+import time
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import RecordWriter
+from tensorboardX.summary import scalar
 
 from raytransfer.errors import UserError, first_line
 from raytransfer.sweep.curves import Logged
@@ -47,9 +51,15 @@ class TensorBoard:
             run = run.with_name(f"{run.name} {training.trial}")
         run.mkdir(exist_ok=True)
         with TemporaryDirectory(dir=self._folder, prefix=".") as beside:
-            with SummaryWriter(beside, filename_suffix=f".{training.trial}") as writer:
-                for step, scalars in training.curve:
-                    for name, value in scalars.items():
-                        writer.add_scalar(name, value, step)
-            for file in Path(beside).iterdir():
-                file.replace(run / file.name)
+            now = time.time()
+            events = [Event(wall_time=now, file_version="brain.Event:2")]
+            for step, scalars in training.curve:
+                for name, value in scalars.items():
+                    events.append(Event(wall_time=now, step=step, summary=scalar(name, value)))
+            file = f"{beside}/{_FILES[:-1]}{now:.0f}.{os.uname().nodename}.{training.trial}"
+            # SummaryWriter would write in a thread, and wait for ever once that met a full disk.
+            with closing(RecordWriter(file)) as writer:
+                for event in events:
+                    writer.write(event.SerializeToString())
+                writer.flush()
+            Path(file).replace(run / Path(file).name)

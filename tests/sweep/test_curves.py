@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
+import os
 import re
 import shutil
 import sqlite3
@@ -12,12 +14,14 @@ import sys
 import pytest
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import RecordWriter
 
 from raytransfer.config import load_config
 from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store, compact, curve_of
+from raytransfer.sweep import curves as observing
 from raytransfer.sweep.curves import Curves, trackers
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.sweep.tensorboard import TensorBoard
@@ -176,6 +180,27 @@ def test_tensorboard_has_a_run_of_its_own_for_another_training_at_the_same_place
     assert {run.name for run in board.iterdir()} == {training.name, *(f"{training.name} {c * 16}" for c in "bc")}
     assert [len(list(run.iterdir())) for run in board.iterdir()] == [1, 1, 1]
     assert TensorBoard(str(board)).turn_to("sweep-2") == {told.trial for told in others}
+
+
+def test_a_disk_that_fills_up_below_tensorboard_is_one_line(plan, store, tmp_path, monkeypatch):
+    write, written = RecordWriter.write, []
+
+    def full(writer, event):
+        written.append(event)
+        if len(written) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(writer, event)
+
+    monkeypatch.setattr(observing, "_PATIENCE_S", 0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "write", full)
+        board = TensorBoard(str(tmp_path / "board"))
+        assert give(store, plan, board).splitlines() == [
+            f"{board.option} failed, and gets no more learning curves of this run: [Errno 28] No space left on device; "
+            "the same command writes what is missing"
+        ]
+    assert give(store, plan, TensorBoard(str(tmp_path / "board"))) == ""
+    assert [len(list(run.iterdir())) for run in (tmp_path / "board").iterdir()] == [1, 1]
 
 
 def test_mlflow_has_an_experiment_of_the_sweep_and_a_run_of_each_training(plan, store, tmp_path, monkeypatch):
