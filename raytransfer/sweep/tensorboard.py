@@ -41,7 +41,8 @@ class TensorBoard:
 
     def turn_to(self, sweep: str) -> set[str]:
         """Trainings whose event files are here; a folder holds those of any sweeps."""
-        return {file.name.rpartition(".")[2] for file in self._folder.glob(f"*/{_FILES}")}
+        # Hidden folders hold what is being written, or was when a command was killed.
+        return {file.name.rpartition(".")[2] for file in self._folder.glob(f"[!.]*/{_FILES}")}
 
     def log(self, training: Logged) -> None:
         """Write an event file, which appears whole."""

@@ -172,6 +172,13 @@ def test_tensorboard_has_a_run_of_each_training(plan, store, tmp_path):
     assert [len(list(run.iterdir())) for run in board.iterdir()] == [1, 1]
 
 
+def test_what_a_killed_command_was_writing_for_tensorboard_is_not_taken_for_a_run(plan, store, tmp_path):
+    trial, _ = expected(store, plan)
+    (tmp_path / ".left").mkdir()
+    (tmp_path / ".left" / f"events.out.tfevents.1.host.{trial}").write_bytes(b"half")
+    assert TensorBoard(str(tmp_path)).turn_to("sweep-1") == set()
+
+
 def test_tensorboard_has_a_run_of_its_own_for_another_training_at_the_same_place(ran, tmp_path):
     board, (training, *_) = tmp_path / "board", ran[1].logged.values()
     others = [training, dataclasses.replace(training, trial="b" * 16), dataclasses.replace(training, trial="c" * 16)]
