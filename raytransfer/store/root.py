@@ -14,7 +14,7 @@ from pyarrow import ArrowException, fs
 
 from raytransfer.errors import StorageError, UserError, first_line
 from raytransfer.specs import HASH_VERSION
-from raytransfer.storage.addresses import checked, file_system, is_address, with_option
+from raytransfer.storage.addresses import HUB, checked, file_system, is_address, with_option
 from raytransfer.storage.retries import PATIENCE_S, Result, patiently, whole
 from raytransfer.store.schema import SCHEMA_VERSION
 
@@ -46,6 +46,10 @@ class Store:
     def __init__(self, root: str, retry_s: float = PATIENCE_S) -> None:
         self.retry_s = retry_s
         self.root = checked("out", root) if "://" in root else absolute("out", root)
+        if root.startswith(HUB):
+            raise UserError(
+                f"out={root} is no place for a store: from the hub data alone are read; name a folder or a bucket"
+            )
         if root.startswith("s3://"):
             # A small file then takes one PUT; else pyarrow starts a multipart upload for every one, in three requests.
             self.root = with_option(self.root, "allow_delayed_open", "true")
