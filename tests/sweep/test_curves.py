@@ -4,12 +4,14 @@ import contextlib
 import dataclasses
 import errno
 import io
+import logging
 import os
 import re
 import shutil
 import sqlite3
 import struct
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -25,6 +27,7 @@ from raytransfer.sweep import curves as observing
 from raytransfer.sweep.curves import Curves, trackers
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.sweep.tensorboard import TensorBoard
+from raytransfer.sweep.wandb import WandB
 from raytransfer.trials import Site
 from tests.bad_input.commands import QUICK, call
 from tests.conftest import TINY
@@ -255,6 +258,28 @@ def test_wandb_has_a_run_of_each_training(plan, store, tmp_path, monkeypatch, ca
         assert part.encode() in content
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_disk_that_fills_up_below_wandb_is_one_line(plan, store, tmp_path, monkeypatch, capfd):
+    pytest.importorskip("wandb").teardown()  # which keeps the folder of the test before
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(logging.FileHandler, "emit", lambda handler, record: handler.handleError(record))
+        board = WandB("full")
+        assert give(store, plan, board).splitlines() == [
+            "wandb=full failed, and gets no more learning curves of this run: [Errno 28] No space left on device; the "
+            "same command writes what is missing"
+        ]
+    assert capfd.readouterr().err == ""
+    assert board.turn_to("sweep-1") == set()
+    assert give(store, plan, WandB("full")) == ""
+    assert len(board.turn_to("sweep-1")) == 2
 
 
 def plan_config(**options):
