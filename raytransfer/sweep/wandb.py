@@ -30,7 +30,7 @@ class WandB:
         self.option = f"wandb={project}"
         try:
             import wandb
-        except ImportError as error:
+        except Exception as error:  # what is installed by half, or beside another protobuf, raises anything
             raise missing(self.option, "wandb", error) from error
         self._wandb, self._sweep = wandb, ""
         try:

@@ -12,6 +12,7 @@ import sqlite3
 import struct
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from rich.console import Console
@@ -287,6 +288,22 @@ def plan_config(**options):
     for name, value in options.items():
         setattr(config, name, value)
     return config
+
+
+@pytest.mark.parametrize("name", ["mlflow", "wandb"])
+@pytest.mark.parametrize("content", ["raise TypeError('of another protobuf')", "raise OSError('a library is gone')"])
+def test_a_package_that_is_installed_by_half_is_one_line(name, content, tmp_path, monkeypatch):
+    (tmp_path / f"{name}.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(UserError, match=rf"^{name}=x needs the package {name} \((of another|a library).*\): pip"):
+        trackers(plan_config(**{name: "x"}))
+
+
+def test_a_folder_called_mlflow_is_not_taken_for_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))
+    with pytest.raises(UserError, match=r"^mlflow=x needs the package mlflow \(module 'mlflow' has no attribute 'ent"):
+        trackers(plan_config(mlflow="x"))
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
