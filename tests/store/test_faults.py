@@ -437,6 +437,23 @@ def test_a_driver_whose_lock_was_taken_over_learns_of_it(two):
     assert two[0].exists("lock.json")  # the other's, which stays
 
 
+@pytest.mark.parametrize("holder", [0, 1])
+def test_of_two_drivers_that_got_past_the_lock_the_one_that_holds_it_keeps_its_workers(two, monkeypatch, holder):
+    monkeypatch.setattr(locking, "_BEAT_S", 60.0)
+    made = []
+    with lock(two[0]):
+        leases = [two[0].read("lock.json"), b'{"owner": "y", "host": "h", "process": 1, "beats": 1}']
+        for store, lease in zip(two, leases, strict=True):
+            store.write("lock.json", lease)
+            made.append((store, store.create(), store.read("store.json")))
+        two[0].write("lock.json", leases[holder])
+        two[0].write("store.json", made[1 - holder][2])  # the other wrote last
+        store, identity, _ = made[holder]
+        store.check_identity(identity)
+        with pytest.raises(StorageError, match="is not the same place"):
+            store.check_identity("of another store")
+
+
 def test_a_damaged_lock_is_its_holder_s_who_renews_it(two):
     with lock(two[0]) as lost:
         two[0].write("lock.json", b"")
