@@ -14,13 +14,15 @@ from raytransfer.errors import UserError, first_line
 from raytransfer.sweep.curves import Logged
 
 _FILES = "events.out.tfevents.*"
+_LONGEST_NAME = 200  # bytes of a run's folder, of which a file system takes 255
 
 
 class TensorBoard:
     """A folder in which every training is a run of TensorBoard, named by its place, its scalars against the steps.
 
     Its event file ends in the trial's identity, by which the next command knows that it is there. Where another
-    training has its name, as of a sweep with other options, the run's name ends in the identity, too.
+    training has its name, as of a sweep with other options, the run's name ends in the identity, too; so does a long
+    one, which loses its middle.
 
     Args:
         folder: Where event files go, a folder a run.
@@ -46,7 +48,12 @@ class TensorBoard:
 
     def log(self, training: Logged) -> None:
         """Write an event file, which appears whole."""
-        run = self._folder / training.name.replace("/", "-")  # of halves such as animals/vehicles
+        name = training.name.replace("/", "-")  # of halves such as animals/vehicles
+        if len(name.encode()) > _LONGEST_NAME:  # of halves that are two long lists of classes
+            half = _LONGEST_NAME // 2
+            first, last = (part.decode(errors="ignore") for part in (name.encode()[:half], name.encode()[-half:]))
+            name = f"{first}...{last} {training.trial}"
+        run = self._folder / name
         # TensorBoard makes one curve of all files in a folder.
         if {file.name.rpartition(".")[2] for file in run.glob(_FILES)} - {training.trial}:
             run = run.with_name(f"{run.name} {training.trial}")

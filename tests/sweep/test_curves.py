@@ -176,6 +176,18 @@ def test_tensorboard_has_a_run_of_each_training(plan, store, tmp_path):
     assert [len(list(run.iterdir())) for run in board.iterdir()] == [1, 1]
 
 
+def test_a_place_longer_than_a_folder_s_name_has_its_run_of_tensorboard(ran, tmp_path):
+    (training, *_) = ran[1].logged.values()
+    for trial in ("b" * 16, "c" * 16):
+        long = f"AnB (halves={'ä ' * 150}, n=2)"
+        TensorBoard(str(tmp_path)).log(dataclasses.replace(training, trial=trial, name=long))
+    (first, second) = sorted(run.name for run in tmp_path.iterdir())
+    assert first.startswith("AnB (halves=ä ä ")
+    assert first.endswith(", n=2) " + "b" * 16)
+    assert second == first.replace("b" * 16, "c" * 16)
+    assert TensorBoard(str(tmp_path)).turn_to("sweep-1") == {"b" * 16, "c" * 16}
+
+
 def test_what_a_killed_command_was_writing_for_tensorboard_is_not_taken_for_a_run(plan, store, tmp_path):
     trial, _ = expected(store, plan)
     (tmp_path / ".left").mkdir()
