@@ -1,5 +1,6 @@
 """What of a store can go, since nothing that is left to run reads it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ KINDS = {
     "unfinished": "what was being written when a process was killed",
 }
 """What can go, and what is lost with it."""
+
+_CHECKPOINT = re.compile(r"[^/]+/\d+\.safetensors")  # what else lies there is the user's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,11 @@ def garbage(root: str, kinds: Sequence[str] = tuple(KINDS), *, delete: bool = Fa
 
 def _garbage(store: Store, kinds: Sequence[str]) -> list[Garbage]:
     done = finished(store) - set(failures(store))
-    there = {name.removesuffix(".safetensors"): size for name, size in store.sizes_below("checkpoints").items()}
+    there = {
+        name.removesuffix(".safetensors"): size
+        for name, size in store.sizes_below("checkpoints").items()
+        if _CHECKPOINT.fullmatch(name)
+    }
     places = places_of_sweeps(store)
     left, read = left_to_run([rows for rows in places.values() if rows is not None], done, there)
     found = [

@@ -52,10 +52,10 @@ def lock(store: Store) -> Iterator[Callable[[], str | None]]:
         return
     lease = _Lease(store)
     try:
-        lease.acquire()
-    except StorageError as error:  # nothing ran before
-        raise UserError(f"out={store.root} cannot be written: {error}") from error
-    try:
+        try:
+            lease.acquire()
+        except StorageError as error:  # nothing ran before
+            raise UserError(f"out={store.root} cannot be written: {error}") from error
         yield lambda: lease.lost
     finally:
         lease.release()
@@ -168,9 +168,12 @@ class _Lease:
         self._thread.start()
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Let the next one in, also where the lock was not taken to the end, as at Ctrl-C."""
+        if not self._beats:
+            return
         self._released.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         store = Store(self._store.root, retry_s=_BEAT_PATIENCE_S)
         try:
             if self._owner_of(self._read(store)) == self._owner:

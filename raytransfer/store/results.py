@@ -107,18 +107,27 @@ def clear_failures(store: Store, trials: Iterable[str]) -> set[str]:
 
 
 def finished(store: Store) -> set[str]:
-    """Identities of the finished trials."""
+    """Identities of the finished trials.
+
+    A training whose learning curve is not there, as in a copy that was made while a sweep ran, has not finished.
+    """
     return _retried(lambda: _finished(store))
 
 
 def _finished(store: Store) -> set[str]:
+    found = {table: _trials_of(store, table) for table in _MARKS}
+    found["trials"] &= _trials_of(store, "curves")  # looked at last, as a row is written after its curve
+    return set().union(*found.values())
+
+
+def _trials_of(store: Store, table: str) -> set[str]:
+    """Identities of the trials that a table has rows of."""
     found: set[str] = set()
-    for table in _MARKS:
-        for name in _files(store, table):
-            if name.startswith(_PART):
-                found.update(_read(store, f"{table}/{name}", ["id"])["id"].to_pylist())
-            else:
-                found.add(name.removesuffix(".parquet"))
+    for name in _files(store, table):
+        if name.startswith(_PART):
+            found.update(_read(store, f"{table}/{name}", ["id"])["id"].unique().to_pylist())
+        else:
+            found.add(name.removesuffix(".parquet"))
     return found
 
 
@@ -137,13 +146,20 @@ def _finish_times(store: Store) -> dict[str, datetime.datetime]:
                 found |= {trial: at or time for trial, at in zip(rows["id"], times, strict=True)}
             elif name.endswith(".parquet"):
                 found[name.removesuffix(".parquet")] = time
+        if table == "trials":
+            curves = _trials_of(store, "curves")
+            found = {trial: time for trial, time in found.items() if trial in curves}
     return found
 
 
 def read_table(store: Store, table: str) -> "pd.DataFrame":
-    """All rows of a table, sorted by trial; every trial counts once."""
-    rows: pd.DataFrame = _merged(store, table, _read_if_there).to_pandas()
-    return rows
+    """All rows of a table, sorted by trial; every trial counts once, and a training without a curve does not count."""
+    rows = _merged(store, table, _read_if_there)
+    if table == "trials":
+        curves = _retried(lambda: _trials_of(store, "curves"))
+        rows = rows.filter(pa.array([trial in curves for trial in rows["id"].to_pylist()], pa.bool_()))
+    found: pd.DataFrame = rows.select(_SCHEMAS[table].names).to_pandas()
+    return found
 
 
 def compact(store: Store) -> None:
@@ -259,7 +275,8 @@ def _unseen(part: pa.Table, seen: set[str]) -> pa.Table:
 def _read(store: Store, name: str, columns: list[str] | None = None) -> pa.Table:
     """A file of rows of a table; one that is no whole file of such rows is damaged.
 
-    Its columns must be the table's, some of which an older store may not have.
+    Its columns must be the table's, some of which an older raytransfer did not have. A newer one has all of them and
+    more, which are kept where rows are merged.
     """
     content = pa.BufferReader(store.read(name))
     try:
@@ -273,13 +290,16 @@ def _read(store: Store, name: str, columns: list[str] | None = None) -> pa.Table
 
 
 def _check_columns(found: pa.Schema, schema: pa.Schema) -> None:
-    """Check that columns are a table's.
+    """Check that columns are a table's, or those of a newer raytransfer.
 
     Raises:
         ValueError: One is not, or the trials' identities are missing.
     """
+    newer = set(schema.names) < set(found.names)
     for field in found:
         if field.name not in schema.names:
+            if newer:
+                continue
             raise ValueError(f"this table has no column {field.name}")
         known = schema.field(field.name).type
         if field.type != known:

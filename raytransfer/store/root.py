@@ -14,7 +14,7 @@ from pyarrow import ArrowException, fs
 
 from raytransfer.errors import StorageError, UserError, first_line
 from raytransfer.specs import HASH_VERSION
-from raytransfer.storage.addresses import checked, file_system, is_address, with_option
+from raytransfer.storage.addresses import HUB, checked, file_system, is_address, with_option
 from raytransfer.storage.retries import PATIENCE_S, Result, patiently, whole
 from raytransfer.store.schema import SCHEMA_VERSION
 
@@ -46,6 +46,10 @@ class Store:
     def __init__(self, root: str, retry_s: float = PATIENCE_S) -> None:
         self.retry_s = retry_s
         self.root = checked("out", root) if "://" in root else absolute("out", root)
+        if root.startswith(HUB):
+            raise UserError(
+                f"out={root} is no place for a store: from the hub data alone are read; name a folder or a bucket"
+            )
         if root.startswith("s3://"):
             # A small file then takes one PUT; else pyarrow starts a multipart upload for every one, in three requests.
             self.root = with_option(self.root, "allow_delayed_open", "true")
@@ -121,13 +125,13 @@ class Store:
 
         Returns:
             The store's identity, by which machines of a cluster can tell whether they see the same one. It is a new one
-            each time, as a copy of the store has the one of before.
+            each time, as a copy of the store has the one of before: of an object store, who holds its lock.
 
         Raises:
             UserError: It cannot be written, or is of another version.
         """
-        identity = uuid.uuid4().hex
         try:
+            identity = self._holder() or uuid.uuid4().hex
             if self.exists(_MARK):
                 self._mark()
             self.write(_MARK, json.dumps({**_VERSIONS, "id": identity}).encode())
@@ -138,15 +142,23 @@ class Store:
     def check_identity(self, identity: str) -> None:
         """Check, on another machine, that this is the store that the driver sees.
 
+        Where two drivers got past the lock of an object store, the one that holds it is right, whoever wrote last.
+
         Raises:
             StorageError: It is not.
         """
-        if not self.exists(_MARK) or self._mark().get("id") != identity:
+        if not self.exists(_MARK) or identity not in (self._mark().get("id"), self._holder()):
             raise StorageError(
                 f"out={self.root} is not the same place on {os.uname().nodename} as where the sweep was started: it "
                 "must be a folder that all machines of the cluster share, and no copy, or an object store. Or another "
                 "sweep took it over"
             )
+
+    def _holder(self) -> str | None:
+        """Who holds the lock of an object store; None where nobody does, or a damaged one."""
+        with suppress(FileNotFoundError, ValueError, TypeError):
+            return None if self.is_local else dict(json.loads(self.read(LEASE))).get("owner")
+        return None
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file in place, whole: readers see the old content or the new, never a part."""

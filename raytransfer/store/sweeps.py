@@ -51,7 +51,10 @@ def read_places(store: Store, folder: str) -> "pd.DataFrame | None":
     except FileNotFoundError:
         return None
     try:
-        found: pd.DataFrame = pq.read_table(pa.BufferReader(content)).cast(_SCHEMA).to_pandas(types_mapper=_nullable)
+        rows = pq.read_table(pa.BufferReader(content))
+        if set(_SCHEMA.names) < set(rows.column_names):  # of a newer raytransfer
+            rows = rows.select(_SCHEMA.names)
+        found: pd.DataFrame = rows.cast(_SCHEMA).to_pandas(types_mapper=_nullable)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UnreadableError(name, f"{store.place(name)} is damaged: {first_line(error)}") from error
     return found

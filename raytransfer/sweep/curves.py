@@ -81,7 +81,7 @@ def trackers(config: SweepConfig) -> list[Tracker]:
     return found
 
 
-def missing(option: str, package: str, error: ImportError) -> UserError:
+def missing(option: str, package: str, error: Exception) -> UserError:
     """What to say where a tracker's package cannot be imported."""
     return UserError(
         f"{option} needs the package {package} ({first_line(error)}): pip install 'raytransfer[{package}]'"

@@ -31,10 +31,11 @@ class MLflow:
             os.environ.setdefault(name, value)
         try:
             import mlflow
-        except ImportError as error:
+
+            self._entities = mlflow.entities  # which is not there where a folder of this name is imported
+        except Exception as error:  # what is installed by half, or beside another protobuf, raises anything
             raise missing(self.option, "mlflow", error) from error
         logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # what fails is raised, too, and told in a line
-        self._entities = mlflow.entities
         try:
             self._client = mlflow.MlflowClient(tracking_uri=uri)
             self._client.search_experiments(max_results=1)

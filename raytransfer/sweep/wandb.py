@@ -1,5 +1,6 @@
 """Learning curves for Weights & Biases, while a sweep runs."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from raytransfer.errors import UserError, one_line
 from raytransfer.sweep.curves import Logged, missing
 
 _DONE = "raytransfer.done"  # beside the files of a run that was written whole
+_ROOM = "raytransfer.room"  # the same, until it is
 _RUN = re.compile(r"(?:offline-)?run-\d+_\d+-(.+)")
 
 
@@ -28,7 +30,7 @@ class WandB:
         self.option = f"wandb={project}"
         try:
             import wandb
-        except ImportError as error:
+        except Exception as error:  # what is installed by half, or beside another protobuf, raises anything
             raise missing(self.option, "wandb", error) from error
         self._wandb, self._sweep = wandb, ""
         try:
@@ -37,6 +39,8 @@ class WandB:
                 project=project, silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True
             )
             known = wandb.setup(wandb.Settings(silent=True)).settings
+            # Its own log tells of a full disk in a traceback a line.
+            logging.getLogger("wandb").setLevel(logging.CRITICAL)
             if known.mode == "online" and not wandb.login(prompt=False):
                 raise UserError("nobody is logged in, which wandb login does")
         except Exception as error:  # wandb has errors of many kinds
@@ -68,7 +72,9 @@ class WandB:
             run.log(dict(scalars), step=step)
         run.finish()
         if folder.is_dir():
-            (folder / _DONE).touch()
+            # wandb says nothing of a disk that fills up while it writes. What takes room fails there, as no mark would.
+            (folder / _ROOM).write_bytes(bytes(4096))
+            (folder / _ROOM).replace(folder / _DONE)
 
     def _id(self, trial: str) -> str:
         return f"{self._sweep.rpartition('-')[2]}-{trial}"

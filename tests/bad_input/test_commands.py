@@ -161,6 +161,7 @@ PLACES = [
     ("out=", "out= is empty: give a value"),
     ("out=~nosuchuser/x", "out=~nosuchuser/x is no path"),
     ("out=nowhere://bucket/x", "out=nowhere://bucket/x is no place for a store"),
+    ("out=hf://datasets/a/b", "out=hf://datasets/a/b is no place for a store: from the hub data alone are read"),
     ("out=s3://", "out=s3:// is no place for a store: it names no bucket"),
     ("out=s3://user:secret@bucket/x", "holds a password"),
     ("out=/dev/null/x", "out=/dev/null/x"),

@@ -232,6 +232,15 @@ def test_gc_says_what_can_go_and_removes_only_that(store, command):
     assert len(finished(store)) == 9
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "mine.safetensors", "{}/notes.txt", "{}/best.safetensors", "{}/4.bak"])
+def test_gc_neither_counts_nor_removes_what_people_put_beside_checkpoints(store, command, name):
+    mine = "checkpoints/" + name.format(min(all_checkpoint_steps(store)))
+    store.write(mine, b"mine")
+    assert "6 files, " in command("gc", store.root, "--delete")[1]
+    assert store.read(mine) == b"mine"
+    assert command("gc", store.root)[1] == f"Nothing of {store.root} can go\n"
+
+
 def test_json_of_gc_lists_what_can_go_and_what_went(store, command):
     Path(store.root, "damaged").mkdir()
     Path(store.root, "damaged", "x").write_bytes(b"123")

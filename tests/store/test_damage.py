@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytransfer.errors import StorageError, UnreadableError, UserError
-from raytransfer.store import Store, checkpoint_steps, failures, finished, publish, read_table, repair
+from raytransfer.store import (
+    Store,
+    checkpoint_steps,
+    compact,
+    failures,
+    finished,
+    publish,
+    read_places,
+    read_table,
+    repair,
+    write_places,
+)
+from raytransfer.store.schema import TABLES, arrow_schema
 from tests.store.test_store import curve, row
 
 
@@ -48,6 +61,34 @@ def test_a_foreign_table_is_named_and_set_aside(store, columns, message):
     assert repair(store) == ["trials/part-foreign.parquet"]
     assert store.exists("damaged/trials/part-foreign.parquet")
     assert read_table(store, "trials")["id"].tolist() == ["a"]
+
+
+@pytest.mark.parametrize("table", ["trials", "curves"])
+def test_columns_of_a_newer_raytransfer_are_no_damage_and_stay_when_rows_are_merged(store, table):
+    publish(store, "trials", row("b"), curve("b"))
+    name = store.place(f"{table}/b.parquet")
+    newer = pq.read_table(name)
+    newer = newer.append_column("new", pa.array([7] * len(newer)))
+    pq.write_table(newer, name)
+    before = read_table(store, table)
+    assert list(before.columns) == arrow_schema(TABLES[table]).names
+    assert repair(store) == []
+    compact(store)
+    assert finished(store) == {"a", "b"}
+    pd.testing.assert_frame_equal(read_table(store, table), before)
+    (merged,) = store.names(table)
+    rows = pq.read_table(store.place(f"{table}/{merged}")).to_pylist()
+    assert {row["id"]: row["new"] for row in rows} == {"a": None, "b": 7}
+    store.write("curves/part-damaged.parquet", b"damaged")
+    assert repair(store) == ["curves/part-damaged.parquet"]
+    assert "new" in pq.read_schema(store.place(f"{table}/{merged}")).names
+
+
+def test_places_that_a_newer_raytransfer_wrote_are_no_damage(store):
+    write_places(store, "sweeps/x", [{"id": "a", "treatment": "baseB", "reads": []}])
+    before, file = read_places(store, "sweeps/x"), store.place("sweeps/x/places.parquet")
+    pq.write_table(pq.read_table(file).append_column("new", pa.array([7])), file)
+    pd.testing.assert_frame_equal(read_places(store, "sweeps/x"), before)
 
 
 def test_folders_and_pipes_are_no_rows(store):

@@ -385,6 +385,16 @@ def test_a_second_driver_is_kept_out_of_an_object_store_and_told_by_whom(two):
     assert not first.exists("lock.json")
 
 
+def test_a_driver_that_is_interrupted_while_it_takes_the_lock_leaves_none(two, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"^$"), lock(two[0]):
+        pass
+    assert not two[0].exists("lock.json")
+
+
 def test_a_new_object_store_that_a_driver_has_just_locked_is_no_folder_of_other_things(two):
     with lock(two[0]):
         two[1].check()
@@ -425,6 +435,23 @@ def test_a_driver_whose_lock_was_taken_over_learns_of_it(two):
             time.sleep(0.02)
         assert "was taken over by another sweep, process 1 on h" in lost()
     assert two[0].exists("lock.json")  # the other's, which stays
+
+
+@pytest.mark.parametrize("holder", [0, 1])
+def test_of_two_drivers_that_got_past_the_lock_the_one_that_holds_it_keeps_its_workers(two, monkeypatch, holder):
+    monkeypatch.setattr(locking, "_BEAT_S", 60.0)
+    made = []
+    with lock(two[0]):
+        leases = [two[0].read("lock.json"), b'{"owner": "y", "host": "h", "process": 1, "beats": 1}']
+        for store, lease in zip(two, leases, strict=True):
+            store.write("lock.json", lease)
+            made.append((store, store.create(), store.read("store.json")))
+        two[0].write("lock.json", leases[holder])
+        two[0].write("store.json", made[1 - holder][2])  # the other wrote last
+        store, identity, _ = made[holder]
+        store.check_identity(identity)
+        with pytest.raises(StorageError, match="is not the same place"):
+            store.check_identity("of another store")
 
 
 def test_a_damaged_lock_is_its_holder_s_who_renews_it(two):

@@ -19,6 +19,7 @@ from raytransfer.store import (
     clear_failures,
     compact,
     failures,
+    finish_times,
     finished,
     load_weights,
     lock,
@@ -160,6 +161,21 @@ def test_a_trial_run_again_replaces_its_row(store):
     assert len(read_table(store, "curves")) == 4
     compact(store)
     assert read_table(store, "trials")["top1"].tolist() == [0.9, 0.1]
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_row_without_its_learning_curve_counts_once_it_has_run_again(store, merged):
+    for trial in "abc":
+        publish(store, "trials", row(trial, top1=0.1), curve(trial))
+    store.delete("curves/b.parquet")  # what a copy lacks that was made while a sweep ran
+    publish(store, "distances", {"id": "d"})
+    if merged:
+        compact(store)
+    assert finished(store) == finish_times(store).keys() == {"a", "c", "d"}
+    assert read_table(store, "trials")["id"].tolist() == ["a", "c"]
+    publish(store, "trials", row("b", top1=0.9), curve("b"))
+    assert finished(store) == finish_times(store).keys() == {"a", "b", "c", "d"}
+    assert read_table(store, "trials")["top1"].tolist() == [0.1, 0.9, 0.1]
 
 
 def test_half_written_files_are_invisible(store):

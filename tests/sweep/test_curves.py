@@ -2,25 +2,33 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
+import logging
+import os
 import re
 import shutil
 import sqlite3
 import struct
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import RecordWriter
 
 from raytransfer.config import load_config
 from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store, compact, curve_of
+from raytransfer.sweep import curves as observing
 from raytransfer.sweep.curves import Curves, trackers
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.sweep.tensorboard import TensorBoard
+from raytransfer.sweep.wandb import WandB
 from raytransfer.trials import Site
 from tests.bad_input.commands import QUICK, call
 from tests.conftest import TINY
@@ -168,6 +176,25 @@ def test_tensorboard_has_a_run_of_each_training(plan, store, tmp_path):
     assert [len(list(run.iterdir())) for run in board.iterdir()] == [1, 1]
 
 
+def test_a_place_longer_than_a_folder_s_name_has_its_run_of_tensorboard(ran, tmp_path):
+    (training, *_) = ran[1].logged.values()
+    for trial in ("b" * 16, "c" * 16):
+        long = f"AnB (halves={'ä ' * 150}, n=2)"
+        TensorBoard(str(tmp_path)).log(dataclasses.replace(training, trial=trial, name=long))
+    (first, second) = sorted(run.name for run in tmp_path.iterdir())
+    assert first.startswith("AnB (halves=ä ä ")
+    assert first.endswith(", n=2) " + "b" * 16)
+    assert second == first.replace("b" * 16, "c" * 16)
+    assert TensorBoard(str(tmp_path)).turn_to("sweep-1") == {"b" * 16, "c" * 16}
+
+
+def test_what_a_killed_command_was_writing_for_tensorboard_is_not_taken_for_a_run(plan, store, tmp_path):
+    trial, _ = expected(store, plan)
+    (tmp_path / ".left").mkdir()
+    (tmp_path / ".left" / f"events.out.tfevents.1.host.{trial}").write_bytes(b"half")
+    assert TensorBoard(str(tmp_path)).turn_to("sweep-1") == set()
+
+
 def test_tensorboard_has_a_run_of_its_own_for_another_training_at_the_same_place(ran, tmp_path):
     board, (training, *_) = tmp_path / "board", ran[1].logged.values()
     others = [training, dataclasses.replace(training, trial="b" * 16), dataclasses.replace(training, trial="c" * 16)]
@@ -176,6 +203,27 @@ def test_tensorboard_has_a_run_of_its_own_for_another_training_at_the_same_place
     assert {run.name for run in board.iterdir()} == {training.name, *(f"{training.name} {c * 16}" for c in "bc")}
     assert [len(list(run.iterdir())) for run in board.iterdir()] == [1, 1, 1]
     assert TensorBoard(str(board)).turn_to("sweep-2") == {told.trial for told in others}
+
+
+def test_a_disk_that_fills_up_below_tensorboard_is_one_line(plan, store, tmp_path, monkeypatch):
+    write, written = RecordWriter.write, []
+
+    def full(writer, event):
+        written.append(event)
+        if len(written) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(writer, event)
+
+    monkeypatch.setattr(observing, "_PATIENCE_S", 0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "write", full)
+        board = TensorBoard(str(tmp_path / "board"))
+        assert give(store, plan, board).splitlines() == [
+            f"{board.option} failed, and gets no more learning curves of this run: [Errno 28] No space left on device; "
+            "the same command writes what is missing"
+        ]
+    assert give(store, plan, TensorBoard(str(tmp_path / "board"))) == ""
+    assert [len(list(run.iterdir())) for run in (tmp_path / "board").iterdir()] == [1, 1]
 
 
 def test_mlflow_has_an_experiment_of_the_sweep_and_a_run_of_each_training(plan, store, tmp_path, monkeypatch):
@@ -225,11 +273,49 @@ def test_wandb_has_a_run_of_each_training(plan, store, tmp_path, monkeypatch, ca
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_disk_that_fills_up_below_wandb_is_one_line(plan, store, tmp_path, monkeypatch, capfd):
+    pytest.importorskip("wandb").teardown()  # which keeps the folder of the test before
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(logging.FileHandler, "emit", lambda handler, record: handler.handleError(record))
+        board = WandB("full")
+        assert give(store, plan, board).splitlines() == [
+            "wandb=full failed, and gets no more learning curves of this run: [Errno 28] No space left on device; the "
+            "same command writes what is missing"
+        ]
+    assert capfd.readouterr().err == ""
+    assert board.turn_to("sweep-1") == set()
+    assert give(store, plan, WandB("full")) == ""
+    assert len(board.turn_to("sweep-1")) == 2
+
+
 def plan_config(**options):
     config = GridConfig()
     for name, value in options.items():
         setattr(config, name, value)
     return config
+
+
+@pytest.mark.parametrize("name", ["mlflow", "wandb"])
+@pytest.mark.parametrize("content", ["raise TypeError('of another protobuf')", "raise OSError('a library is gone')"])
+def test_a_package_that_is_installed_by_half_is_one_line(name, content, tmp_path, monkeypatch):
+    (tmp_path / f"{name}.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(UserError, match=rf"^{name}=x needs the package {name} \((of another|a library).*\): pip"):
+        trackers(plan_config(**{name: "x"}))
+
+
+def test_a_folder_called_mlflow_is_not_taken_for_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))
+    with pytest.raises(UserError, match=r"^mlflow=x needs the package mlflow \(module 'mlflow' has no attribute 'ent"):
+        trackers(plan_config(mlflow="x"))
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
