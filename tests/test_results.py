@@ -361,6 +361,9 @@ def test_the_verdicts_on_digits_in_bf16_and_with_more_looks_are_those_of_their_r
                 row = found.loc[claim]
                 effect = with_ends(row["estimate"], row["low"], row["high"], row["scale"])
                 assert cell in (effect, f"{effect}, p = {row['p_adjusted']:.2g}")
+    changed = [claim for claim in first["claim"] if len({found.loc[claim, "verdict"] for found in told[:2]}) > 1]
+    assert changed == ["smoother landscape", "nearer when the target is similar"]
+    assert "of eight verdicts two change:" in section
 
 
 def test_random_layers_by_rate_and_norm_are_those_of_their_rows():

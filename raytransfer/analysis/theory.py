@@ -1,7 +1,8 @@
 """The theory of fine-tuning against its simulation: how wide a network must be for distance = bound.
 
-The functions take *rows*, a row a simulation: width, target, base, seed, kind (what of the base differs from the
-target: ``input``, ``label``, ``none``), dial, level and the fields of ``raytransfer.simulation.two_layer.Simulation``.
+The functions take *rows*, a row a simulation: width, target, base, seed, kind (what of the base its dial changes:
+``input``, ``label``, or ``none`` of the unchanged target and of another task), dial, level and the fields of
+``raytransfer.simulation.two_layer.Simulation``.
 Simulations that did not converge moved less far than they would have: they are counted and left out.
 """
 

@@ -1,7 +1,7 @@
 """About how long what a plan leaves to run will take, and what that costs."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -39,8 +39,8 @@ class Forecast:
         at_least: Whether something takes longer: what was broken off, or what a split takes and is not measured.
     """
 
-    seconds: Mapping[str, float]
-    bases: Set[str]
+    seconds: Mapping[str, float] = field(repr=False)  # a line a trial would hide the rest in a notebook
+    bases: Set[str] = field(repr=False)
     slots: int
     of_base: int
     share: float

@@ -325,11 +325,15 @@ def _of_the_user(name: str, args: dict[str, Any], image: Shape, classes: int) ->
     try:
         with torch.random.fork_rng(devices=[]):  # what a module draws at import is the same in every process
             torch.default_generator.manual_seed(0)
-            function = getattr(importlib.import_module(path), attribute)
-    except AttributeError as error:
-        raise UserError(f"network={name} cannot be imported: {path} has no {attribute}") from error
+            imported = importlib.import_module(path)
+    except SystemExit as error:
+        raise UserError(f"network={name} cannot be imported: importing {path} ends the process") from error
     except Exception as error:  # a module of the user's can raise anything
-        raise UserError(f"network={name} cannot be imported: {error}") from error
+        hint = f"; a module goes without its ending: {path[:-3]}:{attribute}" if path.endswith(".py") else ""
+        raise UserError(f"network={name} cannot be imported: {error}{hint}") from error
+    if not hasattr(imported, attribute):
+        raise UserError(f"network={name} cannot be imported: {path} has no {attribute}")
+    function = getattr(imported, attribute)
     if not callable(function):
         raise UserError(f"network={name} is a {type(function).__name__}, and not a function that builds a network")
     given: dict[str, Any] = {"num_classes": classes}

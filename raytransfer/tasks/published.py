@@ -138,8 +138,10 @@ def _find(name: str, folder: Path) -> Any:
             f"it needs more than a folder; those that can are {', '.join(sorted(found))}"
         )
     close = difflib.get_close_matches(name, ["digits", *found], n=3)
+    here = [f"./{folder.name}"] if Path(folder.name).exists() else []  # a path has a slash
+    meant = " or ".join([*here, *close])
     raise UserError(
-        f"unknown data set {name!r}{': did you mean ' + ' or '.join(close) + '?' if close else ''}; data is digits, a "
+        f"unknown data set {name!r}{f': did you mean {meant}?' if meant else ''}; data is digits, a "
         f"path, a folder under data_dir, or one of torchvision's classification sets: {', '.join(sorted(found))}"
     )
 

@@ -176,6 +176,11 @@ def test_the_figure_shows_distances_against_bounds_and_ratios_against_width():
     assert legend(figure) == [*words, "whiskers:\n95% intervals\nover seeds"]
 
 
+def test_a_base_that_no_dial_made_stands_in_the_legend_by_its_name_alone():
+    rows = simulations(bases=("flip",)).assign(base="other classes", kind="none", dial="", level=float("nan"))
+    assert legend(theory_figure(theory_means(rows), title="t"))[3:4] == ["other classes"]
+
+
 def test_a_single_width_of_one_seed_can_be_drawn():
     rows = simulations(seeds=1).query("width == 100")
     said = ["width 100", "blur2: input differs", "flip: label differs"]

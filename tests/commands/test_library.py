@@ -65,6 +65,7 @@ def test_a_plan_says_how_every_trial_stands(store, cache_dir, tmp_path, capsys):
     measured = rt.plan("yosinski", out=tmp_path / "none", **places, **one).estimate
     assert measured.duration_s * measured.slots == pytest.approx(measured.work_s)
     assert len(measured.seconds) == 1
+    assert not any(trial in repr(measured) for trial in measured.seconds)  # a notebook shows it
     assert not (tmp_path / "none").exists()
 
 

@@ -84,6 +84,8 @@ def project(folder):
     (folder / "own_net.py").write_text(CODE)
     (folder / "own_parts.py").write_text("WIDTH = 6\n")
     (folder / "unrelated.py").write_text("1 / 0\n")
+    (folder / "lacking.py").write_text("import os\n\nos.nothing\n")
+    (folder / "script.py").write_text("import sys\n\nsys.exit(0)\n")
     return folder
 
 
@@ -137,6 +139,10 @@ REFUSED = {
     "own_net:raises": "does not take images of 1x8x8: no weights today",
     "own_net:takes_nothing": "does not take these arguments: ",
     "unrelated:build": "cannot be imported: division by zero",
+    "lacking:build": "cannot be imported: module 'os' has no attribute 'nothing'",
+    "script:build": "cannot be imported: importing script ends the process",
+    "own_net.py:build": "cannot be imported: No module named 'own_net.py'; 'own_net' is not a package; a module goes "
+    "without its ending: own_net:build",
 }
 
 

@@ -144,6 +144,12 @@ def test_what_is_no_data_set(tmp_path, data, message):
     refused(source(tmp_path, data), message)
 
 
+def test_a_folder_that_is_named_without_its_slash_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "Cats", ["a", "b"], per_class=4)
+    refused(source(tmp_path / "elsewhere", "Cats"), "unknown data set 'cats': did you mean ./Cats?")
+
+
 def test_a_set_that_cannot_be_opened_says_what_to_do(tmp_path):
     (tmp_path / "data").write_text("a file where the folder should be")
     refused(source(tmp_path, "cifar10"), r"torchvision cannot open CIFAR10 in data_dir .*; put its files there, or run")

@@ -60,10 +60,9 @@ def theory_figure(means: pd.DataFrame, *, title: str) -> Figure:
         Line2D([], [], linestyle="none", marker=marker, color=color, label=f"width {width:,}")
         for width, (color, marker) in styles.items()
     ]
-    handles += [
-        Line2D([], [], marker=marker, markersize=4, **_line(kind), label=f"{base}: {kind} differs")
-        for (kind, base), marker in bases.items()
-    ]
+    for (kind, base), marker in bases.items():
+        differs = "" if kind == "none" else f": {kind} differs"
+        handles.append(Line2D([], [], marker=marker, markersize=4, **_line(kind), label=base + differs))
     if np.isfinite(known["ratio_low"].astype(float)).any():
         handles.append(words("whiskers:\n95% intervals\nover seeds"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)

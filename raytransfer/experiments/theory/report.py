@@ -19,7 +19,8 @@ from raytransfer.words import number_of
 
 _CAPTIONS = {
     "theory": "How far networks moved against the bound, and how distance and gradient come to what theory says as "
-    "networks get wider."
+    "networks get wider. On the diagonal they move as far as the bound allows; the grey band is "
+    f"{NEAR_ONE[0]:g} to {NEAR_ONE[1]:g}. Intervals that leave the means far behind are cut off."
 }
 _PLACE = ["target", "base", "seed", "width"]
 
