@@ -78,8 +78,7 @@ def check_network(spec: NetworkSpec, *, image: Shape, classes: int) -> Network:
             raise UserError(f"network={spec.name} gives {tuple(logits.shape)} for 2 images, and not (2, {classes})")
         check_exact(network)
     except UserError as error:
-        named = str(error).startswith("network=")
-        raise UserError(str(error) if named else f"network={spec.name}: {error}") from error
+        raise UserError(_named(spec, str(error))) from error
     except Exception as error:  # whatever a network of the user's raises
         size = "x".join(map(str, image))
         reason = first_line(error)
@@ -90,6 +89,11 @@ def check_network(spec: NetworkSpec, *, image: Shape, classes: int) -> Network:
             f"network={spec.name} has no cut: nowhere between its layers does one tensor alone pass, or it is one layer"
         )
     return network
+
+
+def _named(spec: NetworkSpec, said: str) -> str:
+    """What is said of a network, with its name where it is not named."""
+    return said if said.startswith("network=") else f"network={spec.name}: {said}"
 
 
 def default_image_size(spec: NetworkSpec) -> int:
@@ -124,7 +128,7 @@ def resolved(spec: NetworkSpec, image: Shape) -> NetworkSpec:
         try:
             _check_builder(network, spec, image)
         except Exception as error:  # whatever a network of the user's raises
-            raise UserError(f"network={spec.name}: {first_line(error)}") from error
+            raise UserError(_named(spec, first_line(error))) from error
     tensors = all_tensors(network.module)
     content = [[stage.name, [[name, [*tensors[name].shape]] for name in stage.tensors]] for stage in network.stages]
     digest = hashlib.sha256(json.dumps(content).encode())
@@ -335,11 +339,12 @@ def _of_the_user(name: str, args: dict[str, Any], image: Shape, classes: int) ->
         raise UserError(f"network={name} cannot be imported: {path} has no {attribute}")
     function = getattr(imported, attribute)
     if not callable(function):
-        raise UserError(f"network={name} is a {type(function).__name__}, and not a function that builds a network")
+        raise UserError(f"network={name} is of type {type(function).__name__}, and no function that builds a network")
     given: dict[str, Any] = {"num_classes": classes}
-    if "image_shape" in inspect.signature(function).parameters:
+    signature = inspect.signature(function)
+    if "image_shape" in signature.parameters:
         given["image_shape"] = image
-    module = _called(name, lambda: function(**given, **args))
+    module = _called(name, lambda: _built(name, function, signature.bind(**given, **args), image))
     compiled = (path for path, child in module.named_modules() if _is_compiled(child))
     if (part := next(compiled, None)) is not None:
         what = f"its part {part} is" if part else "it is"
@@ -349,6 +354,14 @@ def _of_the_user(name: str, args: dict[str, Any], image: Shape, classes: int) ->
             module.eval()(torch.zeros(2, *image))
         module.train()
     return module
+
+
+def _built(name: str, function: Callable[..., Any], given: inspect.BoundArguments, image: Shape) -> Any:
+    try:
+        return function(*given.args, **given.kwargs)
+    except Exception as error:  # a function of the user's can raise anything
+        told = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"network={name} cannot be built for images of {'x'.join(map(str, image))}: {told}") from error
 
 
 def _is_compiled(module: nn.Module) -> bool:
@@ -363,7 +376,7 @@ def _called(name: str, make: Callable[[], Any]) -> nn.Module:
     except TypeError as error:
         raise UserError(f"network={name} does not take these arguments: {error}") from error
     if not isinstance(module, nn.Module):
-        raise UserError(f"network={name} gives a {type(module).__name__}, and not a torch.nn.Module")
+        raise UserError(f"network={name} gives what is of type {type(module).__name__}, and no torch.nn.Module")
     return module
 
 

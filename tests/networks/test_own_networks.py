@@ -53,6 +53,10 @@ def raises(num_classes):
     raise RuntimeError("no weights today")
 
 
+def raises_type_error(num_classes):
+    return Net(2, 3, 4, 5)
+
+
 def takes_nothing():
     return Net(2)
 """
@@ -134,9 +138,10 @@ def test_another_width_or_code_is_another_network(run, tmp_path):
 REFUSED = {
     "nowhere:build": "cannot be imported: No module named 'nowhere'",
     "own_net:missing": "cannot be imported: own_net has no missing",
-    "own_net:number": "is a int, and not a function that builds a network",
-    "own_net:none": "gives a int, and not a torch.nn.Module",
-    "own_net:raises": "does not take images of 1x8x8: no weights today",
+    "own_net:number": "is of type int, and no function that builds a network",
+    "own_net:none": "gives what is of type int, and no torch.nn.Module",
+    "own_net:raises": "cannot be built for images of 1x8x8: RuntimeError: no weights today",
+    "own_net:raises_type_error": "cannot be built for images of 1x8x8: TypeError: ",
     "own_net:takes_nothing": "does not take these arguments: ",
     "unrelated:build": "cannot be imported: division by zero",
     "lacking:build": "cannot be imported: module 'os' has no attribute 'nothing'",
@@ -267,7 +272,7 @@ UNFIT = {
     "notes": "its state dict must hold its parameters and buffers by their names, and nothing else: 0._extra_state",
     "renamed": "its state dict must hold its parameters and buffers by their names, and nothing else: 0.weight",
     "freezes": "its forward sets requires_grad of 0.weight: set it where its layers are made",
-    "fails_again": "made once",
+    "fails_again": "cannot be built for images of 1x8x8: RuntimeError: made once",
     "keeps_numbers": "with the weights of another it gives other numbers, so that layers cannot be copied: what",
 }
 
@@ -279,7 +284,7 @@ def spec(function):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 @pytest.mark.parametrize(("function", "message"), UNFIT.items())
 def test_networks_that_cannot_be_made_anew_by_a_seed_or_copied_are_refused(function, message):
-    with pytest.raises(UserError, match=rf"^network=[\w.]+:{function}: {re.escape(message)}"):
+    with pytest.raises(UserError, match=rf"^network=[\w.]+:{function}:? {re.escape(message)}"):
         resolved(spec(function), (1, 8, 8))
 
 
