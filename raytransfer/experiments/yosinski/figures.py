@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from raytransfer.analysis import READINGS
-from raytransfer.report.style import COLORS, drawable, fit_to, head, new_figure, words
+from raytransfer.report.style import COLORS, drawable, fit_to, head, new_figure, panels_of, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, BASE_B, RNB, TREATMENTS, Treatment
 from raytransfer.words import number_of
@@ -29,7 +29,7 @@ _DASHES: tuple[_Dash, ...] = ("--", ":", "-.")  # of other halves, in order; ran
 _COMPARED = (BASE_B.name, ANB.name, RNB.name)  # over all halves, on one scale
 _GREY, _PALE = "#555555", "#b5b5b5"
 _OF_HALVES = tuple(zip(COLORS, ("o", "s", "^", "D"), strict=False))
-_COLUMNS, _MOST_TICKS = 4, 12
+_MOST_TICKS = 12
 
 
 def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
@@ -268,15 +268,12 @@ def _ends(row: dict[Any, Any]) -> str:
 
 def multiples(count: int, title: str, subtitle: str) -> tuple[Figure, list[Axes]]:
     """Lay out a figure of so many small panels on one scale, with room for a legend."""
-    columns = min(_COLUMNS, count)
-    lines = math.ceil(count / columns)
-    figure = new_figure((2.2 + 2.7 * columns, 1.3 + 2.5 * lines), title, subtitle)
-    panels = list(figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat)
-    for axes in panels[count:]:
-        axes.remove()
-    for axes in panels[:count]:
+    figure, panels = panels_of(
+        *(count, 4), panel=(2.7, 2.5), around=(2.2, 1.3), title=title, subtitle=subtitle, sharex=True, sharey=True
+    )
+    for axes in panels:
         axes.tick_params(labelbottom=True, labelleft=True)
-    return figure, panels[:count]
+    return figure, panels
 
 
 def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
