@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from raytransfer.specs import TrialSpec
-from raytransfer.specs.dependencies import as_probe, as_training, as_transfer, needs
+from raytransfer.specs.dependencies import as_probe, as_training, as_transfer, checkpoints_read
 from raytransfer.store.schema import PLACES
 from raytransfer.sweep.plan import Cell
 
@@ -91,7 +91,5 @@ def place_rows(specs: Mapping[str, TrialSpec], cells: Iterable[Cell]) -> list[di
     """
     cells = list(cells)
     placed, order = places(specs, cells), dict.fromkeys([*(cell.spec.id for cell in cells), *specs])
-    read = {
-        trial: [f"{weights.training.id}/{weights.step}" for weights in needs(spec)] for trial, spec in specs.items()
-    }
+    read = {trial: checkpoints_read(spec) for trial, spec in specs.items()}
     return [{"id": trial, **place, "reads": read[trial]} for trial in order for place in placed[trial]]
