@@ -18,7 +18,7 @@ from raytransfer.errors import UserError
 from raytransfer.store import Store, failures, finish_times, held, read_progress
 from raytransfer.store.schema import PLACES
 from raytransfer.sweep.backlog import reads_of, waiting
-from raytransfer.sweep.failures import described
+from raytransfer.sweep.places import described
 from raytransfer.sweep.progress import duration
 from raytransfer.words import number_of
 

@@ -32,8 +32,8 @@ from raytransfer.store import (
 )
 from raytransfer.sweep.arithmetic import cpu_capabilities
 from raytransfer.sweep.backlog import backlog, left_to_run, reads_of
-from raytransfer.sweep.failures import place_rows, places
 from raytransfer.sweep.mps import is_served
+from raytransfer.sweep.places import place_rows, places
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.record import Record

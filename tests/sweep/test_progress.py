@@ -9,7 +9,7 @@ from rich.console import Console
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store, top1_of
 from raytransfer.sweep import progress
-from raytransfer.sweep.failures import places
+from raytransfer.sweep.places import places
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site

@@ -38,7 +38,7 @@ from raytransfer.store import (
 from raytransfer.sweep import driver
 from raytransfer.sweep import run as sweep
 from raytransfer.sweep.backlog import backlog
-from raytransfer.sweep.failures import place_rows
+from raytransfer.sweep.places import place_rows
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task
 from raytransfer.training import DeviceData
