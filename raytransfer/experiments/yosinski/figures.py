@@ -304,17 +304,17 @@ def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list
 
 
 def _draw_line(axes: Axes, rows: pd.DataFrame, treatment: Treatment, shift: float, dash: _Dash) -> None:
-    mean, low, high = (100 * rows[column].to_numpy() for column in ("mean", "low", "high"))
+    # No accuracy lies beyond 0 and 100.
+    mean, low, high = (np.clip(100 * rows[column].to_numpy(), 0, 100) for column in ("mean", "low", "high"))
     whiskers = np.isfinite(low) & (rows["halves"] == "random").to_numpy()
     color, name = treatment.color, treatment.name
     told = [f"{name}, {_halves_label(row['halves'])}{_at(row['n_layers'])}: {_percent(row)}" for row in _records(rows)]
     if not treatment.has_cut:
         tell(axes.axhline(mean[0], color=color, linestyle=dash, linewidth=1.2, zorder=1), name, told[:1])
         if treatment is BASE_B and whiskers[0]:  # two bands on each other could not be told apart
-            tell(axes.axhspan(max(low[0], 0), min(high[0], 100), color=color, alpha=0.1, linewidth=0, zorder=0), name)
+            tell(axes.axhspan(low[0], high[0], color=color, alpha=0.1, linewidth=0, zorder=0), name)
         return
     x = rows["n_layers"].to_numpy() + shift
-    low, high = (np.clip(ends, 0, 100) for ends in (low, high))  # no accuracy lies beyond
     (line,) = axes.plot(x, mean, color=color, linestyle=dash, marker=treatment.marker, markersize=6, linewidth=1.5)
     tell(line, name, told)
     tell(axes.vlines(x[whiskers], low[whiskers], high[whiskers], color=color, linewidth=1.2), name)
