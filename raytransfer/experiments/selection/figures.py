@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from raytransfer.analysis.selection import at_last_cut
 from raytransfer.report.style import COLORS, MARKERS, dot, panels_of, words
 from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
 
@@ -121,7 +122,7 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
     last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1]
     keys = ["target", "checkpoint"]
     accuracy = last.groupby([*keys, "treatment"])["top1"].mean().unstack("treatment").reset_index()
-    at_last = scores[scores["n_layers"].isna() | (scores["n_layers"] == scores["depth"] - 1)]
+    at_last = at_last_cut(scores)
     values = at_last.groupby([*keys, "measure"])["value"].mean().unstack("measure").reset_index()
     points = accuracy.merge(values, on=keys, how="left").merge(
         known[["checkpoint", "accuracy", "parameters"]], on="checkpoint"
