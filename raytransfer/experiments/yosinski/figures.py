@@ -141,9 +141,8 @@ def readings_figure(
     Raises:
         ValueError: There is no reading.
     """
+    readings = drawable(readings, "reading", READINGS)
     names = [name for name in READINGS if name in set(readings["reading"])]
-    if not names:
-        raise ValueError(f"nothing to draw: no row is of {', '.join(READINGS)}")
     halves, all_n = _halves(readings), sorted({int(n) for n in readings["n_layers"]})
     figure, panels = multiples(len(names), title, subtitle)
     figure.supxlabel("number of copied layers n", fontsize=10)
