@@ -46,8 +46,6 @@ from raytransfer.trials import Site, prepare, training
 from tests.conftest import TINY
 from tests.helpers import REPEATABLE, Page, asked, with_defaults
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Recorder:
     """An observer that remembers."""
@@ -91,13 +89,11 @@ def run_once(tmp_path_factory, cache_dir):
 
     @functools.cache
     def run_or_recall(*overrides):
-        before, folder = torch.get_num_threads(), tmp_path_factory.mktemp("once")
+        folder = tmp_path_factory.mktemp("once")
         (folder / "tiny.yaml").write_text(TINY)
         places = [f"cache_dir={cache_dir}", f"data_dir={folder}", f"out={folder / 'out'}"]
         config = load_config(GridConfig, folder / "tiny.yaml", with_defaults(places, overrides))
-        ran = run(config)
-        torch.set_num_threads(before)
-        return config, *ran
+        return config, *run(config)
 
     return run_or_recall
 

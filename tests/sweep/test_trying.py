@@ -19,8 +19,6 @@ from raytransfer.sweep.places import described, places
 from raytransfer.sweep.slots import check_ranks, check_slots, slots_of_base, without_gpus
 from raytransfer.sweep.trying import check_trials
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_an_image_left_over_in_an_evaluation_is_tried_alone(tiny, monkeypatch):
     plan = make_plan(tiny("network=tests.bad_input.networks:squeezed", "n_layers=[1]"))
