@@ -29,7 +29,7 @@ from raytransfer.specs import from_json
 from raytransfer.specs.dependencies import as_training
 from raytransfer.specs.treatments import treatment_of
 from raytransfer.store import Store, failures, read_table
-from raytransfer.sweep.failures import place_rows
+from raytransfer.sweep.places import place_rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,14 +49,6 @@ def pytest_sessionfinish() -> None:
     gc.unfreeze()
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Give torch its threads back after trials, which compute in one."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def no_pictures() -> Iterator[None]:
     """Reports at which a module's tests do not look: nothing is drawn, which takes seconds a sweep."""

@@ -136,25 +136,26 @@ def legend(figure: Figure) -> list[str]:
 
 
 def titles(figure: Figure) -> list[str]:
-    return [axes.get_title("left") for axes in figure.axes]
+    return [axes.get_title("left") for axes in figure.axes if axes.get_title("left")]
 
 
 def overlaps(figure: Figure) -> list[tuple[str, str]]:
     """Pairs of texts that lie on each other, texts that leave the page, and the legend where it covers data."""
     figure.draw_without_rendering()
-    axes_of_ticks = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
     undrawn = {
-        tick.label1
-        for axis in axes_of_ticks
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
         for tick in axis.get_major_ticks()
+        for label in (tick.label1, tick.label2)  # a bar of colours has its labels on the right
         if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
     }
     texts = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible() and t not in undrawn]
     boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
     pairs = [(a, b) for (a, x), (b, y) in itertools.combinations(boxes, 2) if x.overlaps(y)]
     page = figure.bbox.padded(1)
-    legend_box = figure.legends[0].get_window_extent()
-    pairs += [("legend", axes.get_title("left")) for axes in figure.axes if legend_box.overlaps(axes.bbox)]
+    for box in (of.get_window_extent() for of in figure.legends):
+        pairs += [("legend", axes.get_title("left")) for axes in figure.axes if box.overlaps(axes.bbox)]
     return pairs + [(t, "page") for t, x in boxes if not (page.contains(x.x0, x.y0) and page.contains(x.x1, x.y1))]
 
 

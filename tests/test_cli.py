@@ -102,7 +102,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(call, tmp_path, argumen
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.usefixtures("no_pictures", "one_thread")
+@pytest.mark.usefixtures("no_pictures")
 def test_plan_writes_nothing_run_runs_what_is_missing_and_report_runs_nothing(call, tmp_path):
     code, printed, error = call("report", "yosinski", *TINY, *STEPS)
     assert (code, (tmp_path / "out").exists()) == (2, False)

@@ -45,6 +45,11 @@ def start_means(outcomes: pd.DataFrame, scratch: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def at_last_cut(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores of all layers below the head, and those of the whole network."""
+    return scores[scores["n_layers"].isna() | (scores["n_layers"] == scores["depth"] - 1)]
+
+
 def predictors(
     outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFrame, treatments: Sequence[str]
 ) -> pd.DataFrame:
@@ -67,8 +72,7 @@ def predictors(
         checkpoints) and checkpoints, how many have both numbers. Of fewer than 3 there is no row.
     """
     last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1]
-    at_last = scores[scores["n_layers"].isna() | (scores["n_layers"] == scores["depth"] - 1)]
-    measured = at_last.groupby(["measure", "target", "checkpoint"])["value"].mean()
+    measured = at_last_cut(scores).groupby(["measure", "target", "checkpoint"])["value"].mean()
     measured = measured.astype(np.float64).transform(evened) if len(measured) else measured
     sources = outcomes.groupby("target")["target_block"].first().to_dict()
     rows = []
@@ -157,7 +161,7 @@ def score_ranks(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row a (measure, checkpoint): value and rank, both means.
     """
-    at_last = scores[scores["n_layers"].isna() | (scores["n_layers"] == scores["depth"] - 1)]
+    at_last = at_last_cut(scores)
     ranked = at_last.assign(rank=at_last.groupby(["measure", "target", "seed"])["value"].rank(ascending=False))
     means: pd.DataFrame = ranked.groupby(["measure", "checkpoint"], as_index=False)[["value", "rank"]].mean()
     return means.replace([np.inf, -np.inf], np.nan)

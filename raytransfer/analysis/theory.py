@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import refuse_repeats, require
-from raytransfer.analysis.intervals import Interval, student_t
+from raytransfer.analysis.intervals import student_t
 
 NEAR_ONE = (0.9, 1.1)
 """Where the interval of distance / bound must lie for a width to count as wide."""
@@ -69,17 +69,14 @@ def theory_means(rows: pd.DataFrame) -> pd.DataFrame:
             "distance": student_t(done["distance"].to_numpy(dtype=np.float64)),
             "bound": student_t(done["bound"].to_numpy(dtype=np.float64)),
         }
-        row = dict(zip(["width", *_BASE], key, strict=True))
+        least = intervals["ratio"].low
+        row = dict(zip(["width", *_BASE], key, strict=True)) | {"exceeds": None if math.isnan(least) else least > 1}
         for name, interval in intervals.items():
             row |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
         counts = {"seeds": len(done), "ratio_seeds": len(ratios), "unconverged": len(cell) - len(done)}
-        means.append(row | {"exceeds": _exceeds(intervals["ratio"])} | counts)
+        means.append(row | counts)
     table = pd.DataFrame(means, columns=_MEANS_COLUMNS).astype({"exceeds": "boolean"})
     return table.sort_values(["target", "kind", "dial", "level", "base", "width"], ignore_index=True)
-
-
-def _exceeds(ratio: Interval) -> bool | None:
-    return None if math.isnan(ratio.low) else ratio.low > 1
 
 
 def asymptotic_width(rows: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError
 from raytransfer.store import Store, failures, finished, lock, read_table, refuse_if_held
-from raytransfer.sweep.backlog import left_to_run
+from raytransfer.sweep.backlog import left_to_run, reads_of
 from raytransfer.words import number_of
 
 KINDS = {
@@ -81,7 +81,8 @@ def _garbage(store: Store, kinds: Sequence[str]) -> list[Garbage]:
         if _CHECKPOINT.fullmatch(name)
     }
     places = places_of_sweeps(store)
-    left, read = left_to_run([rows for rows in places.values() if rows is not None], done, there)
+    reads = reads_of(rows for rows in places.values() if rows is not None)
+    left, read = left_to_run(reads.keys() - done, reads, there)
     found = [
         Garbage(kind="states", name=f"states/{name}", size=size)
         for name, size in store.sizes_below("states").items()

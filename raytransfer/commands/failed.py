@@ -9,7 +9,8 @@ from raytransfer.commands.opening import opened, places_of_sweeps, readable
 from raytransfer.console.output import print_json
 from raytransfer.store import Store, failures
 from raytransfer.store.schema import FAILURES, PLACES
-from raytransfer.sweep.failures import described, rows_of_failures
+from raytransfer.sweep.failures import failure_rows
+from raytransfer.sweep.places import described
 from raytransfer.words import number_of
 
 _COLUMNS = [column.name for column in PLACES]
@@ -40,11 +41,11 @@ def _failed(store: Store) -> pd.DataFrame:
             place = {column: None if pd.isna(row[column]) else row[column] for column in _COLUMNS}
             placed.setdefault(row["id"], []).append(place)
         of_sweep = {trial: error for trial, error in errors.items() if trial in placed}
-        rows += [{"sweep": name, **row} for row in rows_of_failures(of_sweep, placed)]
+        rows += [{"sweep": name, **row} for row in failure_rows(of_sweep, placed)]
     known = {row["id"] for row in rows}
     unplaced = {trial: error for trial, error in errors.items() if trial not in known}
     nowhere: dict[str, Any] = dict.fromkeys(_COLUMNS)
-    rows += [{"sweep": None, **row} for row in rows_of_failures(unplaced, {trial: [nowhere] for trial in unplaced})]
+    rows += [{"sweep": None, **row} for row in failure_rows(unplaced, {trial: [nowhere] for trial in unplaced})]
     return pd.DataFrame(rows, columns=["sweep", *(column.name for column in FAILURES)], dtype=object)
 
 

@@ -16,7 +16,7 @@ from raytransfer.experiments import Experiment
 from raytransfer.store import Store, lock, repair
 from raytransfer.sweep.arithmetic import settled
 from raytransfer.sweep.backlog import Backlog, backlog
-from raytransfer.sweep.failures import NOT_IN_A_CELL
+from raytransfer.sweep.places import NOT_IN_A_CELL
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.trying import check_trials
 from raytransfer.tasks import Dataset, DataSource

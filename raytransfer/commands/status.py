@@ -3,7 +3,7 @@
 import datetime
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,7 +17,8 @@ from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError
 from raytransfer.store import Store, failures, finish_times, held, read_progress
 from raytransfer.store.schema import PLACES
-from raytransfer.sweep.failures import described
+from raytransfer.sweep.backlog import reads_of, waiting
+from raytransfer.sweep.places import described
 from raytransfer.sweep.progress import duration
 from raytransfer.words import number_of
 
@@ -125,7 +126,9 @@ def _standing(
     handed_out = _handed_out(progress, finished, failed) if progress is not None and runs else {}
     states = {trial: "failed" if trial in failed else "done" if trial in finished else "left" for trial in trials}
     states |= {trial: "running" for trial in trials if trial in handed_out}  # again, where its weights were gone
-    states |= dict.fromkeys(_waiting(places, states), "waiting")
+    left = [trial for trial in trials if states[trial] == "left"]
+    stuck = [trial for trial in trials if states[trial] == "failed"]
+    states |= dict.fromkeys(waiting(left, reads_of([places]), stuck), "waiting")
     treatments: dict[str, Counter[str]] = {}
     for treatment, trial in dict.fromkeys(zip(places["treatment"], places["id"], strict=True)):
         treatments.setdefault(treatment, Counter())[states[trial]] += 1
@@ -157,21 +160,6 @@ def _handed_out(
         for trial, since in progress["running"].items()
         if trial not in failed and not (trial in finished and finished[trial] >= _time(since))
     }
-
-
-def _waiting(places: pd.DataFrame, states: Mapping[str, str]) -> set[str]:
-    """What cannot start, since what it reads the weights of failed, or cannot start either."""
-    reads = {trial: {name.partition("/")[0] for name in names} for trial, names in _reads(places)}
-    stuck = {trial for trial, state in states.items() if state == "failed"}
-    waiting: set[str] = set()
-    while more := {t for t, read in reads.items() if states[t] == "left" and t not in waiting and read & stuck}:
-        waiting |= more
-        stuck |= more
-    return waiting
-
-
-def _reads(places: pd.DataFrame) -> Iterable[tuple[str, Iterable[str]]]:
-    return zip(places["id"], places["reads"], strict=True)
 
 
 def _running(places: pd.DataFrame, handed_out: Mapping[str, str]) -> list[Running]:

@@ -22,7 +22,8 @@ from raytransfer.store import Store, read_table, write_places
 from raytransfer.store.schema import FAILURES, PLACES
 from raytransfer.sweep.backlog import Backlog, backlog
 from raytransfer.sweep.curves import Curves, Tracker, trackers
-from raytransfer.sweep.failures import described, failure_rows, place_rows
+from raytransfer.sweep.failures import failure_rows
+from raytransfer.sweep.places import described, place_rows, places
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.words import number_of
 
@@ -148,7 +149,7 @@ def _report(
     if any(dataset.streamed for dataset in plan.datasets.values()):
         report = replace(report, notes=[*report.notes, *_what_bound(plan, store)])
     left = backlog(plan, store, "cached")
-    failed = failure_rows(plan.trials, plan.cells, left.failed)
+    failed = failure_rows(left.failed, places({trial: plan.trials[trial] for trial in left.failed}, plan.cells))
     if failed and report.frames:
         report = replace(report, frames={**report.frames, FAILURES_FRAME: pd.DataFrame(failed)})
     show_tables(console, report)  # first, since nothing that befalls the files may cost them
@@ -156,10 +157,10 @@ def _report(
     if report.frames:
         try:
             asked = _asked(experiment, plan, config, command)
-            places = place_rows(plan.trials, plan.cells)
+            placed = place_rows(plan.trials, plan.cells)
             name = _name(experiment, plan)
-            files = write_files(report, store, name=name, cells=plan.cells, asked=asked, places=places)
-            write_places(store, folder, places)
+            files = write_files(report, store, name=name, cells=plan.cells, asked=asked, places=placed)
+            write_places(store, folder, placed)
             show_places(console, report, store, files)
         except StorageError as error:
             if config.mode != "read-only":  # of a store that one may only read, the report is what is above

@@ -1,6 +1,5 @@
 """Which start a sweep recommends for each target, as a table for the console and in words."""
 
-import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.text import Text
 
 from raytransfer.analysis.recommendation import ANY, MEASURED
 from raytransfer.console.table import NumberTable
+from raytransfer.experiments.words import in_percent
 from raytransfer.words import number_of
 
 
@@ -77,5 +77,4 @@ def _start(row: Mapping[Hashable, Any]) -> str:
 
 
 def _percent(row: Mapping[Hashable, Any]) -> str:
-    low, high = (100 * min(max(row[end], 0), 1) for end in ("low", "high"))  # no accuracy lies beyond
-    return f"{100 * row['top1']:.1f}" + ("" if math.isnan(row["low"]) else f" [{low:.1f}, {high:.1f}]")
+    return in_percent(row["top1"], row["low"], row["high"])

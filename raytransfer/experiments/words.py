@@ -57,6 +57,12 @@ def counted(units: "pd.Series[int]", noun: str = "unit") -> str:
     return f"{least} to {most} {noun}s" if least < most else number_of(most, noun)
 
 
+def in_percent(estimate: float, low: float, high: float) -> str:
+    """An accuracy, a fraction, in percent, with its interval where there is one, as far as accuracies go."""
+    ends = "" if math.isnan(low) else f" [{100 * max(low, 0):z.1f}, {100 * min(high, 1):z.1f}]"
+    return f"{100 * estimate:.1f}{ends}"
+
+
 def in_points(estimate: float, low: float, high: float) -> str:
     """A difference of fractions in percentage points, with its interval where there is one."""
     # Without a space inside the brackets, so that a narrow console breaks the line before them.

@@ -4,7 +4,7 @@ import json
 import math
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from raytransfer.networks.stages import Shape
 from raytransfer.specs import NetworkSpec
 from raytransfer.words import some_of
 
-_KEYS = ("network", "network_args", "weights", "key", "prefix", "rename", "mean", "std", "accuracy", "label")
 _TEXTS = ("network", "weights", "key", "prefix", "label")
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 
@@ -119,9 +118,10 @@ def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> Source:
         entry = {"network": name, "weights": weights} if at and name else {"weights": entry}
     if not isinstance(entry, Mapping) or not entry.get("weights"):
         raise UserError(f"weights={entry} must be WEIGHTS, NETWORK@WEIGHTS or a mapping {{network: ..., weights: ...}}")
+    known = [of.name for of in fields(Source)]
     for key in entry:
-        if key not in _KEYS:
-            raise UserError(f"weights={entry} has the key {key}: it takes {', '.join(_KEYS)}")
+        if key not in known:
+            raise UserError(f"weights={entry} has the key {key}: it takes {', '.join(known)}")
     for key in _TEXTS:
         if not isinstance(entry.get(key, ""), str):
             raise UserError(f"weights={entry} has {key}={entry[key]}: it must be text, which quotes make of a number")

@@ -1,5 +1,6 @@
 """What figures of several experiments have in common: colours, markers, titles, panels, entries of legends."""
 
+import math
 from collections.abc import Collection, Iterable
 
 import numpy as np
@@ -58,6 +59,30 @@ def new_figure(size: tuple[float, float], title: str, subtitle: str = "") -> Fig
     longest = max(len(line) for line in text.splitlines())
     figure.suptitle(text, fontsize=min(_TITLE_PT, _POINTS * size[0] / (_EM * longest)))
     return figure
+
+
+def panels_of(
+    count: int,
+    columns: int,
+    *,
+    panel: tuple[float, float],
+    around: tuple[float, float],
+    title: str,
+    subtitle: str = "",
+    sharex: bool = False,
+    sharey: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """Lay out a figure of so many panels, in lines of so many columns at most.
+
+    Sizes are widths and heights in inches: of a panel, and of what is around them all for titles and a legend.
+    """
+    columns = min(columns, count)
+    lines = math.ceil(count / columns)
+    figure = new_figure((around[0] + panel[0] * columns, around[1] + panel[1] * lines), title, subtitle)
+    axes = list(figure.subplots(lines, columns, squeeze=False, sharex=sharex, sharey=sharey).flat)
+    for left_over in axes[count:]:
+        left_over.remove()
+    return figure, axes[:count]
 
 
 def head(axes: Axes, text: str, size_pt: int = 10) -> None:

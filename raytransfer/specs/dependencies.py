@@ -61,6 +61,11 @@ def needs(spec: TrialSpec) -> list[Trained]:
     return [weights for weights in reads(spec) if isinstance(weights, Trained)]
 
 
+def checkpoints_read(spec: TrialSpec) -> list[str]:
+    """The names of those, as IDENTITY/STEP."""
+    return [f"{weights.training.id}/{weights.step}" for weights in needs(spec)]
+
+
 def imports(specs: Iterable[TrialSpec]) -> dict[str, Imported]:
     """The imported weights that some of these trials read, by digest: they have to be in the store before."""
     return {weights.digest: weights for spec in specs for weights in reads(spec) if isinstance(weights, Imported)}

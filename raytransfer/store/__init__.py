@@ -2,7 +2,7 @@
 
 from raytransfer.storage.retries import PATIENCE_S
 from raytransfer.store.checkpoints import (
-    all_checkpoint_steps,
+    all_checkpoints,
     checkpoint_steps,
     delete_checkpoint,
     import_weights,
@@ -42,7 +42,7 @@ from raytransfer.store.sweeps import (
 __all__ = [
     "PATIENCE_S",
     "Store",
-    "all_checkpoint_steps",
+    "all_checkpoints",
     "checkpoint_steps",
     "clear_failures",
     "compact",

@@ -69,14 +69,10 @@ def checkpoint_steps(store: Store, trial: str) -> set[int]:
     return {int(step) for step in steps if step.isdigit()}
 
 
-def all_checkpoint_steps(store: Store) -> dict[str, set[int]]:
-    """The same of every trial that left some, by one look at the store."""
-    steps: dict[str, set[int]] = {}
-    for name in store.names_below("checkpoints"):
-        trial, _, step = name.removesuffix(".safetensors").partition("/")
-        if step.isdigit():
-            steps.setdefault(trial, set()).add(int(step))
-    return steps
+def all_checkpoints(store: Store) -> set[str]:
+    """The same of every trial, as IDENTITY/STEP, by one look at the store."""
+    names = (name.removesuffix(".safetensors") for name in store.names_below("checkpoints"))
+    return {name for name in names if name.partition("/")[2].isdigit()}
 
 
 def delete_checkpoint(store: Store, trial: str, step: int) -> None:

@@ -1,13 +1,13 @@
 """What of a plan is left to do, given what a store holds."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raytransfer.errors import UserError
 from raytransfer.specs import TrialSpec
-from raytransfer.specs.dependencies import checkpoint_steps, imports, needs
-from raytransfer.store import Store, all_checkpoint_steps, failures, finished, imported
+from raytransfer.specs.dependencies import checkpoints_read, imports
+from raytransfer.store import Store, all_checkpoints, failures, finished, imported
 from raytransfer.sweep.plan import Cell, Plan
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ class Backlog:
     Attributes:
         to_run: Trials to run by identity, in the plan's order.
         failed: Trials that failed before and are left alone, with the reason.
-        blocked: Trials that read the weights of one that failed before.
+        blocked: Trials that read the weights of one that failed before, or of one that is blocked itself.
     """
 
     to_run: dict[str, TrialSpec]
     failed: dict[str, str]
-    blocked: list[str]
+    blocked: set[str]
 
 
 def backlog(plan: Plan[Cell, Any], store: Store, mode: str) -> Backlog:
@@ -44,44 +44,45 @@ def backlog(plan: Plan[Cell, Any], store: Store, mode: str) -> Backlog:
     wanted = imports(plan.trials[trial] for trial in missing)
     for digest in sorted(wanted.keys() - plan.imports.keys() - (imported(store) if wanted else set())):
         raise UserError(f"weights {wanted[digest].label} ({digest}) are not in out={store.root}: import them again")
-    stored = all_checkpoint_steps(store) if missing else {}
-    reading = missing
-    while reading:  # a training that runs again for its weights reads those of its own base
-        steps = checkpoint_steps(plan.trials[trial] for trial in reading)
-        reading = {t for t, read in steps.items() if t not in missing and not read <= stored.get(t, set())}
-        missing |= reading
+    reads = {trial: checkpoints_read(spec) for trial, spec in plan.trials.items()} if missing else {}
+    missing, _ = left_to_run(missing, reads, all_checkpoints(store) if missing else ())
     failed = {} if mode in ("force", "retry") else {t: error for t, error in recorded.items() if t in missing}
-    blocked: dict[str, None] = {}
-    while waiting := [t for t in missing - {*failed, *blocked} if _reads_one_of(plan.trials[t], {*failed, *blocked})]:
-        blocked |= dict.fromkeys(waiting)
-    out = missing - {*failed, *blocked}
-    return Backlog(to_run={t: s for t, s in plan.trials.items() if t in out}, failed=failed, blocked=[*blocked])
+    blocked = waiting(missing - failed.keys(), reads, failed)
+    out = missing - failed.keys() - blocked
+    return Backlog(to_run={t: s for t, s in plan.trials.items() if t in out}, failed=failed, blocked=blocked)
+
+
+def reads_of(places: Iterable["pd.DataFrame"]) -> dict[str, list[str]]:
+    """The checkpoints that each trial of sweeps reads, as IDENTITY/STEP, by the sweeps' tables ``places``."""
+    return {trial: list(read) for rows in places for trial, read in zip(rows["id"], rows["reads"], strict=True)}
 
 
 def left_to_run(
-    places: Iterable["pd.DataFrame"], done: Collection[str], stored: Collection[str]
+    missing: Collection[str], reads: Mapping[str, Collection[str]], stored: Collection[str]
 ) -> tuple[set[str], set[str]]:
-    """What of sweeps is left to run, by their tables ``places`` alone.
+    """What is left to run, as some trials are missing.
 
     Args:
-        places: Of each sweep its places.
-        done: Trials that have finished.
-        stored: Checkpoints that are there, as IDENTITY/STEP.
+        missing: The trials.
+        reads: The checkpoints that they, and those that may have to run again, read, as IDENTITY/STEP.
+        stored: The checkpoints that are there.
 
     Returns:
         The trials, those included that run again for their weights, and the checkpoints that they read.
     """
-    reads: dict[str, set[str]] = {}
-    for rows in places:
-        reads |= {trial: set(read) for trial, read in zip(rows["id"], rows["reads"], strict=True)}
-    left = reads.keys() - set(done)
+    left, there = set(missing), set(stored)
     while True:  # a training that runs again for its weights reads those of its own base
         read = {weights for trial in left for weights in reads[trial]}
-        again = {weights.partition("/")[0] for weights in read - set(stored)} & reads.keys() - left
+        again = {weights.partition("/")[0] for weights in read - there} & reads.keys() - left
         if not again:
             return left, read
         left |= again
 
 
-def _reads_one_of(spec: TrialSpec, trials: Collection[str]) -> bool:
-    return any(weights.training.id in trials for weights in needs(spec))
+def waiting(left: Collection[str], reads: Mapping[str, Collection[str]], failed: Collection[str]) -> set[str]:
+    """Those of the trials left that cannot start, as what they read the weights of failed, or cannot start either."""
+    trainings = {trial: {weights.partition("/")[0] for weights in reads[trial]} for trial in left}
+    stuck: set[str] = set()
+    while more := {trial for trial in left if trial not in stuck and trainings[trial] & {*failed, *stuck}}:
+        stuck |= more
+    return stuck

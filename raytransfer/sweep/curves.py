@@ -15,7 +15,7 @@ from raytransfer.errors import UserError, first_line
 from raytransfer.specs import TrialSpec, to_json
 from raytransfer.specs.dependencies import as_training
 from raytransfer.store import Store, curve_of, finished, read_table
-from raytransfer.sweep.failures import described, places
+from raytransfer.sweep.places import described, places
 from raytransfer.sweep.plan import Cell
 from raytransfer.words import number_of
 

@@ -16,7 +16,7 @@ from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import imports, scouts_first
 from raytransfer.store import (
     Store,
-    all_checkpoint_steps,
+    all_checkpoints,
     clear_failures,
     compact,
     delete_progress,
@@ -31,9 +31,9 @@ from raytransfer.store import (
     write_places,
 )
 from raytransfer.sweep.arithmetic import cpu_capabilities
-from raytransfer.sweep.backlog import backlog, left_to_run
-from raytransfer.sweep.failures import place_rows, places
+from raytransfer.sweep.backlog import backlog, left_to_run, reads_of
 from raytransfer.sweep.mps import is_served
+from raytransfer.sweep.places import place_rows, places
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.record import Record
@@ -181,8 +181,8 @@ def _read_by_others(store: Store, todo: Collection[str]) -> set[tuple[str, int]]
         with suppress(UnreadableError):  # its own driver writes it anew
             if (rows := read_places(store, f"sweeps/{name}")) is not None:
                 places.append(rows[~rows["id"].isin(list(todo))])
-    stored = {f"{trial}/{step}" for trial, steps in all_checkpoint_steps(store).items() for step in steps}
-    _, read = left_to_run(places, finished(store) - set(failures(store)), stored)
+    reads = reads_of(places)
+    _, read = left_to_run(reads.keys() - (finished(store) - set(failures(store))), reads, all_checkpoints(store))
     return {(trial, int(step)) for trial, _, step in (weights.partition("/") for weights in read)}
 
 

@@ -1,52 +1,11 @@
-"""Trials that failed: where in a sweep they have their place, and what each says of itself."""
+"""What trials that failed say of themselves."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from raytransfer.specs import TrialSpec
-from raytransfer.specs.dependencies import as_probe, as_training, as_transfer, needs
-from raytransfer.store.schema import PLACES
-from raytransfer.sweep.plan import Cell
-
-NOT_IN_A_CELL = "only read by others"
-"""What stands for the treatment of a trial that has no place of its own in a sweep."""
 
 # The line after a traceback's last frame: the error's type and the first line of its message that says something.
 _RAISED = re.compile(r'.*^  File "[^\n]*\n(?:    [^\n]*\n)*([\w.]+)(?::\s+([^\n]*))?', re.DOTALL | re.MULTILINE)
-
-
-def places(specs: Mapping[str, TrialSpec], cells: Iterable[Cell]) -> dict[str, list[dict[str, Any]]]:
-    """Every place of each of these trials, as columns of ``PLACES`` with None for what a cell does not have.
-
-    Args:
-        specs: Trials by identity.
-        cells: The places of the sweep.
-    """
-    found: dict[str, list[dict[str, Any]]] = {trial: [] for trial in specs}
-    for cell in cells:
-        if cell.spec.id in found:
-            found[cell.spec.id].append(_place(cell, cell.spec))
-    return {trial: rows or [_place(None, specs[trial])] for trial, rows in found.items()}
-
-
-def _place(cell: Cell | None, spec: TrialSpec) -> dict[str, Any]:
-    place = {column.name: getattr(cell, column.name, None) for column in PLACES}
-    place["treatment"] = cell.treatment if cell is not None else NOT_IN_A_CELL
-    if place["seed"] is None:
-        place["seed"] = spec.seed
-    if place["n_layers"] is None:
-        probe = as_probe(spec)
-        training = probe.trained if probe is not None else as_training(spec)
-        transfer = as_transfer(training) if training is not None else None
-        place["n_layers"] = transfer.surgery.n_layers if transfer is not None else None
-    return place
-
-
-def described(place: Mapping[str, Any]) -> str:
-    """A place in a line, such as ``AnB (halves=random, split=random0, direction=A->B, n_layers=2, seed=0)``."""
-    told = ", ".join(f"{name}={value}" for name, value in place.items() if name != "treatment" and value is not None)
-    return f"{place['treatment']} ({told})"
 
 
 def why(error: str) -> tuple[str | None, str]:
@@ -58,40 +17,15 @@ def why(error: str) -> tuple[str | None, str]:
     return kind, message or kind
 
 
-def failure_rows(
-    specs: Mapping[str, TrialSpec], cells: Iterable[Cell], failed: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def failure_rows(failed: Mapping[str, str], placed: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Rows of the table ``failures``, one for each place of each of the trials that failed.
 
     Args:
-        specs: The sweep's trials by identity.
-        cells: Their places.
-        failed: What each of those that failed left, a traceback or what else is known.
+        failed: What each of them left, a traceback or what else is known.
+        placed: Their places, as ``raytransfer.sweep.places.places`` gives them.
     """
-    return rows_of_failures(failed, places({trial: specs[trial] for trial in failed}, cells))
-
-
-def rows_of_failures(
-    failed: Mapping[str, str], placed: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[dict[str, Any]]:
-    """The same of places that are known: every place of each trial, as ``places`` gives them."""
     rows = []
     for trial, error in failed.items():
         kind, reason = why(error)
         rows += [{"id": trial, **place, "reason": reason, "error": kind, "traceback": error} for place in placed[trial]]
     return rows
-
-
-def place_rows(specs: Mapping[str, TrialSpec], cells: Iterable[Cell]) -> list[dict[str, Any]]:
-    """Rows of the table ``places``: every place of each trial of a sweep, in the order of its cells, and what it reads.
-
-    Args:
-        specs: The sweep's trials by identity.
-        cells: Their places.
-    """
-    cells = list(cells)
-    placed, order = places(specs, cells), dict.fromkeys([*(cell.spec.id for cell in cells), *specs])
-    read = {
-        trial: [f"{weights.training.id}/{weights.step}" for weights in needs(spec)] for trial, spec in specs.items()
-    }
-    return [{"id": trial, **place, "reads": read[trial]} for trial in order for place in placed[trial]]

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import alike, as_training, rough_length
-from raytransfer.sweep.failures import described, why
+from raytransfer.sweep.failures import why
+from raytransfer.sweep.places import described
 from raytransfer.sweep.plan import Cell
 from raytransfer.words import number_of
 

@@ -24,7 +24,7 @@ class BatchSource(Protocol):
     stages_done: int
 
     def fetch(self, views: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Send to the device what ``inputs`` takes, for views (4, B) on the CPU."""
+        """Send to the device what ``inputs`` takes, for views (R, B) on the CPU."""
 
     def inputs(self, sent: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs (B, ...) of the stages to run, and labels (B,): work of the device alone."""

@@ -67,7 +67,7 @@ def _unwarned(array: Images) -> torch.Tensor:
 class DeviceData:
     """A task on the device: its images, and batches of them, cropped, mirrored and normalised there.
 
-    A *view* is one way to see a training image: where it is cropped and whether it is mirrored. Views (4, B) are rows
+    A *view* is one way to see a training image: where it is cropped and whether it is mirrored. Views (R, B) are rows
     of image numbers, upper edges and left edges of the crop in the padded image, and 1 where mirrored, else 0. Where
     crops are resized, rows of their heights and widths follow; then one row for each operation of RandAugment; where
     colours are jittered, four rows for these.
@@ -140,7 +140,7 @@ class DeviceData:
         return min(self.recipe.batch_size, len(self.train))
 
     def draw(self, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Endless batches of random views (4, B) on the CPU; each epoch is a fresh permutation of the images.
+        """Endless batches of random views (R, B) on the CPU; each epoch is a fresh permutation of the images.
 
         All random numbers are drawn on the CPU, so that every device sees the same views; batches run on across
         epochs, so that every batch is full.

@@ -107,7 +107,6 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("experiment", "given", "message"), OPTIONS, ids=lambda value: str(value)[:60])
 def test_options_that_cannot_be(tmp_path, cache_dir, experiment, given, message):
     refused(tmp_path, cache_dir, experiment, given, message)

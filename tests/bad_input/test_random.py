@@ -4,7 +4,6 @@ import shutil
 
 import pandas as pd
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -67,7 +66,7 @@ def no_measuring(monkeypatch):
 
 @BOUNDED
 @given(ARGUMENTS)
-@pytest.mark.usefixtures("no_measuring", "one_thread")
+@pytest.mark.usefixtures("no_measuring")
 def test_random_options_are_planned_or_refused(tmp_path, cache_dir, drawn):
     experiment, arguments = drawn
     code, _, error = call("plan", experiment, *QUICK.get(experiment, []), *arguments, folder=tmp_path, cache=cache_dir)
@@ -100,7 +99,6 @@ DAMAGE = st.one_of(
 def whole(tmp_path_factory, cache_dir, no_pictures):
     """A store with rows, curves, weights, a report, a state and a note of a failure; with the trials of another."""
     folder = tmp_path_factory.mktemp("whole")
-    threads = torch.get_num_threads()
     code, _, error = call("run", "yosinski", *SMALL, folder=folder, cache=cache_dir)
     assert code == 0, error
     store = Store(str(folder / "out"))
@@ -110,8 +108,7 @@ def whole(tmp_path_factory, cache_dir, no_pictures):
     store.write("gpu_sharing.json", b"{}")
     call("run", "yosinski", *SMALL, "recipe.steps=3", "treatments=[baseB]", folder=folder, cache=cache_dir)
     shutil.rmtree(folder / "out" / "sweeps")  # which nothing reads
-    yield folder / "out"
-    torch.set_num_threads(threads)
+    return folder / "out"
 
 
 def harm(path, how, what):
@@ -140,7 +137,7 @@ def harm(path, how, what):
 
 @settings(BOUNDED, max_examples=20)  # half a second each
 @given(st.data())
-@pytest.mark.usefixtures("no_measuring", "no_pictures", "one_thread")
+@pytest.mark.usefixtures("no_measuring", "no_pictures")
 def test_random_damage_to_a_store_is_mended_or_refused(tmp_path, cache_dir, whole, data):
     out = tmp_path / "out"
     shutil.rmtree(out, ignore_errors=True)

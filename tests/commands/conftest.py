@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 import raytransfer as rt
 from raytransfer.cli import main
@@ -66,7 +65,6 @@ def folder(store):
 def command(monkeypatch, capsys):
     """Run ``raytransfer`` with arguments; gives its exit code, output and errors."""
     monkeypatch.setenv("COLUMNS", "100")
-    threads = torch.get_num_threads()
 
     def call(*arguments):
         monkeypatch.setattr("sys.argv", ["raytransfer", *map(str, arguments)])
@@ -75,5 +73,4 @@ def command(monkeypatch, capsys):
         printed = capsys.readouterr()
         return end.value.code, printed.out, printed.err
 
-    yield call
-    torch.set_num_threads(threads)
+    return call

@@ -22,7 +22,7 @@ def places(tmp_path_factory, cache_dir):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, places, one_thread):
+def call(monkeypatch, capsys, places):
     """Run the command on one small sweep; gives its exit code, output and errors."""
 
     def call_with(command):

@@ -28,7 +28,7 @@ from raytransfer.trials import Site, simulating
 from tests.analysis.test_theory import simulations
 from tests.helpers import Page, Quiet, asked
 
-pytestmark = pytest.mark.usefixtures("one_thread", "no_pictures")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 YAML = {
     CheckpointsConfig: """

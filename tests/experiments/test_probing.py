@@ -26,8 +26,6 @@ from raytransfer.trials.training import run_training
 from tests.conftest import TINY
 from tests.helpers import REPEATABLE, Quiet, asked
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SMALL = ["n_layers=[2]", "treatments=[baseB,AnB,AnB+]", "directions=[A->B]"]
 ALL = f"probes=[{','.join(PROBES)}]"
 FEW = ["probe_images=12", "eigenvalues=2"]
@@ -48,13 +46,12 @@ def run(config):
 @pytest.fixture(scope="module")
 def all_probes(tmp_path_factory, cache_dir):
     """A sweep with every probe: its plan and its store."""
-    before, root = torch.get_num_threads(), tmp_path_factory.mktemp("probed")
+    root = tmp_path_factory.mktemp("probed")
     (root / "tiny.yaml").write_text(TINY)
     places = [f"cache_dir={cache_dir}", f"data_dir={root}", f"out={root / 'out'}"]
     options = [*SMALL, ALL, *FEW, "probe_steps=[0,3,last]", "checkpoints=all"]
     plan, store, _ = run(load_config(GridConfig, root / "tiny.yaml", [*places, *options]))
-    yield plan, store
-    torch.set_num_threads(before)
+    return plan, store
 
 
 def test_probes_leave_weights_and_results_as_they_are_without_them(tiny, all_probes):

@@ -108,14 +108,6 @@ EVERY = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @torch.no_grad()
 def add_noise(module, seed):
     """Move every weight and statistic, so that no layer multiplies by 0 or 1 and none is alike another."""

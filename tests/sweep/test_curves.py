@@ -98,7 +98,6 @@ def expected(store, plan):
     return trial, {name: {row["step"]: row[name] for row in rows if row[name] is not None} for name in SCALARS}
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_each_training_is_told_once_with_its_place_options_and_curve(plan, ran):
     store, tracker = ran
     trial, curve = expected(store, plan)

@@ -9,7 +9,7 @@ from rich.console import Console
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store, top1_of
 from raytransfer.sweep import progress
-from raytransfer.sweep.failures import places
+from raytransfer.sweep.places import places
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site
@@ -107,7 +107,7 @@ def test_the_first_on_each_slot_tell_only_until_there_are_others_and_the_last_ha
     assert view.seconds_left() == pytest.approx(3.0)
 
 
-def test_a_running_sweep_on_a_terminal_shows_accuracies_of_its_trials(tiny, one_thread):
+def test_a_running_sweep_on_a_terminal_shows_accuracies_of_its_trials(tiny):
     plan = make_plan(tiny("treatments=[baseB]"))
     store = Store(tiny().out)
     store.create()

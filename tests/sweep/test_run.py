@@ -20,10 +20,10 @@ from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.experiments.yosinski.report import make_report, results_of
 from raytransfer.report.files import write_files
 from raytransfer.specs import Trained, TransferSpec, from_json
-from raytransfer.specs.dependencies import as_base, as_probe, in_order, needs
+from raytransfer.specs.dependencies import as_base, as_probe, checkpoints_read, in_order, needs
 from raytransfer.store import (
     Store,
-    all_checkpoint_steps,
+    all_checkpoints,
     compact,
     failures,
     finished,
@@ -38,15 +38,13 @@ from raytransfer.store import (
 from raytransfer.sweep import driver
 from raytransfer.sweep import run as sweep
 from raytransfer.sweep.backlog import backlog
-from raytransfer.sweep.failures import place_rows
+from raytransfer.sweep.places import place_rows
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task
 from raytransfer.training import DeviceData
 from raytransfer.trials import Site, prepare, training
 from tests.conftest import TINY
 from tests.helpers import REPEATABLE, Page, asked, with_defaults
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Recorder:
@@ -91,13 +89,11 @@ def run_once(tmp_path_factory, cache_dir):
 
     @functools.cache
     def run_or_recall(*overrides):
-        before, folder = torch.get_num_threads(), tmp_path_factory.mktemp("once")
+        folder = tmp_path_factory.mktemp("once")
         (folder / "tiny.yaml").write_text(TINY)
         places = [f"cache_dir={cache_dir}", f"data_dir={folder}", f"out={folder / 'out'}"]
         config = load_config(GridConfig, folder / "tiny.yaml", with_defaults(places, overrides))
-        ran = run(config)
-        torch.set_num_threads(before)
-        return config, *ran
+        return config, *run(config)
 
     return run_or_recall
 
@@ -320,7 +316,7 @@ def test_weights_are_said_to_be_trained_anew_as_often_as_they_are(monkeypatch, t
 def test_weights_that_another_sweep_is_left_to_read_are_kept_until_it_has(tiny, probes):
     def ran(plan, folder):
         driver.run_missing(Console(quiet=True), plan, store, config, folder, Recorder())
-        return {(trial, step) for trial, steps in all_checkpoint_steps(store).items() for step in steps}
+        return all_checkpoints(store)
 
     few = ["treatments=[baseB,AnB]", "n_layers=[2]", "directions=[A->B]"]
     config = tiny(*few, probes)
@@ -328,9 +324,9 @@ def test_weights_that_another_sweep_is_left_to_read_are_kept_until_it_has(tiny, 
     write_places(store, "sweeps/interrupted", place_rows(other.trials, other.cells))
     kept = ran(plan, "sweeps/a")
     looks = {trial for trial, spec in other.trials.items() if as_probe(spec) is not None}
-    assert {(weights.training.id, weights.step) for spec in other.trials.values() for weights in needs(spec)} == kept
+    assert {name for spec in other.trials.values() for name in checkpoints_read(spec)} == kept
     assert set(backlog(other, store, "cached").to_run) == looks
-    bases = {(trial, 6) for trial, spec in other.trials.items() if as_base(spec) is not None}
+    bases = {f"{trial}/6" for trial, spec in other.trials.items() if as_base(spec) is not None}
     assert bases < kept
     assert ran(other, "sweeps/interrupted") == bases
 

@@ -20,8 +20,6 @@ from raytransfer.sweep.estimate import estimate
 from raytransfer.sweep.timing import Cost
 from raytransfer.training import RankDied, Ranks
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 FORECAST = Forecast(
     seconds={"base1": 10.0, "base2": 14.0, "transfer": 3.0, "other": 5.0},
     bases={"base1", "base2"},

@@ -14,11 +14,10 @@ from raytransfer.store.schema import FAILURES
 from raytransfer.sweep import estimate as estimating
 from raytransfer.sweep import timing, trying
 from raytransfer.sweep.estimate import _spread, estimate
-from raytransfer.sweep.failures import described, failure_rows, places, why
+from raytransfer.sweep.failures import failure_rows, why
+from raytransfer.sweep.places import described, places
 from raytransfer.sweep.slots import check_ranks, check_slots, slots_of_base, without_gpus
 from raytransfer.sweep.trying import check_trials
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_an_image_left_over_in_an_evaluation_is_tried_alone(tiny, monkeypatch):
@@ -97,7 +96,7 @@ def test_why_a_trial_failed(error, expected):
 def test_failures_have_their_place_in_the_sweep(tiny, tmp_path):
     plan = make_plan(tiny("treatments=[AnB]"))
     failed = dict.fromkeys(plan.trials, f"{TRACE}ValueError: boom")
-    rows = failure_rows(plan.trials, plan.cells, failed)
+    rows = failure_rows(failed, places(plan.trials, plan.cells))
     assert {row["id"] for row in rows} == set(plan.trials)
     assert {(row["treatment"], row["n_layers"]) for row in rows} == {
         ("AnB", 2),

@@ -35,14 +35,6 @@ CPU = torch.device("cpu")
 RECIPE = Recipe(steps=12, batch_size=16, learning_rate=0.05, evaluations=4)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def task(count=40, channels=1, side=8, classes=4, seed=0):
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % classes

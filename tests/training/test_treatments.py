@@ -11,7 +11,7 @@ from raytransfer.networks import add_lora, freeze
 from raytransfer.specs import UNCUT, Surgery
 from raytransfer.specs.treatments import TREATMENTS
 from raytransfer.training import Phase, Step, learning_rate, phases, stream_seed, train
-from tests.training.test_loop import RECIPE, device_data, net, one_thread, small, task  # noqa: F401
+from tests.training.test_loop import RECIPE, device_data, net, small, task
 from tests.trials.test_resume import dropping
 
 FROZEN = Surgery(n_layers=0, frozen=True)

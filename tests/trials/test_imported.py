@@ -85,7 +85,6 @@ def test_the_same_content_is_stored_once_and_read_back(tmp_path):
         assert read[name].dtype == tensor.dtype
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_copy_of_a_base_transfers_as_the_base_does(grid):
     """The weights of a trained base, brought in as a file, give the accuracies and weights that the base gives."""
     config, plan, transfer = grid
@@ -106,7 +105,6 @@ def test_a_copy_of_a_base_transfers_as_the_base_does(grid):
     assert not rows["pretrain_step"].isna()[transfer.id]
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_imported_weights_are_transferred_scored_and_probed(grid):
     """They have ten outputs and the task five; frozen layers stay theirs, and nothing trains a base."""
     config, plan, transfer = grid
@@ -137,7 +135,6 @@ def test_imported_weights_are_transferred_scored_and_probed(grid):
     assert set(probes["against"]) == {"base"}
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_preserved_layers_are_copied_and_train_and_those_below_stay(grid):
     """2014's code could keep layers above the cut, too: they start from the base's weights and are trained."""
     config, plan, transfer = grid

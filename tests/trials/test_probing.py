@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
 import torch
 from torch import nn
 
@@ -55,7 +54,6 @@ def test_images_that_a_network_writes_over_are_looked_at_as_they_were():
     assert inputs.equal(before)
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_probes_of_images_settle_a_network_before_its_first_step(tiny, tmp_path):
     options = [f"network={NORMED}", "n_layers=[2]", "treatments=[baseB]", "directions=[A->B]", "probe_steps=[0,last]"]
     plan = make_plan(tiny(*options, "probes=[generalisation,gradient-scale]", "probe_images=12"))

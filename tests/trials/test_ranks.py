@@ -24,8 +24,6 @@ from raytransfer.trials import Site, attempt, run, splitting
 from tests.helpers import REPEATABLE, Quiet
 from tests.trials.test_resume import Setup, same
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def trials(request, tiny, tmp_path):

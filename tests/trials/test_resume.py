@@ -388,12 +388,6 @@ def assert_same(found, expected):
     assert len(expected[0]) == 1
 
 
-@pytest.fixture(autouse=True)
-def single_thread(one_thread):
-    """As trials compute; two threads of each of two test processes would wait for each other."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def stopped(tiny, tmp_path):
     """A base or a transfer from it, stopped after three steps, where it runs, and what it leaves if not stopped."""

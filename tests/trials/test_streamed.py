@@ -1,7 +1,6 @@
 """Trials on images that are decoded as they are taken: the rows of those on decoded ones, stopped or not."""
 
 import pytest
-import torch
 
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.specs.dependencies import needs
@@ -11,12 +10,6 @@ from raytransfer.trials import Site, attempt, run
 from tests.tasks.test_shards import write_shards
 from tests.tasks.test_streamed import WRITERS
 from tests.trials.test_resume import STEPS, after, assert_same, left_by
-
-
-@pytest.fixture(autouse=True)
-def single_thread(one_thread):
-    """As trials compute."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -60,8 +60,6 @@ def drops_table(drop_effects: pd.DataFrame) -> Group:
             )
         title = f"Drops of the learning rate, points. Schedule: {schedule}, {_units(rows)}"
         parts += [Text(title, style="bold"), table]
-    if drop_effects.empty:
-        parts.append(Text("Drops of the learning rate: no unit has checkpoints around one, with a constant arm."))
     note = (
         "Effect: change from the last checkpoint before a drop to the first after it, less the same under the "
         f"constant schedule.\n[low,high]: 95% interval, paired t over units. {NO_INTERVAL}\n"

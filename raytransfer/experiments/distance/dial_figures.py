@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from raytransfer.analysis.pairs import OUTCOMES
 from raytransfer.distances import DIAL_KINDS
 from raytransfer.experiments.words import counted, said_units
-from raytransfer.report.style import drawable, fit_to, head, layer_colors, new_figure, words
+from raytransfer.report.style import drawable, fit_to, head, layer_colors, new_figure, panels_of, words
 from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
 
 _DASHES: dict[str, Literal["-", "--"]] = {ANB.name: "-", ANB_PLUS.name: "--"}
@@ -92,19 +92,14 @@ def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str) -> Fig
     settings = dials.drop_duplicates(["dial", "level"]).set_index(["dial", "level"])["setting"]
     all_n = sorted(known["n_layers"].unique())
     colors = dict(zip(all_n, layer_colors(all_n), strict=True))
-    columns = min(len(shown), 4)
-    lines = -(-len(shown) // columns)
-    figure = new_figure((2.7 + 2.7 * columns, 1.2 + 2.4 * lines), title)
-    axes = figure.subplots(lines, columns, squeeze=False, sharey="all")
-    for axis, (kind, dial) in zip(axes.flat, shown, strict=False):
+    figure, panels = panels_of(len(shown), 4, panel=(2.7, 2.4), around=(2.7, 1.2), title=title, sharey=True)
+    for axis, (kind, dial) in zip(panels, shown, strict=True):
         rows = known[(known["kind"] == kind) & (known["dial"] == dial)]
         head(axis, _dial_name(kind, dial))
         _draw_dial(axis, rows, colors)
         levels = sorted(rows["level"].unique())
         axis.set_xticks(levels, [_setting(settings.get((dial, level))) for level in levels])
-    for axis in axes.flat[len(shown) :]:
-        axis.remove()
-    fit_to(axes.flat[: len(shown)], 100 * known["mean"])
+    fit_to(panels, 100 * known["mean"])
     figure.supxlabel("setting of the dial (–: the target itself)", fontsize=10)
     figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
     handles = [Line2D([], [], color=color, label=f"n = {n_layers}") for n_layers, color in colors.items()]

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from raytransfer.report.style import COLORS, MARKERS, new_figure, words
+from raytransfer.report.style import COLORS, MARKERS, panels_of, words
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 
 SCRATCH = f"scratch ({BASE_B.name})"
@@ -120,13 +120,7 @@ def grid_of(
     """
     if not count:
         raise ValueError("nothing to draw: no reading is of a quantity that this figure shows")
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    figure = new_figure((2.4 + size[0] * columns, 1 + size[1] * rows), title)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat[count:]:
-        axis.remove()
-    return figure, list(axes.flat[:count])
+    return panels_of(count, columns, panel=size, around=(2.4, 1), title=title)
 
 
 def add_legend(figure: Figure, styles: dict[str, Style], drawn: list[pd.DataFrame], *, marked: bool = True) -> None:

@@ -71,24 +71,18 @@ def barriers_table(barriers: pd.DataFrame) -> Group:
 def nearness_table(nearness: pd.DataFrame) -> Group:
     """Tabulate the rank correlation of distance with deviation and curvature: a row for each test and n.
 
-    Without rows, the note alone is left.
-
     Args:
         nearness: Output of ``raytransfer.analysis.nearness``.
     """
-    parts: list[RenderableType] = []
-    if len(nearness):
-        table = NumberTable(
-            {"test": "left", "n": "right", "ρ": "left", "units": "right", "bases": "right", "would see": "right"},
-            keys=2,
-        )
-        for row in nearness.to_dict("records"):
-            rho = with_ends(row["estimate"], row["low"], row["high"], "ρ")
-            cells = (row["test"], row["n_layers"], rho, row["units"], row["bases"], size(row["detectable"], "ρ"))
-            table.add_row(*(Text(str(cell)) for cell in cells))
-        parts += [Text(f"Claim: {NEARER}", style="bold"), table]
+    table = NumberTable(
+        {"test": "left", "n": "right", "ρ": "left", "units": "right", "bases": "right", "would see": "right"}, keys=2
+    )
+    for row in nearness.to_dict("records"):
+        rho = with_ends(row["estimate"], row["low"], row["high"], "ρ")
+        cells = (row["test"], row["n_layers"], rho, row["units"], row["bases"], size(row["detectable"], "ρ"))
+        table.add_row(*(Text(str(cell)) for cell in cells))
     note = (
         "ρ: Spearman, over bases, of distance to the target; mean, and 95% interval over units. Needs 3 bases.\n"
         f"{NO_INTERVAL} {WOULD_SEE}\n"
     )
-    return Group(*parts, Text(note, style="dim"))
+    return Group(Text(f"Claim: {NEARER}", style="bold"), table, Text(note, style="dim"))

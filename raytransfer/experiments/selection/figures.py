@@ -3,13 +3,12 @@
 A figure shows what its DataFrames hold: it selects rows and scales fractions to percent, and computes means alone.
 """
 
-import math
-
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from raytransfer.report.style import COLORS, MARKERS, dot, new_figure, words
+from raytransfer.analysis.selection import at_last_cut
+from raytransfer.report.style import COLORS, MARKERS, dot, panels_of, words
 from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
 
 _COLUMNS = 4
@@ -28,13 +27,9 @@ def cuts_figure(means: pd.DataFrame, depth: dict[str, int], *, title: str) -> Fi
     means = _clipped(means)
     panels = list(means.groupby(["checkpoint", "target"], sort=False))
     several = means["target"].nunique() > 1
-    columns = means["target"].nunique() if several else min(_COLUMNS, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = new_figure((1.2 + 3.0 * columns, 1.2 + 2.6 * rows), title)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    for axes, ((checkpoint, target), of_panel) in zip(grid.flat, panels, strict=False):
+    columns = means["target"].nunique() if several else _COLUMNS
+    figure, grid = panels_of(len(panels), columns, panel=(3.0, 2.6), around=(1.2, 1.2), title=title, sharey=True)
+    for axes, ((checkpoint, target), of_panel) in zip(grid, panels, strict=True):
         for treatment, line in of_panel.groupby("treatment", sort=False):
             style = TREATMENTS[str(treatment)]
             if line["n_layers"].isna().all():
@@ -62,9 +57,9 @@ def cuts_figure(means: pd.DataFrame, depth: dict[str, int], *, title: str) -> Fi
         axes.set_xlabel(f"layers copied, n (of {depth[str(checkpoint)] - 1})", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    for line in grid:
-        line[0].set_ylabel("test top-1, %", fontsize=9)
-    handles, labels = grid.flat[0].get_legend_handles_labels()
+    for axes in grid[::columns]:
+        axes.set_ylabel("test top-1, %", fontsize=9)
+    handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     return figure
 
@@ -81,13 +76,10 @@ def starts_figure(means: pd.DataFrame, *, title: str) -> Figure:
     means = _clipped(means)
     targets, checkpoints = (list(dict.fromkeys(means[name])) for name in ("target", "checkpoint"))
     treatments = [TREATMENTS[str(name)] for name in dict.fromkeys(means["treatment"])]
-    columns = min(_COLUMNS, len(targets))
-    rows = math.ceil(len(targets) / columns)
     height = 0.7 + max(0.35, 0.18 * len(treatments)) * len(checkpoints)
-    figure = new_figure((3.0 + 2.5 * columns, 1.2 + height * rows), title)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    figure, grid = panels_of(len(targets), _COLUMNS, panel=(2.5, height), around=(3.0, 1.2), title=title, sharey=True)
     step = 0.7 / len(treatments)
-    for axes, target in zip(grid.flat, targets, strict=False):
+    for axes, target in zip(grid, targets, strict=True):
         of_target = means[means["target"] == target]
         for i, style in enumerate(treatments):
             line = of_target[of_target["treatment"] == style.name]
@@ -107,9 +99,7 @@ def starts_figure(means: pd.DataFrame, *, title: str) -> Figure:
         axes.set_yticks(range(len(checkpoints)), checkpoints)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    grid.flat[0].set_ylim(len(checkpoints) - 0.5, -0.5)  # the first on top
-    for axes in grid.flat[len(targets) :]:
-        axes.set_visible(False)
+    grid[0].set_ylim(len(checkpoints) - 0.5, -0.5)  # the first on top
     figure.supxlabel("test top-1, %", fontsize=9)
     handles = [dot(style.color, style.name, marker=style.marker) for style in treatments]
     figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=9)
@@ -132,7 +122,7 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
     last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1]
     keys = ["target", "checkpoint"]
     accuracy = last.groupby([*keys, "treatment"])["top1"].mean().unstack("treatment").reset_index()
-    at_last = scores[scores["n_layers"].isna() | (scores["n_layers"] == scores["depth"] - 1)]
+    at_last = at_last_cut(scores)
     values = at_last.groupby([*keys, "measure"])["value"].mean().unstack("measure").reset_index()
     points = accuracy.merge(values, on=keys, how="left").merge(
         known[["checkpoint", "accuracy", "parameters"]], on="checkpoint"
@@ -141,29 +131,23 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
     points = points.rename(columns={"accuracy": "published accuracy", "parameters": "parameters, M"})
     drawn = [*at_last["measure"].unique(), "published accuracy", "parameters, M"]
     drawn = [name for name in drawn if points[name].notna().sum() >= 2]
-    columns = min(_COLUMNS, len(drawn))
-    rows = math.ceil(len(drawn) / columns)
-    figure = new_figure((1.2 + 2.9 * columns, 1.4 + 2.5 * rows), title)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    figure, grid = panels_of(len(drawn), _COLUMNS, panel=(2.9, 2.5), around=(1.2, 1.4), title=title, sharey=True)
     names = list(dict.fromkeys(known["checkpoint"]))
     looks = {name: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
     treatments = [treatment for treatment in (ANB.name, ANB_PLUS.name) if treatment in points]
-    for axes in grid.flat[len(drawn) :]:
-        axes.set_visible(False)
-    for axes, name in zip(grid.flat, drawn, strict=False):
+    for axes, name in zip(grid, drawn, strict=True):
         for treatment in treatments:
             for _, of_target in points.sort_values(name).groupby("target"):
                 axes.plot(of_target[name], 100 * of_target[treatment], color="#bbbbbb", linewidth=0.8, zorder=1)
             for checkpoint, (color, marker) in looks.items():
                 here = points[points["checkpoint"] == checkpoint]
                 face = color if treatment == ANB_PLUS.name else "white"
-                style = {"linestyle": "none", "marker": marker, "color": color, "markerfacecolor": face}
-                axes.plot(here[name], 100 * here[treatment], zorder=2, **style)
+                axes.plot(here[name], 100 * here[treatment], marker, color=color, markerfacecolor=face, zorder=2)
         axes.set_xlabel(str(name), fontsize=9)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    for line in grid:
-        line[0].set_ylabel("test top-1, %", fontsize=9)
+    for axes in grid[::_COLUMNS]:
+        axes.set_ylabel("test top-1, %", fontsize=9)
     handles = [
         dot(color, name, marker=marker) for name, (color, marker) in looks.items() if name in set(points["checkpoint"])
     ]

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import counted
+from raytransfer.experiments.words import counted, in_percent
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B, TREATMENTS
 
 
@@ -60,7 +60,7 @@ def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
                 _percent(scratch.loc[checkpoint]) if checkpoint in scratch.index else "",
                 _percent(whole.loc[(checkpoint, ANB.name)]) if (checkpoint, ANB.name) in whole.index else "",
                 _percent(whole.loc[tuned]) if tuned in whole.index else "",
-                _percent(whole.loc[tuned], "gain") if tuned in whole.index else "",
+                _gain(whole.loc[tuned]) if tuned in whole.index else "",
                 "" if best is None else f"{best['treatment']} n = {best['n_layers']}: {_percent(best)}",
             )
         paired = rows.loc[(rows["treatment"] != BASE_B.name) & (rows["gain_units"] > 0), "gain_units"]
@@ -103,15 +103,13 @@ def _range(row: Mapping[Hashable, Any], name: str, low: str, high: str) -> str:
     return "" if pd.isna(row[name]) else f"{row[name]:+z.2f}{interval}"
 
 
-def _percent(row: "pd.Series[float]", name: str = "top1") -> str:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    sign = "+" if name == "gain" else ""
-    if name != "gain" and not pd.isna(low):
-        low, high = max(low, 0.0), min(high, 1.0)  # no accuracy lies beyond
-    if pd.isna(row[name]):
-        return ""
-    interval = "" if pd.isna(low) else f" [{100 * low:{sign}z.1f}, {100 * high:{sign}z.1f}]"
-    return f"{100 * row[name]:{sign}z.1f}{interval}"
+def _percent(row: "pd.Series[float]") -> str:
+    return "" if pd.isna(row["top1"]) else in_percent(row["top1"], row["top1_low"], row["top1_high"])
+
+
+def _gain(row: "pd.Series[float]") -> str:
+    interval = "" if pd.isna(row["gain_low"]) else f" [{100 * row['gain_low']:+z.1f}, {100 * row['gain_high']:+z.1f}]"
+    return "" if pd.isna(row["gain"]) else f"{100 * row['gain']:+z.1f}{interval}"
 
 
 def _table(first: str, columns: list[str]) -> NumberTable:

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from raytransfer.analysis import READINGS
-from raytransfer.report.style import COLORS, drawable, fit_to, head, new_figure, words
+from raytransfer.report.style import COLORS, drawable, fit_to, head, new_figure, panels_of, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, BASE_B, RNB, TREATMENTS, Treatment
 from raytransfer.words import number_of
@@ -29,7 +29,7 @@ _DASHES: tuple[_Dash, ...] = ("--", ":", "-.")  # of other halves, in order; ran
 _COMPARED = (BASE_B.name, ANB.name, RNB.name)  # over all halves, on one scale
 _GREY, _PALE = "#555555", "#b5b5b5"
 _OF_HALVES = tuple(zip(COLORS, ("o", "s", "^", "D"), strict=False))
-_COLUMNS, _MOST_TICKS = 4, 12
+_MOST_TICKS = 12
 
 
 def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
@@ -141,9 +141,8 @@ def readings_figure(
     Raises:
         ValueError: There is no reading.
     """
+    readings = drawable(readings, "reading", READINGS)
     names = [name for name in READINGS if name in set(readings["reading"])]
-    if not names:
-        raise ValueError(f"nothing to draw: no row is of {', '.join(READINGS)}")
     halves, all_n = _halves(readings), sorted({int(n) for n in readings["n_layers"]})
     figure, panels = multiples(len(names), title, subtitle)
     figure.supxlabel("number of copied layers n", fontsize=10)
@@ -268,15 +267,12 @@ def _ends(row: dict[Any, Any]) -> str:
 
 def multiples(count: int, title: str, subtitle: str) -> tuple[Figure, list[Axes]]:
     """Lay out a figure of so many small panels on one scale, with room for a legend."""
-    columns = min(_COLUMNS, count)
-    lines = math.ceil(count / columns)
-    figure = new_figure((2.2 + 2.7 * columns, 1.3 + 2.5 * lines), title, subtitle)
-    panels = list(figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flat)
-    for axes in panels[count:]:
-        axes.remove()
-    for axes in panels[:count]:
+    figure, panels = panels_of(
+        *(count, 4), panel=(2.7, 2.5), around=(2.2, 1.3), title=title, subtitle=subtitle, sharex=True, sharey=True
+    )
+    for axes in panels:
         axes.tick_params(labelbottom=True, labelleft=True)
-    return figure, panels[:count]
+    return figure, panels
 
 
 def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
@@ -307,17 +303,17 @@ def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list
 
 
 def _draw_line(axes: Axes, rows: pd.DataFrame, treatment: Treatment, shift: float, dash: _Dash) -> None:
-    mean, low, high = (100 * rows[column].to_numpy() for column in ("mean", "low", "high"))
+    # No accuracy lies beyond 0 and 100.
+    mean, low, high = (np.clip(100 * rows[column].to_numpy(), 0, 100) for column in ("mean", "low", "high"))
     whiskers = np.isfinite(low) & (rows["halves"] == "random").to_numpy()
     color, name = treatment.color, treatment.name
     told = [f"{name}, {_halves_label(row['halves'])}{_at(row['n_layers'])}: {_percent(row)}" for row in _records(rows)]
     if not treatment.has_cut:
         tell(axes.axhline(mean[0], color=color, linestyle=dash, linewidth=1.2, zorder=1), name, told[:1])
         if treatment is BASE_B and whiskers[0]:  # two bands on each other could not be told apart
-            tell(axes.axhspan(max(low[0], 0), min(high[0], 100), color=color, alpha=0.1, linewidth=0, zorder=0), name)
+            tell(axes.axhspan(low[0], high[0], color=color, alpha=0.1, linewidth=0, zorder=0), name)
         return
     x = rows["n_layers"].to_numpy() + shift
-    low, high = (np.clip(ends, 0, 100) for ends in (low, high))  # no accuracy lies beyond
     (line,) = axes.plot(x, mean, color=color, linestyle=dash, marker=treatment.marker, markersize=6, linewidth=1.5)
     tell(line, name, told)
     tell(axes.vlines(x[whiskers], low[whiskers], high[whiskers], color=color, linewidth=1.2), name)

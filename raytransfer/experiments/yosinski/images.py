@@ -18,7 +18,7 @@ from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import NO_INTERVAL, counted, in_points
 from raytransfer.experiments.yosinski.figures import difference, multiples, points
 from raytransfer.experiments.yosinski.sentences import rests_on
-from raytransfer.report.style import head, words
+from raytransfer.report.style import drawable, head, words
 from raytransfer.report.svg import tell
 
 NUMBER = "train_per_class"
@@ -56,10 +56,8 @@ def images_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> 
     Raises:
         ValueError: There is no reading.
     """
-    shown = _of_first_halves(readings)
+    shown = drawable(_of_first_halves(readings), "reading", READINGS)
     names = [name for name in READINGS if name in set(shown["reading"])]
-    if not names:
-        raise ValueError(f"nothing to draw: no row is of {', '.join(READINGS)}")
     all_n, numbers = sorted(shown["n_layers"].unique()), sorted(shown[NUMBER].unique())
     colors = dict(zip(all_n, colormaps["viridis"](np.linspace(0, 0.85, len(all_n))), strict=True))
     markers = {n: _MARKERS[i % len(_MARKERS)] for i, n in enumerate(all_n)}

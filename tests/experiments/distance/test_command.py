@@ -63,7 +63,7 @@ def _workers_below(driver):
 
 
 @pytest.mark.slow  # the suite kills in the chaos test
-@pytest.mark.usefixtures("no_pictures", "one_thread")  # its process draws them all the same
+@pytest.mark.usefixtures("no_pictures")  # its process draws them all the same
 def test_a_sweep_whose_worker_is_killed_gives_what_an_undisturbed_one_gives(command, environment, tmp_path, cache_dir):
     disturbed, undisturbed = (Store(str(tmp_path / name)) for name in ("disturbed", "undisturbed"))
     process = subprocess.Popen(
@@ -113,7 +113,6 @@ def test_help_names_the_preset(command, environment):
     assert re.search(r"channels +3 +1 to decode", result.stdout)
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_the_plan_tells_the_cost_of_measurements(tmp_path, cache_dir):
     _, printed, _ = call("plan", "distance", *TINY, folder=tmp_path, cache=cache_dir)
     assert re.search(r"About \d+ s on 1 slot", printed)

@@ -5,12 +5,11 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from raytransfer.experiments.distance import report
 from raytransfer.experiments.distance.dial_figures import dial_grid_figure, dials_figure, monotonicity_figure
 from raytransfer.experiments.distance.figures import correlations_figure, transfer_figure
+from tests.helpers import legend, overlaps, titles
 
 OUTCOMES = ("AnB", "AnB+", "boost")
 N = (2, 4, 6)
@@ -99,38 +98,10 @@ def monotonicity(n_layers=N) -> pd.DataFrame:
     return table.astype({"n_layers": "Int64"}).assign(levels=4, right_way=3, curves=3)
 
 
-def legend(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.legends[0].get_texts()]
-
-
-def titles(figure: Figure) -> list[str]:
-    return [axes.get_title("left") for axes in figure.axes if axes.get_title("left")]
-
-
 def drawn_points(axes: Axes) -> list[tuple[float, float]]:
     return sorted(
         xy for line in axes.lines if line.get_linestyle() == "None" for xy in zip(*line.get_data(), strict=True)
     )
-
-
-def overlaps(figure: Figure) -> list[tuple[str, str]]:
-    """Pairs of texts that lie on each other, texts that leave the page, and the legend where it covers data."""
-    figure.draw_without_rendering()
-    undrawn = {
-        label
-        for axes in figure.axes
-        for axis in (axes.xaxis, axes.yaxis)
-        for tick in axis.get_major_ticks()
-        for label in (tick.label1, tick.label2)  # a bar of colours has its labels on the right
-        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
-    }
-    texts = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible() and t not in undrawn]
-    boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
-    pairs = [(a, b) for (a, x), (b, y) in itertools.combinations(boxes, 2) if x.overlaps(y)]
-    page = figure.bbox.padded(1)
-    for box in (of.get_window_extent() for of in figure.legends):
-        pairs += [("legend", axes.get_title("left")) for axes in figure.axes if box.overlaps(axes.bbox)]
-    return pairs + [(t, "page") for t, x in boxes if not (page.contains(x.x0, x.y0) and page.contains(x.x1, x.y1))]
 
 
 def test_every_pair_is_a_point_and_curves_and_bands_are_those_of_the_table():

@@ -263,7 +263,7 @@ def test_one_unit_has_lines_without_bands(draw):
 def test_what_has_been_probed_so_far_can_be_drawn(name, probe, panels, readings):
     tuned = readings[(readings["probe"] == probe) & (readings["treatment"] == "AnB+")]
     figure = OF_READINGS[name](tuned)
-    assert len([title for title in titles(figure) if title]) == panels
+    assert len(titles(figure)) == panels
     assert legend(figure)[0] == "base far"
 
 
@@ -317,7 +317,7 @@ def test_nearness_is_a_row_for_each_test_and_n(readings):
     first, second, *_ = [" ".join(line.split()) for line in lines if "eigenvalue at the last step" in line]
     assert second.startswith("top eigenvalue at the last step 4 ")
     assert first == "top eigenvalue at the last step 3 +1.00 4 3 -"  # in all units alike
-    assert rendered(nearness_table(nearness(readings, DISTANCES)))[0].startswith("ρ: Spearman")  # two bases
+    assert nearness(readings, DISTANCES).empty  # of two bases, for which a report has no table
 
 
 def judged(readings):

@@ -82,7 +82,6 @@ def called(monkeypatch, capsys, *arguments):
     return exit_code.value.code, captured.out, captured.err
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_checkpoints_are_read_scored_trained_and_compared(arguments, tmp_path, monkeypatch, capsys):
     code, printed, error = called(monkeypatch, capsys, "run", "selection", *arguments())
     assert (code, error) == (0, "")
@@ -101,7 +100,6 @@ def test_checkpoints_are_read_scored_trained_and_compared(arguments, tmp_path, m
     assert (code, "0 to run" in printed) == (0, True)
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_only_the_best_are_trained(arguments, tmp_path, monkeypatch, capsys):
     options = arguments("best=1", "treatments=[AnB]", "scores=[LogME]", "n_layers=[1.0]")
     code, _, error = called(monkeypatch, capsys, "run", "selection", *options)
@@ -114,7 +112,7 @@ def test_only_the_best_are_trained(arguments, tmp_path, monkeypatch, capsys):
     assert set(pd.read_parquet(folder / "places.parquet")["treatment"]) >= {"AnB", "score"}
 
 
-@pytest.mark.usefixtures("one_thread", "no_pictures")
+@pytest.mark.usefixtures("no_pictures")
 def test_where_every_training_fails_the_scores_are_reported(arguments, tmp_path, monkeypatch, capsys):
     options = arguments("treatments=[AnB]", "scores=[LogME]", "n_layers=[1.0]", "recipe.learning_rate=1e30")
     code, printed, _ = called(monkeypatch, capsys, "run", "selection", *options)
@@ -124,7 +122,7 @@ def test_where_every_training_fails_the_scores_are_reported(arguments, tmp_path,
     assert "outcomes" not in printed
 
 
-@pytest.mark.usefixtures("one_thread", "no_pictures")
+@pytest.mark.usefixtures("no_pictures")
 def test_without_scores_three_checkpoints_are_compared_all_the_same(arguments, monkeypatch, capsys):
     given = arguments("treatments=[AnB]", "scores=[]", "n_layers=[1.0]")
     code, printed, error = called(monkeypatch, capsys, "run", "selection", *[o for o in given if "images=" not in o])

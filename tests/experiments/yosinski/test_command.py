@@ -75,7 +75,7 @@ def undisturbed(tmp_path_factory):
     return result, Store(str(folder / "out"))
 
 
-@pytest.mark.usefixtures("no_pictures", "one_thread")
+@pytest.mark.usefixtures("no_pictures")
 def test_learning_curves_are_of_the_halves_on_which_layers_were_copied(tmp_path, cache_dir):
     places = {"out": tmp_path / "out", "cache_dir": str(cache_dir), "data_dir": str(tmp_path)}
     options = {"halves": ["random", "loops/no-loops"], "treatments": ["baseB"], "fixed_treatments": ["AnB"]}
@@ -119,16 +119,14 @@ def test_as_markdown_a_report_has_standard_output_for_itself(undisturbed, call):
     assert "24 trials" not in printed
 
 
-def test_ray_and_the_debugging_backend_give_the_same_bits(undisturbed, call, one_thread, tmp_path):
+def test_ray_and_the_debugging_backend_give_the_same_bits(undisturbed, call, tmp_path):
     assert call("backend=in-process")[0] == 0
     in_process = read_table(Store(str(tmp_path / "out")), "trials")
     on_ray = read_table(undisturbed[1], "trials")
     pd.testing.assert_frame_equal(in_process[REPEATABLE], on_ray[REPEATABLE], check_exact=True)
 
 
-def test_storage_that_fails_on_the_way_ends_the_sweep_with_one_line(
-    undisturbed, command, call, environment, one_thread, tmp_path
-):
+def test_storage_that_fails_on_the_way_ends_the_sweep_with_one_line(undisturbed, command, call, environment, tmp_path):
     store = Store(str(tmp_path / "out"))
     process = subprocess.Popen(command(), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_trials(store, 3, process)
@@ -187,7 +185,7 @@ def test_the_plan_says_what_the_work_costs_and_a_price_makes_no_other_trials(und
     assert 0 < float(cost) == pytest.approx(float(work), abs=0.51)
 
 
-def test_a_failed_trial_ends_in_exit_code_1_with_its_reason(call, one_thread):
+def test_a_failed_trial_ends_in_exit_code_1_with_its_reason(call):
     code, printed, _ = call("treatments=[baseB]", "backend=in-process", "recipe.learning_rate=1e9")
     assert code == 1
     assert "failed" in printed
@@ -195,7 +193,7 @@ def test_a_failed_trial_ends_in_exit_code_1_with_its_reason(call, one_thread):
     assert "mode=retry runs them again" in printed
 
 
-def test_damaged_files_are_named_and_what_they_held_is_made_anew(undisturbed, call, one_thread, tmp_path):
+def test_damaged_files_are_named_and_what_they_held_is_made_anew(undisturbed, call, tmp_path):
     call("treatments=[baseB]", "backend=in-process")
     store = Store(str(tmp_path / "out"))
     (merged,) = store.names("trials")

@@ -35,7 +35,7 @@ ALL = [name for name in GridConfig.CHOICES["treatments"] if "preserve" not in na
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory, cache_dir):
     """A grid of every treatment at two cuts, run in this process."""
-    before, root = torch.get_num_threads(), tmp_path_factory.mktemp("grid")
+    root = tmp_path_factory.mktemp("grid")
     (root / "tiny.yaml").write_text(TINY)
     places = [f"cache_dir={cache_dir}", f"data_dir={root}", f"out={root / 'out'}", "directions=[A->B]"]
     config = load_config(
@@ -46,8 +46,7 @@ def grid(tmp_path_factory, cache_dir):
     store.create()
     site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
     run_in_process(Run(plan.trials, site, Quiet(), keep_checkpoints=True))
-    yield config, plan, store
-    torch.set_num_threads(before)
+    return config, plan, store
 
 
 def test_the_new_treatments_are_all_here():
