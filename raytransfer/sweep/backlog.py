@@ -82,7 +82,7 @@ def left_to_run(
 def waiting(left: Collection[str], reads: Mapping[str, Collection[str]], failed: Collection[str]) -> set[str]:
     """Those of the trials left that cannot start, as what they read the weights of failed, or cannot start either."""
     trainings = {trial: {weights.partition("/")[0] for weights in reads[trial]} for trial in left}
-    stuck: set[str] = set()
-    while more := {trial for trial in left if trial not in stuck and trainings[trial] & {*failed, *stuck}}:
+    stuck = set(failed)
+    while more := {trial for trial in trainings.keys() - stuck if trainings[trial] & stuck}:
         stuck |= more
-    return stuck
+    return stuck - set(failed)
