@@ -1,5 +1,6 @@
 """Tables of numbers for consoles of any width."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 _LONGEST_KEY = 20  # letters of a word in the first columns that are kept together where space is short
+_INTERVAL = re.compile(r"\[([^][ ,]+), ([^][ ,]+)\]")
 _BETWEEN = 2  # spaces and edges that a column takes beside its cells
 
 
@@ -17,7 +19,8 @@ class NumberTable:
 
     Columns in which no cell is filled are left out. Where it is wider than the console, cells break at spaces. Where
     that does not do, the further columns follow in a table below, with the first ones again. Only a long word in the
-    first columns, such as a name, or one that is wider than the console is broken.
+    first columns, such as a name, or one that is wider than the console is broken. An interval [low, high] stands
+    without its space, as one number.
     """
 
     def __init__(self, columns: Mapping[str, JustifyMethod], *, keys: int = 1, line: bool = True) -> None:
@@ -33,7 +36,7 @@ class NumberTable:
 
     def add_row(self, *cells: str | Text) -> None:
         """Add a row, with a cell for each column."""
-        self._rows.append([cell if isinstance(cell, Text) else Text(cell) for cell in cells])
+        self._rows.append([cell if isinstance(cell, Text) else Text(_INTERVAL.sub(r"[\1,\2]", cell)) for cell in cells])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
         headings = [Text(name) for name in self._columns]

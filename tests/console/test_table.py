@@ -31,6 +31,14 @@ def test_what_does_not_fit_beside_each_other_follows_below_with_the_first_column
     assert narrow[-1] == ["a", "10", "-12.5%" * 3]
 
 
+def test_a_line_breaks_before_an_interval_and_not_within():
+    table = NumberTable({"name": "left", "first": "right", "second": "right"}, line=False)
+    table.add_row("a", "74.2 [67.5, 80.9]", "-0.1 [-2.0, 1.8]")
+    assert "74.2 [67.5,80.9]" in "".join(rendered(table, 60))
+    shown = [line.split() for line in rendered(table, 34)]
+    assert shown[1:3] == [["a", "74.2", "-0.1"], ["[67.5,80.9]", "[-2.0,1.8]"]]
+
+
 def test_columns_without_a_filled_cell_are_left_out():
     table = NumberTable({"name": "left", "empty": "right", "number": "right", "none": "right"})
     table.add_row("a", "", "1", " ")

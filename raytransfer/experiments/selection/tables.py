@@ -45,7 +45,9 @@ def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
     """
     parts: list[RenderableType] = []
     for target, rows in means.groupby("target"):
-        table = _table("checkpoint", ["scratch", f"{ANB.name}, all", f"{ANB_PLUS.name}, all", "gain", "best cut"])
+        table = _table(
+            "checkpoint", ["scratch", f"{ANB.name}, all", f"{ANB_PLUS.name}, all", "gain", "best cut", "top-1 there"]
+        )
         whole = rows[rows["n_layers"] == rows["checkpoint"].map(depth) - 1].set_index(["checkpoint", "treatment"])
         scratch = rows[rows["treatment"] == BASE_B.name].set_index("checkpoint")
         # Random layers are no checkpoint's.
@@ -61,7 +63,8 @@ def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
                 _percent(whole.loc[(checkpoint, ANB.name)]) if (checkpoint, ANB.name) in whole.index else "",
                 _percent(whole.loc[tuned]) if tuned in whole.index else "",
                 _gain(whole.loc[tuned]) if tuned in whole.index else "",
-                "" if best is None else f"{best['treatment']} n = {best['n_layers']}: {_percent(best)}",
+                "" if best is None else f"{best['treatment']}, n = {best['n_layers']}",
+                "" if best is None else _percent(best),
             )
         paired = rows.loc[(rows["treatment"] != BASE_B.name) & (rows["gain_units"] > 0), "gain_units"]
         repeats = counted(pd.concat([rows["units"], paired]), "repeat")
