@@ -77,7 +77,7 @@ def _verdict(row: Mapping[Hashable, Any]) -> str:
     if not pd.isna(row["units_needed"]) and row["units_needed"] <= row["units"]:
         return f"{verdict}: one test would see this effect, among so many claims it is not told"
     if not pd.isna(row["units_needed"]):
-        return f"{verdict}: it takes {number_of(row['units_needed'], row['unit'])} to see this effect"
+        return f"{verdict}: it takes about {number_of(row['units_needed'], row['unit'])} to see this effect"
     return f"{verdict}: how many it takes cannot be said" if verdict == TOO_FEW else verdict
 
 
