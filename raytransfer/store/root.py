@@ -59,7 +59,8 @@ class Store:
             # Opening can ask the storage for its region.
             self._fs, self._path = patiently(lambda: _opened(self.root), f"out={root}", _CHECK_PATIENCE_S)
         except (StorageError, ArrowException, OSError, ValueError) as error:
-            raise UserError(f"out={root} is no place for a store: {first_line(error)}") from error
+            reason = first_line(error).removeprefix(f"out={root}: ")
+            raise UserError(f"out={root} is no place for a store: {reason}") from error
         if not self._path:
             raise UserError(f"out={root} is no place for a store: it names no bucket")
         if self.is_local:  # by file://, too: what lies beside the files, such as the lock, is opened by its path

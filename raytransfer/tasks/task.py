@@ -17,6 +17,7 @@ from raytransfer.tasks.dialled import DialledImages, Relabelling, dialled_images
 from raytransfer.tasks.dials import INPUT_DIALS, LABEL_DIALS, check_dials
 from raytransfer.tasks.draws import stable_permutation
 from raytransfer.tasks.streamed import ImageRows
+from raytransfer.words import number_of
 
 _LABEL_LENGTH = 60
 
@@ -126,7 +127,7 @@ def _check_enough(dataset: Dataset, classes: tuple[int, ...], wanted: int, count
     if counts[fewest] < wanted:
         raise UserError(
             f"train_per_class is {wanted}, but class {dataset.class_names[fewest]!r} of {dataset.name} has only "
-            f"{counts[fewest]} training images: ask for at most {counts[fewest]}"
+            f"{number_of(int(counts[fewest]), 'training image')}: ask for at most {counts[fewest]}"
         )
 
 

@@ -363,7 +363,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         store.create()
     with pytest.raises(UserError, match=r"out=.*file/out cannot be written: .*/file is no folder"):
         store.check()
-    with pytest.raises(UserError, match="out=gopher://x is no place for a store"):
+    with pytest.raises(UserError, match="out=gopher://x is no place for a store: Unrecognized"):
         Store("gopher://x")
 
 
