@@ -179,6 +179,7 @@ def timed_measurement(
     Returns:
         Seconds, and whether it came to its end.
     """
+    before = torch.is_grad_enabled()
     with tempfile.TemporaryDirectory() as root:
         started = time.perf_counter()
         try:
@@ -199,12 +200,26 @@ def timed_measurement(
                 started = time.perf_counter()
                 run(other, site)
         except _TimeUpError:
+            _put_back(computes_gradients=before)
             return time.perf_counter() - started, False
         return time.perf_counter() - started, True
 
 
 class _TimeUpError(BaseException):  # no error of a trial's, so that nothing in it takes it for one
     """The time of a measurement is over."""
+
+
+def _put_back(*, computes_gradients: bool) -> None:
+    """Have torch compute as before: the alarm may fall between the change of a mode and what would undo it.
+
+    What trains in this process afterwards would have no gradients, or weights that autocast keeps of its first step.
+    """
+    torch.set_grad_enabled(computes_gradients)
+    for kind in ("cpu", "cuda"):
+        torch.set_autocast_enabled(kind, enabled=False)
+    for _ in range(torch.autocast_increment_nesting()):
+        torch.autocast_decrement_nesting()
+    torch.clear_autocast_cache()
 
 
 @contextmanager

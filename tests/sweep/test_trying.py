@@ -1,8 +1,11 @@
 """What is tried at the plan, what failed, and how long a sweep will take."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from raytransfer.distances import DISTANCES, Sample
 from raytransfer.errors import UserError
@@ -137,6 +140,28 @@ def test_a_measurement_that_takes_too_long_is_broken_off(tiny, monkeypatch):
     found = estimate(plan.trials.values(), plan, "cpu", 10**9)
     assert found.broken_off == 1
     assert found.seconds.keys() == plan.trials.keys()
+
+
+def test_what_trains_after_a_measurement_that_was_broken_off_computes_as_before(tiny, monkeypatch):
+    plan = make_plan(tiny("treatments=[baseB]", "probes=[landscape]"))
+
+    def never_ends(*_):  # broken off where no context has been entered that would undo it
+        torch.set_grad_enabled(False)
+        torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
+        time.sleep(60)
+
+    monkeypatch.setattr(timing, "_MEASUREMENT_S", 0.1)
+    monkeypatch.setattr(timing, "run", never_ends)
+    try:
+        assert estimate(plan.trials.values(), plan, "cpu", 10**9).broken_off == 1
+        assert torch.is_grad_enabled()
+        assert not torch.is_autocast_enabled("cpu")
+        assert torch.autocast_increment_nesting() == 1
+    finally:
+        torch.set_grad_enabled(True)
+        torch.set_autocast_enabled("cpu", enabled=False)
+        for _ in range(torch.autocast_increment_nesting()):
+            torch.autocast_decrement_nesting()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 8, 13])

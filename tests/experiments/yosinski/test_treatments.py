@@ -139,6 +139,7 @@ def test_rows_of_an_older_store_have_nulls_in_new_columns(grid, tmp_path):
         if i == 0:
             pq.write_table(table.drop_columns(["thaw", "lora_rank"]), tmp_path / name)
         old.write(f"trials/{name}", (tmp_path / name).read_bytes())
+        old.write(f"curves/{name}", store.read(f"curves/{name}"))
     rows = read_table(old, "trials")
     assert len(rows) == 2
     assert list(rows) == list(read_table(store, "trials"))
