@@ -305,6 +305,11 @@ def test_a_caption_is_no_wider_than_the_screen_where_its_table_is():
     assert re.search(r"\ncaption {[^}]*max-width: calc\(100vw", html)
 
 
+def test_a_long_name_of_a_series_breaks_and_is_no_wider_than_the_screen():
+    html = page(Report(notes=["Nothing."]), asked(), trials=3, provenance=PROVENANCE.iloc[:0], reading="")
+    assert "\nlabel { overflow-wrap: anywhere; }" in html
+
+
 def test_a_text_right_before_a_table_is_its_caption_and_others_stand_alone():
     parts = parts_of([Group(Text("one"), table(("x", Text("1"))), table(("y", "2")), Text("a\nnote")), Text("end")])
     captions = [part.caption if isinstance(part, Grid) else part for part in parts]
