@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from rich.console import Console, RenderableType
 
 from raytransfer.report.page import Asked
+from raytransfer.report.svg import inline_svg
 from raytransfer.store import finished
 from raytransfer.store.schema import TRIALS
 
@@ -137,6 +138,12 @@ def legend(figure: Figure) -> list[str]:
 
 def titles(figure: Figure) -> list[str]:
     return [axes.get_title("left") for axes in figure.axes if axes.get_title("left")]
+
+
+def marks(figure: Figure) -> tuple[list[str], list[str]]:
+    """What the marks of a figure tell who points at them on a page, and the series that can be switched off there."""
+    svg, series = inline_svg(figure, key="figure", alternative="a picture")
+    return Page(svg).titles, series
 
 
 def overlaps(figure: Figure) -> list[tuple[str, str]]:

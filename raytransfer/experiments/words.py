@@ -1,7 +1,8 @@
-"""What several tables say in the same words."""
+"""What several tables, or figures, say in the same words."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -59,8 +60,7 @@ def counted(units: "pd.Series[int]", noun: str = "unit") -> str:
 
 def in_percent(estimate: float, low: float, high: float) -> str:
     """An accuracy, a fraction, in percent, with its interval where there is one, as far as accuracies go."""
-    ends = "" if math.isnan(low) else f" [{100 * max(low, 0):z.1f}, {100 * min(high, 1):z.1f}]"
-    return f"{100 * estimate:.1f}{ends}"
+    return with_interval(100 * estimate, 100 * max(low, 0), 100 * min(high, 1), "z.1f")
 
 
 def in_points(estimate: float, low: float, high: float) -> str:
@@ -68,3 +68,14 @@ def in_points(estimate: float, low: float, high: float) -> str:
     # Without a space inside the brackets, so that a narrow console breaks the line before them.
     ends = "" if math.isnan(low) else f" [{100 * low:z.1f},{100 * high:z.1f}]"  # z: no minus sign on zero
     return f"{100 * estimate:+z.1f}{ends}"
+
+
+def with_interval(estimate: float, low: float, high: float, form: str = ".3g") -> str:
+    """A number in a format, with its interval where there is one; a sign that it asks for is the estimate's alone."""
+    ends = form.removeprefix("+")
+    return f"{estimate:{form}}" + ("" if math.isnan(low) else f" [{low:{ends}}, {high:{ends}}]")
+
+
+def told_mean(row: Mapping[Hashable, Any]) -> str:
+    """A mean accuracy for who points at it: a row with mean, low, high, units and, where these have a name, unit."""
+    return f"{in_percent(row['mean'], row['low'], row['high'])}%, {number_of(row['units'], row.get('unit', 'unit'))}"

@@ -28,7 +28,7 @@ def tell(artist: Artist, series: str, texts: Sequence[str] = ()) -> None:
     Args:
         artist: What is drawn.
         series: The name under which a reader can switch it off.
-        texts: One for each of its markers, in order; one for a line without markers.
+        texts: One for each of its markers that has a place, in order; one for a line without markers, or for a text.
     """
     artist.set_gid(json.dumps([series, *texts]))
 
@@ -135,6 +135,9 @@ def _told(root: ElementTree.Element) -> list[str]:
             title = ElementTree.Element(f"{{{_SVG}}}title")
             title.text = text
             element.insert(0, title)
+        # Whiskers and bands, and the lines that join markers, lie over marks, and would take the pointer from them.
+        for element in group.findall(f"{{{_SVG}}}path") if markers and told else [group] * (not told):
+            element.set("pointer-events", "none")
     return list(dict.fromkeys(found))
 
 

@@ -18,7 +18,7 @@ from raytransfer.analysis.checkpoints import (
 from raytransfer.analysis.intervals import detectable, student_t
 from raytransfer.experiments.checkpoints.figures import checkpoints_figure
 from raytransfer.experiments.checkpoints.tables import drops_table, peaks_table
-from tests.helpers import legend, overlaps, rendered, titles
+from tests.helpers import legend, marks, overlaps, rendered, titles
 
 STEPS = (0, 10, 100, 1000, 2000, 2010)
 few = settings(max_examples=10, deadline=None)
@@ -283,6 +283,23 @@ def test_every_schedule_and_treatment_has_a_panel_with_a_line_for_each_n(schedul
     of_base = [axes.lines[0].get_ydata() for axes in figure.axes if not axes.get_title("left")]
     assert len(of_base) == len(panels)
     np.testing.assert_allclose(of_base[0], 100 * bases_mean.loc[bases_mean["schedule"] == "step", "mean"])
+
+
+def test_checkpoints_peaks_and_bases_tell_step_accuracy_interval_and_units():
+    curves, bases_mean, peaks, drops = everything(("constant", "step"), (2, 4))
+    told, series = marks(checkpoints_figure(curves, bases_mean, peaks, drops, title="t"))
+    assert series == ["n = 2", "n = 4", "base"]
+    for row in curves.itertuples():
+        value = f"{100 * row.mean:.1f} [{100 * max(row.low, 0):.1f}, {100 * min(row.high, 1):.1f}]%, 4 seeds"
+        place = f"{row.schedule}, {row.treatment}, n = {row.n_layers}"
+        assert f"{place}, step {row.pretrain_step}: {value}" in told
+    ends = {f"{row.low:,.0f}, {row.high:,.0f}" for row in peaks.dropna(subset=["low"]).itertuples()}
+    best = [text for text in told if "the best checkpoint is that of step" in text]
+    assert len(best) == len(peaks)
+    assert {text.partition("[")[2].partition("]")[0] for text in best} - {""} == ends != set()
+    last = bases_mean[(bases_mean["schedule"] == "step")].iloc[-1]
+    assert sum(text.startswith(f"base, step, step {last['step']}: {100 * last['mean']:.1f}") for text in told) == 2
+    assert len(told) == len(curves) + len(peaks) + 4
 
 
 def test_a_figure_of_what_a_sweep_has_so_far_names_nothing_else():

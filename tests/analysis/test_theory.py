@@ -11,7 +11,7 @@ from scipy import stats
 from raytransfer.analysis.theory import asymptotic_width, theory_means
 from raytransfer.experiments.theory.figures import theory_figure
 from raytransfer.experiments.theory.tables import theory_table
-from tests.helpers import legend, overlaps, rendered, titles
+from tests.helpers import legend, marks, overlaps, rendered, titles
 
 WIDTHS = (100, 1000, 10000)
 BASES = {"same": ("none", None, math.nan), "blur2": ("input", "blur", 2.0), "flip": ("label", "flipped", 0.25)}
@@ -174,6 +174,23 @@ def test_the_figure_shows_distances_against_bounds_and_ratios_against_width():
             np.testing.assert_allclose(line.get_xdata(), WIDTHS, rtol=0.02)
     words = [*(f"width {width:,}" for width in WIDTHS), "blur2: input differs", "flip: label differs"]
     assert legend(figure) == [*words, "whiskers:\n95% intervals\nover seeds"]
+
+
+def test_simulations_tell_width_and_means_with_their_intervals_and_seeds():
+    means = theory_means(simulations())
+    told, series = marks(theory_figure(means, title="t"))
+    row = at(means, "flip", 1000)
+
+    def interval(name):
+        return f"{row[name]:.3g} [{row[f'{name}_low']:.3g}, {row[f'{name}_high']:.3g}]"
+
+    seeds = f"{row['seeds']} seeds"
+    assert f"flip to digits, width 1,000: distance {interval('distance')}, bound {interval('bound')}, {seeds}" in told
+    assert f"flip to digits, width 1,000: distance / bound {interval('ratio')}, {seeds}" in told
+    assert f"flip to digits, width 1,000: gradient / its prediction {interval('gradient_ratio')}" in told
+    assert len(told) == len(means) + 2 * len(means.dropna(subset=["ratio"]))
+    widths = [f"width {width:,}" for width in WIDTHS]
+    assert series == [*widths, "blur2: input differs", "flip: label differs"]
 
 
 def test_a_base_that_no_dial_made_stands_in_the_legend_by_its_name_alone():

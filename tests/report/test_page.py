@@ -152,6 +152,19 @@ def test_every_mark_tells_its_values(odd):
     )
 
 
+def test_whiskers_bands_and_joining_lines_leave_the_pointer_to_the_marks_below_them(odd):
+    lines = odd[0][odd[0].index('id="figure2"') : odd[0].index('id="figure3"')]
+    groups = re.findall(r'<g ([^>]*data-series="AnB\+?"[^>]*)>(.*?)(?=<g [^>]*data-series|</svg>)', lines, re.DOTALL)
+    joined = [content for of, content in groups if "<title>" in content]
+    alone = [of for of, content in groups if "<title>" not in content]
+    assert joined
+    assert alone
+    assert all('pointer-events="none"' in of for of in alone)
+    for content in joined:
+        assert re.search(r'^\s*<path [^>]*pointer-events="none"', content)
+        assert not re.search(r"<use [^>]*pointer-events", content)
+
+
 def test_facts_say_what_ran_and_how_long(odd):
     text = Page(odd[0]).text
     assert "2 of 3 finished" in text
@@ -290,6 +303,11 @@ def table(*rows, headings=("a", "b")):
 def test_a_caption_is_no_wider_than_the_screen_where_its_table_is():
     html = page(Report(notes=["Nothing."]), asked(), trials=3, provenance=PROVENANCE.iloc[:0], reading="")
     assert re.search(r"\ncaption {[^}]*max-width: calc\(100vw", html)
+
+
+def test_a_long_name_of_a_series_breaks_and_is_no_wider_than_the_screen():
+    html = page(Report(notes=["Nothing."]), asked(), trials=3, provenance=PROVENANCE.iloc[:0], reading="")
+    assert "\nlabel { overflow-wrap: anywhere; }" in html
 
 
 def test_a_text_right_before_a_table_is_its_caption_and_others_stand_alone():

@@ -3,7 +3,9 @@
 A figure shows what its DataFrame holds: it selects rows and scales fractions to percent, and computes nothing else.
 """
 
+from collections.abc import Hashable, Mapping
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from raytransfer.experiments.words import counted
+from raytransfer.experiments.words import counted, told_mean, with_interval
 from raytransfer.report.style import drawable, fit_to, head, layer_colors, new_figure, words
+from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, ANB_PLUS
+from raytransfer.words import number_of
 
 _MARKERS = "osD^vPX<>*"
 _TREATMENTS = {ANB.name: f"frozen ({ANB.name})", ANB_PLUS.name: f"fine-tuned ({ANB_PLUS.name})"}
@@ -82,7 +86,9 @@ def checkpoints_figure(
 def _draw_base(axes: Axes, rows: pd.DataFrame, all_means: pd.Series, *, last: bool) -> None:
     line = rows.sort_values("step")
     right = axes.twinx()
-    right.plot(line["step"], 100 * line["mean"], color=_GREY, linestyle="--", linewidth=1.2)
+    (drawn,) = right.plot(line["step"], 100 * line["mean"], color=_GREY, linestyle="--", linewidth=1.2)
+    ends = line.to_dict("records")[-1:]
+    tell(drawn, "base", [f"base, {row['schedule']}, step {row['step']}: {told_mean(row)}" for row in ends])
     margin = 0.05 * (all_means.max() - all_means.min()) + 0.005
     right.set_ylim(100 * (all_means.min() - margin), 100 * (all_means.max() + margin))
     right.spines[["top", "left"]].set_visible(False)
@@ -93,8 +99,18 @@ def _draw_base(axes: Axes, rows: pd.DataFrame, all_means: pd.Series, *, last: bo
 def _draw_line(axes: Axes, line: pd.DataFrame, color: str, marker: str) -> None:
     x = line["pretrain_step"].to_numpy(dtype=np.float64)
     mean, low, high = (100 * line[name].to_numpy(dtype=np.float64) for name in ("mean", "low", "high"))
-    axes.plot(x, mean, color=color, marker=marker, markersize=4.5, linewidth=1.6, zorder=3)
-    axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0, zorder=2)
+    (drawn,) = axes.plot(x, mean, color=color, marker=marker, markersize=4.5, linewidth=1.6, zorder=3)
+    rows = line.to_dict("records")
+    tell(drawn, _series(rows[0]), [f"{_place(row)}, step {row['pretrain_step']}: {told_mean(row)}" for row in rows])
+    tell(axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0, zorder=2), _series(rows[0]))
+
+
+def _series(row: Mapping[Hashable, Any]) -> str:
+    return f"n = {row['n_layers']}"
+
+
+def _place(row: Mapping[Hashable, Any]) -> str:
+    return f"{row['schedule']}, {row['treatment']}, {_series(row)}"
 
 
 def _draw_peaks(axes: Axes, peaks: pd.DataFrame, styles: dict[int, tuple[str, str]]) -> None:
@@ -104,8 +120,15 @@ def _draw_peaks(axes: Axes, peaks: pd.DataFrame, styles: dict[int, tuple[str, st
         y = _STRIP * (len(styles) - list(styles).index(row["n_layers"]) - 0.3)
         across = axes.get_xaxis_transform()
         if np.isfinite(row["low"]):
-            axes.plot([row["low"], row["high"]], [y, y], color=color, linewidth=2, alpha=0.5, transform=across)
-        axes.plot([row["peak_step"]], [y], color=color, marker=marker, markersize=6, transform=across, clip_on=False)
+            ends = [row["low"], row["high"]]
+            (drawn,) = axes.plot(ends, [y, y], color=color, linewidth=2, alpha=0.5, transform=across)
+            tell(drawn, _series(row))
+        best = with_interval(row["peak_step"], row["low"], row["high"], ",.0f")
+        (drawn,) = axes.plot(
+            [row["peak_step"]], [y], color=color, marker=marker, markersize=6, transform=across, clip_on=False
+        )
+        count = number_of(row["units"], row["unit"])
+        tell(drawn, _series(row), [f"{_place(row)}: the best checkpoint is that of step {best}, {count}"])
 
 
 def _scale_steps(axes: Axes, steps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> None:

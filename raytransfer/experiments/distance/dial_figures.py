@@ -4,7 +4,7 @@ A figure shows what its DataFrame holds: it selects and sorts rows and scales fr
 else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -19,12 +19,16 @@ from matplotlib.patches import Rectangle
 
 from raytransfer.analysis.pairs import OUTCOMES
 from raytransfer.distances import DIAL_KINDS
-from raytransfer.experiments.words import counted, said_units
+from raytransfer.experiments.distance.figures import said_transfer
+from raytransfer.experiments.words import counted, said_units, told_mean, with_interval
 from raytransfer.report.style import drawable, fit_to, head, layer_colors, new_figure, panels_of, words
+from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
+from raytransfer.words import number_of
 
 _DASHES: dict[str, Literal["-", "--"]] = {ANB.name: "-", ANB_PLUS.name: "--"}
 _DARK = "#333333"
+_ITSELF = "–"  # in place of a setting: the target itself
 _TELL_NOTHING = 2  # levels of a dial, of which ρ is 1 or −1 whatever happens
 _KINDS = {  # of the rows of the monotonicity figure, with the right way of each
     "distance": "distances: +1 is right, they grow along the dial",
@@ -60,7 +64,9 @@ def dial_grid_figure(means: pd.DataFrame, *, title: str) -> Figure:
             rows = shown[shown["n_layers"] == n_layers]
             head(axis, f"{outcome}, n = {n_layers}, {counted(rows['runs'], 'run')} a cell")
             cells = {
-                (inputs.index(row["input_level"]), labels.index(row["label_level"])): (100 * row["mean"], _mean(row))
+                (inputs.index(row["input_level"]), labels.index(row["label_level"])): (
+                    *(100 * row["mean"], _mean(row), f"{outcome}, n = {n_layers}, {_told_mean(row)}"),
+                )
                 for row in rows.to_dict("records")
             }
             shape, cmap = (len(inputs), len(labels)), "RdBu" if boost else "Blues"
@@ -96,9 +102,9 @@ def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str) -> Fig
     for axis, (kind, dial) in zip(panels, shown, strict=True):
         rows = known[(known["kind"] == kind) & (known["dial"] == dial)]
         head(axis, _dial_name(kind, dial))
-        _draw_dial(axis, rows, colors)
-        levels = sorted(rows["level"].unique())
-        axis.set_xticks(levels, [_setting(settings.get((dial, level))) for level in levels])
+        levels = {level: _setting(settings.get((dial, level))) for level in sorted(rows["level"].unique())}
+        _draw_dial(axis, rows.assign(setting=rows["level"].map(levels)), colors)
+        axis.set_xticks(list(levels), list(levels.values()))
     fit_to(panels, 100 * known["mean"])
     figure.supxlabel("setting of the dial (–: the target itself)", fontsize=10)
     figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
@@ -121,9 +127,16 @@ def _draw_dial(axis: Axes, means: pd.DataFrame, colors: dict[Any, str]) -> None:
         name, line, color = str(treatment), rows.sort_values("level"), colors[n_layers]
         place = list(colors).index(n_layers) - (len(colors) - 1) / 2 + 0.5 * (name == ANB_PLUS.name)
         x, style = line["level"] + step * place, _DASHES[name] + TREATMENTS[name].marker
-        axis.plot(x, 100 * line["mean"], style, color=color, markersize=4, linewidth=1.4)
+        (drawn,) = axis.plot(x, 100 * line["mean"], style, color=color, markersize=4, linewidth=1.4)
+        series, told = f"n = {n_layers}", [(_dialled(row), told_mean(row)) for row in line.to_dict("records")]
+        tell(drawn, series, [f"{name}, {series}, {dialled}: {mean}" for dialled, mean in told])
         low, high = (100 * line[end].clip(0, 1) for end in ("low", "high"))
-        axis.vlines(x, low, high, color=color, linewidth=0.9, alpha=0.6)
+        tell(axis.vlines(x, low, high, color=color, linewidth=0.9, alpha=0.6), series)
+
+
+def _dialled(row: Mapping[Hashable, Any]) -> str:
+    dial = _dial_name(row["kind"], row["dial"])
+    return f"{dial}, the target itself" if row["setting"] == _ITSELF else f"{dial} = {row['setting']}"
 
 
 def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str) -> Figure:
@@ -159,7 +172,8 @@ def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str) -> Figure:
             if row["blind"]:
                 axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor="#cccccc", lw=0))
             tells = row["levels"] > _TELL_NOTHING and not row["blind"]
-            cells[y, x] = (row["estimate"] if tells else np.nan, _movement(row))
+            value = row["estimate"] if tells else np.nan
+            cells[y, x] = (value, _movement(row), f"{row['row']}, {_dial_name(*dials[x])}: {_told_movement(row)}")
         drawn = _draw_matrix(axis, cells, (len(rows), len(dials)), Normalize(-1, 1), "RdBu")
         axis.set_yticks(range(len(rows)), rows, fontsize=9)
     axes[-1].set_xticks(range(len(dials)), [_dial_name(*dial) for dial in dials], rotation=90, fontsize=9)
@@ -178,26 +192,47 @@ def _movement(row: dict[Any, Any]) -> str:
     return f"{row['estimate']:+z.2f}".replace("-", "−")
 
 
+def _told_movement(row: dict[Any, Any]) -> str:
+    """The same for who points at it, with its interval where it has one, and how many curves it is of."""
+    if row["blind"] or not np.isfinite(row["estimate"]):
+        return _movement(row)
+    rho = with_interval(row["estimate"], row["low"], row["high"], "+z.2f")
+    of_curves = f"{row['right_way']} of {number_of(row['curves'], 'curve')} the right way"
+    if row["levels"] == _TELL_NOTHING:
+        return of_curves
+    return f"ρ = {rho}, {of_curves}, {number_of(row['units'], row['unit'])}"
+
+
 def _mean(row: dict[Any, Any]) -> str:
     """What a cell says of transfer: its mean in percent, and half the width of its interval."""
     half = f"\n±{50 * (row['high'] - row['low']):.1f}" if np.isfinite(row["low"]) else ""
     return f"{100 * row['mean']:z.1f}".replace("-", "−") + half
 
 
+def _told_mean(row: dict[Any, Any]) -> str:
+    """The same for who points at it: where it stands, its interval, and of how many units it is."""
+    mean = said_transfer(row["outcome"], row["mean"], row["low"], row["high"])
+    levels = f"input {row['input_level']:g}, label {row['label_level']:g}"
+    return f"{levels}: {mean}, {number_of(row['units'], row['unit'])}"
+
+
 def _draw_matrix(
     axis: Axes,
-    cells: Mapping[tuple[int, int], tuple[float, str]],
+    cells: Mapping[tuple[int, int], tuple[float, str, str]],
     shape: tuple[int, int],
     norm: Normalize,
     cmap: str,
     origin: Literal["upper", "lower"] = "upper",
 ) -> AxesImage:
-    """Write a text into each cell, by row and column, and colour it by its value where that is finite."""
+    """Write a text into each cell, by row and column, and colour it by its value where that is finite.
+
+    A cell is a value, a text, and what that tells who points at it.
+    """
     image = np.full(shape, np.nan)
-    for (y, x), (value, text) in cells.items():
+    for (y, x), (value, text, told) in cells.items():
         image[y, x] = value
         ink = _ink(colormaps[cmap](norm(value))) if np.isfinite(value) else _DARK
-        axis.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)
+        tell(axis.text(x, y, text, ha="center", va="center", fontsize=8, color=ink), "cells", [told])
     axis.grid(visible=False)
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
@@ -223,5 +258,5 @@ def _dial_name(kind: str, dial: str) -> str:
 def _setting(setting: object) -> str:
     """A setting as a tick says it."""
     if pd.isna(setting):  # type: ignore[call-overload]  # of any scalar
-        return "–"
+        return _ITSELF
     return {"True": "yes"}.get(str(setting), str(setting))

@@ -4,7 +4,10 @@ A figure shows what its DataFrame holds: it selects and sorts rows and scales fr
 else.
 """
 
+import math
 import re
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +17,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from raytransfer.analysis.pairs import OUTCOMES
-from raytransfer.experiments.words import counted, no_p_below, said_blocks
+from raytransfer.experiments.words import counted, in_percent, no_p_below, said_blocks, with_interval
 from raytransfer.report.style import dot, drawable, fit_to, head, layer_colors, new_figure, words
+from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 from raytransfer.words import number_of
 
@@ -48,7 +52,7 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str) -
     targets, all_n = (sorted(known[name].unique()) for name in ("target", "n_layers"))
     if len(targets) == 1:
         rows = [accuracies] if accuracies else []
-        known = known.assign(color=known["outcome"].map(_COLORS))
+        known = known.assign(color=known["outcome"].map(_COLORS), series=known["outcome"])
         line_colors = _COLORS
         handles = [dot(_COLORS[name], name, marker=_MARKERS[name]) for name in present]
         fitted_to = "the points"
@@ -56,7 +60,7 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str) -
         rows = [[outcome] for outcome in accuracies]
         palette = colormaps["tab10" if len(targets) <= 10 else "tab20"]
         of_target = {target: to_hex(palette(i % palette.N)) for i, target in enumerate(targets)}
-        known = known.assign(color=known["target"].map(of_target))
+        known = known.assign(color=known["target"].map(of_target), series="target " + known["target"].astype(str))
         line_colors = dict.fromkeys(OUTCOMES, _DARK)
         handles = [dot(color, f"target {target}") for target, color in of_target.items()]
         fitted_to = "them,\nat the mean target"
@@ -71,7 +75,7 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str) -
             head(axis, f"n = {n_layers}, {number_of(len(here[['target', 'base']].drop_duplicates()), 'pair')}")
             _draw_pairs(axis, here)
             for outcome, fit in fits[fits["outcome"].isin(outcomes)].groupby("outcome"):  # few pairs have none
-                _draw_fit(axis, fit, line_colors[str(outcome)])
+                _draw_fit(axis, fit, line_colors[str(outcome)], str(outcome) if len(targets) == 1 else "fits")
             if outcomes == ["boost"]:
                 axis.axhline(0, color="#999999", linewidth=0.8, zorder=0)
         fit_to(of_row, 100 * shown["y"])
@@ -88,13 +92,47 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str) -
 def _draw_pairs(axis: Axes, points: pd.DataFrame) -> None:
     for (outcome, _), group in points.groupby(["outcome", "target"]):
         color, marker = group["color"].iloc[0], _MARKERS[str(outcome)]
-        axis.plot(group["x"], 100 * group["y"], marker, color=color, markersize=4.5, alpha=0.75, markeredgewidth=0)
+        x, y = group["x"], 100 * group["y"]
+        (drawn,) = axis.plot(x, y, marker, color=color, markersize=4.5, alpha=0.75, markeredgewidth=0)
+        tell(drawn, group["series"].iloc[0], [_told_pair(row) for row in group.to_dict("records")])
 
 
-def _draw_fit(axis: Axes, curve: pd.DataFrame, color: str) -> None:
-    axis.plot(curve["x"], 100 * curve["y"], color=color, linewidth=1.6)
+def _draw_fit(axis: Axes, curve: pd.DataFrame, color: str, series: str) -> None:
+    (drawn,) = axis.plot(curve["x"], 100 * curve["y"], color=color, linewidth=1.6)
     low, high = 100 * curve["low"].astype(float), 100 * curve["high"].astype(float)
-    axis.fill_between(curve["x"], low, high, color=color, alpha=0.15, linewidth=0)
+    tell(axis.fill_between(curve["x"], low, high, color=color, alpha=0.15, linewidth=0), series)
+    rows = curve.to_dict("records")
+    values = [said_transfer(row["outcome"], row["y"], row["low"], row["high"]) for row in rows]
+    fitted = f"{values[0]} at {rows[0]['x']:.3g}, {values[-1]} at {rows[-1]['x']:.3g}"
+    tell(drawn, series, [f"{_place(rows[0])}, fit: {fitted}, {said_blocks(curve)}"])
+
+
+def _told_pair(row: Mapping[Hashable, Any]) -> str:
+    value = said_transfer(row["outcome"], row["y"])
+    return f"{_place(row)}, {row['base']} to {row['target']}: {value} at {row['measure']} {row['x']:.3g}"
+
+
+def _told_correlation(row: Mapping[Hashable, Any]) -> str:
+    estimate = with_interval(row["estimate"], row["low"], row["high"], "z.2f")
+    p_value = "" if math.isnan(row["p_adjusted"]) else f", adjusted p = {row['p_adjusted']:.2g}"
+    counts = f"{number_of(row['pairs'], 'pair')}, {number_of(row['blocks'], 'block')}"
+    return f"{_signed(row['measure'], row['kind'])}, {_place(row)}: {estimate}, {counts}{p_value}"
+
+
+def _place(row: Mapping[Hashable, Any]) -> str:
+    return f"{row['outcome']}, n = {row['n_layers']}"
+
+
+def _signed(measure: str, kind: str) -> str:
+    """A measure as its correlation has it: minus a distance."""
+    return f"− {measure}" if kind == "distance" else measure
+
+
+def said_transfer(outcome: str, value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """An accuracy in percent, or a boost in points, with its interval where there is one."""
+    if outcome == "boost":
+        return f"{with_interval(100 * value, 100 * low, 100 * high, '+z.1f')} points"
+    return f"{in_percent(value, low, high)}%"
 
 
 def correlations_figure(
@@ -137,7 +175,7 @@ def correlations_figure(
         rows = known[known["outcome"] == outcome]
         head(axis, f"{outcome}: {counted(rows['pairs'], 'pair')}, {said_blocks(rows)}")
         _draw_estimates(axis, rows, order, colors, tested=tested)
-    axes[0].set_yticks(range(len(order)), [f"− {m}" if kinds[m] == "distance" else m for m in order], fontsize=9)
+    axes[0].set_yticks(range(len(order)), [_signed(m, kinds[m]) for m in order], fontsize=9)
     axes[0].set_ylim(-0.6, len(order) - 0.4)
     figure.supxlabel(f"{coefficient}'s correlation with transfer, {scope}", fontsize=10)
     handles = [dot(color, f"n = {n_layers}") for n_layers, color in colors.items()]
@@ -158,11 +196,13 @@ def _draw_estimates(axis: Axes, rows: pd.DataFrame, order: pd.Index, colors: dic
     for i, (n_layers, color) in enumerate(colors.items()):
         of_n = rows[rows["n_layers"] == n_layers].set_index("measure").reindex(order)
         y = np.arange(len(order)) - (i - (len(colors) - 1) / 2) * step
-        axis.hlines(y, of_n["low"], of_n["high"], color=color, linewidth=1.1)
+        tell(axis.hlines(y, of_n["low"], of_n["high"], color=color, linewidth=1.1), f"n = {n_layers}")
         filled = (of_n["p_adjusted"] < 0.05).to_numpy(dtype=bool) | (not tested)
         for which, face in ((filled, color), (~filled, "white")):
             x = of_n["estimate"][which]
-            axis.plot(x, y[which], "o", markersize=4.5, color=color, markerfacecolor=face, zorder=3)
+            (drawn,) = axis.plot(x, y[which], "o", markersize=4.5, color=color, markerfacecolor=face, zorder=3)
+            known = of_n[which & of_n["estimate"].notna()].reset_index()
+            tell(drawn, f"n = {n_layers}", [_told_correlation(row) for row in known.to_dict("records")])
     axis.set_xlim(-1.05, 1.05)
     axis.set_xticks([-1, -0.5, 0, 0.5, 1])
     axis.grid(axis="both", color="#eeeeee", linewidth=0.8)

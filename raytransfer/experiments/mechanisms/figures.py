@@ -27,8 +27,10 @@ from raytransfer.experiments.mechanisms.networks import (
     stage_ticks,
     styles_of,
 )
-from raytransfer.experiments.words import counted
+from raytransfer.experiments.words import counted, with_interval
 from raytransfer.report.style import DARK, dot, head, new_figure, words
+from raytransfer.report.svg import tell
+from raytransfer.words import number_of
 
 _GREY = "#999999"
 
@@ -74,12 +76,17 @@ def comparisons_figure(comparisons: pd.DataFrame, *, title: str) -> Figure:
             shift = (i - (len(styles) - 1) / 2) * min(0.7 / len(styles), 0.2)
             of_base = of_axis[of_axis["base"] == base]
             y = np.array([names.index(test) + shift for test in of_base["test"]])
-            axis.hlines(y, of_base["low"], of_base["high"], color=style.color, linewidth=1.2)
+            name = f"base {base}"
+            tell(axis.hlines(y, of_base["low"], of_base["high"], color=style.color, linewidth=1.2), name)
             none = 1 if scale == "ratio" else 0
             told = (of_base["low"] > none) | (of_base["high"] < none)
-            for x, place, filled in zip(of_base["estimate"], y, told, strict=True):
-                face = style.color if filled else "white"
-                axis.plot(x, place, style.marker, color=style.color, markerfacecolor=face, markersize=5, zorder=3)
+            for row, place, filled in zip(of_base.to_dict("records"), y, told, strict=True):
+                face, x = style.color if filled else "white", row["estimate"]
+                look = {"color": style.color, "markerfacecolor": face, "markersize": 5, "zorder": 3}
+                (drawn,) = axis.plot(x, place, style.marker, **look)
+                value = with_interval(x, row["low"], row["high"])
+                of, count = quantity.split(", ", 1)[-1], number_of(row["units"], row["unit"])
+                tell(drawn, name, [f"{name}, {row['test']}: {value} ({of}), {count}"])
         _forest_axis(axis, of_axis["estimate"].to_numpy(dtype=np.float64), quantity, scale)
         claims = set(of_axis["claim"])
         axis.set_yticks(range(len(names)), names, fontsize=9)

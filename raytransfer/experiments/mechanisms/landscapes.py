@@ -68,7 +68,7 @@ def landscape_figure(readings: pd.DataFrame, *, title: str) -> Figure:
                 table = of_network.pivot(index="y", columns="x", values="value").clip(levels[0], levels[-1])
                 drawn = axis.contourf(table.columns, table.index, table, levels, norm=norm, cmap="cividis")
                 axis.contour(table.columns, table.index, table, levels, colors="white", linewidths=0.4)
-                axis.plot(0, 0, "+", color="white", markersize=7)
+                axis.plot(0, 0, "+", color="white", markersize=7)  # tells nothing, as contours have no points
         axes[0].set_ylabel(kinds[probe], fontsize=9)
         if drawn is not None:
             bar = upper.colorbar(drawn, ax=list(axes), label="loss, nats", pad=0.01, format="%.3g")

@@ -1,6 +1,6 @@
 """How figures draw networks from scratch and fine-tuned ones: their styles, lines with bands, axes and legends."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,8 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from raytransfer.experiments.words import with_interval
 from raytransfer.report.style import COLORS, MARKERS, panels_of, words
+from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
+from raytransfer.words import number_of
 
 SCRATCH = f"scratch ({BASE_B.name})"
 """What stands for the networks from scratch among the names of bases."""
@@ -75,14 +78,30 @@ def draw_lines(axis: Axes, rows: pd.DataFrame, x: str, styles: dict[str, Style],
         style = styles[name]
         places, mean, low, high = (line[column].to_numpy(dtype=np.float64) for column in (x, "mean", "low", "high"))
         marker = style.marker if marked else ""
-        axis.plot(places, mean, style.dash, color=style.color, marker=marker, markersize=4, linewidth=1.5)
-        axis.fill_between(places, low, high, color=style.color, alpha=0.13, linewidth=0)
+        (drawn,) = axis.plot(places, mean, style.dash, color=style.color, marker=marker, markersize=4, linewidth=1.5)
+        told = [f"{label_of(name)}, {_told(row, x)}" for row in line.to_dict("records")]
+        tell(drawn, label_of(name), told if marked else [label_of(name)])
+        tell(axis.fill_between(places, low, high, color=style.color, alpha=0.13, linewidth=0), label_of(name))
     if (rows["scale"] == "geometric").all():
         axis.set_yscale("log")
         cut_off(axis.set_ylim, axis.get_ylim(), rows["mean"].to_numpy(dtype=np.float64), log=True)
         log_ticks(axis.yaxis, axis.get_ylim())
     else:
         cut_off(axis.set_ylim, axis.get_ylim(), rows["mean"].to_numpy(dtype=np.float64), log=False)
+
+
+def _told(row: Mapping[Hashable, Any], x: str) -> str:
+    """A mean for who points at it: where it stands, its interval, and of how many units it is."""
+    place = "last step" if pd.isna(row["step"]) else f"step {row['step']}"
+    if x == "place":
+        stage = f"i = {row['index']}" if pd.isna(row["stage"]) else row["stage"]
+        place = f"{stage}, {place}"
+    elif x == "x":
+        place = f"α = {row['x']:.3g}, {place}"
+    quantity = f"CKA with {row['against']}" if row["quantity"] == "CKA" else row["quantity"]
+    unit = " nats" if "loss" in row["quantity"] else ""
+    value = with_interval(row["mean"], row["low"], row["high"])
+    return f"{quantity}, {place}: {value}{unit}, {number_of(row['units'], row['unit'])}"
 
 
 def cut_off(set_limits: Any, limits: tuple[float, float], means: NDArray[np.float64], *, log: bool) -> None:

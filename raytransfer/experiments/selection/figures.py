@@ -3,13 +3,20 @@
 A figure shows what its DataFrames hold: it selects rows and scales fractions to percent, and computes means alone.
 """
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 import pandas as pd
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from raytransfer.analysis.selection import at_last_cut
+from raytransfer.experiments.words import in_percent
 from raytransfer.report.style import COLORS, MARKERS, dot, panels_of, words
+from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
+from raytransfer.words import number_of
 
 _COLUMNS = 4
 
@@ -34,13 +41,15 @@ def cuts_figure(means: pd.DataFrame, depth: dict[str, int], *, title: str) -> Fi
             style = TREATMENTS[str(treatment)]
             if line["n_layers"].isna().all():
                 (row,) = line.to_dict("records")
-                axes.axhline(100 * row["top1"], color=style.color, linewidth=1.2, label=style.name)
+                across = axes.axhline(100 * row["top1"], color=style.color, linewidth=1.2, label=style.name)
+                tell(across, style.name, [_told(row)])
                 if not pd.isna(row["top1_low"]):
-                    axes.axhspan(100 * row["top1_low"], 100 * row["top1_high"], color=style.color, alpha=0.12, lw=0)
+                    ends = (100 * row["top1_low"], 100 * row["top1_high"])
+                    tell(axes.axhspan(*ends, color=style.color, alpha=0.12, lw=0), style.name)
                 continue
             line = line.sort_values("n_layers")
             below, above = line["top1"] - line["top1_low"], line["top1_high"] - line["top1"]
-            axes.errorbar(
+            drawn = axes.errorbar(
                 line["n_layers"].astype(float),
                 100 * line["top1"],
                 yerr=[100 * below.fillna(0), 100 * above.fillna(0)],
@@ -52,6 +61,7 @@ def cuts_figure(means: pd.DataFrame, depth: dict[str, int], *, title: str) -> Fi
                 capsize=2,
                 label=style.name,
             )
+            _tell_all(drawn, style.name, line)
         axes.set_title(f"{checkpoint}\non {target}" if several else str(checkpoint), fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(f"layers copied, n (of {depth[str(checkpoint)] - 1})", fontsize=8)
@@ -83,7 +93,7 @@ def starts_figure(means: pd.DataFrame, *, title: str) -> Figure:
         of_target = means[means["target"] == target]
         for i, style in enumerate(treatments):
             line = of_target[of_target["treatment"] == style.name]
-            axes.errorbar(
+            drawn = axes.errorbar(
                 100 * line["top1"],
                 [checkpoints.index(name) + (i - (len(treatments) - 1) / 2) * step for name in line["checkpoint"]],
                 xerr=[(100 * (line[a] - line[b])).fillna(0) for a, b in (("top1", "top1_low"), ("top1_high", "top1"))],
@@ -94,6 +104,7 @@ def starts_figure(means: pd.DataFrame, *, title: str) -> Figure:
                 elinewidth=0.8,
                 capsize=2,
             )
+            _tell_all(drawn, style.name, line)
         axes.set_title(str(target), fontsize=9)
         axes.grid(axis="x", color="#eeeeee", linewidth=0.8)
         axes.set_yticks(range(len(checkpoints)), checkpoints)
@@ -142,7 +153,12 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
             for checkpoint, (color, marker) in looks.items():
                 here = points[points["checkpoint"] == checkpoint]
                 face = color if treatment == ANB_PLUS.name else "white"
-                axes.plot(here[name], 100 * here[treatment], marker, color=color, markerfacecolor=face, zorder=2)
+                (marks,) = axes.plot(here[name], 100 * here[treatment], marker, color=color, mfc=face, zorder=2)
+                told = [
+                    f"{checkpoint} on {target}, {treatment}: {100 * top1:.1f}%, {name} = {value:.3g}"
+                    for target, top1, value in here[["target", treatment, name]].dropna().itertuples(index=False)
+                ]
+                tell(marks, checkpoint, told)
         axes.set_xlabel(str(name), fontsize=9)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
@@ -156,6 +172,20 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
     handles.append(words("lines: one target"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
+
+
+def _tell_all(drawn: ErrorbarContainer, series: str, rows: pd.DataFrame) -> None:
+    """Have the markers tell their rows; whiskers are of the same series."""
+    line, caps, whiskers = drawn.lines
+    tell(line, series, [_told(row) for row in rows.to_dict("records")])
+    for part in (*caps, *whiskers):
+        tell(part, series)
+
+
+def _told(row: Mapping[Hashable, Any]) -> str:
+    at = "" if pd.isna(row["n_layers"]) else f", n = {row['n_layers']}"
+    top1 = f"{in_percent(row['top1'], row['top1_low'], row['top1_high'])}%, {number_of(row['units'], 'repeat')}"
+    return f"{row['checkpoint']} on {row['target']}, {row['treatment']}{at}: {top1}"
 
 
 def _clipped(means: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 A figure shows what its DataFrame holds: it selects and sorts rows, and computes nothing else.
 """
 
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from raytransfer.analysis.theory import NEAR_ONE
+from raytransfer.experiments.words import with_interval
 from raytransfer.report.style import head, new_figure, words
+from raytransfer.report.svg import tell
+from raytransfer.words import number_of
 
 _KINDS = {"none": "#333333", "input": "#1f5fbf", "label": "#b2182b"}
 _OTHER = "#8a7a2f"
@@ -61,8 +65,7 @@ def theory_figure(means: pd.DataFrame, *, title: str) -> Figure:
         for width, (color, marker) in styles.items()
     ]
     for (kind, base), marker in bases.items():
-        differs = "" if kind == "none" else f": {kind} differs"
-        handles.append(Line2D([], [], marker=marker, markersize=4, **_line(kind), label=base + differs))
+        handles.append(Line2D([], [], marker=marker, markersize=4, **_line(kind), label=_label(kind, base)))
     if np.isfinite(known["ratio_low"].astype(float)).any():
         handles.append(words("whiskers:\n95% intervals\nover seeds"))
     figure.legend(handles=handles, loc="outside right center", frameon=False)
@@ -75,7 +78,10 @@ def _draw_distances(axes: Axes, means: pd.DataFrame, styles: dict[Any, tuple[str
     axes.plot([0, most], [0, most], color="#999999", linewidth=1, zorder=0)
     for width, rows in means.groupby("width"):
         color, marker = styles[width]
-        axes.plot(rows["bound"], rows["distance"], linestyle="none", marker=marker, color=color, markersize=5.5)
+        (drawn,) = axes.plot(
+            rows["bound"], rows["distance"], linestyle="none", marker=marker, color=color, markersize=5.5
+        )
+        tell(drawn, f"width {width:,}", [_told(row, ["distance", "bound"], "seeds") for row in rows.to_dict("records")])
     axes.set_xlim(0, most)
     axes.set_ylim(0, most)
     axes.set_xlabel("bound, √(rᵀ H⁻¹ r)")
@@ -87,6 +93,19 @@ def _bases(means: pd.DataFrame) -> dict[tuple[str, str], str]:
     there = means[means["ratio"].notna()].sort_values(["dial", "level"])
     found = sorted(dict.fromkeys(zip(there["kind"], there["base"], strict=True)), key=lambda of: _rank(of[0]))
     return {of: _MARKERS[i % len(_MARKERS)] for i, of in enumerate(found)}
+
+
+def _label(kind: str, base: str) -> str:
+    """What the legend calls a base."""
+    return base if kind == "none" else f"{base}: {kind} differs"
+
+
+def _told(row: Mapping[Hashable, Any], names: Sequence[str], seeds: str = "") -> str:
+    """Means for who points at them, with their intervals; the column of how many seeds they are of, if there is one."""
+    values = [(name, with_interval(*(row[f"{name}{end}"] for end in ("", "_low", "_high")))) for name in names]
+    said = ", ".join(f"{_RATIOS.get(name, name)} {value}" for name, value in values)
+    count = f", {number_of(row[seeds], 'seed')}" if seeds else ""
+    return f"{row['base']} to {row['target']}, width {row['width']:,}: {said}{count}"
 
 
 def _line(kind: str) -> dict[str, Any]:
@@ -105,8 +124,12 @@ def _draw_ratios(
         line = rows.sort_values("width")
         kind, base = str(key[0]), str(key[-1])
         x = line["width"] * 1.015 ** (i - (len(lines) - 1) / 2)  # side by side
-        axes.plot(x, line[name], linewidth=1.3, marker=bases.get((kind, base), "."), markersize=4, **_line(kind))
-        axes.vlines(x, line[f"{name}_low"], line[f"{name}_high"], color=_color(kind), linewidth=0.8, alpha=0.6)
+        marker, label = bases.get((kind, base), "."), _label(kind, base)
+        (drawn,) = axes.plot(x, line[name], linewidth=1.3, marker=marker, markersize=4, **_line(kind))
+        seeds = "ratio_seeds" if name == "ratio" else ""  # of gradients it is not known: some may have no prediction
+        tell(drawn, label, [_told(row, [name], seeds) for row in line.to_dict("records")])
+        ends = (line[f"{name}_low"], line[f"{name}_high"])
+        tell(axes.vlines(x, *ends, color=_color(kind), linewidth=0.8, alpha=0.6), label)
     axes.set_xticks(widths)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda width, _: f"{width:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -4,7 +4,6 @@ A figure shows what its DataFrame holds: it selects rows and scales fractions to
 What it draws says which treatment or halves it belongs to, and every marker its numbers.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from raytransfer.analysis import READINGS
+from raytransfer.experiments.words import told_mean, with_interval
 from raytransfer.report.style import COLORS, drawable, fit_to, head, new_figure, panels_of, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, BASE_B, RNB, TREATMENTS, Treatment
@@ -253,16 +253,8 @@ def _at(n_layers: float) -> str:
 
 def points(row: dict[Any, Any]) -> str:
     """A reading for who points at it."""
-    return f"{100 * row['estimate']:+z.1f}{_ends(row)} points, {number_of(row['units'], 'unit')}"
-
-
-def _percent(row: dict[Any, Any]) -> str:
-    """A mean for who points at it."""
-    return f"{100 * row['mean']:.1f}{_ends(row)}%, {number_of(row['units'], 'unit')}"
-
-
-def _ends(row: dict[Any, Any]) -> str:
-    return "" if math.isnan(row["low"]) else f" [{100 * row['low']:z.1f}, {100 * row['high']:z.1f}]"
+    estimate, low, high = (100 * row[name] for name in ("estimate", "low", "high"))
+    return f"{with_interval(estimate, low, high, '+z.1f')} points, {number_of(row['units'], 'unit')}"
 
 
 def multiples(count: int, title: str, subtitle: str) -> tuple[Figure, list[Axes]]:
@@ -307,7 +299,7 @@ def _draw_line(axes: Axes, rows: pd.DataFrame, treatment: Treatment, shift: floa
     mean, low, high = (np.clip(100 * rows[column].to_numpy(), 0, 100) for column in ("mean", "low", "high"))
     whiskers = np.isfinite(low) & (rows["halves"] == "random").to_numpy()
     color, name = treatment.color, treatment.name
-    told = [f"{name}, {_halves_label(row['halves'])}{_at(row['n_layers'])}: {_percent(row)}" for row in _records(rows)]
+    told = [f"{name}, {_halves_label(row['halves'])}{_at(row['n_layers'])}: {told_mean(row)}" for row in _records(rows)]
     if not treatment.has_cut:
         tell(axes.axhline(mean[0], color=color, linestyle=dash, linewidth=1.2, zorder=1), name, told[:1])
         if treatment is BASE_B and whiskers[0]:  # two bands on each other could not be told apart

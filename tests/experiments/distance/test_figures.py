@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from raytransfer.experiments.distance import report
 from raytransfer.experiments.distance.dial_figures import dial_grid_figure, dials_figure, monotonicity_figure
 from raytransfer.experiments.distance.figures import correlations_figure, transfer_figure
-from tests.helpers import legend, overlaps, titles
+from tests.helpers import legend, marks, overlaps, titles
 
 OUTCOMES = ("AnB", "AnB+", "boost")
 N = (2, 4, 6)
@@ -95,7 +95,9 @@ def monotonicity(n_layers=N) -> pd.DataFrame:
         for (measure, kind, n), (dial, dial_kind) in itertools.product(named, dials)
     ]
     table = pd.DataFrame(rows, columns=["measure", "kind", "dial", "dial_kind", "n_layers", "estimate"])
-    return table.astype({"n_layers": "Int64"}).assign(levels=4, right_way=3, curves=3)
+    return table.astype({"n_layers": "Int64"}).assign(
+        levels=4, right_way=3, curves=3, units=3, unit="seed", low=np.nan, high=np.nan
+    )
 
 
 def drawn_points(axes: Axes) -> list[tuple[float, float]]:
@@ -131,6 +133,59 @@ def test_several_targets_have_colours_and_each_outcome_a_row():
     assert [len(of) for of in colors] == [2] * 9
     assert legend(figure)[:2] == ["target T", "target U"]
     assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["AnB: top-1, %", "AnB+: top-1, %", "boost, points"]
+
+
+def test_a_pair_tells_its_tasks_and_values_and_a_fit_its_ends():
+    told, series = marks(transfer_figure(points(), curves(), title="t"))
+    expected = [
+        f"{row.outcome}, n = {row.n_layers}, {row.base} to T: "
+        + (f"{100 * row.y:+.1f} points" if row.outcome == "boost" else f"{100 * row.y:.1f}%")
+        + f" at OTDD {row.x:.3g}"
+        for row in points().itertuples()
+    ]
+    assert sorted(text for text in told if "fit" not in text) == sorted(expected)
+    assert len(told) == len(expected) + 9
+    assert "AnB, n = 2, fit: 88.0 [86.0, 92.0]% at 0, 58.0 [56.0, 62.0]% at 10, 10 blocks" in told
+    assert "boost, n = 6, fit: +84.0 [82.0, 88.0] points at 0, +54.0 [52.0, 58.0] points at 10, 10 blocks" in told
+    assert series == list(OUTCOMES)
+    assert marks(transfer_figure(points(("T", "U")), curves(), title="t"))[1] == ["target T", "target U", "fits"]
+
+
+def test_a_correlation_tells_its_interval_pairs_and_blocks_and_one_that_is_missing_nothing():
+    table = correlations()
+    table.loc[table["measure"] == "measure 7", ["estimate", "low", "high", "p_adjusted"]] = np.nan
+    told, series = marks(correlations_figure(table, title="t", scope="pooled"))
+    rows = table.query("scope == 'pooled' and coefficient == 'Spearman'").dropna(subset=["estimate"])
+    assert sorted(told) == sorted(
+        f"{'− ' * (row.kind == 'distance')}{row.measure}, {row.outcome}, n = {row.n_layers}: "
+        f"{row.estimate:z.2f} [{row.low:z.2f}, {row.high:z.2f}], 30 pairs, 10 blocks, adjusted p = {row.p_adjusted:.2g}"
+        for row in rows.itertuples()
+    )
+    assert series == ["n = 2", "n = 4", "n = 6"]
+    untested, _ = marks(correlations_figure(correlations(), title="t", coefficient="Kendall"))
+    assert untested[0].endswith("10 blocks")
+
+
+def test_dials_cells_and_movements_tell_where_they_stand_and_of_how_many_units_they_are():
+    told, series = marks(dials_figure(dial_means(), SETTINGS, title="t"))
+    assert len(told) == len(set(told)) == len(dial_means())
+    assert "AnB, n = 2, blur_px (input) = 0.5: 83.0 [82.0, 84.0]%, 3 seeds" in told
+    assert "AnB+, n = 4, random labels, the target itself: 91.0 [90.0, 92.0]%, 3 seeds" in told
+    assert series == ["n = 2", "n = 4", "n = 6"]
+    told, series = marks(dial_grid_figure(grid_means(), title="t"))
+    assert len(told) == len(set(told)) == len(grid_means())
+    assert "AnB, n = 2, input 1, label 0.5: 68.0 [66.7, 69.3]%, 3 seeds" in told
+    assert "boost, n = 4, input 1, label 0.5: +1.0 [-0.3, 2.3] points, 3 seeds" in told
+    assert len(series) == 1  # so that nothing can be switched off
+    table = monotonicity().assign(low=-0.95, high=0.95)
+    table["blind"] = (table["measure"] == "class overlap") & (table["dial_kind"] == "input")
+    table.loc[table["dial"] == "blur_px", ["levels", "right_way"]] = [2, 1]
+    told, series = marks(monotonicity_figure(table, title="t"))
+    assert len(told) == len(set(told)) == len(table)
+    assert "LogME, n = 4, random labels: ρ = -0.80 [-0.95, 0.95], 3 of 3 curves the right way, 3 seeds" in told
+    assert "AnB, n = 6, blur_px (input): 1 of 3 curves the right way" in told
+    assert "class overlap, block shuffle (input): blind" in told
+    assert len(series) == 1
 
 
 def test_a_band_without_bounds_or_far_wider_than_the_points_leaves_the_scale_to_the_points():

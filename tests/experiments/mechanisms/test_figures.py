@@ -12,10 +12,11 @@ from raytransfer.analysis.profiles import profiles
 from raytransfer.analysis.verdicts import PRIMARY, rank_correlations, verdicts
 from raytransfer.experiments.mechanisms.figures import comparisons_figure, gradients_figure, training_figure
 from raytransfer.experiments.mechanisms.landscapes import landscape_figure, paths_figure
+from raytransfer.experiments.mechanisms.networks import largest_n
 from raytransfer.experiments.mechanisms.tables import comparisons_table, nearness_table
 from raytransfer.experiments.verdicts import said_verdict, verdicts_markdown, verdicts_table
 from tests.analysis.test_comparisons import DISTANCES, STAGES, comparisons, frame, nearness, row, sweep, two_networks
-from tests.helpers import legend, overlaps, rendered, titles
+from tests.helpers import legend, marks, overlaps, rendered, titles
 
 WORDS = {"title": "convnet8 on cifar10, 2 targets, 1 seed"}
 OF_READINGS = {
@@ -77,6 +78,31 @@ def test_a_comparison_is_a_mark_with_its_interval_hollow_if_that_holds_no_effect
         *("base far", "base near", "interval on one\nside of no effect", "on both, or none"),
         "lines:\n95% intervals\nover 4 seeds",
     ]
+
+
+def test_a_comparison_tells_its_effect_interval_and_units():
+    told, series = marks(comparisons_figure(FEW, title="t"))
+    assert sorted(told) == [
+        "base far, trace at matched training loss: -20.5 (fine-tuned − scratch), 4 seeds",
+        "base far, trace at the last step: 0.9 [0.7, 1.2] (ratio fine-tuned / scratch), 4 seeds",
+        "base near, trace at the last step: 0.62 [0.5, 0.774] (ratio fine-tuned / scratch), 4 seeds",
+    ]
+    assert series == ["base far", "base near"]
+
+
+def test_points_tell_network_quantity_place_and_value_and_cuts_their_network(readings):
+    of = {name: marks(draw(readings)) for name, draw in OF_READINGS.items()}
+    networks = ["scratch (baseB)", "base far", "base near"]
+    assert all(series == networks for _, series in of.values())
+    said = {name: told for name, (told, _) in of.items()}
+    for of_step in profiles(largest_n(readings, "t")[0], "train loss").itertuples():
+        name = "scratch (baseB)" if of_step.treatment == "baseB" else f"base {of_step.base}"
+        assert f"{name}, train loss, step {of_step.step}: {of_step.mean:.3g} nats, 2 sources" in said["training"]
+    assert any(text.startswith(f"base near, input gradient, {STAGES[0]}, step 0: ") for text in said["gradients"])
+    assert any(text.startswith("base near, relative projection, i = 1, last step: ") for text in said["gradients"])
+    assert any(text.startswith("base near, path loss from one start, α = 0.5, last step: ") for text in said["paths"])
+    assert any(text.startswith(f"base far, CKA with scratch, {STAGES[0]}, last step: ") for text in said["paths"])
+    assert said["landscape"] == networks * 2
 
 
 def test_what_has_no_interval_is_hollow():

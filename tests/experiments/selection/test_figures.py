@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raytransfer.experiments.selection.figures import scores_figure, starts_figure
+from raytransfer.analysis.selection import start_means
+from raytransfer.experiments.selection.figures import cuts_figure, scores_figure, starts_figure
 from raytransfer.report.style import COLORS
 from raytransfer.specs.treatments import TREATMENTS
+from tests.helpers import marks
 
 CHECKPOINTS = ("one", "two", "three")
 
@@ -54,7 +56,7 @@ def test_without_scores_the_baselines_are_drawn():
 
 
 def test_starts_at_one_cut_are_a_row_for_each_checkpoint():
-    means = outcomes(("AnB", "AnB+")).assign(top1_low=lambda rows: rows["top1"] - 0.05, top1_high=np.nan)
+    means = outcomes(("AnB", "AnB+")).assign(top1_low=lambda rows: rows["top1"] - 0.05, top1_high=np.nan, units=3)
     figure = starts_figure(means, title="t")
     assert [axes.get_title() for axes in figure.axes] == ["cats", "dogs"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(CHECKPOINTS)
@@ -65,3 +67,35 @@ def test_starts_at_one_cut_are_a_row_for_each_checkpoint():
             np.testing.assert_allclose(drawn[TREATMENTS[treatment].color], 100 * rows["top1"])
     bottom, top = figure.axes[0].get_ylim()
     assert bottom > top  # the first checkpoint is on top
+
+
+def test_cuts_and_starts_tell_accuracy_interval_and_repeats():
+    rows = pd.concat(
+        outcomes((treatment,)).assign(n_layers=n, seed=seed, top1=0.5 + 0.01 * seed + (n or 0) / 100)
+        for treatment, all_n in (("baseB", (None,)), ("AnB", (2, 4)))
+        for n in all_n
+        for seed in range(3)
+    ).astype({"n_layers": "Int64"})
+    means = start_means(rows, "baseB")
+    told, series = marks(cuts_figure(means, dict.fromkeys(CHECKPOINTS, 8), title="t"))
+    assert len(told) == len(set(told)) == len(means) == 18
+    assert "one on cats, baseB: 51.0 [48.5, 53.5]%, 3 repeats" in told
+    assert "two on dogs, AnB, n = 4: 55.0 [52.5, 57.5]%, 3 repeats" in told
+    assert series == ["baseB", "AnB"]
+    starts = means[means["n_layers"].isna() | (means["n_layers"] == 4)]
+    told, series = marks(starts_figure(starts, title="t"))
+    assert len(told) == len(set(told)) == len(starts) == 12
+    assert "three on cats, AnB, n = 4: 55.0 [52.5, 57.5]%, 3 repeats" in told
+    assert series == ["baseB", "AnB"]
+
+
+def test_scores_tell_checkpoint_target_accuracy_and_value_where_both_are_known():
+    table = outcomes(("AnB", "AnB+"))
+    scores = table.query("treatment == 'AnB'").assign(measure="LogME", value=-0.125)
+    known = pd.DataFrame({"checkpoint": CHECKPOINTS, "accuracy": [0.7, 0.8, np.nan], "parameters": [2e6, 3e6, 4e6]})
+    told, series = marks(scores_figure(table, scores, known, title="t"))
+    assert len(told) == len(set(told)) == 4 * (3 + 2 + 3)
+    top1 = table.query("treatment == 'AnB+' and checkpoint == 'two' and target == 'dogs'")["top1"].item()
+    for said in ("LogME = -0.125", "published accuracy = 0.8", "parameters, M = 3"):
+        assert f"two on dogs, AnB+: {100 * top1:.1f}%, {said}" in told
+    assert series == list(CHECKPOINTS)
