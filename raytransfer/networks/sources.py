@@ -100,13 +100,17 @@ def default_image_size(spec: NetworkSpec) -> int:
     """Side of the images, in pixels, that a network is made for.
 
     Raises:
-        UserError: There is no such network.
+        UserError: There is no such network, or its arguments ask for no size.
     """
     args: dict[str, Any] = json.loads(spec.args)
     family, _, name = spec.name.partition("/")
-    given = args.get("img_size", args.get("image_size"))
+    key = "img_size" if "img_size" in args else "image_size"
+    given = args.get(key)
     if given is not None:
-        return int(given[0] if isinstance(given, list) else given)
+        side = given[0] if isinstance(given, list) and given else given
+        if not isinstance(side, int) or side < 1:
+            raise UserError(f"network_args={args} have {key}={given}: it must be a whole number from 1 on, or list two")
+        return side
     if family == "timm":
         return int(timm_config(name).input_size[-1])
     return {"convnet8": 32, "caffenet": 227, "torchvision/inception_v3": 299}.get(spec.name, 224)
