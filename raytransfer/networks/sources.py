@@ -191,7 +191,8 @@ def _check_builder(network: Network, spec: NetworkSpec, image: Shape) -> None:
 def sources_of(spec: NetworkSpec) -> dict[str, str]:
     """The source of a network of the user's, by the path of each file below the folder that it is imported from.
 
-    These are the files of its package, or those beside its module, that are loaded. Empty for other networks.
+    These are the files of its package, or those beside its module, that are loaded; the script that runs is one of them
+    only where it is imported, too, as by a network that it defines itself. Empty for other networks.
     """
     if not _is_own(spec.name):
         return {}
@@ -199,13 +200,13 @@ def sources_of(spec: NetworkSpec) -> dict[str, str]:
     file = _file(top)
     root = file.parent.parent if file.name == "__init__.py" else file.parent
     below = file.parent if file.name == "__init__.py" else root
-    loaded = {_file(module) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
+    imported = [module for name, module in list(sys.modules.items()) if name != "__main__"]
+    loaded = {_file(module) for module in imported if getattr(module, "__file__", None)}
     own = sorted(path for path in loaded if path.is_relative_to(below) and path.suffix == ".py" and path.exists())
-    is_script = Path(sys.argv[0]).resolve()
     return {
         str(path.relative_to(root)): path.read_text(encoding="utf-8")
         for path in own
-        if path != is_script and "site-packages" not in path.parts
+        if "site-packages" not in path.parts
     }
 
 

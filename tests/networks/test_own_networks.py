@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from raytransfer.errors import UserError
-from raytransfer.networks import build, resolved
+from raytransfer.networks import build, resolved, sources_of
 from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
 
@@ -63,6 +64,7 @@ def takes_nothing():
 RUN = """
 import os
 import sys
+import types
 from raytransfer.cli import main
 from raytransfer.commands import sweeping  # with all that takes seconds to import, once for all commands
 from raytransfer.report import files, page
@@ -308,6 +310,18 @@ def test_what_a_module_draws_at_import_changes_no_weights(tmp_path, monkeypatch)
         drawn.append(sys.modules.pop("draws_at_import").DRAWN)
     assert torch.equal(*drawn)
     assert all(torch.equal(tensor, weights[0]) for tensor in weights)
+
+
+def test_the_script_that_runs_is_part_of_a_network_that_it_defines(tmp_path, monkeypatch):
+    script = types.ModuleType("__main__")
+    script.__file__ = str(tmp_path / "starts_sweeps.py")
+    for name in ("starts_sweeps", "lies_beside"):
+        (tmp_path / f"{name}.py").write_text("def build(num_classes): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", [script.__file__])
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    assert list(sources_of(NetworkSpec(name="lies_beside:build"))) == ["lies_beside.py"]
+    assert list(sources_of(NetworkSpec(name="starts_sweeps:build"))) == ["lies_beside.py", "starts_sweeps.py"]
 
 
 def test_lazy_layers_have_shapes_and_the_weights_of_their_seed():
