@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -34,6 +35,9 @@ _FOUND: dict[tuple[NetworkSpec, Shape, frozenset[str]], tuple[Stage, ...]] = {}
 They do not depend on the weights, and the number of classes changes no more than the shapes of the head's;
 ``check_network`` runs them for every number of classes.
 """
+
+_READ: dict[Path, tuple[ModuleSpec | None, str]] = {}
+"""The source of each file of the user's that this process has read, and which import it was of."""
 
 
 def build(spec: NetworkSpec, *, image: Shape, classes: int, seed: int) -> Network:
@@ -193,6 +197,9 @@ def sources_of(spec: NetworkSpec) -> dict[str, str]:
 
     These are the files of its package, or those beside its module, that are loaded; the script that runs is one of them
     only where it is imported, too, as by a network that it defines itself. Empty for other networks.
+
+    Raises:
+        UserError: One has changed since it was imported, as in a notebook, where what was imported would run.
     """
     if not _is_own(spec.name):
         return {}
@@ -201,13 +208,19 @@ def sources_of(spec: NetworkSpec) -> dict[str, str]:
     root = file.parent.parent if file.name == "__init__.py" else file.parent
     below = file.parent if file.name == "__init__.py" else root
     imported = [module for name, module in list(sys.modules.items()) if name != "__main__"]
-    loaded = {_file(module) for module in imported if getattr(module, "__file__", None)}
+    loaded = {_file(module): module for module in imported if getattr(module, "__file__", None)}
     own = sorted(path for path in loaded if path.is_relative_to(below) and path.suffix == ".py" and path.exists())
-    return {
-        str(path.relative_to(root)): path.read_text(encoding="utf-8")
-        for path in own
-        if "site-packages" not in path.parts
-    }
+    found = {}
+    for path in own:
+        if "site-packages" in path.parts:
+            continue
+        text, its_import = path.read_text(encoding="utf-8"), loaded[path].__spec__
+        before, text_before = _READ.setdefault(path, (its_import, text))
+        if its_import is before and text != text_before:
+            raise UserError(f"network={spec.name}: {path} has changed since it was imported: start Python anew")
+        _READ[path] = its_import, text
+        found[str(path.relative_to(root))] = text
+    return found
 
 
 def _file(module: ModuleType) -> Path:

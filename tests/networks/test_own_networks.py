@@ -1,5 +1,6 @@
 """Networks of the user's own: imported from where the command runs, taken to every worker, told apart by content."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -64,7 +65,6 @@ def takes_nothing():
 RUN = """
 import os
 import sys
-import types
 from raytransfer.cli import main
 from raytransfer.commands import sweeping  # with all that takes seconds to import, once for all commands
 from raytransfer.report import files, page
@@ -322,6 +322,18 @@ def test_the_script_that_runs_is_part_of_a_network_that_it_defines(tmp_path, mon
     monkeypatch.setitem(sys.modules, "__main__", script)
     assert list(sources_of(NetworkSpec(name="lies_beside:build"))) == ["lies_beside.py"]
     assert list(sources_of(NetworkSpec(name="starts_sweeps:build"))) == ["lies_beside.py", "starts_sweeps.py"]
+
+
+def test_code_that_has_changed_since_its_import_is_refused(tmp_path, monkeypatch):
+    file, network = tmp_path / "changes_in_a_notebook.py", NetworkSpec(name="changes_in_a_notebook:build")
+    file.write_text("def build(num_classes): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert sources_of(network) == sources_of(network) == {file.name: "def build(num_classes): ...\n"}
+    file.write_text("def build(num_classes): pass\n")
+    with pytest.raises(UserError, match=rf"^network={network.name}: {file} has changed since it was imported: start"):
+        sources_of(network)
+    importlib.reload(sys.modules[file.stem])
+    assert sources_of(network) == {file.name: "def build(num_classes): pass\n"}
 
 
 def test_lazy_layers_have_shapes_and_the_weights_of_their_seed():
