@@ -190,8 +190,11 @@ def _grid_changes(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The same of two grids."""
     _check_halves(one, other, names=(first.name, second.name))
-    # Else the two may differ in it; frames of before have no such column.
-    several = any("train_per_class" in frame and frame["train_per_class"].nunique() > 1 for frame in (one, other))
+    # Frames of before have no such column.
+    one, other = (
+        frame if "train_per_class" in frame else frame.assign(train_per_class=math.nan) for frame in (one, other)
+    )
+    several = any(frame["train_per_class"].nunique() > 1 for frame in (one, other))  # else the two may differ in it
     by = ["train_per_class"] if several else []
     shared = paired(one, other, [*CELL, *by], "top1")
     _check_shared(shared, first, second)

@@ -30,9 +30,7 @@ def sweeps_of(root: str) -> tuple[Store, list[str]]:
         UserError: There is no store, or it holds no sweep.
     """
     store = opened(root)
-    found = readable(
-        lambda: [name for name in sweep_names(store) if store.exists(f"sweeps/{name}/config.yaml")],
-    )
+    found = readable(lambda: [name for name in sweep_names(store) if store.exists(f"sweeps/{name}/config.yaml")])
     if not found:
         raise UserError(f"{root} holds no sweep")
     return store, found

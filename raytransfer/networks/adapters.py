@@ -108,7 +108,7 @@ def used_elsewhere(adapted: Network, plain: Network) -> str | None:
             layer = adapted.module.get_submodule(path)
             layer.lora_b.fill_(0.01 if path in chosen else 0.0)  # type: ignore[operator]  # a parameter
         plain.module.load_state_dict(merged(adapted.module.state_dict()))
-        return torch.equal(*(network(images) for network in networks))
+        return torch.equal(*(network(images.clone()) for network in networks))  # it may begin by overwriting them
 
     return None if same(paths) else next((path for path in paths if not same([path])), paths[0])
 

@@ -136,7 +136,8 @@ def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> Source:
         if not isinstance(given, list) or not all(map(_is_number, given)):
             raise UserError(f"weights={entry} has {key}={given}: it must list one number for each channel")
         values[key] = tuple(map(float, given))
-    if len(values["mean"]) != len(values["std"]) or not all(0 < value <= 1 for value in values["std"]):
+    on_scale = all(0 <= mean <= 1 for mean in values["mean"]) and all(0 < std <= 1 for std in values["std"])
+    if len(values["mean"]) != len(values["std"]) or not on_scale:
         raise UserError(f"weights={entry} must have mean and std together, on a scale of 0..1, std above 0")
     if len(values["mean"]) not in (0, 1, 3):
         raise UserError(f"weights={entry} must have mean and std of 3 channels, or of 1 for grey images")

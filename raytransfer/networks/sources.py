@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -34,6 +35,9 @@ _FOUND: dict[tuple[NetworkSpec, Shape, frozenset[str]], tuple[Stage, ...]] = {}
 They do not depend on the weights, and the number of classes changes no more than the shapes of the head's;
 ``check_network`` runs them for every number of classes.
 """
+
+_READ: dict[Path, tuple[ModuleSpec | None, str]] = {}
+"""The source of each file of the user's that this process has read, and which import it was of."""
 
 
 def build(spec: NetworkSpec, *, image: Shape, classes: int, seed: int) -> Network:
@@ -100,13 +104,17 @@ def default_image_size(spec: NetworkSpec) -> int:
     """Side of the images, in pixels, that a network is made for.
 
     Raises:
-        UserError: There is no such network.
+        UserError: There is no such network, or its arguments ask for no size.
     """
     args: dict[str, Any] = json.loads(spec.args)
     family, _, name = spec.name.partition("/")
-    given = args.get("img_size", args.get("image_size"))
+    key = "img_size" if "img_size" in args else "image_size"
+    given = args.get(key)
     if given is not None:
-        return int(given[0] if isinstance(given, list) else given)
+        side = given[0] if isinstance(given, list) and given else given
+        if not isinstance(side, int) or side < 1:
+            raise UserError(f"network_args={args} have {key}={given}: it must be a whole number from 1 on, or list two")
+        return side
     if family == "timm":
         return int(timm_config(name).input_size[-1])
     return {"convnet8": 32, "caffenet": 227, "torchvision/inception_v3": 299}.get(spec.name, 224)
@@ -187,7 +195,11 @@ def _check_builder(network: Network, spec: NetworkSpec, image: Shape) -> None:
 def sources_of(spec: NetworkSpec) -> dict[str, str]:
     """The source of a network of the user's, by the path of each file below the folder that it is imported from.
 
-    These are the files of its package, or those beside its module, that are loaded. Empty for other networks.
+    These are the files of its package, or those beside its module, that are loaded; the script that runs is one of them
+    only where it is imported, too, as by a network that it defines itself. Empty for other networks.
+
+    Raises:
+        UserError: One has changed since it was imported, as in a notebook, where what was imported would run.
     """
     if not _is_own(spec.name):
         return {}
@@ -195,14 +207,20 @@ def sources_of(spec: NetworkSpec) -> dict[str, str]:
     file = _file(top)
     root = file.parent.parent if file.name == "__init__.py" else file.parent
     below = file.parent if file.name == "__init__.py" else root
-    loaded = {_file(module) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
+    imported = [module for name, module in list(sys.modules.items()) if name != "__main__"]
+    loaded = {_file(module): module for module in imported if getattr(module, "__file__", None)}
     own = sorted(path for path in loaded if path.is_relative_to(below) and path.suffix == ".py" and path.exists())
-    is_script = Path(sys.argv[0]).resolve()
-    return {
-        str(path.relative_to(root)): path.read_text(encoding="utf-8")
-        for path in own
-        if path != is_script and "site-packages" not in path.parts
-    }
+    found = {}
+    for path in own:
+        if "site-packages" in path.parts:
+            continue
+        text, its_import = path.read_text(encoding="utf-8"), loaded[path].__spec__
+        before, text_before = _READ.setdefault(path, (its_import, text))
+        if its_import is before and text != text_before:
+            raise UserError(f"network={spec.name}: {path} has changed since it was imported: start Python anew")
+        _READ[path] = its_import, text
+        found[str(path.relative_to(root))] = text
+    return found
 
 
 def _file(module: ModuleType) -> Path:

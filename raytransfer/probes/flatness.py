@@ -70,7 +70,7 @@ def hessian_product(subject: Subject) -> Product:
 
     def gradients() -> Iterator[tuple[float, torch.Tensor]]:
         for share, part in losses(subject, leaves):
-            gradient = torch.autograd.grad(part, list(leaves.values()), create_graph=True)
+            gradient = torch.autograd.grad(part, list(leaves.values()), create_graph=True, materialize_grads=True)
             yield share, torch.cat([tensor.flatten() for tensor in gradient])
 
     # The graph of one chunk may stay in memory; those of all may not.
@@ -81,7 +81,9 @@ def hessian_product(subject: Subject) -> Product:
         total = torch.zeros_like(vector)
         with sdpa_kernel(SDPBackend.MATH):
             for share, gradient in kept or gradients():
-                parts = torch.autograd.grad(gradient, list(leaves.values()), vector, retain_graph=kept is not None)
+                parts = torch.autograd.grad(
+                    gradient, list(leaves.values()), vector, retain_graph=kept is not None, materialize_grads=True
+                )
                 total.add_(torch.cat([part.flatten() for part in parts]), alpha=share)
         return total
 

@@ -35,7 +35,7 @@ def gradient_components(subject: Subject) -> list[Reading]:
     _, gradient = loss_and_gradient(subject, weights)
     readings = []
     for stage, tensors in weight_tensors(subject.network).items():
-        names = [name for name in tensors if name in gradient]
+        names = [name for name in tensors if name in gradient and gradient[name].any()]
         if names:
             largest = max(names, key=lambda name: norm([gradient[name]]))
             readings += _components(weights[largest], gradient[largest], stage, subject.seed)

@@ -45,7 +45,7 @@ def gradient_scale(subject: Subject) -> list[Reading]:
     for inputs, labels in zip(torch.split(subject.inputs, CHUNK), torch.split(subject.labels, CHUNK), strict=True):
         taken, logits = through_stages(network, inputs)
         part = functional.cross_entropy(logits, labels, reduction="sum") / count
-        gradients = torch.autograd.grad(part, [*taken, *leaves])
+        gradients = torch.autograd.grad(part, [*taken, *leaves], materialize_grads=True)
         by_input = [math.hypot(so_far, norm([g])) for so_far, g in zip(by_input, gradients, strict=False)]
         for total, gradient in zip(totals, gradients[len(taken) :], strict=True):
             total += gradient

@@ -56,7 +56,8 @@ def loss_and_gradient(subject: Subject, tensors: Tensors) -> tuple[float, dict[s
     total, gradient = 0.0, {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
     for share, part in losses(subject, leaves):
         total += share * part.item()
-        for sum_, of_chunk in zip(gradient.values(), torch.autograd.grad(part, list(leaves.values())), strict=True):
+        parts = torch.autograd.grad(part, list(leaves.values()), materialize_grads=True)  # 0 where nothing uses them
+        for sum_, of_chunk in zip(gradient.values(), parts, strict=True):
             sum_.add_(of_chunk, alpha=share)
     return total, gradient
 

@@ -88,15 +88,14 @@ def simulate(
     *,
     width: int,
     seed: int,
-    kappa: float = 1.0,
     max_steps: int = 20_000,
 ) -> Simulation:
     """Train a two-layer ReLU network on P, then on Q, and compare how far it moved with what theory predicts.
 
     f_W(x) = (1/√m) Σ_r a_r max(w_rᵀx, 0) with m units, ½‖f(X) − y‖², full-batch gradient descent on W alone at the rate
     1 / λ_max, λ_max the largest eigenvalue of the Gram matrix Ĥ of the weights at the start, to which H∞ is the limit.
-    Units come in pairs of equal w_r(0) ~ N(0, κ² I) and opposite a_r = ±1, so that f is exactly 0 at W(0): theory
-    neglects f(0), which otherwise needs a small κ, while small weights turn sooner and need a greater width.
+    Units come in pairs of equal w_r(0) ~ N(0, I) and opposite a_r = ±1, so that f is exactly 0 at W(0): theory neglects
+    f(0), which otherwise needs small weights, while those turn sooner and need a greater width.
 
     A training stops where √(rᵀ Ĥ⁻¹ r), r = y − f(X), is at most ``TOLERANCE`` of √(yᵀ H∞⁻¹ y): to first order, and with
     Ĥ of the weights there, that is the way from there to the end. So distances lack at most 0.1% of the way from
@@ -116,18 +115,16 @@ def simulate(
         y_q: (n_Q,) labels.
         width: m, even.
         seed: What W(0) is drawn from.
-        kappa: Standard deviation of W(0).
         max_steps: Cap on the steps of each training, which need about 7 λ_max / λ_min.
 
     Raises:
         UserError: An image is zero or not finite; two images of one task have one direction, for then H is singular;
-            labels are not ±1, one an image; the images of P and Q differ in length; width is odd or below 2; or kappa
-            or max_steps is not positive.
+            labels are not ±1, one an image; the images of P and Q differ in length; width is odd or below 2; or
+            max_steps is below 1.
     """
-    if width < 2 or width % 2 or not kappa > 0 or max_steps < 1:
+    if width < 2 or width % 2 or max_steps < 1:
         raise UserError(
-            f"width {width}, kappa {kappa}, max_steps {max_steps}: all must be above 0, and width even, for units "
-            "come in pairs"
+            f"width {width}, max_steps {max_steps}: both must be above 0, and width even, for units come in pairs"
         )
     x_p, x_q = _directions(x_p, y_p, "P"), _directions(x_q, y_q, "Q")
     if x_p.shape[1] != x_q.shape[1]:
@@ -138,7 +135,7 @@ def simulate(
 
     coordinates = np.asarray(np.linalg.qr(np.vstack([x_q, x_p]).T, mode="r")).T
     x_q, x_p = coordinates[: len(y_q)], coordinates[len(y_q) :]
-    start = _initial(coordinates.shape[1], width, seed, kappa)
+    start = _initial(coordinates.shape[1], width, seed)
     on_p = _train(x_p, y_p, start, way=way_p, max_steps=max_steps)
     on_q = _train(x_q, y_q, on_p.weights, way=way_q, max_steps=max_steps)
     scratch = _train(x_q, y_q, start, way=way_q, max_steps=max_steps)
@@ -189,9 +186,9 @@ def _directions(x: Features, y: Features, task: str) -> Features:
     return np.asarray(scaled, dtype=np.float64)
 
 
-def _initial(coordinates: int, width: int, seed: int, kappa: float) -> Features:
+def _initial(coordinates: int, width: int, seed: int) -> Features:
     """W(0), (coordinates, width): units 2i and 2i + 1 are equal."""
-    return np.repeat(kappa * np.random.default_rng(seed).normal(size=(coordinates, width // 2)), 2, axis=1)
+    return np.repeat(np.random.default_rng(seed).normal(size=(coordinates, width // 2)), 2, axis=1)
 
 
 def _signs(width: int) -> Features:

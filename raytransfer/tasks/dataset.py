@@ -27,7 +27,7 @@ class Dataset:
 
     Attributes:
         name: Its name, for people.
-        fingerprint: Hash of images, labels and class names; of a large data set as this module's text says.
+        fingerprint: Hash of images, labels and class names; of a large data set as ``raytransfer.tasks.making`` says.
         class_names: One name a class; classes without any image are left out.
         train_images: (N, C, H, W), C = 1 (grey) or 3 (RGB), values 0..255; an array, or ``StreamedImages``.
         train_labels: (N,) indices into ``class_names``.

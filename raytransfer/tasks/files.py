@@ -139,7 +139,7 @@ def check_runs(files: list[Place]) -> None:
 
 
 def _check_shards(files: list[Place]) -> None:
-    """Check that of files that are numbered ``train-00000-of-00004`` each is there once.
+    """Check that of files that are numbered ``train-00000-of-00004``, from 0 or from 1 on, each is there once.
 
     Raises:
         UserError: One is missing, or two are the same, as after two downloads.
@@ -155,7 +155,7 @@ def _check_shards(files: list[Place]) -> None:
                 raise UserError(f"{other} and {file} are of two sets of shards: remove those of one of them")
             same[number] = file
     for key, same in sets.items():
-        if set(same) != set(range(counts[key])):
+        if set(same) not in [set(range(first, first + counts[key])) for first in (0, 1)]:
             file = next(iter(same.values()))
             raise UserError(
                 f"{file} is one of {number_of(counts[key], 'shard')}, and some of them are missing in {file.parent}"

@@ -93,7 +93,7 @@ class Decoding:
                 upright = _upright(where, opened)
                 try:
                     image = upright if upright.mode == mode else upright.convert(mode)
-                except Exception as error:  # as above
+                except Exception as error:  # PIL's decoders raise anything on broken bytes
                     raise _unreadable(where, error) from None
                 if self.size_px is not None:
                     image = _resized(image, self.size_px, self.interpolation)
@@ -174,7 +174,7 @@ def _opened(where: str, content: bytes | Image.Image) -> Image.Image:
     """The image, of which the header is read."""
     try:
         image = Image.open(io.BytesIO(content)) if isinstance(content, bytes) else content
-    except Exception as error:  # PIL's decoders raise anything on broken bytes
+    except Exception as error:  # as above
         raise _unreadable(where, error) from None
     if image.mode not in GREY_MODES + COLOUR_MODES:
         image.close()

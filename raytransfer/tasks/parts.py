@@ -123,7 +123,7 @@ def placed(paths: Sequence[Place], place: Place) -> Parts | None:
 
 def choices() -> str:
     """The words for parts, for errors."""
-    return "a part is named by one word of " + "; ".join(f"{', '.join(words)}" for words in PARTS.values())
+    return "a part is named by one word of " + "; ".join(", ".join(words) for words in PARTS.values())
 
 
 def _words(name: str) -> list[str]:

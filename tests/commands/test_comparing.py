@@ -183,3 +183,7 @@ def test_what_cannot_be_compared_is_refused(store, folder, other, tmp_path):
     results.assign(seed=9).to_parquet(other / "results.parquet")
     with pytest.raises(UserError, match="have no run in common by which they could be paired"):
         compare(str(folder), str(other))
+    results.drop(columns="train_per_class").to_parquet(folder / "results.parquet")  # as frames of before
+    pd.concat([results.assign(train_per_class=number) for number in (2, 5)]).to_parquet(other / "results.parquet")
+    with pytest.raises(UserError, match="have no run in common by which they could be paired"):
+        compare(str(folder), str(other))

@@ -43,6 +43,14 @@ def test_every_command_says_what_it_is_for_with_an_example(command, name):
         (["networks", "x", "--json"], "--json is no flag of networks; there is --help"),
         (["networks", "convnet8", "classes"], "classes is no option of networks; .*, as name=value"),
         (["networks", "convnet8", "network_args={"], "network_args={ cannot be read"),
+        (
+            ["networks", "torchvision/vit_b_16", "network_args={image_size: large}"],
+            "network_args={'image_size': 'large'} have image_size=large: it must be a whole number from 1 on",
+        ),
+        (
+            ["networks", "torchvision/vit_b_16", "network_args={image_size: []}"],
+            r"network_args={'image_size': \[\]} have image_size=\[\]: it must be a whole number from 1 on",
+        ),
         (["completion", "fish"], "completion is there for bash and zsh, and got fish"),
         (["report", "yosinki"], "report takes an experiment, one of yosinski, .*, or a store, and got yosinki"),
         (["run", "yosinski", "--json"], "--json goes with raytransfer plan"),

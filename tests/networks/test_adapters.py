@@ -141,7 +141,7 @@ def test_a_subclass_is_left_alone():
 
 
 class Tied(nn.Module):
-    """Three layers, of which the second and the third share a weight in one of three ways."""
+    """Three layers, of which the second and the third may share a weight in one of three ways."""
 
     def __init__(self, how):
         super().__init__()
@@ -155,13 +155,15 @@ class Tied(nn.Module):
             self.third.weight = self.second.weight
 
     def forward(self, x):
+        x = x.sub_(0.5) if self.how == "overwrites" else x
         x = self.second(self.first(x.flatten(1)).relu()).relu()
         x = functional.linear(x, self.second.weight) if self.how == "reach" else self.third(x)
         return self.head(x.relu())
 
 
 @pytest.mark.parametrize(
-    ("how", "layer"), [("none", None), ("module", None), ("weight", "second"), ("reach", "second")]
+    ("how", "layer"),
+    [("none", None), ("overwrites", None), ("module", None), ("weight", "second"), ("reach", "second")],
 )
 def test_weights_that_other_layers_use_too_have_no_adapter(how, layer):
     table = {"first": ["first"], "second": ["second"], "head": ["head"]}

@@ -1,9 +1,11 @@
 """Networks of the user's own: imported from where the command runs, taken to every worker, told apart by content."""
 
+import importlib
 import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from torch import nn
 
 from raytransfer.errors import UserError
-from raytransfer.networks import build, resolved
+from raytransfer.networks import build, resolved, sources_of
 from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
 
@@ -308,6 +310,30 @@ def test_what_a_module_draws_at_import_changes_no_weights(tmp_path, monkeypatch)
         drawn.append(sys.modules.pop("draws_at_import").DRAWN)
     assert torch.equal(*drawn)
     assert all(torch.equal(tensor, weights[0]) for tensor in weights)
+
+
+def test_the_script_that_runs_is_part_of_a_network_that_it_defines(tmp_path, monkeypatch):
+    script = types.ModuleType("__main__")
+    script.__file__ = str(tmp_path / "starts_sweeps.py")
+    for name in ("starts_sweeps", "lies_beside"):
+        (tmp_path / f"{name}.py").write_text("def build(num_classes): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", [script.__file__])
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    assert list(sources_of(NetworkSpec(name="lies_beside:build"))) == ["lies_beside.py"]
+    assert list(sources_of(NetworkSpec(name="starts_sweeps:build"))) == ["lies_beside.py", "starts_sweeps.py"]
+
+
+def test_code_that_has_changed_since_its_import_is_refused(tmp_path, monkeypatch):
+    file, network = tmp_path / "changes_in_a_notebook.py", NetworkSpec(name="changes_in_a_notebook:build")
+    file.write_text("def build(num_classes): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert sources_of(network) == sources_of(network) == {file.name: "def build(num_classes): ...\n"}
+    file.write_text("def build(num_classes): pass\n")
+    with pytest.raises(UserError, match=rf"^network={network.name}: {file} has changed since it was imported: start"):
+        sources_of(network)
+    importlib.reload(sys.modules[file.stem])
+    assert sources_of(network) == {file.name: "def build(num_classes): pass\n"}
 
 
 def test_lazy_layers_have_shapes_and_the_weights_of_their_seed():

@@ -147,6 +147,10 @@ def test_the_preprocessing_is_the_weights_own():
             {"weights": "a.pth", "mean": [0.5] * 2, "std": [0.5] * 2},
             r"weights=\{.*\} must have mean and std of 3 channels, or of 1 for grey images",
         ),
+        (
+            {"weights": "a.pth", "mean": [124.0, 117.0, 104.0], "std": [1.0] * 3},
+            r"weights=\{.*\} must have mean and std together, on a scale of 0\.\.1, std above 0",
+        ),
         ("/no/such.pth", r"weights=/no/such\.pth of network=convnet8 do not exist"),
         ("best", "weights=best of network=convnet8 must be a file: only torchvision/NAME and timm/NAME have"),
         ({"weights": "a.pth", "rename": {"a": 3}}, r"rename=\{'a': 3\} must map patterns of names in the file"),

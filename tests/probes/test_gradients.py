@@ -180,14 +180,36 @@ def test_eigenvalues_are_as_many_as_parameters_at_most(count):
         see("flatness", subject("norms", frozen=2, eigenvalues=count))
 
 
-def test_a_flat_loss_has_no_curvature_and_no_variation():
+def test_a_flat_loss_has_no_curvature_and_no_variation(monkeypatch):
     s = saturated("plain")
     assert {r.value for r in see("flatness", s)} == {0.0}
     walk = see("loss-variation", s)
     assert {r.value for r in walk} == {0.0}
     assert len(walk) == 11 + 1 + 10 + 1
-    assert see("gradient-components", s) == []
     assert {r.value for r in see("gradient-scale", s)} == {0.0}
+    for dense in (1024, 0):  # large matrices are left to Lanczos, which cannot start on 0
+        monkeypatch.setattr(importlib.import_module("raytransfer.probes.gradient_components"), "_DENSE", dense)
+        assert see("gradient-components", s) == []
+
+
+class WithSpare(nn.Sequential):
+    """Layers one after the other, but for the last, which nothing uses."""
+
+    def forward(self, images):
+        for layer in list(self)[:-1]:
+            images = layer(images)
+        return images
+
+
+def test_weights_that_nothing_uses_change_no_reading():
+    s = subject("norms")
+    module = WithSpare(*s.network.module, nn.Conv2d(3, 3, 1).double()).eval()
+    stages = {stage.name: [str(i)] for i, stage in enumerate(s.network.stages)}
+    spare = dataclasses.replace(s, network=staged(module, (1, SIDE, SIDE), stages))
+    assert "3.weight" in trained_weights(spare.network)
+    for probe in ("loss-variation", "gradient-components", "gradient-scale"):
+        assert see(probe, spare) == see(probe, s)
+    assert values(see("flatness", spare), "eigenvalue") == pytest.approx(values(see("flatness", s), "eigenvalue"))
 
 
 # --- loss-variation

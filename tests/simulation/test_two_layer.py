@@ -47,9 +47,9 @@ def naive_training(x, y, weights, a, steps):
 
 def test_training_is_gradient_descent_of_the_whole_network():
     (x_p, y_p), (x_q, y_q) = task(0, n=3, dimensions=9), task(1, n=4, dimensions=9)
-    ours = simulate(x_p, y_p, x_q, y_q, width=6, seed=5, kappa=0.7, max_steps=200)
+    ours = simulate(x_p, y_p, x_q, y_q, width=6, seed=5, max_steps=200)
     basis, _ = np.linalg.qr(np.vstack([x_q, x_p]).T)
-    drawn = np.repeat(0.7 * np.random.default_rng(5).normal(size=(7, 3)), 2, axis=1)
+    drawn = np.repeat(np.random.default_rng(5).normal(size=(7, 3)), 2, axis=1)
     outside = np.random.default_rng(6).normal(size=(6, 9))
     start = (basis @ drawn).T + outside - outside @ basis @ basis.T
     a = np.array([1, -1, 1, -1, 1, -1])
@@ -170,7 +170,6 @@ GOOD = task(7)
         ({"x_q": GOOD[0][:, :10]}, "images of P have 20 values and those of Q 10"),
         ({"width": 9}, "width 9, .* width even"),
         ({"width": 0}, "width 0, .* above 0"),
-        ({"kappa": 0.0}, "kappa 0.0"),
         ({"max_steps": 0}, "max_steps 0"),
     ],
 )

@@ -72,6 +72,7 @@ LAYOUTS = {
     "files of one part": (["a-0.tar", "a-1.tar"], "a-0.tar", None),
     "numbers from 1": (["a_1.tar", "a_2.tar", "a_3.tar"], "a_1.tar", None),
     "a number that is none of a run": (["cifar10.tar"], "cifar10.tar", None),
+    "files of many, from 1": (["train-00001-of-00002.tar", "train-00002-of-00002.tar"], "train-00001", None),
     "files of many": (["train-00000-of-00002.tar", "train-00001-of-00002.TAR", "val-0.tar"], "train-0", "val-0"),
     "folders of parts": (["train/0.tar", "train/1.tar", "test/0.tar"], "train/0.tar", "test/0.tar"),
     "a folder data": (["data/train-0.tar", "data/test-0.tar"], "data/train-0", "data/test-0"),
@@ -199,6 +200,10 @@ REFUSED = {
         r"a-01\.tar and .*a-1\.tar are both number 1: remove",
     ),
     "of many": (lambda t: runs(t, "a-00000-of-00002.tar"), "is one of 2 shards, and some of them are missing"),
+    "of many, from 1": (
+        lambda t: runs(t, "a-2-of-3.tar", "a-3-of-3.tar"),
+        "is one of 3 shards, and some of them are missing",
+    ),
     "cut in an image": (lambda t: cut(t, 1800), r"x/0\.tar is not a whole tar file \(unexpected end of data\): get it"),
     "cut in a header": (
         lambda t: cut(t, 1124),
