@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from raytransfer.specs import NetworkSpec
 
 _HUB = "huggingface.co", 443
 _HUB_NAMES = ("hf-hub:", "hf_hub:", "local-dir:")  # of timm's, for networks that a hub or a folder describes
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # in memory, another in each process
 _CLASSES = 10  # outputs of the network whose structure is hashed, whatever the task's
 _FOUND: dict[tuple[NetworkSpec, Shape, frozenset[str]], tuple[Stage, ...]] = {}
 """The stages that this process has found, by network, image and names of tensors.
@@ -140,6 +142,8 @@ def resolved(spec: NetworkSpec, image: Shape) -> NetworkSpec:
     tensors = all_tensors(network.module)
     content = [[stage.name, [[name, [*tensors[name].shape]] for name in stage.tensors]] for stage in network.stages]
     digest = hashlib.sha256(json.dumps(content).encode())
+    if spec.name.removeprefix("timm/").startswith(_HUB_NAMES):  # its description can change under its name
+        digest.update(_ADDRESS.sub("", repr(network.module)).encode())
     for name, text in sorted(sources_of(spec).items()):
         digest.update(f"{name}\n{text}".encode())
     return replace(spec, structure=digest.hexdigest()[:16])

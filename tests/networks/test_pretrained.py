@@ -14,7 +14,7 @@ from raytransfer.errors import UserError
 from raytransfer.experiments.weights import checkpoint
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.networks.pretrained import load_pretrained, parse, preprocessing, published_accuracy
-from raytransfer.networks.sources import module_of
+from raytransfer.networks.sources import module_of, resolved
 from raytransfer.specs import NetworkSpec, Recipe
 
 VIT = {"patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
@@ -73,6 +73,15 @@ def test_a_folder_or_hub_that_describes_a_network_is_read_as_timm_does(tmp_path)
     assert preprocessing(parse(f"{name}@default", "convnet8", {}), network).mean == tuple(made.pretrained_cfg["mean"])
     with pytest.raises(UserError, match="network=timm/local-dir:/no/such is not known to timm"):
         preprocessing(parse("timm/local-dir:/no/such@default", "convnet8", {}), spec("timm/local-dir:/no/such"))
+
+
+def test_another_description_in_a_folder_is_another_network(tmp_path):
+    structures = []
+    for act in ("relu", "gelu", "relu"):
+        described = {"architecture": "test_resnet", "num_classes": 9, "model_args": {"act_layer": act}}
+        (tmp_path / "config.json").write_text(json.dumps({**described, "pretrained_cfg": {"input_size": [3, 64, 64]}}))
+        structures.append(resolved(spec(f"timm/local-dir:{tmp_path}"), (3, 64, 64)).structure)
+    assert structures[0] == structures[2] != structures[1]
 
 
 def test_what_does_not_fit_the_images_is_refused(tmp_path):
