@@ -70,10 +70,7 @@ def _exit(console: Console, do: Callable[[], int]) -> None:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"error: {error}")
         if not isinstance(error, StorageError):
             sys.exit(2)
-        console.print(
-            "What finished is in the store; once the storage works, the same command goes on from there.",
-            soft_wrap=True,
-        )
+        console.print("What finished is in the store; the same command goes on from there.", soft_wrap=True)
         sys.exit(3)
     except KeyboardInterrupt:
         try:

@@ -18,7 +18,7 @@ from raytransfer.report import Report
 from raytransfer.report.console import show_answer, show_places, show_tables
 from raytransfer.report.files import sweep_folder, write_failures, write_files
 from raytransfer.report.page import FAILURES_FRAME, Asked
-from raytransfer.store import Store, read_table, write_places
+from raytransfer.store import Store, compact, held, is_compact, lock, read_table, write_places
 from raytransfer.store.schema import FAILURES, PLACES
 from raytransfer.sweep.backlog import Backlog, backlog
 from raytransfer.sweep.curves import Curves, Tracker, trackers
@@ -133,6 +133,9 @@ def _run_missing(
             except KeyboardInterrupt:
                 print_interrupted(console, store, name)
                 raise
+        elif config.mode != "read-only" and not is_compact(store) and held(store) is None:
+            with lock(store):  # a command that was killed while it merged rows left some twice
+                compact(store)
 
 
 def _report(

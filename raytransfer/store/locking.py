@@ -199,6 +199,9 @@ class _Lease:
         while not self._released.wait(_BEAT_S):
             try:
                 found = self._read(store)
+                if found is None:  # given back by who took it over: what is left to run here may be done
+                    self.lost = f"out={store.root} was taken over by another command, and that ended: so has this sweep"
+                    return
                 if self._owner_of(found) not in (None, self._owner):
                     self.lost = f"out={store.root} was taken over {_holder(found)}: this sweep has ended"
                     return

@@ -162,6 +162,11 @@ def read_table(store: Store, table: str) -> "pd.DataFrame":
     return found
 
 
+def is_compact(store: Store) -> bool:
+    """Whether every table is one file, so that who reads its files as they lie there finds each row once."""
+    return all(len(_files(store, table)) <= 1 for table in _SCHEMAS)
+
+
 def compact(store: Store) -> None:
     """Merge the small files of every table into one each, after which the small ones go.
 

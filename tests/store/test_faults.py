@@ -437,6 +437,18 @@ def test_a_driver_whose_lock_was_taken_over_learns_of_it(two):
     assert two[0].exists("lock.json")  # the other's, which stays
 
 
+def test_a_driver_that_was_suspended_learns_that_another_took_over_and_has_ended(two, monkeypatch):
+    monkeypatch.setattr(locking, "_BEAT_S", 3.0)  # the first one's second beat comes too late
+    with lock(two[0]) as lost:
+        with lock(two[1]):
+            assert lost() is None
+        deadline = time.monotonic() + 10
+        while lost() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert "was taken over by another command, and that ended" in (lost() or "")
+    assert not two[0].exists("lock.json")
+
+
 @pytest.mark.parametrize("holder", [0, 1])
 def test_of_two_drivers_that_got_past_the_lock_the_one_that_holds_it_keeps_its_workers(two, monkeypatch, holder):
     monkeypatch.setattr(locking, "_BEAT_S", 60.0)

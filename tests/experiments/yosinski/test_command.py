@@ -135,7 +135,7 @@ def test_storage_that_fails_on_the_way_ends_the_sweep_with_one_line(undisturbed,
     output, error = process.communicate(timeout=120)
     assert process.returncode == 3, output + error
     assert re.fullmatch(r"error: .*/out/.*: .*Not a directory.*\n", error), error
-    assert "What finished is in the store" in output
+    assert "What finished is in the store; the same command goes on from there.\n" in output
     assert "Traceback" not in output + error
     (tmp_path / "out").unlink()
     (tmp_path / "away").rename(tmp_path / "out")
