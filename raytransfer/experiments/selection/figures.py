@@ -160,6 +160,8 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
                 ]
                 tell(marks, checkpoint, told)
         axes.set_xlabel(str(name), fontsize=9)
+        # Of long numbers more would run into each other.
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[::_COLUMNS]:

@@ -8,7 +8,7 @@ from raytransfer.analysis.selection import start_means
 from raytransfer.experiments.selection.figures import cuts_figure, scores_figure, starts_figure
 from raytransfer.report.style import COLORS
 from raytransfer.specs.treatments import TREATMENTS
-from tests.helpers import marks
+from tests.helpers import marks, overlaps
 
 CHECKPOINTS = ("one", "two", "three")
 
@@ -45,6 +45,15 @@ def test_scores_stand_against_accuracy_with_a_line_for_each_target_and_a_name_fo
     full = ["full: fine-tuned (AnB+)"] if "AnB+" in treatments else []
     assert texts == [*CHECKPOINTS, "hollow: frozen (AnB)", *full, "lines: one target"]
     assert [handle.get_color() for handle in legend.legend_handles[:3]] == list(COLORS[:3])
+
+
+def test_long_numbers_below_scores_do_not_run_into_each_other():
+    table = outcomes(("AnB",))
+    values = {"one": -1.1099, "two": -1.0508, "three": -0.9366}
+    scores = table.assign(value=table["checkpoint"].map(values)).drop(columns=["top1", "treatment"])
+    scores = pd.concat([scores.assign(measure=name) for name in ("LogME", "H-score", "N-LEEP", "PARC")])
+    known = pd.DataFrame({"checkpoint": CHECKPOINTS, "accuracy": [np.nan] * 3, "parameters": [2e6, 3e6, 4e6]})
+    assert overlaps(scores_figure(table, scores, known, title="t")) == []
 
 
 def test_without_scores_the_baselines_are_drawn():
