@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 _LONGEST_KEY = 20  # letters of a word in the first columns that are kept together where space is short
-_INTERVAL = re.compile(r"\[([^][ ,]+), ([^][ ,]+)\]")
+_INTERVAL = re.compile(r"\[([-+−]?(?:\d|inf)[^][ ,]*), ([-+−]?(?:\d|inf)[^][ ,]*)\]")
 _BETWEEN = 2  # spaces and edges that a column takes beside its cells
 
 

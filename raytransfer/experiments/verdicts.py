@@ -31,7 +31,7 @@ def verdicts_table(verdicts: pd.DataFrame) -> Group:
         effect = with_ends(row["estimate"], row["low"], row["high"], row["scale"])
         p = "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
         cells = (row["claim"], effect, row["units"], size(row["detectable"], row["scale"]), p, _verdict(row))
-        table.add_row(*(Text(str(cell)) for cell in cells))
+        table.add_row(*map(str, cells))
     note = (
         f"One test a claim, over {said_units(verdicts)}. p: corrected for the number of claims (Holm).\n{WOULD_SEE}\n"
         f"{NO_LARGER}: not seen, and the interval holds none of that size. too few units: fewer than {MIN_UNITS}."

@@ -65,7 +65,9 @@ def dial_grid_figure(means: pd.DataFrame, *, title: str) -> Figure:
             head(axis, f"{outcome}, n = {n_layers}, {counted(rows['runs'], 'run')} a cell")
             cells = {
                 (inputs.index(row["input_level"]), labels.index(row["label_level"])): (
-                    *(100 * row["mean"], _mean(row), f"{outcome}, n = {n_layers}, {_told_mean(row)}"),
+                    100 * row["mean"],
+                    _mean(row),
+                    f"{outcome}, n = {n_layers}, {_told_mean(row)}",
                 )
                 for row in rows.to_dict("records")
             }

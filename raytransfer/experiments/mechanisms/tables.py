@@ -31,7 +31,7 @@ def comparisons_table(comparisons: pd.DataFrame) -> Group:
                 count = f"{row['units']} ({row['extrapolated']} early)" if row["extrapolated"] else str(row["units"])
                 seen = size(row["detectable"], row["scale"])
                 cells = ("" if i else test, row["base"], row["n_layers"], effect, count, seen)
-                table.add_row(*(Text(str(cell)) for cell in cells))
+                table.add_row(*map(str, cells))
         parts += [Text(f"Claim: {claim}", style="bold"), table]
     note = (
         "Effect: fine-tuned / scratch, or with a sign fine-tuned − scratch; all claims are that it is smaller.\n"
@@ -80,7 +80,7 @@ def nearness_table(nearness: pd.DataFrame) -> Group:
     for row in nearness.to_dict("records"):
         rho = with_ends(row["estimate"], row["low"], row["high"], "ρ")
         cells = (row["test"], row["n_layers"], rho, row["units"], row["bases"], size(row["detectable"], "ρ"))
-        table.add_row(*(Text(str(cell)) for cell in cells))
+        table.add_row(*map(str, cells))
     note = (
         "ρ: Spearman, over bases, of distance to the target; mean, and 95% interval over units. Needs 3 bases.\n"
         f"{NO_INTERVAL} {WOULD_SEE}\n"

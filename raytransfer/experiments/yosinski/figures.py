@@ -260,7 +260,14 @@ def points(row: dict[Any, Any]) -> str:
 def multiples(count: int, title: str, subtitle: str) -> tuple[Figure, list[Axes]]:
     """Lay out a figure of so many small panels on one scale, with room for a legend."""
     figure, panels = panels_of(
-        *(count, 4), panel=(2.7, 2.5), around=(2.2, 1.3), title=title, subtitle=subtitle, sharex=True, sharey=True
+        count,
+        4,
+        panel=(2.7, 2.5),
+        around=(2.2, 1.3),
+        title=title,
+        subtitle=subtitle,
+        sharex=True,
+        sharey=True,
     )
     for axes in panels:
         axes.tick_params(labelbottom=True, labelleft=True)

@@ -97,7 +97,7 @@ def boosts_table(boosts: pd.DataFrame) -> Group:
         cells = {
             row["averaged"]: in_points(row["estimate"], row["low"], row["high"]) for row in rows.to_dict("records")
         }
-        table.add_row(f"{of} over {over}, {method}", *(Text(cells.get(span, "")) for span in spans))
+        table.add_row(f"{of} over {over}, {method}", *(cells.get(span, "") for span in spans))
     title = f"Boosts averaged over n, percentage points. Halves: random, {counted(boosts['units'])}"
     note = (
         "Unpaired is how 2014 published them; paired is each run against the other treatment's of its own target and "
@@ -111,7 +111,7 @@ def _table(names: Iterable[str], cells: dict[tuple[str, int], str]) -> NumberTab
     present = [name for name in names if any(name == column for column, _ in cells)]
     table = NumberTable(dict.fromkeys(["n", *present], "right"))
     for n in sorted({n for _, n in cells}):
-        table.add_row(str(n), *(Text(cells.get((name, n), "")) for name in present))
+        table.add_row(str(n), *(cells.get((name, n), "") for name in present))
     return table
 
 
