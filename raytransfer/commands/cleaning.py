@@ -1,6 +1,5 @@
 """What of a store can go, since nothing that is left to run reads it."""
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from raytransfer.commands.opening import opened, places_of_sweeps, readable
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError
-from raytransfer.store import Store, failures, finished, lock, read_table, refuse_if_held
+from raytransfer.store import Store, all_checkpoints, failures, finished, lock, read_table, refuse_if_held
 from raytransfer.sweep.backlog import left_to_run, reads_of
 from raytransfer.words import number_of
 
@@ -23,8 +22,6 @@ KINDS = {
     "unfinished": "what was being written when a process was killed",
 }
 """What can go, and what is lost with it."""
-
-_CHECKPOINT = re.compile(r"[^/]+/\d+\.safetensors")  # what else lies there is the user's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +72,7 @@ def garbage(root: str, kinds: Sequence[str] = tuple(KINDS), *, delete: bool = Fa
 
 def _garbage(store: Store, kinds: Sequence[str]) -> list[Garbage]:
     done = finished(store) - set(failures(store))
-    there = {
-        name.removesuffix(".safetensors"): size
-        for name, size in store.sizes_below("checkpoints").items()
-        if _CHECKPOINT.fullmatch(name)
-    }
+    there = all_checkpoints(store)
     places = places_of_sweeps(store)
     reads = reads_of(rows for rows in places.values() if rows is not None)
     left, read = left_to_run(reads.keys() - done, reads, there)

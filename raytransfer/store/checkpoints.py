@@ -1,6 +1,7 @@
 """Weights of trained networks, as safetensors: nothing is ever unpickled from a store."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from raytransfer.store.root import Store
 if TYPE_CHECKING:
     # Imported by what handles tensors alone: who only looks at a store need not wait for torch.
     import torch
+
+_CHECKPOINT = re.compile(r"([^/]+/\d+)\.safetensors")
 
 
 def save_checkpoint(store: Store, trial: str, step: int, state: Mapping[str, "torch.Tensor"]) -> None:
@@ -69,10 +72,10 @@ def checkpoint_steps(store: Store, trial: str) -> set[int]:
     return {int(step) for step in steps if step.isdigit()}
 
 
-def all_checkpoints(store: Store) -> set[str]:
-    """The same of every trial, as IDENTITY/STEP, by one look at the store."""
-    names = (name.removesuffix(".safetensors") for name in store.names_below("checkpoints"))
-    return {name for name in names if name.partition("/")[2].isdigit()}
+def all_checkpoints(store: Store) -> dict[str, int]:
+    """The bytes of all trials', by IDENTITY/STEP, by one look at the store; what else lies there is people's own."""
+    sizes = store.sizes_below("checkpoints").items()
+    return {found[1]: size for name, size in sizes if (found := _CHECKPOINT.fullmatch(name))}
 
 
 def delete_checkpoint(store: Store, trial: str, step: int) -> None:

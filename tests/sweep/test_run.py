@@ -316,7 +316,7 @@ def test_weights_are_said_to_be_trained_anew_as_often_as_they_are(monkeypatch, t
 def test_weights_that_another_sweep_is_left_to_read_are_kept_until_it_has(tiny, probes):
     def ran(plan, folder):
         driver.run_missing(Console(quiet=True), plan, store, config, folder, Recorder())
-        return all_checkpoints(store)
+        return set(all_checkpoints(store))
 
     few = ["treatments=[baseB,AnB]", "n_layers=[2]", "directions=[A->B]"]
     config = tiny(*few, probes)
