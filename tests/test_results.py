@@ -1,5 +1,6 @@
 """Numbers on the pages of results are those of the rows beside them."""
 
+import itertools
 import re
 
 import numpy as np
@@ -628,6 +629,13 @@ def test_the_rankings_of_which_checkpoint_are_those_of_its_rows():
     one_wrong = dict.fromkeys(("LogME", "H-score", "PARC", "published"), 0.67)
     assert taus["four fifths"] == one_wrong | {"linear probe": 0.33, "N-LEEP": 0.33, "SFDA": 0.0}
     assert "(τ 0.67), the linear probe and N-LEEP two (0.33), SFDA three (0)." in page
+    at_four_fifths = rows.sort_values("n_layers").groupby(["checkpoint", "seed"])["top1"].nth(3)
+    draws = rows.loc[at_four_fifths.index].pivot(index="seed", columns="checkpoint", values="top1")
+    differences = [student_t(100 * (draws[a] - draws[b]).to_numpy()) for a, b in itertools.combinations(draws, 2)]
+    assert len(differences) == 6
+    assert all(interval.low < 0 < interval.high for interval in differences)
+    seen = [detectable(interval) for interval in differences]
+    assert f"none of their six differences is told from zero ({min(seen):.1f} to {max(seen):.1f} points would" in page
     apart = 100 * worth.groupby("checkpoint").nth(3)
     assert f"the four lie within {apart.max() - apart.min():.1f} points" in page
 
