@@ -36,7 +36,9 @@ class Forecast:
         unit: GPU or CPU core.
         basis: What the times were measured on, in words.
         splits: What is said of trainings that are split, a line for each number of processes.
-        at_least: Whether something takes longer: what was broken off, or what a split takes and is not measured.
+        failed: What could not be measured and why, a line for each kind.
+        at_least: Whether something takes longer: what was broken off or failed, or what a split takes and is not
+            measured.
     """
 
     seconds: Mapping[str, float] = field(repr=False)  # a line a trial would hide the rest in a notebook
@@ -48,6 +50,7 @@ class Forecast:
     unit: str
     basis: str
     splits: Sequence[str]
+    failed: Sequence[str]
     at_least: bool
 
     @property
@@ -129,7 +132,8 @@ def forecast(console: Console, plan: Plan[Cell, Any], todo: Backlog, config: Swe
         unit=UNITS[kind],
         basis=_basis(found),
         splits=[_of_split(split, UNITS[kind]) for split in found.splits],
-        at_least=found.broken_off > 0 or any(split.why_not for split in found.splits),
+        failed=[f"Not measured, as it failed, which it would in the sweep, too: {kind}" for kind in found.failed],
+        at_least=found.broken_off > 0 or bool(found.failed) or any(split.why_not for split in found.splits),
     )
 
 
@@ -198,7 +202,7 @@ def print_forecast(console: Console, found: Forecast, plan: Plan[Cell, Any], con
         f"{found.basis}",
         soft_wrap=True,
     )
-    for line in found.splits:
+    for line in (*found.splits, *found.failed):
         console.print(line, soft_wrap=True)
     if found.splits:
         console.print(_held(found), soft_wrap=True)

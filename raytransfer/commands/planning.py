@@ -199,7 +199,7 @@ def plan_as_json(plan: Plan[Cell, Any], todo: Backlog, store: Store, found: Fore
             "slots": found.slots,
             "held_s": 3600 * found.paid_hours,
             "unit": found.unit,
-            "basis": "; ".join([found.basis, *found.splits]),
+            "basis": "; ".join([found.basis, *found.splits, *found.failed]),
             "work_s_by_treatment": {treatment: sum(each) for treatment, each in costs(plan, found.seconds).items()},
         }
     return {

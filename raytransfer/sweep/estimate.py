@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from raytransfer.errors import UserError, first_line
 from raytransfer.specs import TaskSpec, TrainingSpec, TrialSpec
 from raytransfer.specs.dependencies import alike, as_base, as_training, frozen_layers
+from raytransfer.sweep.places import described, places
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.rehearsing import Rehearsal, Split, rehearse
 from raytransfer.sweep.slots import UNITS
@@ -36,6 +38,7 @@ class Estimate:
         measured: How many of them were measured; the others are taken from those.
         broken_off: How many of those measured took so long that they were broken off: they take longer.
         splits: What it takes to split trainings, for each number of processes over which some are.
+        failed: Those kinds that could not be measured, each in a line, with the reason.
     """
 
     seconds: dict[str, float]
@@ -43,6 +46,7 @@ class Estimate:
     measured: int
     broken_off: int
     splits: tuple[Split, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -83,6 +87,8 @@ def estimate(
     processes have to tell each other in a step, and how long they take to start, is measured on as many of them, where
     this machine has a GPU or a core for each; else both count as nothing.
 
+    A kind that fails, as one whose batch does not fit the GPU, counts as those next to it.
+
     Args:
         specs: The trials.
         plan: The sweep they belong to, with their data.
@@ -91,6 +97,9 @@ def estimate(
         ranks: How many processes a training is split over.
         base_ranks: The same of a base.
         units: GPUs of this machine, or its cores where it has none.
+
+    Raises:
+        UserError: No training that was tried could be measured.
     """
     use_one_core()
     trainings: dict[tuple[Any, ...], list[TrainingSpec]] = {}
@@ -105,23 +114,29 @@ def estimate(
     started = time.monotonic()
     middle = started + TIME_S / 2 if measurements else started + TIME_S
     kinds = [_Kind(count=count, specs=same) for (count, *_), same in trainings.items()]
-    seconds, measured, splits = _trainings(kinds, plan, torch.device(device), memory_bytes, middle, units)
+    seconds, measured, splits, failed = _trainings(kinds, plan, torch.device(device), memory_bytes, middle, units)
     end = max(started + TIME_S, time.monotonic() + TIME_S / 2)
     taken: dict[tuple[str | int, ...], float] = {}
     broken_off = 0
     for kind in _spread(list(measurements)):
-        if taken and time.monotonic() > end:
+        if (taken or failed) and time.monotonic() > end:
             break
         same = measurements[kind]
         # Scores of one network share its outputs, which one of them computes; a distance has a task of its own.
         other = same[-1] if same[0].kind == "distance" else same[0]
-        taken[kind], whole = timed_measurement(same[0], other, plan, device, memory_bytes)
-        broken_off += not whole
+        try:
+            taken[kind], whole = timed_measurement(same[0], other, plan, device, memory_bytes)
+        except UserError:
+            raise
+        except Exception as error:  # it would fail in the sweep, too, and the others would not
+            failed.append(_failure(same[0], plan, error))
+        else:
+            broken_off += not whole
     for kind, same in measurements.items():
         near = [cost for other, cost in taken.items() if other == kind] or [
             cost for other, cost in taken.items() if other[:2] == kind[:2]
         ]
-        cost = fmean(near or [cost for other, cost in taken.items() if other[0] == kind[0]] or taken.values())
+        cost = fmean(near or [cost for other, cost in taken.items() if other[0] == kind[0]] or taken.values() or [0.0])
         seconds |= dict.fromkeys((trial.id for trial in same), cost)
     return Estimate(
         seconds=seconds,
@@ -129,7 +144,19 @@ def estimate(
         measured=measured + len(taken),
         broken_off=broken_off,
         splits=tuple(splits),
+        failed=tuple(failed),
     )
+
+
+def _failure(spec: TrialSpec, plan: Plan[Cell, Any], error: Exception) -> str:
+    """Which kind of trial could not be measured, and why."""
+    if isinstance(spec, TrainingSpec):
+        name, size = spec.network.name, spec.recipe.batch_size
+        kind = f"training {name} with {number_of(frozen_layers(spec), 'frozen layer')}, recipe.batch_size={size}"
+    else:
+        (place, *_) = places({spec.id: spec}, plan.cells)[spec.id]
+        kind = described(place)
+    return f"{kind}: {type(error).__name__}: {first_line(error)}"
 
 
 def _spread(kinds: Sequence[Any]) -> list[Any]:
@@ -149,11 +176,11 @@ def _trainings(
     memory_bytes: int,
     end: float,
     units: int,
-) -> tuple[dict[str, float], int, list[Split]]:
+) -> tuple[dict[str, float], int, list[Split], list[str]]:
     """Estimate trainings from as many kinds as can be measured before ``end``, one at least.
 
     Returns:
-        Seconds by identity, how many kinds were measured, and what splits take.
+        Seconds by identity, how many kinds were measured, what splits take, and what failed.
     """
 
     @functools.cache
@@ -169,11 +196,19 @@ def _trainings(
     # The first kind of each network, then the second of each, and so on.
     turns = zip_longest(*(_spread(networks[network]) for network in sorted(networks)))
     measured: dict[_Kind, tuple[Cost, Rehearsal]] = {}
+    failed: list[str] = []
     for kind in (kind for turn in turns for kind in turn if kind is not None):
-        if measured and time.monotonic() > end:
+        if (measured or failed) and time.monotonic() > end:
             break
         spec = kind.specs[0]
-        measured[kind] = timed_training(spec, task_of(spec), device, memory_bytes, kind.count)
+        try:
+            measured[kind] = timed_training(spec, task_of(spec), device, memory_bytes, kind.count)
+        except UserError:
+            raise
+        except Exception as error:  # as where its batch does not fit the GPU
+            failed.append(_failure(spec, plan, error))
+    if kinds and not measured:
+        raise UserError(f"no training could be timed here, as it would fail in the sweep, too: {failed[0]}")
     costs: dict[tuple[int, str], dict[int, Cost]] = {network: {} for network in networks}  # by number of frozen layers
     for kind, (cost, _) in measured.items():
         costs[kind.network][kind.frozen] = cost
@@ -195,7 +230,7 @@ def _trainings(
                     split = splits[kind.count]
                     message_s = _on_line(messages_s[network] or {0: split.message_s}, kind.frozen)
                     seconds[spec.id] += split.start_s + spec.recipe.steps * message_s
-    return seconds, len(measured), [*splits.values()]
+    return seconds, len(measured), [*splits.values()], failed
 
 
 def _split(count: int, rehearsals: Sequence[Rehearsal], device: str, units: int) -> Split:

@@ -1,13 +1,18 @@
+import importlib
 import json
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import RayTaskError
 from rich.console import Console
 
+from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store
 from raytransfer.sweep import driver as running
 from raytransfer.sweep.gpu_sharing import SideBySide, _choice, _why_stop, measure
+from raytransfer.sweep.ray import measure_sharing
 from raytransfer.words import number_of
 
 
@@ -63,6 +68,21 @@ def test_what_cannot_run_says_why(tiny):
     elsewhere = replace(plan.longest_base, task=replace(plan.longest_base.task, fingerprint="f" * 16))
     with pytest.raises(RuntimeError, match="fingerprint"):
         measure(elsewhere, plan.sources[0][1], "cpu", 10**9, seconds=0.2)
+
+
+def test_a_base_that_does_not_train_on_a_gpu_is_told_in_a_line(tiny, monkeypatch):
+    def fails(_):
+        raise RayTaskError("on_a_gpu", "a traceback", RuntimeError("CUDA out of memory.\nTried to"))
+
+    plan = make_plan(tiny())
+    task = SimpleNamespace(remote=lambda: None)
+    cluster = importlib.import_module("raytransfer.sweep.ray.cluster")  # the package has a function of that name
+    monkeypatch.setattr(cluster, "_resources", lambda: {"GPU": 1, "CPU": 2})
+    monkeypatch.setattr(cluster, "ray", SimpleNamespace(remote=lambda **_: lambda _: task, get=fails))
+    with pytest.raises(
+        UserError, match=r"^gpus_per_trial=auto: a base does not train .*: CUDA out of memory\. Tried to$"
+    ):
+        measure_sharing(plan.longest_base, plan.sources[0][1], 10**9)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ FORECAST = Forecast(
     unit="GPU",
     basis="nothing",
     splits=[],
+    failed=[],
     at_least=False,
 )
 

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 
+from raytransfer.commands.forecasting import forecast, print_forecast
 from raytransfer.distances import DISTANCES, Sample
 from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.plan import make_plan
@@ -16,6 +18,7 @@ from raytransfer.store import Store
 from raytransfer.store.schema import FAILURES
 from raytransfer.sweep import estimate as estimating
 from raytransfer.sweep import timing, trying
+from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.estimate import _spread, estimate
 from raytransfer.sweep.failures import failure_rows, why
 from raytransfer.sweep.places import described, places
@@ -130,6 +133,38 @@ def test_what_is_not_measured_in_time_lies_between_what_is(tiny, monkeypatch):
     found = estimate(plan.trials.values(), plan, "cpu", 10**9)
     assert found.measured <= found.kinds == 7
     assert all(seconds > 0 for seconds in found.seconds.values())
+
+
+def test_a_batch_that_does_not_fit_is_told_by_the_plan(tiny):
+    plan = make_plan(tiny("network=tests.bad_input.networks:crowded", "n_layers=[1]", "treatments=[AnB]"))
+    check_trials(plan.trials.values(), plan, images="images")
+    with pytest.raises(
+        UserError, match=r"too: training .*crowded with 0 frozen layers, recipe.batch_size=\d+: OutOf.*: 4"
+    ):
+        estimate(plan.trials.values(), plan, "cpu", 10**9)
+
+
+def test_a_measurement_that_fails_leaves_the_rest_of_the_plan(tiny, monkeypatch):
+    config = tiny("treatments=[baseB]", "probes=[landscape, deviation]")
+    plan, run = make_plan(config), timing.run
+
+    def fails(spec, site):
+        if getattr(spec, "probe", "") == "landscape":
+            raise RuntimeError("no gradient here\nat all")
+        run(spec, site)
+
+    monkeypatch.setattr(timing, "run", fails)
+    found = estimate(plan.trials.values(), plan, "cpu", 10**9)
+    assert found.seconds.keys() == plan.trials.keys()
+    (failed,) = found.failed
+    assert failed.startswith("probe landscape (halves=random, split=random0, direction=")
+    assert failed.endswith("): RuntimeError: no gradient here")
+    assert (found.kinds, found.measured) == (3, 2)
+    todo, console = backlog(plan, Store(config.out), "cached"), Console(width=400, record=True)
+    print_forecast(console, forecast(console, plan, todo, config), plan, config)
+    said = console.export_text()
+    assert f"Not measured, as it failed, which it would in the sweep, too: {failed}" in said
+    assert "At least" in said
 
 
 # The alarm may fall between the opening of a file and what would close it.

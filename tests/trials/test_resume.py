@@ -78,7 +78,7 @@ class Setup:
 
     def data(self):
         data = DeviceData(task(channels=3, side=self.side), self.recipe, self.device, self.memory_bytes)
-        data.streamed = self.streamed
+        data.streamed |= self.streamed
         return data
 
     def train(self, network, **options):

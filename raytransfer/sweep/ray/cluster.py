@@ -25,7 +25,7 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray._private.state import state
 from ray._private.utils import read_ray_address
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, RayTaskError
 
 from raytransfer.errors import UserError, first_line, one_line
 from raytransfer.specs import PretrainSpec
@@ -288,6 +288,9 @@ def measure_sharing(spec: PretrainSpec, source: DataSource, memory_bytes: int) -
         spec: A base of the sweep.
         source: Where its data are.
         memory_bytes: As for ``raytransfer.training.DeviceData``.
+
+    Raises:
+        UserError: The base does not train on it.
     """
     total = _resources()
     cores_per_gpu = max(1, int(total["CPU"] / total["GPU"])) if total.get("CPU") else 1
@@ -296,7 +299,10 @@ def measure_sharing(spec: PretrainSpec, source: DataSource, memory_bytes: int) -
     def on_a_gpu() -> GpuSharing:
         return measure(spec, source, "cuda", memory_bytes, cores_per_gpu)
 
-    sharing: GpuSharing = ray.get(on_a_gpu.remote())
+    try:
+        sharing: GpuSharing = ray.get(on_a_gpu.remote())
+    except RayTaskError as error:  # as where its batch does not fit the GPU
+        raise UserError(f"gpus_per_trial=auto: a base does not train on a GPU here: {one_line(error.cause)}") from error
     return sharing
 
 
