@@ -78,15 +78,16 @@ class Setup:
 
     def data(self):
         data = DeviceData(task(channels=3, side=self.side), self.recipe, self.device, self.memory_bytes)
-        data.streamed |= self.streamed
+        data.streamed |= self.streamed  # as images are that do not fit a GPU
         return data
 
     def train(self, network, **options):
         """The outcome but for its times, and the final weights."""
-        outcome = asdict(train(network, self.data(), seed=3, surgery=self.surgery, **options))
+        data = self.data()
+        outcome = asdict(train(network, data, seed=3, surgery=self.surgery, **options))
         assert outcome.pop("images_per_s") > 0
         waited = outcome.pop("waited")  # a time, too
-        assert math.isnan(waited) or (self.streamed and 0 <= waited <= 1)
+        assert math.isnan(waited) or (data.streamed and 0 <= waited <= 1)
         return outcome, states(network)
 
     @functools.cached_property
