@@ -108,8 +108,8 @@ def _draw_fit(axis: Axes, curve: pd.DataFrame, color: str, series: str) -> None:
 
 
 def _told_pair(row: Mapping[Hashable, Any]) -> str:
-    value = said_transfer(row["outcome"], row["y"])
-    return f"{_place(row)}, {row['base']} to {row['target']}: {value} at {row['measure']} {row['x']:.3g}"
+    value, seeds = said_transfer(row["outcome"], row["y"]), number_of(row["seeds"], "seed")
+    return f"{_place(row)}, {row['base']} to {row['target']}: {value} at {row['measure']} {row['x']:.3g}, {seeds}"
 
 
 def _told_correlation(row: Mapping[Hashable, Any]) -> str:
