@@ -63,7 +63,7 @@ def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
                 _cell(whole, frozen, "top1", in_percent),
                 _cell(whole, tuned, "top1", in_percent),
                 _cell(whole, tuned, "gain", in_points),
-                "" if best is None else f"{best['treatment']}, n = {best['n_layers']}",
+                "" if best is None else f"{best['treatment']},n={best['n_layers']}",  # one word stays in one line
                 _cell(best_of, checkpoint, "top1", in_percent),
             )
         paired = rows.loc[(rows["treatment"] != BASE_B.name) & (rows["gain_units"] > 0), "gain_units"]

@@ -232,7 +232,7 @@ def test_tables_have_no_empty_column_and_random_layers_are_no_checkpoint_s_cut()
     table = outcomes_of([(treatment, "a", "t", 0, n, top1) for treatment, n, top1 in rows])
     lines = rendered(starts_table(start_means(table, "baseB"), {"a": 8}), 120)
     assert lines[1].split() == ["checkpoint", "scratch", "best", "cut", "top-1", "there"]
-    assert lines[2].split() == ["a", "40.0", "AnB+,", "n", "=", "4", "60.0"]
+    assert lines[2].split() == ["a", "40.0", "AnB+,n=4", "60.0"]
     ranks = pd.DataFrame([("a", "LogME", 0.5, 1.0)], columns=["checkpoint", "measure", "value", "rank"])
     for accuracy, shown in ((float("nan"), False), (0.7, True)):
         known = pd.DataFrame([("a", accuracy, 1e6)], columns=["checkpoint", "accuracy", "parameters"])
