@@ -20,7 +20,7 @@ from raytransfer.analysis import (
 from raytransfer.analysis.intervals import Interval, detectable, holm, p_value, student_t
 from raytransfer.analysis.selection import predictor_means, predictors
 from raytransfer.config import load_config
-from raytransfer.experiments.verdicts import verdicts_markdown, with_ends
+from raytransfer.experiments.verdicts import said_effect, verdicts_markdown
 from raytransfer.experiments.yosinski import EXPERIMENT
 from raytransfer.training import learning_rate
 from tests.helpers import ROOT
@@ -309,7 +309,7 @@ def test_what_batch_normalisation_says_on_two_machines_is_what_their_rows_say():
     told = [verdicts(effects, none).set_index("claim") for effects in (here, there)]
     assert [claim for claim, *_ in table] == told[1].index.to_list()
     for claim, *cells in table:
-        assert cells == [with_ends(*found.loc[claim, ["estimate", "low", "high", "scale"]]) for found in told]
+        assert cells == [said_effect(found.loc[claim]) for found in told]
         assert told[0].loc[claim, "verdict"].split(":")[0] == told[1].loc[claim, "verdict"].split(":")[0]
     before, now = (comparisons(effects).set_index(["test", "base"]) for effects in (there, here))
     share, matched = "first relative projection along training", "at matched training loss"
@@ -360,7 +360,7 @@ def test_the_verdicts_on_digits_in_bf16_and_with_more_looks_are_those_of_their_r
         for found, cell in zip(told, cells, strict=True):
             if cell:
                 row = found.loc[claim]
-                effect = with_ends(row["estimate"], row["low"], row["high"], row["scale"])
+                effect = said_effect(row)
                 assert cell in (effect, f"{effect}, p = {row['p_adjusted']:.2g}")
     changed = [claim for claim in first["claim"] if len({found.loc[claim, "verdict"] for found in told[:2]}) > 1]
     assert changed == ["smoother landscape", "nearer when the target is similar"]

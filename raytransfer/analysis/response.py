@@ -21,7 +21,7 @@ from raytransfer.analysis.pairs import (
 )
 from raytransfer.errors import UserError
 
-_POINTS_COLUMNS = ["measure", "kind", "outcome", "n_layers", "target", "base", "x", "y"]
+_POINTS_COLUMNS = ["measure", "kind", "outcome", "n_layers", "target", "base", "x", "y", "seeds"]
 _CURVES_COLUMNS = ["measure", "outcome", "n_layers", "x", "y", "low", "high", "pairs", "blocks", "target_blocks"]
 _CURVE_POINTS = 50
 _DISTINCT_FOR_A_BEND = 6
@@ -40,7 +40,7 @@ def transfer_points(
 
     Returns:
         A row for each outcome, n_layers and pair that has both: measure, kind, outcome, n_layers, target, base, x (in
-        the measure's unit) and y (fraction).
+        the measure's unit), y (fraction) and seeds, how many both are the means of.
 
     Raises:
         UserError: No such measure.
@@ -51,14 +51,17 @@ def transfer_points(
     cube = measure_cube(axes, rows)
     tables = []
     for outcome in outcomes_named:
-        x, y = seed_means(cube, outcome_cube(axes, outcomes, outcome))
-        n_layers, targets, bases = np.nonzero(np.isfinite(x))
+        of_outcome = outcome_cube(axes, outcomes, outcome)
+        x, y = seed_means(cube, of_outcome)
+        seeds = (np.isfinite(cube) & np.isfinite(of_outcome)).sum(axis=-1)
+        n_layers, targets, bases = np.nonzero(seeds)
         at = {
             "n_layers": axes.n_layers[n_layers],
             "target": axes.targets[targets],
             "base": axes.bases[bases],
             "x": x[n_layers, targets, bases],
             "y": y[n_layers, targets, bases],
+            "seeds": seeds[n_layers, targets, bases],
         }
         tables.append(pd.DataFrame({"measure": measure, "kind": rows["kind"].iloc[0], "outcome": outcome} | at))
     return pd.concat(tables, ignore_index=True)[_POINTS_COLUMNS]

@@ -29,7 +29,7 @@ _MEANS = ("ratio", "gradient_ratio", "distance", "bound")
 _MEANS_COLUMNS = [
     *("width", *_BASE),
     *(f"{name}{end}" for name in _MEANS for end in ("", "_low", "_high")),
-    *("exceeds", "seeds", "ratio_seeds", "unconverged"),
+    *("exceeds", "seeds", "ratio_seeds", "gradient_ratio_seeds", "unconverged"),
 ]
 _WIDTH_COLUMNS = [
     *(*_BASE, "asymptotic_width", "widest", "ratio", "ratio_low", "ratio_high"),
@@ -51,8 +51,8 @@ def theory_means(rows: pd.DataFrame) -> pd.DataFrame:
         A row for each width, target and base: kind, dial and level; ratio, gradient_ratio, distance and bound, each
         with _low and _high (NaN where no seed counts; NaN ends under 3); exceeds (whether the ratio's interval
         lies above 1, missing without an interval: the theorem, distance ≤ bound + o(1), says that this ends as width
-        grows); seeds (that converged), ratio_seeds (those of them that the ratio is of) and unconverged. Sorted by
-        target, kind, dial, level, base and width.
+        grows); seeds (that converged), ratio_seeds and gradient_ratio_seeds (those of them that each ratio is of) and
+        unconverged. Sorted by target, kind, dial, level, base and width.
 
     Raises:
         ValueError: A column is missing or rows repeat.
@@ -60,12 +60,14 @@ def theory_means(rows: pd.DataFrame) -> pd.DataFrame:
     means: list[dict[str, Any]] = []
     for key, cell in _checked(rows).groupby(["width", *_BASE], dropna=False):
         done = cell[cell["converged"].astype(bool)]
-        ratios = _ratio(done["distance"], done["bound"], done["bound_from_scratch"])
-        intervals = {
-            "ratio": student_t(ratios),
-            "gradient_ratio": student_t(
-                _ratio(done["gradient"], done["gradient_predicted"], done["gradient_from_scratch_predicted"])
+        ratios = {
+            "ratio": _ratio(done["distance"], done["bound"], done["bound_from_scratch"]),
+            "gradient_ratio": _ratio(
+                done["gradient"], done["gradient_predicted"], done["gradient_from_scratch_predicted"]
             ),
+        }
+        intervals = {
+            **{name: student_t(values) for name, values in ratios.items()},
             "distance": student_t(done["distance"].to_numpy(dtype=np.float64)),
             "bound": student_t(done["bound"].to_numpy(dtype=np.float64)),
         }
@@ -73,7 +75,8 @@ def theory_means(rows: pd.DataFrame) -> pd.DataFrame:
         row = dict(zip(["width", *_BASE], key, strict=True)) | {"exceeds": None if math.isnan(least) else least > 1}
         for name, interval in intervals.items():
             row |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
-        counts = {"seeds": len(done), "ratio_seeds": len(ratios), "unconverged": len(cell) - len(done)}
+        counts = {"seeds": len(done), "unconverged": len(cell) - len(done)}
+        counts |= {f"{name}_seeds": len(values) for name, values in ratios.items()}
         means.append(row | counts)
     table = pd.DataFrame(means, columns=_MEANS_COLUMNS).astype({"exceeds": "boolean"})
     return table.sort_values(["target", "kind", "dial", "level", "base", "width"], ignore_index=True)

@@ -20,6 +20,7 @@ from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError, one_line
 from raytransfer.experiments import EXPERIMENTS, Experiment
+from raytransfer.experiments.words import in_points
 from raytransfer.storage.addresses import without_options
 from raytransfer.store import Store, sweep_names
 from raytransfer.words import number_of
@@ -289,21 +290,15 @@ def _print(console: Console, comparison: Comparison) -> None:
         soft_wrap=True,
     )
     where = [str(c) for c in comparison.changes if c not in ("of", "estimate", "low", "high", "units", "runs", "clear")]
-    table = NumberTable(
-        {"change of": "left", **dict.fromkeys([*where, "points", "interval", "units", "clear"], "right")}
-    )
+    table = NumberTable({"change of": "left", **dict.fromkeys([*where, "points", "units", "clear"], "right")})
     for row in comparison.changes.to_dict("records"):
-        ends = "" if math.isnan(row["low"]) else f"[{_points(row['low'])},{_points(row['high'])}]"
+        points = in_points(row["estimate"], row["low"], row["high"])
         cells = ["" if pd.isna(row[name]) else str(row[name]) for name in where]
-        table.add_row(row["of"], *cells, _points(row["estimate"]), ends, str(row["units"]), "*" * row["clear"])
+        table.add_row(row["of"], *cells, points, str(row["units"]), "*" * row["clear"])
     console.print(table)
     console.print(
-        "Second minus first, percentage points, paired by run. interval: 95%, Student t over units (of a grid splits, "
+        "Second minus first, percentage points, paired by run. [95%]: Student t over units (of a grid splits, "
         "or seeds of fixed halves; else sources of targets or, of one source, seeds), none under 3 units or where all "
         f"are equal. *: clear of zero, by intervals that are not corrected for the {len(comparison.changes)} rows.",
         soft_wrap=True,
     )
-
-
-def _points(fraction: float) -> str:
-    return f"{100 * fraction:+z.1f}"

@@ -11,7 +11,7 @@ from rich.text import Text
 from raytransfer.analysis.intervals import MIN_UNITS, TOO_FEW
 from raytransfer.analysis.verdicts import NO_LARGER
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import said_units
+from raytransfer.experiments.words import said_units, with_interval
 from raytransfer.words import number_of
 
 WOULD_SEE = "would see: the smallest effect that so many units, spread so, show in 4 studies of 5."
@@ -28,7 +28,7 @@ def verdicts_table(verdicts: pd.DataFrame) -> Group:
         {"claim": "left", "effect": "left", "units": "right", "would see": "right", "p": "right", "verdict": "left"}
     )
     for row in verdicts.to_dict("records"):
-        effect = with_ends(row["estimate"], row["low"], row["high"], row["scale"])
+        effect = said_effect(row)
         p = "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
         cells = (row["claim"], effect, row["units"], size(row["detectable"], row["scale"]), p, _verdict(row))
         table.add_row(*map(str, cells))
@@ -49,7 +49,7 @@ def verdicts_markdown(verdicts: pd.DataFrame) -> str:
     head = ("claim", "how it is tested", "effect and 95% interval", "units", "would be seen in 4 of 5", "p", "verdict")
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for row in verdicts.to_dict("records"):
-        effect = f"{with_ends(row['estimate'], row['low'], row['high'], row['scale'])} ({row['scale']})"
+        effect = f"{said_effect(row)} ({row['scale']})"
         p = "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
         units, seen = number_of(row["units"], row["unit"]), size(row["detectable"], row["scale"])
         cells = (row["claim"], row["test"], effect, units, seen, p, f"**{_verdict(row)}**")
@@ -59,7 +59,7 @@ def verdicts_markdown(verdicts: pd.DataFrame) -> str:
 
 def said_verdict(row: Mapping[Hashable, Any]) -> str:
     """One verdict with what it rests on, in words."""
-    effect = f"{row['scale']} {with_ends(row['estimate'], row['low'], row['high'], row['scale'])}"
+    effect = f"{row['scale']} {said_effect(row)}"
     if math.isnan(row["estimate"]):
         effect = "no value"
     said = f"{_verdict(row)} ({row['test']}: {effect}, {number_of(row['units'], row['unit'])}"
@@ -88,12 +88,9 @@ def size(seen: float, scale: str) -> str:
     return f"×{_ratio(seen)}" if scale == "ratio" else f"±{_WRITTEN[scale](seen).lstrip('+')}"
 
 
-def with_ends(estimate: float, low: float, high: float, scale: str) -> str:
-    """An estimate, and its interval where there is one."""
-    if math.isnan(estimate):
-        return "-"
-    write = _WRITTEN[scale]
-    return write(estimate) + ("" if math.isnan(low) else f" [{write(low)}, {write(high)}]")
+def said_effect(row: Mapping[Hashable, Any]) -> str:
+    """An effect as its scale is written, with its interval where there is one; a dash where there is none."""
+    return with_interval(row["estimate"], row["low"], row["high"], _WRITTEN[row["scale"]])
 
 
 def _ratio(value: float) -> str:

@@ -1,7 +1,7 @@
 """What several tables, or figures, say in the same words."""
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -65,15 +65,23 @@ def in_percent(estimate: float, low: float, high: float) -> str:
 
 def in_points(estimate: float, low: float, high: float) -> str:
     """A difference of fractions in percentage points, with its interval where there is one."""
-    # Without a space inside the brackets, so that a narrow console breaks the line before them.
-    ends = "" if math.isnan(low) else f" [{100 * low:z.1f},{100 * high:z.1f}]"  # z: no minus sign on zero
-    return f"{100 * estimate:+z.1f}{ends}"
+    return with_interval(100 * estimate, 100 * low, 100 * high, "+z.1f")
 
 
-def with_interval(estimate: float, low: float, high: float, form: str = ".3g") -> str:
-    """A number in a format, with its interval where there is one; a sign that it asks for is the estimate's alone."""
-    ends = form.removeprefix("+")
-    return f"{estimate:{form}}" + ("" if math.isnan(low) else f" [{low:{ends}}, {high:{ends}}]")
+def with_interval(estimate: float, low: float, high: float, form: str | Callable[[float], str] = ".3g") -> str:
+    """A number with its interval where there is one; a dash where there is no number.
+
+    Args:
+        estimate: The number.
+        low: Lower end of the interval; NaN where there is none.
+        high: Its upper end.
+        form: A format, or what writes a number. A plus sign that it gives is the estimate's alone.
+    """
+    if math.isnan(estimate):
+        return "-"
+    write = form if callable(form) else f"{{:{form}}}".format  # z in it: no minus sign on zero
+    ends = [write(end).removeprefix("+") for end in (low, high)]
+    return write(estimate) + ("" if math.isnan(low) else f" [{ends[0]}, {ends[1]}]")
 
 
 def told_mean(row: Mapping[Hashable, Any]) -> str:

@@ -54,9 +54,10 @@ def page(
     """Write a report as HTML.
 
     The answer comes first: the report's, or its notes where it gives none. Then the figures, whose marks tell their
-    values where a reader points at them; the tables; learning curves; what failed, if the report has a frame of that
-    name; what was asked and run, and what it took. Every text is shown as it stands, whatever it holds. Scripts let a
-    reader switch series on and off, and pick trials whose learning curves are drawn; all else is there without them.
+    values where a reader points at them or steps to them with the arrow keys; the tables; learning curves; what failed,
+    if the report has a frame of that name; what was asked and run, and what it took. Every text is shown as it stands,
+    whatever it holds. Scripts step through marks, switch series on and off, and draw the trials whose learning curves
+    are picked; all else is there without them.
 
     Args:
         report: The report.

@@ -125,11 +125,13 @@ def test_points_are_the_pairs_means_over_seeds():
     outcomes.loc[0, "AnB"] = np.nan
     points = transfer_points(outcomes, measures, "label", ("AnB",))
     assert len(points) == len(ALL_PAIRS)
+    assert set(points["seeds"]) == {2, 3}
     for point in points.to_dict("records"):
         pair = (outcomes["target"] == point["target"]) & (outcomes["base"] == point["base"])
         assert point["y"] == pytest.approx(outcomes.loc[pair, "AnB"].mean())
         of = measures[(measures["target"] == point["target"]) & (measures["base"] == point["base"])]
         assert point["x"] == pytest.approx(of.loc[of["measure"] == "label", "value"].item())
+        assert point["seeds"] == outcomes.loc[pair, "AnB"].notna().sum()
         assert (point["kind"], point["outcome"], point["n_layers"]) == ("distance", "AnB", 2)
 
 

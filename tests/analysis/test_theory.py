@@ -79,7 +79,10 @@ def test_there_is_no_ratio_where_there_is_nothing_to_move():
 def test_a_ratio_is_of_the_seeds_that_have_somewhere_to_move():
     rows = simulations(seeds=5, bases=("flip",))
     rows.loc[rows["seed"] > 1, ["distance", "bound"]] = 0.01
+    rows.loc[rows["seed"] > 2, "gradient_predicted"] = 0
     means = theory_means(rows)
+    told, _ = marks(theory_figure(means, title="t"))
+    assert {text.rpartition(", ")[2] for text in told if "gradient" in text} == {"3 seeds"}
     assert (set(means["seeds"]), set(means["ratio_seeds"])) == ({5}, {2})
     table = "\n".join(rendered(theory_table(means, asymptotic_width(rows)), 100))
     assert "at each width, 2 seeds" in table
@@ -187,7 +190,7 @@ def test_simulations_tell_width_and_means_with_their_intervals_and_seeds():
     seeds = f"{row['seeds']} seeds"
     assert f"flip to digits, width 1,000: distance {interval('distance')}, bound {interval('bound')}, {seeds}" in told
     assert f"flip to digits, width 1,000: distance / bound {interval('ratio')}, {seeds}" in told
-    assert f"flip to digits, width 1,000: gradient / its prediction {interval('gradient_ratio')}" in told
+    assert f"flip to digits, width 1,000: gradient / its prediction {interval('gradient_ratio')}, {seeds}" in told
     assert len(told) == len(means) + 2 * len(means.dropna(subset=["ratio"]))
     widths = [f"width {width:,}" for width in WIDTHS]
     assert series == [*widths, "blur2: input differs", "flip: label differs"]

@@ -47,6 +47,7 @@ from raytransfer.experiments.distance.tables import (
 from raytransfer.experiments.mechanisms.tables import comparisons_table, nearness_table
 from raytransfer.experiments.theory.tables import theory_table
 from raytransfer.experiments.verdicts import verdicts_markdown, verdicts_table
+from raytransfer.experiments.words import in_points, with_interval
 from raytransfer.experiments.yosinski.tables import boosts_table, means_table, readings_table
 from tests.analysis.test_association import blocked
 from tests.analysis.test_checkpoints import bases, transfers
@@ -58,6 +59,20 @@ from tests.helpers import rendered
 AN_INTERVAL = re.compile(r"\[ *[-−+.\d][^\]a-z]*, ?[-−+.\d][^\]a-z]*\]|±\d")
 NO_VERDICT = {"too few units"}
 few = pytest.mark.parametrize("units", [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("form", "low", "written"),
+    [(".3g", 1, "1.23 [1, 2.35]"), ("+z.1f", -0.04, "+1.2 [0.0, 2.3]"), (lambda x: f"{x:+.0f}", 1, "+1 [1, 2]")],
+)
+def test_a_plus_is_the_estimate_s_alone(form, low, written):
+    assert with_interval(1.234, low, 2.345, form) == written
+
+
+def test_without_an_interval_a_number_stands_alone_and_without_a_number_a_dash():
+    assert in_points(0.0123, math.nan, math.nan) == "+1.2"
+    assert in_points(0.0123, -0.01, 0.0346) == "+1.2 [-1.0, 3.5]"
+    assert in_points(math.nan, math.nan, math.nan) == "-"
 
 
 def of_the_grid(units: int) -> tuple[list[pd.DataFrame], list]:

@@ -165,6 +165,13 @@ def test_whiskers_bands_and_joining_lines_leave_the_pointer_to_the_marks_below_t
         assert not re.search(r"<use [^>]*pointer-events", content)
 
 
+def test_every_figure_is_one_stop_of_the_keyboard_and_what_keys_show_is_not_printed(odd):
+    html = odd[0]
+    assert html.count('<div class="scroll plot" role="region" tabindex="0"') == html.count("<svg")
+    assert 'plot.addEventListener("keydown"' in html
+    assert re.search(r"@media print {.*?nav, fieldset, \.told, \.ring, \.tip { display: none; }", html, re.DOTALL)
+
+
 def test_facts_say_what_ran_and_how_long(odd):
     text = Page(odd[0]).text
     assert "2 of 3 finished" in text
@@ -367,7 +374,7 @@ def test_markdown_of_a_grid_has_its_numbers(odd):
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to look at the page with")
-def test_a_browser_shows_it_without_errors_and_switches_series_off(odd, tmp_path):
+def test_a_browser_shows_it_without_errors_switches_series_off_and_steps_through_marks(odd, tmp_path):
     act = """<script>
       const box = document.querySelector("#figure2").parentElement.querySelector("input[value=AnB]");
       box.click();
@@ -383,6 +390,22 @@ def test_a_browser_shows_it_without_errors_and_switches_series_off(odd, tmp_path
       const [, second] = trials.querySelectorAll("title");
       lines.push(trials.hidden, trials.querySelector(".told").textContent, second.textContent);
       document.querySelector("#answer").textContent = "picked: " + lines.join("; ");
+      const plot = box.closest("figure").querySelector(".plot"), tip = plot.querySelector(".tip");
+      const told = [plot.querySelector(".ring").hidden && !tip.textContent];
+      const press = (key, more) => plot.dispatchEvent(new KeyboardEvent("keydown", { key, ...more }));
+      const marks = [...plot.querySelectorAll("title")].filter(title => !title.closest("[data-series=AnB]"));
+      for (const mark of marks) { press("ArrowRight"); told.push(tip.textContent === mark.textContent); }
+      const line = text => text.replace(/, n = .*/, "");
+      press("ArrowRight"), told.push(tip.textContent === marks.at(-1).textContent);
+      press("ArrowUp"), told.push(line(tip.textContent) !== line(marks.at(-1).textContent));
+      const before = tip.textContent, frame = plot.getBoundingClientRect(), shown = tip.getBoundingClientRect();
+      press("ArrowRight", { altKey: true }), told.push(tip.textContent === before, !plot.querySelector(".ring").hidden);
+      told.push(shown.height > 0, shown.left >= frame.left, shown.right <= frame.right, shown.bottom <= frame.bottom);
+      press("ArrowDown"), told.push(tip.textContent !== before);
+      marks.at(-1).parentElement.dispatchEvent(new MouseEvent("click", { bubbles: true })), told.push(!tip.textContent);
+      press("ArrowLeft"), told.push(tip.textContent === marks.at(-2).textContent);
+      press("Escape"), told.push(!tip.textContent, plot.querySelector(".ring").hidden);
+      document.querySelector("#figures").textContent = `stepped: ${marks.length} ${told.length} ${told.every(Boolean)}`;
       document.title = [box.closest("fieldset").hidden, drawn.length, drawn.filter(d => d.style.display).length,
         document.querySelector(".told").textContent, document.documentElement.scrollWidth <= innerWidth].join("; ");
     </script>"""
@@ -404,6 +427,9 @@ def test_a_browser_shows_it_without_errors_and_switches_series_off(odd, tmp_path
         assert (hidden, fits) == ("false", "true")
         assert drawn == off != "0"
         assert told.startswith("co-adaptation drop, ")
+        marks, steps, right = re.search(r"stepped: (\d+) (\d+) (\w+)<", shown.stdout).groups()
+        assert (int(steps), right) == (int(marks) + 14, "true")
+        assert int(marks) > 20
         picked = re.search("picked: (.*?)</h2>", shown.stdout).group(1).split("; ")
         assert picked[:5] == ["1", "5", "3", "false", "3 trials: 12.35 to 60% at the end."]
         assert picked[5] == "AnB+, n_layers=2, seed=0: 12.35% at the end"

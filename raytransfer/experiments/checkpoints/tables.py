@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import NO_INTERVAL, counted, in_points, said_units
+from raytransfer.experiments.words import NO_INTERVAL, counted, in_points, said_units, with_interval
 
 
 def peaks_table(peaks: pd.DataFrame) -> Group:
@@ -26,9 +26,9 @@ def peaks_table(peaks: pd.DataFrame) -> Group:
             table.add_row(
                 row["treatment"],
                 str(row["n_layers"]),
-                Text(f"{row['peak_step']}{_steps(row['low'], row['high'])}"),
-                _points(row["rise"], row["rise_low"], row["rise_high"]),
-                _points(row["decline"], row["decline_low"], row["decline_high"]),
+                with_interval(row["peak_step"], row["low"], row["high"], ".0f"),
+                in_points(row["rise"], row["rise_low"], row["rise_high"]),
+                in_points(row["decline"], row["decline_low"], row["decline_high"]),
                 _size(row["decline_detectable"]),
             )
         title = f"Does transfer rise, then decline? Points. Schedule: {schedule}, {_units(rows)}"
@@ -55,7 +55,7 @@ def drops_table(drop_effects: pd.DataFrame) -> Group:
             table.add_row(
                 row["treatment"],
                 *(str(row[name]) for name in ("n_layers", "drop_step", "before_step", "after_step")),
-                _points(row["estimate"], row["low"], row["high"]),
+                in_points(row["estimate"], row["low"], row["high"]),
                 _size(row["detectable"]),
             )
         title = f"Drops of the learning rate, points. Schedule: {schedule}, {_units(rows)}"
@@ -75,13 +75,5 @@ def _table(*columns: str) -> NumberTable:
     return NumberTable({"treatment": "left", "n": "right", **dict.fromkeys(columns, "right")}, keys=2)
 
 
-def _points(estimate: float, low: float, high: float) -> Text:
-    return Text("-" if math.isnan(estimate) else in_points(estimate, low, high))
-
-
 def _size(seen: float) -> str:
     return "-" if math.isnan(seen) else f"{100 * seen:.1f}"
-
-
-def _steps(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f" [{low:.0f},{high:.0f}]"

@@ -17,7 +17,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from raytransfer.analysis.pairs import OUTCOMES
-from raytransfer.experiments.words import counted, in_percent, no_p_below, said_blocks, with_interval
+from raytransfer.experiments.words import counted, in_percent, in_points, no_p_below, said_blocks, with_interval
 from raytransfer.report.style import dot, drawable, fit_to, head, layer_colors, new_figure, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, ANB_PLUS
@@ -108,8 +108,8 @@ def _draw_fit(axis: Axes, curve: pd.DataFrame, color: str, series: str) -> None:
 
 
 def _told_pair(row: Mapping[Hashable, Any]) -> str:
-    value = said_transfer(row["outcome"], row["y"])
-    return f"{_place(row)}, {row['base']} to {row['target']}: {value} at {row['measure']} {row['x']:.3g}"
+    value, seeds = said_transfer(row["outcome"], row["y"]), number_of(row["seeds"], "seed")
+    return f"{_place(row)}, {row['base']} to {row['target']}: {value} at {row['measure']} {row['x']:.3g}, {seeds}"
 
 
 def _told_correlation(row: Mapping[Hashable, Any]) -> str:
@@ -131,7 +131,7 @@ def _signed(measure: str, kind: str) -> str:
 def said_transfer(outcome: str, value: float, low: float = math.nan, high: float = math.nan) -> str:
     """An accuracy in percent, or a boost in points, with its interval where there is one."""
     if outcome == "boost":
-        return f"{with_interval(100 * value, 100 * low, 100 * high, '+z.1f')} points"
+        return f"{in_points(value, low, high)} points"
     return f"{in_percent(value, low, high)}%"
 
 

@@ -36,7 +36,7 @@ from raytransfer.experiments.distance.tables import (
 )
 from raytransfer.experiments.recommendation import advice, recommendations_table
 from raytransfer.experiments.tasks import Design, DialRow, GridRow, trained_for
-from raytransfer.experiments.words import no_p_below, said_blocks, said_units
+from raytransfer.experiments.words import no_p_below, said_blocks, said_units, with_interval
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_A, BASE_B, RNB
@@ -112,12 +112,12 @@ def _answer(correlations: pd.DataFrame) -> list[str]:
         if rows.empty:
             continue
         best = rows.loc[rows["estimate"].idxmax()]
-        ends = "" if pd.isna(best["low"]) else f" [{best['low']:.2f}, {best['high']:.2f}]"
+        rho = with_interval(best["estimate"], best["low"], best["high"], "z.2f")
         sure = "told" if best["p_adjusted"] < _SURE else "not told"
         least = no_p_below([best["blocks"]])
         said.append(
             f"{outcome} at n = {best['n_layers']}: of {len(rows)} distances and scores, {best['measure']} puts bases "
-            f"best in the order of their transfer to one target, ρ = {best['estimate']:.2f}{ends}, {best['pairs']} "
+            f"best in the order of their transfer to one target, ρ = {rho}, {best['pairs']} "
             f"pairs of {said_blocks(rows.loc[[best.name]])}; {sure} from chance (p = {best['p_adjusted']:.2g}, "
             f"corrected for all that were tried{f'; {least}' if least else ''})."
         )

@@ -7,7 +7,16 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import BLOCK, NO_INTERVAL, counted, in_points, no_p_below, said_blocks, said_units
+from raytransfer.experiments.words import (
+    BLOCK,
+    NO_INTERVAL,
+    counted,
+    in_points,
+    no_p_below,
+    said_blocks,
+    said_units,
+    with_interval,
+)
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
 from raytransfer.words import number_of
 
@@ -122,7 +131,7 @@ def variance_of_dials_table(variance: pd.DataFrame) -> Group:
     Args:
         variance: Output of ``raytransfer.analysis.variance_of_dials``.
     """
-    title = f"Variance over the grid of dials that each explains, η², {said_units(variance)}"
+    title = f"Variance over the grid of dials that each explains, η² in %, {said_units(variance)}"
     return _variance(variance, "eta_squared", title)
 
 
@@ -136,7 +145,7 @@ def variance_of_distances_table(variance: pd.DataFrame, *, of_input: str, of_lab
     """
     known = variance.dropna(subset="share")
     of = f"{counted(known['pairs'], 'pair')}, {said_blocks(known)}"
-    title = f"R² of ranks: input ({of_input}), label ({of_label}), {of}"
+    title = f"R² of ranks in %: input ({of_input}), label ({of_label}), {of}"
     return _variance(variance, "share", title)
 
 
@@ -147,7 +156,8 @@ def _variance(variance: pd.DataFrame, column: str, title: str) -> Group:
         of_part = cells.set_index("part")[[column, "low", "high"]].astype(float)
         if column == "eta_squared":
             of_part = of_part.clip(0, 1)
-        table.add_row(str(outcome), str(n), *(_share(*of_part.loc[part]) for part in parts))
+        shares = (100 * of_part.loc[parts]).itertuples(index=False, name=None)
+        table.add_row(str(outcome), str(n), *(with_interval(share, low, high, "z.0f") for share, low, high in shares))
     return Group(Text(title, style="bold"), table)
 
 
@@ -184,10 +194,3 @@ def _moves(row: object) -> Text:
         return Text(f"{right_way} of {curves}")
     ends = f"[{_short(low)},{_short(high)}]" if high - low > 0.005 else ""
     return Text(f"{_short(estimate, sign=True)} {ends}".strip())
-
-
-def _share(share: float, low: float, high: float) -> Text:
-    if math.isnan(share):
-        return Text("-")
-    ends = "" if math.isnan(low) else f" [{100 * low:.0f},{100 * high:.0f}]"
-    return Text(f"{100 * share:.0f}%{ends}")

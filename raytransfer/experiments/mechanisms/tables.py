@@ -6,8 +6,8 @@ from rich.text import Text
 
 from raytransfer.analysis.verdicts import NEARER
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.verdicts import WOULD_SEE, size, with_ends
-from raytransfer.experiments.words import NO_INTERVAL, counted, said_units
+from raytransfer.experiments.verdicts import WOULD_SEE, said_effect, size
+from raytransfer.experiments.words import NO_INTERVAL, counted, said_units, with_interval
 
 
 def comparisons_table(comparisons: pd.DataFrame) -> Group:
@@ -27,7 +27,7 @@ def comparisons_table(comparisons: pd.DataFrame) -> Group:
         )
         for test, of_test in rows.groupby("test", sort=False):
             for i, row in enumerate(of_test.to_dict("records")):
-                effect = with_ends(row["estimate"], row["low"], row["high"], row["scale"])
+                effect = said_effect(row)
                 count = f"{row['units']} ({row['extrapolated']} early)" if row["extrapolated"] else str(row["units"])
                 seen = size(row["detectable"], row["scale"])
                 cells = ("" if i else test, row["base"], row["n_layers"], effect, count, seen)
@@ -35,7 +35,7 @@ def comparisons_table(comparisons: pd.DataFrame) -> Group:
         parts += [Text(f"Claim: {claim}", style="bold"), table]
     note = (
         "Effect: fine-tuned / scratch, or with a sign fine-tuned − scratch; all claims are that it is smaller.\n"
-        f"[low, high]: 95% interval, paired t over {said_units(comparisons)}, not corrected for their number.\n"
+        f"[low,high]: 95% interval, paired t over {said_units(comparisons)}, not corrected for their number.\n"
         f"{NO_INTERVAL} {WOULD_SEE}\n"
     )
     if (comparisons["extrapolated"] > 0).any():
@@ -57,13 +57,13 @@ def barriers_table(barriers: pd.DataFrame) -> Group:
     for base, rows in barriers.groupby(barriers["base"].fillna(""), sort=False):
         cells = dict.fromkeys(starts, "")
         for row in rows.to_dict("records"):
-            cells[row["quantity"]] = with_ends(row["mean"], row["low"], row["high"], "difference").replace("+", "")
+            cells[row["quantity"]] = with_interval(row["mean"], row["low"], row["high"], "z.3f")
         units = counted(rows["units"]).partition(" unit")[0]
         table.add_row(str(base) or "from scratch", *cells.values(), units)
     note = (
         "Barrier of the loss on the line between two networks of one kind, nats: fine-tuned from one base or "
         "from two, from scratch from one initialisation or from two. At ln K nats, of K labels, the line passes "
-        "through networks that know nothing. [low, high]: 95% t interval over units.\n"
+        "through networks that know nothing. [low,high]: 95% t interval over units.\n"
     )
     return Group(Text("Barriers", style="bold"), table, Text(note, style="dim"))
 
@@ -78,7 +78,7 @@ def nearness_table(nearness: pd.DataFrame) -> Group:
         {"test": "left", "n": "right", "ρ": "left", "units": "right", "bases": "right", "would see": "right"}, keys=2
     )
     for row in nearness.to_dict("records"):
-        rho = with_ends(row["estimate"], row["low"], row["high"], "ρ")
+        rho = with_interval(row["estimate"], row["low"], row["high"], "+z.2f")
         cells = (row["test"], row["n_layers"], rho, row["units"], row["bases"], size(row["detectable"], "ρ"))
         table.add_row(*map(str, cells))
     note = (

@@ -130,11 +130,14 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
         known: One row a checkpoint: checkpoint, accuracy and parameters.
         title: What was run.
     """
-    last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1]
+    last, at_last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1], at_last_cut(scores)
     keys = ["target", "checkpoint"]
-    accuracy = last.groupby([*keys, "treatment"])["top1"].mean().unstack("treatment").reset_index()
-    at_last = at_last_cut(scores)
-    values = at_last.groupby([*keys, "measure"])["value"].mean().unstack("measure").reset_index()
+    trained, scored = last.groupby([*keys, "treatment"])["top1"], at_last.groupby([*keys, "measure"])["value"]
+    accuracy = trained.mean().unstack("treatment").reset_index()
+    values = scored.mean().unstack("measure").reset_index()
+    repeats = {
+        place: f", {number_of(count, 'repeat')}" for of in (trained, scored) for place, count in of.count().items()
+    }
     points = accuracy.merge(values, on=keys, how="left").merge(
         known[["checkpoint", "accuracy", "parameters"]], on="checkpoint"
     )
@@ -155,7 +158,9 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
                 face = color if treatment == ANB_PLUS.name else "white"
                 (marks,) = axes.plot(here[name], 100 * here[treatment], marker, color=color, mfc=face, zorder=2)
                 told = [
-                    f"{checkpoint} on {target}, {treatment}: {100 * top1:.1f}%, {name} = {value:.3g}"
+                    f"{checkpoint} on {target}, {treatment}: "
+                    f"{100 * top1:.1f}%{repeats[target, checkpoint, treatment]}, "
+                    f"{name} = {value:.3g}{repeats.get((target, checkpoint, name), '')}"
                     for target, top1, value in here[["target", treatment, name]].dropna().itertuples(index=False)
                 ]
                 tell(marks, checkpoint, told)

@@ -1,6 +1,6 @@
 """The console's tables of a choice among checkpoints."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import counted, in_percent
+from raytransfer.experiments.words import counted, in_percent, in_points, with_interval
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B, TREATMENTS
 
 
@@ -56,15 +56,15 @@ def starts_table(means: pd.DataFrame, depth: dict[str, int]) -> Group:
         order = best_of["top1"].reindex(rows["checkpoint"].unique()).sort_values(ascending=False).index
         for checkpoint in order:
             best = best_of.loc[checkpoint] if checkpoint in best_of.index else None
-            tuned = (checkpoint, ANB_PLUS.name)
+            frozen, tuned = (checkpoint, ANB.name), (checkpoint, ANB_PLUS.name)
             table.add_row(
                 str(checkpoint),
-                _percent(scratch.loc[checkpoint]) if checkpoint in scratch.index else "",
-                _percent(whole.loc[(checkpoint, ANB.name)]) if (checkpoint, ANB.name) in whole.index else "",
-                _percent(whole.loc[tuned]) if tuned in whole.index else "",
-                _gain(whole.loc[tuned]) if tuned in whole.index else "",
-                "" if best is None else f"{best['treatment']}, n = {best['n_layers']}",
-                "" if best is None else _percent(best),
+                _cell(scratch, checkpoint, "top1", in_percent),
+                _cell(whole, frozen, "top1", in_percent),
+                _cell(whole, tuned, "top1", in_percent),
+                _cell(whole, tuned, "gain", in_points),
+                "" if best is None else f"{best['treatment']},n={best['n_layers']}",  # one word stays in one line
+                _cell(best_of, checkpoint, "top1", in_percent),
             )
         paired = rows.loc[(rows["treatment"] != BASE_B.name) & (rows["gain_units"] > 0), "gain_units"]
         repeats = counted(pd.concat([rows["units"], paired]), "repeat")
@@ -87,8 +87,9 @@ def predictors_table(means: pd.DataFrame) -> Group:
         best = next(iter(rows["over"].dropna()), "")
         table = _table("predictor", ["kind", "Kendall's τ", f"lead over {best}"])
         for row in rows.sort_values("tau", ascending=False).to_dict("records"):
-            cells = _range(row, "tau", "low", "high"), _range(row, "lead", "lead_low", "lead_high")
-            table.add_row(str(row["predictor"]), str(row["kind"]), *cells)
+            tau = with_interval(row["tau"], row["low"], row["high"], "+z.2f")
+            lead = with_interval(row["lead"], row["lead_low"], row["lead_high"], "+z.2f")
+            table.add_row(str(row["predictor"]), str(row["kind"]), tau, "" if pd.isna(row["lead"]) else lead)
         any_tau = rows if rows["tau"].isna().all() else rows.dropna(subset="tau")
         of = [counted(any_tau[f"{noun}s"], noun) for noun in ("checkpoint", "target", "source")]
         heading = f"What foretells {treatment} with every layer below the head copied, {', '.join(of)}"
@@ -101,18 +102,11 @@ def predictors_table(means: pd.DataFrame) -> Group:
     return Group(*parts, Text(note, style="dim"))
 
 
-def _range(row: Mapping[Hashable, Any], name: str, low: str, high: str) -> str:
-    interval = "" if pd.isna(row[low]) else f" [{row[low]:+z.2f}, {row[high]:+z.2f}]"
-    return "" if pd.isna(row[name]) else f"{row[name]:+z.2f}{interval}"
-
-
-def _percent(row: "pd.Series[float]") -> str:
-    return "" if pd.isna(row["top1"]) else in_percent(row["top1"], row["top1_low"], row["top1_high"])
-
-
-def _gain(row: "pd.Series[float]") -> str:
-    interval = "" if pd.isna(row["gain_low"]) else f" [{100 * row['gain_low']:+z.1f}, {100 * row['gain_high']:+z.1f}]"
-    return "" if pd.isna(row["gain"]) else f"{100 * row['gain']:+z.1f}{interval}"
+def _cell(rows: pd.DataFrame, place: Any, name: str, write: Callable[[float, float, float], str]) -> str:
+    """A number of a row with its interval; nothing where there is no such row or number."""
+    if place not in rows.index or pd.isna(rows.loc[place, name]):
+        return ""
+    return write(*rows.loc[place, [name, f"{name}_low", f"{name}_high"]])
 
 
 def _table(first: str, columns: list[str]) -> NumberTable:

@@ -100,12 +100,11 @@ def _label(kind: str, base: str) -> str:
     return base if kind == "none" else f"{base}: {kind} differs"
 
 
-def _told(row: Mapping[Hashable, Any], names: Sequence[str], seeds: str = "") -> str:
-    """Means for who points at them, with their intervals; the column of how many seeds they are of, if there is one."""
+def _told(row: Mapping[Hashable, Any], names: Sequence[str], seeds: str) -> str:
+    """Means for who points at them, with their intervals; and a column of how many seeds they are of."""
     values = [(name, with_interval(*(row[f"{name}{end}"] for end in ("", "_low", "_high")))) for name in names]
     said = ", ".join(f"{_RATIOS.get(name, name)} {value}" for name, value in values)
-    count = f", {number_of(row[seeds], 'seed')}" if seeds else ""
-    return f"{row['base']} to {row['target']}, width {row['width']:,}: {said}{count}"
+    return f"{row['base']} to {row['target']}, width {row['width']:,}: {said}, {number_of(row[seeds], 'seed')}"
 
 
 def _line(kind: str) -> dict[str, Any]:
@@ -126,8 +125,7 @@ def _draw_ratios(
         x = line["width"] * 1.015 ** (i - (len(lines) - 1) / 2)  # side by side
         marker, label = bases.get((kind, base), "."), _label(kind, base)
         (drawn,) = axes.plot(x, line[name], linewidth=1.3, marker=marker, markersize=4, **_line(kind))
-        seeds = "ratio_seeds" if name == "ratio" else ""  # of gradients it is not known: some may have no prediction
-        tell(drawn, label, [_told(row, [name], seeds) for row in line.to_dict("records")])
+        tell(drawn, label, [_told(row, [name], f"{name}_seeds") for row in line.to_dict("records")])
         ends = (line[f"{name}_low"], line[f"{name}_high"])
         tell(axes.vlines(x, *ends, color=_color(kind), linewidth=0.8, alpha=0.6), label)
     axes.set_xticks(widths)

@@ -11,6 +11,7 @@ from raytransfer.experiments.theory.config import TheoryConfig
 from raytransfer.experiments.theory.figures import theory_figure
 from raytransfer.experiments.theory.plan import TheoryCell
 from raytransfer.experiments.theory.tables import theory_table
+from raytransfer.experiments.words import with_interval
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of
 from raytransfer.store import Store, read_table
@@ -47,13 +48,13 @@ def _answer(widths: pd.DataFrame) -> list[str]:
     """How near to the bound the widest networks come, in words."""
     said = []
     for row in widths.dropna(subset=["ratio"]).to_dict("records"):
-        ends = "" if pd.isna(row["ratio_low"]) else f" [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
+        ratio = with_interval(row["ratio"], row["ratio_low"], row["ratio_high"], ".2f")
         least = row["asymptotic_width"]
         near = "from no width on" if pd.isna(least) else f"from width {least:,.0f} on"
         of_interval = f"the interval lies within {NEAR_ONE[0]:g} to {NEAR_ONE[1]:g} {near}"
         said.append(
-            f"{row['base']} to {row['target']}: networks of width {row['widest']:,} move {row['ratio']:.2f}{ends} "
-            f"times the bound; {of_interval if ends else 'there is no interval'}."
+            f"{row['base']} to {row['target']}: networks of width {row['widest']:,} move {ratio} "
+            f"times the bound; {'there is no interval' if pd.isna(row['ratio_low']) else of_interval}."
         )
     return said
 

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from raytransfer.analysis import READINGS
-from raytransfer.experiments.words import told_mean, with_interval
+from raytransfer.experiments.words import in_points, told_mean
 from raytransfer.report.style import COLORS, drawable, fit_to, head, new_figure, panels_of, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, BASE_B, RNB, TREATMENTS, Treatment
@@ -253,8 +253,7 @@ def _at(n_layers: float) -> str:
 
 def points(row: dict[Any, Any]) -> str:
     """A reading for who points at it."""
-    estimate, low, high = (100 * row[name] for name in ("estimate", "low", "high"))
-    return f"{with_interval(estimate, low, high, '+z.1f')} points, {number_of(row['units'], 'unit')}"
+    return f"{in_points(row['estimate'], row['low'], row['high'])} points, {number_of(row['units'], 'unit')}"
 
 
 def multiples(count: int, title: str, subtitle: str) -> tuple[Figure, list[Axes]]:

@@ -101,7 +101,7 @@ def changes_table(changes: pd.DataFrame) -> Group:
     table = NumberTable(dict.fromkeys(["n", *names], "right"))
     for n, of_n in rows.groupby("n_layers"):
         cells = {row["reading"]: _change(row) for row in of_n.to_dict("records")}
-        table.add_row(str(n), *(Text(cells.get(name, "")) for name in names))
+        table.add_row(str(n), *(cells.get(name, "") for name in names))
     halves = rows["halves"].iloc[0]
     title = (
         f"Change of readings with {_between(changes)}, percentage points. Halves: {halves}, {counted(rows['units'])}"

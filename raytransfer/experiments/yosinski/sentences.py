@@ -7,6 +7,7 @@ import pandas as pd
 
 from raytransfer.analysis import READINGS
 from raytransfer.analysis.intervals import MIN_UNITS
+from raytransfer.experiments.words import with_interval
 from raytransfer.words import number_of
 
 # Of each reading: what loses or gains, against what, and whether the reading counts what is lost. {0} and {1} are its
@@ -84,8 +85,7 @@ def _size(row: dict[Any, Any]) -> str:
     """How much is lost or gained, with the interval that way round."""
     sign = -1 if row["estimate"] < 0 else 1
     low, high = sorted((sign * row["low"], sign * row["high"]))
-    ends = "" if math.isnan(low) else f" [{_points(low)}, {_points(high)}]"
-    return f"{_points(abs(row['estimate']))}{ends}"
+    return with_interval(abs(row["estimate"]), low, high, _points)
 
 
 def rests_on(row: dict[Any, Any]) -> str:

@@ -23,7 +23,8 @@ def points(targets=("T",), n_layers=N) -> pd.DataFrame:
         for outcome, n, target in itertools.product(OUTCOMES, n_layers, targets)
         for i, x in enumerate(rng.random(10))
     ]
-    return pd.DataFrame(rows, columns=["measure", "kind", "outcome", "n_layers", "target", "base", "x", "y"])
+    columns = ["measure", "kind", "outcome", "n_layers", "target", "base", "x", "y"]
+    return pd.DataFrame(rows, columns=columns).assign(seeds=3)
 
 
 def curves(n_layers=N) -> pd.DataFrame:
@@ -140,7 +141,7 @@ def test_a_pair_tells_its_tasks_and_values_and_a_fit_its_ends():
     expected = [
         f"{row.outcome}, n = {row.n_layers}, {row.base} to T: "
         + (f"{100 * row.y:+.1f} points" if row.outcome == "boost" else f"{100 * row.y:.1f}%")
-        + f" at OTDD {row.x:.3g}"
+        + f" at OTDD {row.x:.3g}, 3 seeds"
         for row in points().itertuples()
     ]
     assert sorted(text for text in told if "fit" not in text) == sorted(expected)

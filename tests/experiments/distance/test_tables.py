@@ -123,7 +123,7 @@ def test_shares_of_variance_are_percent_and_stay_inside_0_to_100():
     )
     lines = rendered(variance_of_dials_table(dials))
     assert "3 seeds of these targets alone" in lines[0]
-    assert next(line for line in lines if line.split()[:1] == ["AnB"]).split() == ["AnB", "2", *["25%", "[0,100]"] * 4]
+    assert next(line for line in lines if line.split()[:1] == ["AnB"]).split() == ["AnB", "2", *["25", "[0,100]"] * 4]
     measures = pd.DataFrame(
         [
             ("AnB", 2, "input", 0.5, 0.1, 0.8, 34),
@@ -133,6 +133,6 @@ def test_shares_of_variance_are_percent_and_stay_inside_0_to_100():
         columns=["outcome", "n_layers", "part", "share", "low", "high", "pairs"],
     ).assign(blocks=4, target_blocks=3)
     lines = rendered(variance_of_distances_table(measures, of_input="MMD2", of_label="tree"))
-    assert lines[0] == "R² of ranks: input (MMD2), label (tree), 34 pairs, 4 blocks, 3 sources of targets"
+    assert lines[0] == "R² of ranks in %: input (MMD2), label (tree), 34 pairs, 4 blocks, 3 sources of targets"
     row = next(line for line in lines if line.split()[:1] == ["AnB"]).split()
-    assert row == ["AnB", "2", "50%", "[10,80]", "-5%", "[-20,10]", "-"]
+    assert row == ["AnB", "2", "50", "[10,80]", "-5", "[-20,10]", "-"]

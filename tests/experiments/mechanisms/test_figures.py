@@ -334,7 +334,7 @@ def test_an_interval_of_any_size_is_written():
     )
     lines = rendered(comparisons_table(wide))
     assert any("1.5e+02 [1e-09,inf]" in line for line in lines)
-    assert any("+0.000 [-0.500,+0.500]" in line for line in lines)
+    assert any("+0.000 [-0.500,0.500]" in line for line in lines)
 
 
 def test_nearness_is_a_row_for_each_test_and_n(readings):

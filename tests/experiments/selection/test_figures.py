@@ -100,11 +100,12 @@ def test_cuts_and_starts_tell_accuracy_interval_and_repeats():
 
 def test_scores_tell_checkpoint_target_accuracy_and_value_where_both_are_known():
     table = outcomes(("AnB", "AnB+"))
-    scores = table.query("treatment == 'AnB'").assign(measure="LogME", value=-0.125)
+    table = pd.concat([table, table.query("checkpoint == 'two'").assign(seed=1)])
+    scores = table.query("treatment == 'AnB' and seed == 0").assign(measure="LogME", value=-0.125)
     known = pd.DataFrame({"checkpoint": CHECKPOINTS, "accuracy": [0.7, 0.8, np.nan], "parameters": [2e6, 3e6, 4e6]})
     told, series = marks(scores_figure(table, scores, known, title="t"))
     assert len(told) == len(set(told)) == 4 * (3 + 2 + 3)
-    top1 = table.query("treatment == 'AnB+' and checkpoint == 'two' and target == 'dogs'")["top1"].item()
-    for said in ("LogME = -0.125", "published accuracy = 0.8", "parameters, M = 3"):
-        assert f"two on dogs, AnB+: {100 * top1:.1f}%, {said}" in told
+    top1 = table.query("treatment == 'AnB+' and checkpoint == 'two' and target == 'dogs'")["top1"].iloc[0]
+    for said in ("LogME = -0.125, 1 repeat", "published accuracy = 0.8", "parameters, M = 3"):
+        assert f"two on dogs, AnB+: {100 * top1:.1f}%, 2 repeats, {said}" in told
     assert series == list(CHECKPOINTS)

@@ -232,7 +232,7 @@ def test_tables_have_no_empty_column_and_random_layers_are_no_checkpoint_s_cut()
     table = outcomes_of([(treatment, "a", "t", 0, n, top1) for treatment, n, top1 in rows])
     lines = rendered(starts_table(start_means(table, "baseB"), {"a": 8}), 120)
     assert lines[1].split() == ["checkpoint", "scratch", "best", "cut", "top-1", "there"]
-    assert lines[2].split() == ["a", "40.0", "AnB+,", "n", "=", "4", "60.0"]
+    assert lines[2].split() == ["a", "40.0", "AnB+,n=4", "60.0"]
     ranks = pd.DataFrame([("a", "LogME", 0.5, 1.0)], columns=["checkpoint", "measure", "value", "rank"])
     for accuracy, shown in ((float("nan"), False), (0.7, True)):
         known = pd.DataFrame([("a", accuracy, 1e6)], columns=["checkpoint", "accuracy", "parameters"])
@@ -246,6 +246,19 @@ def test_zero_has_no_minus_sign():
     found = pd.DataFrame([("LogME", "t", -0.001)], columns=["predictor", "target", "tau"])
     found = found.assign(treatment="AnB", kind="score", target_block="t", checkpoints=4)
     assert "+0.00" in rendered(predictors_table(predictor_means(found)), 120)[2].split()
+
+
+def test_the_ends_of_an_interval_have_no_plus():
+    gains, taus = (0.1, 0.11, 0.12), (0.5, 0.6, 0.7)
+    rows = [("baseB", "a", "t", s, None, 0.5) for s in range(3)]
+    rows += [("AnB+", "a", "t", s, 7, 0.5 + gain) for s, gain in enumerate(gains)]
+    lines = rendered(starts_table(start_means(outcomes_of(rows), "baseB"), {"a": 8}), 120)
+    assert "+11.0 [8.5,13.5]" in lines[2]
+    found = pd.DataFrame(
+        [("LogME", f"t{i}", tau) for i, tau in enumerate(taus)], columns=["predictor", "target", "tau"]
+    )
+    found = found.assign(treatment="AnB", kind="score", target_block=found["target"], checkpoints=4)
+    assert "+0.60 [0.30,0.79]" in rendered(predictors_table(predictor_means(found)), 120)[2]
 
 
 def test_predictors_are_kendalls_tau_beside_baselines_that_look_at_no_image():
