@@ -449,6 +449,44 @@ def test_a_driver_that_was_suspended_learns_that_another_took_over_and_has_ended
     assert not two[0].exists("lock.json")
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_driver_that_was_suspended_looks_at_its_lock_before_it_hands_out_more(two, monkeypatch, ended):
+    monkeypatch.setattr(locking, "_BEAT_S", 60.0)  # what renews the lock has not come to it yet
+    monkeypatch.setattr(locking, "_SURE_S", 0.8)
+    with lock(two[0]) as lost:
+        calls = two[0].handler.calls
+        assert lost() is None
+        assert two[0].handler.calls == calls
+        with lock(two[1]):
+            told = None if ended else lost()
+        told = told or lost()
+    assert told is not None
+    assert "was taken over by another" in told
+    assert ("and that ended" in told) == ended
+
+
+def test_a_driver_that_was_suspended_while_it_read_its_lock_does_not_renew_what_is_another_s(two, monkeypatch):
+    monkeypatch.setattr(locking, "_SURE_S", 0.3)
+    others = b'{"owner": "y", "host": "h", "process": 1, "beats": 1}'
+    read = two[0].read
+
+    def suspended(name):
+        monkeypatch.setattr(two[0], "read", read)
+        found = read(name)
+        two[1].write(name, others)
+        time.sleep(0.5)
+        return found
+
+    with lock(two[0]) as lost:
+        monkeypatch.setattr(two[0], "read", suspended)
+        deadline = time.monotonic() + 10
+        while lost() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert "was taken over by another sweep, process 1 on h" in (lost() or "")
+        time.sleep(0.5)
+        assert two[0].read("lock.json") == others
+
+
 @pytest.mark.parametrize("holder", [0, 1])
 def test_of_two_drivers_that_got_past_the_lock_the_one_that_holds_it_keeps_its_workers(two, monkeypatch, holder):
     monkeypatch.setattr(locking, "_BEAT_S", 60.0)
