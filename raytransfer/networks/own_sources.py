@@ -8,7 +8,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from raytransfer.errors import UserError
+from raytransfer.errors import UserError, first_line
 
 _READ: dict[str, tuple[ModuleSpec | None, str]] = {}
 """The source of each module of the user's that this process has read, by its name, and which import it was of."""
@@ -24,8 +24,8 @@ def own_sources(network: str) -> dict[str, str]:
         network: ``package.module:function``.
 
     Raises:
-        UserError: One has changed since it was imported, as in a notebook, where what was imported would run. Of one
-            that is read for the first time since then, only changes of functions are told.
+        UserError: One is not UTF-8, or has changed since it was imported, as in a notebook, where what was imported
+            would run. Of one that is read for the first time since then, only changes of functions are told.
     """
     file = _file(importlib.import_module(network.partition(":")[0].partition(".")[0]))
     root = file.parent.parent if file.name == "__init__.py" else file.parent
@@ -38,7 +38,7 @@ def own_sources(network: str) -> dict[str, str]:
         if path.is_relative_to(below) and path.suffix == ".py" and path.exists() and "site-packages" not in path.parts
     }
     modules = {name: imported[name] for name in own.values()}
-    texts = {path: path.read_text(encoding="utf-8") for path in own}
+    texts = {path: _text(path, network) for path in own}
     for path, name in own.items():
         is_same_import = name in _READ and _READ[name][0] is modules[name].__spec__
         if texts[path] != _READ[name][1] if is_same_import else _runs_other_code(modules[name], modules.values()):
@@ -50,6 +50,13 @@ def own_sources(network: str) -> dict[str, str]:
 def imported_anew() -> bool:
     """Whether a module was, since its source was read, as by ``importlib.reload``."""
     return any(name in sys.modules and sys.modules[name].__spec__ is not its for name, (its, _) in _READ.items())
+
+
+def _text(path: Path, network: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"network={network} must be saved as UTF-8, and {path} is not: {first_line(error)}") from error
 
 
 def _file(module: ModuleType) -> Path:

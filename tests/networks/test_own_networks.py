@@ -62,6 +62,13 @@ def raises_type_error(num_classes):
 def takes_nothing():
     return Net(2)
 """
+LATIN = """# -*- coding: latin-1 -*-
+from torch import nn
+
+
+def build(num_classes):  # é
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, num_classes))
+"""
 RUN = """
 import os
 import sys
@@ -91,6 +98,7 @@ def project(folder):
     (folder / "own_parts.py").write_text("WIDTH = 6\n")
     (folder / "unrelated.py").write_text("1 / 0\n")
     (folder / "lacking.py").write_text("import os\n\nos.nothing\n")
+    (folder / "latin.py").write_bytes(LATIN.encode("latin-1"))
     (folder / "script.py").write_text("import sys\n\nsys.exit(0)\n")
     return folder
 
@@ -148,6 +156,7 @@ REFUSED = {
     "unrelated:build": "cannot be imported: division by zero",
     "lacking:build": "cannot be imported: module 'os' has no attribute 'nothing'",
     "script:build": "cannot be imported: importing script ends the process",
+    "latin:build": "must be saved as UTF-8, and ",
     "own_net.py:build": "cannot be imported: No module named 'own_net.py'; 'own_net' is not a package; a module goes "
     "without its ending: own_net:build",
 }
