@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import logging
+import math
 import os
 import threading
 import time
@@ -24,6 +25,7 @@ _BEAT_S = 15.0
 _BEAT_PATIENCE_S = 4.0  # a beat that is late is not worth a line
 _LOOK_S = 2.0
 _DEAD_AFTER_S = 120.0  # without a beat, of which the storage may have swallowed some
+_WRONG_S = 20 * 60.0  # as far as a clock may be off: beyond 15 minutes S3 refuses what is asked
 _SURE_S = 60.0  # after a look at the lock; it is looked at more often, unless this process was suspended
 _SETTLE_S = 2.0  # until the write of another driver that saw no lock either has arrived
 _LOG = logging.getLogger("raytransfer")
@@ -65,14 +67,15 @@ def lock(store: Store) -> Iterator[Callable[[], str | None]]:
 def held(store: Store) -> str | None:
     """Who holds the lock, in words such as ``by another sweep``; None where it is free. Nothing is written.
 
-    On an object store it is held while its object is younger than two minutes by this machine's clock.
+    On an object store it is held while its object is younger than two minutes by this machine's clock. Where that may
+    be wrong, since the object is of the future or not much older than that, what tells is whether it is renewed.
     """
     if not store.is_local:
         time_ = store.times("").get(LEASE)
-        if time_ is None or (datetime.datetime.now(datetime.UTC) - time_).total_seconds() > _DEAD_AFTER_S:
-            return None
+        age_s = (datetime.datetime.now(datetime.UTC) - time_).total_seconds() if time_ is not None else math.inf
         with suppress(FileNotFoundError):
-            return _holder(store.read(LEASE))
+            if -_BEAT_S <= age_s <= _DEAD_AFTER_S or (age_s < _WRONG_S and _is_renewed(store)):
+                return _holder(store.read(LEASE))
         return None
     file, beside = Path(store.place(".lock")), Path(store.place(_BESIDE))
     with suppress(OSError):  # it is not there, or may not be read: then nothing is known of it
@@ -84,6 +87,18 @@ def held(store: Store) -> str | None:
             except BlockingIOError:
                 return "by another sweep"
     return None
+
+
+def _is_renewed(store: Store) -> bool:
+    """Whether the lock's holder renews it within two beats, which takes no clock to see."""
+    found = store.read(LEASE)
+    _LOG.info("%s is locked %s: looking for %.0f s whether that lives", store.root, _holder(found), 2 * _BEAT_S)
+    end = time.monotonic() + 2 * _BEAT_S
+    while time.monotonic() < end:
+        time.sleep(min(_LOOK_S, _BEAT_S))
+        if store.read(LEASE) != found:
+            return True
+    return False
 
 
 def refuse_if_held(store: Store) -> None:
