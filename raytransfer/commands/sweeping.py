@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -134,8 +134,17 @@ def _run_missing(
                 print_interrupted(console, store, name)
                 raise
         elif config.mode != "read-only" and not is_compact(store) and held(store) is None:
-            with lock(store):  # a command that was killed while it merged rows left some twice
-                compact(store)
+            _merge(store)
+
+
+def _merge(store: Store) -> None:
+    """Merge rows, some of which a command left twice that was killed while it did, unless another holds the store."""
+    with ExitStack() as locked:
+        try:
+            locked.enter_context(lock(store))
+        except UserError:  # another took it in this moment: that one, or a later one, merges them
+            return
+        compact(store)
 
 
 def _report(

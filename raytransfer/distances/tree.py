@@ -75,10 +75,12 @@ def check_in_tree(names: Sequence[str], tree: Tree) -> list[list[str]]:
     """
     found = []
     for name in names:
-        plain = _SPLIT.sub("", name.rsplit("/", 1)[-1])
-        parts = [plain] if plain in tree.paths else plain.split("+")
+        plain = _SPLIT.sub("", name)
+        whole = _end_in_tree(plain, tree)
+        parts = [whole] if whole else [_end_in_tree(part, tree) or part for part in plain.split("+")]
         for part in parts:
             if part not in tree.paths:
+                part = part.removeprefix(plain.partition("/")[0] + "/")
                 known = sorted(tree.paths)
                 some = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
                 raise UserError(
@@ -89,13 +91,24 @@ def check_in_tree(names: Sequence[str], tree: Tree) -> list[list[str]]:
     return found
 
 
+def _end_in_tree(name: str, tree: Tree) -> str | None:
+    """The longest end of a name that is a class of the tree, from its beginning or a slash of its first class on."""
+    first, plus, others = name.partition("+")
+    while first + plus + others not in tree.paths:
+        _, slash, first = first.partition("/")
+        if not slash:
+            return None
+    return first + plus + others
+
+
 def tree_distance(source: "Sample", target: "Sample") -> float:
     """Mean way from a class of one task to the nearest class of the other, averaged over both directions.
 
     Two classes are apart by the edges on the path between them, over the longest such path in the tree; a merged class
     is as near as the nearest of its parts. The tree knows classes by their name alone: of ``cifar10/cat`` it looks for
-    ``cat``, of ``cifar10/cat+dog`` for ``cat`` and ``dog``, and of ``cifar10/cat part 1 of 2`` for ``cat``. So merging
-    and splitting classes moves a task nowhere.
+    ``cat``, of ``cifar10/cat+dog`` for ``cat`` and ``dog``, and of ``cifar10/cat part 1 of 2`` for ``cat``; of
+    ``fashion_mnist/T-shirt/top`` for ``T-shirt/top``, then for ``top``. So merging and splitting classes moves a task
+    nowhere.
 
     Returns:
         0 (each class has its like in the other task) to 1.

@@ -12,15 +12,15 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
 
 from raytransfer.errors import UserError, first_line
+from raytransfer.networks.own_sources import imported_anew, own_sources
 from raytransfer.networks.partition import Table, check_exact, find_stages
 from raytransfer.networks.stages import Network, Shape, Stage
 from raytransfer.networks.tracing import all_tensors
@@ -37,9 +37,6 @@ _FOUND: dict[tuple[NetworkSpec, Shape, frozenset[str]], tuple[Stage, ...]] = {}
 They do not depend on the weights, and the number of classes changes no more than the shapes of the head's;
 ``check_network`` runs them for every number of classes.
 """
-
-_READ: dict[Path, tuple[ModuleSpec | None, str]] = {}
-"""The source of each file of the user's that this process has read, and which import it was of."""
 
 
 def build(spec: NetworkSpec, *, image: Shape, classes: int, seed: int) -> Network:
@@ -61,6 +58,8 @@ def build(spec: NetworkSpec, *, image: Shape, classes: int, seed: int) -> Networ
         module = module_of(spec, image, classes)
         if spec.init != "network":
             initialise(module, spec.init)
+    if imported_anew():
+        _FOUND.clear()
     key = replace(spec, init="network", structure=None), image, frozenset(all_tensors(module))
     if key not in _FOUND:
         try:
@@ -199,36 +198,12 @@ def _check_builder(network: Network, spec: NetworkSpec, image: Shape) -> None:
 def sources_of(spec: NetworkSpec) -> dict[str, str]:
     """The source of a network of the user's, by the path of each file below the folder that it is imported from.
 
-    These are the files of its package, or those beside its module, that are loaded; the script that runs is one of them
-    only where it is imported, too, as by a network that it defines itself. Empty for other networks.
+    Empty for other networks.
 
     Raises:
         UserError: One has changed since it was imported, as in a notebook, where what was imported would run.
     """
-    if not _is_own(spec.name):
-        return {}
-    top = importlib.import_module(spec.name.partition(":")[0].partition(".")[0])
-    file = _file(top)
-    root = file.parent.parent if file.name == "__init__.py" else file.parent
-    below = file.parent if file.name == "__init__.py" else root
-    imported = [module for name, module in list(sys.modules.items()) if name != "__main__"]
-    loaded = {_file(module): module for module in imported if getattr(module, "__file__", None)}
-    own = sorted(path for path in loaded if path.is_relative_to(below) and path.suffix == ".py" and path.exists())
-    found = {}
-    for path in own:
-        if "site-packages" in path.parts:
-            continue
-        text, its_import = path.read_text(encoding="utf-8"), loaded[path].__spec__
-        before, text_before = _READ.setdefault(path, (its_import, text))
-        if its_import is before and text != text_before:
-            raise UserError(f"network={spec.name}: {path} has changed since it was imported: start Python anew")
-        _READ[path] = its_import, text
-        found[str(path.relative_to(root))] = text
-    return found
-
-
-def _file(module: ModuleType) -> Path:
-    return Path(module.__file__ or "").resolve()
+    return own_sources(spec.name) if _is_own(spec.name) else {}
 
 
 def _is_own(name: str) -> bool:

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import logging
+import math
 import os
 import threading
 import time
@@ -24,6 +25,8 @@ _BEAT_S = 15.0
 _BEAT_PATIENCE_S = 4.0  # a beat that is late is not worth a line
 _LOOK_S = 2.0
 _DEAD_AFTER_S = 120.0  # without a beat, of which the storage may have swallowed some
+_WRONG_S = 20 * 60.0  # as far as a clock may be off: beyond 15 minutes S3 refuses what is asked
+_SURE_S = 60.0  # after a look at the lock; it is looked at more often, unless this process was suspended
 _SETTLE_S = 2.0  # until the write of another driver that saw no lock either has arrived
 _LOG = logging.getLogger("raytransfer")
 
@@ -56,7 +59,7 @@ def lock(store: Store) -> Iterator[Callable[[], str | None]]:
             lease.acquire()
         except StorageError as error:  # nothing ran before
             raise UserError(f"out={store.root} cannot be written: {error}") from error
-        yield lambda: lease.lost
+        yield lease.lost
     finally:
         lease.release()
 
@@ -64,14 +67,15 @@ def lock(store: Store) -> Iterator[Callable[[], str | None]]:
 def held(store: Store) -> str | None:
     """Who holds the lock, in words such as ``by another sweep``; None where it is free. Nothing is written.
 
-    On an object store it is held while its object is younger than two minutes by this machine's clock.
+    On an object store it is held while its object is younger than two minutes by this machine's clock. Where that may
+    be wrong, since the object is of the future or not much older than that, what tells is whether it is renewed.
     """
     if not store.is_local:
         time_ = store.times("").get(LEASE)
-        if time_ is None or (datetime.datetime.now(datetime.UTC) - time_).total_seconds() > _DEAD_AFTER_S:
-            return None
+        age_s = (datetime.datetime.now(datetime.UTC) - time_).total_seconds() if time_ is not None else math.inf
         with suppress(FileNotFoundError):
-            return _holder(store.read(LEASE))
+            if -_BEAT_S <= age_s <= _DEAD_AFTER_S or (age_s < _WRONG_S and _is_renewed(store)):
+                return _holder(store.read(LEASE))
         return None
     file, beside = Path(store.place(".lock")), Path(store.place(_BESIDE))
     with suppress(OSError):  # it is not there, or may not be read: then nothing is known of it
@@ -83,6 +87,18 @@ def held(store: Store) -> str | None:
             except BlockingIOError:
                 return "by another sweep"
     return None
+
+
+def _is_renewed(store: Store) -> bool:
+    """Whether the lock's holder renews it within two beats, which takes no clock to see."""
+    found = store.read(LEASE)
+    _LOG.info("%s is locked %s: looking for %.0f s whether that lives", store.root, _holder(found), 2 * _BEAT_S)
+    end = time.monotonic() + 2 * _BEAT_S
+    while time.monotonic() < end:
+        time.sleep(min(_LOOK_S, _BEAT_S))
+        if store.read(LEASE) != found:
+            return True
+    return False
 
 
 def refuse_if_held(store: Store) -> None:
@@ -152,7 +168,8 @@ class _Lease:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._owner, self._beats = uuid.uuid4().hex, 0
-        self.lost: str | None = None
+        self._lost: str | None = None
+        self._looked = _clocks()
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
@@ -165,7 +182,19 @@ class _Lease:
         time.sleep(_SETTLE_S)
         if self._owner_of(self._read()) != self._owner:
             raise _in_use(self._store, "by another sweep, which started at the same time")
+        self._looked = _clocks()
         self._thread.start()
+
+    def lost(self) -> str | None:
+        """Why the lock is not this one's any more, or None.
+
+        The thread that renews it looks, and no request is made here, unless this process was suspended: then another
+        may have taken it over.
+        """
+        while self._lost is None and _age_s(self._looked) > _SURE_S:
+            with suppress(StorageError):  # an outage costs no driver its lock
+                self._look(Store(self._store.root, retry_s=_BEAT_PATIENCE_S))
+        return self._lost
 
     def release(self) -> None:
         """Let the next one in, also where the lock was not taken to the end, as at Ctrl-C."""
@@ -197,17 +226,23 @@ class _Lease:
         # A storage that does not answer is not waited for here: whoever needs it for a result does that.
         store = Store(self._store.root, retry_s=_BEAT_PATIENCE_S)
         while not self._released.wait(_BEAT_S):
-            try:
-                found = self._read(store)
-                if found is None:  # given back by who took it over: what is left to run here may be done
-                    self.lost = f"out={store.root} was taken over by another command, and that ended: so has this sweep"
-                    return
-                if self._owner_of(found) not in (None, self._owner):
-                    self.lost = f"out={store.root} was taken over {_holder(found)}: this sweep has ended"
+            with suppress(StorageError):
+                self._look(store)
+                if self.lost() is not None:
                     return
                 self._write(store)
-            except StorageError:
-                continue
+
+    def _look(self, store: Store) -> None:
+        """See whose the lock is."""
+        began = _clocks()
+        try:
+            found = self._read(store)
+        finally:
+            self._looked = began
+        if found is None:  # given back by who took it over: what is left to run here may be done
+            self._lost = f"out={store.root} was taken over by another command, and that ended: so has this sweep"
+        elif self._owner_of(found) not in (None, self._owner):
+            self._lost = f"out={store.root} was taken over {_holder(found)}: this sweep has ended"
 
     def _read(self, store: Store | None = None) -> bytes | None:
         try:
@@ -222,6 +257,16 @@ class _Lease:
 
     def _owner_of(self, content: bytes | None) -> str | None:
         return _fields(content).get("owner")
+
+
+def _clocks() -> tuple[float, float]:
+    """Two clocks, in seconds: one that never jumps, and one that goes on while a machine sleeps."""
+    return time.monotonic(), time.time()
+
+
+def _age_s(then: tuple[float, float]) -> float:
+    """Seconds since these clocks were read; a clock that jumps can only make them more."""
+    return max(now - before for now, before in zip(_clocks(), then, strict=True))
 
 
 def _holder(content: bytes | None) -> str:

@@ -109,15 +109,22 @@ def clear_failures(store: Store, trials: Iterable[str]) -> set[str]:
 def finished(store: Store) -> set[str]:
     """Identities of the finished trials.
 
-    A training whose learning curve is not there, as in a copy that was made while a sweep ran, has not finished.
+    A training whose learning curve is not there, or a probe whose readings are not, as in a copy that was made while a
+    sweep ran, has not finished.
     """
     return _retried(lambda: _finished(store))
 
 
 def _finished(store: Store) -> set[str]:
-    found = {table: _trials_of(store, table) for table in _MARKS}
-    found["trials"] &= _trials_of(store, "curves")  # looked at last, as a row is written after its curve
-    return set().union(*found.values())
+    return set().union(*(_whole(store, table, _trials_of(store, table)) for table in _MARKS))
+
+
+def _whole(store: Store, table: str, trials: set[str]) -> set[str]:
+    """Those of the trials that a table has rows of whose curve or readings are there, too, where it has such.
+
+    To be asked after the table, as a row is written after its curve or readings.
+    """
+    return trials & _trials_of(store, _DETAILS[table]) if trials and table in _DETAILS else trials
 
 
 def _trials_of(store: Store, table: str) -> set[str]:
@@ -137,8 +144,9 @@ def finish_times(store: Store) -> dict[str, datetime.datetime]:
 
 
 def _finish_times(store: Store) -> dict[str, datetime.datetime]:
-    found: dict[str, datetime.datetime] = {}
+    whole: dict[str, datetime.datetime] = {}
     for table in _MARKS:
+        found: dict[str, datetime.datetime] = {}
         for name, time in store.times(table).items():
             if name.startswith(_PART):
                 rows = _read(store, f"{table}/{name}", ["id", "finished_at"]).to_pydict()
@@ -146,18 +154,19 @@ def _finish_times(store: Store) -> dict[str, datetime.datetime]:
                 found |= {trial: at or time for trial, at in zip(rows["id"], times, strict=True)}
             elif name.endswith(".parquet"):
                 found[name.removesuffix(".parquet")] = time
-        if table == "trials":
-            curves = _trials_of(store, "curves")
-            found = {trial: time for trial, time in found.items() if trial in curves}
-    return found
+        whole |= {trial: found[trial] for trial in _whole(store, table, set(found))}
+    return whole
 
 
 def read_table(store: Store, table: str) -> "pd.DataFrame":
-    """All rows of a table, sorted by trial; every trial counts once, and a training without a curve does not count."""
+    """All rows of a table, sorted by trial; every trial counts once, and one without its curve or readings does not."""
     rows = _merged(store, table, _read_if_there)
-    if table == "trials":
-        curves = _retried(lambda: _trials_of(store, "curves"))
-        rows = rows.filter(pa.array([trial in curves for trial in rows["id"].to_pylist()], pa.bool_()))
+    if table in _DETAILS:
+        trials = rows["id"].to_pylist()
+        whole = _retried(lambda: _whole(store, table, set(trials)))
+        rows = rows.filter(pa.array([trial in whole for trial in trials], pa.bool_()))
+    if table == "readings":  # but for those of probes that found nothing to read
+        rows = rows.filter(rows["quantity"].is_valid())
     found: pd.DataFrame = rows.select(_SCHEMAS[table].names).to_pandas()
     return found
 

@@ -208,7 +208,11 @@ PROBES = (
 
 READINGS = _columns(
     ("id", pa.string(), "Identity of the trial."),
-    ("quantity", pa.string(), "What was read, such as eigenvalue, as the probe's docstring defines it."),
+    (
+        "quantity",
+        pa.string(),
+        "What was read, such as eigenvalue, as the probe's docstring defines it; null where there was nothing to read.",
+    ),
     ("stage", pa.string(), "Layer of the network; null for the whole."),
     ("index", pa.int64(), "Which of several: rank of an eigenvalue, step of a walk."),
     ("x", pa.float64(), "Place in a landscape or on a path."),

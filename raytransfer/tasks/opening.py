@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def _opened(found: Source, source: DataSource) -> Dataset:
         identity = {**found.identity(), **wanted, "decode_version": DECODE_VERSION}
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         cache = Path(source.cache_dir).expanduser()
-        streamed = _is_to_stream(found, source, cache / "index" / f"{key}.json")
+        streamed = _is_to_stream(found, source, cache, key)
     except OSError as error:
         raise unreadable(source.data, error) from None
     there = indexed(cache, key, source, streamed=streamed)
@@ -94,7 +95,7 @@ def _opened(found: Source, source: DataSource) -> Dataset:
         raise UserError(f"cache_dir {cache} cannot be written: {error.strerror or error}; choose another") from None
 
 
-def _is_to_stream(found: Source, source: DataSource, note: Path) -> bool:
+def _is_to_stream(found: Source, source: DataSource, cache: Path, key: str) -> bool:
     """Whether images are streamed: as asked, or where decoded they would take more than ``cache_gb``.
 
     That is estimated with three channels unless ``channels=1``, so that no image has to be read for it where
@@ -103,7 +104,8 @@ def _is_to_stream(found: Source, source: DataSource, note: Path) -> bool:
     Args:
         found: What was found.
         source: What was asked for.
-        note: What the cache notes of it.
+        cache: The cache.
+        key: Its key there.
 
     Raises:
         UserError: They are to be, and no encoded images are at hand.
@@ -117,12 +119,20 @@ def _is_to_stream(found: Source, source: DataSource, note: Path) -> bool:
         return False
     if source.decoded != "auto":
         return source.decoded == "stream"
-    if source.image_size_px is None:
-        raw = read(found, source.data)
-        _, height, width = first_decoding(raw, None, source.channels, source.interpolation).shape
-    else:
-        height = width = source.image_size_px
-    return _count(found, note) * (source.channels or 3) * height * width > source.cache_gb * 1e9
+    pixels = _pixels(found, source, cache, key)
+    return _count(found, cache / "index" / f"{key}.json") * (source.channels or 3) * pixels > source.cache_gb * 1e9
+
+
+def _pixels(found: FolderSource | ParquetSource | ShardSource, source: DataSource, cache: Path, key: str) -> int:
+    """Pixels of an image; the cache tells them where it has the data, since of shards all headers are read for it."""
+    if source.image_size_px is not None:
+        return source.image_size_px**2
+    for streamed in (False, True):
+        there = indexed(cache, key, source, streamed=streamed)
+        if there is not None:
+            return math.prod(there.train_images.shape[2:])
+    raw = read(found, source.data)
+    return math.prod(first_decoding(raw, None, source.channels, source.interpolation).shape[1:])
 
 
 def _count(found: FolderSource | ParquetSource | ShardSource, note: Path) -> int:

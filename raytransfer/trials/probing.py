@@ -95,4 +95,6 @@ def _publish(spec: ProbeSpec, site: Site, readings: Sequence[Reading], started: 
         "images": spec.images,
         **common_columns(spec, torch.device(site.device), time.perf_counter() - started),
     }
-    publish(site.store(), "probes", row, [{"id": spec.id, **asdict(reading)} for reading in readings])
+    # Where there is nothing to read, a row says that: one whose readings are missing has not finished.
+    details = [{"id": spec.id, **asdict(reading)} for reading in readings] or [{"id": spec.id}]
+    publish(site.store(), "probes", row, details)

@@ -685,8 +685,26 @@ def test_classes_that_the_tree_lacks_are_named():
         check_in_tree(["cifar10/dog", "cifar10/cat+frog"], ANIMALS)
     with pytest.raises(UserError, match=r"lacks class .frog.*; give a tree that has it, or tree=null to leave"):
         tree_distance(named("cat", tree=ANIMALS), named("frog", tree=ANIMALS))
+    with pytest.raises(UserError, match=re.escape("lacks class 'T-shirt/top' (of fashion/T-shirt/top)")):
+        check_in_tree(["fashion/T-shirt/top"], ANIMALS)
     with pytest.raises(UserError, match=re.escape("it has 0, 1, 10, 11, 12, 13, 14, 15, ...")):
         check_in_tree(["x"], parse_tree([str(i) for i in range(20)]))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("fashion/T-shirt/top", ["T-shirt/top"]),
+        ("fashion/T-shirt/top+Bag", ["T-shirt/top", "Bag"]),
+        ("fashion/Bag+T-shirt/top", ["Bag", "T-shirt/top"]),
+        ("fashion/Bag+Tank/top part 1 of 2", ["Bag", "top"]),
+        ("fashion/C+/C", ["C+/C"]),
+        ("fashion/C+/C+Bag", ["C+/C+Bag"]),
+    ],
+)
+def test_classes_with_a_slash_in_their_names_are_found_by_all_of_it(name, expected):
+    tree = parse_tree(["T-shirt/top", "top", "Bag", "C+/C", "C+/C+Bag"])
+    assert check_in_tree([name], tree) == [expected]
 
 
 def test_a_tree_distance_needs_one_tree():

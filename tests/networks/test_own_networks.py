@@ -62,6 +62,13 @@ def raises_type_error(num_classes):
 def takes_nothing():
     return Net(2)
 """
+LATIN = """# -*- coding: latin-1 -*-
+from torch import nn
+
+
+def build(num_classes):  # é
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, num_classes))
+"""
 RUN = """
 import os
 import sys
@@ -91,6 +98,7 @@ def project(folder):
     (folder / "own_parts.py").write_text("WIDTH = 6\n")
     (folder / "unrelated.py").write_text("1 / 0\n")
     (folder / "lacking.py").write_text("import os\n\nos.nothing\n")
+    (folder / "latin.py").write_bytes(LATIN.encode("latin-1"))
     (folder / "script.py").write_text("import sys\n\nsys.exit(0)\n")
     return folder
 
@@ -148,6 +156,7 @@ REFUSED = {
     "unrelated:build": "cannot be imported: division by zero",
     "lacking:build": "cannot be imported: module 'os' has no attribute 'nothing'",
     "script:build": "cannot be imported: importing script ends the process",
+    "latin:build": "must be saved as UTF-8, and ",
     "own_net.py:build": "cannot be imported: No module named 'own_net.py'; 'own_net' is not a package; a module goes "
     "without its ending: own_net:build",
 }
@@ -334,6 +343,116 @@ def test_code_that_has_changed_since_its_import_is_refused(tmp_path, monkeypatch
         sources_of(network)
     importlib.reload(sys.modules[file.stem])
     assert sources_of(network) == {file.name: "def build(num_classes): pass\n"}
+
+
+HALF = """
+import functools
+
+from torch import nn
+
+from {name}_parts import Part
+
+
+def noted(function):
+    @functools.wraps(function)
+    def inner(*arguments):
+        return function(*arguments)
+
+    return inner
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(1, 4, 3), Part(), nn.Linear(4, num_classes)
+
+    @noted
+    def forward(self, x):
+        return self.head(self.two(self.one(x)).mean((2, 3)))
+
+
+def build(num_classes):
+    return Net(num_classes)
+"""
+PART = """
+from torch import nn
+
+
+class Part(nn.Conv2d):
+    def __init__(self):
+        super().__init__(4, 4, 3)
+
+    @property
+    def slope(self):
+        return 1.0
+
+    def forward(self, x):
+        return super().forward(x) * self.slope
+"""
+
+
+@pytest.fixture
+def halves(tmp_path, monkeypatch):
+    """A network in two files that have just been imported: what writes them, what imports them anew, and its spec."""
+    name = f"halves_of_{tmp_path.name}"
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # which would be taken for that of what is as long
+    for file, content in {name: HALF.format(name=name), f"{name}_parts": PART}.items():
+        (tmp_path / f"{file}.py").write_text(content)
+    importlib.import_module(name)
+
+    def change(part, old, new):
+        file = tmp_path / f"{name}{part}.py"
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new))
+
+    def reload(*parts):
+        for part in parts:
+            importlib.reload(sys.modules[f"{name}{part}"])
+
+    yield change, reload, NetworkSpec(name=f"{name}:build")
+    for file in (name, f"{name}_parts"):
+        del sys.modules[file]
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new"),
+    [
+        ("", "mean((2, 3)))", "mean((2, 3))) * 2.0"),
+        ("", "class Net", "# More of it\nclass Net"),
+        ("", "return Net(num_classes)", "return Net(num_classes"),
+        ("_parts", "return 1.0", "return 2.0"),
+    ],
+)
+def test_functions_that_changed_between_their_import_and_the_first_look_are_refused(halves, part, old, new):
+    change, _, network = halves
+    change(part, old, new)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"^network=\w+:build: .* has changed since it was imported: start"):
+            sources_of(network)
+
+
+def test_a_class_that_another_module_holds_of_before_is_refused(halves):
+    change, reload, network = halves
+    first = resolved(network, (1, 8, 8))
+    change("_parts", "return 1.0", "return 2.0")
+    reload("_parts")
+    with pytest.raises(UserError, match="has changed since it was imported"):
+        sources_of(network)
+    reload("")
+    assert resolved(network, (1, 8, 8)) != first
+
+
+def test_a_network_that_is_imported_anew_is_followed_anew(halves):
+    change, reload, network = halves
+    first = resolved(network, (1, 8, 8))
+    change("", "mean((2, 3)))", "mean((2, 3))) * 2.0")
+    reload("")
+    assert resolved(network, (1, 8, 8)) != first
+    change("", "def noted", "def remarked")
+    change("", "@noted", "@remarked")
+    reload("")  # which leaves what its file has no more
+    resolved(network, (1, 8, 8))
 
 
 def test_lazy_layers_have_shapes_and_the_weights_of_their_seed():

@@ -1,5 +1,6 @@
 """What a store makes of storage that stutters, fails, fills up or was damaged, and of another driver."""
 
+import datetime
 import errno
 import json
 import logging
@@ -9,6 +10,7 @@ import random
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -23,6 +25,7 @@ from raytransfer.store import (
     failure,
     failures,
     finished,
+    held,
     load_weights,
     lock,
     locking,
@@ -42,6 +45,7 @@ class Stuttering(fs.FileSystemHandler):
     """A file system that stands in for an object store, and in which some requests fail, done or not done."""
 
     def __init__(self, root, faults):
+        self.root = root
         self.inner, self.faults, self.calls, self.failed = (
             fs.SubTreeFileSystem(root, fs.LocalFileSystem()),
             faults,
@@ -447,6 +451,66 @@ def test_a_driver_that_was_suspended_learns_that_another_took_over_and_has_ended
             time.sleep(0.02)
         assert "was taken over by another command, and that ended" in (lost() or "")
     assert not two[0].exists("lock.json")
+
+
+@pytest.mark.parametrize("wrong_s", [0, -600, 600, 7200])
+def test_a_driver_lives_or_is_dead_whatever_this_machine_s_clock_says(two, monkeypatch, wrong_s):
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return super().now(tz) + datetime.timedelta(seconds=wrong_s)
+
+    monkeypatch.setattr(locking, "_LOOK_S", 0.3)
+    monkeypatch.setattr(locking, "_BEAT_S", 0.2)
+    monkeypatch.setattr(locking, "datetime", SimpleNamespace(datetime=Clock, UTC=datetime.UTC))
+    with lock(two[0]):
+        found = held(two[1])
+        assert found is None if wrong_s > 3600 else f"process {os.getpid()} on " in found  # S3 would refuse to answer
+    assert held(two[1]) is None
+    two[1].write("lock.json", b'{"owner": "x", "host": "gone", "process": 7, "beats": 3}')
+    assert (held(two[1]) is None) == bool(wrong_s)  # it may have been renewed just now
+    os.utime(Path(two[1].handler.root, "lock.json"), (0, 0))
+    started = time.monotonic()
+    assert held(two[1]) is None
+    assert time.monotonic() - started < 0.2
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_driver_that_was_suspended_looks_at_its_lock_before_it_hands_out_more(two, monkeypatch, ended):
+    monkeypatch.setattr(locking, "_BEAT_S", 60.0)  # what renews the lock has not come to it yet
+    monkeypatch.setattr(locking, "_SURE_S", 0.8)
+    with lock(two[0]) as lost:
+        calls = two[0].handler.calls
+        assert lost() is None
+        assert two[0].handler.calls == calls
+        with lock(two[1]):
+            told = None if ended else lost()
+        told = told or lost()
+    assert told is not None
+    assert "was taken over by another" in told
+    assert ("and that ended" in told) == ended
+
+
+def test_a_driver_that_was_suspended_while_it_read_its_lock_does_not_renew_what_is_another_s(two, monkeypatch):
+    monkeypatch.setattr(locking, "_SURE_S", 0.3)
+    others = b'{"owner": "y", "host": "h", "process": 1, "beats": 1}'
+    read = two[0].read
+
+    def suspended(name):
+        monkeypatch.setattr(two[0], "read", read)
+        found = read(name)
+        two[1].write(name, others)
+        time.sleep(0.5)
+        return found
+
+    with lock(two[0]) as lost:
+        monkeypatch.setattr(two[0], "read", suspended)
+        deadline = time.monotonic() + 10
+        while lost() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert "was taken over by another sweep, process 1 on h" in (lost() or "")
+        time.sleep(0.5)
+        assert two[0].read("lock.json") == others
 
 
 @pytest.mark.parametrize("holder", [0, 1])

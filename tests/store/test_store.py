@@ -164,18 +164,23 @@ def test_a_trial_run_again_replaces_its_row(store):
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_a_row_without_its_learning_curve_counts_once_it_has_run_again(store, merged):
+@pytest.mark.parametrize(("table", "details"), [("trials", "curves"), ("probes", "readings")])
+def test_a_row_without_its_learning_curve_or_readings_counts_once_it_has_run_again(store, table, details, merged):
+    def leave(trial, n_layers):
+        rows = curve(trial) if table == "trials" else [{"id": trial, "quantity": "trace", "value": 1.0}]
+        publish(store, table, {"id": trial, "n_layers": n_layers}, rows)
+
     for trial in "abc":
-        publish(store, "trials", row(trial, top1=0.1), curve(trial))
-    store.delete("curves/b.parquet")  # what a copy lacks that was made while a sweep ran
+        leave(trial, n_layers=1)
+    store.delete(f"{details}/b.parquet")  # what a copy lacks that was made while a sweep ran
     publish(store, "distances", {"id": "d"})
     if merged:
         compact(store)
     assert finished(store) == finish_times(store).keys() == {"a", "c", "d"}
-    assert read_table(store, "trials")["id"].tolist() == ["a", "c"]
-    publish(store, "trials", row("b", top1=0.9), curve("b"))
+    assert read_table(store, table)["id"].tolist() == ["a", "c"]
+    leave("b", n_layers=9)
     assert finished(store) == finish_times(store).keys() == {"a", "b", "c", "d"}
-    assert read_table(store, "trials")["top1"].tolist() == [0.1, 0.9, 0.1]
+    assert read_table(store, table)["n_layers"].tolist() == [1, 9, 1]
 
 
 def test_half_written_files_are_invisible(store):

@@ -128,6 +128,21 @@ def test_a_list_beside_the_shards_names_the_classes(tmp_path):
     assert open_dataset(source(tmp_path)).class_names == ("dog", "cat", "wolf")
 
 
+def test_shards_of_images_of_one_size_are_looked_through_once(tmp_path, monkeypatch):
+    for part in ("train", "test"):
+        members = [[(f"{i}.jpg", IMAGE), (f"{i}.cls", b"%d" % (i % 2))] for i in range(4)]
+        tar(tmp_path / "x" / f"{part}.tar", *(member for sample in members for member in sample))
+    for decoded, bound in (("cache", 1.0), ("stream", 0.0)):
+        auto = replace(source(tmp_path, decoded, cache_gb=bound, image_size_px=None), decoded="auto")
+        first = open_dataset(auto)
+        with monkeypatch.context() as patch:
+            patch.setattr(ShardSource, "members", property(lambda self: pytest.fail("looked through again")))
+            patch.setattr(ShardSource, "read", lambda self: pytest.fail("looked through again"))
+            again = open_dataset(auto)
+        assert again.streamed == first.streamed == (decoded == "stream")
+        assert again.fingerprint == first.fingerprint
+
+
 def test_a_large_set_is_known_by_names_and_sizes_of_all_images_and_looked_through_once(tmp_path, monkeypatch):
     monkeypatch.setattr(making, "LARGE", 20)
     monkeypatch.setattr(making, "SAMPLE", 8)

@@ -7,8 +7,8 @@ from torch import nn
 
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import build, staged
-from raytransfer.specs import NetworkSpec, ProbeSpec
-from raytransfer.store import Store, read_table
+from raytransfer.specs import NetworkSpec, ProbeSpec, Trained
+from raytransfer.store import Store, compact, finished, load_weights, read_table, save_checkpoint
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site, run
 from raytransfer.trials.probing import _settle
@@ -73,3 +73,20 @@ def test_probes_of_images_settle_a_network_before_its_first_step(tiny, tmp_path)
     before, after = ([read.loc[look.id].tolist() for look in scales[step]] for step in (0, 6))
     assert before[0] != before[1]
     assert after[0] == after[1]
+
+
+def test_a_probe_that_finds_nothing_to_read_has_finished(tiny, tmp_path):
+    plan = make_plan(tiny("treatments=[baseB]", "directions=[A->B]", "probes=[gradient-components]", "probe_images=4"))
+    probe = next(spec for spec in plan.trials.values() if isinstance(spec, ProbeSpec))
+    site = Site(sources=plan.sources, root=str(tmp_path / "out"), device="cpu", memory_bytes=10**9)
+    store = site.store()
+    run_in_process(Run({probe.trained.id: probe.trained}, site, Quiet()))
+    trained = Trained(training=probe.trained, step=probe.step)
+    dead = {name: weights.zero_() for name, weights in load_weights(store, trained).items()}
+    save_checkpoint(store, probe.trained.id, probe.step, dead)  # only biases of the head have a gradient
+    run(probe, site)
+    for _ in range(2):
+        assert finished(store) == {probe.trained.id, probe.id}
+        assert read_table(store, "probes")["id"].tolist() == [probe.id]
+        assert read_table(store, "readings").empty
+        compact(store)

@@ -1,0 +1,104 @@
+"""The source of networks of the user's own, which must be that of what runs."""
+
+import importlib
+import sys
+from collections.abc import Collection, Iterator
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from raytransfer.errors import UserError, first_line
+
+_READ: dict[str, tuple[ModuleSpec | None, str]] = {}
+"""The source of each module of the user's that this process has read, by its name, and which import it was of."""
+
+
+def own_sources(network: str) -> dict[str, str]:
+    """The source of a network of the user's, by the path of each file below the folder that it is imported from.
+
+    These are the files of its package, or those beside its module, that are loaded; the script that runs is one of them
+    only where it is imported, too, as by a network that it defines itself.
+
+    Args:
+        network: ``package.module:function``.
+
+    Raises:
+        UserError: One is not UTF-8, or has changed since it was imported, as in a notebook, where what was imported
+            would run. Of one that is read for the first time since then, only changes of functions are told.
+    """
+    file = _file(importlib.import_module(network.partition(":")[0].partition(".")[0]))
+    root = file.parent.parent if file.name == "__init__.py" else file.parent
+    below = file.parent if file.name == "__init__.py" else root
+    imported = {name: module for name, module in list(sys.modules.items()) if name != "__main__"}
+    names = {_file(module): name for name, module in imported.items() if getattr(module, "__file__", None)}
+    own = {
+        path: names[path]
+        for path in sorted(names)
+        if path.is_relative_to(below) and path.suffix == ".py" and path.exists() and "site-packages" not in path.parts
+    }
+    modules = {name: imported[name] for name in own.values()}
+    texts = {path: _text(path, network) for path in own}
+    for path, name in own.items():
+        is_same_import = name in _READ and _READ[name][0] is modules[name].__spec__
+        if texts[path] != _READ[name][1] if is_same_import else _runs_other_code(modules[name], modules.values()):
+            raise UserError(f"network={network}: {path} has changed since it was imported: start Python anew")
+    _READ.update((name, (modules[name].__spec__, texts[path])) for path, name in own.items())
+    return {str(path.relative_to(root)): text for path, text in texts.items()}
+
+
+def imported_anew() -> bool:
+    """Whether a module was, since its source was read, as by ``importlib.reload``."""
+    return any(name in sys.modules and sys.modules[name].__spec__ is not its for name, (its, _) in _READ.items())
+
+
+def _text(path: Path, network: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"network={network} must be saved as UTF-8, and {path} is not: {first_line(error)}") from error
+
+
+def _file(module: ModuleType) -> Path:
+    return Path(module.__file__ or "").resolve()
+
+
+def _runs_other_code(module: ModuleType, modules: Collection[ModuleType]) -> bool:
+    """Whether these modules hold functions of one of them that are not what its file says by now.
+
+    What is no function is not looked at, such as numbers; nor is a module that something has changed on its way from
+    the file, as pytest does with tests.
+    """
+    if type(module.__loader__) is not SourceFileLoader:
+        return False
+    file = str(module.__file__)
+    try:
+        said = list(_inside(compile(Path(file).read_bytes(), file, "exec", dont_inherit=True)))
+    except (SyntaxError, ValueError):
+        return True
+    names = {code.co_qualname for code in said}  # a module that is imported anew keeps what its file has no more
+    held = (code for holder in modules for value in list(vars(holder).values()) for code in _codes(value))
+    return any(code.co_filename == file and code.co_qualname in names and code not in said for code in held)
+
+
+def _inside(code: CodeType) -> Iterator[CodeType]:
+    """The code of all functions that are defined in some code."""
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant
+            yield from _inside(constant)
+
+
+def _codes(value: Any) -> Iterator[CodeType]:
+    """The code of a function, decorated or not, or of the methods of a class."""
+    if isinstance(value, type):
+        for part in list(vars(value).values()):
+            if not isinstance(part, type):
+                yield from _codes(part)
+    elif isinstance(value, staticmethod | classmethod):
+        yield from _codes(value.__func__)
+    elif isinstance(value, property):
+        yield from _codes(value.fget)
+    elif isinstance(value, FunctionType):
+        yield value.__code__
+        yield from _codes(vars(value).get("__wrapped__"))
