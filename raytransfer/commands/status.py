@@ -19,8 +19,7 @@ from raytransfer.store import Store, failures, finish_times, held, read_progress
 from raytransfer.store.schema import PLACES
 from raytransfer.sweep.backlog import reads_of, waiting
 from raytransfer.sweep.places import described
-from raytransfer.sweep.progress import duration
-from raytransfer.words import number_of
+from raytransfer.words import duration, number_of
 
 STATES = ("done", "running", "failed", "waiting", "left")
 """How a trial stands: it waits where it reads the weights of one that failed."""
