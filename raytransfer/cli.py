@@ -25,7 +25,7 @@ from raytransfer.console.logs import logged
 from raytransfer.console.output import Output, new_console, print_json
 from raytransfer.errors import StorageError, UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
-from raytransfer.sweep.garbage import lasting, release
+from raytransfer.sweep.collector import lasting, release
 from raytransfer.sweep.interrupts import EXIT_CODE, INTERRUPTED, interruptible
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _report_store(console: Console, root: str, arguments: Sequence[str]) -> int:
     """Report every sweep of a store, each with the options that its folder has."""
     overrides, flags = split("report", arguments)
     with lasting():
-        from raytransfer.commands.reporting import experiment_of, options_of, sweeps_of
+        from raytransfer.commands.opening import experiment_of, options_of, sweeps_of
 
     if "/" not in root and not Path(root).exists():
         raise UserError(f"report takes an experiment, one of {', '.join(EXPERIMENTS)}, or a store, and got {root}")

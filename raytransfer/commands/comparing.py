@@ -13,8 +13,7 @@ from rich.console import Console
 
 from raytransfer.analysis import grid_changes, mean_changes, paired
 from raytransfer.analysis.changes import CELL
-from raytransfer.commands.opening import PATIENCE_S, is_sweep, opened, readable
-from raytransfer.commands.reporting import experiment_of, options_of
+from raytransfer.commands.opening import PATIENCE_S, experiment_of, is_sweep, opened, options_of, readable
 from raytransfer.config import WHERE_AND_HOW, plain_yaml
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
