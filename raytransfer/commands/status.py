@@ -16,9 +16,8 @@ from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError
 from raytransfer.store import Store, failures, finish_times, held, read_progress
-from raytransfer.store.schema import PLACES
 from raytransfer.sweep.backlog import reads_of, waiting
-from raytransfer.sweep.places import described
+from raytransfer.sweep.places import described, place_of
 from raytransfer.words import duration, number_of
 
 STATES = ("done", "running", "failed", "waiting", "left")
@@ -163,13 +162,8 @@ def _handed_out(
 
 def _running(places: pd.DataFrame, handed_out: Mapping[str, str]) -> list[Running]:
     rows = places[places["id"].isin(list(handed_out))].drop_duplicates("id")
-    columns = [column.name for column in PLACES]
     return [
-        Running(
-            id=row["id"],
-            place=described({name: None if pd.isna(row[name]) else row[name] for name in columns}),
-            since=handed_out[row["id"]],
-        )
+        Running(id=row["id"], place=described(place_of(row)), since=handed_out[row["id"]])
         for row in rows.to_dict("records")
     ]
 
