@@ -7,7 +7,7 @@ import numpy as np
 
 from raytransfer.errors import UserError, first_line
 from raytransfer.specs import NetworkSpec, Recipe, TaskSpec, TrainingSpec, TrialSpec
-from raytransfer.specs.dependencies import as_base, as_training, frozen_layers
+from raytransfer.specs.dependencies import as_base, as_training
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.tasks import load_task
 from raytransfer.training import EVALUATION_BATCH
@@ -52,7 +52,7 @@ def check_trials(
                 looks.setdefault((look.task, look.images, look.seed), []).append(look)
             continue
         network, task = training.network, training.task
-        if network not in least or frozen_layers(training) < frozen_layers(least[network]):
+        if network not in least or training.surgery.frozen_layers < least[network].surgery.frozen_layers:
             least[network] = training
         if task not in tasks:
             tasks[task] = _leaves_one(task, plan)
