@@ -9,7 +9,6 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -175,8 +174,9 @@ def module_of(spec: NetworkSpec, image: Shape, classes: int, **more: Any) -> nn.
         return ZOO[spec.name].build(image, classes)
     if is_own(spec.name):
         return build_own(spec.name, args, image, classes)
-    if slash and family in _FAMILIES:
-        return called(spec.name, lambda: _FAMILIES[family](name, args, image, classes))
+    libraries = {"torchvision": _from_torchvision, "timm": _from_timm}
+    if slash and family in libraries:
+        return called(spec.name, lambda: libraries[family](name, args, image, classes))
     raise UserError(
         f"network={spec.name} is not known; choose one of {', '.join(ZOO)}, or torchvision/NAME, timm/NAME, or "
         "package.module:function"
@@ -258,9 +258,3 @@ def timm_config(name: str) -> Any:
 def _nearest(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(near)}?" if near else ""
-
-
-_FAMILIES: dict[str, Callable[[str, dict[str, Any], Shape, int], Any]] = {
-    "torchvision": _from_torchvision,
-    "timm": _from_timm,
-}

@@ -1,6 +1,6 @@
 """What a trial needs of others, and in which order trials can run.
 
-Here, and in the kinds of trials, one kind of spec is told from another; elsewhere none is.
+Here, and in ``raytransfer.trials``, one kind of spec is told from another; elsewhere none is.
 """
 
 from collections.abc import Collection, Iterable, Mapping
