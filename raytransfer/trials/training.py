@@ -14,8 +14,16 @@ import torch
 from raytransfer.networks import Network, add_lora, build, copy_first, freeze, merged, read_all_layers, train_mode
 from raytransfer.specs import TrainingSpec, Weights
 from raytransfer.specs.dependencies import as_base, as_transfer
-from raytransfer.store import Store, delete_state, load_state, load_weights, publish, save_checkpoint, save_state
-from raytransfer.store import checkpoint_steps as stored_steps
+from raytransfer.store import (
+    Store,
+    delete_state,
+    load_state,
+    load_weights,
+    publish,
+    save_checkpoint,
+    save_state,
+    stored_steps,
+)
 from raytransfer.tasks import Dataset, TaskData, load_task, sample_task
 from raytransfer.training import ALONE, DeviceData, Outcome, Ranks, Step, TrainingState, never, stream_seed, train
 from raytransfer.trials.site import Site, common_columns
