@@ -5,15 +5,16 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from raytransfer.commands.opening import opened, places_of_sweeps, readable
+from raytransfer.commands.opening import opened, places_of_sweeps, reading
 from raytransfer.console.output import print_json
-from raytransfer.store import Store, failures
+from raytransfer.store import failures
 from raytransfer.store.schema import FAILURES, PLACES
 from raytransfer.sweep.failures import failure_rows
 from raytransfer.sweep.places import described, place_of
 from raytransfer.words import number_of
 
 
+@reading
 def failed_trials(root: str) -> pd.DataFrame:
     """The trials that failed and have not finished since: a row for each place of each in each sweep.
 
@@ -25,10 +26,6 @@ def failed_trials(root: str) -> pd.DataFrame:
         UserError: There is no store, or one that cannot be read.
     """
     store = opened(root)
-    return readable(lambda: _failed(store))
-
-
-def _failed(store: Store) -> pd.DataFrame:
     errors = failures(store)
     rows: list[dict[str, Any]] = []
     for name, places in places_of_sweeps(store).items() if errors else ():

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from raytransfer.commands.opening import opened, places_of_sweeps, readable
+from raytransfer.commands.opening import opened, places_of_sweeps, reading
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError
@@ -73,6 +73,7 @@ class Standing:
     running: list[Running] = field(default_factory=list)
 
 
+@reading
 def status(root: str) -> tuple[str | None, list[Standing]]:
     """How the sweeps of a store stand. Counts are made of what the store holds; nothing is written.
 
@@ -82,8 +83,7 @@ def status(root: str) -> tuple[str | None, list[Standing]]:
     Raises:
         UserError: There is no store, or one that cannot be read.
     """
-    store = opened(root)
-    return readable(lambda: _status(store))
+    return _status(opened(root))
 
 
 def _status(store: Store) -> tuple[str | None, list[Standing]]:
