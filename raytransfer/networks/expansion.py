@@ -98,10 +98,9 @@ class _Expansion:
         """
         if not self._is_called_once(path):
             return None
-        args, kwargs, _ = self._calls[path][0]
         containers = {inner.removeprefix(f"{path}.") for inner, _, is_container in self._below(path) if is_container}
         try:
-            level = trace(module, path, containers, self._calls, args, kwargs)
+            level = trace(module, path, containers, self._calls)
         except TraceError:
             return None
         cuts, undivided = cut_nodes(level, pixel_nodes(level))
