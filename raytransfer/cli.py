@@ -252,12 +252,12 @@ def _plan(console: Console, experiment: Experiment[Any], config: SweepConfig, *,
 
     output, console = console, _beside() if as_json else console
     with logged(console):
-        planned = plan_sweep(console, experiment, config)
-        found = forecast(console, planned.plan, planned.todo, config)
+        plan, todo, store = plan_sweep(console, experiment, config)
+        found = forecast(console, plan, todo, config)
     if found is not None:
-        print_forecast(console, found, planned.plan, config)
+        print_forecast(console, found, plan, config)
     if as_json:
-        print_json(output, plan_as_json(planned.plan, planned.todo, planned.store, found))
+        print_json(output, plan_as_json(plan, todo, store, found))
     return 0
 
 
