@@ -25,7 +25,7 @@ from raytransfer.console.logs import logged
 from raytransfer.console.output import Output, new_console, print_json
 from raytransfer.errors import StorageError, UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
-from raytransfer.sweep.garbage import lasting, release
+from raytransfer.sweep.collector import lasting, release
 from raytransfer.sweep.interrupts import EXIT_CODE, INTERRUPTED, interruptible
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _report_store(console: Console, root: str, arguments: Sequence[str]) -> int:
     """Report every sweep of a store, each with the options that its folder has."""
     overrides, flags = split("report", arguments)
     with lasting():
-        from raytransfer.commands.reporting import experiment_of, options_of, sweeps_of
+        from raytransfer.commands.opening import experiment_of, options_of, sweeps_of
 
     if "/" not in root and not Path(root).exists():
         raise UserError(f"report takes an experiment, one of {', '.join(EXPERIMENTS)}, or a store, and got {root}")
@@ -252,12 +252,12 @@ def _plan(console: Console, experiment: Experiment[Any], config: SweepConfig, *,
 
     output, console = console, _beside() if as_json else console
     with logged(console):
-        planned = plan_sweep(console, experiment, config)
-        found = forecast(console, planned.plan, planned.todo, config)
+        plan, todo, store = plan_sweep(console, experiment, config)
+        found = forecast(console, plan, todo, config)
     if found is not None:
-        print_forecast(console, found, planned.plan, config)
+        print_forecast(console, found, plan, config)
     if as_json:
-        print_json(output, plan_as_json(planned.plan, planned.todo, planned.store, found))
+        print_json(output, plan_as_json(plan, todo, store, found))
     return 0
 
 

@@ -152,15 +152,13 @@ def plan(
     config = load_config(chosen.config, chosen.defaults, arguments)
     console = _console(quiet=quiet)
     with logged(console), _threads_kept():
-        planned = plan_sweep(console, chosen, config)
-        found = forecast(console, planned.plan, planned.todo, config) if estimate else None
+        sweep, todo, _ = plan_sweep(console, chosen, config)
+        found = forecast(console, sweep, todo, config) if estimate else None
         if found is not None:
-            print_forecast(console, found, planned.plan, config)
-    rows = pd.DataFrame(place_rows(planned.plan.trials, planned.plan.cells)).drop(columns="reads")
+            print_forecast(console, found, sweep, config)
+    rows = pd.DataFrame(place_rows(sweep.trials, sweep.cells)).drop(columns="reads")
     rows = rows.dropna(axis="columns", how="all").convert_dtypes()  # an experiment has some of the columns
-    return PlannedSweep(
-        cells=rows.assign(state=[state_of(trial, planned.todo) for trial in rows["id"]]), estimate=found
-    )
+    return PlannedSweep(cells=rows.assign(state=[state_of(trial, todo) for trial in rows["id"]]), estimate=found)
 
 
 def _asked(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from raytransfer.commands.opening import opened, places_of_sweeps, readable
+from raytransfer.commands.opening import opened, places_of_sweeps, reading
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError
@@ -39,6 +39,7 @@ class Garbage:
     size: int
 
 
+@reading
 def garbage(root: str, kinds: Sequence[str] = tuple(KINDS), *, delete: bool = False) -> list[Garbage]:
     """What of a store can go; with ``delete`` it goes.
 
@@ -58,16 +59,12 @@ def garbage(root: str, kinds: Sequence[str] = tuple(KINDS), *, delete: bool = Fa
         if kind not in KINDS:
             raise UserError(f"{kind} is nothing that gc removes; choose from {', '.join(KINDS)}")
     store = opened(root)
-
-    def found() -> list[Garbage]:
-        refuse_if_held(store)
-        with lock(store) if delete else nullcontext():
-            files = [file for file in _garbage(store, kinds) if file.kind in kinds]
-            for file in files if delete else ():
-                _delete(store, file)
-        return files
-
-    return readable(found)
+    refuse_if_held(store)
+    with lock(store) if delete else nullcontext():
+        files = [file for file in _garbage(store, kinds) if file.kind in kinds]
+        for file in files if delete else ():
+            _delete(store, file)
+    return files
 
 
 def _garbage(store: Store, kinds: Sequence[str]) -> list[Garbage]:

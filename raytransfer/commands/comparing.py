@@ -13,8 +13,7 @@ from rich.console import Console
 
 from raytransfer.analysis import grid_changes, mean_changes, paired
 from raytransfer.analysis.changes import CELL
-from raytransfer.commands.opening import PATIENCE_S, is_sweep, opened, readable
-from raytransfer.commands.reporting import experiment_of, options_of
+from raytransfer.commands.opening import PATIENCE_S, experiment_of, is_sweep, opened, options_of, reading
 from raytransfer.config import WHERE_AND_HOW, plain_yaml
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
@@ -85,6 +84,7 @@ class Comparison:
     same: int
 
 
+@reading
 def compare(first: str, second: str) -> list[Comparison]:
     """Compare two sweeps, or the sweeps of two stores.
 
@@ -97,7 +97,7 @@ def compare(first: str, second: str) -> list[Comparison]:
     Raises:
         UserError: There is no such sweep, it cannot be read, or the two have nothing in common.
     """
-    return readable(lambda: [_compared(*pair) for pair in _pairs(first, second)])
+    return [_compared(*pair) for pair in _pairs(first, second)]
 
 
 def _pairs(first: str, second: str) -> list[tuple[SweepFolder, SweepFolder]]:

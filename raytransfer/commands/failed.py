@@ -5,17 +5,16 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from raytransfer.commands.opening import opened, places_of_sweeps, readable
+from raytransfer.commands.opening import opened, places_of_sweeps, reading
 from raytransfer.console.output import print_json
-from raytransfer.store import Store, failures
+from raytransfer.store import failures
 from raytransfer.store.schema import FAILURES, PLACES
 from raytransfer.sweep.failures import failure_rows
-from raytransfer.sweep.places import described
+from raytransfer.sweep.places import described, place_of
 from raytransfer.words import number_of
 
-_COLUMNS = [column.name for column in PLACES]
 
-
+@reading
 def failed_trials(root: str) -> pd.DataFrame:
     """The trials that failed and have not finished since: a row for each place of each in each sweep.
 
@@ -27,10 +26,6 @@ def failed_trials(root: str) -> pd.DataFrame:
         UserError: There is no store, or one that cannot be read.
     """
     store = opened(root)
-    return readable(lambda: _failed(store))
-
-
-def _failed(store: Store) -> pd.DataFrame:
     errors = failures(store)
     rows: list[dict[str, Any]] = []
     for name, places in places_of_sweeps(store).items() if errors else ():
@@ -38,13 +33,12 @@ def _failed(store: Store) -> pd.DataFrame:
             continue
         placed: dict[str, list[dict[str, Any]]] = {}
         for row in places[places["id"].isin(list(errors))].to_dict("records"):
-            place = {column: None if pd.isna(row[column]) else row[column] for column in _COLUMNS}
-            placed.setdefault(row["id"], []).append(place)
+            placed.setdefault(row["id"], []).append(place_of(row))
         of_sweep = {trial: error for trial, error in errors.items() if trial in placed}
         rows += [{"sweep": name, **row} for row in failure_rows(of_sweep, placed)]
     known = {row["id"] for row in rows}
     unplaced = {trial: error for trial, error in errors.items() if trial not in known}
-    nowhere: dict[str, Any] = dict.fromkeys(_COLUMNS)
+    nowhere: dict[str, Any] = dict.fromkeys(column.name for column in PLACES)
     rows += [{"sweep": None, **row} for row in failure_rows(unplaced, {trial: [nowhere] for trial in unplaced})]
     return pd.DataFrame(rows, columns=["sweep", *(column.name for column in FAILURES)], dtype=object)
 
@@ -66,8 +60,7 @@ def print_failures(console: Console, root: str, *, as_json: bool = False) -> Non
         return
     for _, alike in found.groupby(["error", "reason"], sort=False, dropna=False):
         for row in alike.to_dict("records"):
-            place = {name: row[name] for name in _COLUMNS}
-            where = "in no sweep of this store" if row["sweep"] is None else f"{row['sweep']}, {described(place)}"
+            where = f"{row['sweep']}, {described(place_of(row))}" if row["sweep"] else "in no sweep of this store"
             console.print(f"{row['id']}: {where}", soft_wrap=True)
         console.print(f"failed {alike['traceback'].iloc[0].strip()}\n", soft_wrap=True)
     trials = number_of(found["id"].nunique(), "trial")

@@ -9,13 +9,12 @@ from rich.console import Console
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.console.table import NumberTable
 from raytransfer.specs.dependencies import as_base
+from raytransfer.sweep.arithmetic import print_slow_arithmetic
 from raytransfer.sweep.backlog import Backlog
-from raytransfer.sweep.driver import print_slow_arithmetic
 from raytransfer.sweep.places import NOT_IN_A_CELL
 from raytransfer.sweep.plan import Cell, Plan
-from raytransfer.sweep.progress import duration
 from raytransfer.sweep.slots import UNITS, check_slots, of_this_machine, slots_of_base, without_gpus
-from raytransfer.words import number_of
+from raytransfer.words import duration, number_of
 
 if TYPE_CHECKING:
     from raytransfer.sweep.estimate import Estimate

@@ -1,14 +1,18 @@
 """A store that a command reads, and the sweeps in it."""
 
+import functools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
+from yaml import YAMLError
 
-from raytransfer.errors import StorageError, UnreadableError, UserError
-from raytransfer.experiments import EXPERIMENTS
+from raytransfer.config import plain_yaml
+from raytransfer.errors import StorageError, UnreadableError, UserError, one_line
+from raytransfer.experiments import EXPERIMENTS, Experiment
 from raytransfer.store import Store, read_places, sweep_names
 
+Given = ParamSpec("Given")
 Read = TypeVar("Read")
 
 PATIENCE_S = 8.0
@@ -18,16 +22,35 @@ SCRIPTS = {experiment.script: experiment for experiment in EXPERIMENTS.values()}
 """Every experiment by what the names of its sweeps' folders begin with."""
 
 
+def reading(read: Callable[Given, Read]) -> Callable[Given, Read]:
+    """A function that reads a store: what a storage refuses it is the user's to mend, and nothing was lost.
+
+    What is damaged is said with what mends it. It raises UserError instead of StorageError, whose exit code says that
+    something ran before.
+    """
+
+    @functools.wraps(read)
+    def told(*args: Given.args, **kwargs: Given.kwargs) -> Read:
+        try:
+            return read(*args, **kwargs)
+        except UnreadableError as error:
+            how = "run the sweep, and it is set aside and its trials run again"
+            if error.name.startswith("sweeps/"):
+                how = "raytransfer report STORE writes it anew"
+            raise UserError(f"{error}; {how}") from error
+        except StorageError as error:
+            raise UserError(str(error)) from error
+
+    return told
+
+
+@reading
 def opened(root: str) -> Store:
     """The store at a place, of this version, for reading.
 
     Raises:
         UserError: There is none, it is of another version, or it cannot be read.
     """
-    return readable(lambda: _opened(root))
-
-
-def _opened(root: str) -> Store:
     store = Store(root, retry_s=PATIENCE_S)
     if not store.exists("store.json"):
         is_sweep = store.exists("config.yaml")
@@ -51,20 +74,46 @@ def is_sweep(name: str) -> bool:
     return name.partition("-")[0] in SCRIPTS  # sweep_folder names a folder so
 
 
-def readable(read: Callable[[], Read]) -> Read:
-    """What a read gives; a storage that refuses it is the user's to mend, and nothing was lost.
-
-    What is damaged is said with what mends it.
+def experiment_of(name: str) -> Experiment[Any]:
+    """The experiment of a sweep, by the name of its folder.
 
     Raises:
-        UserError: Instead of StorageError, whose exit code says that something ran before.
+        UserError: The name begins with none.
     """
+    if not is_sweep(name):
+        raise UserError(f"{name} is no sweep's folder: its name begins with none of {', '.join(SCRIPTS)}")
+    return SCRIPTS[name.partition("-")[0]]
+
+
+@reading
+def sweeps_of(root: str) -> tuple[Store, list[str]]:
+    """A store, and the names of its folders that hold a sweep's options.
+
+    Raises:
+        UserError: There is no store, or it holds no sweep.
+    """
+    store = opened(root)
+    found = [name for name in sweep_names(store) if store.exists(f"sweeps/{name}/config.yaml")]
+    if not found:
+        raise UserError(f"{root} holds no sweep")
+    return store, found
+
+
+@reading
+def options_of(store: Store, folder: str = "") -> tuple[bytes, dict[str, Any]]:
+    """The options of a sweep: its config.yaml as it is, and what that says.
+
+    Raises:
+        UserError: It is damaged; a file that was cut off ends within a line.
+    """
+    file = f"{folder}/config.yaml".lstrip("/")
+    content = store.read(file)
     try:
-        return read()
-    except UnreadableError as error:
-        how = "run the sweep, and it is set aside and its trials run again"
-        if error.name.startswith("sweeps/"):
-            how = "raytransfer report STORE writes it anew"
-        raise UserError(f"{error}; {how}") from error
-    except StorageError as error:
-        raise UserError(str(error)) from error
+        if not content.endswith(b"\n"):
+            raise ValueError("it ends within a line, so that some of it is missing")
+        options = plain_yaml.load(content.decode())
+        if not isinstance(options, dict):
+            raise ValueError("it must be a mapping of options to values")
+    except (YAMLError, ValueError) as error:
+        raise UserError(f"{store.place(file)} cannot be read: {one_line(error)}") from error
+    return content, options

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, TypeVar
 
@@ -111,34 +111,24 @@ def print_plan(console: Console, plan: Plan[Cell, Any], todo: Backlog, store: St
     console.print(f"{number_of(len(plan.trials), 'trial')}, {len(todo.to_run)} to run, in {store.root}", soft_wrap=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Planned:
-    """A sweep that has been planned.
-
-    Attributes:
-        plan: The sweep.
-        todo: What of it is to run.
-        store: Where its results go.
-    """
-
-    plan: Plan[Cell, Any]
-    todo: Backlog
-    store: Store
-
-
-def plan_sweep(console: Console, experiment: Experiment[Any], config: SweepConfig) -> Planned:
+def plan_sweep(
+    console: Console, experiment: Experiment[Any], config: SweepConfig
+) -> tuple[Plan[Cell, Any], Backlog, Store]:
     """Check and plan a sweep, and print what would run; nothing is written.
+
+    Returns:
+        The sweep, what of it is to run, and the store where its results go.
 
     Raises:
         UserError: It cannot run.
     """
 
-    def planned(config: SweepConfig) -> Planned:
+    def planned(config: SweepConfig) -> tuple[Plan[Cell, Any], Backlog, Store]:
         store, config, plan = open_sweep(console, experiment, config)
         plan = plan if plan.then is None else plan.then(store)
         todo = checked_backlog(plan, store, config)
         print_plan(console, plan, todo, store)
-        return Planned(plan=plan, todo=todo, store=store)
+        return plan, todo, store
 
     return repaired(console, config, planned, may_write=False)
 

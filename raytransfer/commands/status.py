@@ -11,16 +11,14 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from raytransfer.commands.opening import opened, places_of_sweeps, readable
+from raytransfer.commands.opening import opened, places_of_sweeps, reading
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError
 from raytransfer.store import Store, failures, finish_times, held, read_progress
-from raytransfer.store.schema import PLACES
 from raytransfer.sweep.backlog import reads_of, waiting
-from raytransfer.sweep.places import described
-from raytransfer.sweep.progress import duration
-from raytransfer.words import number_of
+from raytransfer.sweep.places import described, place_of
+from raytransfer.words import duration, number_of
 
 STATES = ("done", "running", "failed", "waiting", "left")
 """How a trial stands: it waits where it reads the weights of one that failed."""
@@ -75,6 +73,7 @@ class Standing:
     running: list[Running] = field(default_factory=list)
 
 
+@reading
 def status(root: str) -> tuple[str | None, list[Standing]]:
     """How the sweeps of a store stand. Counts are made of what the store holds; nothing is written.
 
@@ -84,8 +83,7 @@ def status(root: str) -> tuple[str | None, list[Standing]]:
     Raises:
         UserError: There is no store, or one that cannot be read.
     """
-    store = opened(root)
-    return readable(lambda: _status(store))
+    return _status(opened(root))
 
 
 def _status(store: Store) -> tuple[str | None, list[Standing]]:
@@ -164,13 +162,8 @@ def _handed_out(
 
 def _running(places: pd.DataFrame, handed_out: Mapping[str, str]) -> list[Running]:
     rows = places[places["id"].isin(list(handed_out))].drop_duplicates("id")
-    columns = [column.name for column in PLACES]
     return [
-        Running(
-            id=row["id"],
-            place=described({name: None if pd.isna(row[name]) else row[name] for name in columns}),
-            since=handed_out[row["id"]],
-        )
+        Running(id=row["id"], place=described(place_of(row)), since=handed_out[row["id"]])
         for row in rows.to_dict("records")
     ]
 

@@ -19,11 +19,11 @@ from raytransfer.report.console import show_answer, show_places, show_tables
 from raytransfer.report.files import sweep_folder, write_failures, write_files
 from raytransfer.report.page import FAILURES_FRAME, Asked
 from raytransfer.store import Store, compact, held, is_compact, lock, read_table, write_places
-from raytransfer.store.schema import FAILURES, PLACES
+from raytransfer.store.schema import FAILURES
 from raytransfer.sweep.backlog import Backlog, backlog
 from raytransfer.sweep.curves import Curves, Tracker, trackers
 from raytransfer.sweep.failures import failure_rows
-from raytransfer.sweep.places import described, place_rows, places
+from raytransfer.sweep.places import described, place_of, place_rows, places
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.words import number_of
 
@@ -237,7 +237,7 @@ def _print_left(
     for row in rows:
         by_reason.setdefault((row["error"], row["reason"]), []).append(row)
     for alike in by_reason.values():
-        shown = [f"{row['id']}, {described({column.name: row[column.name] for column in PLACES})}" for row in alike]
+        shown = [f"{row['id']}, {described(place_of(row))}" for row in alike]
         more = [f"and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
         console.print("", *shown[:_SHOWN], *more, f"failed {alike[0]['traceback'].strip()}", sep="\n", soft_wrap=True)
     missing = bool(left.to_run) and mode != "read-only"  # which asked for no more than is there

@@ -26,20 +26,29 @@ _OPENING = (
 _CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 
+def _named(loader: Any, node: Any, deep: bool = False) -> dict[str, Any]:
+    """How loaders make a mapping: its keys are names, each there once."""
+    keys = [key.value for key, _ in node.value]
+    for key in keys:
+        if not isinstance(key, str):
+            raise yaml.YAMLError("a list or mapping stands where a name must be")
+        if keys.count(key) > 1:
+            raise yaml.YAMLError(f"{key} is there twice")
+    return {key.value: loader.construct_object(value, deep=deep) for key, value in node.value}
+
+
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types here
     """The scalars of YAML 1.2's core schema, in decimal."""
 
     yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
-        return {key.value: self.construct_object(value, deep=deep) for key, value in _entries(node)}
+    construct_mapping = _named
 
 
 class _TextLoader(yaml.BaseLoader):  # type: ignore[misc]
     """Every scalar as the text that stands there."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
-        return {key.value: self.construct_object(value, deep=deep) for key, value in _entries(node)}
+    construct_mapping = _named
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
@@ -59,17 +68,6 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 for _tag, _pattern in (("null", _NULL), ("bool", _BOOL), ("int", _INT), ("float", _FLOAT)):
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, None)
-
-
-def _entries(node: Any) -> list[tuple[Any, Any]]:
-    keys = [key.value for key, _ in node.value]
-    for key in keys:
-        if not isinstance(key, str):
-            raise yaml.YAMLError("a list or mapping stands where a name must be")
-        if keys.count(key) > 1:
-            raise yaml.YAMLError(f"{key} is there twice")
-    entries: list[tuple[Any, Any]] = node.value
-    return entries
 
 
 def load(text: str) -> Any:

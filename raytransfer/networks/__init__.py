@@ -4,8 +4,9 @@ from raytransfer.networks.adapters import add_lora, merged, used_elsewhere
 from raytransfer.networks.all_layers import pooled, read_all_layers
 from raytransfer.networks.description import describe
 from raytransfer.networks.expansion import is_norm
+from raytransfer.networks.own_sources import sources_of
 from raytransfer.networks.partition import find_stages, staged
-from raytransfer.networks.sources import build, check_network, default_image_size, resolved, sources_of
+from raytransfer.networks.sources import build, check_network, default_image_size, resolved
 from raytransfer.networks.stages import Network, Shape
 from raytransfer.networks.surgery import (
     copy_first,

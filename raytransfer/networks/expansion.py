@@ -58,23 +58,29 @@ class _Expansion:
     def _through_containers(self, paths: list[str]) -> dict[type[nn.Module], dict[str, nn.Module]]:
         """Look into the containers below these modules; gives the other modules found there, by class and path."""
         undecided: dict[type[nn.Module], dict[str, nn.Module]] = collections.defaultdict(dict)
-        waiting = list(paths)
-        while waiting:
-            parent = waiting.pop(0)
-            for name, child in self._module.get_submodule(parent).named_children():
-                path = f"{parent}.{name}" if parent else name
-                if isinstance(child, nn.ModuleList | nn.ModuleDict) or (
-                    isinstance(child, nn.Sequential) and path not in self._calls
-                ):
-                    waiting.append(path)  # its children are called one by one
-                elif path not in self._calls or not _has_parts(child):
-                    continue
-                elif type(child) is not nn.Sequential:
-                    undecided[type(child)][path] = child
-                elif self._is_called_once(path) and not self._is_one_layer(path, child):
-                    self.expand.add(path)
-                    waiting.append(path)
+        for path, child, is_container in (found for parent in paths for found in self._below(parent)):
+            if path not in self._calls or not _has_parts(child):
+                continue
+            if is_container:
+                self.expand.add(path)
+            elif type(child) is not nn.Sequential:
+                undecided[type(child)][path] = child
         return undecided
+
+    def _below(self, parent: str) -> Iterator[tuple[str, nn.Module, bool]]:
+        """The modules below one by path, and whether each is a container to look into, below which it goes on."""
+        for name, child in self._module.get_submodule(parent).named_children():
+            path = f"{parent}.{name}" if parent else name
+            if isinstance(child, nn.ModuleList | nn.ModuleDict) or (
+                isinstance(child, nn.Sequential) and path not in self._calls
+            ):
+                yield from self._below(path)  # its children are called one by one
+                continue
+            is_called_whole = type(child) is nn.Sequential and self._is_called_once(path)
+            is_container = is_called_whole and not self._is_one_layer(path, child)
+            yield path, child, is_container
+            if is_container:
+                yield from self._below(path)
 
     def _is_divisible(self, found: dict[str, nn.Module]) -> bool:
         """Whether a class with these instances is looked into."""
@@ -92,9 +98,9 @@ class _Expansion:
         """
         if not self._is_called_once(path):
             return None
-        args, kwargs, _ = self._calls[path][0]
+        containers = {inner.removeprefix(f"{path}.") for inner, _, is_container in self._below(path) if is_container}
         try:
-            level = trace(module, path, self._containers(module, path), self._calls, args, kwargs)
+            level = trace(module, path, containers, self._calls)
         except TraceError:
             return None
         cuts, undivided = cut_nodes(level, pixel_nodes(level))
@@ -103,7 +109,7 @@ class _Expansion:
             return None
         every = used_tensors(module, level.graph.nodes)
         layers = _without_norms(module, every)
-        holds_head = bool(path) and self._head.startswith(f"{path}.")
+        holds_head = self._head.startswith(f"{path}.")
         for cut in cuts:
             before = used_tensors(module, slice_between(level.graph, start, cut))
             layers_before = _without_norms(module, before)
@@ -112,20 +118,6 @@ class _Expansion:
             if holds_head and undivided and before and every - before:
                 return True, undivided  # what stands before the head alone can be cut off, a norm too
         return False, undivided
-
-    def _containers(self, module: nn.Module, path: str, prefix: str = "") -> set[str]:
-        """Paths, below a module, of the containers in it."""
-        found: set[str] = set()
-        for name, child in module.named_children():
-            below = f"{prefix}.{name}" if prefix else name
-            whole = f"{path}.{name}" if path else name
-            if isinstance(child, nn.ModuleList | nn.ModuleDict) or (
-                isinstance(child, nn.Sequential) and whole not in self._calls
-            ):
-                found |= self._containers(child, whole, below)
-            elif type(child) is nn.Sequential and self._is_called_once(whole) and not self._is_one_layer(whole, child):
-                found |= {below, *self._containers(child, whole, below)}
-        return found
 
     def _is_called_once(self, path: str) -> bool:
         return len(self._calls.get(path, ())) == 1

@@ -9,24 +9,26 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from raytransfer.errors import UserError, first_line
+from raytransfer.networks.own import is_own
+from raytransfer.specs import NetworkSpec
 
 _READ: dict[str, tuple[ModuleSpec | None, str]] = {}
 """The source of each module of the user's that this process has read, by its name, and which import it was of."""
 
 
-def own_sources(network: str) -> dict[str, str]:
+def sources_of(spec: NetworkSpec) -> dict[str, str]:
     """The source of a network of the user's, by the path of each file below the folder that it is imported from.
 
     These are the files of its package, or those beside its module, that are loaded; the script that runs is one of them
-    only where it is imported, too, as by a network that it defines itself.
-
-    Args:
-        network: ``package.module:function``.
+    only where it is imported, too, as by a network that it defines itself. Empty for other networks.
 
     Raises:
         UserError: One is not UTF-8, or has changed since it was imported, as in a notebook, where what was imported
             would run. Of one that is read for the first time since then, only changes of functions are told.
     """
+    if not is_own(spec.name):
+        return {}
+    network = spec.name
     file = _file(importlib.import_module(network.partition(":")[0].partition(".")[0]))
     root = file.parent.parent if file.name == "__init__.py" else file.parent
     below = file.parent if file.name == "__init__.py" else root

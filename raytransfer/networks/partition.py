@@ -182,7 +182,7 @@ def _pieces(module: nn.Module, image: tuple[int, ...]) -> list[_Piece]:
                     )
                 if expand is None:
                     expand = expandable(module, calls)
-                levels.append(trace(module, "", expand, calls, (inputs,), {}))
+                levels.append(trace(module, "", expand, calls))
             by_mode.append(find_atoms(*levels))
     evaluation, training_atoms = by_mode
     for atom in (*evaluation, *training_atoms):

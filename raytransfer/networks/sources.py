@@ -4,15 +4,12 @@ import difflib
 import functools
 import hashlib
 import importlib
-import inspect
 import json
 import os
 import re
 import socket
 import sys
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +17,8 @@ import torch
 from torch import nn
 
 from raytransfer.errors import UserError, first_line
-from raytransfer.networks.own_sources import imported_anew, own_sources
+from raytransfer.networks.own import build_own, called, check_builder, is_own
+from raytransfer.networks.own_sources import imported_anew, sources_of
 from raytransfer.networks.partition import Table, check_exact, find_stages
 from raytransfer.networks.stages import Network, Shape, Stage
 from raytransfer.networks.tracing import all_tensors
@@ -133,9 +131,13 @@ def resolved(spec: NetworkSpec, image: Shape) -> NetworkSpec:
     if spec.name in ZOO:
         return spec
     network = check_network(spec, image=image, classes=_CLASSES)
-    if _is_own(spec.name):
+    if is_own(spec.name):
+
+        def anew(seed: int) -> nn.Module:
+            return build(spec, image=image, classes=_CLASSES, seed=seed).module
+
         try:
-            _check_builder(network, spec, image)
+            check_builder(network.module, anew, image)
         except Exception as error:  # whatever a network of the user's raises
             raise UserError(_named(spec, first_line(error))) from error
     tensors = all_tensors(network.module)
@@ -146,69 +148,6 @@ def resolved(spec: NetworkSpec, image: Shape) -> NetworkSpec:
     for name, text in sorted(sources_of(spec).items()):
         digest.update(f"{name}\n{text}".encode())
     return replace(spec, structure=digest.hexdigest()[:16])
-
-
-@torch.no_grad()
-def _check_builder(network: Network, spec: NetworkSpec, image: Shape) -> None:
-    """Check that a builder of the user's makes new networks by the seed alone, of which state dicts say all.
-
-    Args:
-        network: What it built with seed 0, once it has run.
-        spec: Its name and arguments.
-        image: Shape of the images.
-
-    Raises:
-        UserError: It does not.
-    """
-    first, again, other = (build(spec, image=image, classes=_CLASSES, seed=seed).module for seed in (0, 0, 1))
-    module = network.module
-    given = {id(parameter) for parameter in module.parameters()}
-    if any(id(parameter) in given for parameter in again.parameters()):
-        raise UserError("its function gives layers that it gave before: it must make new ones at each call")
-    weights = dict(first.named_parameters())
-    if any(not tensor.equal(weights[name]) for name, tensor in again.named_parameters()):
-        raise UserError("its first weights are not told by the seed alone: draw them from torch's random numbers")
-    drawn = [name for name, tensor in weights.items() if (tensor != tensor.flatten()[0]).any()]
-    if drawn and all(tensor.equal(weights[name]) for name, tensor in other.named_parameters()):
-        raise UserError("its first weights are the same for every seed: its function must not set a seed itself")
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad != weights[name].requires_grad:  # the others have not run
-            raise UserError(f"its forward sets requires_grad of {name}: set it where its layers are made")
-    state, tensors = module.state_dict(), all_tensors(module)
-    wrong = [name for name, _ in module.named_parameters(remove_duplicate=False) if name not in state]
-    wrong += [name for name, value in state.items() if name not in tensors or not isinstance(value, torch.Tensor)]
-    if wrong:
-        raise UserError(
-            f"its state dict must hold its parameters and buffers by their names, and nothing else: {wrong[0]}"
-        )
-    other.load_state_dict(state)
-    outputs = []
-    with torch.random.fork_rng(devices=[]):
-        images = torch.randn((2, *image), generator=torch.Generator().manual_seed(0))
-        for same in (module, other):
-            torch.manual_seed(0)
-            outputs.append(same.eval()(images.clone()))
-    if not torch.equal(*outputs):
-        raise UserError(
-            "with the weights of another it gives other numbers, so that layers cannot be copied: what its layers draw "
-            "and keep must be parameters, or buffers that state dicts hold"
-        )
-
-
-def sources_of(spec: NetworkSpec) -> dict[str, str]:
-    """The source of a network of the user's, by the path of each file below the folder that it is imported from.
-
-    Empty for other networks.
-
-    Raises:
-        UserError: One has changed since it was imported, as in a notebook, where what was imported would run.
-    """
-    return own_sources(spec.name) if _is_own(spec.name) else {}
-
-
-def _is_own(name: str) -> bool:
-    """Whether a network is a function of the user's; ``timm/hf-hub:ORG/NAME`` is none."""
-    return ":" in name and name.partition("/")[0] not in _FAMILIES
 
 
 def _table(spec: NetworkSpec) -> Table | None:
@@ -236,17 +175,18 @@ def module_of(spec: NetworkSpec, image: Shape, classes: int, **more: Any) -> nn.
         if args:
             raise UserError(f"network={spec.name} takes no network_args, and got {', '.join(args)}")
         return ZOO[spec.name].build(image, classes)
-    if _is_own(spec.name):
-        return _of_the_user(spec.name, args, image, classes)
-    if slash and family in _FAMILIES:
-        return _FAMILIES[family](name, args, image, classes)
+    if is_own(spec.name):
+        return build_own(spec.name, args, image, classes)
+    libraries = {"torchvision": _from_torchvision, "timm": _from_timm}
+    if slash and family in libraries:
+        return called(spec.name, lambda: libraries[family](name, args, image, classes))
     raise UserError(
         f"network={spec.name} is not known; choose one of {', '.join(ZOO)}, or torchvision/NAME, timm/NAME, or "
         "package.module:function"
     )
 
 
-def _from_torchvision(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn.Module:
+def _from_torchvision(name: str, args: dict[str, Any], image: Shape, classes: int) -> Any:
     from torchvision import models  # slow to import, and most sweeps do without
 
     known = models.list_models(module=models)
@@ -257,17 +197,16 @@ def _from_torchvision(name: str, args: dict[str, Any], image: Shape, classes: in
         defaults = {"aux_logits": False, "init_weights": True}  # the side heads give more than one output
     if name.startswith("vit_"):
         defaults = {"image_size": image[1]}
-    given = {**defaults, **args}
-    return _called(f"torchvision/{name}", lambda: models.get_model(name, weights=None, num_classes=classes, **given))
+    return models.get_model(name, weights=None, num_classes=classes, **{**defaults, **args})
 
 
-def _from_timm(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn.Module:
+def _from_timm(name: str, args: dict[str, Any], image: Shape, classes: int) -> Any:
     timm = timm_module(hub=name.startswith(_HUB_NAMES))
     defaults: dict[str, Any] = {}
     if not name.startswith(_HUB_NAMES) and timm_config(name).fixed_input_size:
         defaults = {"img_size": image[1:]}
     given = {"num_classes": classes, "in_chans": image[0], **defaults, **args}
-    return _called(f"timm/{name}", lambda: timm.create_model(name, **given))
+    return timm.create_model(name, **given)
 
 
 def timm_module(*, hub: bool = False) -> Any:
@@ -319,70 +258,6 @@ def timm_config(name: str) -> Any:
     return config
 
 
-def _of_the_user(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn.Module:
-    path, _, attribute = name.partition(":")
-    if str(Path.cwd()) not in sys.path:  # an installed command does not look there by itself
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        with torch.random.fork_rng(devices=[]):  # what a module draws at import is the same in every process
-            torch.default_generator.manual_seed(0)
-            imported = importlib.import_module(path)
-    except SystemExit as error:
-        raise UserError(f"network={name} cannot be imported: importing {path} ends the process") from error
-    except Exception as error:  # a module of the user's can raise anything
-        hint = f"; a module goes without its ending: {path[:-3]}:{attribute}" if path.endswith(".py") else ""
-        raise UserError(f"network={name} cannot be imported: {error}{hint}") from error
-    if not hasattr(imported, attribute):
-        raise UserError(f"network={name} cannot be imported: {path} has no {attribute}")
-    function = getattr(imported, attribute)
-    if not callable(function):
-        raise UserError(f"network={name} is of type {type(function).__name__}, and no function that builds a network")
-    given: dict[str, Any] = {"num_classes": classes}
-    signature = inspect.signature(function)
-    if "image_shape" in signature.parameters:
-        given["image_shape"] = image
-    module = _called(name, lambda: _built(name, function, signature.bind(**given, **args), image))
-    compiled = (path for path, child in module.named_modules() if _is_compiled(child))
-    if (part := next(compiled, None)) is not None:
-        what = f"its part {part} is" if part else "it is"
-        raise UserError(f"network={name}: {what} compiled, and layers of compiled code cannot be told: leave that out")
-    if any(map(nn.parameter.is_lazy, all_tensors(module).values())):
-        with torch.no_grad():  # lazy layers take their shapes, and draw their weights, from the first images they see
-            module.eval()(torch.zeros(2, *image))
-        module.train()
-    return module
-
-
-def _built(name: str, function: Callable[..., Any], given: inspect.BoundArguments, image: Shape) -> Any:
-    try:
-        return function(*given.args, **given.kwargs)
-    except Exception as error:  # a function of the user's can raise anything
-        told = f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"network={name} cannot be built for images of {'x'.join(map(str, image))}: {told}") from error
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    """Whether a module is what torch.compile or torch.jit made."""
-    return isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule"
-
-
-def _called(name: str, make: Callable[[], Any]) -> nn.Module:
-    """What a builder makes; its complaint about arguments in one line."""
-    try:
-        module = make()
-    except TypeError as error:
-        raise UserError(f"network={name} does not take these arguments: {error}") from error
-    if not isinstance(module, nn.Module):
-        raise UserError(f"network={name} gives what is of type {type(module).__name__}, and no torch.nn.Module")
-    return module
-
-
 def _nearest(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(near)}?" if near else ""
-
-
-_FAMILIES: dict[str, Callable[[str, dict[str, Any], Shape, int], nn.Module]] = {
-    "torchvision": _from_torchvision,
-    "timm": _from_timm,
-}

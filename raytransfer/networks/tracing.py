@@ -80,22 +80,19 @@ def record(module: nn.Module, inputs: torch.Tensor) -> Calls:
     return calls
 
 
-def trace(
-    root: nn.Module, path: str, expand: Collection[str], calls: Calls, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Level:
-    """Trace a module on the arguments of one of its calls.
+def trace(root: nn.Module, path: str, expand: Collection[str], calls: Calls) -> Level:
+    """Trace a module on the arguments of its last call, whose tensors become the graph's inputs.
 
     Args:
         root: The module.
         path: Its path in the network, whose calls were recorded.
         expand: Paths below the module of the submodules to look into.
         calls: What was recorded.
-        args: Positional arguments; their tensors become the graph's inputs.
-        kwargs: Keyword arguments likewise.
 
     Raises:
         TraceError: What it does depends on the numbers in its input, or cannot be followed for another reason.
     """
+    args, kwargs, _ = calls[path][-1]
     leaves, spec = tree_flatten((args, kwargs))
     tensors = {f"input_{i}": leaf for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)}
     cls = type(root)

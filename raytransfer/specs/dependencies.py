@@ -1,6 +1,6 @@
 """What a trial needs of others, and in which order trials can run.
 
-Here, and in the kinds of trials, one kind of spec is told from another; elsewhere none is.
+Here, and in ``raytransfer.trials``, one kind of spec is told from another; elsewhere none is.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -69,11 +69,6 @@ def checkpoints_read(spec: TrialSpec) -> list[str]:
 def imports(specs: Iterable[TrialSpec]) -> dict[str, Imported]:
     """The imported weights that some of these trials read, by digest: they have to be in the store before."""
     return {weights.digest: weights for spec in specs for weights in reads(spec) if isinstance(weights, Imported)}
-
-
-def frozen_layers(spec: TrialSpec) -> int:
-    """How many layers of a trial, from the input on, stay as they are."""
-    return spec.surgery.frozen_layers if isinstance(spec, TrainingSpec) else 0
 
 
 _LONG = ("flatness", "landscape", "initial-landscape")  # probes that take too long to wait for each other
@@ -169,7 +164,7 @@ def _rank(spec: TrialSpec) -> tuple[float, str]:
 
 def rough_length(spec: TrainingSpec) -> float:
     """About how long a training takes, in steps in which all layers train: each frozen layer saves its part of them."""
-    return spec.recipe.steps * max(0.1, 1 - 0.08 * frozen_layers(spec))
+    return spec.recipe.steps * max(0.1, 1 - 0.08 * spec.surgery.frozen_layers)
 
 
 def checkpoint_steps(specs: Iterable[TrialSpec]) -> dict[str, frozenset[int]]:
@@ -189,9 +184,9 @@ def alike(spec: TrialSpec) -> tuple[str | int, ...]:
     deep or wide.
     """
     if isinstance(spec, TrainingSpec):
-        return spec.network.name, spec.recipe.steps, spec.task.label_count, frozen_layers(spec)
+        return spec.network.name, spec.recipe.steps, spec.task.label_count, spec.surgery.frozen_layers
     if isinstance(spec, ProbeSpec):
-        return spec.kind, spec.trained.network.name, spec.probe, frozen_layers(spec.trained)
+        return spec.kind, spec.trained.network.name, spec.probe, spec.trained.surgery.frozen_layers
     if isinstance(spec, DistanceSpec | ScoreSpec):
         return spec.kind, spec.measure, spec.n_layers or 0
     return spec.kind, "", spec.width

@@ -37,6 +37,15 @@ def identity(spec: Any) -> str:
     return hashlib.sha256(f"{HASH_VERSION}{canonical}".encode()).hexdigest()[:_ID_LENGTH]
 
 
+class Identified:
+    """A spec of a trial, which has an identity."""
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Identity of the trial, from its content."""
+        return identity(self)
+
+
 def to_json(spec: Any) -> str:
     """Canonical JSON of a spec with all its fields: sorted keys, no spaces, floats as floats.
 

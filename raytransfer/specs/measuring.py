@@ -1,16 +1,15 @@
 """What is measured: distances between tasks, scores of weights on a task, probes of a training, simulations."""
 
-import functools
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from raytransfer.specs.identity import identity
+from raytransfer.specs.identity import Identified
 from raytransfer.specs.task import TaskSpec
 from raytransfer.specs.training import TrainingSpec, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistanceSpec:
+class DistanceSpec(Identified):
     """One measure of how far apart two tasks are.
 
     Attributes:
@@ -36,14 +35,9 @@ class DistanceSpec:
     seed: int
     tree: str | None = None
 
-    @functools.cached_property
-    def id(self) -> str:
-        """Identity of the measurement, from its content."""
-        return identity(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreSpec:
+class ScoreSpec(Identified):
     """One score of what a network with given weights makes of a target task's images.
 
     Attributes:
@@ -68,14 +62,9 @@ class ScoreSpec:
     seed: int
     revision: int = 1
 
-    @functools.cached_property
-    def id(self) -> str:
-        """Identity of the measurement, from its content."""
-        return identity(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeSpec:
+class ProbeSpec(Identified):
     """One probe of a trained network's weights, gradients or loss at one step of its training.
 
     Attributes:
@@ -108,14 +97,9 @@ class ProbeSpec:
     settled: bool = False
     seed: int
 
-    @functools.cached_property
-    def id(self) -> str:
-        """Identity of the probe, from its content."""
-        return identity(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class SimulationSpec:
+class SimulationSpec(Identified):
     """One simulation of the two-layer theory: a network of one hidden layer, trained on P and then on Q.
 
     Attributes:
@@ -133,11 +117,6 @@ class SimulationSpec:
     width: int
     images: int
     seed: int
-
-    @functools.cached_property
-    def id(self) -> str:
-        """Identity of the simulation, from its content."""
-        return identity(self)
 
 
 MeasureSpec = DistanceSpec | ScoreSpec | ProbeSpec | SimulationSpec

@@ -1,11 +1,10 @@
 """What is trained, how, and from which weights: networks, recipes, bases and transfers."""
 
-import functools
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from raytransfer.errors import UserError
-from raytransfer.specs.identity import NAME, identity
+from raytransfer.specs.identity import NAME, Identified
 from raytransfer.specs.task import TaskSpec
 
 
@@ -192,7 +191,7 @@ UNCUT = Surgery(n_layers=0, frozen=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainSpec:
+class PretrainSpec(Identified):
     """A base network: all layers start at random and train on one task.
 
     Attributes:
@@ -209,11 +208,6 @@ class PretrainSpec:
     network: NetworkSpec
     recipe: Recipe
     seed: int
-
-    @functools.cached_property
-    def id(self) -> str:
-        """Identity of the training, from its content."""
-        return identity(self)
 
     @property
     def weights(self) -> "Trained":
@@ -330,7 +324,7 @@ Weights = Trained | Imported
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferSpec:
+class TransferSpec(Identified):
     """A network whose first layers are copied from other weights and whose others start anew.
 
     Attributes:
@@ -358,11 +352,6 @@ class TransferSpec:
             )
         if self.weights is None and self.surgery != Surgery(n_layers=self.surgery.n_layers, frozen=True):
             raise UserError("a transfer without weights is the frozen random control: fine-tuned, it would be a base")
-
-    @functools.cached_property
-    def id(self) -> str:
-        """Identity of the training, from its content."""
-        return identity(self)
 
 
 TrainingSpec = PretrainSpec | TransferSpec

@@ -3,12 +3,12 @@
 from raytransfer.storage.retries import PATIENCE_S
 from raytransfer.store.checkpoints import (
     all_checkpoints,
-    checkpoint_steps,
     delete_checkpoint,
     import_weights,
     imported,
     load_weights,
     save_checkpoint,
+    stored_steps,
     weights_digest,
 )
 from raytransfer.store.locking import held, lock, refuse_if_held
@@ -44,7 +44,6 @@ __all__ = [
     "PATIENCE_S",
     "Store",
     "all_checkpoints",
-    "checkpoint_steps",
     "clear_failures",
     "compact",
     "curve_of",
@@ -72,6 +71,7 @@ __all__ = [
     "repair",
     "save_checkpoint",
     "save_state",
+    "stored_steps",
     "sweep_names",
     "top1_of",
     "unmerged",

@@ -66,7 +66,7 @@ def imported(store: Store) -> set[str]:
     return {name.removesuffix(".safetensors") for name in store.names("imported")}
 
 
-def checkpoint_steps(store: Store, trial: str) -> set[int]:
+def stored_steps(store: Store, trial: str) -> set[int]:
     """The training steps at which a trial left checkpoints."""
     steps = (name.removesuffix(".safetensors") for name in store.names(f"checkpoints/{trial}"))
     return {int(step) for step in steps if step.isdigit()}

@@ -94,7 +94,7 @@ def failure(store: Store, trial: str) -> str | None:
 
 def failures(store: Store) -> dict[str, str]:
     """Trials that failed and have not finished since, and why."""
-    trials = [name.removesuffix(".json") for name in store.names_below("failed") if "/" not in name]
+    trials = [name.removesuffix(".json") for name in store.files("failed")]
     return {trial: error for trial in trials if (error := failure(store, trial)) is not None}
 
 

@@ -220,23 +220,16 @@ class Store:
 
     def sizes_below(self, folder: str) -> dict[str, int]:
         """Bytes of all files below a folder, by their names from there on; none where there is no such folder."""
-        return {name: info.size for name, info in self._below(folder).items()}
+        top = f"{self._path}/{folder}"
+        selector = fs.FileSelector(top, allow_not_found=True, recursive=True)
+        found = self._patiently(folder, lambda: self._fs.get_file_info(selector))
+        files = (info for info in found if info.type == fs.FileType.File and info.base_name[0] != ".")
+        return {info.path.removeprefix(top).lstrip("/"): info.size for info in files}
 
     def _listed(self, folder: str) -> list[fs.FileInfo]:
         selector = fs.FileSelector(f"{self._path}/{folder}".rstrip("/"), allow_not_found=True)
         found = self._patiently(folder, lambda: self._fs.get_file_info(selector))
         return [info for info in found if info.base_name[0] != "."]
-
-    def names_below(self, folder: str) -> list[str]:
-        """Names of all files below a folder, from there on, sorted; none where there is no such folder."""
-        return sorted(self._below(folder))
-
-    def _below(self, folder: str) -> dict[str, fs.FileInfo]:
-        top = f"{self._path}/{folder}"
-        selector = fs.FileSelector(top, allow_not_found=True, recursive=True)
-        found = self._patiently(folder, lambda: self._fs.get_file_info(selector))
-        files = (info for info in found if info.type == fs.FileType.File and info.base_name[0] != ".")
-        return {info.path.removeprefix(top).lstrip("/"): info for info in files}
 
     def delete(self, name: str) -> None:
         """Remove a file, which may already be gone."""

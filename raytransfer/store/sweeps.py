@@ -22,7 +22,7 @@ _SCHEMA = arrow_schema(SWEEP_TRIALS)
 
 def sweep_names(store: Store) -> list[str]:
     """Names of the folders of all sweeps, whether they have a report yet or not."""
-    names = {name.partition("/")[0] for name in store.names_below("sweeps") if "/" in name}
+    names = {name.partition("/")[0] for name in store.sizes_below("sweeps") if "/" in name}
     return sorted(name for name in names if not name.startswith("."))
 
 

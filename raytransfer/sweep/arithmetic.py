@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
+from rich.console import Console
 
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.networks import Shape, build
@@ -71,6 +72,18 @@ def cpu_capabilities() -> dict[str, Any]:
     """What PyTorch says of this machine's CPU; nothing where it does not tell, as torch 2.11."""
     told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return told
+
+
+def print_slow_arithmetic(console: Console, config: TrainingConfig) -> None:
+    """Say so if this processor has to emulate bf16: a training step then takes a multiple of its time in fp32."""
+    has = cpu_capabilities()
+    lacks = has.get("architecture") == "x86_64" and not (has.get("avx512_bf16") or has.get("amx_bf16"))
+    if config.recipe.precision == "bf16" and lacks:
+        console.print(
+            "recipe.precision=bf16 is slow here: this processor has no instructions for it, and fp32 would be several "
+            "times as fast",
+            soft_wrap=True,
+        )
 
 
 def _has_depthwise(plan: Plan[Cell, Any]) -> bool:

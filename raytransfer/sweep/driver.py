@@ -30,7 +30,7 @@ from raytransfer.store import (
     top1_of,
     write_places,
 )
-from raytransfer.sweep.arithmetic import cpu_capabilities
+from raytransfer.sweep.arithmetic import print_slow_arithmetic
 from raytransfer.sweep.backlog import backlog, left_to_run, reads_of
 from raytransfer.sweep.mps import is_served
 from raytransfer.sweep.places import place_rows, places
@@ -260,16 +260,4 @@ def _print_streaming(console: Console, plan: Plan[Cell, Any], config: SweepConfi
         console.print(
             f"A task's images take up to {needed_gb:.1f} GB and do not fit memory_gb={config.memory_gb:g} of the GPU: "
             "those that do not fit are sent batch by batch"
-        )
-
-
-def print_slow_arithmetic(console: Console, config: TrainingConfig) -> None:
-    """Say so if this processor has to emulate bf16: a training step then takes a multiple of its time in fp32."""
-    has = cpu_capabilities()
-    lacks = has.get("architecture") == "x86_64" and not (has.get("avx512_bf16") or has.get("amx_bf16"))
-    if config.recipe.precision == "bf16" and lacks:
-        console.print(
-            "recipe.precision=bf16 is slow here: this processor has no instructions for it, and fp32 would be several "
-            "times as fast",
-            soft_wrap=True,
         )

@@ -14,7 +14,7 @@ import torch
 
 from raytransfer.errors import UserError, first_line
 from raytransfer.specs import TaskSpec, TrainingSpec, TrialSpec
-from raytransfer.specs.dependencies import alike, as_base, as_training, frozen_layers
+from raytransfer.specs.dependencies import alike, as_base, as_training
 from raytransfer.sweep.places import described, places
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.rehearsing import Rehearsal, Split, rehearse
@@ -63,7 +63,7 @@ class _Kind:
 
     @property
     def frozen(self) -> int:
-        return frozen_layers(self.specs[0])
+        return self.specs[0].surgery.frozen_layers
 
 
 def estimate(
@@ -152,7 +152,7 @@ def _failure(spec: TrialSpec, plan: Plan[Cell, Any], error: Exception) -> str:
     """Which kind of trial could not be measured, and why."""
     if isinstance(spec, TrainingSpec):
         name, size = spec.network.name, spec.recipe.batch_size
-        kind = f"training {name} with {number_of(frozen_layers(spec), 'frozen layer')}, recipe.batch_size={size}"
+        kind = f"training {name} with {number_of(spec.surgery.frozen_layers, 'frozen layer')}, recipe.batch_size={size}"
     else:
         (place, *_) = places({spec.id: spec}, plan.cells)[spec.id]
         kind = described(place)

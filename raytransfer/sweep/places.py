@@ -39,6 +39,13 @@ def _place(cell: Cell | None, spec: TrialSpec) -> dict[str, Any]:
     return place
 
 
+def place_of(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """The place that a row of a table has: columns of ``PLACES``, with None for what is null there."""
+    import pandas as pd  # which a plan does not need
+
+    return {column.name: None if pd.isna(row[column.name]) else row[column.name] for column in PLACES}
+
+
 def described(place: Mapping[str, Any]) -> str:
     """A place in a line, such as ``AnB (halves=random, split=random0, direction=A->B, n_layers=2, seed=0)``."""
     told = ", ".join(f"{name}={value}" for name, value in place.items() if name != "treatment" and value is not None)

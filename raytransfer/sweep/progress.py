@@ -18,7 +18,7 @@ from raytransfer.specs.dependencies import alike, as_training, rough_length
 from raytransfer.sweep.failures import why
 from raytransfer.sweep.places import described
 from raytransfer.sweep.plan import Cell
-from raytransfer.words import number_of
+from raytransfer.words import duration, number_of
 
 _LINE_EVERY_S = 15.0  # where no terminal can redraw anything
 _REDRAWN_HZ = 2.0
@@ -236,11 +236,3 @@ def _length(spec: TrialSpec) -> float:
     """Rough length of a training in steps, 1 of a measurement."""
     training = as_training(spec)
     return rough_length(training) if training else 1.0
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that suits their number."""
-    minutes, hours = seconds / 60, seconds / 3600
-    if hours >= 1000:
-        return f"{hours / 24:,.0f} days"
-    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"

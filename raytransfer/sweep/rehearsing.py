@@ -15,7 +15,7 @@ import torch
 
 from raytransfer.errors import first_line
 from raytransfer.networks import Network, freeze, train_mode, trainable
-from raytransfer.specs import TrainingSpec, from_json
+from raytransfer.specs import TrainingSpec
 from raytransfer.tasks import Part, TaskData
 from raytransfer.training import ALONE, DeviceData, Ranks, Step, never, share_batch_norm
 from raytransfer.trials import untrained
@@ -30,13 +30,13 @@ class Rehearsal:
     """Steps of one kind of training, on blank images.
 
     Attributes:
-        spec: The training, as JSON.
+        spec: The training.
         shape: Channels, height and width of the data set's images.
         images: Images of a step in each process.
         steps: How many steps.
     """
 
-    spec: str
+    spec: TrainingSpec
     shape: tuple[int, int, int]
     images: int
     steps: int
@@ -125,9 +125,7 @@ def _average_s(rehearsal: Rehearsal, device: torch.device, ranks: Ranks) -> floa
 
 def _prepared(rehearsal: Rehearsal, device: torch.device, ranks: Ranks) -> tuple[Network, DeviceData]:
     """The network before its first step, and blank images."""
-    spec = from_json(rehearsal.spec)
-    assert isinstance(spec, TrainingSpec)
-    count = rehearsal.images  # of one process: each takes them all
+    spec, count = rehearsal.spec, rehearsal.images  # of one process: each takes them all
     images = np.zeros((count, *rehearsal.shape), np.uint8)
     blank = Part(images=images, rows=np.arange(count), labels=np.zeros(count, np.int64))
     channels = np.ones(rehearsal.shape[0], np.float32)

@@ -8,8 +8,7 @@ from typing import Protocol
 from raytransfer.errors import StorageError
 from raytransfer.specs import Trained, TrialSpec
 from raytransfer.specs.dependencies import as_base, as_training, batch_of, checkpoint_steps, needs
-from raytransfer.store import checkpoint_steps as stored_steps
-from raytransfer.store import delete_checkpoint, publish_failure
+from raytransfer.store import delete_checkpoint, publish_failure, stored_steps
 from raytransfer.sweep.queue import Queue
 from raytransfer.training import RankDied
 from raytransfer.trials import Site, attempt

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from raytransfer.networks import Network, freeze, train_mode
-from raytransfer.specs import Recipe, TrainingSpec, TrialSpec, to_json
+from raytransfer.specs import Recipe, TrainingSpec, TrialSpec
 from raytransfer.specs.dependencies import imports, needs
 from raytransfer.store import Store, import_weights, save_checkpoint
 from raytransfer.sweep.plan import Cell, Plan
@@ -123,7 +123,7 @@ def timed_training(
         image_trained=again / len(seen.test),
         views_reused=whole.views_per_image if stages else 0,
     )
-    return cost, Rehearsal(spec=to_json(spec), shape=task.train.images.shape[1:], images=batch, steps=together)
+    return cost, Rehearsal(spec=spec, shape=task.train.images.shape[1:], images=batch, steps=together)
 
 
 def _timed_step(

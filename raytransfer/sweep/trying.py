@@ -7,11 +7,11 @@ import numpy as np
 
 from raytransfer.errors import UserError, first_line
 from raytransfer.specs import NetworkSpec, Recipe, TaskSpec, TrainingSpec, TrialSpec
-from raytransfer.specs.dependencies import as_base, as_training, frozen_layers
+from raytransfer.specs.dependencies import as_base, as_training
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.tasks import load_task
 from raytransfer.training import EVALUATION_BATCH
-from raytransfer.trials import Look, kind_of, try_single_image, try_step
+from raytransfer.trials import Look, looks_of, try_single_image, try_step
 from raytransfer.words import number_of
 
 _CHOICES = 12  # that are named
@@ -48,11 +48,11 @@ def check_trials(
     for spec in specs:
         training = as_training(spec)
         if training is None:
-            for look in kind_of(spec).looks(spec):
+            for look in looks_of(spec):
                 looks.setdefault((look.task, look.images, look.seed), []).append(look)
             continue
         network, task = training.network, training.task
-        if network not in least or frozen_layers(training) < frozen_layers(least[network]):
+        if network not in least or training.surgery.frozen_layers < least[network].surgery.frozen_layers:
             least[network] = training
         if task not in tasks:
             tasks[task] = _leaves_one(task, plan)
@@ -122,5 +122,5 @@ def _check_looks(looks: list[Look], plan: Plan[Cell, Any], images: str) -> None:
         if len(labels) < look.least_images:
             raise UserError(f"{look.measure} takes at least {look.least_images} images, and {drawn}: {more}")
         if usable < look.least_labels:
-            wanted = f"{look.least_labels} label{'s' * (look.least_labels > 1)} with two images or more"
+            wanted = f"{number_of(look.least_labels, 'label')} with two images or more"
             raise UserError(f"{look.measure} takes at least {wanted}, and {drawn}, {usable} such labels: {more}")

@@ -86,7 +86,7 @@ def indexed(cache: Path, key: str, source: DataSource, *, streamed: bool) -> Dat
     """Load the data set that the cache's index has for a source's key, or None where there is none to load."""
     try:
         fingerprint = json.loads((cache / "index" / f"{key}.json").read_text())["fingerprint"]
-        if streamed and _key_of(_entry(cache, fingerprint, source, streamed=True)) != key:
+        if streamed and _meta(_entry(cache, fingerprint, source, streamed=True))["key"] != key:
             return None  # the same images in other files
         return cached(cache, fingerprint, source, streamed=streamed)
     except (OSError, ValueError, KeyError, TypeError):
@@ -97,7 +97,7 @@ def cached(cache: Path, fingerprint: str, source: DataSource, *, streamed: bool)
     """Load the cached data set, or None where it is missing or damaged."""
     entry = _entry(cache, fingerprint, source, streamed=streamed)
     try:
-        meta = json.loads((entry / "meta.json").read_text())
+        meta = _meta(entry)
         if streamed:
             how = Decoding(**{**meta["decoding"], "shape": tuple(meta["shape"])})
             train, test = streamed_parts(entry, source, how)
@@ -163,5 +163,5 @@ def _entry(cache: Path, fingerprint: str, source: DataSource, *, streamed: bool)
     return cache / f"{fingerprint}{place}"
 
 
-def _key_of(entry: Path) -> Any:
-    return json.loads((entry / "meta.json").read_text())["key"]
+def _meta(entry: Path) -> Any:
+    return json.loads((entry / "meta.json").read_text())

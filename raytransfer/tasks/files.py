@@ -9,7 +9,7 @@ from typing import Any
 from raytransfer.errors import UserError
 from raytransfer.tasks.parts import HALVED, Contents, Parts, choices, part_of, placed
 from raytransfer.tasks.places import Place, inside, stamp
-from raytransfer.words import number_of
+from raytransfer.words import number_of, some_of
 
 _SHARDS = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]+)?$")  # older names end in a hash
 _NUMBER = re.compile(r"(?:^|[-_.])(\d+)$")
@@ -42,8 +42,7 @@ class DataFiles:
         base = self.path.parent if self.path.is_file() else self.path
 
         def shown(files: Sequence[Place]) -> str:
-            names, more = [inside(base, file) for file in files[:_SHOWN]], len(files) - _SHOWN
-            return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+            return some_of([inside(base, file) for file in files], _SHOWN)
 
         aside = (f"{shown(self.set_aside)} (a held-out part beside the test part)",) if self.set_aside else ()
         return Contents(train=shown(self.train), test=shown(self.test) if self.test else HALVED, left_out=aside)

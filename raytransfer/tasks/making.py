@@ -30,7 +30,7 @@ from raytransfer.tasks.folder import FolderSource
 from raytransfer.tasks.image import ColourFoundError, Decoding, ImageError, Images
 from raytransfer.tasks.parquet import ParquetSource
 from raytransfer.tasks.shards import ShardSource
-from raytransfer.tasks.sources import DataSource, Source
+from raytransfer.tasks.sources import DataSource, Source, unreadable
 from raytransfer.tasks.streamed import ImageRows, ahead, blocks, write_copies, write_index, write_members
 from raytransfer.words import number_of
 
@@ -127,11 +127,6 @@ def read(found: Source, data: str) -> Raw:
         return found.read()
     except OSError as error:
         raise unreadable(data, error) from None
-
-
-def unreadable(data: str, error: OSError) -> UserError:
-    """The error of data whose files cannot be read."""
-    return UserError(f"data {data!r} cannot be read: {error.strerror or error}: {error.filename}")
 
 
 def check_is_text(what: str, name: str) -> None:

@@ -13,10 +13,10 @@ from raytransfer.errors import UserError
 from raytransfer.tasks.dataset import Dataset, cached, indexed
 from raytransfer.tasks.decode import first_decoding
 from raytransfer.tasks.folder import FolderSource
-from raytransfer.tasks.making import ENCODED, LARGE_VERSION, check_is_text, is_large, make, read, unreadable
+from raytransfer.tasks.making import ENCODED, LARGE_VERSION, check_is_text, is_large, make, read
 from raytransfer.tasks.parquet import ParquetSource
 from raytransfer.tasks.shards import ShardSource
-from raytransfer.tasks.sources import DataSource, Source, find_source
+from raytransfer.tasks.sources import DataSource, Source, find_source, unreadable
 
 DECODE_VERSION = 2
 """Raised whenever the same files would be decoded into other arrays, or the cache is laid out anew."""

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 from pyarrow import ArrowException, fs
 
 from raytransfer.errors import StorageError, UserError, first_line, one_line
-from raytransfer.storage.addresses import checked, file_system
+from raytransfer.storage.addresses import checked, file_system, without_options
 from raytransfer.storage.retries import PATIENCE_S, patiently, whole
 
 REQUESTS = 32
@@ -61,7 +61,7 @@ class RemotePath:
 
     def __str__(self) -> str:
         """The address without its options."""
-        return f"{_bare(self.address)}/{self.inner}".rstrip("/")
+        return f"{without_options(self.address)}/{self.inner}".rstrip("/")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RemotePath) and (self.address, self.inner) == (other.address, other.inner)
@@ -90,7 +90,7 @@ class RemotePath:
     def parent(self) -> "RemotePath":
         """The folder in which it lies."""
         if not self.inner:
-            bare = _bare(self.address)
+            bare = without_options(self.address)
             return RemotePath(address=bare.rpartition("/")[0] + self.address[len(bare) :])
         return RemotePath(address=self.address, inner=self.inner.rpartition("/")[0], listing=self.listing)
 
@@ -197,7 +197,7 @@ def place(data: str) -> Place:
     """
     checked("data", data)
     if not data.startswith("file:"):
-        bare = _bare(data)
+        bare = without_options(data)
         return RemotePath(address=bare.rstrip("/") + data[len(bare) :])
     try:
         return Path(fs.FileSystem.from_uri(data)[1])
@@ -254,10 +254,6 @@ def asked(what: str, do: Callable[[], Answer]) -> Answer:
         return patiently(do_once, what, PATIENCE_S)
     except StorageError as error:
         raise UserError(f"data={error}") from None
-
-
-def _bare(address: str) -> str:
-    return address.partition("?")[0]
 
 
 def _listing(held: fs.FileSystem, path: str) -> Listing:

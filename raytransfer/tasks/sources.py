@@ -104,12 +104,17 @@ def find_source(source: DataSource) -> Source:
     try:
         found = _find(source)
     except OSError as error:
-        raise UserError(f"data {source.data!r} cannot be read: {error.strerror}: {error.filename}") from None
+        raise unreadable(source.data, error) from None
     if source.label_column is not None and not isinstance(found, ParquetSource | ShardSource):
         raise UserError(
             f"label_column={source.label_column} is for Parquet files and tar shards, which {source.data!r} is not"
         )
     return found
+
+
+def unreadable(data: str, error: OSError) -> UserError:
+    """The error of data whose files cannot be read."""
+    return UserError(f"data {data!r} cannot be read: {error.strerror or error}: {error.filename}")
 
 
 def _find(source: DataSource) -> Source:

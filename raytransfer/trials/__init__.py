@@ -7,19 +7,21 @@ from collections.abc import Callable
 import torch
 
 from raytransfer.errors import StorageError, UnreadableError
-from raytransfer.specs import TrialSpec
+from raytransfer.specs import TrainingSpec, TrialSpec
+from raytransfer.specs.dependencies import as_base
 from raytransfer.store import publish_failure
 from raytransfer.training import Interrupted, RankDied, never, use_one_core
-from raytransfer.trials.kinds import Look, Orders, kind_of
+from raytransfer.trials.kinds import Look, looks_of, measure
 from raytransfer.trials.site import Site, device_name
-from raytransfer.trials.training import prepare, training_seed, try_single_image, try_step, untrained
+from raytransfer.trials.splitting import run_split
+from raytransfer.trials.training import prepare, run_training, training_seed, try_single_image, try_step, untrained
 
 __all__ = [
     "Look",
     "Site",
     "attempt",
     "device_name",
-    "kind_of",
+    "looks_of",
     "prepare",
     "run",
     "training_seed",
@@ -47,16 +49,19 @@ def run(
         Interrupted: ``stop`` said so, and the training's state is saved.
     """
     use_one_core()
-    kind, orders = kind_of(spec), Orders(checkpoint_steps=checkpoint_steps, stop=stop)
     # A GPU's convolutions round fp32 to the 10 bits of TF32 where they may: trainings let them, measurements do not.
-    torch.backends.cudnn.allow_tf32 = kind.trains
-    if kind.trains:
-        kind.run(spec, site, orders)
+    torch.backends.cudnn.allow_tf32 = isinstance(spec, TrainingSpec)
+    if isinstance(spec, TrainingSpec):
+        ranks = site.ranks if as_base(spec) is None else site.base_ranks
+        if ranks > 1:
+            run_split(spec, site, checkpoint_steps, stop, ranks)
+        else:
+            run_training(spec, site, checkpoint_steps, stop)
         return
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):  # sums over more threads round in another way, and a slot is one core
-        kind.run(spec, site, orders)
+        measure(spec, site)
 
 
 def attempt(

@@ -1,33 +1,12 @@
-"""The kinds of trials: for each the spec that says what to do, the table of its rows, and what does it."""
+"""The kinds of measurements: what runs each, and which images it cannot do without.
 
-from collections.abc import Callable
+The measures' libraries take a second to import, and many workers only train: each is imported when it is needed.
+"""
+
 from dataclasses import dataclass
-from typing import Any
 
-from raytransfer.specs import (
-    DistanceSpec,
-    PretrainSpec,
-    ProbeSpec,
-    ScoreSpec,
-    SimulationSpec,
-    TaskSpec,
-    TransferSpec,
-    TrialSpec,
-)
+from raytransfer.specs import DistanceSpec, MeasureSpec, ProbeSpec, ScoreSpec, TaskSpec, TrialSpec
 from raytransfer.trials.site import Site
-
-
-@dataclass(frozen=True, kw_only=True)
-class Orders:
-    """What a trial is told beside its spec and site.
-
-    Attributes:
-        checkpoint_steps: For a training, the steps whose weights other trials need.
-        stop: Asked after each step of a training whether to stop.
-    """
-
-    checkpoint_steps: frozenset[int]
-    stop: Callable[[], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,99 +30,47 @@ class Look:
     least_images: int = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """One kind of trial.
+def measure(spec: MeasureSpec, site: Site) -> None:
+    """Measure what a spec says, and publish what came out."""
+    if isinstance(spec, DistanceSpec):
+        from raytransfer.trials.measuring import run_distance
 
-    Attributes:
-        spec: Its spec, whose ``kind`` is its name.
-        table: The store's table of its rows.
-        trains: Whether it is a training: those may compute in TF32 on a GPU, and need none of the measures' libraries.
-        run: Does what a spec says and publishes what came out.
-        looks: The draws of images that a spec's measurement cannot do without, for what is checked before it runs.
-    """
+        run_distance(spec, site)
+    elif isinstance(spec, ScoreSpec):
+        from raytransfer.trials.measuring import run_score
 
-    spec: type[Any]
-    table: str
-    trains: bool = False
-    run: Callable[[Any, Site, Orders], None]
-    looks: Callable[[Any], list[Look]] = lambda _: []
+        run_score(spec, site)
+    elif isinstance(spec, ProbeSpec):
+        from raytransfer.trials.probing import run_probe
 
-
-# The measures' libraries take a second to import, and many workers only train: each is imported when it is needed.
-
-
-def _training(spec: Any, site: Site, orders: Orders) -> None:
-    from raytransfer.trials.splitting import run_split
-    from raytransfer.trials.training import run_training
-
-    if (ranks := site.ranks_of(spec)) > 1:
-        run_split(spec, site, orders.checkpoint_steps, orders.stop, ranks)
+        run_probe(spec, site)
     else:
-        run_training(spec, site, orders.checkpoint_steps, orders.stop)
+        from raytransfer.trials.simulating import run_simulation
+
+        run_simulation(spec, site)
 
 
-def _distance(spec: DistanceSpec, site: Site, _: Orders) -> None:
-    from raytransfer.trials.measuring import run_distance
+def looks_of(spec: TrialSpec) -> list[Look]:
+    """The draws of images that a measurement cannot do without, for what is checked before it runs."""
+    if isinstance(spec, DistanceSpec):
+        from raytransfer.distances import DISTANCES
 
-    run_distance(spec, site)
+        least = DISTANCES[spec.measure].least_labels
+        return [
+            Look(measure=spec.measure, task=task, images=spec.images, seed=spec.seed, least_labels=least)
+            for task in (spec.source, spec.target)
+        ]
+    if isinstance(spec, ScoreSpec):
+        from raytransfer.scores.representation import LEAST_LABELS
 
+        return [
+            Look(measure=spec.measure, task=spec.task, images=spec.images, seed=spec.seed, least_labels=LEAST_LABELS)
+        ]
+    if isinstance(spec, ProbeSpec):
+        from raytransfer.probes import PROBES
 
-def _distance_looks(spec: DistanceSpec) -> list[Look]:
-    from raytransfer.distances import DISTANCES
-
-    least = DISTANCES[spec.measure].least_labels
-    return [
-        Look(measure=spec.measure, task=task, images=spec.images, seed=spec.seed, least_labels=least)
-        for task in (spec.source, spec.target)
-    ]
-
-
-def _score(spec: ScoreSpec, site: Site, _: Orders) -> None:
-    from raytransfer.trials.measuring import run_score
-
-    run_score(spec, site)
-
-
-def _score_looks(spec: ScoreSpec) -> list[Look]:
-    from raytransfer.scores.representation import LEAST_LABELS
-
-    return [Look(measure=spec.measure, task=spec.task, images=spec.images, seed=spec.seed, least_labels=LEAST_LABELS)]
-
-
-def _probe(spec: ProbeSpec, site: Site, _: Orders) -> None:
-    from raytransfer.trials.probing import run_probe
-
-    run_probe(spec, site)
-
-
-def _probe_looks(spec: ProbeSpec) -> list[Look]:
-    from raytransfer.probes import PROBES
-
-    least = PROBES[spec.probe].least_images
-    return [Look(measure=spec.probe, task=spec.trained.task, images=spec.images, seed=spec.seed, least_images=least)]
-
-
-def _simulation(spec: SimulationSpec, site: Site, _: Orders) -> None:
-    from raytransfer.trials.simulating import run_simulation
-
-    run_simulation(spec, site)
-
-
-KINDS: dict[str, Kind] = {
-    kind.spec.kind: kind
-    for kind in (
-        Kind(spec=PretrainSpec, table="trials", trains=True, run=_training),
-        Kind(spec=TransferSpec, table="trials", trains=True, run=_training),
-        Kind(spec=DistanceSpec, table="distances", run=_distance, looks=_distance_looks),
-        Kind(spec=ScoreSpec, table="scores", run=_score, looks=_score_looks),
-        Kind(spec=ProbeSpec, table="probes", run=_probe, looks=_probe_looks),
-        Kind(spec=SimulationSpec, table="simulations", run=_simulation),
-    )
-}
-"""Every kind of trial by the ``kind`` of its spec."""
-
-
-def kind_of(spec: TrialSpec) -> Kind:
-    """The kind of a trial."""
-    return KINDS[spec.kind]
+        least = PROBES[spec.probe].least_images
+        return [
+            Look(measure=spec.probe, task=spec.trained.task, images=spec.images, seed=spec.seed, least_images=least)
+        ]
+    return []

@@ -21,7 +21,6 @@ from raytransfer.scores.representation import Representation
 from raytransfer.specs import Dials, DistanceSpec, ScoreSpec, TaskSpec, Weights
 from raytransfer.store import publish
 from raytransfer.tasks import INPUT_DIALS, Dataset, TaskData, label_names, sample_task
-from raytransfer.trials.kinds import kind_of
 from raytransfer.trials.site import Site, common_columns
 from raytransfer.trials.training import stored_network
 
@@ -48,7 +47,7 @@ def run_distance(spec: DistanceSpec, site: Site) -> None:
         "source_images": len(source.labels),
         "target_images": len(target.labels),
     }
-    _publish(site, spec, value, started, columns)
+    _publish(site, "distances", spec, value, started, columns)
 
 
 def run_score(spec: ScoreSpec, site: Site) -> None:
@@ -81,7 +80,7 @@ def run_score(spec: ScoreSpec, site: Site) -> None:
         "images": len(drawn.labels),
         "features": outputs.features.shape[1],
     }
-    _publish(site, spec, value, started, columns)
+    _publish(site, "scores", spec, value, started, columns)
 
 
 def _features_name(spec: DistanceSpec) -> str | None:
@@ -92,7 +91,7 @@ def _features_name(spec: DistanceSpec) -> str | None:
 
 
 def _publish(
-    site: Site, spec: DistanceSpec | ScoreSpec, value: float, started: float, columns: Mapping[str, Any]
+    site: Site, table: str, spec: DistanceSpec | ScoreSpec, value: float, started: float, columns: Mapping[str, Any]
 ) -> None:
     """Publish a measurement's row: the columns of its own table, and those of both."""
     if not math.isfinite(value):
@@ -103,7 +102,7 @@ def _publish(
         **columns,
         **common_columns(spec, torch.device(site.device), time.perf_counter() - started),
     }
-    publish(site.store(), kind_of(spec).table, row)
+    publish(site.store(), table, row)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from raytransfer.specs import Recipe, TrialSpec, to_json
-from raytransfer.specs.dependencies import as_base, as_training
 from raytransfer.store import PATIENCE_S, Store
 from raytransfer.tasks import Dataset, DataSource, TaskData, open_fingerprint
 from raytransfer.training import SAVE_EVERY_S, DeviceData
@@ -52,12 +51,6 @@ class Site:
             UserError: On this machine another one lies there, or none.
         """
         return _store(self.root, self.store_id, self.retry_s)
-
-    def ranks_of(self, spec: TrialSpec) -> int:
-        """How many processes a trial is split over: only trainings are."""
-        if as_training(spec) is None:
-            return 1
-        return self.ranks if as_base(spec) is None else self.base_ranks
 
     def dataset(self, fingerprint: str) -> Dataset:
         """Open a data set; a process opens each once."""

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from raytransfer.specs import TrainingSpec, from_json, to_json
+from raytransfer.specs import TrainingSpec
 from raytransfer.training import Interrupted, RankDied, Ranks, share_batch_norm, use_one_core
 from raytransfer.trials.site import Site
 from raytransfer.trials.training import run_training
@@ -63,15 +63,15 @@ def run_split(
         RankDied: A rank was killed, crashed or did not answer.
         Exception: Whatever a rank raised.
     """
-    work = functools.partial(_train, to_json(spec), site, checkpoint_steps)
+    work = functools.partial(_train, spec, site, checkpoint_steps)
     run_ranks(work, site.device, count, stop, _PATIENCE_S + site.retry_s)
 
 
-def _train(spec: str, site: Site, checkpoint_steps: frozenset[int], ranks: Ranks, stop: Callable[[], bool]) -> None:
+def _train(
+    spec: TrainingSpec, site: Site, checkpoint_steps: frozenset[int], ranks: Ranks, stop: Callable[[], bool]
+) -> None:
     share_batch_norm()
-    training = from_json(spec)
-    assert isinstance(training, TrainingSpec)
-    run_training(training, site, checkpoint_steps, stop, ranks)
+    run_training(spec, site, checkpoint_steps, stop, ranks)
 
 
 def run_ranks(work: Work, device: str, count: int, stop: Callable[[], bool], patience_s: float) -> None:

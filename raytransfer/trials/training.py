@@ -14,13 +14,22 @@ import torch
 from raytransfer.networks import Network, add_lora, build, copy_first, freeze, merged, read_all_layers, train_mode
 from raytransfer.specs import TrainingSpec, Weights
 from raytransfer.specs.dependencies import as_base, as_transfer
-from raytransfer.store import Store, delete_state, load_state, load_weights, publish, save_checkpoint, save_state
-from raytransfer.store import checkpoint_steps as stored_steps
+from raytransfer.store import (
+    Store,
+    delete_state,
+    load_state,
+    load_weights,
+    publish,
+    save_checkpoint,
+    save_state,
+    stored_steps,
+)
 from raytransfer.tasks import Dataset, TaskData, load_task, sample_task
 from raytransfer.training import ALONE, DeviceData, Outcome, Ranks, Step, TrainingState, never, stream_seed, train
 from raytransfer.trials.site import Site, common_columns
 
 _LOG = logging.getLogger("raytransfer")
+_OF_SURGERY = ("frozen", "thaw", "surgical", "layer_decay", "l2_sp", "lora_rank", "reads_all")  # columns of a row
 _BEST = 10  # the 2014 score is the mean of the ten best evaluations
 
 
@@ -232,14 +241,8 @@ def _row(
         "stages": names,
         "n_layers": surgery.n_layers if surgery else 0,
         "cut": names[surgery.n_layers - 1] if surgery else None,
-        "frozen": surgery.frozen if surgery else None,
         "preserved_layers": surgery.copied(len(names)) - surgery.n_layers if surgery else None,
-        "thaw": surgery.thaw if surgery else None,
-        "surgical": surgery.surgical if surgery else None,
-        "layer_decay": surgery.layer_decay if surgery else None,
-        "l2_sp": surgery.l2_sp if surgery else None,
-        "lora_rank": surgery.lora_rank if surgery else None,
-        "reads_all": surgery.reads_all if surgery else None,
+        **{name: getattr(surgery, name) if surgery else None for name in _OF_SURGERY},
         "pretrain_id": weights.source_id if weights else None,
         "pretrain_step": weights.step if weights else None,
         "steps": spec.recipe.steps,

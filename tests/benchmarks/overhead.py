@@ -126,7 +126,7 @@ def fabricate(root: str) -> None:
     from raytransfer.experiments.yosinski.plan import make_plan
     from raytransfer.networks import ZOO
     from raytransfer.specs import TrainingSpec, TransferSpec, to_json
-    from raytransfer.specs.dependencies import as_training, frozen_layers, needs
+    from raytransfer.specs.dependencies import as_training, needs
     from raytransfer.store import Store, publish
 
     config = _config()
@@ -171,7 +171,7 @@ def fabricate(root: str) -> None:
             "config": to_json(spec),
             "wall_time_s": 1.0,
             "images_per_s": 1e4 * draws.random(),
-            "reused_layers": frozen_layers(spec),
+            "reused_layers": spec.surgery.frozen_layers,
             "streamed": False,
             "device": "made up",
             "host": "made up",

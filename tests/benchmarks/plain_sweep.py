@@ -48,7 +48,7 @@ from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import Network, build, copy_first, freeze, train_mode, trainable
 from raytransfer.specs import PretrainSpec, Recipe, TrainingSpec, TransferSpec
-from raytransfer.specs.dependencies import as_base, as_training, frozen_layers, needs
+from raytransfer.specs.dependencies import as_base, as_training, needs
 from raytransfer.store import Store
 from raytransfer.sweep.arithmetic import settled
 from raytransfer.sweep.slots import check_slots
@@ -228,8 +228,9 @@ def trial(config: dict[str, str], cells: dict[str, GridCell], source: DataSource
     """What Tune calls: one cell of the grid, beginning with its base where it copies from one."""
     start_s = time.process_time()  # CPU time: Ray may have started the process long before it had a trial for it
     clock, cell = Clock(), cells[config["cell"]]
-    spec, frozen = as_training(cell.spec), frozen_layers(cell.spec)
+    spec = as_training(cell.spec)
     assert spec is not None, "a grid has no others"
+    frozen = spec.surgery.frozen_layers
     base = next((as_base(weights.training) for weights in needs(spec)), None)
     recipe = spec.recipe
     dataset = open_fingerprint(source, spec.task.fingerprint)

@@ -28,7 +28,7 @@ from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import copy_first, freeze
 from raytransfer.specs import PretrainSpec, TrainingSpec, TransferSpec
-from raytransfer.specs.dependencies import frozen_layers, needs
+from raytransfer.specs.dependencies import needs
 from raytransfer.store import Store, read_table
 from raytransfer.sweep.arithmetic import settled
 from raytransfer.sweep.plan import Plan
@@ -88,7 +88,7 @@ def _bare(job: tuple[TrainingSpec, DataSource, str, Weights | None]) -> Weights:
     network = untrained(spec, data)
     if base is not None:
         copy_first({name: torch.tensor(array) for name, array in base.items()}, network, spec.surgery.n_layers)
-    freeze(network, range(frozen_layers(spec)))
+    freeze(network, range(spec.surgery.frozen_layers))
     train(network, data, seed=training_seed(spec), surgery=spec.surgery)
     if isinstance(spec, TransferSpec):
         return {}

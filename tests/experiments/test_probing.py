@@ -16,7 +16,7 @@ from raytransfer.report.files import write_files
 from raytransfer.report.rows import probe_readings
 from raytransfer.specs import PretrainSpec, ProbeSpec, Trained, TransferSpec, from_json
 from raytransfer.specs.dependencies import in_order, needs
-from raytransfer.store import Store, checkpoint_steps, load_weights, publish_failure, read_table, save_checkpoint
+from raytransfer.store import Store, load_weights, publish_failure, read_table, save_checkpoint, stored_steps
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.queue import Queue
 from raytransfer.sweep.run import Run, run_in_process
@@ -112,7 +112,7 @@ def test_what_is_measured_is_measured_in_fp32_whatever_trainings_round_to(tiny, 
 
         return run_it
 
-    monkeypatch.setattr("raytransfer.trials.training.run_training", noting("training", run_training))
+    monkeypatch.setattr("raytransfer.trials.run_training", noting("training", run_training))
     monkeypatch.setattr("raytransfer.trials.probing.run_probe", noting("probe", run_probe))
     _, _, ran = run(tiny(*SMALL, "probes=[generalisation]"))
     assert {type(spec) for spec in ran} == {PretrainSpec, TransferSpec, ProbeSpec}
@@ -123,7 +123,7 @@ def test_a_checkpoint_goes_once_everything_has_read_it(tiny):
     plan, store, _ = run(tiny(*SMALL, "probes=[deviation,path]", "probe_steps=[3,last]"))
     for trial, spec in plan.trials.items():
         kept = {spec.recipe.steps} if isinstance(spec, PretrainSpec) else set()
-        assert checkpoint_steps(store, trial) == kept
+        assert stored_steps(store, trial) == kept
 
 
 def test_weights_that_are_gone_are_trained_again_with_what_they_copy(tiny):
@@ -180,7 +180,7 @@ def test_transfers_start_from_early_checkpoints_while_their_base_still_trains(ti
     sweep.end(base.id, None)
     assert {trial for _ in range(2) for trial in sweep.next()} == {transfers[1].id, transfers[2].id}
     sweep.end(transfers[0].id, None)
-    assert checkpoint_steps(store, base.id) == set()
+    assert stored_steps(store, base.id) == set()
 
 
 def test_a_probe_needs_the_networks_it_compares(tiny):

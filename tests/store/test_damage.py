@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from raytransfer.errors import StorageError, UnreadableError, UserError
 from raytransfer.store import (
     Store,
-    checkpoint_steps,
     compact,
     failures,
     finished,
@@ -21,6 +20,7 @@ from raytransfer.store import (
     read_places,
     read_table,
     repair,
+    stored_steps,
     write_places,
 )
 from raytransfer.store.schema import TABLES, arrow_schema
@@ -99,7 +99,7 @@ def test_folders_and_pipes_are_no_rows(store):
     assert finished(store) == {"a"}
     assert read_table(store, "trials")["id"].tolist() == ["a"]
     assert failures(store) == {}
-    assert checkpoint_steps(store, "a") == set()
+    assert stored_steps(store, "a") == set()
 
 
 def test_a_file_where_a_folder_should_be_is_named_at_once(tmp_path):

@@ -15,7 +15,6 @@ from filelock import FileLock
 from raytransfer.errors import StorageError, UnreadableError, UserError
 from raytransfer.store import (
     Store,
-    checkpoint_steps,
     clear_failures,
     compact,
     failures,
@@ -27,6 +26,7 @@ from raytransfer.store import (
     publish_failure,
     read_table,
     save_checkpoint,
+    stored_steps,
 )
 from raytransfer.store.root import absolute
 from raytransfer.store.schema import CURVES, SCHEMA_VERSION, TRIALS, arrow_schema
@@ -60,8 +60,8 @@ def test_checkpoints_come_back_to_the_bit(store):
     loaded = load_weights(store, checkpoint("t1", 20))
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
-    assert checkpoint_steps(store, "t1") == {3, 20}
-    assert checkpoint_steps(store, "t2") == set()
+    assert stored_steps(store, "t1") == {3, 20}
+    assert stored_steps(store, "t2") == set()
     with pytest.raises(UnreadableError, match=r"checkpoints/t1/4\.safetensors is gone"):
         load_weights(store, checkpoint("t1", 4))
 

@@ -10,7 +10,6 @@ from rich.console import Console
 from raytransfer.commands.forecasting import Forecast, forecast, print_forecast
 from raytransfer.commands.planning import plan_as_json
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.specs import to_json
 from raytransfer.specs.dependencies import as_base
 from raytransfer.store import Store
 from raytransfer.sweep import estimate as estimating
@@ -117,7 +116,7 @@ def test_messages_are_what_a_step_with_them_takes_longer(tiny, tmp_path, monkeyp
     """Without processes: batch normalisation stays as it is."""
     plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB]"))
     spec = plan.longest_base
-    rehearsal = rehearsing.Rehearsal(spec=to_json(spec), shape=(1, 8, 8), images=4, steps=2)
+    rehearsal = rehearsing.Rehearsal(spec=spec, shape=(1, 8, 8), images=4, steps=2)
     assert 0 < rehearsing._step_s(rehearsal, torch.device("cpu"), Ranks()) < 60
     times = iter([0.5, 0.25, 0.75, 0.2])
     monkeypatch.setattr(rehearsing, "_step_s", lambda *_: next(times))

@@ -2,7 +2,7 @@
 
 import os
 
-from raytransfer.sweep.garbage import lasting
+from raytransfer.sweep.collector import lasting
 
 # Read by Ray when it is imported, or by its workers when they start.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -141,7 +141,7 @@ def _started(named: str | None, where: str | None, environment: dict[str, str]) 
         if "Version mismatch" not in str(error):
             raise
         raise UserError(
-            f"the Ray cluster at {where} cannot be used from here: {' '.join(str(error).split())} "
+            f"the Ray cluster at {where} cannot be used from here: {one_line(error)} "
             "Install the same versions on all machines (constraints.txt pins them)"
         ) from error
     except OSError as error:

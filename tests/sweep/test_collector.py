@@ -2,7 +2,7 @@ import gc
 
 import pytest
 
-from raytransfer.sweep.garbage import lasting
+from raytransfer.sweep.collector import lasting
 
 
 def ends_the_process():
