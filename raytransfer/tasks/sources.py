@@ -1,7 +1,7 @@
 """What the user calls the data, and where it is found."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 from raytransfer.errors import UserError
@@ -157,8 +157,37 @@ def _at(path: Place, source: DataSource) -> Source:
             if len(several) == 2
             else f"{path} holds {', '.join(several)}: move two of the three elsewhere, or give the path of one"
         )
+    if path.is_dir() and not (files or tars or holds_classes(path)) and compressed_tars(path):
+        tars = [path]
+    if path.is_file() or not (files or tars or holds_classes(path)):
+        _refuse_others(path)
     if files:
         return ParquetSource(path, source.label_column)
-    if tars or (path.is_dir() and not holds_classes(path) and compressed_tars(path)):
+    if tars:
         return ShardSource(path, source.label_column)
     return FolderSource(path)
+
+
+_OTHERS = {
+    ".arrow": "Arrow, as the library datasets saves it, is not read: write ds['train'].to_parquet('train.parquet')",
+    **dict.fromkeys(
+        (".npz", ".npy", ".mat", ".h5", ".hdf5"), "arrays are not read: write the images of each class into a folder"
+    ),
+    **dict.fromkeys(
+        (".csv", ".tsv", ".jsonl"), "a table of labels is not read: put the images of each class into a folder"
+    ),
+}
+"""What people keep data in that is not read, by the ending of its files, and what to do."""
+
+
+def _refuse_others(path: Place) -> None:
+    """Refuse data in a form that is not read, and say how to bring it into one that is.
+
+    Raises:
+        UserError: The path is such a file, or a folder that holds one, or whose folders do.
+    """
+    folders = [path, *(entry for entry in path.iterdir() if entry.is_dir())] if path.is_dir() else []
+    files = [entry for folder in folders for entry in folder.iterdir()] or [path]
+    for file in sorted(files, key=str):
+        if told := _OTHERS.get(PurePath(file.name).suffix.lower()):
+            raise UserError(f"data {str(file)!r}: {told}")

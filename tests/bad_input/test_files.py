@@ -127,6 +127,15 @@ REFUSED_FOLDERS = [
     (lambda r: None, "does not exist: there is no"),
     (lambda r: r.mkdir(), "holds 0 class folders, no Parquet files"),
     (lambda r: r.write_text("x"), "is not a readable Parquet file"),
+    (
+        lambda r: put(r, "train/data-0.arrow", b""),
+        r"train/data-0.arrow': Arrow, .* is not read: write ds\[",
+    ),
+    (lambda r: put(r, "images.npz", b""), "images.npz': arrays are not read: write"),
+    (
+        lambda r: (put(r, "images/1.png", b""), put(r, "labels.CSV", b"")),
+        "labels.CSV': a table of labels is not read: put",
+    ),
     (lambda r: folders(r, ".", classes="a"), "a folder of at least 2 classes"),
     (lambda r: folders(r, ".", count=1), "has 0 test images: every class needs at least 1"),
     (lambda r: (folders(r, "train", classes="abc"), folders(r, "test")), "lacks class folders that .* has: c"),
