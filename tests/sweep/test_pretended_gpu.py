@@ -5,6 +5,8 @@ import sys
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 
 from raytransfer.library import load, run
 
@@ -34,6 +36,7 @@ RECIPE = {
 }
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one, and the other sweep would be on it")
 def test_a_sweep_on_a_pretended_gpu_gives_what_a_cpu_does(tmp_path):
     values = {**OPTIONS, **{f"recipe.{name}": value for name, value in RECIPE.items()}, "out": tmp_path / "gpu"}
     written = [f"{name}={value}".replace("'", "") for name, value in values.items()]
