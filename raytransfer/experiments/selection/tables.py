@@ -96,7 +96,7 @@ def predictors_table(means: pd.DataFrame) -> Group:
         parts += [Text(heading, style="bold"), table]
     note = (
         "τ over checkpoints, mean over targets; [95%] over the sources of targets (data sets), from 3 on. The lead is "
-        "over the baseline of the highest mean τ.\n"
+        "over the baseline of the highest mean τ, on the checkpoints that both know.\n"
         "Baselines look at none of the target's images. With few checkpoints τ takes few values: of 4 there are 7.\n"
     )
     return Group(*parts, Text(note, style="dim"))

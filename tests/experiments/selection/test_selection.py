@@ -306,6 +306,26 @@ def test_predictors_are_kendalls_tau_beside_baselines_that_look_at_no_image():
     assert np.isnan(alike.loc["LogME", "low"])
 
 
+def test_a_lead_is_of_the_checkpoints_that_score_and_baseline_both_know():
+    names = list("abcde")
+    rows = [("AnB", c, t, 0, 7, i / 10) for t in ("x", "y") for i, c in enumerate(names)]
+    scores = pd.DataFrame(
+        [("LogME", c, t, 0, 7, value, 8) for t in ("x", "y") for c, value in zip(names, (1, 2, 3, 5, 4), strict=True)],
+        columns=["measure", "checkpoint", "target", "seed", "n_layers", "value", "depth"],
+    ).astype({"n_layers": "Int64"})
+    # The published accuracies that there are rank three checkpoints rightly, and so does the score.
+    known = pd.DataFrame({"checkpoint": names, "accuracy": [0.1, 0.2, 0.3, None, None], "parameters": [5, 4, 3, 2, 1]})
+    found = predictors(outcomes_of(rows).assign(target_block="one"), scores, known, ["AnB"])
+    row = predictor_means(found).set_index("predictor").loc["LogME"]
+    assert row["tau"] == pytest.approx(0.8)
+    assert (row["over"], row["checkpoints"], row["lead"]) == ("published accuracy", 5, 0)
+    # Of fewer than three that both know there is none.
+    few = scores[scores["checkpoint"].isin(["b", "c", "d", "e"])]
+    row = predictor_means(predictors(outcomes_of(rows), few, known, ["AnB"])).set_index("predictor").loc["LogME"]
+    assert (row["over"], row["checkpoints"]) == ("published accuracy", 4)
+    assert np.isnan(row["lead"])
+
+
 def test_a_grid_takes_weights_in_place_of_base_a(tiny, files):
     from raytransfer.experiments.yosinski.plan import make_plan as grid_plan
 
