@@ -61,8 +61,8 @@ def predictors(
 ) -> pd.DataFrame:
     """How well scores, and baselines that look at no image, rank the checkpoints of each target.
 
-    Accuracy is that of a treatment with all layers below the head copied, averaged over repeats; scores are those of
-    the last cut, likewise. The baselines are the published accuracy on the source's data, the number of parameters and,
+    Accuracy is that of a treatment with all layers below the head copied, averaged over the repeats that all
+    checkpoints have; scores are those of the last cut, likewise. The baselines are the published accuracy on the source's data, the number of parameters and,
     with targets of two sources or more, ``FIXED``.
 
     Args:
@@ -80,12 +80,12 @@ def predictors(
         published of some alone. Of fewer than 3 there is no row, and no lead.
     """
     last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1]
-    measured = at_last_cut(scores).groupby(["measure", "target", "checkpoint"])["value"].mean()
+    measured = _means_of_shared(at_last_cut(scores).dropna(subset="value"), ["measure", "target"], "value")
     measured = measured.astype(np.float64).transform(evened) if len(measured) else measured
     sources = outcomes.groupby("target")["target_block"].first().to_dict()
     rows = []
     for treatment in treatments:
-        accuracy = last[last["treatment"] == treatment].groupby(["target", "checkpoint"])["top1"].mean()
+        accuracy = _means_of_shared(last[last["treatment"] == treatment], ["target"], "top1")
         if accuracy.empty:
             continue
         # Equal means of accuracies tie, whatever their sums' last bits are.
@@ -127,6 +127,14 @@ def _tau(table: pd.DataFrame, column: int) -> float:
 
 def _lead(baseline: object) -> str:
     return f"lead over {baseline}"
+
+
+def _means_of_shared(rows: pd.DataFrame, keys: list[str], value: str) -> "pd.Series[float]":
+    """Mean of each checkpoint over the repeats that all have: a draw of images is as easy for one as for another."""
+    checkpoints = rows.groupby(keys)["checkpoint"].transform("nunique")
+    shared = rows[rows.groupby([*keys, "seed"])["checkpoint"].transform("nunique") == checkpoints]
+    means: pd.Series[float] = shared.groupby([*keys, "checkpoint"])[value].mean()
+    return means
 
 
 def _by_measure(measured: pd.Series, target: object) -> dict[str, pd.Series]:

@@ -306,6 +306,22 @@ def test_predictors_are_kendalls_tau_beside_baselines_that_look_at_no_image():
     assert np.isnan(alike.loc["LogME", "low"])
 
 
+def test_checkpoints_are_ranked_on_the_repeats_that_all_have():
+    # Each draw of images has a level of its own, and d lacks the easy one.
+    level, worth = {0: 0.2, 1: 0.6}, dict(zip("abcd", (0.0, 0.01, 0.02, 0.03), strict=True))
+    places = [(c, s) for c in worth for s in level if (c, s) != ("d", 1)]
+    rows = [("AnB", c, "t", s, 7, level[s] + worth[c]) for c, s in places]
+    columns = ["measure", "checkpoint", "target", "seed", "n_layers", "value", "depth"]
+    whole = [("LogME", c, "t", s, 7, level[s] + worth[c], 8) for c in worth for s in level]
+    partly = [("kNN", c, "t", s, 7, level[s] + worth[c], 8) for c, s in places]
+    scores = pd.DataFrame(whole + partly, columns=columns).astype({"n_layers": "Int64"})
+    known = pd.DataFrame({"checkpoint": list(worth), "accuracy": [0.1, 0.2, 0.3, 0.4], "parameters": [1, 2, 3, 4]})
+    found = predictors(outcomes_of(rows), scores, known, ["AnB"])
+    assert set(found["predictor"]) == {"LogME", "kNN", "published accuracy", "parameters"}
+    assert found["tau"].tolist() == pytest.approx([1.0] * 4)
+    assert set(found["checkpoints"]) == {4}
+
+
 def test_a_lead_is_of_the_checkpoints_that_score_and_baseline_both_know():
     names = list("abcde")
     rows = [("AnB", c, t, 0, 7, i / 10) for t in ("x", "y") for i, c in enumerate(names)]
