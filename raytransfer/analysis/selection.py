@@ -62,8 +62,8 @@ def predictors(
     """How well scores, and baselines that look at no image, rank the checkpoints of each target.
 
     Accuracy is that of a treatment with all layers below the head copied, averaged over the repeats that all
-    checkpoints have; scores are those of the last cut, likewise. The baselines are the published accuracy on the source's data, the number of parameters and,
-    with targets of two sources or more, ``FIXED``.
+    checkpoints have; scores are those of the last cut, likewise. The baselines are the published accuracy on the
+    source's data, the number of parameters and, with targets of two sources or more, ``FIXED``.
 
     Args:
         outcomes: As for ``start_means``, with target_block (the target's source) and depth, the number of layers of the
