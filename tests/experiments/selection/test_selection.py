@@ -239,6 +239,13 @@ def test_tables_have_no_empty_column_and_random_layers_are_no_checkpoint_s_cut()
         assert ("published" in "\n".join(rendered(ranking_table(ranks, known), 120))) == shown
 
 
+def test_a_cut_of_fewer_repeats_is_not_the_best():
+    level = (0.5, 0.6, 0.7)  # the last draw is an easy one
+    rows = [("AnB", "a", "t", s, 4, top1) for s, top1 in enumerate(level)] + [("AnB", "a", "t", 2, 7, 0.65)]
+    lines = rendered(starts_table(start_means(outcomes_of(rows), "baseB"), {"a": 8}), 120)
+    assert lines[2].split()[-3:-1] == ["AnB,n=4", "60.0"]
+
+
 def test_zero_has_no_minus_sign():
     rows = [("baseB", "a", "t", 0, None, 0.5004), ("AnB+", "a", "t", 0, 7, 0.5)]
     lines = rendered(starts_table(start_means(outcomes_of(rows), "baseB"), {"a": 8}), 120)
