@@ -11,7 +11,10 @@ from raytransfer.analysis.intervals import Interval, clustered_t, student_t, wit
 from raytransfer.analysis.pairs import evened
 
 FIXED = "fixed ranking"
-"""The baseline that ranks checkpoints by their mean rank on targets of other sources, whatever this target is."""
+"""The baseline that ranks checkpoints by their mean rank on targets of other sources, whatever this target is.
+
+Only targets on which all of these checkpoints were trained count.
+"""
 
 BASELINES = ("published accuracy", "parameters", FIXED)
 """What ranks checkpoints and looks at no image of the target."""
@@ -96,7 +99,9 @@ def predictors(
             indexed = known.set_index("checkpoint")
             found["published accuracy", "baseline"] = indexed["accuracy"].astype(float)
             found["parameters", "baseline"] = indexed["parameters"].astype(float)
-            others = table[[other for other in table if sources[other] != sources[target]]]
+            # Ranks of a target are those among its own checkpoints, so that it takes all of these on the others.
+            others = table.loc[truth.index, [other for other in table if sources[other] != sources[target]]]
+            others = others.dropna(axis="columns")
             if others.shape[1]:
                 found[FIXED, "baseline"] = others.rank().mean(axis=1)
             baselines = {name: values for (name, kind), values in found.items() if kind == "baseline"}

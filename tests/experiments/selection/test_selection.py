@@ -329,6 +329,18 @@ def test_checkpoints_are_ranked_on_the_repeats_that_all_have():
     assert set(found["checkpoints"]) == {4}
 
 
+def test_the_fixed_ranking_takes_targets_that_have_all_checkpoints():
+    # Every target has the same order, and one of them has the two best alone, whose ranks there are 1 and 2.
+    places = [(t, c) for t in "xyz" for c in "abcde" if t != "x" or c in "de"]
+    rows = [("AnB", c, t, 0, 7, "abcde".index(c) / 10) for t, c in places]
+    scores = pd.DataFrame(columns=["measure", "checkpoint", "target", "seed", "n_layers", "value", "depth"])
+    known = pd.DataFrame({"checkpoint": list("abcde"), "accuracy": None, "parameters": 1})
+    found = predictors(outcomes_of(rows), scores.astype({"n_layers": "Int64"}), known, ["AnB"])
+    fixed = found[found["predictor"] == "fixed ranking"].set_index("target")
+    assert fixed["tau"].to_dict() == pytest.approx({"y": 1.0, "z": 1.0})
+    assert set(fixed["checkpoints"]) == {5}
+
+
 def test_a_lead_is_of_the_checkpoints_that_score_and_baseline_both_know():
     names = list("abcde")
     rows = [("AnB", c, t, 0, 7, i / 10) for t in ("x", "y") for i, c in enumerate(names)]
