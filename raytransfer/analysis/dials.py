@@ -120,8 +120,8 @@ def monotonicity(measures: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row for each measure, dial and n_layers: measure, kind, dial, dial_kind, n_layers (missing where the measure
         has none), estimate (−1..1; NaN where every curve is constant), low, high (NaN under 3 units or 4 levels, or if
-        all ρ are equal), units, unit, curves (that have a ρ), constant (that do not), levels and right_way (curves with
-        ρ > 0 for a distance and ρ < 0 for a score).
+        all ρ are equal), units, unit, curves (that have a ρ), constant (that do not), levels (the most that a curve
+        has) and right_way (curves with ρ > 0 for a distance and ρ < 0 for a score).
 
     Raises:
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
@@ -162,7 +162,7 @@ def _monotonicity(values: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
         known = np.isfinite(all_rhos)
         rhos = all_rhos[known]
         units = np.array([curve["unit_number"].iloc[0] for curve in curves])[known]
-        levels = group["level"].nunique()
+        levels = max(curve["level"].nunique() for curve in curves)
         interval = within_one(clustered_t(rhos, units))
         if levels < _LEAST_LEVELS:
             interval = replace(interval, low=math.nan, high=math.nan)

@@ -47,7 +47,7 @@ def profiles(
         ValueError: A column is missing, or two rows are of the same reading.
     """
     known = with_units(known_readings(readings))
-    of_step = known["step"] == (known.groupby(NETWORK)["step"].transform("max") if step == "last" else step)
+    of_step = known["step"] == (known["last"] if step == "last" else step)
     rows = known[(known["quantity"] == quantity) & (of_step | (step is None))]
     if step == "last":
         rows = rows.assign(step=_NO_STEP)

@@ -22,14 +22,15 @@ _COLUMNS = ["treatment", "target", "by", *_PLACE, "top1", "low", "high", "gain",
 def recommendations(outcomes: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
     """What each measure would have chosen for each target, with the accuracy that was measured there.
 
-    A measure chooses the base and cut where its mean over repeats is largest, of equals the first by name and n; one
-    without an n chooses the base, and its accuracy is the mean over the cuts. One that is the same everywhere chooses
-    nothing, and has no row. Measures do not see the accuracies, so those of their choices are not biased
-    by the choosing. ``MEASURED`` takes, for each repeat, the start that did best on the others: one cannot do much
-    better. ``ANY`` is what a start at random gives.
+    A measure chooses the base and cut where its mean over repeats is largest, of equals the first by name and n, among
+    those of which it has as many repeats as of any; one without an n chooses the base, and its accuracy is the mean
+    over the cuts. One that is the same everywhere chooses nothing, and has no row. Measures do not see the accuracies,
+    so those of their choices are not biased by the choosing. ``MEASURED`` takes, for each repeat, the start that did
+    best on the others: one cannot do much better. ``ANY`` is what a start at random gives.
 
     Of all measures one is *recommended* for a target: the one whose choices gained most over ``ANY`` on the other
-    targets; where there is only one target, on this target itself, which flatters it.
+    targets, on average over all of them: where it chose nothing, it gained nothing. Where there is only one target, it
+    is the one that gained most on this target itself, which flatters it.
 
     Args:
         outcomes: One row a training: treatment, target, base, n_layers, seed and top1, a fraction. Starts that lack a
@@ -64,7 +65,10 @@ def recommendations(outcomes: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFr
 
 def _values(measures: pd.DataFrame) -> dict[str, dict[_Start, float]]:
     """By measure, the mean over repeats at each start; those without an n are at None."""
-    means = measures.groupby(["measure", *_PLACE], sort=False, dropna=False)["value"].mean().reset_index()
+    known = measures.dropna(subset="value")
+    repeats = known.groupby(["measure", *_PLACE], dropna=False)["value"].transform("size")
+    whole = known[repeats == repeats.groupby(known["measure"]).transform("max")]
+    means = whole.groupby(["measure", *_PLACE], sort=False, dropna=False)["value"].mean().reset_index()
     means["value"] = evened(means["value"].to_numpy(dtype=np.float64, na_value=np.nan))
     found: dict[str, dict[_Start, float]] = {}
     for name, base, n, value in means.astype({"n_layers": "Int64"}).itertuples(index=False, name=None):
@@ -107,7 +111,8 @@ def _recommended(found: pd.DataFrame) -> pd.DataFrame:
         gains = rows.pivot(index="target", columns="by", values="gain")
         for target in gains.index:
             others = gains.drop(index=target)
-            means = (others if len(others) else gains.loc[[target]]).mean()[gains.loc[target].notna()].dropna()
+            told = others if len(others) else gains.loc[[target]]
+            means = told.fillna(0.0).mean()[told.notna().any() & gains.loc[target].notna()]
             if not means.empty:
                 chosen = rows[(rows["target"] == target) & (rows["by"] == means.idxmax())].index
                 found.loc[chosen, ["recommended", "elsewhere"]] = [True, bool(len(others))]

@@ -66,13 +66,15 @@ class NetworkReadings:
 def known_readings(readings: pd.DataFrame) -> pd.DataFrame:
     """Take the finite readings of the two treatments, add the gaps and the spread of gradients, and check the rows.
 
-    What is missing becomes a plain value: n_layers 0, index −1, base, against and stage empty.
+    What is missing becomes a plain value: n_layers 0, index −1, base, against and stage empty. The column ``last`` is
+    the network's last step.
 
     Raises:
         ValueError: A column is missing, or two rows are of the same reading.
     """
     require(readings, [*NETWORK, *PLACE, "value"], "readings")
     rows = readings.loc[readings["treatment"].isin([BASE_B.name, ANB_PLUS.name]), [*NETWORK, *PLACE, "value"]]
+    rows = rows.assign(last=rows.groupby(NETWORK, dropna=False)["step"].transform("max"))
     rows = rows[np.isfinite(rows["value"].to_numpy(dtype=np.float64, na_value=math.nan))].copy()
     for name in ("base", "against", "stage"):
         rows[name] = rows[name].astype(object).where(rows[name].notna(), "")
@@ -120,7 +122,7 @@ def by_start(readings: pd.DataFrame, *, restart: str, n: int) -> pd.DataFrame:
 
 def _derived(rows: pd.DataFrame) -> list[pd.DataFrame]:
     """The two gaps, and the spread of gradients over stages, at every step that has what they take."""
-    key = [*NETWORK, "step"]
+    key = [*NETWORK, "last", "step"]
     wide = rows[rows["probe"] == "generalisation"].set_index([*key, "quantity"])["value"].unstack()
     found = {
         name: wide[more] - wide[less]
@@ -151,7 +153,7 @@ def runs_of(
     wanted = wanted[(wanted["stage"] != "") == of_stages]
     if wanted.empty:
         return {}
-    lasts = known.groupby(_RUN)["step"].max().to_dict()
+    lasts = known.groupby(_RUN)["last"].first().to_dict()
     losses = _logs(known[known["quantity"] == "train loss"])
     runs: dict[Copied, dict[Place, NetworkReadings]] = {}
     for key, log in sorted(_logs(wanted).items()):

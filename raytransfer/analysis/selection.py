@@ -1,5 +1,6 @@
 """Checkpoints against each other on targets: what starting from each gives, and what would have foretold it."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,15 @@ from raytransfer.analysis.intervals import Interval, clustered_t, student_t, wit
 from raytransfer.analysis.pairs import evened
 
 FIXED = "fixed ranking"
-"""The baseline that ranks checkpoints by their mean rank on targets of other sources, whatever this target is."""
+"""The baseline that ranks checkpoints by their mean rank on targets of other sources, whatever this target is.
+
+Only targets on which all of these checkpoints were trained count.
+"""
+
+BASELINES = ("published accuracy", "parameters", FIXED)
+"""What ranks checkpoints and looks at no image of the target."""
+
+_LEAST_RANKED = 3  # checkpoints of a rank correlation
 
 
 def start_means(outcomes: pd.DataFrame, scratch: str) -> pd.DataFrame:
@@ -55,9 +64,9 @@ def predictors(
 ) -> pd.DataFrame:
     """How well scores, and baselines that look at no image, rank the checkpoints of each target.
 
-    Accuracy is that of a treatment with all layers below the head copied, averaged over repeats; scores are those of
-    the last cut, likewise. The baselines are the published accuracy on the source's data, the number of parameters and,
-    with targets of two sources or more, ``FIXED``.
+    Accuracy is that of a treatment with all layers below the head copied, averaged over the repeats that all
+    checkpoints have; scores are those of the last cut, likewise. The baselines are the published accuracy on the
+    source's data, the number of parameters and, with targets of two sources or more, ``FIXED``.
 
     Args:
         outcomes: As for ``start_means``, with target_block (the target's source) and depth, the number of layers of the
@@ -69,15 +78,17 @@ def predictors(
 
     Returns:
         One row a (treatment, predictor, target): target_block, kind (score or baseline), tau (Kendall's τ-b over
-        checkpoints) and checkpoints, how many have both numbers. Of fewer than 3 there is no row.
+        checkpoints) and checkpoints, how many have both numbers; and of a score its lead over each baseline, such as
+        ``lead over parameters``: the difference of their τ on the checkpoints that both know, as an accuracy may be
+        published of some alone. Of fewer than 3 there is no row, and no lead.
     """
     last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1]
-    measured = at_last_cut(scores).groupby(["measure", "target", "checkpoint"])["value"].mean()
+    measured = _means_of_shared(at_last_cut(scores).dropna(subset="value"), ["measure", "target"], "value")
     measured = measured.astype(np.float64).transform(evened) if len(measured) else measured
     sources = outcomes.groupby("target")["target_block"].first().to_dict()
     rows = []
     for treatment in treatments:
-        accuracy = last[last["treatment"] == treatment].groupby(["target", "checkpoint"])["top1"].mean()
+        accuracy = _means_of_shared(last[last["treatment"] == treatment], ["target"], "top1")
         if accuracy.empty:
             continue
         # Equal means of accuracies tie, whatever their sums' last bits are.
@@ -88,16 +99,47 @@ def predictors(
             indexed = known.set_index("checkpoint")
             found["published accuracy", "baseline"] = indexed["accuracy"].astype(float)
             found["parameters", "baseline"] = indexed["parameters"].astype(float)
-            others = table[[other for other in table if sources[other] != sources[target]]]
+            # Ranks of a target are those among its own checkpoints, so that it takes all of these on the others.
+            others = table.loc[truth.index, [other for other in table if sources[other] != sources[target]]]
+            others = others.dropna(axis="columns")
             if others.shape[1]:
                 found[FIXED, "baseline"] = others.rank().mean(axis=1)
+            baselines = {name: values for (name, kind), values in found.items() if kind == "baseline"}
             for (name, kind), values in found.items():
-                both = pd.concat([truth, values], axis=1, join="inner").dropna()
-                if len(both) >= 3:
-                    tau = float(kendalltau(both.iloc[:, 0], both.iloc[:, 1]).statistic)
-                    rows.append((treatment, name, kind, target, sources[target], tau, len(both)))
+                both = _known(truth, values)
+                if len(both) >= _LEAST_RANKED:
+                    row = {"treatment": treatment, "predictor": name, "kind": kind, "target": target}
+                    row |= {"target_block": sources[target], "tau": _tau(both, 1), "checkpoints": len(both)}
+                    for baseline, of_baseline in baselines.items() if kind == "score" else ():
+                        of_both = _known(truth, values, of_baseline)
+                        row[_lead(baseline)] = _tau(of_both, 1) - _tau(of_both, 2)
+                    rows.append(row)
     columns = ["treatment", "predictor", "kind", "target", "target_block", "tau", "checkpoints"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=[*columns, *map(_lead, BASELINES)])
+
+
+def _known(*columns: pd.Series) -> pd.DataFrame:
+    """The checkpoints that all columns have a number of."""
+    return pd.concat(columns, axis=1, join="inner").dropna()
+
+
+def _tau(table: pd.DataFrame, column: int) -> float:
+    """Kendall's τ-b of a column with the first; NaN of fewer checkpoints than it takes."""
+    if len(table) < _LEAST_RANKED:
+        return math.nan
+    return float(kendalltau(table.iloc[:, 0], table.iloc[:, column]).statistic)
+
+
+def _lead(baseline: object) -> str:
+    return f"lead over {baseline}"
+
+
+def _means_of_shared(rows: pd.DataFrame, keys: list[str], value: str) -> "pd.Series[float]":
+    """Mean of each checkpoint over the repeats that all have: a draw of images is as easy for one as for another."""
+    checkpoints = rows.groupby(keys)["checkpoint"].transform("nunique")
+    shared = rows[rows.groupby([*keys, "seed"])["checkpoint"].transform("nunique") == checkpoints]
+    means: pd.Series[float] = shared.groupby([*keys, "checkpoint"])[value].mean()
+    return means
 
 
 def _by_measure(measured: pd.Series, target: object) -> dict[str, pd.Series]:
@@ -117,8 +159,8 @@ def predictor_means(predictors: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a (treatment, predictor): kind, tau, low, high, targets, sources, checkpoints (fewest of a target), and
-        for a score the mean lead over the baseline with the highest mean τ, lead, lead_low, lead_high and over, its
-        name.
+        for a score the mean lead over the baseline with the highest mean τ, on the checkpoints that both know: lead,
+        lead_low, lead_high and over, the baseline's name.
     """
     rows = []
     for treatment, of_treatment in predictors.groupby("treatment", sort=False):
@@ -134,7 +176,8 @@ def predictor_means(predictors: pd.DataFrame) -> pd.DataFrame:
             row["sources"] = sources
             row["checkpoints"] = int(of_treatment.loc[of_treatment["predictor"] == name, "checkpoints"].min())
             if row["kind"] == "score" and best is not None:
-                lead, _ = _over_sources(taus[name] - taus[best])
+                of_score = of_treatment[of_treatment["predictor"] == name].set_index(["target_block", "target"])
+                lead, _ = _over_sources(of_score[_lead(best)])
                 row |= {"lead": lead.estimate, "lead_low": lead.low, "lead_high": lead.high, "over": best}
             rows.append(row)
     columns = ["treatment", "predictor", "kind", "tau", "low", "high", "targets", "sources", "checkpoints"]

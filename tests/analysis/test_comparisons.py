@@ -306,6 +306,12 @@ def test_a_network_that_lacks_its_last_probe_is_left_out_rather_than_read_earlie
     table = comparisons(frame(rows), STAGES)
     assert list(table["units"]) == [1, 1]
     assert list(table["estimate"]) == pytest.approx([3.0, 3.0])
+    # Nor where nothing at all could be read there, as of weights that are no numbers.
+    diverged = frame([*rows, *two_networks({}, {5: (0.1, 2.0), 9: (math.nan, math.nan)}, seed=2)])
+    scratch = profiles(diverged, "trace", step="last").query("treatment == 'baseB'")
+    assert (scratch["mean"].tolist(), scratch["runs"].tolist()) == ([1.0], [1])
+    tuned = two_networks({5: (0.1, 3.0)}, {}, seed=2)
+    assert list(comparisons(pd.concat([diverged, frame(tuned)]), STAGES)["units"]) == [1, 1]
 
 
 def test_where_every_claim_holds_every_test_finds_it(compared):

@@ -120,3 +120,27 @@ def test_a_measure_that_tells_no_start_apart_chooses_none_and_of_equals_the_rows
     keys = ["treatment", "target", "by"]
     backwards = recommendations(outcomes[::-1], measures[::-1]).sort_values(keys, ignore_index=True)
     pd.testing.assert_frame_equal(backwards, found.sort_values(keys, ignore_index=True))
+
+
+def test_a_start_without_all_repeats_of_a_measure_is_not_chosen_by_it():
+    outcomes, measures = random_sweep(0)
+    # Every repeat has a level of its own, and base c lacks the low ones.
+    level = measures["seed"].map({0: 0.0, 1: 0.0, 2: 10.0}) + measures["base"].map({"a": 0.0, "b": 1.0, "c": 0.5})
+    uneven = measures.assign(value=level)[(measures["base"] != "c") | (measures["seed"] == 2)]
+    found = recommendations(outcomes, uneven)
+    assert set(found.loc[~found["by"].isin([ANY, MEASURED]), "base"]) == {"b"}
+
+
+def test_a_measure_is_recommended_by_all_other_targets_and_not_by_those_alone_where_it_chose():
+    rows = [
+        ("AnB", target, base, 2, seed, top1)
+        for target, worth in (("w", 0.4), ("x", 0.3), ("y", 0.3), ("z", 0.3))
+        for base, top1 in (("a", 0.1), ("b", 0.1 + worth))
+        for seed in SEEDS
+    ]
+    outcomes = pd.DataFrame(rows, columns=["treatment", "target", "base", "n_layers", "seed", "top1"])
+    right = outcomes.assign(measure="LogME", value=outcomes["base"].map({"a": 0.0, "b": 1.0}))
+    # It is right as well, but tells the bases of two targets apart alone, one of them the target where it matters most.
+    blind = right.assign(measure="class overlap", value=right["value"].where(right["target"].isin(["w", "x"]), 0.0))
+    found = recommendations(outcomes, pd.concat([right, blind])).set_index(["target", "by"])
+    assert list(found.loc["x"].query("recommended").index) == ["LogME"]

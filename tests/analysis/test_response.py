@@ -343,6 +343,16 @@ def test_monotonicity_is_the_mean_rank_correlation_over_the_curves_of_targets_an
     pd.testing.assert_frame_equal(named.drop(columns=["measure", "kind"]), table.drop(columns=["measure", "kind"]))
 
 
+def test_curves_of_three_levels_have_no_interval_though_together_they_have_four():
+    outcomes, dials = dialled((0, 1, 2, 4))
+    scores = outcomes.rename(columns={"AnB": "value"}).assign(measure="fit", kind="score")
+    lost = ["T blur_px 1", "U blur_px 2", "V blur_px 4"]
+    rows = monotonicity(scores[~scores["base"].isin(lost)], dials).query("dial == 'blur_px'")
+    assert set(rows["levels"]) == {3}
+    assert rows["estimate"].notna().all()
+    assert rows[["low", "high"]].isna().all(axis=None)
+
+
 def test_the_right_way_is_up_for_distances_and_down_for_scores_and_nowhere_for_the_blind():
     _, dials = dialled()
     on = dials.dropna(subset=["dial"]).drop_duplicates(["base", "target"])

@@ -183,6 +183,24 @@ def test_fine_tuned_and_scratch_networks_are_compared_and_judged(tiny):
     assert not (folder / "gradients.png").exists()  # its probes were not asked for
 
 
+def test_a_network_without_its_last_look_is_not_compared_at_an_earlier_one(tiny):
+    config = tiny(MechanismsConfig, "probes=[deviation]", "probe_steps=[2,last]", "dials={}")
+    experiment, store = OF[MechanismsConfig], Store(config.out)
+    plan = experiment.plan(config)
+    store.create()
+    missing = backlog(plan, store, "cached").to_run
+    (lost,) = [
+        name
+        for name, spec in missing.items()
+        if isinstance(spec, ProbeSpec) and isinstance(spec.trained, PretrainSpec) and (spec.step, spec.seed) == (4, 0)
+    ]
+    site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
+    run_in_process(Run({name: spec for name, spec in missing.items() if name != lost}, site, Quiet()))
+    frames = experiment.report(plan, store, config).frames
+    assert set(frames["effects"]["seed"]) == {1}
+    assert frames["probe_readings"]["value"].notna().all()
+
+
 def test_pairs_of_one_start_and_of_two_are_trained_for_both_kinds_of_networks(tiny):
     plan = EXPERIMENTS["mechanisms"].plan(tiny(MechanismsConfig, "n_layers=[2,7]", "dials={}", "seeds=1"))
     looks = [spec for spec in plan.trials.values() if isinstance(spec, ProbeSpec) and spec.probe == "path"]

@@ -21,6 +21,7 @@ from raytransfer.experiments.tasks import trained_for
 from raytransfer.experiments.verdicts import said_verdict, verdicts_markdown, verdicts_table
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of, probe_readings
+from raytransfer.specs.dependencies import as_probe
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
@@ -43,7 +44,9 @@ def make_report(plan: Plan[MechanismCell, tuple[str, ...]], store: Store, config
         return Report(notes=["No probe of this sweep has finished."])
     stages = plan.design
     distances = _distances(plan.cells, store)
-    named = by_start(readings, restart=RESTART, n=max((cell.n_layers or 0 for cell in plan.cells), default=0))
+    # With the looks that are not there, or a network would be taken for what it was at the last step that is.
+    looked = pd.concat([readings, _unread(plan.cells, readings)], ignore_index=True)
+    named = by_start(looked, restart=RESTART, n=max((cell.n_layers or 0 for cell in plan.cells), default=0))
     paired, rhos = effects(named, stages), rank_correlations(named, distances)
     compared, near, judged = comparisons(paired), nearness(rhos), verdicts(paired, rhos)
     barriers = pd.concat(
@@ -76,9 +79,26 @@ def make_report(plan: Plan[MechanismCell, tuple[str, ...]], store: Store, config
 
 def _readings(cells: Sequence[MechanismCell], store: Store) -> pd.DataFrame:
     """One row a reading: the place of the network that was looked at, the look, and the reading."""
+    return _networks(cells).merge(probe_readings(cells, store), on="trained_id")
+
+
+def _unread(cells: Sequence[MechanismCell], readings: pd.DataFrame) -> pd.DataFrame:
+    """One row a look that has not finished, or has failed: as a reading without a value."""
+    there = set(readings["id"])
+    looks = {cell.spec.id: look for cell in cells if (look := as_probe(cell.spec)) is not None}
+    missing = [
+        {"id": name, "probe": look.probe, "trained_id": look.trained.id, "step": look.step, "against": look.against}
+        for name, look in looks.items()
+        if name not in there
+    ]
+    of_looks = pd.DataFrame(missing, columns=["id", "probe", "trained_id", "step", "against"])
+    return _networks(cells).merge(of_looks, on="trained_id").reindex(columns=readings.columns).astype(readings.dtypes)
+
+
+def _networks(cells: Sequence[MechanismCell]) -> pd.DataFrame:
+    """The place of every network of a target."""
     networks = [cell for cell in cells if cell.treatment in (BASE_B.name, ANB_PLUS.name, RESTART)]
-    places = places_of(networks, _PLACE).astype({"n_layers": "Int64"}).rename(columns={"id": "trained_id"})
-    return places.merge(probe_readings(cells, store), on="trained_id")
+    return places_of(networks, _PLACE).astype({"n_layers": "Int64"}).rename(columns={"id": "trained_id"})
 
 
 def _distances(cells: Sequence[MechanismCell], store: Store) -> pd.DataFrame:
@@ -103,7 +123,7 @@ def _figures(readings: pd.DataFrame, compared: pd.DataFrame, stages: Sequence[st
         ("landscapes", {"landscape", "initial-landscape"}, lambda: landscape_figure(readings, title=title)),
         ("paths", {"path", "CKA"}, lambda: paths_figure(readings, stages, title=title)),
     ]
-    there = set(readings["probe"])
+    there = set(readings.loc[readings["quantity"].notna(), "probe"])
     figures = {name: draw() for name, probes, draw in drawings if probes & there}
     if not compared.empty:
         figures["comparisons"] = comparisons_figure(compared, title=title)

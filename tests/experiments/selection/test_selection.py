@@ -239,6 +239,13 @@ def test_tables_have_no_empty_column_and_random_layers_are_no_checkpoint_s_cut()
         assert ("published" in "\n".join(rendered(ranking_table(ranks, known), 120))) == shown
 
 
+def test_a_cut_of_fewer_repeats_is_not_the_best():
+    level = (0.5, 0.6, 0.7)  # the last draw is an easy one
+    rows = [("AnB", "a", "t", s, 4, top1) for s, top1 in enumerate(level)] + [("AnB", "a", "t", 2, 7, 0.65)]
+    lines = rendered(starts_table(start_means(outcomes_of(rows), "baseB"), {"a": 8}), 120)
+    assert lines[2].split()[-3:-1] == ["AnB,n=4", "60.0"]
+
+
 def test_zero_has_no_minus_sign():
     rows = [("baseB", "a", "t", 0, None, 0.5004), ("AnB+", "a", "t", 0, 7, 0.5)]
     lines = rendered(starts_table(start_means(outcomes_of(rows), "baseB"), {"a": 8}), 120)
@@ -304,6 +311,54 @@ def test_predictors_are_kendalls_tau_beside_baselines_that_look_at_no_image():
     alike = predictor_means(found.reset_index().replace({"target_block": {"y": "x"}})).set_index("predictor")
     assert (alike.loc["LogME", "targets"], alike.loc["LogME", "sources"]) == (3, 2)
     assert np.isnan(alike.loc["LogME", "low"])
+
+
+def test_checkpoints_are_ranked_on_the_repeats_that_all_have():
+    # Each draw of images has a level of its own, and d lacks the easy one.
+    level, worth = {0: 0.2, 1: 0.6}, dict(zip("abcd", (0.0, 0.01, 0.02, 0.03), strict=True))
+    places = [(c, s) for c in worth for s in level if (c, s) != ("d", 1)]
+    rows = [("AnB", c, "t", s, 7, level[s] + worth[c]) for c, s in places]
+    columns = ["measure", "checkpoint", "target", "seed", "n_layers", "value", "depth"]
+    whole = [("LogME", c, "t", s, 7, level[s] + worth[c], 8) for c in worth for s in level]
+    partly = [("kNN", c, "t", s, 7, level[s] + worth[c], 8) for c, s in places]
+    scores = pd.DataFrame(whole + partly, columns=columns).astype({"n_layers": "Int64"})
+    known = pd.DataFrame({"checkpoint": list(worth), "accuracy": [0.1, 0.2, 0.3, 0.4], "parameters": [1, 2, 3, 4]})
+    found = predictors(outcomes_of(rows), scores, known, ["AnB"])
+    assert set(found["predictor"]) == {"LogME", "kNN", "published accuracy", "parameters"}
+    assert found["tau"].tolist() == pytest.approx([1.0] * 4)
+    assert set(found["checkpoints"]) == {4}
+
+
+def test_the_fixed_ranking_takes_targets_that_have_all_checkpoints():
+    # Every target has the same order, and one of them has the two best alone, whose ranks there are 1 and 2.
+    places = [(t, c) for t in "xyz" for c in "abcde" if t != "x" or c in "de"]
+    rows = [("AnB", c, t, 0, 7, "abcde".index(c) / 10) for t, c in places]
+    scores = pd.DataFrame(columns=["measure", "checkpoint", "target", "seed", "n_layers", "value", "depth"])
+    known = pd.DataFrame({"checkpoint": list("abcde"), "accuracy": None, "parameters": 1})
+    found = predictors(outcomes_of(rows), scores.astype({"n_layers": "Int64"}), known, ["AnB"])
+    fixed = found[found["predictor"] == "fixed ranking"].set_index("target")
+    assert fixed["tau"].to_dict() == pytest.approx({"y": 1.0, "z": 1.0})
+    assert set(fixed["checkpoints"]) == {5}
+
+
+def test_a_lead_is_of_the_checkpoints_that_score_and_baseline_both_know():
+    names = list("abcde")
+    rows = [("AnB", c, t, 0, 7, i / 10) for t in ("x", "y") for i, c in enumerate(names)]
+    scores = pd.DataFrame(
+        [("LogME", c, t, 0, 7, value, 8) for t in ("x", "y") for c, value in zip(names, (1, 2, 3, 5, 4), strict=True)],
+        columns=["measure", "checkpoint", "target", "seed", "n_layers", "value", "depth"],
+    ).astype({"n_layers": "Int64"})
+    # The published accuracies that there are rank three checkpoints rightly, and so does the score.
+    known = pd.DataFrame({"checkpoint": names, "accuracy": [0.1, 0.2, 0.3, None, None], "parameters": [5, 4, 3, 2, 1]})
+    found = predictors(outcomes_of(rows).assign(target_block="one"), scores, known, ["AnB"])
+    row = predictor_means(found).set_index("predictor").loc["LogME"]
+    assert row["tau"] == pytest.approx(0.8)
+    assert (row["over"], row["checkpoints"], row["lead"]) == ("published accuracy", 5, 0)
+    # Of fewer than three that both know there is none.
+    few = scores[scores["checkpoint"].isin(["b", "c", "d", "e"])]
+    row = predictor_means(predictors(outcomes_of(rows), few, known, ["AnB"])).set_index("predictor").loc["LogME"]
+    assert (row["over"], row["checkpoints"]) == ("published accuracy", 4)
+    assert np.isnan(row["lead"])
 
 
 def test_a_grid_takes_weights_in_place_of_base_a(tiny, files):
