@@ -241,7 +241,10 @@ def pretend(gpus: int = 1) -> None:
     }
     for name, fake in fakes.items():
         setattr(torch.cuda, name, fake)
-    for name in ("set_device", "synchronize", "empty_cache", "manual_seed_all", "_lazy_init"):
+    used = threading.local()  # which GPU: CUDA begins every thread on the first
+    torch.cuda.set_device = lambda device: setattr(used, "device", device)
+    torch.cuda.current_device = lambda: getattr(used, "device", 0)
+    for name in ("synchronize", "empty_cache", "manual_seed_all", "_lazy_init"):
         setattr(torch.cuda, name, lambda *_, **__: None)  # each its own: PyTorch's compiler takes no function twice
     autocast, fork_rng, module_to, thread_run = (
         torch.autocast,
