@@ -97,7 +97,7 @@ def _slots(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepC
     networks = {training.network for training in plan.trainings}
     sources = {path: text for network in networks for path, text in sources_of(network).items()}
     with cluster(sources, share_gpus=_may_share(plan, store, config)) as joined:
-        wait_for_machines()
+        wait_for_machines(max(config.ranks, config.base_ranks) if joined else 1)
         share = _gpus_per_trial(console, plan, store, config, served=None if joined else is_served())
         yield Slots(config.slots, share, config.base_ranks, may_grow=joined)
 

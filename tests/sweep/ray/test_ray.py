@@ -152,6 +152,22 @@ def test_a_cluster_that_no_machine_joins_is_asked_for_one_and_not_waited_for_wit
     assert asked == [[{"CPU": 1}], []]  # the wish is taken back
 
 
+@pytest.mark.parametrize(("kind", "what"), [("GPU", "2 GPUs"), ("CPU", "2 CPU cores")])
+def test_a_cluster_without_the_gpus_of_a_training_that_is_split_is_told_so(machines, monkeypatch, kind, what):
+    machines["now"], asked = {"CPU": 1.0, kind: 1.0}, []
+    machines["machines"] = [machines["now"], {"CPU": 1.0}]
+    monkeypatch.setattr(cluster, "_resources", RESOURCES)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: machines["now"])
+    monkeypatch.setattr(cluster, "_JOIN_S", 0.0)
+    monkeypatch.setattr(cluster, "request_resources", lambda bundles: asked.append(bundles))
+    wait_for_machines()
+    with pytest.raises(UserError, match=f"no machine with {what} for a training that is split joined the Ray cluster"):
+        wait_for_machines(2)
+    assert asked == [[{kind: 2}], []]
+    machines["most"] = {kind: 4}
+    wait_for_machines(2)
+
+
 def test_as_many_trials_are_handed_out_as_there_are_slots_when_machines_join_and_leave(searcher, machines):
     machines["now"] = {"CPU": 1.0}
     assert searcher.next_trial() is not None
