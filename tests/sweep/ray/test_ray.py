@@ -234,10 +234,42 @@ def test_a_process_on_a_gpu_ends_after_a_failure_but_not_for_weights_that_cannot
     monkeypatch.setattr(tuning, "attempt", attempt)
     monkeypatch.setattr(tuning.os, "_exit", end)
     monkeypatch.setattr(tuning.gc, "freeze", lambda: None)
+    monkeypatch.setattr(tuning, "_gpu_works", lambda: True)
     monkeypatch.setattr(searcher.run, "site", replace(searcher.run.site, device="cuda"))
     worker = SimpleNamespace(_work=searcher.next_trial().config, _leaving=lambda: False)
     with pytest.raises(SystemExit) if noted else nullcontext():
         assert tuning._Worker.step(worker) == {"reasons": ["boom"], "done": True}
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_what_leaves_the_gpu_broken_fails_no_other_of_its_batch(searcher, monkeypatch, works):
+    def attempt(spec, site, *_):
+        publish_failure(site.store(), spec.id, "boom")
+        tried.append(spec.id)
+        return "boom"
+
+    def synchronize():
+        if not works:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def end(_code):
+        raise SystemExit
+
+    tried = []
+    monkeypatch.setattr("raytransfer.sweep.run.batch_of", lambda spec: "one")
+    monkeypatch.setattr(tuning, "attempt", attempt)
+    monkeypatch.setattr(tuning.os, "_exit", end)
+    monkeypatch.setattr(tuning.gc, "freeze", lambda: None)
+    monkeypatch.setattr(tuning.torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr(searcher.run, "site", replace(searcher.run.site, device="cuda"))
+    handed = searcher.next_trial()
+    with pytest.raises(SystemExit):
+        tuning._Worker.step(SimpleNamespace(_work=handed.config, _leaving=lambda: False))
+    first, second = (tuning.from_json(text).id for text, _ in handed.config["trials"])
+    assert tried == ([first, second] if works else [first])
+    searcher.on_trial_complete(handed.trial_id, error=True)
+    assert searcher.observer.failures == dict.fromkeys(tried, "boom")
+    assert searcher.observer.dead == ([] if works else [second])
 
 
 def test_what_a_process_wrote_before_it_died_counts(searcher):
