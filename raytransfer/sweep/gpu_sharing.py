@@ -16,6 +16,7 @@ import torch
 from raytransfer.networks import train_mode
 from raytransfer.specs import PretrainSpec, from_json, to_json
 from raytransfer.specs.dependencies import as_base
+from raytransfer.sweep.failures import why
 from raytransfer.sweep.mps import is_served
 from raytransfer.tasks import DataSource, load_task, open_fingerprint
 from raytransfer.tasks.streamed import ahead
@@ -180,7 +181,8 @@ def _told(process: "subprocess.Popen[str]") -> Any:
     line = process.stdout.readline()
     if not line:
         _, errors = process.communicate()
-        raise RuntimeError((errors.strip().splitlines() or ["a process ended without a word"])[-1])
+        kind, reason = why(errors)
+        raise RuntimeError(f"{kind}: {reason}" if kind else reason or "a process ended without a word")
     return json.loads(line)
 
 

@@ -1,5 +1,7 @@
 import importlib
 import json
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
@@ -11,7 +13,7 @@ from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store
 from raytransfer.sweep import driver as running
-from raytransfer.sweep.gpu_sharing import SideBySide, _choice, _why_stop, measure
+from raytransfer.sweep.gpu_sharing import SideBySide, _choice, _told, _why_stop, measure
 from raytransfer.sweep.ray import measure_sharing
 from raytransfer.words import number_of
 
@@ -68,6 +70,17 @@ def test_what_cannot_run_says_why(tiny):
     elsewhere = replace(plan.longest_base, task=replace(plan.longest_base.task, fingerprint="f" * 16))
     with pytest.raises(RuntimeError, match="fingerprint"):
         measure(elsewhere, plan.sources[0][1], "cpu", 10**9, seconds=0.2)
+
+
+def test_of_an_error_of_many_lines_the_first_is_told():
+    """As of CUDA's, which end with how to compile PyTorch."""
+    lines = "CUDA error: invalid argument", "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."
+    command = [sys.executable, "-c", "raise RuntimeError({!r})".format("\n".join(lines))]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        pytest.raises(RuntimeError, match=r"^RuntimeError: CUDA error: invalid argument$"),
+    ):
+        _told(process)
 
 
 def test_a_base_that_does_not_train_on_a_gpu_is_told_in_a_line(tiny, monkeypatch):
