@@ -124,10 +124,13 @@ def _environment(sources: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def _started(named: str | None, where: str | None, environment: dict[str, str]) -> Iterator[bool]:
+    count, kind = of_this_machine()
+    usable = count if kind == "GPU" else 0  # Ray would count GPUs, too, that this PyTorch cannot use
     try:
         with _handlers_kept():
             ray.init(
                 address=named,
+                num_gpus=usable if where is None else None,  # a cluster's machines have told
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

@@ -484,6 +484,22 @@ def test_a_ray_that_does_not_start_is_one_line_with_the_way_out(addresses, monke
         pass
 
 
+@pytest.mark.parametrize(
+    ("count", "available", "where", "given"),
+    [(2, True, None, 2), (2, False, None, 0), (0, False, None, 0), (2, True, "127.0.0.1:6379", None)],
+)
+def test_a_ray_that_is_started_has_the_gpus_that_pytorch_can_use(monkeypatch, count, available, where, given):
+    """Ray itself counts them without PyTorch; trials on one that this cannot use would fail one after the other."""
+    told = []
+    monkeypatch.setattr(cluster.torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(cluster.torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(cluster, "_address", lambda: (where, where))
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: told.append(options["num_gpus"]))
+    with cluster.cluster():
+        pass
+    assert told == [given]
+
+
 def test_sigterm_while_ray_starts_is_an_interruption(addresses, monkeypatch):
     monkeypatch.setattr(cluster.ray, "init", lambda **_: sys.exit(15))  # as its own handler does
     with pytest.raises(KeyboardInterrupt, match=r"^$"), cluster.cluster():
