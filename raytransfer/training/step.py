@@ -232,8 +232,24 @@ class RecordedStep:
         if self._graph is None:
             self._sent = tuple(tensor.clone() for tensor in sent)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):  # records, and computes nothing
-                self._step(self._sent)
+            self._record(self._graph)
         for place, tensor in zip(self._sent, sent, strict=True):
             place.copy_(tensor)
         self._graph.replay()
+
+    def _record(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Record a step, and compute nothing.
+
+        Raises:
+            Exception: What the step raised. To end a recording that has failed raises, too, and says nothing of why.
+        """
+        raised: list[Exception] = []
+        try:
+            with torch.cuda.graph(graph):
+                try:
+                    self._step(self._sent)
+                except Exception as error:
+                    raised.append(error)
+                    raise
+        except Exception as error:
+            raise (raised or [error])[0] from None
