@@ -55,6 +55,7 @@ class GpuSharing:
     Attributes:
         trial: Identity of the base that was measured.
         device: Name of the processor.
+        memory_bytes: What each trial could use, as for ``DeviceData``.
         mps: Whether NVIDIA's Multi-Process Service was running, which lets kernels of several processes overlap.
         trials_per_gpu: The choice.
         measured: What it rests on.
@@ -63,6 +64,7 @@ class GpuSharing:
 
     trial: str
     device: str
+    memory_bytes: int
     mps: bool
     trials_per_gpu: int
     measured: tuple[SideBySide, ...]
@@ -99,7 +101,7 @@ def measure(
         else:
             stopped = _why_stop(measured, most)
         count *= 2
-    return _choice(spec, device, measured, stopped)
+    return _choice(spec, device, memory_bytes, measured, stopped)
 
 
 def _why_stop(measured: Sequence[SideBySide], most: int) -> str:
@@ -118,7 +120,9 @@ def _pays(more: SideBySide, fewer: SideBySide) -> bool:
     return more.images_per_s >= _GAIN * fewer.images_per_s
 
 
-def _choice(spec: PretrainSpec, device: str, measured: Sequence[SideBySide], stopped: str) -> GpuSharing:
+def _choice(
+    spec: PretrainSpec, device: str, memory_bytes: int, measured: Sequence[SideBySide], stopped: str
+) -> GpuSharing:
     chosen = measured[0]
     for more in measured[1:]:
         if _pays(more, chosen):
@@ -127,6 +131,7 @@ def _choice(spec: PretrainSpec, device: str, measured: Sequence[SideBySide], sto
     return GpuSharing(
         trial=spec.id,
         device=device_name(torch.device(device)),
+        memory_bytes=memory_bytes,
         mps=device == "cuda" and is_served(),
         trials_per_gpu=chosen.trials,
         measured=tuple(measured),

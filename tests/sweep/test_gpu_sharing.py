@@ -49,7 +49,7 @@ def test_when_to_try_no_more(measured, most, why):
 )
 def test_the_choice_is_the_fewest_trials_that_no_doubling_beats(tiny, speeds, chosen):
     base = make_plan(tiny()).longest_base
-    sharing = _choice(base, "cpu", groups(*speeds), "the reason")
+    sharing = _choice(base, "cpu", 10**9, groups(*speeds), "the reason")
     assert sharing.trials_per_gpu == chosen
     assert sharing.reason.startswith(
         f"{number_of(chosen, 'trial')} on each GPU: images a second by trials side by side 1: {speeds[0]}"
@@ -107,7 +107,7 @@ def kept(tiny):
 
     def keep(*, mps, trials=4):
         speeds = [100, 190, 380][: trials.bit_length()]
-        choice = replace(_choice(plan.longest_base, "cpu", groups(*speeds), "4 at most"), mps=mps)
+        choice = replace(_choice(plan.longest_base, "cpu", 10**9, groups(*speeds), "4 at most"), mps=mps)
         store.write("gpu_sharing.json", json.dumps(asdict(choice)).encode())
         return plan, store, config, choice
 
@@ -142,6 +142,18 @@ def test_what_was_measured_holds_with_the_service_as_without(kept, monkeypatch, 
     anew = replace(choice, trials_per_gpu=2, mps=served)
     monkeypatch.setattr("raytransfer.sweep.ray.measure_sharing", lambda *_: anew)
     assert running._gpus_per_trial(Console(), plan, store, config, served=served) == share
+
+
+@pytest.mark.parametrize(("memory_gb", "device", "share"), [(1.0, "one", 1 / 4), (2.0, "one", 1), (1.0, "other", 1)])
+def test_what_was_measured_holds_for_as_much_memory_on_such_a_gpu(kept, monkeypatch, memory_gb, device, share):
+    plan, store, config, choice = kept(mps=False)
+    store.write("gpu_sharing.json", json.dumps({**asdict(choice), "device": "one"}).encode())
+    monkeypatch.setattr("raytransfer.sweep.ray.has_gpus", lambda: True)
+    monkeypatch.setattr("raytransfer.sweep.ray.measure_sharing", lambda *_: replace(choice, trials_per_gpu=1))
+    monkeypatch.setattr(running.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(running, "device_name", lambda _: device)
+    config = replace(config, memory_gb=memory_gb)
+    assert running._gpus_per_trial(Console(), plan, store, config, served=False) == share
 
 
 def test_the_service_is_for_trials_that_share_a_gpu_or_may(kept):
