@@ -90,12 +90,30 @@ def test_a_base_that_does_not_train_on_a_gpu_is_told_in_a_line(tiny, monkeypatch
     plan = make_plan(tiny())
     task = SimpleNamespace(remote=lambda: None)
     cluster = importlib.import_module("raytransfer.sweep.ray.cluster")  # the package has a function of that name
-    monkeypatch.setattr(cluster, "_resources", lambda: {"GPU": 1, "CPU": 2})
     monkeypatch.setattr(cluster, "ray", SimpleNamespace(remote=lambda **_: lambda _: task, get=fails))
     with pytest.raises(
         UserError, match=r"^gpus_per_trial=auto: a base does not train .*: CUDA out of memory\. Tried to$"
     ):
         measure_sharing(plan.longest_base, plan.sources[0][1], 10**9)
+
+
+@pytest.mark.parametrize(("machine", "most"), [({"GPU": 2.0, "CPU": 8.0}, 4), ({"GPU": 2.0}, 1)])
+def test_side_by_side_are_as_many_as_the_gpu_s_machine_has_cores_for(tiny, monkeypatch, machine, most):
+    """And not as many as the cluster has on average, of which the head may have no GPU, or no machine one yet."""
+    plan, tried = make_plan(tiny()), []
+    cluster = importlib.import_module("raytransfer.sweep.ray.cluster")  # the package has a function of that name
+    nodes = [{"NodeID": "head", "Resources": {"CPU": 64.0}}, {"NodeID": "other", "Resources": machine}]
+    ray = SimpleNamespace(
+        cluster_resources=lambda: {"CPU": 64.0},
+        get=lambda made: made(),
+        get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: "other"),
+        nodes=lambda: nodes,
+        remote=lambda **_: lambda function: SimpleNamespace(remote=lambda: function),
+    )
+    monkeypatch.setattr(cluster, "ray", ray)
+    monkeypatch.setattr(cluster, "measure", lambda *given: tried.append(given[-1]))
+    measure_sharing(plan.longest_base, plan.sources[0][1], 10**9)
+    assert tried == [most]
 
 
 @pytest.fixture

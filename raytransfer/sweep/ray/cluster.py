@@ -305,18 +305,23 @@ def measure_sharing(spec: PretrainSpec, source: DataSource, memory_bytes: int) -
     Raises:
         UserError: The base does not train on it.
     """
-    total = _resources()
-    cores_per_gpu = max(1, int(total["CPU"] / total["GPU"])) if total.get("CPU") else 1
 
     @ray.remote(num_cpus=0, num_gpus=1)
     def on_a_gpu() -> GpuSharing:
-        return measure(spec, source, "cuda", memory_bytes, cores_per_gpu)
+        return measure(spec, source, "cuda", memory_bytes, _cores_per_gpu())
 
     try:
         sharing: GpuSharing = ray.get(on_a_gpu.remote())
     except RayTaskError as error:  # as where its batch does not fit the GPU
         raise UserError(f"gpus_per_trial=auto: a base does not train on a GPU here: {one_line(error.cause)}") from error
     return sharing
+
+
+def _cores_per_gpu() -> int:
+    """CPU cores for each GPU of the machine on which this task of Ray's runs."""
+    here = ray.get_runtime_context().get_node_id()
+    (found,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == here)  # type: ignore[no-untyped-call]
+    return max(1, int(found.get("CPU", 0) / found["GPU"]))
 
 
 def _resources(together: int = 1) -> dict[str, float]:
