@@ -11,6 +11,7 @@ GPU. Known not to work: functions that change the shape of a wrapper in place, a
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 GB = 2**30
 _WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique", "equal", "bincount")
 _recording: "Graph | None" = None
+_warns = False  # where something waits for the GPU
 _in_engine = threading.local()
 
 
@@ -75,8 +77,8 @@ def _there(value: Any) -> Any:
 def _refuse(func: Any, on_cpu: list[torch.Tensor]) -> None:
     """Raise where a GPU would."""
     name = func._schema.name.removeprefix("aten::")
-    if _recording is not None and (name.startswith(_WAITS) or on_cpu):
-        raise RuntimeError(f"{name}: not permitted while a step is recorded")
+    if name.startswith(_WAITS) or on_cpu:
+        _wait(name)
     numbers = [tensor for tensor in on_cpu if tensor.ndim]  # single numbers may be on the CPU
     if name in ("copy_", "_to_copy") or getattr(_in_engine, "depth", 0):  # the engine makes zeros where wrappers lie
         return
@@ -85,6 +87,18 @@ def _refuse(func: Any, on_cpu: list[torch.Tensor]) -> None:
     if numbers:
         shapes = [tuple(tensor.shape) for tensor in numbers]
         raise RuntimeError(f"{name}: expected all tensors to be on cuda:0, and these are on cpu: {shapes}")
+
+
+def _wait(what: str) -> None:
+    if _recording is not None:
+        raise RuntimeError(f"{what}: not permitted while a step is recorded")
+    if _warns:
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+
+
+def _warn(mode: str) -> None:
+    global _warns
+    _warns = mode == "warn"
 
 
 def _changed(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
@@ -160,8 +174,7 @@ def _moved(tensor: torch.Tensor, device: Any) -> torch.Tensor:
     there = isinstance(tensor, There)
     if device is None or (torch.device(device).type == "cuda") == there:
         return tensor
-    if _recording is not None:
-        raise RuntimeError(f"sent to {device}: not permitted while a step is recorded")
+    _wait(f"sent to {device}")
     return _ToCpu.apply(tensor) if there else _ToGpu.apply(tensor)
 
 
@@ -237,11 +250,15 @@ def pretend(gpus: int = 1) -> None:
         "get_device_name": lambda *_: "pretended GPU",
         "get_device_capability": lambda *_: (9, 0),
         "get_rng_state": lambda *_: torch.get_rng_state(),
+        "set_sync_debug_mode": _warn,
         "set_rng_state": lambda state, *_: torch.set_rng_state(state),
     }
     for name, fake in fakes.items():
         setattr(torch.cuda, name, fake)
-    for name in ("set_device", "synchronize", "empty_cache", "manual_seed_all", "_lazy_init"):
+    used = threading.local()  # which GPU: CUDA begins every thread on the first
+    torch.cuda.set_device = lambda device: setattr(used, "device", device)
+    torch.cuda.current_device = lambda: getattr(used, "device", 0)
+    for name in ("synchronize", "empty_cache", "manual_seed_all", "_lazy_init"):
         setattr(torch.cuda, name, lambda *_, **__: None)  # each its own: PyTorch's compiler takes no function twice
     autocast, fork_rng, module_to, thread_run = (
         torch.autocast,

@@ -39,7 +39,7 @@ from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.record import Record
 from raytransfer.sweep.run import Observer, Run, run_in_process
 from raytransfer.sweep.slots import check_ranks, of_this_machine, slot_count, without_gpus
-from raytransfer.trials import Site
+from raytransfer.trials import Site, device_name
 from raytransfer.words import number_of
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _slots(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepC
     networks = {training.network for training in plan.trainings}
     sources = {path: text for network in networks for path, text in sources_of(network).items()}
     with cluster(sources, share_gpus=_may_share(plan, store, config)) as joined:
-        wait_for_machines()
+        wait_for_machines(max(config.ranks, config.base_ranks) if joined else 1)
         share = _gpus_per_trial(console, plan, store, config, served=None if joined else is_served())
         yield Slots(config.slots, share, config.base_ranks, may_grow=joined)
 
@@ -193,7 +193,7 @@ def _may_share(plan: Plan[Cell, Any], store: Store, config: SweepConfig) -> bool
     if config.gpus_per_trial != "auto":
         return slot_count(1, config.gpus_per_trial) > 1
     kept = _kept_sharing(store)
-    return bool(plan.tasks) and not (_is_kept(kept, plan, served=True) and kept["trials_per_gpu"] == 1)
+    return bool(plan.tasks) and not (_is_kept(kept, plan, config, served=True) and kept["trials_per_gpu"] == 1)
 
 
 def _gpus_per_trial(
@@ -218,7 +218,7 @@ def _gpus_per_trial(
     if not has_gpus() or not plan.tasks:
         return 1.0  # means nothing on CPU cores, and for sweeps that train no network of the zoo
     kept = _kept_sharing(store)
-    if not _is_kept(kept, plan, served):
+    if not _is_kept(kept, plan, config, served):
         console.print("gpus_per_trial=auto: measuring how many trials are best run side by side ...")
         with lock(store):
             store.create()
@@ -235,9 +235,15 @@ def _gpus_per_trial(
     return 1 / int(kept["trials_per_gpu"])
 
 
-def _is_kept(kept: Mapping[str, Any], plan: Plan[Cell, Any], served: bool | None) -> bool:
-    """Whether what was measured holds: with the service as without it, but for a trial that is best alone even so."""
-    if kept.get("trial") != plan.longest_base.id:
+def _is_kept(kept: Mapping[str, Any], plan: Plan[Cell, Any], config: SweepConfig, served: bool | None) -> bool:
+    """Whether what was measured holds, which it does for a trial of as much memory, on such a GPU.
+
+    With the service as without it, too, but for a trial that is best alone even so. Which GPUs a cluster has nobody
+    here knows.
+    """
+    if (kept.get("trial"), kept.get("memory_bytes")) != (plan.longest_base.id, config.memory_bytes):
+        return False
+    if served is not None and torch.cuda.is_available() and kept["device"] != device_name(torch.device("cuda")):
         return False
     return served is None or kept["mps"] == served or (kept["mps"] and kept["trials_per_gpu"] == 1)
 

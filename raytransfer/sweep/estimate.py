@@ -132,6 +132,7 @@ def estimate(
             failed.append(_failure(same[0], plan, error))
         else:
             broken_off += not whole
+    torch.cuda.empty_cache()  # a notebook lives on, and trials want the GPU's memory
     for kind, same in measurements.items():
         near = [cost for other, cost in taken.items() if other == kind] or [
             cost for other, cost in taken.items() if other[:2] == kind[:2]
@@ -239,6 +240,7 @@ def _split(count: int, rehearsals: Sequence[Rehearsal], device: str, units: int)
         return Split(
             count=count, why_not=f"this machine has {number_of(units, UNITS['GPU' if device == 'cuda' else 'CPU'])}"
         )
+    torch.cuda.empty_cache()  # of the GPUs of these processes the first is this one's, too
     return rehearse(rehearsals, count, device)
 
 

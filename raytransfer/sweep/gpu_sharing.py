@@ -16,6 +16,7 @@ import torch
 from raytransfer.networks import train_mode
 from raytransfer.specs import PretrainSpec, from_json, to_json
 from raytransfer.specs.dependencies import as_base
+from raytransfer.sweep.failures import why
 from raytransfer.sweep.mps import is_served
 from raytransfer.tasks import DataSource, load_task, open_fingerprint
 from raytransfer.tasks.streamed import ahead
@@ -54,6 +55,7 @@ class GpuSharing:
     Attributes:
         trial: Identity of the base that was measured.
         device: Name of the processor.
+        memory_bytes: What each trial could use, as for ``DeviceData``.
         mps: Whether NVIDIA's Multi-Process Service was running, which lets kernels of several processes overlap.
         trials_per_gpu: The choice.
         measured: What it rests on.
@@ -62,6 +64,7 @@ class GpuSharing:
 
     trial: str
     device: str
+    memory_bytes: int
     mps: bool
     trials_per_gpu: int
     measured: tuple[SideBySide, ...]
@@ -98,7 +101,7 @@ def measure(
         else:
             stopped = _why_stop(measured, most)
         count *= 2
-    return _choice(spec, device, measured, stopped)
+    return _choice(spec, device, memory_bytes, measured, stopped)
 
 
 def _why_stop(measured: Sequence[SideBySide], most: int) -> str:
@@ -117,7 +120,9 @@ def _pays(more: SideBySide, fewer: SideBySide) -> bool:
     return more.images_per_s >= _GAIN * fewer.images_per_s
 
 
-def _choice(spec: PretrainSpec, device: str, measured: Sequence[SideBySide], stopped: str) -> GpuSharing:
+def _choice(
+    spec: PretrainSpec, device: str, memory_bytes: int, measured: Sequence[SideBySide], stopped: str
+) -> GpuSharing:
     chosen = measured[0]
     for more in measured[1:]:
         if _pays(more, chosen):
@@ -126,6 +131,7 @@ def _choice(spec: PretrainSpec, device: str, measured: Sequence[SideBySide], sto
     return GpuSharing(
         trial=spec.id,
         device=device_name(torch.device(device)),
+        memory_bytes=memory_bytes,
         mps=device == "cuda" and is_served(),
         trials_per_gpu=chosen.trials,
         measured=tuple(measured),
@@ -180,7 +186,8 @@ def _told(process: "subprocess.Popen[str]") -> Any:
     line = process.stdout.readline()
     if not line:
         _, errors = process.communicate()
-        raise RuntimeError((errors.strip().splitlines() or ["a process ended without a word"])[-1])
+        kind, reason = why(errors)
+        raise RuntimeError(f"{kind}: {reason}" if kind else reason or "a process ended without a word")
     return json.loads(line)
 
 

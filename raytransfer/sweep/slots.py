@@ -13,8 +13,11 @@ UNITS = {"GPU": "GPU", "CPU": "CPU core"}
 
 
 def of_this_machine() -> tuple[int, str]:
-    """How many GPUs this machine has, or CPU cores where it has none, and which of them: ``GPU`` or ``CPU``."""
-    gpus = torch.cuda.device_count()
+    """How many GPUs this machine has, or CPU cores where it has none, and which of them: ``GPU`` or ``CPU``.
+
+    Those alone that PyTorch can use: not with a driver that is too old for it, or where it is built for CPUs.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return (gpus, "GPU") if gpus else (os.cpu_count() or 1, "CPU")
 
 

@@ -96,6 +96,8 @@ class DeviceData:
     def __init__(
         self, task: TaskData, recipe: Recipe, device: torch.device, memory_bytes: int, ranks: Ranks = ALONE
     ) -> None:
+        if device.type == "cuda":  # by number: a thread that streams images would take the first for it
+            device = torch.device("cuda", torch.cuda.current_device())
         needed = image_bytes(task)
         on_gpu = device.type != "cpu"
         decoded = all(isinstance(part.images, np.ndarray) for part in (task.train, task.test))

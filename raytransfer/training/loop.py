@@ -154,9 +154,9 @@ def train(
                         saved = time.perf_counter()
             if stopping:
                 raise Interrupted(f"told to stop after step {step} of {recipe.steps}")
-        done = phase.last
+        done, outcome.reused_layers = phase.last, source.stages_done
+        del source, tested, one_step, do, batches  # before the next phase takes as much memory
     outcome.images_per_s = recipe.steps * data.batch_size / clock.seconds
-    outcome.reused_layers = source.stages_done
     if data.streamed and clock.seconds > seconds:
         outcome.waited = min(1.0, waits.seconds / (clock.seconds - seconds))
     trained_on = EvaluationInputs(network, data, data.train, frozen_prefix(network), keep=False)

@@ -1,5 +1,6 @@
 """One optimiser step: run as written, or on a GPU recorded once and replayed as a CUDA graph."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -15,6 +16,7 @@ from raytransfer.training.frozen import BatchSource
 from raytransfer.training.images import DeviceData
 
 _EAGER = 3  # steps before a graph is recorded, in which libraries make their plans
+_WAITED = "called a synchronizing CUDA operation"  # as PyTorch warns
 
 
 class Step:
@@ -211,11 +213,14 @@ def fastest(step: Step, data: DeviceData) -> Callable[[tuple[torch.Tensor, ...]]
 class RecordedStep:
     """The same on a GPU, as one CUDA graph: small networks then no longer wait for kernels to be launched one by one.
 
+    A step that waits for the device, as where a network's ``forward`` sends a tensor there, cannot be recorded, and is
+    taken as written.
+
     Batches must all have one shape. After the section "Whole-network capture" of PyTorch's notes on CUDA graphs.
     """
 
     def __init__(self, step: Step) -> None:
-        self._step, self._calls = step, 0
+        self._step, self._calls, self._waits = step, 0, False
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._graph: torch.cuda.CUDAGraph | None = None
         self._sent: tuple[torch.Tensor, ...] = ()
@@ -223,17 +228,47 @@ class RecordedStep:
     def __call__(self, sent: tuple[torch.Tensor, ...]) -> None:
         """Train on what the source's ``fetch`` sent."""
         self._calls += 1
-        if self._calls <= _EAGER:
+        if self._calls <= _EAGER or self._waits:
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):
-                self._step(sent)
+                if self._calls == _EAGER:
+                    self._waits = self._watched(sent)
+                else:
+                    self._step(sent)
             torch.cuda.current_stream().wait_stream(self._stream)
             return
         if self._graph is None:
             self._sent = tuple(tensor.clone() for tensor in sent)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):  # records, and computes nothing
-                self._step(self._sent)
+            self._record(self._graph)
         for place, tensor in zip(self._sent, sent, strict=True):
             place.copy_(tensor)
         self._graph.replay()
+
+    def _watched(self, sent: tuple[torch.Tensor, ...]) -> bool:
+        """Take a step, and say whether it waited for the device."""
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                self._step(sent)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        return any(_WAITED in str(warning.message) for warning in told)
+
+    def _record(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Record a step, and compute nothing.
+
+        Raises:
+            Exception: What the step raised. To end a recording that has failed raises, too, and says nothing of why.
+        """
+        raised: list[Exception] = []
+        try:
+            with torch.cuda.graph(graph):
+                try:
+                    self._step(self._sent)
+                except Exception as error:
+                    raised.append(error)
+                    raise
+        except Exception as error:
+            raise (raised or [error])[0] from None

@@ -1,5 +1,7 @@
 import importlib
 import json
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
@@ -11,7 +13,7 @@ from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store
 from raytransfer.sweep import driver as running
-from raytransfer.sweep.gpu_sharing import SideBySide, _choice, _why_stop, measure
+from raytransfer.sweep.gpu_sharing import SideBySide, _choice, _told, _why_stop, measure
 from raytransfer.sweep.ray import measure_sharing
 from raytransfer.words import number_of
 
@@ -47,7 +49,7 @@ def test_when_to_try_no_more(measured, most, why):
 )
 def test_the_choice_is_the_fewest_trials_that_no_doubling_beats(tiny, speeds, chosen):
     base = make_plan(tiny()).longest_base
-    sharing = _choice(base, "cpu", groups(*speeds), "the reason")
+    sharing = _choice(base, "cpu", 10**9, groups(*speeds), "the reason")
     assert sharing.trials_per_gpu == chosen
     assert sharing.reason.startswith(
         f"{number_of(chosen, 'trial')} on each GPU: images a second by trials side by side 1: {speeds[0]}"
@@ -70,6 +72,17 @@ def test_what_cannot_run_says_why(tiny):
         measure(elsewhere, plan.sources[0][1], "cpu", 10**9, seconds=0.2)
 
 
+def test_of_an_error_of_many_lines_the_first_is_told():
+    """As of CUDA's, which end with how to compile PyTorch."""
+    lines = "CUDA error: invalid argument", "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."
+    command = [sys.executable, "-c", "raise RuntimeError({!r})".format("\n".join(lines))]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        pytest.raises(RuntimeError, match=r"^RuntimeError: CUDA error: invalid argument$"),
+    ):
+        _told(process)
+
+
 def test_a_base_that_does_not_train_on_a_gpu_is_told_in_a_line(tiny, monkeypatch):
     def fails(_):
         raise RayTaskError("on_a_gpu", "a traceback", RuntimeError("CUDA out of memory.\nTried to"))
@@ -77,12 +90,30 @@ def test_a_base_that_does_not_train_on_a_gpu_is_told_in_a_line(tiny, monkeypatch
     plan = make_plan(tiny())
     task = SimpleNamespace(remote=lambda: None)
     cluster = importlib.import_module("raytransfer.sweep.ray.cluster")  # the package has a function of that name
-    monkeypatch.setattr(cluster, "_resources", lambda: {"GPU": 1, "CPU": 2})
     monkeypatch.setattr(cluster, "ray", SimpleNamespace(remote=lambda **_: lambda _: task, get=fails))
     with pytest.raises(
         UserError, match=r"^gpus_per_trial=auto: a base does not train .*: CUDA out of memory\. Tried to$"
     ):
         measure_sharing(plan.longest_base, plan.sources[0][1], 10**9)
+
+
+@pytest.mark.parametrize(("machine", "most"), [({"GPU": 2.0, "CPU": 8.0}, 4), ({"GPU": 2.0}, 1)])
+def test_side_by_side_are_as_many_as_the_gpu_s_machine_has_cores_for(tiny, monkeypatch, machine, most):
+    """And not as many as the cluster has on average, of which the head may have no GPU, or no machine one yet."""
+    plan, tried = make_plan(tiny()), []
+    cluster = importlib.import_module("raytransfer.sweep.ray.cluster")  # the package has a function of that name
+    nodes = [{"NodeID": "head", "Resources": {"CPU": 64.0}}, {"NodeID": "other", "Resources": machine}]
+    ray = SimpleNamespace(
+        cluster_resources=lambda: {"CPU": 64.0},
+        get=lambda made: made(),
+        get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: "other"),
+        nodes=lambda: nodes,
+        remote=lambda **_: lambda function: SimpleNamespace(remote=lambda: function),
+    )
+    monkeypatch.setattr(cluster, "ray", ray)
+    monkeypatch.setattr(cluster, "measure", lambda *given: tried.append(given[-1]))
+    measure_sharing(plan.longest_base, plan.sources[0][1], 10**9)
+    assert tried == [most]
 
 
 @pytest.fixture
@@ -94,7 +125,7 @@ def kept(tiny):
 
     def keep(*, mps, trials=4):
         speeds = [100, 190, 380][: trials.bit_length()]
-        choice = replace(_choice(plan.longest_base, "cpu", groups(*speeds), "4 at most"), mps=mps)
+        choice = replace(_choice(plan.longest_base, "cpu", 10**9, groups(*speeds), "4 at most"), mps=mps)
         store.write("gpu_sharing.json", json.dumps(asdict(choice)).encode())
         return plan, store, config, choice
 
@@ -129,6 +160,18 @@ def test_what_was_measured_holds_with_the_service_as_without(kept, monkeypatch, 
     anew = replace(choice, trials_per_gpu=2, mps=served)
     monkeypatch.setattr("raytransfer.sweep.ray.measure_sharing", lambda *_: anew)
     assert running._gpus_per_trial(Console(), plan, store, config, served=served) == share
+
+
+@pytest.mark.parametrize(("memory_gb", "device", "share"), [(1.0, "one", 1 / 4), (2.0, "one", 1), (1.0, "other", 1)])
+def test_what_was_measured_holds_for_as_much_memory_on_such_a_gpu(kept, monkeypatch, memory_gb, device, share):
+    plan, store, config, choice = kept(mps=False)
+    store.write("gpu_sharing.json", json.dumps({**asdict(choice), "device": "one"}).encode())
+    monkeypatch.setattr("raytransfer.sweep.ray.has_gpus", lambda: True)
+    monkeypatch.setattr("raytransfer.sweep.ray.measure_sharing", lambda *_: replace(choice, trials_per_gpu=1))
+    monkeypatch.setattr(running.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(running, "device_name", lambda _: device)
+    config = replace(config, memory_gb=memory_gb)
+    assert running._gpus_per_trial(Console(), plan, store, config, served=False) == share
 
 
 def test_the_service_is_for_trials_that_share_a_gpu_or_may(kept):

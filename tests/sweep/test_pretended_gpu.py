@@ -16,6 +16,48 @@ pretend()
 from raytransfer.cli import main
 main()
 """
+ON_THE_SECOND = """
+import threading
+import torch
+from tests.pretended_gpu import pretend
+pretend(2)
+from raytransfer.tasks.streamed import ahead
+from raytransfer.training import DeviceData, images
+from tests.training.test_loop import RECIPE, task
+torch.cuda.set_device(1)
+data = DeviceData(task(), RECIPE, torch.device("cuda"), memory_bytes=0)
+send, sent = images.to_device, []
+def to_device(tensor, device):
+    where = torch.cuda.current_device() if device.index is None else device.index
+    sent.append((where, threading.current_thread() is threading.main_thread()))
+    return send(tensor, device)
+images.to_device = to_device
+next(ahead(data.fetch, data.draw(torch.Generator())))
+assert data.streamed and {*sent} == {(1, False)}, sent
+"""
+SENDING = """
+import torch
+from tests import pretended_gpu
+pretended_gpu.pretend()
+from raytransfer.networks import train_mode
+from raytransfer.training import DeviceData, Step
+from raytransfer.training.step import RecordedStep
+from tests.training.test_loop import RECIPE, net, task
+replays = []
+pretended_gpu.Graph.replay = lambda graph: replays.append(graph)
+for sends in (False, True):
+    network, data = net(), DeviceData(task(), RECIPE, torch.device("cuda"), 10**9)
+    network.module.to(data.device)
+    train_mode(network)
+    if sends:
+        through = network.through
+        network.through = lambda inputs, **where: through(inputs * torch.ones(1).to(inputs.device), **where)
+    take = RecordedStep(step := Step(network, data, data))
+    for _, views in zip(range(6), data.draw(torch.Generator())):
+        take(data.fetch(views))
+    assert len(replays) == 3, (sends, replays)  # the first three steps are not recorded, nor any that sends
+    assert not sends or step.loss_sum.item() > 0
+"""
 OPTIONS = {
     "splits": 1,
     "halves": ["random"],
@@ -51,3 +93,11 @@ def test_a_sweep_on_a_pretended_gpu_gives_what_a_cpu_does(tmp_path):
     readings = pd.merge(*(table.probes.drop_duplicates(keys) for table in tables), on=keys, suffixes=("", "_here"))
     assert len(readings) > 20
     np.testing.assert_allclose(readings["value"], readings["value_here"], rtol=0.02, atol=1e-3)
+
+
+def test_a_rank_s_threads_send_streamed_images_to_its_own_gpu():
+    subprocess.run([sys.executable, "-c", ON_THE_SECOND], check=True, capture_output=True, timeout=120)
+
+
+def test_a_step_in_which_a_network_sends_a_tensor_to_the_gpu_is_not_recorded():
+    subprocess.run([sys.executable, "-c", SENDING], check=True, capture_output=True, timeout=120)

@@ -78,16 +78,19 @@ def test_a_plan_for_a_larger_machine_says_what_is_not_measured(tiny, tmp_path, m
 
 
 def test_a_split_training_takes_its_share_of_the_arithmetic_its_messages_and_its_start(tiny, monkeypatch):
-    given = []
+    given, order = [], []
 
     def rehearsed(rehearsals, count, device):
         given.extend((rehearsal.images, count, device) for rehearsal in rehearsals)
+        order.append("rehearsed")
         return rehearsing.Split(count=count, start_s=100.0, messages_s=[10.0 for _ in rehearsals])
 
     plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB]"))
     monkeypatch.setattr(estimating, "rehearse", rehearsed)
+    monkeypatch.setattr(estimating.torch.cuda, "empty_cache", lambda: order.append("emptied"))
     found = estimate(plan.trials.values(), plan, "cpu", 10**9, base_ranks=4, units=4)
     assert given == [(2, 4, "cpu")]  # of 8 images each has 2
+    assert order == ["emptied", "rehearsed", "emptied"]  # a GPU's memory is free for others
     for trial, spec in plan.trials.items():
         split = as_base(spec) is not None
         assert found.seconds[trial] == pytest.approx(100 + 6 * 10 if split else 0, abs=9)

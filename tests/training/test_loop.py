@@ -3,6 +3,8 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from raytransfer.networks import build, freeze, staged
 from raytransfer.networks.surgery import trainable
 from raytransfer.specs import NetworkSpec, Recipe
+from raytransfer.sweep.failures import why
 from raytransfer.tasks import Part, TaskData
 from raytransfer.training import (
     DeviceData,
@@ -29,6 +32,7 @@ from raytransfer.training import (
     train,
 )
 from raytransfer.training.frozen import batch_source
+from raytransfer.training.step import RecordedStep
 from tests.helpers import ROOT
 
 CPU = torch.device("cpu")
@@ -483,6 +487,26 @@ def test_a_gpu_trains_as_a_cpu_does(memory_bytes, frozen, optimizer):
         weights.append({name: tensor.cpu() for name, tensor in states(network).items()})
     for name, tensor in weights[0].items():
         torch.testing.assert_close(weights[1][name], tensor, rtol=1e-2, atol=1e-3)  # 20 recorded or eager steps alike
+
+
+def test_what_a_recorded_step_raised_is_told_and_not_that_its_recording_failed(monkeypatch):
+    @contextmanager
+    def graph(_):
+        try:
+            yield
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    def step(_):
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+    for name, fake in (("Stream", object), ("CUDAGraph", object), ("graph", graph)):
+        monkeypatch.setattr(torch.cuda, name, fake)
+    recorded = RecordedStep(step)
+    recorded._calls = 3  # before a step is recorded
+    with pytest.raises(RuntimeError, match="not permitted when stream is capturing") as raised:
+        recorded(())
+    assert why("".join(traceback.format_exception(raised.value)))[1] == str(raised.value)
 
 
 IN_A_NEW_PROCESS = f"""

@@ -1,5 +1,6 @@
 """Which tensors move in which phase of a training, and how, for every way to adapt copied layers."""
 
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,7 +11,8 @@ from torch.nn import functional
 from raytransfer.networks import add_lora, freeze
 from raytransfer.specs import UNCUT, Surgery
 from raytransfer.specs.treatments import TREATMENTS
-from raytransfer.training import Phase, Step, learning_rate, phases, stream_seed, train
+from raytransfer.training import Phase, Step, learning_rate, loop, phases, stream_seed, train
+from raytransfer.training.frozen import FrozenOutputs, batch_source
 from tests.training.test_loop import RECIPE, device_data, net, small, task
 from tests.trials.test_resume import dropping
 
@@ -213,6 +215,24 @@ def test_frozen_outputs_are_reused_in_every_phase_and_change_no_bit():
     (curve, loss, weights), (other_curve, other_loss, others) = results
     assert (curve, loss) == (other_curve, other_loss)
     assert all(torch.equal(weights[key], others[key]) for key in weights)
+
+
+def test_a_phase_takes_memory_for_outputs_once_those_of_the_phase_before_are_gone(monkeypatch):
+    made, alive = [], []
+
+    def noted(*args):
+        alive.append(sum(other() is not None for other in made))
+        found = batch_source(*args)
+        if isinstance(found, FrozenOutputs):
+            made.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(loop, "batch_source", noted)
+    network, data = net(), device_data(task(), replace(RECIPE, steps=24))
+    freeze(network, range(4))
+    train(network, data, seed=3, surgery=Surgery(n_layers=4, frozen=True, thaw="gradual"))
+    assert len(made) == 4
+    assert alive == [0] * 5
 
 
 def test_every_treatment_has_looks_of_its_own():

@@ -31,8 +31,9 @@ from raytransfer.errors import UserError, first_line, one_line
 from raytransfer.specs import PretrainSpec
 from raytransfer.sweep import mps
 from raytransfer.sweep.gpu_sharing import GpuSharing, measure
-from raytransfer.sweep.slots import check_ranks, check_slots, of_this_machine, slot_count, slots_of_base
+from raytransfer.sweep.slots import UNITS, check_ranks, check_slots, of_this_machine, slot_count, slots_of_base
 from raytransfer.tasks import DataSource
+from raytransfer.words import number_of
 
 _CONNECT_S = 10.0
 _HOST_AND_PORT = re.compile(r"[^/\s]+:\d{1,5}")
@@ -123,10 +124,13 @@ def _environment(sources: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def _started(named: str | None, where: str | None, environment: dict[str, str]) -> Iterator[bool]:
+    count, kind = of_this_machine()
+    usable = count if kind == "GPU" else 0  # Ray would count GPUs, too, that this PyTorch cannot use
     try:
         with _handlers_kept():
             ray.init(
                 address=named,
+                num_gpus=usable if where is None else None,  # a cluster's machines have told
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -223,7 +227,7 @@ class Slots:
         self, wanted: int | None, gpus_per_trial: float, base_ranks: int = 1, *, may_grow: bool = False
     ) -> None:
         self._wanted, self._may_grow = wanted, may_grow
-        self._kind = "GPU" if has_gpus() else "CPU"
+        self._kind = _kind()
         ranks = max(1, int(gpus_per_trial))
         share = gpus_per_trial if self._kind == "GPU" else ranks
         self._ranks = ranks
@@ -250,30 +254,39 @@ class Slots:
         return there if self._wanted is None else min(self._wanted, there)
 
 
-def wait_for_machines() -> None:
+def wait_for_machines(together: int = 1) -> None:
     """Wait until the cluster has a machine that can run trials, or is known to start some when they are wanted.
+
+    Args:
+        together: How many GPUs of one machine a trial takes at most; cores, where there is no GPU.
 
     Raises:
         UserError: None came within 20 minutes.
     """
-    if _has_room():
+    if _has_room(together):
         return
-    _LOG.info("waiting for a machine to join the Ray cluster ...")
-    request_resources(bundles=[{"CPU": 1}])  # an autoscaler starts nothing that nobody wants
+    split = f"{number_of(together, UNITS[_kind()])} for a training that is split"
+    what = "a CPU or GPU for trials" if together == 1 else split
+    _LOG.info("waiting for a machine with %s to join the Ray cluster ...", what)
+    # An autoscaler starts nothing that nobody wants.
+    request_resources(bundles=[{"CPU": 1} if together == 1 else {_kind(): together}])
     try:
         deadline = time.monotonic() + _JOIN_S
-        while not _has_room():
+        while not _has_room(together):
             if time.monotonic() > deadline:
-                raise UserError(
-                    f"no machine with a CPU or GPU for trials joined the Ray cluster within {_JOIN_S:.0f} s"
-                )
+                raise UserError(f"no machine with {what} joined the Ray cluster within {_JOIN_S:.0f} s")
             time.sleep(1)
     finally:
         request_resources(bundles=[])  # Ray remembers the wish, and would keep a machine for nobody
 
 
-def _has_room() -> bool:
-    return any(found.get(kind) for found in (_resources(), _could_become()) for kind in ("CPU", "GPU"))
+def _has_room(together: int) -> bool:
+    return any(found.get(_kind()) for found in (_resources(together), _could_become(together)))
+
+
+def _kind() -> str:
+    """What trials take."""
+    return "GPU" if has_gpus() else "CPU"
 
 
 def has_gpus() -> bool:
@@ -292,18 +305,23 @@ def measure_sharing(spec: PretrainSpec, source: DataSource, memory_bytes: int) -
     Raises:
         UserError: The base does not train on it.
     """
-    total = _resources()
-    cores_per_gpu = max(1, int(total["CPU"] / total["GPU"])) if total.get("CPU") else 1
 
     @ray.remote(num_cpus=0, num_gpus=1)
     def on_a_gpu() -> GpuSharing:
-        return measure(spec, source, "cuda", memory_bytes, cores_per_gpu)
+        return measure(spec, source, "cuda", memory_bytes, _cores_per_gpu())
 
     try:
         sharing: GpuSharing = ray.get(on_a_gpu.remote())
     except RayTaskError as error:  # as where its batch does not fit the GPU
         raise UserError(f"gpus_per_trial=auto: a base does not train on a GPU here: {one_line(error.cause)}") from error
     return sharing
+
+
+def _cores_per_gpu() -> int:
+    """CPU cores for each GPU of the machine on which this task of Ray's runs."""
+    here = ray.get_runtime_context().get_node_id()
+    (found,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == here)  # type: ignore[no-untyped-call]
+    return max(1, int(found.get("CPU", 0) / found["GPU"]))
 
 
 def _resources(together: int = 1) -> dict[str, float]:

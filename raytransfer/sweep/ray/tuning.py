@@ -109,6 +109,8 @@ class _Worker(tune.Trainable):
                 reasons.append(attempt(spec, site, steps, self._leaving))
                 # Weights that cannot be read are not written down as one: the driver learns of them from this alone.
                 failed |= reasons[-1] is not None and failure(site.store(), spec.id) is not None
+                if failed and site.device == "cuda" and not _gpu_works():
+                    os._exit(1)  # what it has not begun is handed out again
         except StorageError as error:
             return {"abandon": f"{error} (on {platform.node()})", "done": True}
         except RankDied as died:
@@ -123,6 +125,15 @@ class _Worker(tune.Trainable):
                 os._exit(1)
             torch.cuda.empty_cache()
         return {"reasons": reasons, "done": True}
+
+
+def _gpu_works() -> bool:
+    """Whether the GPU does what this process asks; after some errors, such as one of a kernel, it never does again."""
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
 
 
 class _Searcher(SearchAlgorithm):

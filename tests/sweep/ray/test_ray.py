@@ -152,6 +152,22 @@ def test_a_cluster_that_no_machine_joins_is_asked_for_one_and_not_waited_for_wit
     assert asked == [[{"CPU": 1}], []]  # the wish is taken back
 
 
+@pytest.mark.parametrize(("kind", "what"), [("GPU", "2 GPUs"), ("CPU", "2 CPU cores")])
+def test_a_cluster_without_the_gpus_of_a_training_that_is_split_is_told_so(machines, monkeypatch, kind, what):
+    machines["now"], asked = {"CPU": 1.0, kind: 1.0}, []
+    machines["machines"] = [machines["now"], {"CPU": 1.0}]
+    monkeypatch.setattr(cluster, "_resources", RESOURCES)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: machines["now"])
+    monkeypatch.setattr(cluster, "_JOIN_S", 0.0)
+    monkeypatch.setattr(cluster, "request_resources", lambda bundles: asked.append(bundles))
+    wait_for_machines()
+    with pytest.raises(UserError, match=f"no machine with {what} for a training that is split joined the Ray cluster"):
+        wait_for_machines(2)
+    assert asked == [[{kind: 2}], []]
+    machines["most"] = {kind: 4}
+    wait_for_machines(2)
+
+
 def test_as_many_trials_are_handed_out_as_there_are_slots_when_machines_join_and_leave(searcher, machines):
     machines["now"] = {"CPU": 1.0}
     assert searcher.next_trial() is not None
@@ -218,10 +234,42 @@ def test_a_process_on_a_gpu_ends_after_a_failure_but_not_for_weights_that_cannot
     monkeypatch.setattr(tuning, "attempt", attempt)
     monkeypatch.setattr(tuning.os, "_exit", end)
     monkeypatch.setattr(tuning.gc, "freeze", lambda: None)
+    monkeypatch.setattr(tuning, "_gpu_works", lambda: True)
     monkeypatch.setattr(searcher.run, "site", replace(searcher.run.site, device="cuda"))
     worker = SimpleNamespace(_work=searcher.next_trial().config, _leaving=lambda: False)
     with pytest.raises(SystemExit) if noted else nullcontext():
         assert tuning._Worker.step(worker) == {"reasons": ["boom"], "done": True}
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_what_leaves_the_gpu_broken_fails_no_other_of_its_batch(searcher, monkeypatch, works):
+    def attempt(spec, site, *_):
+        publish_failure(site.store(), spec.id, "boom")
+        tried.append(spec.id)
+        return "boom"
+
+    def synchronize():
+        if not works:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def end(_code):
+        raise SystemExit
+
+    tried = []
+    monkeypatch.setattr("raytransfer.sweep.run.batch_of", lambda spec: "one")
+    monkeypatch.setattr(tuning, "attempt", attempt)
+    monkeypatch.setattr(tuning.os, "_exit", end)
+    monkeypatch.setattr(tuning.gc, "freeze", lambda: None)
+    monkeypatch.setattr(tuning.torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr(searcher.run, "site", replace(searcher.run.site, device="cuda"))
+    handed = searcher.next_trial()
+    with pytest.raises(SystemExit):
+        tuning._Worker.step(SimpleNamespace(_work=handed.config, _leaving=lambda: False))
+    first, second = (tuning.from_json(text).id for text, _ in handed.config["trials"])
+    assert tried == ([first, second] if works else [first])
+    searcher.on_trial_complete(handed.trial_id, error=True)
+    assert searcher.observer.failures == dict.fromkeys(tried, "boom")
+    assert searcher.observer.dead == ([] if works else [second])
 
 
 def test_what_a_process_wrote_before_it_died_counts(searcher):
@@ -434,6 +482,22 @@ def test_a_ray_that_does_not_start_is_one_line_with_the_way_out(addresses, monke
     monkeypatch.setattr(cluster.ray, "init", fail)
     with pytest.raises(UserError, match=message), cluster.cluster():
         pass
+
+
+@pytest.mark.parametrize(
+    ("count", "available", "where", "given"),
+    [(2, True, None, 2), (2, False, None, 0), (0, False, None, 0), (2, True, "127.0.0.1:6379", None)],
+)
+def test_a_ray_that_is_started_has_the_gpus_that_pytorch_can_use(monkeypatch, count, available, where, given):
+    """Ray itself counts them without PyTorch; trials on one that this cannot use would fail one after the other."""
+    told = []
+    monkeypatch.setattr(cluster.torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(cluster.torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(cluster, "_address", lambda: (where, where))
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: told.append(options["num_gpus"]))
+    with cluster.cluster():
+        pass
+    assert told == [given]
 
 
 def test_sigterm_while_ray_starts_is_an_interruption(addresses, monkeypatch):
