@@ -75,7 +75,7 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
         UserError: A key does not exist, a value has the wrong type or lies outside its range, or arguments contradict
             each other or change nothing.
     """
-    schema = _schema(cls)
+    schema = copy.deepcopy(_schema(typing.cast(Any, cls)))
     named = sorted({argument.removeprefix(_PRESET) for argument in arguments if argument.startswith(_PRESET)})
     if len(named) > 1:
         raise UserError(f"preset={named[0]} and preset={named[1]} are both given: choose one")
@@ -137,7 +137,9 @@ def _recipe(given: Any, *, keeps_gamma: bool) -> Recipe:
     return Recipe(**typed)
 
 
-def _schema(cls: type[SweepConfig]) -> DictConfig:
+@functools.cache
+def _schema(cls: Any) -> DictConfig:
+    """The options of a kind of configuration with their defaults, to be copied: to make them anew takes much longer."""
     schema: DictConfig = OmegaConf.structured(cls)
     if issubclass(cls, TrainingConfig):
         schema.recipe = OmegaConf.structured(_recipe_schema())
