@@ -30,7 +30,7 @@ recipe: {steps: 6, batch_size: 8, learning_rate: 0.01, pad_px: 1, mirror: true, 
 """
 
 
-LATE_AND_LONG = ("sweep/test_run.py", "training/test_loop.py", "trials/test_resume.py")
+LATE_AND_LONG = ("sweep/test_run.py", "training/test_loop.py", "trials/test_ranks.py", "trials/test_resume.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

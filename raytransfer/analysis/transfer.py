@@ -332,7 +332,7 @@ def _runs(results: pd.DataFrame, treatment: str, metric: str) -> pd.DataFrame:
 
 def _units(rows: pd.DataFrame, halves: str) -> NDArray[np.integer[Any]]:
     """The unit of each run, numbered from 0: its split, or its seed where the halves are fixed."""
-    return rows.groupby("split" if halves == "random" else "seed").ngroup().to_numpy()
+    return np.unique(rows["split" if halves == "random" else "seed"].to_numpy(), return_inverse=True)[1]
 
 
 def _unit_means(values: NDArray[np.float64], units: NDArray[np.integer[Any]]) -> NDArray[np.float64]:

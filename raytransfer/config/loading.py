@@ -1,7 +1,9 @@
 """From the defaults, a YAML file and the command line to one checked configuration."""
 
+import copy
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from raytransfer.config.rules import check_effects, check_values, declared
 from raytransfer.config.shared import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError, one_line
 from raytransfer.specs import Recipe
+from raytransfer.specs.identity import type_hints
 from raytransfer.storage.addresses import without_options
 
 _PER_DATA = "per_data"  # the YAML's section of values that go with a data set
@@ -27,6 +30,7 @@ _NAMES = ("targets", "bases")  # of tasks: all, one or a list
 Config = TypeVar("Config", bound=SweepConfig)
 
 
+@functools.cache
 def _recipe_schema() -> type:
     """Recipe as a dataclass that OmegaConf accepts as a schema: mutable, strings for choices, lists for tuples."""
 
@@ -35,7 +39,7 @@ def _recipe_schema() -> type:
             return str
         return list[float] if typing.get_origin(hint) is tuple else hint
 
-    hints = typing.get_type_hints(Recipe)
+    hints = type_hints(Recipe)
     columns: list[Any] = []
     for item in dataclasses.fields(Recipe):
         default = "???" if item.default is dataclasses.MISSING else item.default  # OmegaConf's mark of a missing value
@@ -71,7 +75,7 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
         UserError: A key does not exist, a value has the wrong type or lies outside its range, or arguments contradict
             each other or change nothing.
     """
-    schema = _schema(cls)
+    schema = copy.deepcopy(_schema(typing.cast(Any, cls)))
     named = sorted({argument.removeprefix(_PRESET) for argument in arguments if argument.startswith(_PRESET)})
     if len(named) > 1:
         raise UserError(f"preset={named[0]} and preset={named[1]} are both given: choose one")
@@ -133,7 +137,9 @@ def _recipe(given: Any, *, keeps_gamma: bool) -> Recipe:
     return Recipe(**typed)
 
 
-def _schema(cls: type[SweepConfig]) -> DictConfig:
+@functools.cache
+def _schema(cls: Any) -> DictConfig:
+    """The options of a kind of configuration with their defaults, to be copied: to make them anew takes much longer."""
     schema: DictConfig = OmegaConf.structured(cls)
     if issubclass(cls, TrainingConfig):
         schema.recipe = OmegaConf.structured(_recipe_schema())
@@ -142,8 +148,7 @@ def _schema(cls: type[SweepConfig]) -> DictConfig:
 
 def _read_yaml(path: Path, cls: type[SweepConfig]) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-        content, texts = plain_yaml.load(text) or {}, plain_yaml.load_texts(text) or {}
+        content, texts = copy.deepcopy(_both(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, YAMLError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
     if not isinstance(content, dict):
@@ -156,6 +161,12 @@ def _read_yaml(path: Path, cls: type[SweepConfig]) -> dict[str, Any]:
             if not isinstance(section.get("recipe", {}), dict):
                 raise UserError(f"{path} cannot be read: recipe must be a mapping of options to values")
     return {key: _typed(cls, key, value, texts[key]) for key, value in content.items()}
+
+
+@functools.cache
+def _both(text: str) -> tuple[Any, Any]:
+    """A file as ``plain_yaml`` reads it, and as text: parsed once where a process plans often, as a notebook does."""
+    return plain_yaml.load(text) or {}, plain_yaml.load_texts(text) or {}
 
 
 def _typed(cls: type[SweepConfig], key: str, value: Any, text: Any) -> Any:
@@ -221,9 +232,8 @@ def _parsed(argument: str, cls: type[SweepConfig], key: str, text: str) -> Any:
 
 def _hint(cls: type[SweepConfig], key: str) -> Any:
     """The declared type of an option; None for a key that is none."""
-    if key.startswith("recipe."):
-        return typing.get_type_hints(Recipe).get(key.removeprefix("recipe."))
-    return typing.get_type_hints(cls).get(key)
+    declares: Any = Recipe if key.startswith("recipe.") else cls
+    return type_hints(declares).get(key.removeprefix("recipe."))
 
 
 def _takes_null(cls: type[SweepConfig], key: str) -> bool:

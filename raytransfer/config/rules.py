@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from raytransfer.errors import UserError
+from raytransfer.specs.identity import type_hints
 
 Rule = tuple[Callable[[Any], bool], str]
 Effect = tuple[Callable[[Any], bool], str]
@@ -46,7 +47,7 @@ def probed(*names: str) -> Callable[[Any], bool]:
 
 def choices_of(cls: type) -> dict[str, Sequence[str]]:
     """The words that each field of a dataclass takes that takes only some."""
-    hints = typing.get_type_hints(cls).items()
+    hints = type_hints(cls).items()
     return {name: typing.get_args(hint) for name, hint in hints if typing.get_origin(hint) is typing.Literal}
 
 

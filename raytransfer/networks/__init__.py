@@ -13,6 +13,7 @@ from raytransfer.networks.surgery import (
     cpu_copies,
     freeze,
     frozen_prefix,
+    seed_layers,
     train_mode,
     trainable,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "pooled",
     "read_all_layers",
     "resolved",
+    "seed_layers",
     "sources_of",
     "staged",
     "train_mode",

@@ -130,7 +130,7 @@ def check_builder(module: nn.Module, build: Callable[[int], nn.Module], image: S
     with torch.random.fork_rng(devices=[]):
         images = torch.randn((2, *image), generator=torch.Generator().manual_seed(0))
         for same in (module, other):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             outputs.append(same.eval()(images.clone()))
     if not torch.equal(*outputs):
         raise UserError(

@@ -95,14 +95,14 @@ def check_exact(network: Network) -> None:
     module = network.module
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with untouched(module), torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         images = torch.randn(4, *network.image)
         for training in (False, True):
             module.train(training)
             results = []
             for run in (module, network.through):
                 with untouched(module):
-                    torch.manual_seed(1)
+                    torch.default_generator.manual_seed(1)
                     versions = _versions(module)
                     outputs = run(images.clone())
                     changed = {name for name, version in _versions(module).items() if version != versions[name]}

@@ -113,11 +113,11 @@ def behaviour(network: Network, n: int) -> list[Behaviour]:
         for i in range(n):
             before = {name: t.clone() for name, t in network.tensors(i) if not isinstance(t, nn.Parameter)}
             other = torch.cat([batch[:1], other[1:]])  # what a stage before mixed is no fault of this one
-            torch.manual_seed(0)
+            seed_layers(0, like.device)
             start = _random_state(like.device)
             batch = network.through(batch.clone(), i, i + 1)
             drawn = _random_state(like.device)
-            torch.manual_seed(0)
+            seed_layers(0, like.device)
             other = network.through(other.clone(), i, i + 1)
             moving = [name for name, tensor in network.tensors(i) if name in before and not tensor.equal(before[name])]
             found.append(
@@ -128,6 +128,16 @@ def behaviour(network: Network, n: int) -> list[Behaviour]:
                 )
             )
     return found
+
+
+def seed_layers(seed: int, device: torch.device) -> None:
+    """Seed the random numbers that layers on this device draw from.
+
+    ``torch.manual_seed`` would also write down, and keep, where it was called for each kind of GPU that is not there.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
 
 
 def _random_state(device: torch.device) -> torch.Tensor:

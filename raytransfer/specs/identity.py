@@ -111,7 +111,7 @@ def _fields(cls: Any) -> list[tuple[str, Any, bool, Any]]:
     """
     found = []
     for field in dataclasses.fields(cls):
-        hint, default = _hints(cls)[field.name], field.default
+        hint, default = type_hints(cls)[field.name], field.default
         if default is not dataclasses.MISSING:
             default = _plain_value(default, hint, whole=False)
         found.append((field.name, hint, bool(field.metadata.get("name")), default))
@@ -119,7 +119,8 @@ def _fields(cls: Any) -> list[tuple[str, Any, bool, Any]]:
 
 
 @functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
+def type_hints(cls: Any) -> dict[str, Any]:
+    """The types of a class's fields, by name; to look them up anew takes a millisecond, which a plan would often do."""
     return typing.get_type_hints(cls)
 
 
@@ -136,4 +137,4 @@ def _built(hint: Any, value: Any) -> Any:
     if not dataclasses.is_dataclass(found):
         raise ValueError(f"{kind} is no kind of {hint}")
     cls: Any = found
-    return cls(**{name: _built(_hints(cls)[name], item) for name, item in content.items()})
+    return cls(**{name: _built(type_hints(cls)[name], item) for name, item in content.items()})

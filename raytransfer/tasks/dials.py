@@ -1,12 +1,12 @@
 """Which dials a task can have: every value checked before anything runs."""
 
 import dataclasses
-import typing
 from collections.abc import Callable
 from typing import Any
 
 from raytransfer.errors import UserError
 from raytransfer.specs import Dials
+from raytransfer.specs.identity import type_hints
 from raytransfer.words import number_of
 
 INPUT_DIALS = ("resolution_px", "blur_px", "grey", "inverted", "noise", "shuffle_px")
@@ -54,7 +54,7 @@ def check_dials(
     Raises:
         UserError: A dial is unknown, a value is out of range, or the images or classes do not allow it.
     """
-    hints = typing.get_type_hints(Dials)
+    hints = type_hints(Dials)
     given = {name: value for name, value in values.items() if value is not None}
     for name, value in given.items():
         if name not in _RULES:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from raytransfer.networks import Network, freeze, frozen_prefix, train_mode, trainable
+from raytransfer.networks import Network, freeze, frozen_prefix, seed_layers, train_mode, trainable
 from raytransfer.specs import UNCUT, Surgery
 from raytransfer.tasks.streamed import ahead
 from raytransfer.training.frozen import EvaluationInputs, batch_source, evaluation_inputs
@@ -100,7 +100,7 @@ def train(
     """
     recipe, outcome = data.recipe, Outcome()
     generator = torch.Generator().manual_seed(stream_seed(seed, "batches"))
-    torch.manual_seed(stream_seed(seed, "dropout"))
+    seed_layers(stream_seed(seed, "dropout"), data.device)
     copied = set(network.first_names(surgery.copied(len(network.stages)))) if surgery.l2_sp else set()
     anchors = {name: tensor.detach().clone() for name, tensor in trainable(network) if name in copied}
     done, since, seconds = 0, 0, 0.0
@@ -130,7 +130,7 @@ def train(
         for step, batch in enumerate(batches, done + 1):
             one_step.set_rate(learning_rate(recipe, step - 1))
             if data.ranks.rank:  # no two ranks draw the same dropout, and that of all but the first needs no state
-                torch.manual_seed(stream_seed(seed, "dropout", f"rank {data.ranks.rank}", f"step {step}"))
+                seed_layers(stream_seed(seed, "dropout", f"rank {data.ranks.rank}", f"step {step}"), data.device)
             do(batch)
             since += 1
             if step in due:

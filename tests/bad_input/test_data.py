@@ -2,8 +2,6 @@
 
 import io
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +12,7 @@ from PIL import Image
 from raytransfer.errors import UserError
 from raytransfer.tasks import DataSource, open_dataset
 from raytransfer.tasks.folder import FolderSource
-from tests.helpers import ROOT
+from tests.bad_input.commands import call
 
 CLASSES = "ab"
 
@@ -320,21 +318,12 @@ def test_the_plan_says_what_is_used_for_what(tmp_path):
     root = tmp_path / "data"
     folders(root, "Train", "val", "test", classes="abcd", count=3)
     image(root / "Train" / "a" / ".thumbs" / "0.png")
-    script = "sweeps/yosinski_grid.py"
-    options = [
-        f"data={root}",
-        "--plan",
-        "recipe.steps=2",
-        "recipe.warmup_steps=0",
-        "n_layers=[7]",
-        "seeds=1",
-        "splits=1",
-    ]
-    places = [f"out={tmp_path / 'out'}", f"cache_dir={tmp_path / 'cache'}", "backend=in-process", "image_size_px=8"]
-    command = [sys.executable, ROOT / script, *options, *places]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    assert "data: 12 training and 12 test images of 4 classes, 8 x 8 pixels, grey" in result.stdout
-    assert "training: Train/; test: test/" in result.stdout
-    assert "left out: val/ (a held-out part beside the test part)" in result.stdout
-    assert "left out: Train/a/.thumbs (hidden)" in result.stdout
+    options = [f"data={root}", "recipe.steps=2", "recipe.warmup_steps=0", "n_layers=[7]", "seeds=1", "splits=1"]
+    code, printed, error = call(
+        "plan", "yosinski", *options, "image_size_px=8", folder=tmp_path, cache=tmp_path / "cache"
+    )
+    assert code == 0, error
+    assert "data: 12 training and 12 test images of 4 classes, 8 x 8 pixels, grey" in printed
+    assert "training: Train/; test: test/" in printed
+    assert "left out: val/ (a held-out part beside the test part)" in printed
+    assert "left out: Train/a/.thumbs (hidden)" in printed

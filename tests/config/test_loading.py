@@ -415,3 +415,11 @@ def load_text(kind, text):
         path = Path(folder) / "again.yaml"
         path.write_text(text, encoding="utf-8")
         return load_config(kind, path, [])
+
+
+def test_a_configuration_is_free_of_those_that_were_loaded_before(yaml):
+    first = load_config(GridConfig, yaml, ["n_layers=[1, 3]"])
+    other = load_config(GridConfig, yaml, ["seeds=7", "n_layers=[1, 3]", "recipe.gamma=0.3", "splits=2"])
+    other.n_layers.append(5)
+    other.halves.clear()
+    assert load_config(GridConfig, yaml, ["n_layers=[1, 3]"]) == first

@@ -49,7 +49,7 @@ def all_probes(tmp_path_factory, cache_dir):
     root = tmp_path_factory.mktemp("probed")
     (root / "tiny.yaml").write_text(TINY)
     places = [f"cache_dir={cache_dir}", f"data_dir={root}", f"out={root / 'out'}"]
-    options = [*SMALL, ALL, *FEW, "probe_steps=[0,3,last]", "checkpoints=all"]
+    options = [*SMALL, ALL, *FEW, "landscape_points=3", "probe_steps=[0,3,last]", "checkpoints=all"]
     plan, store, _ = run(load_config(GridConfig, root / "tiny.yaml", [*places, *options]))
     return plan, store
 

@@ -1,3 +1,4 @@
+import traceback
 from itertools import pairwise
 
 import pytest
@@ -16,6 +17,7 @@ from raytransfer.networks import (
     staged,
     train_mode,
 )
+from raytransfer.networks.partition import check_exact
 from raytransfer.networks.surgery import trainable
 from raytransfer.specs import NetworkSpec
 
@@ -104,6 +106,15 @@ def test_building_is_seeded_and_leaves_the_global_generator_alone():
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not any(torch.equal(one[name], other[name]) for name in one if name.endswith("weight"))
+
+
+def test_freezing_and_checking_do_not_have_torch_write_down_the_stack_for_gpus_that_are_not_there(monkeypatch):
+    written = []
+    monkeypatch.setattr(traceback, "format_stack", lambda *_, **__: written.append(1) or [])
+    network = make("convnet8")
+    check_exact(network)
+    freeze(network, range(3))
+    assert written == []
 
 
 @pytest.mark.parametrize("n", [1, 4, 9])

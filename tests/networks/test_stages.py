@@ -20,7 +20,6 @@ from raytransfer.experiments.checks import checked_setup
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.networks import (
     Network,
-    build,
     check_network,
     copy_first,
     find_stages,
@@ -29,6 +28,7 @@ from raytransfer.networks import (
     train_mode,
 )
 from raytransfer.networks.partition import check_exact
+from raytransfer.networks.sources import module_of
 from raytransfer.networks.surgery import behaviour, trainable
 from raytransfer.networks.tracing import all_tensors
 from raytransfer.specs import NetworkSpec, Recipe
@@ -40,9 +40,9 @@ RECIPE = Recipe(steps=3, batch_size=4, learning_rate=0.01, evaluations=1)
 
 
 def zoo(name, side=32, **args):
-    """A network by name, as a sweep builds it, and the side of its images."""
+    """A network by name, with the weights that a sweep draws, and the side of its images."""
     spec = NetworkSpec(name=name, args=json.dumps(args))
-    return side, lambda: build(spec, image=(3, side, side), classes=CLASSES, seed=0).module
+    return side, lambda: module_of(spec, (3, side, side), CLASSES)
 
 
 NARROW = {  # torchvision's own classes, with fewer channels and blocks than any network it has a name for
@@ -179,7 +179,8 @@ def test_frozen_copies_stay_as_they_are_reused_or_recomputed_and_the_rest_trains
         found = network(name)
         add_noise(found.module, 1)
         fresh = values(found)
-        copied = {key: base.module.state_dict()[key] for key in found.first_names(n)}
+        state = base.module.state_dict()
+        copied = {key: state[key] for key in found.first_names(n)}
         copy_first(copied, found, n)
         before, first = values(found), owned(found, n)
         assert all(torch.equal(before[key], tensor) for key, tensor in copied.items())
@@ -319,11 +320,18 @@ SMALL = [
 ]
 
 
-def small(cls, image=(3, 8, 8), **options):
+@functools.cache
+def small_original(cls):
     torch.manual_seed(0)
-    module = cls()
+    module, image = cls(), (3, 8, 8)
     add_noise(module, 0)
-    return Network(module, find_stages(module, image, **options), image)
+    return Network(module, find_stages(module, image), image)
+
+
+def small(cls):
+    """A copy of its own for a test to change."""
+    found = small_original(cls)
+    return Network(copy.deepcopy(found.module), found.stages, found.image)
 
 
 @pytest.mark.parametrize("cls", SMALL)

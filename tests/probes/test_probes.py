@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import functools
 import importlib
 import math
 
@@ -12,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from raytransfer.errors import UserError
-from raytransfer.networks import freeze, read_all_layers, staged
+from raytransfer.networks import Network, find_stages, freeze, read_all_layers, staged
 from raytransfer.probes import PROBES, Reading, Subject
 from raytransfer.probes.weights import filter_normalised, filter_norms
 from raytransfer.scores import Representation
@@ -63,12 +64,18 @@ all_kinds = pytest.mark.parametrize("kind", KINDS)
 all_probes = pytest.mark.parametrize("probe", PROBES)
 
 
+@functools.cache
+def stages(kind):
+    """The stages of a kind of network, whatever its weights: to find them takes longer than most probes."""
+    return find_stages(KINDS[kind](CLASSES), (1, SIDE, SIDE), table={f"layer{i + 1}": [str(i)] for i in range(3)})
+
+
 def make(kind, seed, *, dtype=torch.float64, classes=CLASSES, frozen=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = KINDS[kind](classes).to(dtype)
         module(3 * torch.randn(20, 1, SIDE, SIDE, dtype=dtype) + 1)  # running statistics of a training
-    network = staged(module.eval(), (1, SIDE, SIDE), {f"layer{i + 1}": [str(i)] for i in range(3)})
+    network = Network(module.eval(), stages(kind), (1, SIDE, SIDE))
     freeze(network, range(frozen))
     return network
 
@@ -99,6 +106,12 @@ def subject(kind="norms", *, n=12, dtype=torch.float64, frozen=0, **parts):
 
 def see(probe, s):
     return PROBES[probe].function(s)
+
+
+@functools.cache
+def seen(probe, kind="norms"):
+    """What a probe says of a network as it is usually made: the first time is remembered."""
+    return see(probe, subject(kind))
 
 
 def values(readings, quantity, stage=None):
@@ -181,13 +194,13 @@ def test_a_network_may_overwrite_its_images(probe):
 @all_probes
 @all_kinds
 def test_probes_say_the_same_again(kind, probe):
-    assert see(probe, subject(kind)) == see(probe, subject(kind))
+    assert see(probe, subject(kind)) == seen(probe, kind)
 
 
 @all_probes
 @all_kinds
 def test_probes_say_what_of_which_layer(kind, probe):
-    readings = see(probe, subject(kind))
+    readings = seen(probe, kind)
     assert readings
     places = [(r.quantity, r.stage, r.index, r.x, r.y) for r in readings]
     assert len(set(places)) == len(places)
@@ -196,7 +209,7 @@ def test_probes_say_what_of_which_layer(kind, probe):
 
 @all_probes
 def test_chunks_make_no_difference(probe, monkeypatch):
-    whole = see(probe, subject())
+    whole = seen(probe)
     for file in ("loss", "flatness", "gradient_scale", "cka"):
         monkeypatch.setattr(importlib.import_module(f"raytransfer.probes.{file}"), "CHUNK", 5)
     chunked = see(probe, subject())
@@ -215,7 +228,7 @@ def test_images_are_needed(probe):
 @pytest.mark.parametrize("probe", [name for name in PROBES if PROBES[name].reads != "images"])
 def test_probes_of_other_things_need_no_images(probe):
     empty = {"inputs": torch.empty(0, 1, SIDE, SIDE), "labels": torch.empty(0, dtype=torch.int64)}
-    assert see(probe, subject(**empty)) == see(probe, subject())
+    assert see(probe, subject(**empty)) == seen(probe)
 
 
 def test_probes_that_compare_say_what_they_lack():

@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
@@ -114,6 +114,7 @@ def test_grey_is_luma_and_keeps_three_channels():
     assert np.abs(half - (colour + luma[:, None]) / 2).max() <= 0.51
 
 
+@settings(max_examples=40)
 @given(share=st.floats(0, 1), more=st.floats(0, 1))
 def test_random_labels_are_nested(digits, share, more):
     small, large = sorted((share, more))

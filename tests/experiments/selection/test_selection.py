@@ -82,6 +82,7 @@ def called(monkeypatch, capsys, *arguments):
     return exit_code.value.code, captured.out, captured.err
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_checkpoints_are_read_scored_trained_and_compared(arguments, tmp_path, monkeypatch, capsys):
     code, printed, error = called(monkeypatch, capsys, "run", "selection", *arguments())
     assert (code, error) == (0, "")
@@ -100,6 +101,7 @@ def test_checkpoints_are_read_scored_trained_and_compared(arguments, tmp_path, m
     assert (code, "0 to run" in printed) == (0, True)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_only_the_best_are_trained(arguments, tmp_path, monkeypatch, capsys):
     options = arguments("best=1", "treatments=[AnB]", "scores=[LogME]", "n_layers=[1.0]")
     code, _, error = called(monkeypatch, capsys, "run", "selection", *options)
