@@ -1,9 +1,8 @@
 """The source of networks of the user's own, which must be that of what runs."""
 
 import importlib
-import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -34,7 +33,7 @@ def sources_of(spec: NetworkSpec) -> dict[str, str]:
     root = file.parent.parent if file.name == "__init__.py" else file.parent
     below = file.parent if file.name == "__init__.py" else root
     imported = {name: module for name, module in list(sys.modules.items()) if name != "__main__"}
-    names = _files(imported)
+    names = {_file(module): name for name, module in imported.items() if getattr(module, "__file__", None)}
     own = {
         path: names[path]
         for path in sorted(names)
@@ -64,20 +63,6 @@ def _text(path: Path, network: str) -> str:
 
 def _file(module: ModuleType) -> Path:
     return Path(module.__file__ or "").resolve()
-
-
-def _files(modules: Mapping[str, ModuleType]) -> dict[Path, str]:
-    """The names of modules by where their files lie: as ``_file`` has it, but each of the few folders followed once."""
-    folders: dict[str, Path] = {}
-    found = {}
-    for name, module in modules.items():
-        if file := getattr(module, "__file__", None):
-            folder, base = os.path.split(file)
-            if folder not in folders:
-                folders[folder] = Path(folder).resolve()
-            path = folders[folder] / base
-            found[path.resolve() if path.is_symlink() else path] = name
-    return found
 
 
 def _runs_other_code(module: ModuleType, modules: Collection[ModuleType]) -> bool:
