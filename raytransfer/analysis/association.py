@@ -93,14 +93,13 @@ def correlations(
     cubes = {name: measure_cube(axes, rows) for name, rows in by_name.items()}
     kinds = {name: str(rows["kind"].iloc[0]) for name, rows in by_name.items()}
     orders = permuted_blocks(axes, permutations, seed)
-    moves: dict[tuple[bytes, ...], Counts] = {}
     rows: list[dict[str, Any]] = []
     for outcome in outcomes_named:
         y_cube = outcome_cube(axes, outcomes, outcome)
         means = {name: seed_means(cube if kinds[name] == "score" else -cube, y_cube) for name, cube in cubes.items()}
         for (i, n_layers), scope in itertools.product(enumerate(axes.n_layers), ("within target", "pooled")):
             groups = {name: _groups(x[i], y[i], scope) for name, (x, y) in means.items()}
-            null = {name: _null(x[i], y[i], groups[name], orders, axes, moves) for name, (x, y) in means.items()}
+            null = {name: _null(x[i], y[i], groups[name], orders, axes) for name, (x, y) in means.items()}
             largest = np.max([np.abs(rhos) for rhos in null.values()], axis=0) if null else np.empty(0)
             for name, (x, y) in means.items():
                 of = {"measure": name, "kind": kinds[name], "outcome": outcome, "n_layers": n_layers, "scope": scope}
@@ -214,21 +213,14 @@ def _once(pairs: int) -> Counts:
     return np.ones((1, pairs), dtype=np.int64)
 
 
-def _null(
-    x: Floats,
-    y: Floats,
-    groups: list[tuple[Counts, Counts]],
-    orders: Counts,
-    axes: Axes,
-    moves: dict[tuple[bytes, ...], Counts],
-) -> Floats:
+def _null(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], orders: Counts, axes: Axes) -> Floats:
     """Spearman's ρ after each permutation of blocks, a mean over groups: (P,), 0 where undefined."""
     from scipy.stats import rankdata  # half a second, which other sweeps need not wait for
 
     if not groups:
         return np.zeros(len(orders))
     targets, bases = (np.concatenate([group[i] for group in groups]) for i in (0, 1))
-    moved = permuted_values(axes, x, targets, bases, orders, moves)
+    moved = permuted_values(axes, x, targets, bases, orders)
     rhos = []
     for at in np.split(np.arange(len(bases)), np.cumsum([len(of_group) for _, of_group in groups])[:-1]):
         drawn, own = moved[:, at], y[targets[at], bases[at]][None]

@@ -37,7 +37,6 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 _ROUNDING_OF_FRACTIONS = 1e-15  # what is left of differences of accuracies that are equal
-_EVERY = np.empty(0, dtype=np.int64)  # of the blocks
 _ENUMERATED = 6  # blocks have 720 orders; those of more are drawn
 _OUTCOME_KEY = ["target", "base", "n_layers", "seed"]
 _MEASURE_COLUMNS = ["measure", "kind", *_OUTCOME_KEY, "value"]
@@ -184,14 +183,7 @@ def permuted_blocks(axes: Axes, permutations: int, seed: int) -> Counts:
     return rng.permuted(np.tile(np.arange(len(blocks)), (permutations, 1)), axis=1)
 
 
-def permuted_values(
-    axes: Axes,
-    values: Floats,
-    targets: Counts,
-    bases: Counts,
-    orders: Counts,
-    moves: dict[tuple[bytes, ...], Counts] | None = None,
-) -> Floats:
+def permuted_values(axes: Axes, values: Floats, targets: Counts, bases: Counts, orders: Counts) -> Floats:
     """Give pairs the values of other pairs, by permutations of whole blocks.
 
     A block takes the values of another: task by task in the order of their names where both are of one size, so that
@@ -210,28 +202,20 @@ def permuted_values(
         targets: (K,) positions of the pairs' targets.
         bases: (K,) positions of the pairs' bases.
         orders: Output of ``permuted_blocks``.
-        moves: Where the orders move what lies in which blocks, filled in for further calls with the same orders.
 
     Returns:
         (P, K) values.
     """
-    moves = {} if moves is None else moves
-
-    def moved_by(blocks: Counts, present: Counts) -> Counts:
-        key = (blocks.tobytes(), present.tobytes())
-        if key not in moves:
-            moves[key] = _moved(blocks, orders if axes.joint else orders[:, present].argsort(axis=1))
-        return moves[key]
-
     if axes.joint:
-        rows, columns = (moved_by(blocks, _EVERY) for blocks in (axes.target_blocks, axes.base_blocks))
+        rows, columns = (_moved(blocks, orders) for blocks in (axes.target_blocks, axes.base_blocks))
         at = rows[:, targets], columns[:, bases]
         return np.where((at[0] >= 0) & (at[1] >= 0), values[at], math.nan)
     moved = np.empty((len(orders), len(bases)))
     for target in np.unique(targets):
         here = np.flatnonzero(targets == target)
         present, blocks = np.unique(axes.base_blocks[bases[here]], return_inverse=True)
-        moved[:, here] = values[target, bases[here]][moved_by(blocks, present)]
+        among = orders[:, present].argsort(axis=1)
+        moved[:, here] = values[target, bases[here]][_moved(blocks, among)]
     return moved
 
 
