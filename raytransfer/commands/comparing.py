@@ -73,7 +73,8 @@ class Comparison:
             (fractions), ``units``, ``runs`` and whether the interval is ``clear`` of zero; None where the experiment
             has nothing to pair.
         shared: How many rows both have.
-        same: How many of these are the same trial in both, which cannot have changed.
+        same: How many of these are the same trial in both.
+        repeated_otherwise: How many of these have another result, as on another kind of CPU or GPU.
     """
 
     first: str
@@ -82,6 +83,7 @@ class Comparison:
     changes: pd.DataFrame | None
     shared: int
     same: int
+    repeated_otherwise: int
 
 
 @reading
@@ -161,6 +163,7 @@ def _compared(first: SweepFolder, second: SweepFolder) -> Comparison:
         changes=changes,
         shared=len(shared),
         same=int(shared["same"].sum()),
+        repeated_otherwise=int((shared["same"] & (shared["change"] != 0)).sum()),
     )
 
 
@@ -168,7 +171,7 @@ def _changes(first: SweepFolder, second: SweepFolder) -> tuple[pd.DataFrame | No
     """What changed, and the rows that both have."""
     compared = first.experiment.compared
     if compared is None:
-        return None, pd.DataFrame({"same": []})
+        return None, pd.DataFrame({"same": [], "change": []})
     one, other = first.frame(compared.frame), second.frame(compared.frame)
     if compared.by is None:
         return _grid_changes(one, other, first, second)
@@ -180,7 +183,7 @@ def _changes(first: SweepFolder, second: SweepFolder) -> tuple[pd.DataFrame | No
             every.append(paired(_of(one, value), _of(other, value), compared.keys, value))
             placed = every[-1].assign(target_block=every[-1]["target"].map(sources))
             parts.append(mean_changes(placed, compared.by).assign(of=value))
-    shared = max(every, key=len, default=pd.DataFrame({"same": []}))
+    shared = max(every, key=len, default=pd.DataFrame({"same": [], "change": []}))
     _check_shared(shared, first, second)
     found = pd.concat([part for part in parts if not part.empty], ignore_index=True)
     return found[["of", *(column for column in found if column != "of")]], shared
@@ -285,10 +288,15 @@ def _print(console: Console, comparison: Comparison) -> None:
         console.print(f"Results are paired for {compared}; of this experiment the options above are compared alone.")
         return
     shared = number_of(comparison.shared, "run")
-    console.print(
-        f"{shared} in common, {comparison.same} of them the same trial in both, which cannot have changed.",
-        soft_wrap=True,
-    )
+    same = f"{shared} in common, {comparison.same} of them the same trial in both"
+    if comparison.repeated_otherwise:
+        console.print(
+            f"{same}: {comparison.repeated_otherwise} of these came out otherwise, as on another kind of CPU or GPU or "
+            "split over other numbers of processes. So changes are in part of these, and not of options.",
+            soft_wrap=True,
+        )
+    else:
+        console.print(f"{same}, which did not change.", soft_wrap=True)
     where = [str(c) for c in comparison.changes if c not in ("of", "estimate", "low", "high", "units", "runs", "clear")]
     table = NumberTable({"change of": "left", **dict.fromkeys([*where, "points", "units", "clear"], "right")})
     for row in comparison.changes.to_dict("records"):

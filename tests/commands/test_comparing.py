@@ -142,6 +142,19 @@ def test_runs_that_are_others_though_no_option_differs_are_named(store, folder, 
     assert "yet no run" not in command("compare", folder, folder)[1]
 
 
+def test_the_same_trials_that_came_out_otherwise_are_told(store, folder, other, command):
+    shutil.copy(folder / "config.yaml", other)  # as of a store that a GPU filled
+    results = pd.read_parquet(folder / "results.parquet")
+    results.assign(top1=results["top1"] + np.where(results["treatment"] == "AnB", 0.01, 0)).to_parquet(
+        other / "results.parquet"
+    )
+    (found,) = compare(str(folder), str(other))
+    assert (found.shared, found.same, found.repeated_otherwise) == (6, 6, 3)
+    told = "6 of them the same trial in both: 3 of these came out otherwise, as on another kind of CPU or GPU"
+    assert told in command("compare", folder, other)[1]
+    assert "6 of them the same trial in both, which did not change." in command("compare", folder, folder)[1]
+
+
 def write(folder, **frames):
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("seeds: 1\n")

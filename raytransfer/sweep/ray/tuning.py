@@ -122,9 +122,13 @@ class _Worker(tune.Trainable):
             gc.freeze()
         if site.device == "cuda":
             if failed:  # an error of the GPU stays with the process, and would fail all its later trials
-                os._exit(1)
+                raise _Spent  # Tune gives such a process no other trial; what has failed stands in the store
             torch.cuda.empty_cache()
         return {"reasons": reasons, "done": True}
+
+
+class _Spent(Exception):  # noqa: N818 - its trials are done
+    """A process is to run nothing more."""
 
 
 def _gpu_works() -> bool:
