@@ -121,9 +121,9 @@ class _Worker(tune.Trainable):
             gc.collect()
             gc.freeze()
         if site.device == "cuda":
+            torch.cuda.empty_cache()
             if failed:  # an error of the GPU stays with the process, and would fail all its later trials
                 raise _Spent  # Tune gives such a process no other trial; what has failed stands in the store
-            torch.cuda.empty_cache()
         return {"reasons": reasons, "done": True}
 
 
