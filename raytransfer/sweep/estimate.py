@@ -3,7 +3,8 @@
 import functools
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from statistics import fmean
@@ -114,50 +115,70 @@ def estimate(
     started = time.monotonic()
     middle = started + TIME_S / 2 if measurements else started + TIME_S
     kinds = [_Kind(count=count, specs=same) for (count, *_), same in trainings.items()]
-    seconds, measured, splits, failed = _trainings(kinds, plan, torch.device(device), memory_bytes, middle, units)
+    failed: list[str] = []
+    seconds, measured, splits = _trainings(kinds, plan, torch.device(device), memory_bytes, middle, units, failed)
     end = max(started + TIME_S, time.monotonic() + TIME_S / 2)
-    taken: dict[tuple[str | int, ...], float] = {}
-    broken_off = 0
-    for kind in _spread(list(measurements)):
-        if (taken or failed) and time.monotonic() > end:
-            break
-        same = measurements[kind]
-        # Scores of one network share its outputs, which one of them computes; a distance has a task of its own.
-        other = same[-1] if same[0].kind == "distance" else same[0]
-        try:
-            taken[kind], whole = timed_measurement(same[0], other, plan, device, memory_bytes)
-        except UserError:
-            raise
-        except Exception as error:  # it would fail in the sweep, too, and the others would not
-            failed.append(_failure(same[0], plan, error))
-        else:
-            broken_off += not whole
+    found, taken, broken_off = _measurements(measurements, plan, device, memory_bytes, end, failed)
     torch.cuda.empty_cache()  # a notebook lives on, and trials want the GPU's memory
-    for kind, same in measurements.items():
-        near = [cost for other, cost in taken.items() if other == kind] or [
-            cost for other, cost in taken.items() if other[:2] == kind[:2]
-        ]
-        cost = fmean(near or [cost for other, cost in taken.items() if other[0] == kind[0]] or taken.values() or [0.0])
-        seconds |= dict.fromkeys((trial.id for trial in same), cost)
     return Estimate(
-        seconds=seconds,
+        seconds=seconds | found,
         kinds=len(trainings) + len(measurements),
-        measured=measured + len(taken),
+        measured=measured + taken,
         broken_off=broken_off,
         splits=tuple(splits),
         failed=tuple(failed),
     )
 
 
-def _failure(spec: TrialSpec, plan: Plan[Cell, Any], error: Exception) -> str:
-    """Which kind of trial could not be measured, and why."""
-    if isinstance(spec, TrainingSpec):
-        name, size = spec.network.name, spec.recipe.batch_size
-        kind = f"training {name} with {number_of(spec.surgery.frozen_layers, 'frozen layer')}, recipe.batch_size={size}"
-    else:
-        (place, *_) = places({spec.id: spec}, plan.cells)[spec.id]
-        kind = described(place)
-    return f"{kind}: {type(error).__name__}: {first_line(error)}"
+def _measurements(
+    kinds: Mapping[tuple[str | int, ...], Sequence[TrialSpec]],
+    plan: Plan[Cell, Any],
+    device: str,
+    memory_bytes: int,
+    end: float,
+    failed: list[str],
+) -> tuple[dict[str, float], int, int]:
+    """Estimate measurements from as many kinds as can be taken before ``end``, one at least; notes what failed.
+
+    Returns:
+        Seconds by identity, how many kinds were measured, and how many of these were broken off.
+    """
+    taken: dict[tuple[str | int, ...], float] = {}
+    broken_off = 0
+    for kind in _spread(list(kinds)):
+        if (taken or failed) and time.monotonic() > end:
+            break
+        same = kinds[kind]
+        # Scores of one network share its outputs, which one of them computes; a distance has a task of its own.
+        other = same[-1] if same[0].kind == "distance" else same[0]
+        with _noting(failed, same[0], plan):
+            taken[kind], whole = timed_measurement(same[0], other, plan, device, memory_bytes)
+            broken_off += not whole
+    seconds: dict[str, float] = {}
+    for kind, same in kinds.items():
+        near = [cost for other, cost in taken.items() if other == kind] or [
+            cost for other, cost in taken.items() if other[:2] == kind[:2]
+        ]
+        cost = fmean(near or [cost for other, cost in taken.items() if other[0] == kind[0]] or taken.values() or [0.0])
+        seconds |= dict.fromkeys((trial.id for trial in same), cost)
+    return seconds, len(taken), broken_off
+
+
+@contextmanager
+def _noting(failed: list[str], spec: TrialSpec, plan: Plan[Cell, Any]) -> Iterator[None]:
+    """Note which kind of trial fails inside, and why: it would fail in the sweep, too, and others would not."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # as where a batch does not fit the GPU
+        if isinstance(spec, TrainingSpec):
+            frozen, size = number_of(spec.surgery.frozen_layers, "frozen layer"), spec.recipe.batch_size
+            kind = f"training {spec.network.name} with {frozen}, recipe.batch_size={size}"
+        else:
+            (place, *_) = places({spec.id: spec}, plan.cells)[spec.id]
+            kind = described(place)
+        failed.append(f"{kind}: {type(error).__name__}: {first_line(error)}")
 
 
 def _spread(kinds: Sequence[Any]) -> list[Any]:
@@ -177,11 +198,12 @@ def _trainings(
     memory_bytes: int,
     end: float,
     units: int,
-) -> tuple[dict[str, float], int, list[Split], list[str]]:
-    """Estimate trainings from as many kinds as can be measured before ``end``, one at least.
+    failed: list[str],
+) -> tuple[dict[str, float], int, list[Split]]:
+    """Estimate trainings from as many kinds as can be measured before ``end``, one at least; notes what failed.
 
     Returns:
-        Seconds by identity, how many kinds were measured, what splits take, and what failed.
+        Seconds by identity, how many kinds were measured, and what splits take.
     """
 
     @functools.cache
@@ -197,17 +219,12 @@ def _trainings(
     # The first kind of each network, then the second of each, and so on.
     turns = zip_longest(*(_spread(networks[network]) for network in sorted(networks)))
     measured: dict[_Kind, tuple[Cost, Rehearsal]] = {}
-    failed: list[str] = []
     for kind in (kind for turn in turns for kind in turn if kind is not None):
         if (measured or failed) and time.monotonic() > end:
             break
         spec = kind.specs[0]
-        try:
+        with _noting(failed, spec, plan):
             measured[kind] = timed_training(spec, task_of(spec), device, memory_bytes, kind.count)
-        except UserError:
-            raise
-        except Exception as error:  # as where its batch does not fit the GPU
-            failed.append(_failure(spec, plan, error))
     if kinds and not measured:
         raise UserError(f"no training could be timed here, as it would fail in the sweep, too: {failed[0]}")
     costs: dict[tuple[int, str], dict[int, Cost]] = {network: {} for network in networks}  # by number of frozen layers
@@ -231,7 +248,7 @@ def _trainings(
                     split = splits[kind.count]
                     message_s = _on_line(messages_s[network] or {0: split.message_s}, kind.frozen)
                     seconds[spec.id] += split.start_s + spec.recipe.steps * message_s
-    return seconds, len(measured), [*splits.values()], failed
+    return seconds, len(measured), [*splits.values()]
 
 
 def _split(count: int, rehearsals: Sequence[Rehearsal], device: str, units: int) -> Split:

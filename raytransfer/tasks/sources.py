@@ -157,9 +157,10 @@ def _at(path: Place, source: DataSource) -> Source:
             if len(several) == 2
             else f"{path} holds {', '.join(several)}: move two of the three elsewhere, or give the path of one"
         )
-    if path.is_dir() and not (files or tars or holds_classes(path)) and compressed_tars(path):
+    holds_none = path.is_dir() and not (files or tars or holds_classes(path))
+    if holds_none and compressed_tars(path):
         tars = [path]
-    if path.is_file() or not (files or tars or holds_classes(path)):
+    elif holds_none or path.is_file():
         _refuse_others(path)
     if files:
         return ParquetSource(path, source.label_column)
