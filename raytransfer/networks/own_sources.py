@@ -30,8 +30,8 @@ def sources_of(spec: NetworkSpec) -> dict[str, str]:
         return {}
     network = spec.name
     file = _file(importlib.import_module(network.partition(":")[0].partition(".")[0]))
-    root = file.parent.parent if file.name == "__init__.py" else file.parent
-    below = file.parent if file.name == "__init__.py" else root
+    below = file.parent
+    root = below.parent if file.name == "__init__.py" else below
     imported = {name: module for name, module in list(sys.modules.items()) if name != "__main__"}
     names = {_file(module): name for name, module in imported.items() if getattr(module, "__file__", None)}
     own = {
