@@ -25,6 +25,7 @@ from raytransfer.training import Interrupted, RankDied, Ranks, share_batch_norm,
 from raytransfer.trials.site import Site
 from raytransfer.trials.training import run_training
 
+_LOG = logging.getLogger("raytransfer.trials")
 _INTERRUPTED, _LOST, _ORPHAN = 3, 4, 5  # exit codes of a rank, beside 0 and, where it has left an error, 1
 _LOOK_S = 0.05  # between looks at the ranks
 _GRACE_S = 10.0  # for the rank that others have lost to end, too
@@ -110,6 +111,8 @@ def run_ranks(work: Work, device: str, count: int, stop: Callable[[], bool], pat
         finally:
             for process in ranks:
                 process.kill()
+            if (told := folder / "told").exists():
+                _LOG.warning(told.read_text().strip())
         _raise_ending(codes, folder)
 
 
@@ -205,6 +208,8 @@ def _run(job: _Job, folder: Path, rank: int, stop: Callable[[], bool]) -> None:
     """Meet the other ranks and work."""
     if rank:
         logging.getLogger("raytransfer").setLevel(logging.ERROR)  # the first says it for all
+    else:
+        _LOG.addHandler(logging.FileHandler(folder / "told", delay=True))  # for the process that watches
     use_one_core()
     torch.backends.cudnn.allow_tf32 = True  # as of every training
     on_gpu = job.device == "cuda"

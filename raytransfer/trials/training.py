@@ -28,7 +28,7 @@ from raytransfer.tasks import Dataset, TaskData, load_task, sample_task
 from raytransfer.training import ALONE, DeviceData, Outcome, Ranks, Step, TrainingState, never, stream_seed, train
 from raytransfer.trials.site import Site, common_columns
 
-_LOG = logging.getLogger("raytransfer")
+_LOG = logging.getLogger("raytransfer.trials")
 _OF_SURGERY = ("frozen", "thaw", "surgical", "layer_decay", "l2_sp", "lora_rank", "reads_all")  # columns of a row
 _BEST = 10  # the 2014 score is the mean of the ten best evaluations
 

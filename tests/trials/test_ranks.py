@@ -16,7 +16,7 @@ from torch import nn
 from raytransfer.errors import UnreadableError
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.specs.dependencies import as_transfer
-from raytransfer.store import failures, load_state, read_table
+from raytransfer.store import failures, load_state, read_table, save_state
 from raytransfer.sweep import run as sweep_run
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.training import Interrupted, RankDied, Ranks, TrainingState, frozen, never, share_batch_norm
@@ -150,6 +150,16 @@ def test_a_rank_that_does_not_answer_ends_its_trial_which_goes_on(trials, monkey
     observer = Quiet()
     run_in_process(Run({base.id: base}, two, observer))
     assert observer.ended == [base.id]
+    assert_same(base, one, two)
+
+
+def test_a_state_that_ranks_pass_over_is_told_by_the_process_that_watches(trials, caplog):
+    base, _, one, two = trials
+    run(base, one)
+    save_state(two.store(), base.id, b"half")
+    run(base, two)
+    (line,) = caplog.messages
+    assert line.startswith(f"the state of training {base.id} is passed over, it starts from its beginning: no state")
     assert_same(base, one, two)
 
 

@@ -7,6 +7,7 @@ import platform
 import tempfile
 import time
 from collections import deque
+from logging.handlers import BufferingHandler
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from raytransfer.training import Interrupted, RankDied
 from raytransfer.trials import Site, attempt
 
 _LOG = logging.getLogger("raytransfer")
+_TOLD = BufferingHandler(capacity=1000)  # what trials tell in a worker's process, on the way to the driver
 _LOOK_S = 2.0  # between looks at the cluster's size
 
 
@@ -90,6 +92,7 @@ class _Worker(tune.Trainable):
     """A process on a slot that runs one trial after the other; measurements come several at once."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        logging.getLogger("raytransfer.trials").addHandler(_TOLD)
         self.reset_config(config)
         self._leaving = Leaving()
 
@@ -112,9 +115,9 @@ class _Worker(tune.Trainable):
                 if failed and site.device == "cuda" and not _gpu_works():
                     os._exit(1)  # what it has not begun is handed out again
         except StorageError as error:
-            return {"abandon": f"{error} (on {platform.node()})", "done": True}
+            return {"abandon": f"{error} (on {platform.node()})", "told": _told(), "done": True}
         except RankDied as died:
-            return {"died": str(died), "done": True}
+            return {"died": str(died), "told": _told(), "done": True}
         except Interrupted:
             os._exit(0)  # else Tune would give this process the next trial
         finally:  # the process goes on with other trials, and what is left stays, as its imports do
@@ -124,7 +127,14 @@ class _Worker(tune.Trainable):
             torch.cuda.empty_cache()
             if failed:  # an error of the GPU stays with the process, and would fail all its later trials
                 raise _Spent  # Tune gives such a process no other trial; what has failed stands in the store
-        return {"reasons": reasons, "done": True}
+        return {"reasons": reasons, "told": _told(), "done": True}
+
+
+def _told() -> list[str]:
+    """What trials have told here since this was asked last."""
+    lines = [record.getMessage() for record in _TOLD.buffer]
+    _TOLD.flush()
+    return lines
 
 
 class _Spent(Exception):  # noqa: N818 - its trials are done
@@ -207,6 +217,8 @@ class _Searcher(SearchAlgorithm):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trials = self._running.pop(trial_id, [])
         gone = self._machines_gone.pop(trial_id, 0)
+        for line in (result or {}).get("told", ()):
+            _LOG.warning(line)
         if error or result is None:
             machine_left = machines_gone() > gone or machines_leave()
             for trial in trials:

@@ -15,7 +15,7 @@ from ray.exceptions import AuthenticationError, OutOfMemoryError
 
 from raytransfer.errors import StorageError, UserError
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.store import Store, compact, failures, publish, publish_failure
+from raytransfer.store import Store, compact, failures, publish, publish_failure, save_state
 from raytransfer.sweep.ray import Slots, tuning, wait_for_machines
 from raytransfer.sweep.run import Run
 from raytransfer.trials import Site
@@ -238,7 +238,29 @@ def test_a_process_on_a_gpu_ends_after_a_failure_but_not_for_weights_that_cannot
     monkeypatch.setattr(searcher.run, "site", replace(searcher.run.site, device="cuda"))
     worker = SimpleNamespace(_work=searcher.next_trial().config, _leaving=lambda: False)
     with pytest.raises(tuning._Spent) if noted else nullcontext():  # an exit Ray warns of
-        assert tuning._Worker.step(worker) == {"reasons": ["boom"], "done": True}
+        assert tuning._Worker.step(worker) == {"reasons": ["boom"], "told": [], "done": True}
+
+
+def test_what_a_trial_tells_in_its_process_is_told_by_the_driver_once(searcher, monkeypatch, caplog):
+    store, worker = searcher.run.site.store(), tuning._Worker.__new__(tuning._Worker)
+    monkeypatch.setattr(tuning, "Leaving", lambda: lambda: False)
+    monkeypatch.setattr(tuning.gc, "freeze", lambda: None)
+    first, second = searcher.next_trial(), searcher.next_trial()
+    save_state(store, first_of(first), b"half")
+    worker.setup(first.config)
+    try:
+        result = worker.step()
+        worker.reset_config(second.config)
+        assert worker.step()["told"] == []
+    finally:
+        logging.getLogger("raytransfer.trials").removeHandler(tuning._TOLD)
+    caplog.clear()
+    searcher.on_trial_complete(first.trial_id, result)
+    (line,) = caplog.messages
+    assert line.startswith(
+        f"the state of training {first_of(first)} is passed over, it starts from its beginning: no state of a training"
+    )
+    assert searcher.observer.ended == [first_of(first)]
 
 
 @pytest.mark.parametrize("works", [True, False])
