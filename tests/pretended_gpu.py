@@ -13,6 +13,7 @@ import contextlib
 import threading
 import warnings
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -247,6 +248,7 @@ def pretend(gpus: int = 1) -> None:
         "is_available": lambda: True,
         "device_count": lambda: gpus,
         "mem_get_info": lambda *_: (7 * GB, 8 * GB),
+        "get_device_properties": lambda *_: SimpleNamespace(total_memory=8 * GB),
         "get_device_name": lambda *_: "pretended GPU",
         "get_device_capability": lambda *_: (9, 0),
         "get_rng_state": lambda *_: torch.get_rng_state(),

@@ -13,7 +13,7 @@ from raytransfer.sweep.arithmetic import print_slow_arithmetic
 from raytransfer.sweep.backlog import Backlog
 from raytransfer.sweep.places import NOT_IN_A_CELL
 from raytransfer.sweep.plan import Cell, Plan
-from raytransfer.sweep.slots import UNITS, check_slots, of_this_machine, slots_of_base, without_gpus
+from raytransfer.sweep.slots import UNITS, beyond_memory, check_slots, of_this_machine, slots_of_base, without_gpus
 from raytransfer.words import duration, number_of
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ def forecast(console: Console, plan: Plan[Cell, Any], todo: Backlog, config: Swe
             soft_wrap=True,
         )
     slots, of_base, share = _room(console, config, units, kind)
+    if kind == "GPU" and (note := beyond_memory(config.memory_gb, share, slots)):
+        console.print(note, soft_wrap=True)
     device = "cuda" if kind == "GPU" else "cpu"
     if device == "cpu" and isinstance(config, TrainingConfig):
         print_slow_arithmetic(console, config)

@@ -38,7 +38,7 @@ from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.record import Record
 from raytransfer.sweep.run import Observer, Run, run_in_process
-from raytransfer.sweep.slots import check_ranks, of_this_machine, slot_count, without_gpus
+from raytransfer.sweep.slots import beyond_memory, check_ranks, of_this_machine, slot_count, without_gpus
 from raytransfer.trials import Site, device_name
 from raytransfer.words import number_of
 
@@ -135,6 +135,9 @@ def _run(
         console.print(f"Running {number_of(len(todo), 'trial')}, {at_once} at once, on {site.device}{_split(config)}")
         if on_gpu:
             _print_streaming(console, plan, config)
+            share = slots.per_trial["GPU"] if slots else 1.0
+            if note := beyond_memory(config.memory_gb, share, at_once):
+                console.print(note, soft_wrap=True)
         elif isinstance(config, TrainingConfig):
             print_slow_arithmetic(console, config)
         placed = places(todo, plan.cells)

@@ -74,6 +74,25 @@ def without_gpus(share: float | str) -> str | None:
     return f"gpus_per_trial={share:g} changes nothing: there is no GPU, so a trial takes a CPU core"
 
 
+def beyond_memory(memory_gb: float, share: float, slots: int) -> str | None:
+    """What to tell where the trials of a GPU of this machine may together use more memory than it has.
+
+    Args:
+        memory_gb: What each may use, in 10^9 bytes, beside its network.
+        share: What each takes of a GPU, or how many.
+        slots: Trials at once.
+    """
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    least_gb = min((torch.cuda.get_device_properties(gpu).total_memory / 1e9 for gpu in gpus), default=math.inf)
+    together = max(1, min(slots, slot_count(1, min(share, 1))))
+    if together * memory_gb <= least_gb:
+        return None
+    return (
+        f"memory_gb={memory_gb:g} lets {number_of(together, 'trial')} at once on a GPU use {together * memory_gb:.3g} "
+        f"GB, and a GPU here has {least_gb:.3g} GB: a trial that finds no room fails"
+    )
+
+
 def slot_count(units: int, share: float) -> int:
     """How many trials that take so much run at once on so many GPUs or cores."""
     return units // int(share) if share > 1 else units * int(1 / share)

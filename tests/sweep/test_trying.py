@@ -1,6 +1,7 @@
 """What is tried at the plan, what failed, and how long a sweep will take."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.estimate import _spread, estimate
 from raytransfer.sweep.failures import failure_rows, why
 from raytransfer.sweep.places import described, places
-from raytransfer.sweep.slots import check_ranks, check_slots, slots_of_base, without_gpus
+from raytransfer.sweep.slots import beyond_memory, check_ranks, check_slots, slots_of_base, without_gpus
 from raytransfer.sweep.trying import check_trials
 
 
@@ -59,6 +60,26 @@ def test_what_more_than_a_gpu_means_without_one_is_told():
     assert without_gpus(1.0) is without_gpus("auto") is None
     assert without_gpus(0.5) == "gpus_per_trial=0.5 changes nothing: there is no GPU, so a trial takes a CPU core"
     assert without_gpus(2).endswith("there is no GPU, so a training is split over 2 of them")
+
+
+@pytest.mark.parametrize(
+    ("memory_gb", "share", "slots", "told"),
+    [
+        (20.0, 0.1, 30, "lets 10 trials at once on a GPU use 200 GB, and a GPU here has 80 GB"),
+        (20.0, 0.1, 4, None),  # 4 of 20 GB fit
+        (20.0, 0.25, 8, None),
+        (81.0, 2.0, 1, "lets 1 trial at once on a GPU use 81 GB"),
+        (80.0, 1.0, 2, None),
+    ],
+)
+def test_memory_that_no_gpu_here_has_is_told(monkeypatch, memory_gb, share, slots, told):
+    assert beyond_memory(1000, share, slots) is None  # no GPU is here
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    sizes = [SimpleNamespace(total_memory=size) for size in (80e9, 141e9)]
+    monkeypatch.setattr(torch.cuda, "get_device_properties", sizes.__getitem__)
+    note = beyond_memory(memory_gb, share, slots)
+    assert note is None if told is None else note.startswith(f"memory_gb={memory_gb:g} {told}")
 
 
 @pytest.mark.parametrize("name", [name for name, entry in DISTANCES.items() if entry.reads in ("features", "pixels")])
