@@ -49,7 +49,7 @@ class Quiet:
     def resized(self, slots: int) -> None:
         pass
 
-    def died(self, trial: str) -> None:
+    def died(self, trial: str, why: str) -> None:
         raise AssertionError("no process to die")
 
     def finished(self, trial: str) -> None:

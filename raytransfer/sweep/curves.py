@@ -155,7 +155,7 @@ class Curves:
     def resized(self, slots: int) -> None:
         """Nor of slots."""
 
-    def died(self, trial: str) -> None:
+    def died(self, trial: str, why: str) -> None:
         """Nor of what starts again."""
 
     def failed(self, trial: str, reason: str, skipped: list[str]) -> None:

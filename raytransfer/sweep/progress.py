@@ -99,10 +99,10 @@ class ProgressView:
             self._console.print(f"slots    {self._slots} -> {slots}, as machines join or leave")
         self._slots = slots
 
-    def died(self, trial: str) -> None:
+    def died(self, trial: str, why: str) -> None:
         """A trial's process died; the trial will start again."""
         self._running.pop(trial, None)
-        self._console.print(f"again    {trial}: its process died")
+        self._console.print(f"again    {trial}: its process died; {why}", soft_wrap=True)
 
     def finished(self, trial: str) -> None:
         """A trial finished."""

@@ -68,7 +68,7 @@ class Record:
         """From now on so many trials can run at once."""
         self._note(slots=slots)
 
-    def died(self, trial: str) -> None:
+    def died(self, trial: str, why: str) -> None:
         """A trial's process died; the trial will start again."""
         self._end(trial)
 

@@ -27,8 +27,8 @@ class Observer(Protocol):
     def resized(self, slots: int) -> None:
         """From now on so many trials can run at once."""
 
-    def died(self, trial: str) -> None:
-        """A trial's process died; the trial will start again."""
+    def died(self, trial: str, why: str) -> None:
+        """A trial's process died, why as far as is known; the trial will start again."""
 
     def finished(self, trial: str) -> None:
         """A trial finished."""
@@ -169,7 +169,7 @@ class Run:
         self._under_way.discard(trial)
         self._queue.again(trial)
         for observer in self._observers:
-            observer.died(trial)
+            observer.died(trial, why)
 
     def end(self, trial: str, reason: str | None) -> None:
         """Note how a trial ended: ``reason`` is why it failed, or None."""

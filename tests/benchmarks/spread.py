@@ -69,8 +69,8 @@ class Finishes:
     def resized(self, slots: int) -> None:
         pass
 
-    def died(self, trial: str) -> None:
-        raise RuntimeError(f"{trial}: its process died")
+    def died(self, trial: str, why: str) -> None:
+        raise RuntimeError(f"{trial}: its process died; {why}")
 
     def finished(self, trial: str) -> None:
         self.trials.append(trial)

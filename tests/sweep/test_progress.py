@@ -1,6 +1,7 @@
 """What a person sees of a running sweep."""
 
 import io
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -68,6 +69,14 @@ def test_what_failed_counts_with_what_it_costs_and_is_said_at_once(view):
     assert lines[2] == ["AnB", "0", "2", "2"]
     assert lines[-1][1:] == ["3/6", "trials,", "1", "failed"]
     assert f"failed   {base}" in view._console.file.getvalue()
+
+
+def test_what_died_is_told_with_its_cause(view):
+    base = view.trials["baseB"][0]
+    view.started([base])
+    view.died(base, "rank 1 of 2 was ended by signal 9")
+    told = re.sub(r"\x1b\[[\d;]*m", "", view._console.file.getvalue())
+    assert told == f"again    {base}: its process died; rank 1 of 2 was ended by signal 9\n"
 
 
 def test_the_time_left_is_what_the_kinds_took_less_what_the_running_ones_have_had(view, clock):

@@ -59,7 +59,7 @@ class Recorder:
     def resized(self, slots):
         pass
 
-    def died(self, trial):
+    def died(self, trial, why):
         raise AssertionError("no process to die")
 
     def finished(self, trial):

@@ -66,10 +66,11 @@ class Dying(Quiet):
 
     def __init__(self):
         super().__init__()
-        self.dead = []
+        self.dead, self.causes = [], []
 
-    def died(self, trial):
+    def died(self, trial, why):
         self.dead.append(trial)
+        self.causes.append(why)
 
 
 def test_ranks_that_are_stopped_and_one_that_is_killed_end_with_the_row_of_one_process(trials, monkeypatch):
@@ -106,6 +107,7 @@ def test_ranks_that_are_stopped_and_one_that_is_killed_end_with_the_row_of_one_p
     assert 4 <= steps[-1] < 40
     assert took[0] < 5
     assert observer.dead == [base.id]
+    assert observer.causes == ["rank 1 of 2 was ended by signal 9"]
     assert observer.ended == [base.id]
     assert [process.returncode for process in begun[1:]] == [-signal.SIGKILL, 0, 0]
     assert_same(base, one, two)

@@ -233,12 +233,12 @@ class _Searcher(SearchAlgorithm):
                 self._run.end(trial, reason)
 
     def all_died(self) -> None:
-        """Tune has stopped, and with it the processes of all that ran."""
+        """Tune has stopped for want of memory, and with it the processes of all that ran."""
         self._machines_gone.clear()
         while self._running:
             _, trials = self._running.popitem()
             for trial in trials:
-                self._died(trial, machine_left=False)
+                self._died(trial, machine_left=False, why="a machine ran out of memory")
 
     def _died(self, trial: str, machine_left: bool, why: str = "Ray's logs say why") -> None:
         """A trial's process died, perhaps only after it had written how the trial ended."""
@@ -247,7 +247,7 @@ class _Searcher(SearchAlgorithm):
         if written or reason is not None:
             self._run.end(trial, reason)
         else:
-            self._run.died(trial, why, at_fault=not machine_left)
+            self._run.died(trial, "a machine left the cluster" if machine_left else why, at_fault=not machine_left)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher, which it must never go on from

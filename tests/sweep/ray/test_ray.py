@@ -30,10 +30,11 @@ class Watching(Quiet):
 
     def __init__(self):
         super().__init__()
-        self.dead, self.failures, self.sizes = [], {}, []
+        self.dead, self.causes, self.failures, self.sizes = [], [], {}, []
 
-    def died(self, trial):
+    def died(self, trial, why):
         self.dead.append(trial)
+        self.causes.append(why)
 
     def failed(self, trial, reason, skipped):
         self.failures[trial] = reason
@@ -204,6 +205,7 @@ def test_a_process_may_die_three_times_and_a_machine_as_often_as_it_likes(search
         assert first_of(handed) == trial
         searcher.on_trial_complete(handed.trial_id, error=True)
     assert len(searcher.observer.dead) == 14
+    assert searcher.observer.causes == ["a machine left the cluster"] * 11 + ["Ray's logs say why"] * 3
     assert "its process died 4 times" in searcher.observer.failures[trial]
     assert "its process died 4 times" in failures(searcher.run.site.store())[trial]
 
@@ -354,6 +356,7 @@ def test_where_memory_runs_out_tune_is_started_again_for_what_ran(searcher, mach
     tuning.run_on_ray(run, Slots(None, 1.0))
     assert rounds == [0, 0, 0]
     assert len(searcher.observer.dead) == 2 * 2  # two slots, twice
+    assert {*searcher.observer.causes} == {"a machine ran out of memory"}
     assert searcher.observer.failures == {}
     assert len(searcher.observer.ended) == len(run.specs)
 
