@@ -3,7 +3,7 @@
     python tests/benchmarks/time_left.py                             four experiments as they are by default, two slots
     python tests/benchmarks/time_left.py yosinski slots=4 splits=1   one of them, with options of its own
 
-On an idle machine: what slows a sweep on its way it cannot know.
+Where there is one GPU, or one core, one slot. On an idle machine: what slows a sweep on its way it cannot know.
 """
 
 import sys
@@ -17,6 +17,7 @@ import raytransfer as rt
 from raytransfer.experiments import EXPERIMENTS
 from raytransfer.sweep import driver
 from raytransfer.sweep.progress import ProgressView
+from raytransfer.sweep.slots import of_this_machine
 
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.75)  # of the sweep's time
 
@@ -40,7 +41,7 @@ class Told(ProgressView):
 def measure(name: str, options: list[str]) -> str:
     """Run a sweep; gives its line of the table."""
     with TemporaryDirectory() as out:
-        rt.run(name, *with_defaults(["slots=2"], options), out=out)
+        rt.run(name, *with_defaults([f"slots={min(2, of_this_machine()[0])}"], options), out=out)
     began, end = Told.looks[0][0], Told.looks[-1][0]
     ratios = []
     for share in SHARES:
