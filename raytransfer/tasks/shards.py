@@ -233,7 +233,7 @@ def _samples(file: Place, label_field: str | None) -> list[_Sample]:
     """The samples of a shard that have an image.
 
     Raises:
-        UserError: The shard is broken; a key has two images or two labels of one kind, or a ``.cls`` and no image.
+        UserError: The shard is broken; a key has two images or two labels of one kind, or a label and no image.
     """
     found: dict[str, _Sample] = {}
     with file.open("rb") as stream:
@@ -261,9 +261,18 @@ def _samples(file: Place, label_field: str | None) -> list[_Sample]:
             stream.seek(member.offset_data)
             sample.labels[ending] = stream.read(member.size)
     for sample in found.values():
-        if not sample.image and ".cls" in sample.labels:
+        if not sample.image and (".cls" in sample.labels or _says(sample.labels[".json"], label_field or "label")):
             raise UserError(f"{file} has a label under key {sample.key} and no image ({' '.join(SUFFIXES)})")
     return [sample for sample in found.values() if sample.image]
+
+
+def _says(content: bytes, name: str) -> bool:
+    """Whether JSON has a field of this name, as that of a sample has; other JSON may lie beside samples."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and name in found
 
 
 def _label(file: Place, sample: _Sample, label_field: str | None) -> Label:

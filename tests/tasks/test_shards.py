@@ -245,6 +245,10 @@ REFUSED = {
         r"0\.tar member 0\.jpg has no label: it takes 0\.cls, or 0\.json with a field label in the same shard",
     ),
     "no image": (lambda t: one(t, ("0.cls", b"0"), ("1.cls", b"0")), r"0\.tar has a label under key 1 and no image"),
+    "no image that is read": (
+        lambda t: one(t, ("0.cls", b"0"), ("1.heic", IMAGE), ("1.json", b'{"label": 1}'), ("2.json", b'{"of": "all"}')),
+        r"0\.tar has a label under key 1 and no image",
+    ),
     "two images": (
         lambda t: one(t, ("0.cls", b"0"), ("0.seg.png", IMAGE)),
         r"0\.tar has two images under key 0, 0\.jpg and 0\.seg\.png: the key is the name up to its first dot",
