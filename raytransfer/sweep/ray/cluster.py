@@ -107,7 +107,10 @@ def _found() -> tuple[str | None, str | None]:
     except (OSError, ValueError) as error:  # another user's, or no text
         _LOG.info("%s cannot be read (%s): starting a Ray of this machine alone", file, first_line(error))
         return "local", None
-    if found is None or _is_ray(found):
+    if found is None:
+        return None, None
+    if _is_ray(found):  # anybody may have started it
+        _LOG.info("joining the Ray cluster at %s; RAY_ADDRESS=local starts one of this machine alone", found)
         return None, found
     # What was killed leaves its address in a file.
     _LOG.info("no Ray answers at %r, which %s names: starting one of this machine alone", found, file)

@@ -465,6 +465,14 @@ def test_a_cluster_that_is_there_is_joined_at_its_address(addresses, monkeypatch
         assert cluster._address() == ("local", None)
 
 
+def test_a_cluster_that_nobody_named_is_joined_and_said(addresses, caplog):
+    with server(RAY_S_GREETING) as address, caplog.at_level(logging.INFO, "raytransfer"):
+        addresses.write_text(f"{address}\n")
+        cluster._address()
+        (line,) = caplog.messages
+    assert line.startswith(f"joining the Ray cluster at {address}; RAY_ADDRESS=local starts one")
+
+
 def test_no_address_and_no_cluster_is_a_machine_alone_and_auto_wants_a_cluster(addresses, monkeypatch):
     assert cluster._address() == (None, None)
 
