@@ -199,8 +199,7 @@ class TrainingConfig(SweepConfig):
         n_layers: Layers to copy: spread (1 to N-1, or 8 of these spread evenly where there are more), all (1 to N-1),
             or a list of numbers, layer names or fractions of the depth (0.5, and 1.0 for N-1).
         recipe: How every network is trained.
-        probes: Probes of every trained network, a list: generalisation, deviation, flatness, landscape,
-            initial-landscape, loss-variation, gradient-components, gradient-scale, path, CKA.
+        probes: Probes of every trained network, a list; raytransfer list probes shows all.
         probe_steps: Training steps at which probes look, a list of steps and last; each probe takes those that make
             sense for it (flatness none before the head has trained, a landscape the last).
         probe_images: Training images, at most, that a probe looks at.

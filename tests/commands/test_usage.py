@@ -87,6 +87,27 @@ def test_help_names_the_presets(command, name):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [
+        ("yosinski", ["treatments", "probes"]),
+        ("distance", ["distances", "scores", "probes"]),
+        ("selection", ["scores"]),
+        ("mechanisms", ["probes"]),
+    ],
+)
+def test_help_says_where_all_names_are_listed(command, name, listed):
+    said = " ".join(command("run", name, "--help")[1].split())
+    assert all(f"raytransfer list {what} shows all." in said for what in listed)
+
+
+def test_help_has_no_list_of_probes_of_its_own(command):
+    # A probe is a file and a line: such a list would lack it. None is among this experiment's defaults.
+    said = command("run", "yosinski", "--help")[1]
+    assert "loss-variation" not in said
+    assert "gradient-scale" not in said
+
+
 ROWS = st.lists(st.tuples(st.text("ab.", min_size=1, max_size=60), st.text("c d", max_size=90)), min_size=1, max_size=5)
 
 

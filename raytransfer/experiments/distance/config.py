@@ -28,10 +28,10 @@ class DistanceConfig(PairsConfig, TrainingConfig):
     Attributes:
         dial_grid: Two dials, as {input: {dial: values}, label: {dial: values}}, whose values are combined, each with
             each; null for none.
-        distances: Distances between tasks, a list.
+        distances: Distances between tasks, a list; raytransfer list distances shows all.
         distance_features: What distances of features compare, a list of pixels and probe: outputs, below the head, of
             the network trained on the target alone.
-        scores: Scores of a base on the target, a list.
+        scores: Scores of a base on the target, a list; raytransfer list scores shows all.
         images: Training images of each task, at most, that distances and scores look at.
         drawn: Distances and scores against which transfer is drawn, by the names they have in tables.
         input_distance: The distance that stands for the input where the variance of transfer is split.

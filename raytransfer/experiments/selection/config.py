@@ -23,7 +23,7 @@ class SelectionConfig(WeightsConfig):
             classes (a list of them; all where left out); empty for all of data as one task.
         treatments: What is trained of every checkpoint, a list of baseB (its network from scratch), RnB (on random
             frozen layers), AnB (on its frozen layers), AnB+ (fine-tuned) and others that start from it.
-        scores: Scores of every checkpoint at every cut, a list.
+        scores: Scores of every checkpoint at every cut, a list; raytransfer list scores shows all.
         images: Training images of a target, at most, that scores look at.
         best: How many checkpoints are trained: those that rank_by ranks highest, on the mean over targets; null for
             all.

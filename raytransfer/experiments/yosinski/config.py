@@ -42,7 +42,7 @@ class GridConfig(WeightsConfig):
         splits: Random halvings (of halves=random). Intervals are over these: three or more give one, and many with one
             seed each narrower ones than few with many.
         directions: A->B, B->A or both.
-        treatments: Treatments to run, a list.
+        treatments: Treatments to run, a list; raytransfer list treatments shows all.
         fixed_treatments: Treatments on halves other than random, a list; null for the same.
     """
 
