@@ -108,7 +108,11 @@ def print_plan(console: Console, plan: Plan[Cell, Any], todo: Backlog, store: St
     for line in shared(plan):
         console.print(line, soft_wrap=True)
     console.print(table)
-    console.print(f"{number_of(len(plan.trials), 'trial')}, {len(todo.to_run)} to run, in {store.root}", soft_wrap=True)
+    shares = len(plan.trials) < sum(count.total() for count in by_treatment.values())
+    once = "; a trial of two treatments counts once" if shares else ""
+    console.print(
+        f"{number_of(len(plan.trials), 'trial')}, {len(todo.to_run)} to run, in {store.root}{once}", soft_wrap=True
+    )
 
 
 def plan_sweep(

@@ -310,6 +310,15 @@ def test_treatments_that_are_asked_for_are_planned_whatever_the_data_set_s_own(c
     assert usual == {"baseB": 2, "AnB": 4, "RnB": 4}
 
 
+def test_a_trial_of_two_treatments_is_said_to_count_once(call):
+    # a linear probe is AnB at the last cut
+    asked_for = ["backend=in-process", "halves={A: [0,1,2,3,4], B: [5,6,7,8,9]}", "n_layers=[1,7]"]
+    _, printed = planned(call, *asked_for, "treatments=[baseB,AnB,linear-probe]")
+    (line,) = [line for line in printed.splitlines() if " to run, in " in line]
+    assert line.startswith("6 trials, 6 to run")
+    assert line.endswith("; a trial of two treatments counts once")
+
+
 @pytest.mark.parametrize("name", ["2024_11_26", "0123", "a #b", "1e3", "yes"])
 def test_a_store_lies_where_its_option_says(call, tmp_path, name):
     _, printed, _ = call("--plan", "backend=in-process", f"out={tmp_path}/{name}")
