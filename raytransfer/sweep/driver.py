@@ -33,7 +33,7 @@ from raytransfer.store import (
 from raytransfer.sweep.arithmetic import print_slow_arithmetic
 from raytransfer.sweep.backlog import backlog, left_to_run, reads_of
 from raytransfer.sweep.mps import is_served
-from raytransfer.sweep.places import place_rows, places
+from raytransfer.sweep.places import place_rows
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.record import Record
@@ -140,9 +140,8 @@ def _run(
                 console.print(note, soft_wrap=True)
         elif isinstance(config, TrainingConfig):
             print_slow_arithmetic(console, config)
-        placed = places(todo, plan.cells)
         with (
-            ProgressView(console, plan.cells, todo, placed, lambda trial: top1_of(store, trial)) as progress,
+            ProgressView(console, plan.cells, todo, lambda trial: top1_of(store, trial)) as progress,
             Record(store, folder, progress.seconds_left, lost) as record,
         ):
             keep = isinstance(config, TrainingConfig) and config.checkpoints == "all"

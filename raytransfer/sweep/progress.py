@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,7 +15,7 @@ from rich.text import Text
 from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import alike, as_training, rough_length
 from raytransfer.sweep.failures import why
-from raytransfer.sweep.places import described
+from raytransfer.sweep.places import described, places
 from raytransfer.sweep.plan import Cell
 from raytransfer.words import duration, number_of
 
@@ -48,7 +47,6 @@ class ProgressView:
         console: Where it writes.
         cells: The grid; a treatment is complete when all its cells are done.
         specs: Trials to run by identity.
-        places: Where each of them stands in the sweep (``places``).
         top1: Gives the accuracy of a finished trial, 0..1; None where it has none, or where looking takes too long.
     """
 
@@ -57,10 +55,10 @@ class ProgressView:
         console: Console,
         cells: Sequence[Cell],
         specs: Mapping[str, TrialSpec],
-        places: Mapping[str, Sequence[Mapping[str, Any]]],
         top1: Callable[[str], float | None] = lambda _: None,
     ) -> None:
-        self._console, self._specs, self._places, self._top1 = console, specs, places, top1
+        self._console, self._specs, self._top1 = console, specs, top1
+        self._place = {trial: first for trial, (first, *_) in places(specs, cells).items()}
         self._slots = 0  # how many run at once
         self._left = set(specs)
         self._alike_left = Counter(map(alike, specs.values()))
@@ -138,7 +136,7 @@ class ProgressView:
         last = ": ".join(part for part in why(reason) if part)
         needed = f"; skipped: {number_of(len(skipped), 'trial')} that would read its weights" if skipped else ""
         self._console.print(
-            f"failed   {trial}, {described(self._places[trial][0])}: {last}{needed}", style="red", soft_wrap=True
+            f"failed   {trial}, {described(self._place[trial])}: {last}{needed}", style="red", soft_wrap=True
         )
 
     def _drop(self, trial: str) -> None:
@@ -159,7 +157,7 @@ class ProgressView:
     def _view(self) -> RenderableType:
         """What a terminal shows; asked for by a thread of its own while trials come and go."""
         running = list(self._running.items())
-        of = Counter(place["treatment"] for trial, _ in running for place in self._places[trial][:1])
+        of = Counter(self._place[trial]["treatment"] for trial, _ in running)
         table = Table(box=None, padding=(0, 2, 0, 0))
         table.add_column("treatment")
         for heading in ("done", "running", "left", "failed", "top-1"):
@@ -177,9 +175,7 @@ class ProgressView:
             )
         now = time.monotonic()
         lines = [
-            Text(
-                f"  {now - batch.began:4.0f} s  {described(self._places[trial][0])}", no_wrap=True, overflow="ellipsis"
-            )
+            Text(f"  {now - batch.began:4.0f} s  {described(self._place[trial])}", no_wrap=True, overflow="ellipsis")
             for trial, batch in running[:_SHOWN]
         ]
         if len(running) > _SHOWN:

@@ -10,7 +10,6 @@ from rich.console import Console
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store, top1_of
 from raytransfer.sweep import progress
-from raytransfer.sweep.places import places
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site
@@ -30,7 +29,7 @@ def view(tiny, clock):
     """The view of a sweep of two bases and two transfers of each, on a terminal, with its trials by treatment."""
     plan = make_plan(tiny("treatments=[baseB,AnB]"))
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    made = ProgressView(console, plan.cells, plan.trials, places(plan.trials, plan.cells), {}.get)
+    made = ProgressView(console, plan.cells, plan.trials, {}.get)
     made.resized(2)
     made.trials = {}
     for cell in plan.cells:
@@ -97,7 +96,7 @@ def test_the_time_left_is_what_the_kinds_took_less_what_the_running_ones_have_ha
 
 def test_the_first_on_each_slot_tell_only_until_there_are_others_and_the_last_has_one_slot(tiny, clock):
     plan = make_plan(tiny("treatments=[baseB]", "seeds=2"))
-    view = ProgressView(Console(quiet=True), plan.cells, plan.trials, {})
+    view = ProgressView(Console(quiet=True), plan.cells, plan.trials)
     view.resized(2)
     one, other, third, last = plan.trials
     view.started([one])
@@ -122,8 +121,7 @@ def test_a_running_sweep_on_a_terminal_shows_accuracies_of_its_trials(tiny):
     store.create()
     console = Console(file=io.StringIO(), force_terminal=True, highlight=False, width=120)
     site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
-    placed = places(plan.trials, plan.cells)
-    with ProgressView(console, plan.cells, plan.trials, placed, lambda trial: top1_of(store, trial)) as view:
+    with ProgressView(console, plan.cells, plan.trials, lambda trial: top1_of(store, trial)) as view:
         run_in_process(Run(plan.trials, site, view))
         last = shown(view)
     assert last[1][:2] == ["baseB", "2"]
@@ -134,7 +132,7 @@ def test_a_running_sweep_on_a_terminal_shows_accuracies_of_its_trials(tiny):
 def test_without_a_terminal_there_is_a_line_now_and_then(tiny, clock):
     plan = make_plan(tiny("treatments=[baseB]"))
     console = Console(file=io.StringIO(), width=120)
-    view = ProgressView(console, plan.cells, plan.trials, {})
+    view = ProgressView(console, plan.cells, plan.trials)
     view.resized(1)
     for trial in plan.trials:
         view.started([trial])

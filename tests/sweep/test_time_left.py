@@ -39,7 +39,7 @@ def told(specs, seconds, slots, tmp_path, monkeypatch):
     """Run a sweep's trials on a clock that goes by what was recorded; gives how long it took, and what it told when."""
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    view = ProgressView(Console(file=io.StringIO()), [], specs, {})
+    view = ProgressView(Console(file=io.StringIO()), [], specs)
     site = Site(sources=(), root=str(tmp_path), device="cpu", memory_bytes=0)
     run = Run(scouts_first(specs, slots), site, view)
     run.resize(slots)

@@ -355,7 +355,7 @@ def test_the_time_left_counts_measurements_of_a_batch_once(tiny, monkeypatch):
     scores = {trial: spec for trial, spec in plan.trials.items() if isinstance(spec, ScoreSpec) and spec.n_layers == 2}
     clock = [10.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    bar = progress.ProgressView(Console(quiet=True), plan.cells, scores, {})
+    bar = progress.ProgressView(Console(quiet=True), plan.cells, scores)
     bar.resized(1)
     one, other, *rest = scores
     bar.started([one, other])
