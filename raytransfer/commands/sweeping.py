@@ -170,8 +170,7 @@ def _report(
         try:
             asked = _asked(experiment, plan, config, command)
             placed = place_rows(plan.trials, plan.cells)
-            name = _name(experiment, plan)
-            files = write_files(report, store, name=name, cells=plan.cells, asked=asked, places=placed)
+            files = write_files(report, store, folder=folder, cells=plan.cells, asked=asked, places=placed)
             write_places(store, folder, placed)
             show_places(console, report, store, files)
         except StorageError as error:
@@ -194,12 +193,8 @@ def _what_bound(plan: Plan[Cell, Any], store: Store) -> list[str]:
     return [f"Streamed images: trainings waited for them {waited.mean():.0%} of their time ({spread}), so {bound}."]
 
 
-def _name(experiment: Experiment[Any], plan: Plan[Cell, Any]) -> str:
-    return f"{experiment.script}-{plan.data.replace(', ', '-')}"
-
-
 def _folder(experiment: Experiment[Any], plan: Plan[Cell, Any]) -> str:
-    return sweep_folder(_name(experiment, plan), plan.cells)
+    return sweep_folder(f"{experiment.script}-{plan.data.replace(', ', '-')}", plan.cells)
 
 
 def _asked(experiment: Experiment[Any], plan: Plan[Cell, Any], config: SweepConfig, command: str) -> Asked:

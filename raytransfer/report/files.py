@@ -36,12 +36,12 @@ def write_files(
     report: Report,
     store: Store,
     *,
-    name: str,
+    folder: str,
     cells: Sequence[Placed],
     asked: Asked,
-    places: Sequence[Mapping[str, Any]] = (),
+    places: Sequence[Mapping[str, Any]],
 ) -> dict[str, str]:
-    """Write a report into a folder named after the sweep and its trials, which no other sweep has.
+    """Write a report into the folder of its sweep.
 
     ``report.html`` tells all of it, and needs none of the others.
 
@@ -50,10 +50,10 @@ def write_files(
     Args:
         report: The report.
         store: Receives it.
-        name: The sweep's name.
-        cells: Its places.
+        folder: The sweep's folder.
+        cells: The sweep's places.
         asked: What it was asked for.
-        places: Rows of the table ``places``, of which the page names learning curves; it has none without them.
+        places: Rows of the table ``places``, of which the page names learning curves.
 
     Returns:
         The place of each file by its name.
@@ -61,7 +61,6 @@ def write_files(
     Raises:
         StorageError: They cannot be written.
     """
-    folder = sweep_folder(name, cells)
     probed = {} if "probe_readings" in report.frames else {"probe_readings": probe_readings(cells, store)}
     frames = {**report.frames, **{file: rows for file, rows in probed.items() if not rows.empty}}
     contents = {"config.yaml": asked.config.encode()}
@@ -83,7 +82,7 @@ def write_files(
         trials=len(in_order(cell.spec for cell in cells)),
         provenance=provenance(cells, store),
         reading=how_to_read(store, main, store.place(f"{folder}/{main}.parquet")) if main else "",
-        curves=pickable(places, read_table(store, "curves")) if places else None,
+        curves=pickable(places, read_table(store, "curves")),
     )
     store.write(f"{folder}/report.html", html.encode())
     return {file: store.place(f"{folder}/{file}") for file in [*contents, *drawn, "report.html"]}

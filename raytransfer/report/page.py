@@ -49,7 +49,7 @@ def page(
     trials: int,
     provenance: pd.DataFrame,
     reading: str,
-    curves: Mapping[str, Any] | None = None,
+    curves: Mapping[str, Any],
 ) -> str:
     """Write a report as HTML.
 

@@ -90,7 +90,7 @@ def test_every_probe_leaves_readings_that_lead_to_its_network(all_probes, tiny):
     assert (of_frozen.loc[of_frozen["stage"].isin(["conv1", "conv2"]), "value"] == 0).all()
     assert (of_frozen.loc[of_frozen["stage"] == "conv3", "value"] > 0).all()
     report = make_report(plan, store, tiny(*SMALL))
-    files = write_files(report, store, name="probed", cells=plan.cells, asked=asked())
+    files = write_files(report, store, folder="probed", cells=plan.cells, asked=asked(), places=[])
     assert len(pd.read_parquet(files["probe_readings.parquet"])) == len(readings)
     assert "n_layers" in pd.read_parquet(files["readings.parquet"])  # the readings of 2014 keep their file
 

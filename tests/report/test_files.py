@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from raytransfer.report import Report
-from raytransfer.report.files import pdf, png, write_files
+from raytransfer.report.files import pdf, png, sweep_folder, write_files
 from raytransfer.store import Store
 from tests.helpers import asked
 
@@ -59,8 +59,8 @@ def test_a_pdf_is_as_wide_as_a_papers_text_and_leaves_the_figure_as_it_was():
 
 @pytest.mark.parametrize("name", ["n" * 255, "é" * 120, "$x/y"], ids=["n", "é", "$"])
 def test_a_long_name_is_cut_where_a_folder_is_named_after_it(tmp_path, name):
-    store = Store(str(tmp_path))
+    store, folder = Store(str(tmp_path)), sweep_folder(name.replace("/", "-"), [])
     report = Report(frames={"rows": pd.DataFrame({"a": [1], "probe": [2]})}, figures={"one": drawn(name)})
-    files = write_files(report, store, name=name.replace("/", "-"), cells=[], asked=asked(config="a: 1\n"))
+    files = write_files(report, store, folder=folder, cells=[], asked=asked(config="a: 1\n"), places=[])
     assert list(files) == ["config.yaml", "rows.parquet", "one.png", "one.pdf", "report.html"]
     assert pd.read_parquet(files["rows.parquet"])["a"].tolist() == [1]

@@ -79,7 +79,9 @@ def report_of(results, **more):
 
 
 def written(report, curves=None, **given):
-    return page(report, asked(**given), trials=3, provenance=PROVENANCE, reading="import pandas as pd", curves=curves)
+    return page(
+        report, asked(**given), trials=3, provenance=PROVENANCE, reading="import pandas as pd", curves=curves or {}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +184,7 @@ def test_facts_say_what_ran_and_how_long(odd):
 
 
 def test_nothing_finished_is_a_page_too():
-    html = page(Report(notes=["Nothing."]), asked(), trials=3, provenance=PROVENANCE.iloc[:0], reading="")
+    html = page(Report(notes=["Nothing."]), asked(), trials=3, provenance=PROVENANCE.iloc[:0], reading="", curves={})
     assert Page(html).faults == []
     assert "0 of 3 finished" in html
     assert "Nothing." in html
@@ -308,12 +310,12 @@ def table(*rows, headings=("a", "b")):
 
 
 def test_a_caption_is_no_wider_than_the_screen_where_its_table_is():
-    html = page(Report(notes=["Nothing."]), asked(), trials=3, provenance=PROVENANCE.iloc[:0], reading="")
+    html = page(Report(notes=["Nothing."]), asked(), trials=3, provenance=PROVENANCE.iloc[:0], reading="", curves={})
     assert re.search(r"\ncaption {[^}]*max-width: calc\(100vw", html)
 
 
 def test_a_long_name_of_a_series_breaks_and_is_no_wider_than_the_screen():
-    html = page(Report(notes=["Nothing."]), asked(), trials=3, provenance=PROVENANCE.iloc[:0], reading="")
+    html = page(Report(notes=["Nothing."]), asked(), trials=3, provenance=PROVENANCE.iloc[:0], reading="", curves={})
     assert "\nlabel { overflow-wrap: anywhere; }" in html
 
 

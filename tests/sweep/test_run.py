@@ -389,7 +389,7 @@ def test_a_trial_in_two_cells_counts_in_both(tiny, tmp_path):
 def test_the_report_is_one_row_a_cell_and_two_pictures(run_once):
     config, plan, store, _ = run_once()
     report = make_report(plan, store, config)
-    files = write_files(report, store, name="grid", cells=plan.cells, asked=asked(config="seeds: 1\n"))
+    files = write_files(report, store, folder="grid", cells=plan.cells, asked=asked(config="seeds: 1\n"), places=[])
     assert len(report.frames["results"]) == len(plan.cells) == 24
     stored = pd.read_parquet(files["results.parquet"])
     assert stored["treatment"].value_counts().to_dict() == {
