@@ -9,6 +9,7 @@ Each class of a configuration says so of the options it adds:
 - ``check`` and ``check_given``: methods for what belongs together.
 """
 
+import operator
 import typing
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -79,18 +80,12 @@ def check_values(config: Any) -> None:
     Raises:
         UserError: A value lies outside its range or is none of its choices.
     """
-
-    def value_of(name: str) -> Any:
-        if name.startswith("recipe."):
-            return getattr(getattr(config, "recipe", None), name.removeprefix("recipe."), None)
-        return getattr(config, name, None)
-
     for name, (holds, rule) in declared(type(config), "RULES").items():
-        value = value_of(name)
+        value = operator.attrgetter(name)(config)
         if value is not None and not holds(value):
             raise UserError(f"{name}={value} must {rule}")
     for name, choices in declared(type(config), "CHOICES").items():
-        values = value_of(name)
+        values = operator.attrgetter(name)(config)
         if values is None:
             continue
         listed = values if isinstance(values, list) else [values]

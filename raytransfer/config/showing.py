@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import operator
 import os
 import re
 from collections.abc import Sequence
@@ -36,22 +37,20 @@ def options(cls: type[SweepConfig], yaml: Path, arguments: Sequence[str]) -> lis
     """Every option with its default for this sweep (and its data set or preset) and its meaning."""
     config = load_config(cls, yaml, arguments)
     meanings = {name: text for part in reversed(cls.__mro__[:-1]) for name, text in _meanings(part).items()}
-    rows = []
-    for name, meaning in meanings.items():
+    dotted: dict[str, str] = {}
+    for name, text in meanings.items():
         if name == "recipe":
-            recipe = _meanings(Recipe).items()
-            rows += [Option(f"recipe.{key}", getattr(config.recipe, key), text) for key, text in recipe]  # type: ignore[attr-defined]
+            dotted |= {f"recipe.{key}": entry for key, entry in _meanings(Recipe).items()}
         else:
-            rows.append(Option(name, getattr(config, name), meaning))
-    return rows
+            dotted[name] = text
+    return [Option(name, operator.attrgetter(name)(config), text) for name, text in dotted.items()]
 
 
 def differing(config: SweepConfig, yaml: Path) -> list[tuple[Option, Any]]:
     """Every option whose value is not what the sweep has without any command line, with that value."""
     found = []
     for option in options(type(config), yaml, []):
-        section, _, name = option.name.rpartition(".")
-        value = getattr(getattr(config, section) if section else config, name)
+        value = operator.attrgetter(option.name)(config)
         if value != option.default:
             found.append((option, value))
     return found
