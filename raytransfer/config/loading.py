@@ -93,7 +93,7 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
     followers = declared(cls, "FOLLOWERS")
     narrowing = {name: value for option in given for name, value in followers.get(option, {}).items()}
     for layer in (file, chosen, narrowing, given):
-        schema = _merge(schema, layer, cls)
+        _merge(schema, layer, cls)
     for name in sorted(OmegaConf.missing_keys(schema)):
         raise UserError(f"{name} has no value: give {name}=...")
     config: Any = OmegaConf.to_object(schema)
@@ -274,8 +274,8 @@ def _initials(name: str) -> str:
     return "".join(word[:1] for word in name.rpartition(".")[2].split("_"))
 
 
-def _merge(schema: DictConfig, layer: Mapping[str, Any], cls: type[SweepConfig]) -> DictConfig:
-    """Merge one value at a time, so that an error can name the option."""
+def _merge(schema: DictConfig, layer: Mapping[str, Any], cls: type[SweepConfig]) -> None:
+    """Merge values into the schema, one at a time, so that an error can name the option."""
     for key, value in layer.items():
         parts = {f"recipe.{k}": v for k, v in value.items()} if key == "recipe" else {key: value}
         for name, part in parts.items():
@@ -287,7 +287,6 @@ def _merge(schema: DictConfig, layer: Mapping[str, Any], cls: type[SweepConfig])
             if not _fits(part, hint):
                 raise UserError(f"{name}={plain_yaml.one_line(part)} has the wrong type: it takes {_type_name(hint)}")
             OmegaConf.update(schema, name, part, merge=False)
-    return schema
 
 
 def _fits(value: Any, hint: Any) -> bool:
