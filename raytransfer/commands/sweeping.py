@@ -120,12 +120,14 @@ def _run_missing(
     folder: str,
     found: Sequence[Tracker],
 ) -> None:
-    """Run what is to run, and give trackers the learning curves of all that has."""
-    if not (todo.to_run and config.mode != "read-only") and not store.exists("store.json"):
-        raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
+    """Run what is to run, and give trackers the learning curves of all that has; ``mode=read-only`` runs nothing."""
+    if config.mode == "read-only":
+        if not store.exists("store.json"):
+            raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
+        return
     name = folder.rpartition("/")[2]
     with Curves(found, console, store, name, plan.cells, plan.trials) as curves:
-        if todo.to_run and config.mode != "read-only":
+        if todo.to_run:
             from raytransfer.sweep.driver import run_missing
 
             try:
@@ -133,7 +135,7 @@ def _run_missing(
             except KeyboardInterrupt:
                 print_interrupted(console, store, name)
                 raise
-        elif config.mode != "read-only" and not is_compact(store) and held(store) is None:
+        elif not is_compact(store) and held(store) is None:
             _merge(store)
 
 
