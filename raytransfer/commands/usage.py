@@ -1,6 +1,6 @@
 """What the command can be asked, and how it teaches that: every command, its flags, and what completes them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,6 +113,10 @@ def print_usage(console: Console) -> None:
     console.print("Usage: raytransfer COMMAND ...\n", soft_wrap=True)
     rows = [(f"  {name} {usage.arguments}", usage.meaning) for name, usage in COMMANDS.items()]
     print_definitions(console, [*rows, ("  COMMAND --help", "more on one, with an example"), ("  --version", "")])
+    _print_experiments(console)
+
+
+def _print_experiments(console: Console) -> None:
     console.print("\nExperiments:")
     print_definitions(console, [(f"  {name}", experiment.question) for name, experiment in EXPERIMENTS.items()])
 
@@ -127,8 +131,7 @@ def print_command_help(console: Console, command: str) -> None:
         console.print()
         print_definitions(console, [(f"  {flag}", meaning) for flag, meaning in usage.flags.items()])
     if _OPTIONS in usage.arguments:
-        console.print("\nExperiments:")
-        print_definitions(console, [(f"  {name}", experiment.question) for name, experiment in EXPERIMENTS.items()])
+        _print_experiments(console)
 
 
 def print_experiment_help(
@@ -213,12 +216,9 @@ def completion(shell: str) -> str:
         for name, experiment in EXPERIMENTS.items()
     }
     of_experiments = "\n".join(f'      {name}) echo "{names}" ;;' for name, names in named.items())
-    choices = {
-        "list": " ".join(LISTS),
-        "completion": " ".join(_GLUE),
-    }
+    choices: dict[str, Collection[str]] = {"list": LISTS, "completion": _GLUE}
     of_commands = "\n".join(
-        f'    {name}) echo "{" ".join([*choices.get(name, "").split(), *usage.flags, "--help"])}" ;;'
+        f'    {name}) echo "{" ".join([*choices.get(name, ()), *usage.flags, "--help"])}" ;;'
         for name, usage in COMMANDS.items()
     )
     return f"""_raytransfer_choices() {{
