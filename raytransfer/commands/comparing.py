@@ -24,9 +24,6 @@ from raytransfer.storage.addresses import without_options
 from raytransfer.store import Store, sweep_names
 from raytransfer.words import number_of
 
-_NOTHING = pd.DataFrame({"same": [], "change": []})
-"""What sweeps without a run in common share."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class SweepFolder:
@@ -174,7 +171,7 @@ def _changes(first: SweepFolder, second: SweepFolder) -> tuple[pd.DataFrame | No
     """What changed, and the rows that both have."""
     compared = first.experiment.compared
     if compared is None:
-        return None, _NOTHING
+        return None, pd.DataFrame({"same": [], "change": []})
     one, other = first.frame(compared.frame), second.frame(compared.frame)
     if compared.by is None:
         return _grid_changes(one, other, first, second)
@@ -186,7 +183,7 @@ def _changes(first: SweepFolder, second: SweepFolder) -> tuple[pd.DataFrame | No
             every.append(paired(_of(one, value), _of(other, value), compared.keys, value))
             placed = every[-1].assign(target_block=every[-1]["target"].map(sources))
             parts.append(mean_changes(placed, compared.by).assign(of=value))
-    shared = max(every, key=len, default=_NOTHING)
+    shared = max(every, key=len, default=pd.DataFrame())
     _check_shared(shared, first, second)
     found = pd.concat([part for part in parts if not part.empty], ignore_index=True)
     return found[["of", *(column for column in found if column != "of")]], shared

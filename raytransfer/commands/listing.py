@@ -108,8 +108,8 @@ def print_network(console: Console, arguments: Sequence[str]) -> None:
     from raytransfer.specs import NetworkSpec
 
     name, *rest = arguments
-    values: dict[str, Any] = {"image_size_px": None, "channels": 3, "classes": 1000}
-    values |= {"network_args": {}, "granularity": "block", "stages": None}
+    cut: dict[str, Any] = {"network_args": {}, "granularity": "block", "stages": None}
+    values: dict[str, Any] = {"image_size_px": None, "channels": 3, "classes": 1000, **cut}
     for argument in rest:
         key, equals, text = argument.partition("=")
         if key not in values or not equals:
@@ -125,7 +125,7 @@ def print_network(console: Console, arguments: Sequence[str]) -> None:
     choices = choices_of(NetworkSpec)["granularity"]
     if values["granularity"] not in choices:
         raise UserError(f"granularity={values['granularity']} is not known; choose from {', '.join(choices)}")
-    spec = network_spec(TrainingConfig(network=name, **{key: values[key] for key in list(values)[3:]}))
+    spec = network_spec(TrainingConfig(network=name, **{key: values[key] for key in cut}))
     side = values["image_size_px"] or default_image_size(spec)
     network = check_network(spec, image=(values["channels"], side, side), classes=values["classes"])
     rows = describe(network)
