@@ -45,12 +45,12 @@ class FrozenOutputs:
     def __init__(self, network: Network, data: DeviceData, stages: int) -> None:
         self._data, self.stages_done = data, stages
         count, size = data.view_count, data.batch_size // data.ranks.count
-        self._outputs: torch.Tensor | None = None
         # Batches as large as training's: others run through other kernels, which round in another way.
-        for numbers in torch.split(torch.arange(math.ceil(count / size) * size).remainder(count), size):
+        batches = torch.split(torch.arange(math.ceil(count / size) * size).remainder(count), size)
+        for batch, numbers in enumerate(batches):
             inputs, _ = data.inputs(data.fetch(data.numbered_views(numbers)))
             outputs = _outputs(network, data, inputs, stages)
-            if self._outputs is None:
+            if batch == 0:
                 # An image's numbers stay in the order that they have in memory: it, too, decides about kernels.
                 inside = sorted(range(1, outputs.ndim), key=outputs.stride, reverse=True)
                 self._order = (0, *inside)
@@ -60,7 +60,6 @@ class FrozenOutputs:
     @property
     def nbytes(self) -> int:
         """The memory that the outputs take."""
-        assert self._outputs is not None
         return self._outputs.nbytes
 
     def fetch(self, views: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -69,7 +68,6 @@ class FrozenOutputs:
 
     def inputs(self, sent: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """What the first stage that trains takes (B, ...), and labels (B,), of the views that were sent."""
-        assert self._outputs is not None
         (views,) = sent
         outputs = self._outputs.index_select(0, self._data.view_numbers(views))
         back = sorted(range(outputs.ndim), key=self._order.__getitem__)
