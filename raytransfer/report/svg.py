@@ -87,8 +87,8 @@ def inline_svg(figure: Figure, *, key: str, alternative: str) -> tuple[str, list
         root.remove(root.find(f"{{{_SVG}}}{gone}"))  # type: ignore[arg-type]  # every file of matplotlib's has both
     series = _told(root)
     _name_apart(root, key)
-    width, height = float(root.attrib.pop("width").removesuffix("pt")), root.attrib.pop("height")
-    del height  # follows from the width and the view box
+    width = float(root.attrib.pop("width").removesuffix("pt"))
+    del root.attrib["height"]  # follows from the width and the view box
     root.set("style", f"max-width: {width:.0f}pt; min-width: {_LEAST_SHARE * width:.0f}pt")
     root.set("role", "img")
     root.set("aria-label", alternative)
