@@ -115,15 +115,10 @@ def plan_of(
     Raises:
         ValueError: The precision of a training is left open: ``raytransfer.sweep.arithmetic`` settles it beforehand.
     """
-    trials = in_order(cell.spec for cell in cells)
-    precisions = choices_of(Recipe)["precision"]
-    trainings = [spec for trial in trials.values() if (spec := as_training(trial)) is not None]
-    if any(spec.recipe.precision not in precisions for spec in trainings):
-        raise ValueError("recipe.precision=auto is to be settled before a sweep is planned")
-    return Plan(
+    plan = Plan(
         cells=cells,
         design=design,
-        trials=trials,
+        trials=in_order(cell.spec for cell in cells),
         sources=tuple(
             (dataset.fingerprint, replace(source, decoded="stream" if dataset.streamed else "cache"))
             for source, dataset in opened
@@ -132,3 +127,7 @@ def plan_of(
         imports={entry.weights.digest: entry.state for entry in read},
         accounts=[entry.account for entry in read],
     )
+    precisions = choices_of(Recipe)["precision"]
+    if any(training.recipe.precision not in precisions for training in plan.trainings):
+        raise ValueError("recipe.precision=auto is to be settled before a sweep is planned")
+    return plan
