@@ -39,6 +39,8 @@ from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.record import Record
 from raytransfer.sweep.run import Observer, Run, run_in_process
 from raytransfer.sweep.slots import beyond_memory, check_ranks, of_this_machine, slot_count, without_gpus
+from raytransfer.tasks import load_task
+from raytransfer.training import image_bytes
 from raytransfer.trials import Site, device_name
 from raytransfer.words import number_of
 
@@ -259,9 +261,6 @@ def _kept_sharing(store: Store) -> dict[str, Any]:
 
 def _print_streaming(console: Console, plan: Plan[Cell, Any], config: SweepConfig) -> None:
     """Say so if the images of a task are too many to lie on the GPU."""
-    from raytransfer.tasks import load_task
-    from raytransfer.training import image_bytes
-
     plain = {task.plain for task in plan.tasks}
     needed_gb = max((image_bytes(load_task(plan.datasets[task.fingerprint], task)) for task in plain), default=0) / 1e9
     if needed_gb > config.memory_gb:
