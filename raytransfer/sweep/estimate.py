@@ -210,9 +210,6 @@ def _trainings(
     def loaded(task: TaskSpec) -> TaskData:
         return load_task(plan.datasets[task.fingerprint], task)
 
-    def task_of(spec: TrainingSpec) -> TaskData:
-        return loaded(spec.task.plain)
-
     networks: dict[tuple[int, str], list[_Kind]] = {}
     for kind in sorted(kinds, key=lambda kind: kind.frozen):
         networks.setdefault(kind.network, []).append(kind)
@@ -224,7 +221,7 @@ def _trainings(
             break
         spec = kind.specs[0]
         with _noting(failed, spec, plan):
-            measured[kind] = timed_training(spec, task_of(spec), device, memory_bytes, kind.count)
+            measured[kind] = timed_training(spec, loaded(spec.task.plain), device, memory_bytes, kind.count)
     if kinds and not measured:
         raise UserError(f"no training could be timed here, as it would fail in the sweep, too: {failed[0]}")
     costs: dict[tuple[int, str], dict[int, Cost]] = {network: {} for network in networks}  # by number of frozen layers
@@ -243,7 +240,7 @@ def _trainings(
         for kind in of_network:
             cost = measured[kind][0] if kind in measured else _between(known, kind.frozen)
             for spec in kind.specs:
-                seconds[spec.id] = _seconds(spec, task_of(spec), cost, kind.count)
+                seconds[spec.id] = _seconds(spec, loaded(spec.task.plain), cost, kind.count)
                 if kind.count > 1:
                     split = splits[kind.count]
                     message_s = _on_line(messages_s[network] or {0: split.message_s}, kind.frozen)
