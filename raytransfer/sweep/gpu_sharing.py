@@ -24,7 +24,6 @@ from raytransfer.training import DeviceData, Step, evaluate, evaluation_inputs, 
 from raytransfer.trials import device_name, untrained
 from raytransfer.words import number_of
 
-_MOST = 8
 _GAIN = 1.1  # what twice as many trials must bring to be worth their memory
 _FULL = 0.9  # of the GPU's memory
 _SECONDS = 3.0
@@ -72,7 +71,7 @@ class GpuSharing:
 
 
 def measure(
-    spec: PretrainSpec, source: DataSource, device: str, memory_bytes: int, most: int = _MOST, seconds: float = _SECONDS
+    spec: PretrainSpec, source: DataSource, device: str, memory_bytes: int, most: int, seconds: float = _SECONDS
 ) -> GpuSharing:
     """Train one base by itself, then two, four, ... side by side, for as long as that brings more images a second.
 
@@ -83,7 +82,7 @@ def measure(
         source: Where its data are.
         device: ``cuda``, or ``cpu``.
         memory_bytes: As for ``DeviceData``.
-        most: Trials side by side at most, for instance because of the CPU cores that each needs.
+        most: Trials side by side at most: each needs a CPU core.
         seconds: How long each group trains.
 
     Raises:

@@ -69,7 +69,7 @@ def test_what_cannot_run_says_why(tiny):
     plan = make_plan(tiny())
     elsewhere = replace(plan.longest_base, task=replace(plan.longest_base.task, fingerprint="f" * 16))
     with pytest.raises(RuntimeError, match="fingerprint"):
-        measure(elsewhere, plan.sources[0][1], "cpu", 10**9, seconds=0.2)
+        measure(elsewhere, plan.sources[0][1], "cpu", 10**9, most=2, seconds=0.2)
 
 
 def test_of_an_error_of_many_lines_the_first_is_told():
