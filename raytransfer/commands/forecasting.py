@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -11,14 +11,12 @@ from raytransfer.console.table import NumberTable
 from raytransfer.specs.dependencies import as_base
 from raytransfer.sweep.arithmetic import print_slow_arithmetic
 from raytransfer.sweep.backlog import Backlog
+from raytransfer.sweep.estimate import TIME_S, Estimate, estimate
 from raytransfer.sweep.places import NOT_IN_A_CELL
 from raytransfer.sweep.plan import Cell, Plan
+from raytransfer.sweep.rehearsing import Split
 from raytransfer.sweep.slots import UNITS, beyond_memory, check_slots, of_this_machine, slots_of_base, without_gpus
 from raytransfer.words import duration, number_of
-
-if TYPE_CHECKING:
-    from raytransfer.sweep.estimate import Estimate
-    from raytransfer.sweep.rehearsing import Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +93,6 @@ def forecast(console: Console, plan: Plan[Cell, Any], todo: Backlog, config: Swe
     Raises:
         UserError: The slots that are asked for are not there.
     """
-    from raytransfer.sweep.estimate import estimate
-
     if not todo.to_run:
         return None
     there, kind = of_this_machine()
@@ -151,9 +147,7 @@ def _room(console: Console, config: SweepConfig, units: int, kind: str) -> tuple
     return slots, slots_of_base(config.base_ranks, share), share
 
 
-def _basis(found: "Estimate") -> str:
-    from raytransfer.sweep.estimate import TIME_S
-
+def _basis(found: Estimate) -> str:
     basis = "a few measured steps of each kind of training and one measurement of each kind"
     if found.measured < found.kinds:
         basis = f"{found.measured} of {found.kinds} kinds of trials, as many as could be measured in {TIME_S:.0f} s"
@@ -164,7 +158,7 @@ def _basis(found: "Estimate") -> str:
     return basis
 
 
-def _of_split(split: "Split", unit: str) -> str:
+def _of_split(split: Split, unit: str) -> str:
     """What is measured and what is not of trainings that are split."""
     said = f"Split over {number_of(split.count, unit)}: a step is measured with 1/{split.count} of its images"
     if split.why_not:

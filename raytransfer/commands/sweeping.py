@@ -22,6 +22,7 @@ from raytransfer.store import Store, compact, held, is_compact, lock, read_table
 from raytransfer.store.schema import FAILURES
 from raytransfer.sweep.backlog import Backlog, backlog
 from raytransfer.sweep.curves import Curves, Tracker, trackers
+from raytransfer.sweep.driver import run_missing
 from raytransfer.sweep.failures import failure_rows
 from raytransfer.sweep.places import described, place_of, place_rows, places
 from raytransfer.sweep.plan import Cell, Plan
@@ -128,8 +129,6 @@ def _run_missing(
     name = folder.rpartition("/")[2]
     with Curves(found, console, store, name, plan.cells, plan.trials) as curves:
         if todo.to_run:
-            from raytransfer.sweep.driver import run_missing
-
             try:
                 run_missing(console, plan, store, config, folder, curves)
             except KeyboardInterrupt:

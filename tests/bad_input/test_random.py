@@ -7,10 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from raytransfer.commands import forecasting
 from raytransfer.config import options
 from raytransfer.experiments import EXPERIMENTS
 from raytransfer.store import Store
-from raytransfer.sweep import estimate
+from raytransfer.sweep.estimate import Estimate
 from tests.bad_input.commands import QUICK, call
 
 BOUNDED = settings(
@@ -60,8 +61,8 @@ ARGUMENTS = st.sampled_from(sorted(NAMES)).flatmap(
 @pytest.fixture
 def no_measuring(monkeypatch):
     """A plan that says nothing of times, which are measured for seconds."""
-    nothing = estimate.Estimate(seconds={}, kinds=0, measured=0, broken_off=0)
-    monkeypatch.setattr(estimate, "estimate", lambda *_, **__: nothing)
+    nothing = Estimate(seconds={}, kinds=0, measured=0, broken_off=0)
+    monkeypatch.setattr(forecasting, "estimate", lambda *_, **__: nothing)
 
 
 @BOUNDED
