@@ -50,7 +50,7 @@ def publish(store: Store, table: str, row: Mapping[str, Any], details: Sequence[
     store.write(f"{table}/{row['id']}.parquet", _parquet(pa.Table.from_pylist([row], _SCHEMAS[table])))
 
 
-def is_finished(store: Store, trial: str) -> bool:
+def is_unmerged(store: Store, trial: str) -> bool:
     """Whether a trial has left its row since the last merging of rows."""
     return any(store.exists(f"{table}/{trial}.parquet") for table in _MARKS)
 

@@ -9,7 +9,7 @@ from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import build
 from raytransfer.specs import Imported, ProbeSpec, ScoreSpec, Surgery, Trained
-from raytransfer.store import Store, import_weights, is_finished, load_weights, read_table
+from raytransfer.store import Store, import_weights, is_unmerged, load_weights, read_table
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.plan import plan_of
 from raytransfer.sweep.run import Run, run_in_process
@@ -123,7 +123,7 @@ def test_imported_weights_are_transferred_scored_and_probed(grid):
     run_all(imports, site)
 
     store = site.store()
-    assert all(is_finished(store, trial) for trial in imports.trials)
+    assert all(is_unmerged(store, trial) for trial in imports.trials)
     after = load_weights(store, weights_of(frozen))
     lower = [name for name in state if name.startswith(layers(plan, 2))]
     assert lower

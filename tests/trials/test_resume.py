@@ -19,7 +19,7 @@ from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import add_lora, freeze, staged
 from raytransfer.specs import UNCUT, Surgery
 from raytransfer.specs.dependencies import needs
-from raytransfer.store import Store, failures, is_finished, read_table
+from raytransfer.store import Store, failures, is_unmerged, read_table
 from raytransfer.store.states import delete_state, load_state, save_state
 from raytransfer.training import DeviceData, Evaluation, Interrupted, TrainingState, train
 from raytransfer.trials import Site, attempt, run, training
@@ -407,7 +407,7 @@ def stopped(tiny, tmp_path):
         run(spec, undisturbed, STEPS)
         with pytest.raises(Interrupted, match=f"{TOLD} 3 of 6"):
             attempt(spec, site, STEPS, after(3))
-        assert not is_finished(Store(site.root), spec.id)
+        assert not is_unmerged(Store(site.root), spec.id)
         assert failures(Store(site.root)) == {}
         return spec, site, left_by(spec, undisturbed)
 
@@ -494,7 +494,7 @@ def test_killed_between_its_row_and_its_state_a_trial_is_finished(stopped, monke
     with pytest.raises(Killed, match="now"):
         run(spec, site, STEPS)
     monkeypatch.undo()
-    assert is_finished(store, spec.id)
+    assert is_unmerged(store, spec.id)
     assert load_state(store, spec.id) is not None
     run(spec, site, STEPS)  # as with mode=force, but that the state is left
     assert_same(left_by(spec, site), expected)

@@ -4,7 +4,7 @@ import pytest
 
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.specs.dependencies import needs
-from raytransfer.store import Store, failures, is_finished
+from raytransfer.store import Store, failures, is_unmerged
 from raytransfer.training import Interrupted
 from raytransfer.trials import Site, attempt, run
 from tests.tasks.test_shards import write_shards
@@ -87,4 +87,4 @@ def test_a_trial_fails_with_the_name_of_a_file_that_changed_and_goes_on_when_it_
     assert failures(Store(site.root)).keys() == {base.id}
     file.write_bytes(content)
     assert attempt(base, site, STEPS) is None
-    assert is_finished(Store(site.root), base.id)
+    assert is_unmerged(Store(site.root), base.id)

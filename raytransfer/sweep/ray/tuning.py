@@ -20,7 +20,7 @@ from ray.tune.search import SearchAlgorithm
 from raytransfer.errors import StorageError
 from raytransfer.specs import TrialSpec, from_json, to_json
 from raytransfer.specs.dependencies import as_base
-from raytransfer.store import failure, is_finished, unmerged
+from raytransfer.store import failure, is_unmerged, unmerged
 from raytransfer.sweep.ray.cluster import Leaving, Slots, machines_gone, machines_leave
 from raytransfer.sweep.run import Run
 from raytransfer.training import Interrupted, RankDied
@@ -242,7 +242,7 @@ class _Searcher(SearchAlgorithm):
 
     def _died(self, trial: str, machine_left: bool, why: str = "Ray's logs say why") -> None:
         """A trial's process died, perhaps only after it had written how the trial ended."""
-        written = is_finished(self._store, trial) and trial not in self._written_before
+        written = is_unmerged(self._store, trial) and trial not in self._written_before
         reason = failure(self._store, trial)
         if written or reason is not None:
             self._run.end(trial, reason)
