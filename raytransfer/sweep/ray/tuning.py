@@ -159,8 +159,8 @@ class _Searcher(SearchAlgorithm):
 
     def __init__(self, run: Run, slots: Slots) -> None:
         self._run, self._slots = run, slots
-        self._running: dict[str, list[str]] = {}  # Tune's name of a trial -> ours
-        self._machines_gone: dict[str, int] = {}  # Tune's name of a trial -> how many had left when it was handed out
+        # Tune's name of a trial -> ours, and how many machines had left when they were handed out
+        self._running: dict[str, tuple[list[str], int]] = {}
         self._store = run.site.store()
         self._written_before = unmerged(self._store)
         self._most, self._gone, self._next_look_s = 0, 0, 0.0
@@ -181,7 +181,7 @@ class _Searcher(SearchAlgorithm):
             self.set_finished()  # type: ignore[no-untyped-call]
             return None
         self._look_at_cluster()
-        taken = sum(self._taken_by(self._run.specs[trials[0]]) for trials in self._running.values())
+        taken = sum(self._taken_by(self._run.specs[trials[0]]) for trials, _ in self._running.values())
         if taken >= self._most:
             return None
         trials = self._run.next(lambda spec: not taken or taken + self._taken_by(spec) <= self._most)
@@ -193,8 +193,7 @@ class _Searcher(SearchAlgorithm):
         is_base = as_base(self._run.specs[trials[0]]) is not None
         slot = self._slots_of_base if is_base else self._slot
         handed = _Trial({"trials": work, "site": self._run.site}, slot, self._storage)
-        self._running[handed.trial_id] = trials
-        self._machines_gone[handed.trial_id] = self._gone
+        self._running[handed.trial_id] = trials, self._gone
         return handed
 
     def _taken_by(self, spec: TrialSpec) -> int:
@@ -212,11 +211,10 @@ class _Searcher(SearchAlgorithm):
     def on_trial_start(self, trial_id: str) -> None:
         """Tune has found a slot for what was handed out."""
         if trial_id in self._running:
-            self._run.started(self._running[trial_id])
+            self._run.started(self._running[trial_id][0])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        trials = self._running.pop(trial_id, [])
-        gone = self._machines_gone.pop(trial_id, 0)
+        trials, gone = self._running.pop(trial_id, ([], 0))
         for line in (result or {}).get("told", ()):
             _LOG.warning(line)
         if error or result is None:
@@ -234,9 +232,8 @@ class _Searcher(SearchAlgorithm):
 
     def all_died(self) -> None:
         """Tune has stopped for want of memory, and with it the processes of all that ran."""
-        self._machines_gone.clear()
         while self._running:
-            _, trials = self._running.popitem()
+            _, (trials, _) = self._running.popitem()
             for trial in trials:
                 self._died(trial, machine_left=False, why="a machine ran out of memory")
 
