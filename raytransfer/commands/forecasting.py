@@ -144,7 +144,7 @@ def _room(console: Console, config: SweepConfig, units: int, kind: str) -> tuple
     elif note := without_gpus(config.gpus_per_trial):
         console.print(note, soft_wrap=True)
     slots = check_slots(config.slots, units, share, kind, config.base_ranks)
-    return slots, slots_of_base(config.base_ranks, share), share
+    return slots, min(slots_of_base(config.base_ranks, share), slots), share  # a base has at most all there are
 
 
 def _basis(found: Estimate) -> str:

@@ -57,7 +57,7 @@ def check_slots(wanted: int | None, units: int, share: float, kind: str, base_ra
         raise UserError(f"no slot of {share:g} {kind} fits: there are {units} {kind}")
     if wanted is not None and wanted > there:
         raise UserError(f"slots={wanted} must not exceed what is there: {number_of(there, 'slot')} of {share:g} {kind}")
-    least = slots_of_base(base_ranks, share)
+    least = min(slots_of_base(base_ranks, share), there)  # what a base leaves of a machine may be too little for a slot
     if wanted is not None and wanted < least:
         raise UserError(f"slots={wanted} must be at least {least}, for a base takes so many: {base_ranks} {kind}")
     return wanted or there

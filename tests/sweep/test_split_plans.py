@@ -15,7 +15,7 @@ from raytransfer.store import Store
 from raytransfer.sweep import estimate as estimating
 from raytransfer.sweep import rehearsing
 from raytransfer.sweep.backlog import backlog
-from raytransfer.sweep.estimate import estimate
+from raytransfer.sweep.estimate import Estimate, estimate
 from raytransfer.sweep.timing import Cost
 from raytransfer.training import RankDied, Ranks
 
@@ -75,6 +75,15 @@ def test_a_plan_for_a_larger_machine_says_what_is_not_measured(tiny, tmp_path, m
     assert "At least " in text
     assert found["at_least"]
     assert found["slots"] == 8
+
+
+def test_a_base_that_takes_more_than_all_slots_runs_by_itself(tiny, tmp_path, monkeypatch):
+    config = replace(tiny("n_layers=[2]", "treatments=[AnB]"), gpus_per_trial=2, base_gpus_per_trial=3, backend="ray")
+    every = Estimate(seconds=dict.fromkeys(make_plan(config).trials, 1.0), kinds=1, measured=1, broken_off=0)
+    monkeypatch.setattr("raytransfer.commands.forecasting.estimate", lambda *_, **__: every)
+    for slots in (None, 1):
+        _, found = said(replace(config, slots=slots), tmp_path, monkeypatch, (3, "CPU"))
+        assert (found["slots"], found["duration_s"]) == (1, 4)  # two bases and two others of 1 s, one after the other
 
 
 def test_a_split_training_takes_its_share_of_the_arithmetic_its_messages_and_its_start(tiny, monkeypatch):
