@@ -16,9 +16,9 @@ from raytransfer.errors import StorageError, UserError
 from raytransfer.experiments import Experiment
 from raytransfer.report import Report
 from raytransfer.report.console import show_answer, show_places, show_tables
-from raytransfer.report.files import sweep_folder, write_failures, write_files
+from raytransfer.report.files import sweep_folder, write_files
 from raytransfer.report.page import FAILURES_FRAME, Asked
-from raytransfer.store import Store, compact, held, is_compact, lock, read_table, write_places
+from raytransfer.store import Store, compact, held, is_compact, lock, read_table, write_failures, write_places
 from raytransfer.store.schema import FAILURES
 from raytransfer.sweep.backlog import Backlog, backlog
 from raytransfer.sweep.curves import Curves, Tracker, trackers
@@ -241,7 +241,7 @@ def _print_left(
         console.print(f"\nNot run: {number_of(len(left.to_run), 'trial')}; the same command runs them.", soft_wrap=True)
     place = ""
     with suppress(StorageError) if mode == "read-only" else nullcontext():  # of which one may only read
-        place = write_failures(rows, store, folder)
+        place = write_failures(store, folder, rows)
     if left.failed:
         failed = f"{number_of(len(left.failed), 'trial')} failed, {len(left.blocked)} waiting for others"
         console.print(f"\n{failed}; mode=retry runs them again.", soft_wrap=True)

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
@@ -24,7 +22,6 @@ from raytransfer.report.rows import Placed, probe_readings, provenance
 from raytransfer.report.svg import at_150_dpi, untitled
 from raytransfer.specs.dependencies import in_order
 from raytransfer.store import Store, read_table
-from raytransfer.store.schema import FAILURES, arrow_schema
 
 _TEXT_WIDTH_IN = 7.0  # of a page with two columns
 _LEAST_PT, _LEAST_LINE = 6.0, 0.6  # letters, and the share of their size to which lines and markers are shrunk
@@ -86,27 +83,6 @@ def write_files(
     )
     store.write(f"{folder}/report.html", html.encode())
     return {file: store.place(f"{folder}/{file}") for file in [*contents, *drawn, "report.html"]}
-
-
-def write_failures(rows: Sequence[Mapping[str, Any]], store: Store, folder: str) -> str:
-    """Write the table ``failures`` into a sweep's folder, or remove the one of a time before where nothing failed.
-
-    Args:
-        rows: Its rows.
-        store: Receives it.
-        folder: The sweep's folder.
-
-    Returns:
-        The place of the file.
-    """
-    path = f"{folder}/{FAILURES_FRAME}.parquet"
-    if rows:
-        buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(list(rows), arrow_schema(FAILURES)), buffer)
-        store.write(path, buffer.getvalue())
-    else:
-        store.delete(path)
-    return store.place(path)
 
 
 def sweep_folder(name: str, cells: Sequence[Placed]) -> str:

@@ -18,7 +18,7 @@ from raytransfer.report.grids import Grid, grid_of_frame, parts_of
 from raytransfer.report.svg import described, inline_svg
 
 FAILURES_FRAME = "failures"
-"""The frame of what failed, if there is one; its file is written by itself (``raytransfer.report.files``)."""
+"""The frame of what failed, if there is one; its file is written by itself (``raytransfer.store.write_failures``)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,7 @@ from raytransfer.store.sweeps import (
     read_places,
     read_progress,
     sweep_names,
+    write_failures,
     write_places,
     write_progress,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "top1_of",
     "unmerged",
     "weights_digest",
+    "write_failures",
     "write_places",
     "write_progress",
 ]

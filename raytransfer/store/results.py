@@ -46,8 +46,8 @@ def publish(store: Store, table: str, row: Mapping[str, Any], details: Sequence[
     store.delete(f"failed/{row['id']}.json")
     if details:
         name = _DETAILS[table]
-        store.write(f"{name}/{row['id']}.parquet", _parquet(pa.Table.from_pylist(details, _SCHEMAS[name])))
-    store.write(f"{table}/{row['id']}.parquet", _parquet(pa.Table.from_pylist([row], _SCHEMAS[table])))
+        store.write(f"{name}/{row['id']}.parquet", parquet(pa.Table.from_pylist(details, _SCHEMAS[name])))
+    store.write(f"{table}/{row['id']}.parquet", parquet(pa.Table.from_pylist([row], _SCHEMAS[table])))
 
 
 def is_unmerged(store: Store, trial: str) -> bool:
@@ -185,7 +185,7 @@ def compact(store: Store) -> None:
         names = _files(store, table)
         if len(names) <= 1:
             continue
-        content = _parquet(_merged(store, table, _read))  # what is not read is not to be deleted
+        content = parquet(_merged(store, table, _read))  # what is not read is not to be deleted
         merged = f"{_PART}{hashlib.sha256(content).hexdigest()[:16]}.parquet"
         store.write(f"{table}/{merged}", content)
         gone = [name for name in names if name != merged]
@@ -232,7 +232,7 @@ def _keep_rows_of(store: Store, table: str, trials: set[str]) -> None:
         if len(kept) == 0:
             store.delete(f"{table}/{name}")
         elif len(kept) < len(rows):
-            store.write(f"{table}/{name}", _parquet(kept))
+            store.write(f"{table}/{name}", parquet(kept))
 
 
 def _files(store: Store, table: str) -> list[str]:
@@ -322,7 +322,8 @@ def _check_columns(found: pa.Schema, schema: pa.Schema) -> None:
         raise ValueError("it has no column id")
 
 
-def _parquet(table: pa.Table) -> bytes:
+def parquet(table: pa.Table) -> bytes:
+    """A table as the content of a Parquet file."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()

@@ -1,6 +1,5 @@
-"""The folders of sweeps within a store: where each of a sweep's trials has its place, and how a running one stands."""
+"""The folders of sweeps within a store: where a sweep's trials stand, what failed, and how a running one gets on."""
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raytransfer.errors import UnreadableError, UserError, first_line
+from raytransfer.store.results import parquet
 from raytransfer.store.root import Store
-from raytransfer.store.schema import SWEEP_TRIALS, arrow_schema
+from raytransfer.store.schema import FAILURES, SWEEP_TRIALS, arrow_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +34,26 @@ def write_places(store: Store, folder: str, rows: Sequence[Mapping[str, Any]]) -
         folder: The sweep's folder.
         rows: One row a place: columns of ``SWEEP_TRIALS``.
     """
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), _SCHEMA), buffer)
-    store.write(f"{folder}/{_PLACES}", buffer.getvalue())
+    store.write(f"{folder}/{_PLACES}", parquet(pa.Table.from_pylist(list(rows), _SCHEMA)))
+
+
+def write_failures(store: Store, folder: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write which trials of a sweep failed, and why, or remove what a time before wrote where none did.
+
+    Args:
+        store: Receives it.
+        folder: The sweep's folder.
+        rows: One row a place: columns of ``FAILURES``.
+
+    Returns:
+        The place of the file.
+    """
+    name = f"{folder}/failures.parquet"
+    if rows:
+        store.write(name, parquet(pa.Table.from_pylist(list(rows), arrow_schema(FAILURES))))
+    else:
+        store.delete(name)
+    return store.place(name)
 
 
 def read_places(store: Store, folder: str) -> "pd.DataFrame | None":

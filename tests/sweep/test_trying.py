@@ -13,9 +13,8 @@ from raytransfer.commands.forecasting import forecast, print_forecast
 from raytransfer.distances import DISTANCES, Sample
 from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.report.files import write_failures
 from raytransfer.scores import SCORES, Representation
-from raytransfer.store import Store
+from raytransfer.store import Store, write_failures
 from raytransfer.store.schema import FAILURES
 from raytransfer.sweep import estimate as estimating
 from raytransfer.sweep import timing, trying
@@ -134,12 +133,12 @@ def test_failures_have_their_place_in_the_sweep(tiny, tmp_path):
     (place,) = places({one.spec.id: one.spec}, plan.cells)[one.spec.id]
     assert described(place) == "AnB (halves=random, split=random0, direction=A->B, n_layers=2, seed=0)"
     store = Store(str(tmp_path / "store"))
-    path = write_failures(rows, store, "sweeps/one")
+    path = write_failures(store, "sweeps/one", rows)
     table = pd.read_parquet(path)
     assert list(table.columns) == [column.name for column in FAILURES]
     assert set(table["error"]) == {"ValueError"}
     assert set(table["reason"]) == {"boom"}
-    write_failures([], store, "sweeps/one")
+    write_failures(store, "sweeps/one", [])
     assert not store.exists("sweeps/one/failures.parquet")
 
 
