@@ -13,7 +13,7 @@ from raytransfer.probes import PROBES, Subject
 from raytransfer.probes.flatness import hessian_product
 from raytransfer.specs import PretrainSpec, ProbeSpec, Trained, TrainingSpec, Weights
 from raytransfer.specs.dependencies import as_training, as_transfer
-from raytransfer.sweep.plan import Placed
+from raytransfer.sweep.plan import SomeCell
 from raytransfer.words import number_of
 
 TWIN = 1_000_000
@@ -22,7 +22,7 @@ TWIN = 1_000_000
 _IMAGES = 4  # blank ones, on which it is tried whether a network supports a probe
 
 
-def with_probes(cells: Sequence[Placed], config: TrainingConfig, image_shape: Shape) -> list[Placed]:
+def with_probes(cells: Sequence[SomeCell], config: TrainingConfig, image_shape: Shape) -> list[SomeCell]:
     """The cells, and one for each look at each of their trainings; its treatment is ``probe`` and the probe's name.
 
     Args:
@@ -39,7 +39,7 @@ def with_probes(cells: Sequence[Placed], config: TrainingConfig, image_shape: Sh
             raise UserError(f"probes={name} is not known; choose from {', '.join(PROBES)}")
     if len(set(config.probes)) < len(config.probes):
         raise UserError(f"probes={config.probes} must name each once")
-    looks: list[Placed] = []
+    looks: list[SomeCell] = []
     tried: set[tuple[Any, ...]] = set()
     for cell in cells:
         spec = as_training(cell.spec)

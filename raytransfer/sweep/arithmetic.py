@@ -13,7 +13,7 @@ from raytransfer.networks import Shape, build
 from raytransfer.specs import NetworkSpec
 from raytransfer.specs.dependencies import as_training
 from raytransfer.store import Store, finished
-from raytransfer.sweep.plan import Cell, Placed, Plan
+from raytransfer.sweep.plan import Cell, Plan, SomeCell
 
 _AMPERE = 8  # compute capability from which NVIDIA's GPUs have instructions for bf16
 Config = TypeVar("Config", bound=SweepConfig)
@@ -22,8 +22,8 @@ _BF16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # what PyTorch calls su
 
 
 def settled(
-    config: Config, store: Store, make_plan: Callable[[Config], Plan[Placed, Any]]
-) -> tuple[Config, Plan[Placed, Any], str]:
+    config: Config, store: Store, make_plan: Callable[[Config], Plan[SomeCell, Any]]
+) -> tuple[Config, Plan[SomeCell, Any], str]:
     """A sweep's configuration with its precision settled, its plan, and in a line what was chosen and why.
 
     ``auto`` is bf16 where this machine's GPU, or its CPU where it has none, has instructions for it, and else fp32; on

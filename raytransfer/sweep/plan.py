@@ -41,12 +41,12 @@ class Read:
     account: str
 
 
-Placed = TypeVar("Placed", bound=Cell, covariant=True)
+SomeCell = TypeVar("SomeCell", bound=Cell, covariant=True)
 Design = TypeVar("Design")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Generic[Placed, Design]):
+class Plan(Generic[SomeCell, Design]):
     """All that a sweep consists of.
 
     Attributes:
@@ -60,14 +60,14 @@ class Plan(Generic[Placed, Design]):
         then: The plan that follows once this one has finished, made of what the store then holds; None for none.
     """
 
-    cells: Sequence[Placed]
+    cells: Sequence[SomeCell]
     design: Design
     trials: dict[str, TrialSpec]
     sources: tuple[tuple[str, DataSource], ...]
     datasets: dict[str, Dataset]
     imports: "Mapping[str, Mapping[str, torch.Tensor]]" = field(default_factory=dict)
     accounts: Sequence[str] = ()
-    then: "Callable[[Store], Plan[Placed, Design]] | None" = None
+    then: "Callable[[Store], Plan[SomeCell, Design]] | None" = None
 
     @property
     def data(self) -> str:
@@ -105,11 +105,11 @@ class Plan(Generic[Placed, Design]):
 
 
 def plan_of(
-    cells: Sequence[Placed],
+    cells: Sequence[SomeCell],
     opened: Sequence[tuple[DataSource, Dataset]],
     design: Design,
     read: Sequence[Read] = (),
-) -> Plan[Placed, Design]:
+) -> Plan[SomeCell, Design]:
     """The plan of a sweep's cells on the data sets that were opened, and the weights that were read, for it.
 
     Raises:
