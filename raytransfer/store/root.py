@@ -241,13 +241,11 @@ class Store:
         with suppress(FileNotFoundError):
             self._patiently(name, lambda: self._fs.delete_dir(f"{self._path}/{name}"))
 
-    def set_aside(self, name: str) -> str:
-        """Move a damaged file to ``damaged/``, where nothing reads it; gives its new name."""
-        aside = f"damaged/{name}"
+    def set_aside(self, name: str) -> None:
+        """Move a damaged file to ``damaged/``, where nothing reads it."""
         with suppress(FileNotFoundError):
-            self.write(aside, self.read(name))
+            self.write(f"damaged/{name}", self.read(name))
         self.delete(name)
-        return aside
 
     def unfinished(self) -> list[Path]:
         """What writers that were killed left in a folder, and what others are writing at the moment."""
