@@ -100,7 +100,7 @@ def timed_training(
     batch = own if device.type == "cuda" else min(own, affordable)
     recipe = replace(spec.recipe, batch_size=batch)
     # One view of an image is as good as all, and many are slow to compute.
-    data = few(replace(recipe, pad_px=0, mirror=False) if stages else recipe, _IMAGES if not stages else batch)
+    data = few(replace(recipe, pad_px=0, mirror=False) if stages else recipe, batch if stages else _IMAGES)
     source = FrozenOutputs(network, data, stages) if stages else data
     step = Step(network, data, source)
     take = fastest(step, data) if count == 1 else step

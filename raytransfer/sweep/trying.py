@@ -42,7 +42,7 @@ def check_trials(
     specs = list(specs)
     least: dict[NetworkSpec, TrainingSpec] = {}
     left_over: dict[NetworkSpec, TrainingSpec] = {}
-    tasks: dict[TaskSpec, bool] = {}
+    leaves_one: dict[TaskSpec, bool] = {}
     batches: dict[tuple[str, int, TaskSpec, Recipe], TrainingSpec] = {}
     looks: dict[tuple[TaskSpec, int | None, int], list[Look]] = {}
     for spec in specs:
@@ -54,9 +54,9 @@ def check_trials(
         network, task = training.network, training.task
         if network not in least or training.surgery.frozen_layers < least[network].surgery.frozen_layers:
             least[network] = training
-        if task not in tasks:
-            tasks[task] = _leaves_one(task, plan)
-        if tasks[task]:
+        if task not in leaves_one:
+            leaves_one[task] = _leaves_one(task, plan)
+        if leaves_one[task]:
             left_over.setdefault(network, training)
         option, count = "gpus_per_trial", ranks
         if as_base(training) is not None and base_ranks != ranks:
