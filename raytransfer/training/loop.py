@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -187,14 +187,11 @@ class _Waits:
 
     def noted(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches; the time until each is there counts."""
-        coming, last = iter(batches), object()
-        while True:
-            started = time.perf_counter()
-            batch: Any = next(coming, last)
+        started = time.perf_counter()
+        for batch in batches:
             self.seconds += time.perf_counter() - started
-            if batch is last:
-                return
             yield batch
+            started = time.perf_counter()
 
 
 def _evaluation(
