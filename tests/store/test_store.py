@@ -215,17 +215,18 @@ def test_a_damaged_file_is_named(store):
 def test_readers_and_a_merging_driver_get_along(store, monkeypatch):
     for trial in "abc":
         publish(store, "trials", row(trial), curve(trial))
-    original, calls = store.names, []
+    original, calls = store.files, []
 
-    def names_then_merge(folder):
+    def files_then_merge(folder):
         listed = original(folder)
         if not calls:
-            calls.append(1)
             compact(Store(store.root))
+        calls.append(folder)
         return listed
 
-    monkeypatch.setattr(store, "names", names_then_merge)
+    monkeypatch.setattr(store, "files", files_then_merge)
     assert read_table(store, "trials")["id"].tolist() == ["a", "b", "c"]
+    assert calls[:2] == ["trials", "trials"]  # looked for again, as all had vanished
 
 
 def test_rows_are_read_while_a_slow_storage_deletes_what_was_merged(store, monkeypatch):
