@@ -16,7 +16,7 @@ from yaml import YAMLError
 
 from raytransfer.config import plain_yaml
 from raytransfer.config.rules import check_effects, check_values, declared
-from raytransfer.config.shared import SweepConfig, TrainingConfig
+from raytransfer.config.shared import SweepConfig, TrainingConfig, reads_gamma
 from raytransfer.errors import UserError, one_line
 from raytransfer.specs import Recipe
 from raytransfer.specs.identity import type_hints
@@ -101,7 +101,7 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
     chose_values = bool(chosen) and not named  # which a data set does even where no task is of it
     check_effects(config, [name for name in given if name != "data" or not chose_values])
     if isinstance(config, TrainingConfig):
-        config.recipe = _recipe(config.recipe, keeps_gamma="step" in getattr(config, "schedules", ()))
+        config.recipe = _recipe(config)
     checked: Config = config
     return checked
 
@@ -122,15 +122,16 @@ def _preset(name: str, presets: Mapping[str, dict[str, Any]], given: Mapping[str
     return chosen
 
 
-def _recipe(given: Any, *, keeps_gamma: bool) -> Recipe:
+def _recipe(config: TrainingConfig) -> Recipe:
+    given = config.recipe
     values = {item.name: getattr(given, item.name) for item in dataclasses.fields(given)}
     # What a schedule or an optimiser does not read must not make another run of it.
     for name in ("beta1", "beta2") if given.optimizer == "sgd" else ("momentum",):
         values[name] = getattr(Recipe, name)
     if given.schedule != "step":
         values["milestones"] = []
-        if not keeps_gamma:
-            values["gamma"] = Recipe.gamma
+    if not reads_gamma(config):
+        values["gamma"] = Recipe.gamma
     if given.normalization != "given":  # likewise
         values["channel_mean"] = values["channel_std"] = []
     typed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

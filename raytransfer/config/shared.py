@@ -38,7 +38,8 @@ _MOST_RANKS = 1024
 _PASSWORD = re.compile("//[^/@]*:[^/@]+@")
 
 
-def _reads_gamma(config: Any) -> bool:
+def reads_gamma(config: Any) -> bool:
+    """Whether some training multiplies its learning rate by ``recipe.gamma``."""
     return config.recipe.schedule == "step" or "step" in getattr(config, "schedules", ())
 
 
@@ -265,7 +266,7 @@ class TrainingConfig(SweepConfig):
         "recipe.beta1": (lambda c: c.recipe.optimizer == "adamw", "recipe.optimizer=adamw"),
         "recipe.beta2": (lambda c: c.recipe.optimizer == "adamw", "recipe.optimizer=adamw"),
         "recipe.milestones": (lambda c: c.recipe.schedule == "step", "recipe.schedule=step"),
-        "recipe.gamma": (_reads_gamma, "recipe.schedule=step"),
+        "recipe.gamma": (reads_gamma, "recipe.schedule=step"),
         "recipe.pad_px": (
             lambda c: c.recipe.crop_area is None,
             "recipe.crop_area=null, as resized crops lie inside the image",
