@@ -13,7 +13,7 @@ from rich.console import Console
 
 from raytransfer.analysis import grid_changes, mean_changes, paired
 from raytransfer.analysis.changes import CELL
-from raytransfer.commands.opening import PATIENCE_S, experiment_of, is_sweep, opened, options_of, reading
+from raytransfer.commands.opening import READING_PATIENCE_S, experiment_of, is_sweep, opened, options_of, reading
 from raytransfer.config import WHERE_AND_HOW, plain_yaml
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
@@ -124,14 +124,14 @@ def _pairs(first: str, second: str) -> list[tuple[SweepFolder, SweepFolder]]:
 
 def _sweeps(place: str) -> list[SweepFolder]:
     """The sweep whose folder a place is, or the sweeps of a store."""
-    folder = Store(place, retry_s=PATIENCE_S)
+    folder = Store(place, retry_s=READING_PATIENCE_S)
     if folder.exists("config.yaml"):
         return [_sweep(folder)]
     store = opened(place)
     names = [name for name in sweep_names(store) if is_sweep(name) and store.exists(f"sweeps/{name}/config.yaml")]
     if not names:
         raise UserError(f"{place} holds no sweep")
-    return [_sweep(Store(store.place(f"sweeps/{name}"), retry_s=PATIENCE_S)) for name in names]
+    return [_sweep(Store(store.place(f"sweeps/{name}"), retry_s=READING_PATIENCE_S)) for name in names]
 
 
 def _sweep(folder: Store) -> SweepFolder:

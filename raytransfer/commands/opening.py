@@ -15,7 +15,7 @@ from raytransfer.store import Store, read_places, sweep_names
 Given = ParamSpec("Given")
 Read = TypeVar("Read")
 
-PATIENCE_S = 8.0
+READING_PATIENCE_S = 8.0
 """With a storage that does not answer: somebody is waiting."""
 
 SCRIPTS = {experiment.script: experiment for experiment in EXPERIMENTS.values()}
@@ -51,7 +51,7 @@ def opened(root: str) -> Store:
     Raises:
         UserError: There is none, it is of another version, or it cannot be read.
     """
-    store = Store(root, retry_s=PATIENCE_S)
+    store = Store(root, retry_s=READING_PATIENCE_S)
     if not store.exists("store.json"):
         is_sweep = store.exists("config.yaml")
         hint = "; it is the folder of a sweep, whose store lies two folders above" if is_sweep else ""

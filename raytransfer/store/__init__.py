@@ -1,6 +1,5 @@
 """The only truth about what has been done: checkpoints and results under one root, a local folder or s3://, gs://."""
 
-from raytransfer.storage.retries import PATIENCE_S
 from raytransfer.store.checkpoints import (
     all_checkpoints,
     delete_checkpoint,
@@ -42,7 +41,6 @@ from raytransfer.store.sweeps import (
 )
 
 __all__ = [
-    "PATIENCE_S",
     "Store",
     "all_checkpoints",
     "clear_failures",

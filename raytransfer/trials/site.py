@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from raytransfer.specs import Recipe, TrialSpec, to_json
-from raytransfer.store import PATIENCE_S, Store
+from raytransfer.storage.retries import PATIENCE_S
+from raytransfer.store import Store
 from raytransfer.tasks import Dataset, DataSource, TaskData, open_fingerprint
 from raytransfer.training import SAVE_EVERY_S, DeviceData
 
