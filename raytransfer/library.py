@@ -17,7 +17,7 @@ from raytransfer.commands.forecasting import Forecast, forecast, print_forecast
 from raytransfer.commands.opening import opened
 from raytransfer.commands.planning import plan_sweep, state_of
 from raytransfer.commands.sweeping import run_sweep
-from raytransfer.config import as_argument, load_config
+from raytransfer.config import as_argument, dotted, load_config
 from raytransfer.console.logs import logged
 from raytransfer.console.output import is_terminal
 from raytransfer.distances import DISTANCES
@@ -167,12 +167,7 @@ def _asked(
     """The experiment, and all that is asked of it as options of the command."""
     if experiment not in EXPERIMENTS:
         raise UserError(f"{experiment} is no experiment; choose from {', '.join(EXPERIMENTS)}")
-    given: dict[str, Any] = {"out": out}
-    for name, value in options.items():
-        if name == "recipe" and isinstance(value, Mapping):
-            given |= {f"recipe.{key}": entry for key, entry in value.items()}
-        else:
-            given[name] = value
+    given = {"out": out} | dotted(options)
     return EXPERIMENTS[experiment], [*overrides, *(as_argument(name, value) for name, value in given.items())]
 
 

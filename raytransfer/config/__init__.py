@@ -1,6 +1,6 @@
 """From the defaults, a YAML file and the command line to one checked configuration."""
 
-from raytransfer.config.loading import load_config, presets
+from raytransfer.config.loading import dotted, load_config, presets
 from raytransfer.config.shared import (
     WHERE_AND_HOW,
     PairsConfig,
@@ -19,6 +19,7 @@ __all__ = [
     "WeightsConfig",
     "as_argument",
     "differing",
+    "dotted",
     "load_config",
     "options",
     "presets",

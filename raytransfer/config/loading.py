@@ -6,7 +6,7 @@ import difflib
 import functools
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,8 +80,9 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
     if len(named) > 1:
         raise UserError(f"preset={named[0]} and preset={named[1]} are both given: choose one")
     given = _parse_arguments([argument for argument in arguments if not argument.startswith(_PRESET)], cls, schema)
-    file = _read_yaml(yaml, cls)
-    sections = {name: file.pop(name, {}) for name in (_PER_DATA, _PRESETS)}
+    content = _read_yaml(yaml, cls)
+    sections = {name: content.pop(name, {}) for name in (_PER_DATA, _PRESETS)}
+    file = dotted(content)
     _check_keys(file, schema, yaml.name)
     if named:
         place, chosen = f"{_PRESETS}.{named[0]}", _preset(named[0], sections[_PRESETS], given, yaml)
@@ -89,6 +90,7 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
         path = without_options(str(given.get("data", file.get("data", cls.data))))
         data = Path(path).name.lower().removesuffix(".parquet")
         place, chosen = f"{_PER_DATA}.{data}", sections[_PER_DATA].get(data, {})
+    chosen = dotted(chosen)
     _check_keys(chosen, schema, f"{yaml.name}, {place}")
     followers = declared(cls, "FOLLOWERS")
     narrowing = {name: value for option in given for name, value in followers.get(option, {}).items()}
@@ -104,6 +106,17 @@ def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Conf
         config.recipe = _recipe(config)
     checked: Config = config
     return checked
+
+
+def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted name: a mapping ``recipe`` is taken apart, into ``recipe.steps`` and so on."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "recipe" and isinstance(value, Mapping):
+            found |= {f"recipe.{inner}": entry for inner, entry in value.items()}
+        else:
+            found[name] = value
+    return found
 
 
 def presets(cls: type[SweepConfig], yaml: Path) -> list[str]:
@@ -206,7 +219,7 @@ def _parse_arguments(arguments: Sequence[str], cls: type[SweepConfig], schema: D
         key, equals, text = argument.partition("=")
         if not equals:
             raise UserError(f"{argument} is no option: options are given as name=value; --help lists them")
-        _check_key(key, schema, "the command line")
+        _check_keys([key], schema, "the command line")
         value = _parsed(argument, cls, key, text)
         if key in values and repr(values[key]) != repr(value):  # as text, since 1 == True
             raise UserError(f"{key}={texts[key]} and {argument} are both given: choose one")
@@ -248,26 +261,19 @@ def _is_text(hint: Any) -> bool:
     return hint in (str, str | None) or typing.get_origin(hint) is typing.Literal
 
 
-def _check_keys(content: Mapping[str, Any], schema: DictConfig, place: str) -> None:
-    for key, value in content.items():
-        _check_key(key, schema, place)
-        if key == "recipe" and isinstance(value, Mapping):
-            for inner in value:
-                _check_key(f"recipe.{inner}", schema, place)
-
-
-def _check_key(key: str, schema: DictConfig, place: str) -> None:
+def _check_keys(keys: Iterable[str], schema: DictConfig, place: str) -> None:
     recipe = schema.recipe if "recipe" in schema else ()
     known = [str(name) for name in schema if name != "recipe"] + [f"recipe.{name}" for name in recipe]
-    if key in known or (key == "recipe" and place != "the command line"):
-        return
     last = {name: name.rpartition(".")[2] for name in known}  # that recipe. is common to two names means nothing
-    wanted = key.rpartition(".")[2]
-    near = [name for name in known if last[name] == wanted or (len(wanted) > 1 and _initials(name) == wanted)]
-    close = difflib.get_close_matches(wanted, last.values(), n=1, cutoff=0.75)
-    near = near or [name for name in known if last[name] in close]
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UserError(f"{key} in {place} is no option: {hint}--help lists them")
+    for key in keys:
+        if key in known:
+            continue
+        wanted = key.rpartition(".")[2]
+        near = [name for name in known if last[name] == wanted or (len(wanted) > 1 and _initials(name) == wanted)]
+        close = difflib.get_close_matches(wanted, last.values(), n=1, cutoff=0.75)
+        near = near or [name for name in known if last[name] in close]
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"{key} in {place} is no option: {hint}--help lists them")
 
 
 def _initials(name: str) -> str:
@@ -277,17 +283,15 @@ def _initials(name: str) -> str:
 
 def _merge(schema: DictConfig, layer: Mapping[str, Any], cls: type[SweepConfig]) -> None:
     """Merge values into the schema, one at a time, so that an error can name the option."""
-    for key, value in layer.items():
-        parts = {f"recipe.{k}": v for k, v in value.items()} if key == "recipe" else {key: value}
-        for name, part in parts.items():
-            if "${" in str(part):
-                raise UserError(f"{name}={part} holds ${{...}}, which nothing fills in: write out what it stands for")
-            hint = _hint(cls, name)
-            if part is None and not _takes_null(cls, name):
-                raise UserError(f"{name}=null has the wrong type: it takes {_type_name(hint)}")
-            if not _fits(part, hint):
-                raise UserError(f"{name}={plain_yaml.one_line(part)} has the wrong type: it takes {_type_name(hint)}")
-            OmegaConf.update(schema, name, part, merge=False)
+    for name, value in layer.items():
+        if "${" in str(value):
+            raise UserError(f"{name}={value} holds ${{...}}, which nothing fills in: write out what it stands for")
+        hint = _hint(cls, name)
+        if value is None and not _takes_null(cls, name):
+            raise UserError(f"{name}=null has the wrong type: it takes {_type_name(hint)}")
+        if not _fits(value, hint):
+            raise UserError(f"{name}={plain_yaml.one_line(value)} has the wrong type: it takes {_type_name(hint)}")
+        OmegaConf.update(schema, name, value, merge=False)
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from raytransfer.config import plain_yaml
-from raytransfer.config.loading import load_config
+from raytransfer.config.loading import dotted, load_config
 from raytransfer.config.shared import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError
 from raytransfer.specs import Recipe
@@ -36,14 +36,12 @@ class Option:
 def options(cls: type[SweepConfig], yaml: Path, arguments: Sequence[str]) -> list[Option]:
     """Every option with its default for this sweep (and its data set or preset) and its meaning."""
     config = load_config(cls, yaml, arguments)
-    meanings = {name: text for part in reversed(cls.__mro__[:-1]) for name, text in _meanings(part).items()}
-    dotted: dict[str, str] = {}
-    for name, text in meanings.items():
-        if name == "recipe":
-            dotted |= {f"recipe.{key}": entry for key, entry in _meanings(Recipe).items()}
-        else:
-            dotted[name] = text
-    return [Option(name, operator.attrgetter(name)(config), text) for name, text in dotted.items()]
+    meanings: dict[str, Any] = {}
+    for part in reversed(cls.__mro__[:-1]):
+        meanings |= _meanings(part)
+    if "recipe" in meanings:
+        meanings["recipe"] = _meanings(Recipe)
+    return [Option(name, operator.attrgetter(name)(config), text) for name, text in dotted(meanings).items()]
 
 
 def differing(config: SweepConfig, yaml: Path) -> list[tuple[Option, Any]]:
