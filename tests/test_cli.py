@@ -83,6 +83,7 @@ def test_help_and_version(call):
         (["networks"], "networks takes the name of a network first"),
         (["networks", "convnet8", "image_size_px=abc"], "image_size_px=abc must be a whole number from 1 on"),
         (["networks", "convnet8", "classes=0"], "classes=0 must be a whole number from 2 on"),
+        (["networks", "convnet8", "channels=null"], "channels=None must be a whole number from 1 on"),
         (["networks", "convnet8", "granularity=tiny"], "granularity=tiny is not known; choose from block, fine"),
         (["networks", "convnet8", "size=8"], "size=8 is no option of networks; there are image_size_px"),
         (["networks", "convnet8", "stages={a: conv1}"], r"stages=\{'a': 'conv1'\} must name the modules of each"),

@@ -120,7 +120,9 @@ def print_network(console: Console, arguments: Sequence[str]) -> None:
             raise UserError(f"{argument} cannot be read: {one_line(error)}") from error
     for key, least in (("image_size_px", 1), ("channels", 1), ("classes", 2)):
         value = values[key]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        if value is None and key == "image_size_px":  # the network's own
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"{key}={value} must be a whole number from {least} on")
     choices = choices_of(NetworkSpec)["granularity"]
     if values["granularity"] not in choices:
