@@ -71,7 +71,7 @@ def places_of_sweeps(store: Store) -> dict[str, pd.DataFrame | None]:
 
 def is_sweep(name: str) -> bool:
     """Whether a folder is named as a sweep's is: what people put beside those is none."""
-    return name.partition("-")[0] in SCRIPTS  # sweep_folder names a folder so
+    return name.partition("-")[0] in SCRIPTS  # as it is named when it runs
 
 
 def experiment_of(name: str) -> Experiment[Any]:

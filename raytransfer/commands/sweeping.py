@@ -1,5 +1,6 @@
 """Plan, run and report a sweep on a console: what the command and the library both do."""
 
+import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
@@ -16,7 +17,7 @@ from raytransfer.errors import StorageError, UserError
 from raytransfer.experiments import Experiment
 from raytransfer.report import Report
 from raytransfer.report.console import show_answer, show_places, show_tables
-from raytransfer.report.files import sweep_folder, write_files
+from raytransfer.report.files import write_files
 from raytransfer.report.page import FAILURES_FRAME, Asked
 from raytransfer.store import Store, compact, held, is_compact, lock, read_table, write_failures, write_places
 from raytransfer.store.schema import FAILURES
@@ -29,6 +30,7 @@ from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.words import number_of
 
 _SHOWN = 5  # of the trials that failed for one reason
+_LONGEST_NAME = 120  # bytes of a folder's name, of which a file system takes 255
 _STARTED = {"config.yaml", "places.parquet"}  # what a sweep's folder holds before its report
 
 
@@ -195,7 +197,10 @@ def _what_bound(plan: Plan[Cell, Any], store: Store) -> list[str]:
 
 
 def _folder(experiment: Experiment[Any], plan: Plan[Cell, Any]) -> str:
-    return sweep_folder(f"{experiment.script}-{plan.data.replace(', ', '-')}", plan.cells)
+    """The folder of a sweep within its store: by its experiment and data, which are cut where long, and its trials."""
+    name = f"{experiment.script}-{plan.data.replace(', ', '-')}".encode()[:_LONGEST_NAME].decode(errors="ignore")
+    identity = hashlib.sha256("".join(sorted({cell.spec.id for cell in plan.cells})).encode()).hexdigest()[:8]
+    return f"sweeps/{name}-{identity}"
 
 
 def _asked(experiment: Experiment[Any], plan: Plan[Cell, Any], config: SweepConfig, command: str) -> Asked:

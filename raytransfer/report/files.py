@@ -1,6 +1,5 @@
 """A report as files: a page, Parquet, PNG, PDF and text in a folder of the store."""
 
-import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,6 @@ from raytransfer.store import Store, read_table
 
 _TEXT_WIDTH_IN = 7.0  # of a page with two columns
 _LEAST_PT, _LEAST_LINE = 6.0, 0.6  # letters, and the share of their size to which lines and markers are shrunk
-_LONGEST_NAME = 120  # bytes of a folder's name, of which a file system takes 255
 _LONGEST_WORD, _LONGEST_LINE, _LONGEST_LABEL = 32, 120, 48  # letters in a figure, which is no wider
 
 
@@ -83,12 +81,6 @@ def write_files(
     )
     store.write(f"{folder}/report.html", html.encode())
     return {file: store.place(f"{folder}/{file}") for file in [*contents, *drawn, "report.html"]}
-
-
-def sweep_folder(name: str, cells: Sequence[Placed]) -> str:
-    """The folder of a sweep within its store, by its name, of which a long one has the first part, and its trials."""
-    identity = hashlib.sha256("".join(sorted({cell.spec.id for cell in cells})).encode()).hexdigest()[:8]
-    return f"sweeps/{name.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{identity}"
 
 
 def as_they_stand(figure: Figure) -> None:

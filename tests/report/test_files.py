@@ -2,14 +2,16 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from raytransfer.commands import sweeping
 from raytransfer.report import Report
-from raytransfer.report.files import pdf, png, sweep_folder, write_files
+from raytransfer.report.files import pdf, png, write_files
 from raytransfer.store import Store
 from tests.helpers import asked
 
@@ -59,7 +61,8 @@ def test_a_pdf_is_as_wide_as_a_papers_text_and_leaves_the_figure_as_it_was():
 
 @pytest.mark.parametrize("name", ["n" * 255, "é" * 120, "$x/y"], ids=["n", "é", "$"])
 def test_a_long_name_is_cut_where_a_folder_is_named_after_it(tmp_path, name):
-    store, folder = Store(str(tmp_path)), sweep_folder(name.replace("/", "-"), [])
+    store, plan = Store(str(tmp_path)), SimpleNamespace(data=name.replace("/", "-"), cells=[])
+    folder = sweeping._folder(SimpleNamespace(script="grid"), plan)
     report = Report(frames={"rows": pd.DataFrame({"a": [1], "probe": [2]})}, figures={"one": drawn(name)})
     files = write_files(report, store, folder=folder, cells=[], asked=asked(config="a: 1\n"), places=[])
     assert list(files) == ["config.yaml", "rows.parquet", "one.png", "one.pdf", "report.html"]
