@@ -105,12 +105,13 @@ def _run(console: Console, experiment: Experiment[Any], config: SweepConfig, com
     while True:
         todo = checked_backlog(plan, store, config)
         print_plan(console, plan, todo, store)
-        _run_missing(console, plan, todo, store, config, _folder(experiment, plan), found)
+        folder = _folder(experiment, plan)
+        _run_missing(console, plan, todo, store, config, folder, found)
         if plan.then is None:
             break
-        before, plan = _folder(experiment, plan), plan.then(store)
-        if before != _folder(experiment, plan) and set(store.names(before)) == _STARTED:
-            store.delete_folder(before)  # the sweep goes on by another name
+        plan = plan.then(store)
+        if folder != _folder(experiment, plan) and set(store.names(folder)) == _STARTED:
+            store.delete_folder(folder)  # the sweep goes on by another name
     return _report(console, experiment, plan, store, config, command)
 
 
