@@ -127,7 +127,7 @@ def test_what_is_said_of_scores_on_digits_is_what_the_table_says():
 def test_transrate_by_variant_is_what_its_rows_say():
     rows = pd.read_parquet(RESULTS / "data" / "transrate_variants.parquet")
     assert rows["TransRate"].to_numpy() == pytest.approx(rows["brought to one scale, 1e-4"].to_numpy(), rel=1e-9)
-    means = rows.drop(columns="seed").groupby(["target", "base"]).mean()
+    means = rows.drop(columns="seed").groupby(["target", "base"]).mean().round(10)  # equal but for rounding, they tie
     found = means.corr("spearman")["AnB"]
     page = (ROOT / "raytransfer" / "scores" / "README.md").read_text().split("## TransRate by variant")[1]
     assert f"over the {len(means)} bases" in page
