@@ -332,6 +332,7 @@ def test_a_truncated_state_is_refused(length):
         save({"loss/sum": torch.ones(())}, {"state": "{"}),
         CONTENT.replace(b'\\"since\\"', b'\\"sense\\"'),
     ],
+    ids=["no file", "weights alone", "a network", "no time", "no step", "no JSON", "another key"],
 )
 def test_what_is_no_state_is_refused(content):
     with pytest.raises(ValueError, match=DAMAGED):
