@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import refuse_repeats, require
 from raytransfer.analysis.intervals import Interval, clustered_t, detectable, student_t, welch_t
+from raytransfer.analysis.units import numbers_of, unit_means
 from raytransfer.specs.treatments import (
     ANB,
     ANB_PLUS,
@@ -63,6 +64,7 @@ Halves that are given as lists of classes may be alike or not. So they have no d
 features; their other readings, and the means of all their treatments, are given as usual.
 """
 
+_OF_DISSIMILAR = ("distance effect", "value of distant features")
 _PAIRED = ["split", "direction", "seed"]
 _MEANS_COLUMNS = ["treatment", "halves", "n_layers", "mean", "low", "high", "units", "runs"]
 _READINGS_COLUMNS = ["reading", "halves", "n_layers", "estimate", "low", "high"]
@@ -87,24 +89,10 @@ def treatment_means(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame
     Raises:
         ValueError: A column is missing, or two rows claim the same treatment, split, direction, seed and n.
     """
-    rows: list[dict[str, Any]] = []
-    for (treatment, halves, n_layers), group in _checked(results, metric).groupby(["treatment", "halves", "n_layers"]):
-        units = _units(group, str(halves))
-        interval = clustered_t(_floats(group[metric]), units)
-        rows.append(
-            {
-                "treatment": treatment,
-                "halves": halves,
-                "n_layers": n_layers,
-                "mean": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
-                "units": len(np.unique(units)),
-                "runs": len(group),
-            }
-        )
-    rows.sort(key=lambda row: (treatment_rank(row["treatment"]), _halves_rank(row["halves"]), row["n_layers"]))
-    return pd.DataFrame(rows, columns=_MEANS_COLUMNS)
+    means = unit_means(_checked(results, metric), ["treatment", "halves", "n_layers"], metric)
+    places = zip(means["treatment"], means["halves"], means["n_layers"], strict=True)
+    ranks = [(treatment_rank(treatment), _halves_rank(halves), n) for treatment, halves, n in places]
+    return means.loc[sorted(means.index, key=ranks.__getitem__), _MEANS_COLUMNS].reset_index(drop=True)
 
 
 def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
@@ -147,23 +135,21 @@ def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
         differences = _differences(checked, first, second, metric)
         groups: dict[Any, pd.DataFrame] = dict(iter(differences.groupby(["halves", "n_layers"])))
         for halves, n_layers in sorted(groups, key=lambda key: (_halves_rank(key[0]), key[1])):
-            group, reference = groups[halves, n_layers], groups.get(("random", n_layers))
-            values, units = _floats(group["difference"]), _units(group, halves)
-            counts = {"units": len(np.unique(units)), "random_units": None, "runs": len(group)}
-            place = {"reading": reading, "halves": halves, "n_layers": n_layers}
-            if reading in ("distance effect", "value of distant features") and halves not in DISSIMILAR:
+            if reading in _OF_DISSIMILAR and halves not in DISSIMILAR:
                 continue
-            if reading == "distance effect":
-                if reference is None:
-                    continue
-                of_random = _unit_means(_floats(reference["difference"]), _units(reference, "random"))
-                interval = welch_t(_unit_means(values, units), of_random)
-                counts["random_units"] = len(of_random)
+            group, random_units = groups[halves, n_layers], None
+            if reading != "distance effect":
+                method, interval = "paired t", clustered_t(_floats(group["difference"]), numbers_of(group))
+            elif ("random", n_layers) in groups:
+                of_random = _unit_means(groups["random", n_layers])
+                method, interval, random_units = "Welch t", welch_t(_unit_means(group), of_random), len(of_random)
             else:
-                interval = clustered_t(values, units)
-            method = "Welch t" if reading == "distance effect" else "paired t"
+                continue
             rows.append(
-                place | dataclasses.asdict(interval) | counts | {"method": method, "detectable": detectable(interval)}
+                {"reading": reading, "halves": halves, "n_layers": n_layers, "method": method}
+                | dataclasses.asdict(interval)
+                | {"units": group["unit_number"].nunique(), "random_units": random_units, "runs": len(group)}
+                | {"detectable": detectable(interval)}
             )
     return pd.DataFrame(rows, columns=_READINGS_COLUMNS).astype({"random_units": "Int64"})
 
@@ -235,14 +221,12 @@ def boost(
     if paired:
         runs = _differences(span, of, over, metric)
         averaged = _listed(runs["n_layers"])
-        units = _units(runs, "random")
-        interval = clustered_t(_floats(runs["difference"]), units)
+        interval = clustered_t(_floats(runs["difference"]), numbers_of(runs))
     else:
         runs, against = (span[span["treatment"] == treatment] for treatment in (of, over))
         averaged = _listed(runs["n_layers"])
         if over not in BASES and averaged != _listed(against["n_layers"]):
             averaged += f" against {_listed(against['n_layers'])}"
-        units = _units(runs, "random")
         gain = student_t(_floats(runs[metric])).estimate - student_t(_floats(against[metric])).estimate
         interval = Interval(estimate=gain, low=math.nan, high=math.nan)
     return Boost(
@@ -256,7 +240,7 @@ def boost(
         low=interval.low,
         high=interval.high,
         runs=len(runs),
-        units=len(np.unique(units)),
+        units=runs["unit_number"].nunique(),
     )
 
 
@@ -297,16 +281,19 @@ def boosts(
 
 
 def _checked(results: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Take the columns that count, in one order: sums in another order may differ in the last bit."""
+    """Take the columns that count, with each run's unit, in one order: sums in another may differ in the last bit."""
     key = ["treatment", *_PAIRED, "n_layers"]
     columns = [*key, "halves", metric]
     require(results, columns, "results")
     refuse_repeats(results, key, "results hold more than one row of the same run:")
-    return results[columns].sort_values(key, ignore_index=True)
+    checked = results[columns].sort_values(key, ignore_index=True)
+    is_random = checked["halves"] == "random"
+    splits, seeds = (pd.factorize(checked[name], sort=True)[0] for name in ("split", "seed"))
+    return checked.assign(unit=np.where(is_random, "split", "seed"), unit_number=np.where(is_random, splits, seeds))
 
 
 def _differences(results: pd.DataFrame, first: str, second: str, metric: str) -> pd.DataFrame:
-    """First minus second treatment, a row for each pair of runs: halves, split, direction, seed, n_layers, difference.
+    """First minus second treatment, a row for each pair of runs, with its unit and n.
 
     At least one of the two is no base: it gives the n.
     """
@@ -326,17 +313,14 @@ def _listed(all_n: pd.Series) -> str:
 
 
 def _runs(results: pd.DataFrame, treatment: str, metric: str) -> pd.DataFrame:
-    rows = results.loc[results["treatment"] == treatment, ["halves", *_PAIRED, "n_layers", metric]]
+    rows = results.loc[results["treatment"] == treatment, ["halves", *_PAIRED, "unit_number", "n_layers", metric]]
     return rows.drop(columns="n_layers") if treatment in BASES else rows
 
 
-def _units(rows: pd.DataFrame, halves: str) -> NDArray[np.integer[Any]]:
-    """The unit of each run, numbered from 0: its split, or its seed where the halves are fixed."""
-    return np.unique(rows["split" if halves == "random" else "seed"].to_numpy(), return_inverse=True)[1]
-
-
-def _unit_means(values: NDArray[np.float64], units: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    return np.bincount(units, weights=values) / np.bincount(units)
+def _unit_means(differences: pd.DataFrame) -> NDArray[np.float64]:
+    units = numbers_of(differences)
+    runs, sums = np.bincount(units), np.bincount(units, weights=_floats(differences["difference"]))
+    return sums[runs > 0] / runs[runs > 0]
 
 
 def _floats(values: pd.Series) -> NDArray[np.float64]:
