@@ -184,13 +184,8 @@ def _estimates(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], axes: 
         without = [fishers_z(_means(x, y, used, there)) for there in kept]
         squares = np.concatenate([_weights(x[group], y[group]) ** 2 for group in used])
         low, high = np.tanh(jackknife(fishers_z(estimates), without, kept, squares))
-    of_targets, of_bases = axes.blocks_of(targets, bases)
-    counts = {
-        "pairs": len(bases),
-        "tasks": len({*axes.targets[targets], *axes.bases[bases]}),
-        "blocks": len(of_bases),
-        "target_blocks": None if axes.joint else len(of_targets),
-    }
+    tasks = {*axes.targets[targets], *axes.bases[bases]}
+    counts = {"pairs": len(bases), "tasks": len(tasks)} | axes.block_counts(targets, bases)
     return [
         {"coefficient": name, "estimate": estimates[i], "low": low[i], "high": high[i]} | counts
         for i, name in enumerate(COEFFICIENTS)

@@ -64,12 +64,12 @@ class Axes:
     base_blocks: Counts
     joint: bool
 
-    def blocks_of(self, targets: Counts, bases: Counts) -> tuple[Counts, Counts]:
-        """The blocks that pairs enter with: of targets (none where they are the same as the bases'), and of bases."""
+    def block_counts(self, targets: Counts, bases: Counts) -> dict[str, int | None]:
+        """How many blocks pairs enter with: ``blocks`` of bases, and ``target_blocks``, None where they are those."""
         of_targets, of_bases = self.target_blocks[targets], self.base_blocks[bases]
         if self.joint:
-            return np.empty(0, dtype=np.int64), np.union1d(of_targets, of_bases)
-        return np.unique(of_targets), np.unique(of_bases)
+            return {"blocks": len(np.union1d(of_targets, of_bases)), "target_blocks": None}
+        return {"blocks": len(np.unique(of_bases)), "target_blocks": len(np.unique(of_targets))}
 
 
 def axes_of(outcomes: pd.DataFrame, columns: tuple[str, ...]) -> Axes:

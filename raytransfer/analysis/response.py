@@ -121,8 +121,7 @@ def curves(
             without = [_fits(x, level, targets, there, degree, grid)[0] for there in kept]
             low, high = jackknife(whole[0], without, kept)
             at = {"n_layers": n_layers, "x": grid, "y": whole[0], "low": low, "high": high, "pairs": len(x)}
-            of_targets, of_bases = axes.blocks_of(targets, bases)
-            at |= {"blocks": len(of_bases), "target_blocks": pd.NA if axes.joint else len(of_targets)}
+            at |= axes.block_counts(targets, bases)
             tables.append(pd.DataFrame({"measure": measure, "outcome": outcome} | at))
     found = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=_CURVES_COLUMNS)
     return found.astype({"target_blocks": "Int64"})

@@ -140,9 +140,7 @@ def variance_of_distances(
             kept = without_blocks(axes, targets, bases)
             without = [_scaled(_commonality(values, targets, there)) for there in kept]
             low, high = map(_unscaled, jackknife(_scaled(shares), without, kept))
-            of_targets, of_bases = axes.blocks_of(targets, bases)
-            at = {"outcome": outcome, "n_layers": n_layers, "pairs": len(bases), "blocks": len(of_bases)}
-            at["target_blocks"] = None if axes.joint else len(of_targets)
+            at = {"outcome": outcome, "n_layers": n_layers, "pairs": len(bases)} | axes.block_counts(targets, bases)
             rows += [
                 at | {"part": part, "share": shares[j], "low": low[j], "high": high[j]}
                 for j, part in enumerate(("input", "label", "both", "unique input", "unique label", "common"))
