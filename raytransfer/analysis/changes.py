@@ -1,6 +1,5 @@
 """What changed from one sweep to another: differences of what both have, paired by run."""
 
-import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -90,7 +89,4 @@ def mean_changes(changes: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def _with_clear(rows: pd.DataFrame) -> pd.DataFrame:
-    ends = rows[["low", "high"]].itertuples(index=False, name=None)
-    return rows.assign(clear=[not math.isnan(low) and (low > 0 or high < 0) for low, high in ends]).reset_index(
-        drop=True
-    )
+    return rows.assign(clear=(rows["low"] > 0) | (rows["high"] < 0)).reset_index(drop=True)  # NaN is on neither side
