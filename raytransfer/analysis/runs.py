@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from raytransfer.analysis.checks import require
+from raytransfer.analysis.checks import refuse_repeats, require
 from raytransfer.analysis.units import with_units
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 
@@ -81,10 +81,7 @@ def known_readings(readings: pd.DataFrame) -> pd.DataFrame:
     rows["n_layers"] = rows["n_layers"].astype("Int64").fillna(0).astype(int)
     rows["index"] = rows["index"].astype("Int64").fillna(NO_INDEX).astype(int)
     rows[["x", "y", "value"]] = rows[["x", "y", "value"]].astype(np.float64)
-    repeated = rows[rows.duplicated([*NETWORK, *PLACE])]
-    if not repeated.empty:
-        first = ", ".join(f"{column} {value}" for column, value in repeated.iloc[0].items())
-        raise ValueError(f"readings hold more than one row of the same reading: {first}")
+    refuse_repeats(rows, [*NETWORK, *PLACE], "readings hold more than one row of the same reading:")
     ordered = rows.sort_values([*NETWORK, *PLACE], ignore_index=True)  # sums in another order may differ
     known: pd.DataFrame = pd.concat([ordered, *_derived(ordered)], ignore_index=True)
     return known
