@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import refuse_repeats, require
 from raytransfer.analysis.intervals import MIN_UNITS, clustered_t, detectable, student_t
-from raytransfer.analysis.pairs import evened
+from raytransfer.analysis.pairs import Floats, evened
 from raytransfer.analysis.units import SEED, numbers_of, unit_means, with_units
 from raytransfer.analysis.verdicts import Claim, judged
-
-Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-12  # of sums of accuracies, which come in steps of one image and so are often equal but for it
 _RUN = ["target", "base", "seed"]

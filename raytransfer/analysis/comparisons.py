@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from raytransfer.analysis.intervals import Interval, clustered_t, detectable, exponential
+from raytransfer.analysis.pairs import Floats
 from raytransfer.analysis.runs import SCRATCH, NetworkReadings, known_readings, runs_of, units_of
 from raytransfer.analysis.units import numbers_of
 
@@ -103,7 +103,6 @@ _EFFECTS_COLUMNS = [
     *("ratio", "difference", "extrapolated"),
 ]
 
-Floats = NDArray[np.float64]
 _Weighted = list[tuple[float, float]]  # weights and values
 
 

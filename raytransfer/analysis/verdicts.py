@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import require
-from raytransfer.analysis.comparisons import LAST, TESTS, Floats, scaled, values_of
+from raytransfer.analysis.comparisons import LAST, TESTS, scaled, values_of
 from raytransfer.analysis.intervals import (
     MIN_UNITS,
     TOO_FEW,
@@ -23,6 +23,7 @@ from raytransfer.analysis.intervals import (
     units_needed,
     within_one,
 )
+from raytransfer.analysis.pairs import Floats
 from raytransfer.analysis.runs import SCRATCH, Place, known_readings, runs_of, units_of
 from raytransfer.analysis.units import numbers_of
 
