@@ -96,8 +96,8 @@ def _choices(accuracies: dict[_Start, Floats], values: dict[str, dict[_Start, fl
         held_out = np.array([accuracies[start][r] for r, start in enumerate(best)])
         overall = max(accuracies, key=lambda start: accuracies[start].mean())
         yield choice(MEASURED, overall, held_out) | {"low": np.nan, "high": np.nan}
+    there = accuracies | {(base, None): of for base, of in of_bases.items()}
     for measure, at in values.items():
-        there = accuracies | {(base, None): of for base, of in of_bases.items()}
         known = {start: at[start] for start in there if start in at and not np.isnan(at[start])}
         if len(set(known.values())) > 1:
             chosen = max(known, key=lambda start: known[start])

@@ -9,6 +9,7 @@ from scipy.stats import kendalltau
 
 from raytransfer.analysis.intervals import Interval, clustered_t, student_t, within_one
 from raytransfer.analysis.pairs import evened
+from raytransfer.specs.treatments import BASE_B
 
 FIXED = "fixed ranking"
 """The baseline that ranks checkpoints by their mean rank on targets of other sources, whatever this target is.
@@ -22,28 +23,28 @@ BASELINES = ("published accuracy", "parameters", FIXED)
 _LEAST_RANKED = 3  # checkpoints of a rank correlation
 
 
-def start_means(outcomes: pd.DataFrame, scratch: str) -> pd.DataFrame:
+def start_means(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Mean accuracy of every treatment of every checkpoint at every cut, and its gain over scratch.
 
-    The unit is a repeat (seed): its draw of training images and of fresh weights. Gains are paired by it. The intervals
-    speak of this target and these checkpoints.
+    Scratch is baseB of the same network. The unit is a repeat (seed): its draw of training images and of fresh weights.
+    Gains are paired by it. The intervals speak of this target and these checkpoints.
 
     Args:
         outcomes: One row a training: treatment, checkpoint, target, seed, n_layers (missing where nothing is copied)
             and top1 as a fraction.
-        scratch: The treatment that trains a checkpoint's network from random weights.
 
     Returns:
         One row a (target, checkpoint, treatment, n_layers): top1, top1_low, top1_high, gain, gain_low, gain_high, as
         fractions, units, and gain_units, those that scratch has too. Without an interval its ends are missing.
     """
-    own = outcomes[outcomes["treatment"] == scratch].set_index(["target", "checkpoint", "seed"])["top1"]
+    own = outcomes[outcomes["treatment"] == BASE_B.name].set_index(["target", "checkpoint", "seed"])["top1"]
     keys = ["target", "checkpoint", "treatment", "n_layers"]
     rows = []
     for key, runs in outcomes.groupby(keys, dropna=False, sort=False):
-        places = pd.MultiIndex.from_frame(runs[["target", "checkpoint", "seed"]])
-        gains = (runs["top1"].to_numpy() - own.reindex(places).to_numpy(dtype=float))[~own.reindex(places).isna()]
-        mean, gain = student_t(runs["top1"].to_numpy(dtype=float)), student_t(gains)
+        top1 = runs["top1"].to_numpy(dtype=np.float64)
+        scratch = own.reindex(pd.MultiIndex.from_frame(runs[["target", "checkpoint", "seed"]])).to_numpy(dtype=float)
+        gains = (top1 - scratch)[~np.isnan(scratch)]
+        mean, gain = student_t(top1), student_t(gains)
         rows.append(
             dict(zip(keys, key, strict=True))
             | {"top1": mean.estimate, "top1_low": mean.low, "top1_high": mean.high}
@@ -86,6 +87,7 @@ def predictors(
     measured = _means_of_shared(at_last_cut(scores).dropna(subset="value"), ["measure", "target"], "value")
     measured = measured.astype(np.float64).transform(evened) if len(measured) else measured
     sources = outcomes.groupby("target")["target_block"].first().to_dict()
+    of_checkpoints = known.set_index("checkpoint")[["accuracy", "parameters"]].astype(float)
     rows = []
     for treatment in treatments:
         accuracy = _means_of_shared(last[last["treatment"] == treatment], ["target"], "top1")
@@ -96,9 +98,8 @@ def predictors(
         for target in table:
             truth = table[target].dropna()
             found = {(name, "score"): values for name, values in _by_measure(measured, target).items()}
-            indexed = known.set_index("checkpoint")
-            found["published accuracy", "baseline"] = indexed["accuracy"].astype(float)
-            found["parameters", "baseline"] = indexed["parameters"].astype(float)
+            found["published accuracy", "baseline"] = of_checkpoints["accuracy"]
+            found["parameters", "baseline"] = of_checkpoints["parameters"]
             # Ranks of a target are those among its own checkpoints, so that it takes all of these on the others.
             others = table.loc[truth.index, [other for other in table if sources[other] != sources[target]]]
             others = others.dropna(axis="columns")

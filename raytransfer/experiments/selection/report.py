@@ -15,7 +15,7 @@ from raytransfer.experiments.selection.plan import SelectionPlan
 from raytransfer.experiments.selection.tables import predictors_table, ranking_table, starts_table
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of
-from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_B
+from raytransfer.specs.treatments import ANB, ANB_PLUS
 from raytransfer.store import Store, read_table
 from raytransfer.words import number_of
 
@@ -38,7 +38,7 @@ def make_report(plan: SelectionPlan, store: Store, config: SelectionConfig) -> R
     if outcomes.empty and scores.empty:
         return Report(notes=["No trial of this sweep has finished."])
     ranks = score_ranks(scores)
-    means = start_means(outcomes, BASE_B.name)
+    means = start_means(outcomes)
     foretold = predictors(outcomes, scores, known, [ANB.name, ANB_PLUS.name])
     copied = outcomes[outcomes["treatment"].isin([ANB.name, ANB_PLUS.name])].rename(columns={"checkpoint": "base"})
     found = {

@@ -85,7 +85,7 @@ def test_cuts_and_starts_tell_accuracy_interval_and_repeats():
         for n in all_n
         for seed in range(3)
     ).astype({"n_layers": "Int64"})
-    means = start_means(rows, "baseB")
+    means = start_means(rows)
     told, series = marks(cuts_figure(means, dict.fromkeys(CHECKPOINTS, 8), title="t"))
     assert len(told) == len(set(told)) == len(means) == 18
     assert "one on cats, baseB: 51.0 [48.5, 53.5]%, 3 repeats" in told

@@ -204,7 +204,7 @@ def test_gains_are_paired_by_repeat():
     level = rng.normal(0.5, 0.1, 4)
     rows = [("baseB", "a", "t", s, None, level[s]) for s in range(4)]
     rows += [("AnB+", "a", "t", s, 7, level[s] + 0.1 + 0.01 * s) for s in range(4)]
-    means = start_means(outcomes_of(rows), "baseB").set_index("treatment")
+    means = start_means(outcomes_of(rows)).set_index("treatment")
     gains = 0.1 + 0.01 * np.arange(4)
     half = 3.182446305284263 * gains.std(ddof=1) / 2  # t(0.975, 3)
     assert means.loc["AnB+", "gain"] == pytest.approx(gains.mean())
@@ -212,14 +212,14 @@ def test_gains_are_paired_by_repeat():
         [gains.mean() - half, gains.mean() + half]
     )
     assert means.loc["AnB+", "top1_high"] - means.loc["AnB+", "top1_low"] > 5 * half
-    fewer = start_means(outcomes_of([row for row in rows if row[3] < 2]), "baseB")
+    fewer = start_means(outcomes_of([row for row in rows if row[3] < 2]))
     assert fewer["gain_low"].isna().all()
 
 
 def test_headings_say_of_how_few_repeats_and_targets_a_number_is():
     rows = [("baseB", "a", "t", s, None, 0.3) for s in range(3)]
     rows += [("AnB+", "a", "t", s, 7, 0.5) for s in range(1, 6)]
-    means = start_means(outcomes_of(rows), "baseB").set_index("treatment")
+    means = start_means(outcomes_of(rows)).set_index("treatment")
     assert means.loc["AnB+", ["units", "gain_units"]].tolist() == [5, 2]
     assert "mean over 2 to 5 repeats" in "\n".join(rendered(starts_table(means.reset_index(), {"a": 8}), 120))
     taus = [("LogME", f"t{t}", t / 10) for t in range(5)] + [("LEEP", f"t{t}", t / 10) for t in range(2)]
@@ -232,7 +232,7 @@ def test_headings_say_of_how_few_repeats_and_targets_a_number_is():
 def test_tables_have_no_empty_column_and_random_layers_are_no_checkpoint_s_cut():
     rows = [("baseB", None, 0.4), ("RnB", 4, 0.9), ("AnB", 4, 0.5), ("AnB+", 4, 0.6)]
     table = outcomes_of([(treatment, "a", "t", 0, n, top1) for treatment, n, top1 in rows])
-    lines = rendered(starts_table(start_means(table, "baseB"), {"a": 8}), 120)
+    lines = rendered(starts_table(start_means(table), {"a": 8}), 120)
     assert lines[1].split() == ["checkpoint", "scratch", "best", "cut", "top-1", "there"]
     assert lines[2].split() == ["a", "40.0", "AnB+,n=4", "60.0"]
     ranks = pd.DataFrame([("a", "LogME", 0.5, 1.0)], columns=["checkpoint", "measure", "value", "rank"])
@@ -244,13 +244,13 @@ def test_tables_have_no_empty_column_and_random_layers_are_no_checkpoint_s_cut()
 def test_a_cut_of_fewer_repeats_is_not_the_best():
     level = (0.5, 0.6, 0.7)  # the last draw is an easy one
     rows = [("AnB", "a", "t", s, 4, top1) for s, top1 in enumerate(level)] + [("AnB", "a", "t", 2, 7, 0.65)]
-    lines = rendered(starts_table(start_means(outcomes_of(rows), "baseB"), {"a": 8}), 120)
+    lines = rendered(starts_table(start_means(outcomes_of(rows)), {"a": 8}), 120)
     assert lines[2].split()[-3:-1] == ["AnB,n=4", "60.0"]
 
 
 def test_zero_has_no_minus_sign():
     rows = [("baseB", "a", "t", 0, None, 0.5004), ("AnB+", "a", "t", 0, 7, 0.5)]
-    lines = rendered(starts_table(start_means(outcomes_of(rows), "baseB"), {"a": 8}), 120)
+    lines = rendered(starts_table(start_means(outcomes_of(rows)), {"a": 8}), 120)
     assert "+0.0" in lines[2].split()
     found = pd.DataFrame([("LogME", "t", -0.001)], columns=["predictor", "target", "tau"])
     found = found.assign(treatment="AnB", kind="score", target_block="t", checkpoints=4)
@@ -261,7 +261,7 @@ def test_the_ends_of_an_interval_have_no_plus():
     gains, taus = (0.1, 0.11, 0.12), (0.5, 0.6, 0.7)
     rows = [("baseB", "a", "t", s, None, 0.5) for s in range(3)]
     rows += [("AnB+", "a", "t", s, 7, 0.5 + gain) for s, gain in enumerate(gains)]
-    lines = rendered(starts_table(start_means(outcomes_of(rows), "baseB"), {"a": 8}), 120)
+    lines = rendered(starts_table(start_means(outcomes_of(rows)), {"a": 8}), 120)
     assert "+11.0 [8.5,13.5]" in lines[2]
     found = pd.DataFrame(
         [("LogME", f"t{i}", tau) for i, tau in enumerate(taus)], columns=["predictor", "target", "tau"]
