@@ -47,15 +47,19 @@ def ntk_residual(source: Sample, target: Sample) -> float:
 
 def _directions(sample: Sample, names: list[str]) -> tuple[Features, Features]:
     """(n, D) images of unit norm, without the all-zero ones, and their (n, len(names)) one-hot labels."""
-    # Divided by the largest value first, which no square of can underflow or overflow.
-    largest = np.abs(sample.features).max(axis=1)
-    kept = largest > 0
+    kept = sample.features.any(axis=1)
     if not kept.any():
         raise UserError(f"{sample.name}: all its images are zero, and the NTK residual needs directions")
-    scaled = sample.features[kept] / largest[kept, None]
     columns = np.array([names.index(name) for name in sample.classes])
-    one_hot = np.eye(len(names))[columns[sample.labels[kept]]]
-    return scaled / np.linalg.norm(scaled, axis=1, keepdims=True), one_hot
+    return unit_rows(sample.features[kept]), np.eye(len(names))[columns[sample.labels[kept]]]
+
+
+def unit_rows(images: Features) -> Features:
+    """(n, D) images scaled to unit norm; none of them is zero."""
+    # Divided by the largest value first, which no square of can underflow or overflow.
+    scaled = images / np.abs(images).max(axis=1, keepdims=True)
+    unit: Features = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+    return unit
 
 
 def gram(x: Features, other: Features) -> Features:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raytransfer.distances.ntk import gram
+from raytransfer.distances.ntk import gram, unit_rows
 from raytransfer.distances.sample import Features
 from raytransfer.errors import UserError
 
@@ -170,12 +170,9 @@ def _directions(x: Features, y: Features, task: str) -> Features:
         raise UserError(f"{task} has images of shape {x.shape} and labels of shape {y.shape}: a label for each image")
     if not (np.abs(y) == 1).all():
         raise UserError(f"labels of {task} are {np.unique(y).tolist()}: they must be −1 or +1")
-    # Divided by the largest value first, which no square of can underflow or overflow.
-    largest = np.abs(x).max(axis=1, initial=0)
-    if not np.isfinite(largest).all() or (largest == 0).any():
+    if not np.isfinite(x).all() or not x.any(axis=1).all():
         raise UserError(f"an image of {task} is zero, NaN or infinite, and the theory needs directions")
-    scaled = x / largest[:, None]
-    scaled /= np.linalg.norm(scaled, axis=1, keepdims=True)
+    scaled = unit_rows(x)
     cosine = scaled @ scaled.T
     same = np.argwhere(np.triu(cosine > 1 - _SAME_DIRECTION, 1))
     if len(same):
@@ -183,7 +180,7 @@ def _directions(x: Features, y: Features, task: str) -> Features:
             f"images {same[0, 0]} and {same[0, 1]} of {task} (of {len(same)} such pairs) have one direction, so its "
             "Gram matrix has no inverse: leave copies out"
         )
-    return np.asarray(scaled, dtype=np.float64)
+    return scaled
 
 
 def _initial(coordinates: int, width: int, seed: int) -> Features:
