@@ -48,7 +48,7 @@ def checkpoints_figure(
         ValueError: No row is of AnB or AnB+.
     """
     known = drawable(curves, "treatment", _TREATMENTS)
-    schedules = sorted(known["schedule"].unique(), key=_rank)
+    schedules = sorted(known["schedule"].unique(), key=_SCHEDULES.index)
     treatments = [name for name in _TREATMENTS if name in set(known["treatment"])]
     all_n = sorted(known["n_layers"].unique())
     styles = dict(zip(all_n, zip(layer_colors(all_n), cycle(_MARKERS), strict=False), strict=True))
@@ -164,7 +164,3 @@ def _other_handles(bases: pd.DataFrame, drops: pd.DataFrame, peaks: pd.DataFrame
     if len(drops):
         handles.append(Line2D([], [], color=_GREY, linestyle=":", label="learning rate drops"))
     return handles
-
-
-def _rank(schedule: str) -> tuple[int, str]:
-    return (_SCHEDULES.index(schedule) if schedule in _SCHEDULES else len(_SCHEDULES), schedule)

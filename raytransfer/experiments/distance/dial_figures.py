@@ -249,8 +249,7 @@ def _ink(color: Any) -> str:
 
 def _dials(kinds: "pd.Series[str]", dials: "pd.Series[str]") -> list[tuple[str, str]]:
     """The (kind, dial) there are, dials of the input first."""
-    rank = {kind: i for i, kind in enumerate(DIAL_KINDS)}
-    return sorted(set(zip(kinds, dials, strict=True)), key=lambda pair: (rank.get(pair[0], len(rank)), pair))
+    return sorted(set(zip(kinds, dials, strict=True)), key=lambda pair: (DIAL_KINDS.index(pair[0]), pair))
 
 
 def _dial_name(kind: str, dial: str) -> str:

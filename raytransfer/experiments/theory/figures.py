@@ -4,7 +4,7 @@ A figure shows what its DataFrame holds: it selects and sorts rows, and computes
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,8 @@ from raytransfer.report.style import head, new_figure, words
 from raytransfer.report.svg import tell
 from raytransfer.words import number_of
 
-_KINDS = {"none": "#333333", "input": "#1f5fbf", "label": "#b2182b"}
-_OTHER = "#8a7a2f"
-_Dash = Literal["-", "--", ":", "-."]
-_DASHES: dict[str, _Dash] = {"none": ":", "input": "-", "label": "--"}
-_OTHER_DASH: _Dash = "-."
+_COLORS = {"none": "#333333", "input": "#1f5fbf", "label": "#b2182b"}  # by what of a base differs from the target
+_DASHES = {"none": ":", "input": "-", "label": "--"}
 _MARKERS = "vs^DoPX<>*"
 _RATIOS = {"ratio": "distance / bound", "gradient_ratio": "gradient / its prediction"}
 
@@ -53,7 +50,7 @@ def theory_figure(means: pd.DataFrame, *, title: str) -> Figure:
     left, *right = figure.subplots(1, 3)
     places = np.linspace(0, 0.9, len(widths)) if len(widths) > 1 else [0.5]
     styles = {
-        w: (to_hex(colormaps["viridis_r"](p)), _MARKERS[i % 10])
+        w: (to_hex(colormaps["viridis_r"](p)), _MARKERS[i % len(_MARKERS)])
         for i, (w, p) in enumerate(zip(widths, places, strict=True))
     }
     _draw_distances(left, known, styles)
@@ -91,7 +88,7 @@ def _draw_distances(axes: Axes, means: pd.DataFrame, styles: dict[Any, tuple[str
 def _bases(means: pd.DataFrame) -> dict[tuple[str, str], str]:
     """The marker of each base that differs from its target, by what differs and its name."""
     there = means[means["ratio"].notna()].sort_values(["dial", "level"])
-    found = sorted(dict.fromkeys(zip(there["kind"], there["base"], strict=True)), key=lambda of: _rank(of[0]))
+    found = sorted(dict.fromkeys(zip(there["kind"], there["base"], strict=True)), key=lambda of: of[0])
     return {of: _MARKERS[i % len(_MARKERS)] for i, of in enumerate(found)}
 
 
@@ -108,7 +105,7 @@ def _told(row: Mapping[Hashable, Any], names: Sequence[str], seeds: str) -> str:
 
 
 def _line(kind: str) -> dict[str, Any]:
-    return {"color": _color(kind), "linestyle": _DASHES.get(kind, _OTHER_DASH)}
+    return {"color": _COLORS[kind], "linestyle": _DASHES[kind]}
 
 
 def _draw_ratios(
@@ -127,7 +124,7 @@ def _draw_ratios(
         (drawn,) = axes.plot(x, line[name], linewidth=1.3, marker=marker, markersize=4, **_line(kind))
         tell(drawn, label, [_told(row, [name], f"{name}_seeds") for row in line.to_dict("records")])
         ends = (line[f"{name}_low"], line[f"{name}_high"])
-        tell(axes.vlines(x, *ends, color=_color(kind), linewidth=0.8, alpha=0.6), label)
+        tell(axes.vlines(x, *ends, color=_COLORS[kind], linewidth=0.8, alpha=0.6), label)
     axes.set_xticks(widths)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda width, _: f"{width:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -137,11 +134,3 @@ def _draw_ratios(
         margin = 0.25 * (most - least)
         bottom, top = axes.get_ylim()
         axes.set_ylim(max(bottom, least - margin), min(top, most + margin))
-
-
-def _color(kind: str) -> str:
-    return _KINDS.get(kind, _OTHER)
-
-
-def _rank(kind: str) -> tuple[bool, str]:
-    return (kind not in _KINDS, kind)
