@@ -27,7 +27,7 @@ from raytransfer.tasks.draws import stable_permutation
 from raytransfer.words import number_of
 
 SHARED = "shared"
-DIAL_KINDS = {
+KIND_OF_DIAL = {
     **dict.fromkeys(INPUT_DIALS, "input"),
     SHARED: "shared",
     **dict.fromkeys(LABEL_DIALS, "labelling"),
@@ -262,7 +262,7 @@ class _Turned:
                 target=self._target.name,
                 base=base,
                 dial=dial,
-                kind=DIAL_KINDS[dial],
+                kind=KIND_OF_DIAL[dial],
                 level=0.0 if setting is None else self._level(dial, setting),
                 setting=setting,
             )
@@ -298,8 +298,8 @@ class _Turned:
         if len(axis) != 1:
             raise UserError(f"dial_grid.{side}={wanted} must have one dial")
         ((dial, values),) = axis.items()
-        if (DIAL_KINDS[dial] == "input") != (side == "input"):
-            fitting = [name for name, kind in DIAL_KINDS.items() if (kind == "input") == (side == "input")]
+        if (KIND_OF_DIAL[dial] == "input") != (side == "input"):
+            fitting = [name for name, kind in KIND_OF_DIAL.items() if (kind == "input") == (side == "input")]
             raise UserError(f"dial_grid.{side} has {dial}: choose from {', '.join(fitting)}")
         return dial, values
 
@@ -350,8 +350,8 @@ def _checked_values(option: str, wanted: Any) -> dict[str, list[Any]]:
         raise UserError(f"{option}={wanted} must be dials with lists of values, such as {{blur_px: [1, 2]}}")
     found = {}
     for dial, values in wanted.items():
-        if dial not in DIAL_KINDS:
-            raise UserError(f"{option} has {dial}, which is no dial; choose from {', '.join(DIAL_KINDS)}")
+        if dial not in KIND_OF_DIAL:
+            raise UserError(f"{option} has {dial}, which is no dial; choose from {', '.join(KIND_OF_DIAL)}")
         listed = values if isinstance(values, list) else [values]
         if not listed or None in listed or len({repr(value) for value in listed}) < len(listed):
             raise UserError(f"{option}.{dial}={values} must list at least one value, each once")

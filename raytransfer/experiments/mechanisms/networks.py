@@ -19,7 +19,7 @@ from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 from raytransfer.words import number_of
 
-SCRATCH = f"scratch ({BASE_B.name})"
+SCRATCH_LABEL = f"scratch ({BASE_B.name})"
 """What stands for the networks from scratch among the names of bases."""
 
 _Dash = Literal["-", "--", ":", "-."]
@@ -55,7 +55,7 @@ def styles_of(rows: pd.DataFrame) -> dict[str, Style]:
     """What every network is drawn with, by the label of its line: scratch, where it has rows, and the bases by name."""
     styles = {}
     if "treatment" in rows and (rows["treatment"] == BASE_B.name).any():
-        styles[SCRATCH] = Style(color="#000000", marker="o")
+        styles[SCRATCH_LABEL] = Style(color="#000000", marker="o")
     for i, base in enumerate(sorted(rows["base"].dropna().unique())):
         round_, place = divmod(i, len(COLORS))
         dash = _DASHES[round_ % len(_DASHES)]
@@ -66,7 +66,7 @@ def styles_of(rows: pd.DataFrame) -> dict[str, Style]:
 def networks(rows: pd.DataFrame, styles: dict[str, Style]) -> Iterator[tuple[str, pd.DataFrame]]:
     """Split rows by network: the label of its line, and its rows."""
     for name in styles:
-        yield name, rows[rows["base"].isna() if name == SCRATCH else rows["base"] == name]
+        yield name, rows[rows["base"].isna() if name == SCRATCH_LABEL else rows["base"] == name]
 
 
 def draw_lines(axis: Axes, rows: pd.DataFrame, x: str, styles: dict[str, Style], *, marked: bool = True) -> None:
@@ -162,4 +162,4 @@ def add_legend(figure: Figure, styles: dict[str, Style], drawn: list[pd.DataFram
 
 def label_of(name: str) -> str:
     """What the legend calls a network."""
-    return name if name == SCRATCH else f"base {name}"
+    return name if name == SCRATCH_LABEL else f"base {name}"
