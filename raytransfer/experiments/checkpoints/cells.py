@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from raytransfer.experiments.checks import Setup
 from raytransfer.experiments.distance.cells import Pair
-from raytransfer.specs import NetworkSpec, PretrainSpec, ProbeSpec, Recipe, Trained, TrialSpec
+from raytransfer.specs import PretrainSpec, ProbeSpec, Recipe, Trained, TrialSpec
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_A
 
 _AFTER_DROP = 0.05  # of a base's steps: how long after a drop of the learning rate it is looked at again
@@ -77,12 +78,10 @@ def with_drops(chosen: Sequence[int], steps: int, milestones: Sequence[float]) -
 def cells(
     pairs: Sequence[Pair],
     *,
-    seeds: Sequence[int],
-    network: NetworkSpec,
-    recipe: Recipe,
+    setup: Setup,
     base_recipes: Mapping[str, Recipe],
     steps: Sequence[int],
-    n_layers: Sequence[int],
+    seeds: Sequence[int],
 ) -> list[CheckpointCell]:
     """All places of a sweep over the checkpoints of bases.
 
@@ -91,27 +90,23 @@ def cells(
 
     Args:
         pairs: What to transfer from and to.
-        seeds: The repeats.
-        network: The network of every trial.
-        recipe: The recipe of every transfer.
+        setup: Network and cuts of every trial, and the recipe of every transfer (``transfer_recipe``).
         base_recipes: The recipe of the bases, by schedule.
         steps: Steps of a base to transfer from.
-        n_layers: Numbers of layers to copy.
+        seeds: The repeats.
     """
     found: list[CheckpointCell] = []
     for schedule, trained_by in base_recipes.items():
         for pair in pairs:
             for seed in seeds:
-                base = PretrainSpec(task=pair.base.spec(seed), network=network, recipe=trained_by, seed=seed)
-                found += _along(base, pair, schedule, recipe, steps, n_layers)
+                base = PretrainSpec(task=pair.base.spec(seed), network=setup.network, recipe=trained_by, seed=seed)
+                found += _along(base, pair, schedule, setup, steps)
     return found
 
 
-def _along(
-    base: PretrainSpec, pair: Pair, schedule: str, recipe: Recipe, steps: Sequence[int], n_layers: Sequence[int]
-) -> list[CheckpointCell]:
-    seed = base.seed
-    target = PretrainSpec(task=pair.target.spec(seed), network=base.network, recipe=recipe, seed=seed)
+def _along(base: PretrainSpec, pair: Pair, schedule: str, setup: Setup, steps: Sequence[int]) -> list[CheckpointCell]:
+    seed, recipe = base.seed, transfer_recipe(setup.recipe)
+    target = PretrainSpec(task=pair.target.spec(seed), network=setup.network, recipe=recipe, seed=seed)
     base_cell = CheckpointCell(
         treatment=BASE_A.name,
         schedule=schedule,
@@ -126,7 +121,7 @@ def _along(
         accuracy = ProbeSpec(probe="generalisation", trained=base, step=step, seed=seed)
         found.append(replace(base_cell, treatment="probe generalisation", step=step, spec=accuracy))
         for treatment in (ANB, ANB_PLUS):
-            for transfer in treatment.transfers(Trained(training=base, step=step), target, n_layers):
+            for transfer in treatment.transfers(Trained(training=base, step=step), target, setup.n_layers):
                 n = transfer.surgery.n_layers
                 found.append(replace(base_cell, treatment=treatment.name, step=step, n_layers=n, spec=transfer))
     return found

@@ -10,7 +10,6 @@ from raytransfer.experiments.checkpoints.cells import (
     cells,
     scheduled,
     spaced_steps,
-    transfer_recipe,
     with_drops,
 )
 from raytransfer.experiments.checkpoints.config import CheckpointsConfig
@@ -34,12 +33,10 @@ def make_plan(config: CheckpointsConfig) -> Plan[CheckpointCell, None]:
     bases = base_recipe(config, setup.recipe)
     places = cells(
         design.pairs,
-        seeds=seeds,
-        network=setup.network,
-        recipe=transfer_recipe(setup.recipe),
+        setup=setup,
         base_recipes={name: scheduled(bases, name, config.base_milestones) for name in config.schedules},
         steps=_steps(config.base_checkpoints, bases.steps, milestones_of(config)),
-        n_layers=setup.n_layers,
+        seeds=seeds,
     )
     plan = plan_of(with_probes(places, config, design.shape), design.opened, None)
     return replace(plan, accounts=_fewer(config.base_checkpoints, bases.steps))

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from raytransfer.distances import DISTANCES
+from raytransfer.experiments.checks import Setup
 from raytransfer.scores import SCORES
-from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, Recipe, ScoreSpec, TaskSpec, TrialSpec
+from raytransfer.specs import DistanceSpec, PretrainSpec, Recipe, ScoreSpec, TaskSpec, TrialSpec
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_A, BASE_B, RNB
 
 
@@ -94,28 +95,22 @@ class Layout:
     """What is the same for every pair.
 
     Attributes:
-        network: The network of every trial.
-        recipe: The recipe of every network of a target.
+        setup: Network and cuts of every trial, and the recipe of every network of a target.
         base_recipe: The recipe of the bases.
-        n_layers: Numbers of layers to copy.
-        depth: N, the network's number of layers.
         measures: What to measure; the probe is the target's baseB.
     """
 
-    network: NetworkSpec
-    recipe: Recipe
+    setup: Setup
     base_recipe: Recipe
-    n_layers: Sequence[int]
-    depth: int
     measures: Measures
 
     def own(self, target: NamedTask, seed: int) -> PretrainSpec:
         """The network of a target, from scratch."""
-        return PretrainSpec(task=target.spec(seed), network=self.network, recipe=self.recipe, seed=seed)
+        return PretrainSpec(task=target.spec(seed), network=self.setup.network, recipe=self.setup.recipe, seed=seed)
 
     def base(self, task: NamedTask, seed: int) -> PretrainSpec:
         """The base on a task."""
-        return PretrainSpec(task=task.spec(seed), network=self.network, recipe=self.base_recipe, seed=seed)
+        return PretrainSpec(task=task.spec(seed), network=self.setup.network, recipe=self.base_recipe, seed=seed)
 
 
 def cells(pairs: Sequence[Pair], layout: Layout, seeds: Sequence[int]) -> list[PairCell]:
@@ -147,7 +142,7 @@ def _controls(layout: Layout, target: NamedTask, seed: int) -> list[PairCell]:
     cells = [PairCell(treatment=BASE_B.name, **place, spec=own)]
     return cells + [
         PairCell(treatment=RNB.name, **place, n_layers=spec.surgery.n_layers, spec=spec)
-        for spec in RNB.transfers(None, own, layout.n_layers)
+        for spec in RNB.transfers(None, own, layout.setup.n_layers)
     ]
 
 
@@ -159,7 +154,7 @@ def _transfers(layout: Layout, pair: Pair, seed: int) -> list[PairCell]:
         *(
             PairCell(treatment=treatment.name, **place, n_layers=spec.surgery.n_layers, spec=spec)
             for treatment in (ANB, ANB_PLUS)
-            for spec in treatment.transfers(base.weights, own, layout.n_layers)
+            for spec in treatment.transfers(base.weights, own, layout.setup.n_layers)
         ),
     ]
 
@@ -182,7 +177,7 @@ def _distances(layout: Layout, pair: Pair, seed: int) -> list[PairCell]:
                 source=source,
                 target=target,
                 reference=reference,
-                n_layers=layout.depth - 1 if compared == "probe" and reads == "features" else None,
+                n_layers=layout.setup.depth - 1 if compared == "probe" and reads == "features" else None,
                 images=measures.images,
                 seed=seed,
                 tree=measures.tree if name == "tree" else None,
@@ -198,12 +193,12 @@ def _scores(layout: Layout, pair: Pair, seed: int) -> list[PairCell]:
     found = []
     for name in measures.scores:
         reads = SCORES[name].reads
-        for n in [None] if reads == "head" else layout.n_layers:
+        for n in [None] if reads == "head" else layout.setup.n_layers:
             spec = ScoreSpec(
                 measure=name,
                 weights=base.weights,
                 task=own.task,
-                n_layers=n or layout.depth,
+                n_layers=n or layout.setup.depth,
                 reference=own.weights if reads == "reference" else None,
                 images=measures.images,
                 seed=seed,

@@ -34,14 +34,7 @@ def make_plan(config: DistanceConfig) -> Plan[PairCell, Design]:
     seeds = range(config.seeds)
     tasks = design.specs(seeds)
     setup = checked_setup(config, design.shape, {task.label_count for task in tasks})
-    layout = Layout(
-        network=setup.network,
-        recipe=setup.recipe,
-        base_recipe=base_recipe(config, setup.recipe),
-        n_layers=setup.n_layers,
-        depth=setup.depth,
-        measures=measures,
-    )
+    layout = Layout(setup=setup, base_recipe=base_recipe(config, setup.recipe), measures=measures)
     plan = plan_of(with_probes(cells(design.pairs, layout, seeds), config, design.shape), design.opened, design)
     _check_measurable(config, plan, tasks)
     return replace(plan, accounts=_left_out(design, measures, seeds))

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raytransfer.distances import DISTANCES
+from raytransfer.experiments.checks import Setup
 from raytransfer.experiments.distance.cells import NamedTask, Pair
 from raytransfer.experiments.probing import TWIN
-from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, Recipe, Trained, TrialSpec, Weights
+from raytransfer.specs import DistanceSpec, PretrainSpec, Recipe, Trained, TrialSpec, Weights
 from raytransfer.specs.dependencies import as_base, as_probe, as_transfer, needs
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 
@@ -43,11 +44,9 @@ def cells(
     targets: Sequence[NamedTask],
     pairs: Sequence[Pair],
     *,
-    seeds: Sequence[int],
-    network: NetworkSpec,
-    recipe: Recipe,
+    setup: Setup,
     base_recipe: Recipe,
-    n_layers: Sequence[int],
+    seeds: Sequence[int],
     distance: str,
     images: int,
     weights: Weights | None = None,
@@ -61,11 +60,9 @@ def cells(
     Args:
         targets: What to transfer to.
         pairs: What to transfer from, to each of them; none where there are ``weights``.
-        seeds: The repeats.
-        network: The network of every trial.
-        recipe: The recipe of every network of a target.
+        setup: Network and cuts of every trial, and the recipe of every network of a target.
         base_recipe: The recipe of the bases.
-        n_layers: Numbers of layers to copy.
+        seeds: The repeats.
         distance: Key of ``raytransfer.distances.DISTANCES``.
         images: Training images of each task that the distance looks at, at most.
         weights: Weights of others, from which every target is fine-tuned in place of the bases; None for none. Of their
@@ -74,12 +71,12 @@ def cells(
     found: list[MechanismCell] = []
     for seed in seeds:
         for target_task in targets:
-            target = PretrainSpec(task=target_task.spec(seed), network=network, recipe=recipe, seed=seed)
+            target = PretrainSpec(task=target_task.spec(seed), network=setup.network, recipe=setup.recipe, seed=seed)
             place: dict[str, Any] = {"target": target_task.name, "target_block": target_task.block, "seed": seed}
             found.append(MechanismCell(treatment=BASE_B.name, **place, spec=target))
             starts = [] if weights is None else [(weights.label, weights)]
             for task in (pair.base for pair in pairs if pair.target == target_task):
-                base = PretrainSpec(task=task.spec(seed), network=network, recipe=base_recipe, seed=seed)
+                base = PretrainSpec(task=task.spec(seed), network=setup.network, recipe=base_recipe, seed=seed)
                 name = task.setting or task.name
                 starts.append((name, base.weights))
                 between = _distance(distance, base, target, images)
@@ -87,7 +84,7 @@ def cells(
             found += [
                 MechanismCell(treatment=ANB_PLUS.name, **place, base=name, n_layers=spec.surgery.n_layers, spec=spec)
                 for name, start in starts
-                for spec in ANB_PLUS.transfers(start, target, n_layers)
+                for spec in ANB_PLUS.transfers(start, target, setup.n_layers)
             ]
     return found
 

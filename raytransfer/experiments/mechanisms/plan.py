@@ -40,11 +40,9 @@ def make_plan(config: MechanismsConfig) -> Plan[MechanismCell, tuple[str, ...]]:
     places = cells(
         design.targets,
         design.pairs,
-        seeds=seeds,
-        network=setup.network,
-        recipe=setup.recipe,
+        setup=setup,
         base_recipe=base_recipe(config, setup.recipe),
-        n_layers=setup.n_layers,
+        seeds=seeds,
         distance=config.distance,
         weights=found[0].weights if found else None,
         images=config.probe_images,

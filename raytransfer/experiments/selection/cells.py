@@ -3,8 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from raytransfer.experiments.checks import Setup
 from raytransfer.scores import SCORES
-from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, ScoreSpec, TaskSpec, TrialSpec, Weights
+from raytransfer.specs import PretrainSpec, ScoreSpec, TaskSpec, TrialSpec, Weights
 from raytransfer.specs.treatments import TREATMENTS
 
 
@@ -15,19 +16,13 @@ class Candidate:
     Attributes:
         name: What tables call it.
         weights: What is copied and scored.
-        network: Its network.
-        recipe: How its transfers are trained, and its network from scratch.
-        n_layers: The cuts.
-        depth: N, the network's number of layers.
+        setup: Its network and cuts, and how its transfers are trained, and its network from scratch.
         tasks: By target and seed.
     """
 
     name: str
     weights: Weights
-    network: NetworkSpec
-    recipe: Recipe
-    n_layers: Sequence[int]
-    depth: int
+    setup: Setup
     tasks: dict[tuple[str, int], TaskSpec]
 
 
@@ -67,16 +62,17 @@ def trainings(candidate: Candidate, treatments: Collection[str]) -> list[Selecti
     Raises:
         UserError: No cut leaves a treatment room below the head.
     """
+    setup = candidate.setup
     found: list[SelectionCell] = []
     for (target, seed), task in candidate.tasks.items():
-        own = PretrainSpec(task=task, network=candidate.network, recipe=candidate.recipe, seed=seed)
+        own = PretrainSpec(task=task, network=setup.network, recipe=setup.recipe, seed=seed)
         place = SelectionCell(treatment="", checkpoint=candidate.name, target=target, seed=seed, spec=own)
         for treatment in (TREATMENTS[name] for name in treatments):
             if treatment.source is None:
                 found.append(replace(place, treatment=treatment.name))
                 continue
             weights = None if treatment.source == "random" else candidate.weights
-            transfers = treatment.transfers(weights, own, treatment.cuts(candidate.n_layers, candidate.depth))
+            transfers = treatment.transfers(weights, own, treatment.cuts(setup.n_layers, setup.depth))
             found += [
                 replace(place, treatment=treatment.name, n_layers=spec.surgery.n_layers, spec=spec)
                 for spec in transfers
@@ -92,7 +88,7 @@ def scored(candidate: Candidate, scores: Sequence[str], images: int) -> list[Sel
         scores: Keys of ``raytransfer.scores.SCORES``.
         images: Training images of a target that are looked at, at most.
     """
-    last = candidate.depth - 1
+    depth = candidate.setup.depth
     return [
         SelectionCell(
             treatment="score",
@@ -105,7 +101,7 @@ def scored(candidate: Candidate, scores: Sequence[str], images: int) -> list[Sel
                 measure=name,
                 weights=candidate.weights,
                 task=task,
-                n_layers=n or candidate.depth,
+                n_layers=n or depth,
                 images=images,
                 seed=seed,
                 revision=SCORES[name].revision,
@@ -113,5 +109,5 @@ def scored(candidate: Candidate, scores: Sequence[str], images: int) -> list[Sel
         )
         for (target, seed), task in candidate.tasks.items()
         for name in scores
-        for n in ([None] if SCORES[name].reads == "head" else sorted({*candidate.n_layers, last}))
+        for n in ([None] if SCORES[name].reads == "head" else sorted({*candidate.setup.n_layers, depth - 1}))
     ]

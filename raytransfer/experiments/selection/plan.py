@@ -149,7 +149,7 @@ def _best(
 
     Where none has been scored yet, those that were named first.
     """
-    last = {one.candidate.name: one.candidate.depth - 1 for one in prepared}
+    last = {one.candidate.name: one.candidate.setup.depth - 1 for one in prepared}
     chosen = [cell for cell in cells if cell.measure == config.rank_by]
     chosen = [cell for cell in chosen if cell.n_layers in (None, last[cell.checkpoint])]
     values = places_of(chosen, ["checkpoint", "target", "seed"]).merge(read_table(store, "scores")[["id", "value"]])
@@ -185,15 +185,7 @@ def _prepared(entry: Checkpoint[SelectionConfig], config: SelectionConfig) -> _P
     head = [tensor for _, tensor in network.tensors(setup.depth - 1) if tensor.shape[:1] == (first.label_count,)]
     norms = [tensor.detach().norm(dim=1).mean().item() for tensor in head if tensor.ndim == 2]
     return _Prepared(
-        candidate=Candidate(
-            name=entry.label,
-            weights=found.weights,
-            network=setup.network,
-            recipe=setup.recipe,
-            n_layers=setup.n_layers,
-            depth=setup.depth,
-            tasks=tasks,
-        ),
+        candidate=Candidate(name=entry.label, weights=found.weights, setup=setup, tasks=tasks),
         known=Known(
             network=setup.network.name,
             parameters=sum(parameter.numel() for parameter in network.module.parameters()),

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TrialSpec, Weights
+from raytransfer.experiments.checks import Setup
+from raytransfer.specs import PretrainSpec, TaskSpec, TrialSpec, Weights
 from raytransfer.specs.treatments import TREATMENTS, Treatment
 
 
@@ -40,11 +41,8 @@ def cells(
     *,
     halving: Halving,
     task: Callable[[tuple[int, ...], int], TaskSpec],
-    network: NetworkSpec,
-    recipe: Recipe,
+    setup: Setup,
     treatments: Sequence[str],
-    n_layers: Sequence[int],
-    depth: int,
     directions: Sequence[str],
     seeds: Sequence[int],
     weights: Weights | None = None,
@@ -58,11 +56,9 @@ def cells(
     Args:
         halving: The split.
         task: From class indices and seed to the task.
-        network: The network of every trial.
-        recipe: The recipe of every trial.
+        setup: Network, cuts and recipe of every trial. A treatment that preserves layers above n takes the cuts that
+            leave it room.
         treatments: Which of ``TREATMENTS``.
-        n_layers: The cuts n. A treatment that preserves layers above n takes those that leave it room.
-        depth: N, the network's number of layers.
         directions: Which of ``DIRECTIONS``.
         seeds: The repeats.
         weights: Weights of others that stand in for those of base A; None for none.
@@ -76,7 +72,7 @@ def cells(
         source, target = (halving.a, halving.b) if direction == "A->B" else (halving.b, halving.a)
         for seed in seeds:
             base_a, base_b = (
-                PretrainSpec(task=task(classes, seed), network=network, recipe=recipe, seed=seed)
+                PretrainSpec(task=task(classes, seed), network=setup.network, recipe=setup.recipe, seed=seed)
                 for classes in (source, target)
             )
             for treatment in treatments:
@@ -89,16 +85,14 @@ def cells(
                         train_per_class=train_per_class,
                         spec=spec,
                     )
-                    for spec in _specs(TREATMENTS[treatment], weights or base_a.weights, base_b, n_layers, depth)
+                    for spec in _specs(TREATMENTS[treatment], weights or base_a.weights, base_b, setup)
                 ]
     return grid
 
 
-def _specs(
-    treatment: Treatment, other: Weights, base_b: PretrainSpec, n_layers: Sequence[int], depth: int
-) -> Sequence[TrialSpec]:
+def _specs(treatment: Treatment, other: Weights, base_b: PretrainSpec, setup: Setup) -> Sequence[TrialSpec]:
     """The trials of one treatment at one (split, direction, seed)."""
     if treatment.source is None:
         return [treatment.base(base_b)]
     weights = {"other": other, "target": base_b.weights}.get(treatment.source)
-    return treatment.transfers(weights, base_b, treatment.cuts(n_layers, depth))
+    return treatment.transfers(weights, base_b, treatment.cuts(setup.n_layers, setup.depth))

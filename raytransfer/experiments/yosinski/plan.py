@@ -51,11 +51,8 @@ def make_plan(config: GridConfig) -> Plan[GridCell, None]:
         for cell in cells(
             halving=halving,
             task=functools.partial(task, images),
-            network=setup.network,
-            recipe=setup.recipe,
+            setup=setup,
             treatments=config.treatments if halving.halves == "random" else fixed,
-            n_layers=setup.n_layers,
-            depth=setup.depth,
             directions=config.directions,
             seeds=range(config.seeds),
             weights=found[0].weights if found else None,

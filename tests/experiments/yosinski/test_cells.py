@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raytransfer.errors import UserError
+from raytransfer.experiments.checks import Setup
 from raytransfer.experiments.yosinski.cells import Halving, cells
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, Surgery, TaskSpec, Trained, TransferSpec
@@ -25,13 +26,16 @@ def task(classes, seed):
 
 
 def grid(**changes):
+    setup = Setup(
+        network=NetworkSpec(name="convnet8"),
+        recipe=RECIPE,
+        stages=tuple("12345678"),
+        n_layers=changes.pop("n_layers", list(range(1, 8))),
+    )
     arguments = {
         "task": task,
-        "network": NetworkSpec(name="convnet8"),
-        "recipe": RECIPE,
+        "setup": setup,
         "treatments": [name for name in TREATMENTS if name != "baseA"],
-        "n_layers": range(1, 8),
-        "depth": 8,
         "directions": ("A->B", "B->A"),
         "seeds": range(2),
     }
