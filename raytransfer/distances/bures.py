@@ -51,7 +51,9 @@ def w2_squared(a: Sequence[Gaussian], b: Sequence[Gaussian]) -> Features:
     # One product of all the roots is far quicker than one of each pair.
     products = np.concatenate([one.root for one in a]) @ np.concatenate([other.root for other in b]).T
     rows, columns = _starts(a), _starts(b)
-    overlaps = np.array([[_nuclear_norm(products[i:j, k:m]) for k, m in pairwise(columns)] for i, j in pairwise(rows)])
+    overlaps = np.array(
+        [[np.linalg.norm(products[i:j, k:m], "nuc") for k, m in pairwise(columns)] for i, j in pairwise(rows)]
+    )
     shifts = cdist(means[0], means[1], "sqeuclidean")
     # Rounding could make equal Gaussians' distance negative.
     squared: Features = np.maximum(0.0, shifts + traces[0][:, None] + traces[1] - 2 * overlaps)
@@ -60,7 +62,3 @@ def w2_squared(a: Sequence[Gaussian], b: Sequence[Gaussian]) -> Features:
 
 def _starts(side: Sequence[Gaussian]) -> list[int]:
     return [0, *np.cumsum([len(one.root) for one in side]).tolist()]
-
-
-def _nuclear_norm(matrix: Features) -> float:
-    return float(np.linalg.svd(matrix, compute_uv=False).sum())
