@@ -1,6 +1,7 @@
 """How far apart two tasks' classes are in a hierarchy of classes."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -53,9 +54,7 @@ def parse_tree(nested: object) -> Tree:
     if len(paths) < 2:
         raise UserError(f"tree: it has only the class {next(iter(paths))!r}; distances need at least 2 classes")
     # Classes of one group have one path: two of them are enough to know every distance.
-    some: dict[tuple[str, ...], int] = {}
-    for path in paths.values():
-        some[path] = some.get(path, 0) + 1
+    some = Counter(paths.values())
     apart = [_edges(one, other) for one, other in combinations(some, 2)]
     return Tree(paths, max(apart + [2 for count in some.values() if count > 1]))
 
