@@ -33,6 +33,9 @@ interval is 12.7 times the distance of two numbers: it says how near these two h
 effect. The widths of one pair in ten are less than 0.19 times the median width, and of one in ten more than 2.4 times.
 """
 
+SURE = 0.05
+"""The level of tests: p-values below it, corrected for all tests that are read together, tell from chance."""
+
 POWER = 0.8
 """The share of studies that see an effect that counts as detectable."""
 

@@ -13,6 +13,7 @@ from raytransfer.analysis.checks import require
 from raytransfer.analysis.comparisons import LAST, TESTS, scaled, values_of
 from raytransfer.analysis.intervals import (
     MIN_UNITS,
+    SURE,
     TOO_FEW,
     Interval,
     at_zero,
@@ -35,9 +36,6 @@ PRIMARY = {test.claim: test.name for test in TESTS if test.primary} | {NEARER: f
 
 SUPPORTED, REVERSED, NO_LARGER, UNDECIDED = "supported", "the reverse", "no larger effect", "undecided"
 """The verdicts, with ``intervals.TOO_FEW``: see ``judged``."""
-
-SURE = 0.05
-"""The level of the verdicts, over all claims together."""
 
 _LEAST_BASES = 3
 _RHOS_COLUMNS = ["claim", "test", "n_layers", "target", "seed", "unit", "unit_number", "rho", "bases"]

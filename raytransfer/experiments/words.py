@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from raytransfer.analysis.intervals import MIN_UNITS
+from raytransfer.analysis.intervals import MIN_UNITS, SURE
 from raytransfer.analysis.units import SEED
 from raytransfer.words import number_of
 
@@ -48,7 +48,7 @@ def no_p_below(blocks: Iterable[int]) -> str:
         orders = math.factorial(number)
         if orders <= 1000:
             least = f"{number_of(number, 'block')}: no p below 1{f'/{orders}' if orders > 1 else ''}"
-            said.append(least if 1 / orders < 0.05 else f"{least}, so none can be below 0.05")
+            said.append(least if 1 / orders < SURE else f"{least}, so none can be below 0.05")
     return "; ".join(said)
 
 

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from raytransfer.analysis.intervals import SURE
 from raytransfer.analysis.pairs import OUTCOMES
 from raytransfer.experiments.words import counted, in_percent, in_points, no_p_below, said_blocks, with_interval
 from raytransfer.report.style import dot, drawable, fit_to, head, layer_colors, new_figure, words
@@ -197,7 +198,7 @@ def _draw_estimates(axis: Axes, rows: pd.DataFrame, order: pd.Index, colors: dic
         of_n = rows[rows["n_layers"] == n_layers].set_index("measure").reindex(order)
         y = np.arange(len(order)) - (i - (len(colors) - 1) / 2) * step
         tell(axis.hlines(y, of_n["low"], of_n["high"], color=color, linewidth=1.1), f"n = {n_layers}")
-        filled = (of_n["p_adjusted"] < 0.05).to_numpy(dtype=bool) | (not tested)
+        filled = (of_n["p_adjusted"] < SURE).to_numpy(dtype=bool) | (not tested)
         for which, face in ((filled, color), (~filled, "white")):
             x = of_n["estimate"][which]
             (drawn,) = axis.plot(x, y[which], "o", markersize=4.5, color=color, markerfacecolor=face, zorder=3)

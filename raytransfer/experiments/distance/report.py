@@ -20,6 +20,7 @@ from raytransfer.analysis import (
     variance_of_distances,
 )
 from raytransfer.analysis.checks import listed
+from raytransfer.analysis.intervals import SURE
 from raytransfer.analysis.pairs import OUTCOMES
 from raytransfer.analysis.recommendation import recommendations
 from raytransfer.distances import DISTANCES
@@ -57,7 +58,6 @@ _UNDEFINED = (
     "Without any correlation, as they are the same for all bases of each target, or there for fewer than 4 of them"
 )
 _MEASURES = " (measures.parquet: every distance and score)"
-_SURE = 0.05
 _PLACE = ["treatment", "measure", "target", "target_block", "base", "base_block", "n_layers", "seed"]
 _MEASURED = ["measure", "kind", "target", "target_block", "base", "n_layers", "seed", "id"]
 
@@ -113,7 +113,7 @@ def _answer(correlations: pd.DataFrame) -> list[str]:
             continue
         best = rows.loc[rows["estimate"].idxmax()]
         rho = with_interval(best["estimate"], best["low"], best["high"], "z.2f")
-        sure = "told" if best["p_adjusted"] < _SURE else "not told"
+        sure = "told" if best["p_adjusted"] < SURE else "not told"
         least = no_p_below([best["blocks"]])
         said.append(
             f"{outcome} at n = {best['n_layers']}: of {len(rows)} distances and scores, {best['measure']} puts bases "

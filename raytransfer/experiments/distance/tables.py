@@ -1,11 +1,14 @@
 """The console's tables of transfer against distance."""
 
 import math
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from raytransfer.analysis.intervals import SURE
 from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import (
     BLOCK,
@@ -25,8 +28,6 @@ _SHOWN = (
     (ANB_PLUS.name, f"fine-tuned accuracy ({ANB_PLUS.name})", "within target"),
     ("boost", f"boost ({ANB_PLUS.name} over {BASE_B.name})", "pooled"),
 )
-
-_SURE = 0.05
 
 
 def correlations_table(correlations: pd.DataFrame) -> Group:
@@ -52,10 +53,8 @@ def correlations_table(correlations: pd.DataFrame) -> Group:
         best = rows.groupby("measure")["estimate"].mean().sort_values(ascending=False)
         for measure in best.index:
             of_n = rows[rows["measure"] == measure].sort_values("n_layers")
-            table.add_row(
-                str(measure),
-                *(_correlation(row.estimate, row.low, row.high, row.p_adjusted) for row in of_n.itertuples()),
-            )
+            records = of_n[["estimate", "low", "high", "p_adjusted"]].itertuples(index=False, name=None)
+            table.add_row(str(measure), *(_correlation(*record) for record in records))
         known = rows.dropna(subset="estimate")
         of = f"{counted(known['pairs'], 'pair')}, {said_blocks(known)}"
         tested |= set(known["blocks"])
@@ -90,7 +89,7 @@ def monotonicity_table(monotonicity: pd.DataFrame) -> Group:
         dials = list(dict.fromkeys(rows["dial"]))
         table = _table("distance", dials)
         for measure, cells in rows.groupby("measure", sort=False):
-            of_dial = {row.dial: row for row in cells.itertuples()}
+            of_dial = {row["dial"]: row for row in cells.to_dict("records")}
             table.add_row(str(measure), *(_moves(of_dial[dial]) if dial in of_dial else Text("") for dial in dials))
         parts.append(table)
     units = said_units(distances[distances["units"] > 0])
@@ -174,7 +173,7 @@ def _correlation(estimate: float, low: float, high: float, p: float) -> Text:
     if math.isnan(estimate):
         return Text("-")
     ends = "" if math.isnan(low) else f"[{_short(low)},{_short(high)}]"
-    return Text(f"{_short(estimate, sign=True)}{'*' if p < _SURE else ' '}{ends}")
+    return Text(f"{_short(estimate, sign=True)}{'*' if p < SURE else ' '}{ends}")
 
 
 def _short(rho: float, *, sign: bool = False) -> str:
@@ -183,14 +182,13 @@ def _short(rho: float, *, sign: bool = False) -> str:
     return text if abs(rho) >= 0.995 else text.replace("0.", ".", 1)
 
 
-def _moves(row: object) -> Text:
-    names = ("estimate", "low", "high", "levels", "right_way", "curves", "constant", "blind")
-    estimate, low, high, levels, right_way, curves, constant, blind = (getattr(row, name) for name in names)
-    if blind:
+def _moves(row: Mapping[Hashable, Any]) -> Text:
+    if row["blind"]:
         return Text("blind", style="dim")
-    if math.isnan(estimate):
-        return Text("still" if constant else "-")
-    if levels == 2:
-        return Text(f"{right_way} of {curves}")
+    if math.isnan(row["estimate"]):
+        return Text("still" if row["constant"] else "-")
+    if row["levels"] == 2:
+        return Text(f"{row['right_way']} of {row['curves']}")
+    low, high = row["low"], row["high"]
     ends = f"[{_short(low)},{_short(high)}]" if high - low > 0.005 else ""
-    return Text(f"{_short(estimate, sign=True)} {ends}".strip())
+    return Text(f"{_short(row['estimate'], sign=True)} {ends}".strip())
