@@ -76,13 +76,14 @@ def network_spec(config: TrainingConfig) -> NetworkSpec:
     return NetworkSpec(
         name=config.network,
         init=config.init,  # type: ignore[arg-type]  # one of the spec's, as the configuration checks
-        args=_canonical(args),
+        args=canonical(args),
         granularity=config.granularity,  # type: ignore[arg-type]  # likewise
-        table=None if stages is None else _canonical(stages, ordered=True),
+        table=None if stages is None else canonical(stages, ordered=True),
     )
 
 
-def _canonical(value: Any, *, ordered: bool = False) -> str:
+def canonical(value: Any, *, ordered: bool = False) -> str:
+    """An option's value as JSON that is the same however it is written; ``ordered`` where the order of keys counts."""
     return json.dumps(value, sort_keys=not ordered, separators=(",", ":"))
 
 

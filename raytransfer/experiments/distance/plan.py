@@ -1,7 +1,6 @@
 """Transfer against distance: from its configuration to a plan."""
 
 import functools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ import numpy as np
 from raytransfer.distances import DISTANCES
 from raytransfer.distances.tree import check_in_tree, parse_tree
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import checked_setup
+from raytransfer.experiments.checks import canonical, checked_setup
 from raytransfer.experiments.distance.cells import Layout, Measures, PairCell, cells
 from raytransfer.experiments.distance.config import DISTANCE_FEATURES, DistanceConfig
 from raytransfer.experiments.probing import with_probes
@@ -98,7 +97,7 @@ def _measures(config: DistanceConfig, labels: Callable[[TaskSpec, int], frozense
         features=config.distance_features,
         scores=config.scores,
         images=config.images,
-        tree=None if config.tree is None else json.dumps(config.tree, sort_keys=True, separators=(",", ":")),
+        tree=None if config.tree is None else canonical(config.tree),
         same_labels=lambda one, other, seed: labels(one, seed) == labels(other, seed),
     )
 
