@@ -1,4 +1,4 @@
-"""The tasks of a sweep over distances: named ones, and those that dials make of every target."""
+"""The tasks of a sweep over pairs of them: named ones, and those that dials make of every target."""
 
 import functools
 import itertools
@@ -10,7 +10,6 @@ from typing import Any
 from raytransfer.config import PairsConfig, trains_bases
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import data_source
-from raytransfer.experiments.distance.cells import NamedTask, Pair
 from raytransfer.networks import Shape
 from raytransfer.specs import Recipe, TaskSpec
 from raytransfer.tasks import (
@@ -36,6 +35,37 @@ KIND_OF_DIAL = {
 """What each dial changes; ``shared`` is the share of the target's classes that a base has."""
 
 _KEYS = ("data", "classes", *INPUT_DIALS, *LABEL_DIALS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedTask:
+    """A task as a sweep knows it.
+
+    Attributes:
+        name: Its name in tables and pictures, the same for all seeds.
+        setting: Of a base that a dial makes of a target, what was turned, such as shared=0: the same for every target.
+        block: What it shares with the tasks that are not independent of it: the name of its data set or, for a base
+            that a dial makes of a target, that of the dial.
+        spec: From the seed to the task.
+    """
+
+    name: str
+    setting: str | None = None
+    block: str
+    spec: Callable[[int], TaskSpec]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A task to transfer from and a task to transfer to."""
+
+    base: NamedTask
+    target: NamedTask
+
+    def place(self, seed: int) -> dict[str, Any]:
+        """What a cell says of the two tasks, and of the seed."""
+        of = {"target": self.target.name, "target_block": self.target.block}
+        return {**of, "base": self.base.name, "base_block": self.base.block, "seed": seed}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from raytransfer.experiments.checks import Setup
-from raytransfer.experiments.distance.cells import Pair
+from raytransfer.experiments.tasks import Pair
 from raytransfer.specs import PretrainSpec, ProbeSpec, Recipe, Trained, TrialSpec
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_A
 

@@ -6,40 +6,10 @@ from typing import Any
 
 from raytransfer.distances import DISTANCES
 from raytransfer.experiments.checks import Setup
+from raytransfer.experiments.tasks import NamedTask, Pair
 from raytransfer.scores import SCORES
 from raytransfer.specs import DistanceSpec, PretrainSpec, Recipe, ScoreSpec, TaskSpec, TrialSpec
 from raytransfer.specs.treatments import ANB, ANB_PLUS, BASE_A, BASE_B, RNB
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamedTask:
-    """A task as a sweep knows it.
-
-    Attributes:
-        name: Its name in tables and pictures, the same for all seeds.
-        setting: Of a base that a dial makes of a target, what was turned, such as shared=0: the same for every target.
-        block: What it shares with the tasks that are not independent of it: the name of its data set or, for a base
-            that a dial makes of a target, that of the dial.
-        spec: From the seed to the task.
-    """
-
-    name: str
-    setting: str | None = None
-    block: str
-    spec: Callable[[int], TaskSpec]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A task to transfer from and a task to transfer to."""
-
-    base: NamedTask
-    target: NamedTask
-
-    def place(self, seed: int) -> dict[str, Any]:
-        """What a cell says of the two tasks, and of the seed."""
-        of = {"target": self.target.name, "target_block": self.target.block}
-        return {**of, "base": self.base.name, "base_block": self.base.block, "seed": seed}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 from raytransfer.distances import DISTANCES
 from raytransfer.experiments.checks import Setup
-from raytransfer.experiments.distance.cells import NamedTask, Pair
 from raytransfer.experiments.probing import TWIN
+from raytransfer.experiments.tasks import NamedTask, Pair
 from raytransfer.specs import DistanceSpec, PretrainSpec, Recipe, Trained, TrialSpec, Weights
 from raytransfer.specs.dependencies import as_base, as_probe, as_transfer, needs
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
