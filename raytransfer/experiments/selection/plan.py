@@ -11,7 +11,7 @@ from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.selection.cells import Candidate, SelectionCell, scored, trainings
 from raytransfer.experiments.selection.config import SelectionConfig
 from raytransfer.experiments.weights import Checkpoint, checkpoint, read
-from raytransfer.networks import build
+from raytransfer.networks import Shape, build
 from raytransfer.report.rows import places_of
 from raytransfer.scores import SCORES
 from raytransfer.specs import TaskSpec
@@ -45,7 +45,6 @@ Design = Mapping[str, Known]
 
 SelectionPlan = Plan[SelectionCell, Design]
 
-
 _ALIKE = 5.0  # times the smallest norm of a fresh head, up to which heads count as starting alike
 
 
@@ -61,7 +60,7 @@ class _Prepared:
     read: Read
     opened: list[tuple[DataSource, Dataset]]
     config: SelectionConfig
-    shape: tuple[int, int, int]
+    shape: Shape
     head_norm: float
 
 
@@ -88,8 +87,8 @@ def make_plan(config: SelectionConfig) -> SelectionPlan:
     twice = [label for label, count in Counter(entry.label for entry in checkpoints).items() if count > 1]
     if twice:
         raise UserError(f"weights name {twice[0]} twice: give one of them another label")
-    prepared = [_prepared(entry, config) for entry in checkpoints]
-    cells = [cell for one in prepared for cell in scored(one.candidate, _fitting(config, one), config.images)]
+    prepared = [_prepared(entry) for entry in checkpoints]
+    cells = [cell for one in prepared for cell in _scored(one)]
     if config.best is None:
         plan = _plan(prepared, [*cells, *(cell for one in prepared for cell in _trained(one))])
         told = [] if config.scores else without_cuts(config, config.treatments)
@@ -113,12 +112,6 @@ def told_apart(checkpoints: Sequence[Checkpoint[SelectionConfig]]) -> list[Check
     ]
 
 
-def _fitting(config: SelectionConfig, one: _Prepared) -> list[str]:
-    """The scores that can be had: those of the head only where the weights have one."""
-    has_head = one.candidate.weights.outputs is not None
-    return [name for name in config.scores if SCORES[name].reads != "head" or has_head]
-
-
 def _plan(prepared: Sequence[_Prepared], cells: Sequence[SelectionCell]) -> SelectionPlan:
     opened = {dataset.fingerprint: (source, dataset) for one in prepared for source, dataset in one.opened}
     design: Design = {one.candidate.name: one.known for one in prepared}
@@ -136,6 +129,13 @@ def _unlike_heads(prepared: Sequence[_Prepared]) -> list[str]:
         f"fresh heads start unlike: the weights of a class have a norm of {least} to {most}; what a large one has to "
         "unlearn counts against its checkpoint; init=gaussian draws all heads alike"
     ]
+
+
+def _scored(one: _Prepared) -> list[SelectionCell]:
+    """The scores of a checkpoint: those of the head only where the weights have one."""
+    has_head = one.candidate.weights.outputs is not None
+    fitting = [name for name in one.config.scores if SCORES[name].reads != "head" or has_head]
+    return scored(one.candidate, fitting, one.config.images)
 
 
 def _trained(one: _Prepared) -> list[SelectionCell]:
@@ -159,12 +159,13 @@ def _best(
     return order[: config.best]
 
 
-def _prepared(entry: Checkpoint[SelectionConfig], config: SelectionConfig) -> _Prepared:
+def _prepared(entry: Checkpoint[SelectionConfig]) -> _Prepared:
+    config = entry.config
     opened: dict[str, tuple[DataSource, Dataset]] = {}
     tasks: dict[tuple[str, int], TaskSpec] = {}
     for name, data, classes in _targets(config):
         if data not in opened:
-            source = data_source(entry.config, data)
+            source = data_source(config, data)
             opened[data] = source, open_dataset(source)
         dataset = opened[data][1]
         wanted = (
@@ -177,7 +178,7 @@ def _prepared(entry: Checkpoint[SelectionConfig], config: SelectionConfig) -> _P
         sizes = " and ".join("x".join(map(str, shape)) for shape in sorted(shapes))
         raise UserError(f"targets have images of {sizes}: give image_size_px=... and channels=1 or 3 for all")
     (shape,) = shapes
-    setup = checked_setup(entry.config, shape, {task.label_count for task in tasks.values()})
+    setup = checked_setup(config, shape, {task.label_count for task in tasks.values()})
     found = read(entry, setup, shape)
     first = next(iter(tasks.values()))
     image = setup.recipe.seen_shape(shape)
@@ -194,7 +195,7 @@ def _prepared(entry: Checkpoint[SelectionConfig], config: SelectionConfig) -> _P
         ),
         read=found,
         opened=list(opened.values()),
-        config=entry.config,
+        config=config,
         shape=shape,
         head_norm=max(norms, default=0.0),
     )
