@@ -40,7 +40,7 @@ def unit_means(rows: pd.DataFrame, by: Sequence[str], value: str = "value", *, s
     """The mean of a column in each group of rows, with its 95% interval of Student's t over units.
 
     Args:
-        rows: Rows with units (``with_units``); none lacks the value.
+        rows: Rows with units, as the columns that ``with_units`` adds; none lacks the value.
         by: What makes a group; rows where it is missing are one, too.
         value: The column.
         sort: Whether groups come in order, or as they are met first.
