@@ -31,16 +31,7 @@ _PEAKS_COLUMNS = [
 ]
 _DROPS_COLUMNS = [
     *_CURVE,
-    "drop_step",
-    "before_step",
-    "after_step",
-    "estimate",
-    "low",
-    "high",
-    "detectable",
-    "units",
-    "unit",
-    "runs",
+    *("drop_step", "before_step", "after_step", "estimate", "low", "high", "detectable", "units", "unit", "runs"),
 ]
 
 

@@ -41,7 +41,9 @@ POWER = 0.8
 
 _MOST_UNITS = 10_000
 _ROUNDING = 1e-12  # of the largest value: standard errors below it come from adding and subtracting equal numbers
-_ROUNDING_OF_FRACTIONS = 1e-15  # differences of differences of accuracies may be rounding through and through
+
+ROUNDING_OF_FRACTIONS = 1e-15
+"""What is left of accuracies that are equal; differences of their differences may be rounding through and through."""
 
 TOO_FEW = "too few units"
 """The verdict where no verdict can be given."""
@@ -223,7 +225,7 @@ def _variance_of_mean(values: NDArray[np.float64]) -> float:
 
 def _known(variance: float, values: NDArray[np.float64]) -> float:
     """A variance of the mean, or NaN where it is zero but for rounding."""
-    rounding = max(_ROUNDING * float(np.abs(values).max()), _ROUNDING_OF_FRACTIONS)
+    rounding = max(_ROUNDING * float(np.abs(values).max()), ROUNDING_OF_FRACTIONS)
     return variance if variance > rounding**2 else math.nan
 
 

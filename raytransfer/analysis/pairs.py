@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from raytransfer.analysis.checks import listed, refuse_repeats, require
-from raytransfer.analysis.intervals import MIN_UNITS
+from raytransfer.analysis.intervals import MIN_UNITS, ROUNDING_OF_FRACTIONS
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 
 OUTCOMES = (ANB.name, ANB_PLUS.name, "boost")
@@ -36,7 +36,6 @@ OUTCOMES = (ANB.name, ANB_PLUS.name, "boost")
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-_ROUNDING_OF_FRACTIONS = 1e-15  # what is left of differences of accuracies that are equal
 _ENUMERATED = 6  # blocks have 720 orders; those of more are drawn
 _OUTCOME_KEY = ["target", "base", "n_layers", "seed"]
 _MEASURE_COLUMNS = ["measure", "kind", *_OUTCOME_KEY, "value"]
@@ -153,7 +152,7 @@ def seed_means(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     none = seeds == 0
     means = (np.where(both, cube, 0.0).sum(axis=-1) / np.maximum(seeds, 1) for cube in (x, y))
     mean_x, mean_y = (np.where(none, np.nan, mean) for mean in means)
-    return evened(mean_x), evened(mean_y, _ROUNDING_OF_FRACTIONS)
+    return evened(mean_x), evened(mean_y, ROUNDING_OF_FRACTIONS)
 
 
 def evened(means: Floats, rounding: float = 0.0) -> Floats:
