@@ -152,7 +152,7 @@ def test_rising_and_declining_are_a_claim_each(curve, noise, rises, declines):
     assert set(table["effects"]) == {8}
 
 
-def test_a_claim_on_stages_is_of_the_means_of_units_over_schedules_and_n():
+def test_a_claim_on_checkpoints_is_of_the_means_of_units_over_schedules_and_n():
     outcomes = transfers(noise=2, schedules=("constant", "step"), layers=(2, 3), units=5, treatments=("AnB", "AnB+"))
     table = checkpoint_verdicts(outcomes).set_index("claim")
     assert list(table.index) == ["AnB rises", "AnB declines", "AnB+ rises", "AnB+ declines"]

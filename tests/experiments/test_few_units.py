@@ -131,7 +131,7 @@ def of_distance(units: int) -> tuple[list[pd.DataFrame], list]:
     return found, tables
 
 
-def of_stages(units: int) -> tuple[list[pd.DataFrame], list]:
+def of_checkpoints(units: int) -> tuple[list[pd.DataFrame], list]:
     """Transfer along pretraining: so many pairs of target and base."""
     outcomes = transfers(curve=(0, 2, 3, 3, 3, 3), noise=3, units=units, schedules=("constant", "step"), seed=1)
     peaks = checkpoint_peaks(outcomes)
@@ -163,7 +163,7 @@ def of_theory(units: int) -> tuple[list[pd.DataFrame], list]:
     return [means, widths], [theory_table(means, widths)]
 
 
-EXPERIMENTS = [of_the_grid, of_distance, of_stages, of_why, of_theory]
+EXPERIMENTS = [of_the_grid, of_distance, of_checkpoints, of_why, of_theory]
 every_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.__name__)
 
 
@@ -199,7 +199,7 @@ def test_three_units_give_intervals_and_tables_print_them(experiment):
 
 @few
 def test_no_claim_is_judged(units):
-    for experiment in (of_stages, of_why):
+    for experiment in (of_checkpoints, of_why):
         found, tables = experiment(units)
         judged = [table for table in found if "verdict" in table]
         assert judged
@@ -216,7 +216,7 @@ def test_three_units_are_judged():
     assert NO_VERDICT.isdisjoint(judged["verdict"])
     assert (judged["verdict"] == "supported").any()
     assert all(table["detectable"].notna().any() for table in (compared, near, judged))
-    assert NO_VERDICT.isdisjoint(of_stages(MIN_UNITS)[0][4]["verdict"])
+    assert NO_VERDICT.isdisjoint(of_checkpoints(MIN_UNITS)[0][4]["verdict"])
     (means, widths), (table,) = of_theory(MIN_UNITS)
     assert means["exceeds"].any()
     assert widths["asymptotic_width"].notna().all()

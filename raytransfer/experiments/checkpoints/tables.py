@@ -1,4 +1,4 @@
-"""The console's tables of the training stage.
+"""The console's tables of transfer along pretraining.
 
 A table shows what its DataFrame holds: it selects rows, and writes fractions as percentage points.
 """
