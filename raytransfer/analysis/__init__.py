@@ -11,11 +11,10 @@ from raytransfer.analysis.checkpoints import (
 )
 from raytransfer.analysis.comparisons import comparisons, effects
 from raytransfer.analysis.dials import dial_means, grid_effects, grid_means, monotonicity, outcome_monotonicity
-from raytransfer.analysis.pairs import OUTCOMES
 from raytransfer.analysis.profiles import profiles
 from raytransfer.analysis.response import curves, transfer_points
 from raytransfer.analysis.theory import asymptotic_width, theory_means
-from raytransfer.analysis.transfer import BASES, READINGS, Boost, boost, boosts, readings, treatment_means
+from raytransfer.analysis.transfer import BASES, READINGS, boost, boosts, readings, treatment_means
 from raytransfer.analysis.variance import variance_of_dials, variance_of_distances
 from raytransfer.analysis.verdicts import nearness, rank_correlations, verdicts
 from raytransfer.analysis.yosinski2014 import yosinski2014
@@ -23,9 +22,7 @@ from raytransfer.analysis.yosinski2014 import yosinski2014
 __all__ = [
     "BASES",
     "COEFFICIENTS",
-    "OUTCOMES",
     "READINGS",
-    "Boost",
     "asymptotic_width",
     "base_curves",
     "boost",
