@@ -91,7 +91,7 @@ def treatment_means(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame
     """
     means = unit_means(_checked(results, metric), ["treatment", "halves", "n_layers"], metric)
     places = zip(means["treatment"], means["halves"], means["n_layers"], strict=True)
-    ranks = [(treatment_rank(treatment), _halves_rank(halves), n) for treatment, halves, n in places]
+    ranks = [(treatment_rank(treatment), halves_rank(halves), n) for treatment, halves, n in places]
     return means.loc[sorted(means.index, key=ranks.__getitem__), _MEANS_COLUMNS].reset_index(drop=True)
 
 
@@ -134,7 +134,7 @@ def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
     for reading, (first, second) in READINGS.items():
         differences = _differences(checked, first, second, metric)
         groups: dict[Any, pd.DataFrame] = dict(iter(differences.groupby(["halves", "n_layers"])))
-        for halves, n_layers in sorted(groups, key=lambda key: (_halves_rank(key[0]), key[1])):
+        for halves, n_layers in sorted(groups, key=lambda key: (halves_rank(key[0]), key[1])):
             if reading in _OF_DISSIMILAR and halves not in DISSIMILAR:
                 continue
             group, random_units = groups[halves, n_layers], None
@@ -327,5 +327,6 @@ def _floats(values: pd.Series) -> NDArray[np.float64]:
     return values.to_numpy(dtype=np.float64, na_value=math.nan)
 
 
-def _halves_rank(halves: str) -> tuple[bool, str]:
+def halves_rank(halves: str) -> tuple[bool, str]:
+    """Sorting key of halves: random ones first, then by name."""
     return (halves != "random", halves)

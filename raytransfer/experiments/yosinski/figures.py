@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from raytransfer.analysis import READINGS
+from raytransfer.analysis.transfer import halves_rank
 from raytransfer.experiments.words import in_points, told_mean
 from raytransfer.report.style import COLORS, drawable, fit_to, head, new_figure, panels_of, words
 from raytransfer.report.svg import tell
@@ -333,7 +334,7 @@ def _shifts(panels: list[tuple[Axes, pd.DataFrame]]) -> dict[str, float]:
 
 
 def _halves(rows: pd.DataFrame) -> list[str]:
-    return sorted(rows["halves"].unique(), key=lambda halves: (halves != "random", halves))
+    return sorted(rows["halves"].unique(), key=halves_rank)
 
 
 def _dash(halves: str, all_halves: list[str]) -> _Dash:
