@@ -97,24 +97,24 @@ def predictors(
         table = accuracy.unstack("target").apply(lambda means: evened(means.to_numpy(dtype=np.float64)))
         for target in table:
             truth = table[target].dropna()
-            found = {(name, "score"): values for name, values in _by_measure(measured, target).items()}
-            found["published accuracy", "baseline"] = of_checkpoints["accuracy"]
-            found["parameters", "baseline"] = of_checkpoints["parameters"]
+            baselines = {"published accuracy": of_checkpoints["accuracy"], "parameters": of_checkpoints["parameters"]}
             # Ranks of a target are those among its own checkpoints, so that it takes all of these on the others.
             others = table.loc[truth.index, [other for other in table if sources[other] != sources[target]]]
             others = others.dropna(axis="columns")
             if others.shape[1]:
-                found[FIXED, "baseline"] = others.rank().mean(axis=1)
-            baselines = {name: values for (name, kind), values in found.items() if kind == "baseline"}
-            for (name, kind), values in found.items():
+                baselines[FIXED] = others.rank().mean(axis=1)
+            for name, values in (_by_measure(measured, target) | baselines).items():
                 both = _known(truth, values)
-                if len(both) >= _LEAST_RANKED:
-                    row = {"treatment": treatment, "predictor": name, "kind": kind, "target": target}
-                    row |= {"target_block": sources[target], "tau": _tau(both, 1), "checkpoints": len(both)}
-                    for baseline, of_baseline in baselines.items() if kind == "score" else ():
+                if len(both) < _LEAST_RANKED:
+                    continue
+                kind = "baseline" if name in baselines else "score"
+                row = {"treatment": treatment, "predictor": name, "kind": kind, "target": target}
+                row |= {"target_block": sources[target], "tau": _tau(both, 1), "checkpoints": len(both)}
+                if kind == "score":
+                    for baseline, of_baseline in baselines.items():
                         of_both = _known(truth, values, of_baseline)
                         row[_lead(baseline)] = _tau(of_both, 1) - _tau(of_both, 2)
-                    rows.append(row)
+                rows.append(row)
     columns = ["treatment", "predictor", "kind", "target", "target_block", "tau", "checkpoints"]
     return pd.DataFrame(rows, columns=[*columns, *map(_lead, BASELINES)])
 
@@ -166,19 +166,16 @@ def predictor_means(predictors: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for treatment, of_treatment in predictors.groupby("treatment", sort=False):
         taus = of_treatment.pivot(index=["target_block", "target"], columns="predictor", values="tau")
-        baselines = [name for name in taus if _kind(of_treatment, name) == "baseline"]
-        means = taus[baselines].mean().dropna()
+        means = taus[[name for name in taus if name in BASELINES]].mean().dropna()
         best = None if means.empty else means.idxmax()
-        for name in of_treatment["predictor"].unique():
+        for name, of_one in of_treatment.groupby("predictor", sort=False):
             mean, sources = _over_sources(taus[name])
             mean = within_one(mean)
-            row = {"treatment": treatment, "predictor": name, "kind": _kind(of_treatment, name)}
+            row = {"treatment": treatment, "predictor": name, "kind": of_one["kind"].iloc[0]}
             row |= {"tau": mean.estimate, "low": mean.low, "high": mean.high, "targets": int(taus[name].count())}
-            row["sources"] = sources
-            row["checkpoints"] = int(of_treatment.loc[of_treatment["predictor"] == name, "checkpoints"].min())
+            row |= {"sources": sources, "checkpoints": int(of_one["checkpoints"].min())}
             if row["kind"] == "score" and best is not None:
-                of_score = of_treatment[of_treatment["predictor"] == name].set_index(["target_block", "target"])
-                lead, _ = _over_sources(of_score[_lead(best)])
+                lead, _ = _over_sources(of_one.set_index(["target_block", "target"])[_lead(best)])
                 row |= {"lead": lead.estimate, "lead_low": lead.low, "lead_high": lead.high, "over": best}
             rows.append(row)
     columns = ["treatment", "predictor", "kind", "tau", "low", "high", "targets", "sources", "checkpoints"]
@@ -190,10 +187,6 @@ def _over_sources(values: "pd.Series[float]") -> tuple[Interval, int]:
     known = values.dropna()
     sources = pd.factorize(known.index.get_level_values("target_block"))[0]
     return clustered_t(np.asarray(known, dtype=np.float64), sources), len(np.unique(sources))
-
-
-def _kind(predictors: pd.DataFrame, name: object) -> str:
-    return str(predictors.loc[predictors["predictor"] == name, "kind"].iloc[0])
 
 
 def score_ranks(scores: pd.DataFrame) -> pd.DataFrame:
