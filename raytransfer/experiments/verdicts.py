@@ -71,14 +71,14 @@ def said_verdict(row: Mapping[Hashable, Any]) -> str:
 
 def _verdict(row: Mapping[Hashable, Any]) -> str:
     """The verdict, and how many units it would take to see the effect that was seen, where they did not tell."""
-    verdict = str(row["verdict"])
+    verdict, needed = str(row["verdict"]), row["units_needed"]
     if verdict == NO_LARGER:
         return f"no effect beyond {size(row['detectable'], row['scale'])}"
-    if not pd.isna(row["units_needed"]) and row["units_needed"] <= row["units"]:
+    if pd.isna(needed):
+        return f"{verdict}: how many it takes cannot be said" if verdict == TOO_FEW else verdict
+    if needed <= row["units"]:
         return f"{verdict}: one test would see this effect, among so many claims it is not told"
-    if not pd.isna(row["units_needed"]):
-        return f"{verdict}: it takes about {number_of(row['units_needed'], row['unit'])} to see this effect"
-    return f"{verdict}: how many it takes cannot be said" if verdict == TOO_FEW else verdict
+    return f"{verdict}: it takes about {number_of(needed, row['unit'])} to see this effect"
 
 
 def size(seen: float, scale: str) -> str:
