@@ -416,6 +416,9 @@ def test_contradictory_input_is_named():
         correlations(outcomes, pd.concat([measures, measures.head(1)]), ("AnB",))
     with pytest.raises(ValueError, match="measure far is of kind similarity: it is either distance or score"):
         correlations(outcomes, measures.replace({"kind": {"distance": "similarity"}}), ("AnB",))
+    both = measures.assign(kind=measures["kind"].mask(measures.index == measures.index[-1], "distance"))
+    with pytest.raises(ValueError, match="measure fit is of kind score, distance: it is either distance or score"):
+        correlations(outcomes, both, ("AnB",))
     with pytest.raises(ValueError, match="measure fit has a seed in some rows and none in others"):
         correlations(outcomes, measures.assign(seed=measures["seed"].replace(1, pd.NA)), ("AnB",))
 

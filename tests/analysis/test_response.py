@@ -351,6 +351,7 @@ def test_curves_of_three_levels_have_no_interval_though_together_they_have_four(
     assert set(rows["levels"]) == {3}
     assert rows["estimate"].notna().all()
     assert rows[["low", "high"]].isna().all(axis=None)
+    assert monotonicity(scores[scores["base"].isin(["T", "U", "V"])], dials).empty  # one level is no curve
 
 
 def test_the_right_way_is_up_for_distances_and_down_for_scores_and_nowhere_for_the_blind():
