@@ -36,7 +36,7 @@ def recommendations(outcomes: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFr
         outcomes: One row a training: treatment, target, base, n_layers, seed and top1, a fraction. Starts that lack a
             repeat which others of their target have are left out.
         measures: One row a value: measure, target, base, n_layers (missing where it is the same for all), seed and
-            value, of which more is better.
+            value, a finite number, of which more is better.
 
     Returns:
         One row a (treatment, target, by), where ``by`` is a measure, ``MEASURED`` (from two repeats on) or ``ANY``:
@@ -65,11 +65,10 @@ def recommendations(outcomes: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFr
 
 def _values(measures: pd.DataFrame) -> dict[str, dict[_Start, float]]:
     """By measure, the mean over repeats at each start; those without an n are at None."""
-    known = measures.dropna(subset="value")
-    repeats = known.groupby(["measure", *_PLACE], dropna=False)["value"].transform("size")
-    whole = known[repeats == repeats.groupby(known["measure"]).transform("max")]
+    repeats = measures.groupby(["measure", *_PLACE], dropna=False)["value"].transform("size")
+    whole = measures[repeats == repeats.groupby(measures["measure"]).transform("max")]
     means = whole.groupby(["measure", *_PLACE], sort=False, dropna=False)["value"].mean().reset_index()
-    means["value"] = evened(means["value"].to_numpy(dtype=np.float64, na_value=np.nan))
+    means["value"] = evened(means["value"].to_numpy(dtype=np.float64))
     found: dict[str, dict[_Start, float]] = {}
     for name, base, n, value in means.astype({"n_layers": "Int64"}).itertuples(index=False, name=None):
         found.setdefault(name, {})[base, None if pd.isna(n) else n] = value
@@ -98,7 +97,7 @@ def _choices(accuracies: dict[_Start, Floats], values: dict[str, dict[_Start, fl
         yield choice(MEASURED, overall, held_out) | {"low": np.nan, "high": np.nan}
     there = accuracies | {(base, None): of for base, of in of_bases.items()}
     for measure, at in values.items():
-        known = {start: at[start] for start in there if start in at and not np.isnan(at[start])}
+        known = {start: at[start] for start in there if start in at}
         if len(set(known.values())) > 1:
             chosen = max(known, key=lambda start: known[start])
             yield choice(measure, chosen, there[chosen])

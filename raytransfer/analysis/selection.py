@@ -73,7 +73,7 @@ def predictors(
         outcomes: As for ``start_means``, with target_block (the target's source) and depth, the number of layers of the
             checkpoint's network.
         scores: One row a score: measure, checkpoint, target, seed, n_layers (missing for the whole network), depth and
-            value.
+            value, a finite number.
         known: One row a checkpoint: checkpoint, accuracy (may be missing) and parameters.
         treatments: The treatments whose accuracy is foretold.
 
@@ -84,7 +84,7 @@ def predictors(
         published of some alone. Of fewer than 3 there is no row, and no lead.
     """
     last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1]
-    measured = _means_of_shared(at_last_cut(scores).dropna(subset="value"), ["measure", "target"], "value")
+    measured = _means_of_shared(at_last_cut(scores), ["measure", "target"], "value")
     measured = measured.astype(np.float64).transform(evened) if len(measured) else measured
     sources = outcomes.groupby("target")["target_block"].first().to_dict()
     of_checkpoints = known.set_index("checkpoint")[["accuracy", "parameters"]].astype(float)
@@ -201,4 +201,4 @@ def score_ranks(scores: pd.DataFrame) -> pd.DataFrame:
     at_last = at_last_cut(scores)
     ranked = at_last.assign(rank=at_last.groupby(["measure", "target", "seed"])["value"].rank(ascending=False))
     means: pd.DataFrame = ranked.groupby(["measure", "checkpoint"], as_index=False)[["value", "rank"]].mean()
-    return means.replace([np.inf, -np.inf], np.nan)
+    return means
