@@ -369,6 +369,7 @@ def test_the_right_way_is_up_for_distances_and_down_for_scores_and_nowhere_for_t
     sees_not = table.loc["blind"]
     assert sees_not[["estimate", "low", "high"]].isna().all(axis=None)
     assert (sees_not[["curves", "right_way", "constant"]] == [0, 0, 3]).all(axis=None)
+    assert (monotonicity(blind.assign(value=0.0), dials)["constant"] == 3).all()
     wrong = monotonicity(far.assign(kind="score"), dials)
     assert (wrong["right_way"] == 0).all()
     alone = monotonicity(far[far["target"] == "T"], dials)
