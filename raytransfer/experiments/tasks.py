@@ -78,7 +78,7 @@ class DialRow:
         dial: Name of the dial.
         kind: ``input``, ``shared``, ``labelling`` or ``random labels``.
         level: How far it is turned: 0 for not at all.
-        setting: The dial's value.
+        setting: The dial's value as text; None where the base is the target unchanged.
     """
 
     target: str
@@ -86,7 +86,7 @@ class DialRow:
     dial: str
     kind: str
     level: float
-    setting: Any
+    setting: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,7 +294,7 @@ class _Turned:
                 dial=dial,
                 kind=KIND_OF_DIAL[dial],
                 level=0.0 if setting is None else self._level(dial, setting),
-                setting=setting,
+                setting=None if setting is None else str(setting),
             )
             for base, setting in rows.items()
         ]

@@ -168,10 +168,8 @@ def _analysed(
     outcomes: pd.DataFrame, measures: pd.DataFrame, design: Design, config: DistanceConfig
 ) -> dict[str, pd.DataFrame]:
     """Every table of the report by name."""
-    # As text before pandas sees them, which would make 40.0 of 40 beside a base that has no setting.
-    settings = [None if row.setting is None else str(row.setting) for row in design.dials]
     dials = pd.DataFrame([asdict(row) for row in design.dials], columns=[field.name for field in fields(DialRow)])
-    dials["setting"] = pd.Series(settings, dtype="string")
+    dials = dials.astype({"setting": "string"})
     grid = pd.DataFrame([asdict(row) for row in design.grid], columns=[field.name for field in fields(GridRow)])
     there = set(measures["measure"])
     moves = monotonicity(measures, dials)
