@@ -54,6 +54,10 @@ class NamedTask:
     block: str
     spec: Callable[[int], TaskSpec]
 
+    def as_target(self, seed: int) -> dict[str, Any]:
+        """What a cell says of it as the target, and of the seed."""
+        return {"target": self.name, "target_block": self.block, "seed": seed}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -64,8 +68,7 @@ class Pair:
 
     def place(self, seed: int) -> dict[str, Any]:
         """What a cell says of the two tasks, and of the seed."""
-        of = {"target": self.target.name, "target_block": self.target.block}
-        return {**of, "base": self.base.name, "base_block": self.base.block, "seed": seed}
+        return self.target.as_target(seed) | {"base": self.base.name, "base_block": self.base.block}
 
 
 @dataclass(frozen=True, kw_only=True)

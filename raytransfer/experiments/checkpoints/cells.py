@@ -110,10 +110,8 @@ def _along(base: PretrainSpec, pair: Pair, schedule: str, setup: Setup, steps: S
     base_cell = CheckpointCell(
         treatment=BASE_A.name,
         schedule=schedule,
-        target=pair.target.name,
-        target_block=pair.target.block,
         base=pair.base.name,
-        seed=seed,
+        **pair.target.as_target(seed),
         spec=base,
     )
     found = [base_cell]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from raytransfer.distances import DISTANCES
 from raytransfer.experiments.checks import Setup
@@ -108,7 +107,7 @@ def cells(pairs: Sequence[Pair], layout: Layout, seeds: Sequence[int]) -> list[P
 
 def _controls(layout: Layout, target: NamedTask, seed: int) -> list[PairCell]:
     own = layout.own(target, seed)
-    place: dict[str, Any] = {"target": target.name, "target_block": target.block, "seed": seed}
+    place = target.as_target(seed)
     cells = [PairCell(treatment=BASE_B.name, **place, spec=own)]
     return cells + [
         PairCell(treatment=RNB.name, **place, n_layers=spec.surgery.n_layers, spec=spec)

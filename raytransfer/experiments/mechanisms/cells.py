@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from raytransfer.distances import DISTANCES
 from raytransfer.experiments.checks import Setup
@@ -72,7 +71,7 @@ def cells(
     for seed in seeds:
         for target_task in targets:
             target = PretrainSpec(task=target_task.spec(seed), network=setup.network, recipe=setup.recipe, seed=seed)
-            place: dict[str, Any] = {"target": target_task.name, "target_block": target_task.block, "seed": seed}
+            place = target_task.as_target(seed)
             found.append(MechanismCell(treatment=BASE_B.name, **place, spec=target))
             starts = [] if weights is None else [(weights.label, weights)]
             for task in (pair.base for pair in pairs if pair.target == target_task):

@@ -92,8 +92,8 @@ def paths_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: str) -
     """Draw the loss on the line between two networks, and how alike two networks' features are at every stage.
 
     The path leads from a network (α = 0) to one trained alike from another seed (α = 1), which had the same start or
-    another one (``raytransfer.analysis.runs``). CKA is that with the base a
-    network started from, with the network from scratch, and with its twin. Panels without readings are left out.
+    another one (``raytransfer.analysis.runs``). CKA is that with the base a network started from, with the network from
+    scratch, and with its twin. Panels without readings are left out.
 
     Args:
         readings: One row a reading.
