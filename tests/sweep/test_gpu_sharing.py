@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
@@ -125,7 +126,8 @@ def kept(tiny):
 
     def keep(*, mps, trials=4):
         speeds = [100, 190, 380][: trials.bit_length()]
-        choice = replace(_choice(plan.longest_base, "cpu", 10**9, groups(*speeds), "4 at most"), mps=mps)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        choice = replace(_choice(plan.longest_base, device, 10**9, groups(*speeds), "4 at most"), mps=mps)
         store.write("gpu_sharing.json", json.dumps(asdict(choice)).encode())
         return plan, store, config, choice
 

@@ -72,7 +72,8 @@ def test_what_more_than_a_gpu_means_without_one_is_told():
     ],
 )
 def test_memory_that_no_gpu_here_has_is_told(monkeypatch, memory_gb, share, slots, told):
-    assert beyond_memory(1000, share, slots) is None  # no GPU is here
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert beyond_memory(1000, share, slots) is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     sizes = [SimpleNamespace(total_memory=size) for size in (80e9, 141e9)]
