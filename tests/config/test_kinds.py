@@ -5,7 +5,7 @@ import pytest
 from raytransfer.config import load_config
 from raytransfer.errors import UserError
 from raytransfer.experiments import EXPERIMENTS
-from raytransfer.experiments.tasks import make_design
+from raytransfer.experiments.design import make_design
 from raytransfer.networks.pretrained import parse
 
 

@@ -14,8 +14,8 @@ from raytransfer.experiments.checkpoints.cells import (
 )
 from raytransfer.experiments.checkpoints.config import CheckpointsConfig
 from raytransfer.experiments.checks import checked_setup
+from raytransfer.experiments.design import base_recipe, make_design
 from raytransfer.experiments.probing import with_probes
-from raytransfer.experiments.tasks import base_recipe, make_design
 from raytransfer.sweep.plan import Plan, plan_of
 from raytransfer.words import number_of
 

@@ -10,7 +10,7 @@ from raytransfer.experiments.checkpoints.config import CheckpointsConfig
 from raytransfer.experiments.checkpoints.figures import checkpoints_figure
 from raytransfer.experiments.checkpoints.plan import milestones_of
 from raytransfer.experiments.checkpoints.tables import drops_table, peaks_table
-from raytransfer.experiments.tasks import base_recipe
+from raytransfer.experiments.design import base_recipe
 from raytransfer.experiments.verdicts import said_verdict, verdicts_markdown, verdicts_table
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of

@@ -10,10 +10,10 @@ from raytransfer.distances import DISTANCES
 from raytransfer.distances.tree import check_in_tree, parse_tree
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import canonical, checked_setup
+from raytransfer.experiments.design import Design, base_recipe, make_design
 from raytransfer.experiments.distance.cells import Layout, Measures, PairCell, cells
 from raytransfer.experiments.distance.config import DISTANCE_FEATURES, DistanceConfig
 from raytransfer.experiments.probing import with_probes
-from raytransfer.experiments.tasks import Design, base_recipe, make_design
 from raytransfer.scores import SCORES
 from raytransfer.specs import TaskSpec
 from raytransfer.sweep.plan import Plan, plan_of

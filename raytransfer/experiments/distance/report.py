@@ -24,6 +24,7 @@ from raytransfer.analysis.intervals import SURE
 from raytransfer.analysis.pairs import OUTCOMES
 from raytransfer.analysis.recommendation import recommendations
 from raytransfer.distances import DISTANCES
+from raytransfer.experiments.design import Design, DialRow, GridRow, trained_for
 from raytransfer.experiments.distance.cells import PairCell
 from raytransfer.experiments.distance.config import DistanceConfig
 from raytransfer.experiments.distance.dial_figures import dial_grid_figure, dials_figure, monotonicity_figure
@@ -36,7 +37,6 @@ from raytransfer.experiments.distance.tables import (
     variance_of_distances_table,
 )
 from raytransfer.experiments.recommendation import advice, recommendations_table
-from raytransfer.experiments.tasks import Design, DialRow, GridRow, trained_for
 from raytransfer.experiments.words import no_p_below, said_blocks, said_units, with_interval
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of

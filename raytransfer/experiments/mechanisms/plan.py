@@ -3,10 +3,10 @@
 from raytransfer.distances import DISTANCES
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import checked_setup
+from raytransfer.experiments.design import base_recipe, make_design
 from raytransfer.experiments.mechanisms.cells import MechanismCell, basins, cells
 from raytransfer.experiments.mechanisms.config import MechanismsConfig
 from raytransfer.experiments.probing import with_probes
-from raytransfer.experiments.tasks import base_recipe, make_design
 from raytransfer.experiments.weights import only_checkpoint, read
 from raytransfer.sweep.plan import Plan, plan_of
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from raytransfer.analysis import comparisons, effects, nearness, rank_correlations, verdicts
 from raytransfer.analysis.profiles import profiles
 from raytransfer.analysis.runs import by_start
+from raytransfer.experiments.design import trained_for
 from raytransfer.experiments.mechanisms.cells import RESTART, MechanismCell
 from raytransfer.experiments.mechanisms.config import MechanismsConfig
 from raytransfer.experiments.mechanisms.figures import comparisons_figure, gradients_figure, training_figure
@@ -17,7 +18,6 @@ from raytransfer.experiments.mechanisms.tables import (
     comparisons_table,
     nearness_table,
 )
-from raytransfer.experiments.tasks import trained_for
 from raytransfer.experiments.verdicts import said_verdict, verdicts_markdown, verdicts_table
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of, probe_readings

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from raytransfer.errors import UserError
-from raytransfer.experiments.tasks import Design, make_design
+from raytransfer.experiments.design import Design, make_design
 from raytransfer.experiments.theory.config import TheoryConfig
 from raytransfer.specs import SimulationSpec
 from raytransfer.sweep.plan import Plan, plan_of

@@ -6,7 +6,7 @@ import pandas as pd
 
 from raytransfer.analysis import asymptotic_width, theory_means
 from raytransfer.analysis.theory import NEAR_ONE
-from raytransfer.experiments.tasks import Design
+from raytransfer.experiments.design import Design
 from raytransfer.experiments.theory.config import TheoryConfig
 from raytransfer.experiments.theory.figures import theory_figure
 from raytransfer.experiments.theory.plan import TheoryCell

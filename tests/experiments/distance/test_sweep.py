@@ -9,10 +9,10 @@ import torch
 from raytransfer.config import load_config
 from raytransfer.distances import DISTANCES
 from raytransfer.errors import UserError
+from raytransfer.experiments.design import make_design
 from raytransfer.experiments.distance.config import DistanceConfig
 from raytransfer.experiments.distance.plan import make_plan
 from raytransfer.experiments.distance.report import make_report
-from raytransfer.experiments.tasks import make_design
 from raytransfer.scores import SCORES
 from raytransfer.scores.representation import Representation
 from raytransfer.specs import DistanceSpec, ScoreSpec, from_json
