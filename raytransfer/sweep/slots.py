@@ -12,12 +12,14 @@ UNITS = {"GPU": "GPU", "CPU": "CPU core"}
 """What trials take, as Ray names it, in words."""
 
 
-def of_this_machine() -> tuple[int, str]:
-    """How many GPUs this machine has, or CPU cores where it has none, and which of them: ``GPU`` or ``CPU``.
+def usable_gpus() -> int:
+    """How many GPUs of this machine PyTorch can use: none with too old a driver, or where it is built for CPUs."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
-    Those alone that PyTorch can use: not with a driver that is too old for it, or where it is built for CPUs.
-    """
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+def of_this_machine() -> tuple[int, str]:
+    """How many GPUs this machine has, or CPU cores where it has none, and which of them: ``GPU`` or ``CPU``."""
+    gpus = usable_gpus()
     return (gpus, "GPU") if gpus else (os.cpu_count() or 1, "CPU")
 
 
@@ -82,8 +84,8 @@ def beyond_memory(memory_gb: float, share: float, slots: int) -> str | None:
         share: What each takes of a GPU, or how many.
         slots: Trials at once.
     """
-    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
-    least_gb = min((torch.cuda.get_device_properties(gpu).total_memory / 1e9 for gpu in gpus), default=math.inf)
+    sizes_gb = (torch.cuda.get_device_properties(gpu).total_memory / 1e9 for gpu in range(usable_gpus()))
+    least_gb = min(sizes_gb, default=math.inf)
     together = max(1, min(slots, slot_count(1, min(share, 1))))
     if together * memory_gb <= least_gb:
         return None

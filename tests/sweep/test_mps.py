@@ -159,7 +159,7 @@ with interruptible(), mps.service(("true",)):
 def gpu(monkeypatch):
     """A machine that has a GPU, as far as anyone asks, on which the service works."""
     module = sys.modules["raytransfer.sweep.ray.cluster"]  # the package has a function of that name
-    monkeypatch.setattr(module, "of_this_machine", lambda: (1, "GPU"))
+    monkeypatch.setattr(module, "usable_gpus", lambda: 1)
     monkeypatch.setattr(mps, "service", partial(mps.service, WORKS))
     monkeypatch.setenv("RAY_ADDRESS", "local")
     return module
@@ -179,7 +179,7 @@ def test_elsewhere_nothing_is_started(control, gpu, monkeypatch, tmp_path, why_n
     monkeypatch.setattr(gpu.ray, "init", lambda **_: None)
     monkeypatch.setattr(gpu.ray, "shutdown", lambda: None)
     if why_not == "no GPU":
-        monkeypatch.setattr(gpu, "of_this_machine", lambda: (2, "CPU"))
+        monkeypatch.setattr(gpu, "usable_gpus", lambda: 0)
     if why_not == "AMD":
         monkeypatch.setattr("torch.version.hip", "7.0")
     if why_not == "joined":

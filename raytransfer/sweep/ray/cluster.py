@@ -31,7 +31,7 @@ from raytransfer.errors import UserError, first_line, one_line
 from raytransfer.specs import PretrainSpec
 from raytransfer.sweep import mps
 from raytransfer.sweep.gpu_sharing import GpuSharing, measure
-from raytransfer.sweep.slots import UNITS, check_ranks, check_slots, of_this_machine, slot_count, slots_of_base
+from raytransfer.sweep.slots import UNITS, check_ranks, check_slots, slot_count, slots_of_base, usable_gpus
 from raytransfer.tasks import DataSource
 from raytransfer.words import number_of
 
@@ -66,7 +66,7 @@ def cluster(sources: Mapping[str, str] = MappingProxyType({}), *, share_gpus: bo
             on this machine.
     """
     named, where = _address()
-    served = share_gpus and where is None and torch.version.hip is None and of_this_machine()[1] == "GPU"
+    served = share_gpus and where is None and torch.version.hip is None and usable_gpus() > 0
     with tempfile.TemporaryDirectory() as folder, mps.service() if served else nullcontext():
         yield from _started(named, where, _environment(sources, Path(folder)))
 
@@ -127,13 +127,12 @@ def _environment(sources: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def _started(named: str | None, where: str | None, environment: dict[str, str]) -> Iterator[bool]:
-    count, kind = of_this_machine()
-    usable = count if kind == "GPU" else 0  # Ray would count GPUs, too, that this PyTorch cannot use
     try:
         with _handlers_kept():
             ray.init(
                 address=named,
-                num_gpus=usable if where is None else None,  # a cluster's machines have told
+                # Ray would count GPUs, too, that this PyTorch cannot use. A cluster's machines have told.
+                num_gpus=usable_gpus() if where is None else None,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
