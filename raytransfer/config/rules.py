@@ -74,6 +74,19 @@ def check_effects(config: Any, given: Collection[str]) -> None:
             raise UserError(f"{name} is given and would change nothing: it takes {needed}")
 
 
+def check_names(option: str, names: Collection[str], known: Collection[str]) -> None:
+    """Check a list of names, which may be empty.
+
+    Raises:
+        UserError: One is not among those known, or is there twice.
+    """
+    for name in names:
+        if name not in known:
+            raise UserError(f"{option} has {name}, which is not known; choose from {', '.join(known)}")
+    if len(set(names)) < len(names):
+        raise UserError(f"{option}={names} must name each once")
+
+
 def check_values(config: Any) -> None:
     """Check every option of a configuration by itself, and those that belong together.
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from raytransfer.config import TrainingConfig
+from raytransfer.config.rules import check_names
 from raytransfer.errors import UserError, first_line
 from raytransfer.networks import Network, Shape, build, freeze, read_all_layers, trainable
 from raytransfer.probes import PROBES, Subject
@@ -34,11 +35,7 @@ def with_probes(cells: Sequence[SomeCell], config: TrainingConfig, image_shape: 
         UserError: A probe is not known, looks at a step that is not there or makes no sense, or does not work on a
             network; or more eigenvalues are asked for than there are parameters.
     """
-    for name in config.probes:
-        if name not in PROBES:
-            raise UserError(f"probes={name} is not known; choose from {', '.join(PROBES)}")
-    if len(set(config.probes)) < len(config.probes):
-        raise UserError(f"probes={config.probes} must name each once")
+    check_names("probes", config.probes, PROBES)
     looks: list[SomeCell] = []
     tried: set[tuple[Any, ...]] = set()
     for cell in cells:

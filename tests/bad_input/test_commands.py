@@ -101,7 +101,7 @@ OPTIONS = [
     ("selection", [], "weights has no value: name the checkpoints"),
     ("selection", ["weights=[/nowhere.safetensors]"], "/nowhere.safetensors"),
     ("mechanisms", ["probes=[]"], r"probes=\[\] leaves nothing to compare"),
-    ("mechanisms", ["probes=[flat]"], "probes=flat is not known"),
+    ("mechanisms", ["probes=[flat]"], "probes has flat, which is not known"),
     ("mechanisms", ["probe_steps=[99]"], "probe_steps has 99, which no training reaches"),
     ("mechanisms", ["distance=Task2Vec"], "distance=Task2Vec is not known, or needs more than images"),
 ]

@@ -207,7 +207,7 @@ def test_a_probe_needs_the_networks_it_compares(tiny):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["probes=[flat]"], r"probes=flat is not known; choose from generalisation, deviation, flatness"),
+        (["probes=[flat]"], r"probes has flat, which is not known; choose from generalisation, deviation, flatness"),
         (["probes=[path,path]"], r"probes=\['path', 'path'\] must name each once"),
         (["probes=[flatness]", "probe_steps=[7]"], r"probe_steps has 7, which no training reaches: .* 0\.\.6"),
         (["probes=[flatness]", "probe_steps=[end]"], r"probe_steps has end, .* or is last"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from raytransfer.config.rules import check_names
 from raytransfer.distances import DISTANCES
 from raytransfer.distances.tree import check_in_tree, parse_tree
 from raytransfer.errors import UserError
@@ -73,15 +74,8 @@ def _left_out(design: Design, measures: Measures, seeds: Sequence[int]) -> list[
 
 
 def _measures(config: DistanceConfig, labels: Callable[[TaskSpec, int], frozenset[str]]) -> Measures:
-    for option, names, known in (
-        ("distances", config.distances, DISTANCES),
-        ("scores", config.scores, SCORES),
-    ):
-        for name in names:
-            if name not in known:
-                raise UserError(f"{option} has {name}, which is not known; choose from {', '.join(known)}")
-        if len(set(names)) < len(names):
-            raise UserError(f"{option}={names} must name each once")
+    check_names("distances", config.distances, DISTANCES)
+    check_names("scores", config.scores, SCORES)
     names = [*SCORES]
     for name, distance in DISTANCES.items():
         names += [f"{name} of {kind}" for kind in DISTANCE_FEATURES] if distance.reads == "features" else [name]

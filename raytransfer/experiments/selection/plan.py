@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from raytransfer.config.rules import check_names
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import checked_setup, data_source, without_cuts
 from raytransfer.experiments.probing import with_probes
@@ -77,12 +78,7 @@ def make_plan(config: SelectionConfig) -> SelectionPlan:
         raise UserError("weights has no value: name the checkpoints, as weights=[torchvision/resnet18@IMAGENET1K_V1]")
     if config.best is not None and config.best > len(entries):
         raise UserError(f"best={config.best} must not exceed the number of checkpoints: weights name {len(entries)}")
-    for name in config.scores:
-        if name not in SCORES or SCORES[name].reads == "reference":
-            fitting = [name for name, score in SCORES.items() if score.reads != "reference"]
-            raise UserError(f"scores has {name}, which is not known here; choose from {', '.join(fitting)}")
-    if len(set(config.scores)) < len(config.scores):
-        raise UserError(f"scores={config.scores} must name each once")
+    check_names("scores", config.scores, [name for name, score in SCORES.items() if score.reads != "reference"])
     checkpoints = told_apart([checkpoint(entry, config) for entry in entries])
     twice = [label for label, count in Counter(entry.label for entry in checkpoints).items() if count > 1]
     if twice:

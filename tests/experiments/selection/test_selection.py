@@ -140,7 +140,7 @@ def config_of(options):
     ("options", "names", "more", "message"),
     [
         ([], ("one", "one"), {}, "weights name one twice: give one of them another label"),
-        (["scores=[CKA]"], ("one",), {}, "scores has CKA, which is not known here; choose from LogME"),
+        (["scores=[CKA]"], ("one",), {}, "scores has CKA, which is not known; choose from LogME"),
         (["targets={a: {classes: 3}}"], ("one",), {}, "target a has classes=3: they must be a list"),
         ([], ("one",), {"std": [40.0]}, "must have mean and std together, on a scale of 0..1"),
         ([], ("one",), {"mean": [0.1, 0.2, 0.3]}, "must have mean and std together"),
