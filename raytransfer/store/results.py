@@ -199,40 +199,18 @@ def compact(store: Store) -> None:
 def repair(store: Store) -> list[str]:
     """Set every damaged file of rows aside, so that the trials it held count as missing.
 
-    A trial whose curve or readings are lost loses its row, too: it has to run again.
-
     Returns:
         The damaged files.
     """
     damaged = []
     for table in _SCHEMAS:
-        lost: list[str] = []
-        whole: set[str] = set()
         for name in _files(store, table):
             try:
-                whole.update(_read(store, f"{table}/{name}")["id"].to_pylist())
+                _read(store, f"{table}/{name}")
             except UnreadableError as error:
-                lost.append(error.name)
-        main = next((main for main, details in _DETAILS.items() if details == table), None)
-        if lost and main is not None:
-            _keep_rows_of(store, main, whole)
-        for file in lost:  # last: what is killed before then is found damaged again
-            store.set_aside(file)
-        damaged += lost
+                store.set_aside(error.name)
+                damaged.append(error.name)
     return damaged
-
-
-def _keep_rows_of(store: Store, table: str, trials: set[str]) -> None:
-    for name in _files(store, table):
-        try:
-            rows = _read(store, f"{table}/{name}")
-        except UnreadableError:
-            continue  # comes next
-        kept = rows.filter(pa.array([trial in trials for trial in rows["id"].to_pylist()], pa.bool_()))
-        if len(kept) == 0:
-            store.delete(f"{table}/{name}")
-        elif len(kept) < len(rows):
-            store.write(f"{table}/{name}", parquet(kept))
 
 
 def _files(store: Store, table: str) -> list[str]:
