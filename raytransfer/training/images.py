@@ -156,12 +156,8 @@ class DeviceData:
             views = torch.zeros((4 + 2 * self._resizes + operations + 4 * self._jitters, size), dtype=torch.long)
             views[0], order = order[:size], order[size:]
             if self._crops:
-                down, across = self._offsets
-                if down == across:  # one draw, in the order in which stores made before have it
-                    views[1:3] = torch.randint(0, down, (2, size), generator=generator)
-                else:
-                    views[1] = torch.randint(0, down, (size,), generator=generator)
-                    views[2] = torch.randint(0, across, (size,), generator=generator)
+                for row, places in enumerate(self._offsets, 1):
+                    views[row] = torch.randint(0, places, (size,), generator=generator)
             if self.recipe.crop_area is not None:
                 boxes = draw_boxes(size, *self.train.shape[1:], self.recipe.crop_area, generator)
                 views[1:3], views[4:6] = boxes[:2], boxes[2:]
