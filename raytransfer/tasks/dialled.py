@@ -90,7 +90,7 @@ def _coarse(pixels: Images, resolution_px: int) -> Pixels:
 
     height, width = pixels.shape[2:]
     factor = resolution_px / min(height, width)
-    size = [max(1, round(height * factor)), max(1, round(width * factor))]
+    size = [round(height * factor), round(width * factor)]
     small = functional.interpolate(torch.from_numpy(pixels).float(), size=size, mode="area")
     large = functional.interpolate(small, size=[height, width], mode="bilinear", align_corners=False)
     coarse: Pixels = large.numpy()

@@ -75,6 +75,16 @@ def test_resolution_averages_squares(digits):
     means = images(plain.train).mean(axis=(2, 3), keepdims=True)
     assert np.abs(one - means).max() <= 0.51
 
+    def enlarged(pixels, axis):
+        places = (np.arange(2 * pixels.shape[axis]) + 0.5) / 2 - 0.5
+        return np.apply_along_axis(lambda line: np.interp(places, np.arange(len(line)), line), axis, pixels)
+
+    for height, width in ((4, 8), (8, 4)):
+        oblong = np.random.default_rng(0).integers(0, 256, (3, 1, height, width), dtype=np.uint8)
+        squares = oblong.reshape(3, 1, height // 2, 2, width // 2, 2).mean(axis=(3, 5))
+        coarse = dialled_images(oblong, np.arange(3), Dials(resolution_px=2), "x")
+        assert np.abs(coarse - enlarged(enlarged(squares, 2), 3)).max() <= 0.51
+
 
 def test_noise_has_its_spread_and_is_an_image_s_own(digits):
     grey = np.full((400, 1, 8, 8), 128, dtype=np.uint8)
@@ -83,6 +93,8 @@ def test_noise_has_its_spread_and_is_an_image_s_own(digits):
     noisy = dialled_images(grey, rows, dials, "train").astype(float) - 128
     assert abs(noisy.mean()) < 0.5
     assert abs(noisy.std() - 20) < 0.5
+    # golden: another value here makes every noisy task another one under the same id
+    assert noisy[3, 0, 0].tolist() == [2, 2, -10, -8, -13, 28, 6, -42]
     some = np.array([3, 77, 399])
     assert (dialled_images(grey, some, dials, "train") == dialled_images(grey, rows, dials, "train")[some]).all()
     for other in (dialled_images(grey, rows, dials, "test"), dialled_images(grey, rows, Dials(noise=20.0), "train")):
@@ -124,8 +136,10 @@ def test_random_labels_are_nested(digits, share, more):
 
 def test_random_labels_have_their_share(digits):
     plain = loaded(digits, range(10))[1].train.labels
-    changed = [(loaded(digits, range(10), random_labels=share)[1].train.labels != plain).mean() for share in (0.5, 1)]
+    half, every = (loaded(digits, range(10), random_labels=share)[1].train.labels for share in (0.5, 1))
+    changed = [(half != plain).mean(), (every != plain).mean()]
     assert changed == pytest.approx([0.45, 0.9], abs=0.05)  # a tenth draw their own label again
+    assert np.bincount(every, minlength=10) / len(every) == pytest.approx(0.1, abs=0.04)
 
 
 def test_labels_do_not_depend_on_which_images_are_drawn(digits):
@@ -146,6 +160,7 @@ def test_merging_is_even_and_splitting_halves_each_class(digits):
     assert (split.train.labels // 2 == plain.train.labels).all()
     share = np.bincount(split.train.labels, minlength=10) / np.repeat(np.bincount(plain.train.labels), 2)
     assert (abs(share - 0.5) < 0.08).all()  # ties keep it from being exact
+    assert np.bincount(split.train.labels).tolist() == [46, 43, 46, 45, 46, 43, 46, 46, 46, 45]
     bright = images(split.train).mean(axis=(1, 2, 3))
     for label in range(0, 10, 2):
         assert bright[split.train.labels == label].max() <= bright[split.train.labels == label + 1].min()
@@ -160,11 +175,12 @@ def test_label_names_say_what_two_tasks_share(digits):
             "random": {"random_labels": 0.5},
             "merged": {"merged": 4},
             "split": {"split": 2},
+            "bright": {"labelling": "brightness"},
         }.items()
     }
     assert names["plain"] == {f"digits/{i}" for i in range(5)} == names["noisy"] == names["random"]
     assert len(names["merged"] & names["plain"]) == 3  # 5 classes into 4: two of them became one
-    assert not names["split"] & names["plain"]
+    assert not (names["split"] | names["bright"]) & names["plain"]
 
 
 def test_dials_compose(digits):
@@ -176,6 +192,7 @@ def test_dials_compose(digits):
     spec, both = loaded(digits, merged=2, split=3)
     assert spec.label_count == 6
     assert set(both.train.labels) == set(range(6))
+    assert set(loaded(digits, merged=2, split=3, random_labels=1.0)[1].train.labels) == set(range(6))
 
 
 def test_what_changes_nothing_is_the_plain_task(digits):
@@ -224,7 +241,10 @@ def test_the_seed_counts_only_where_something_is_drawn(digits):
         ({"grey": 0.5}, "takes colour out of images that have none"),
         ({"merged": 6}, "merged=6 must not exceed the task's 5 classes"),
         ({"merged": 1}, "merged=1 must be a whole number of at least 2"),
-        ({"split": 60}, "leaves fewer than 2 training images a label"),
+        (
+            {"split": 45},
+            "leaves fewer than 2 training images a label: the smallest class has 89, which allows at most 44",
+        ),
         ({"labelling": "colour"}, "labelling=colour must be class or brightness"),
         ({"labelling": "brightness", "merged": 2}, "leaves no classes to be merged or split"),
         ({"random_labels": 1.5}, r"random_labels=1.5 must lie in 0\.\.1"),
