@@ -105,6 +105,7 @@ def test_identity_feels_the_network():
 )
 def test_json_round_trip(spec):
     assert from_json(to_json(spec)) == spec
+    assert to_json(spec) == json.dumps(json.loads(to_json(spec)), sort_keys=True, separators=(",", ":"))
     shuffled = json.dumps(dict(reversed(json.loads(to_json(spec)).items())))
     assert from_json(shuffled).id == spec.id
 

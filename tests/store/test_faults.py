@@ -399,6 +399,14 @@ def test_a_driver_that_is_interrupted_while_it_takes_the_lock_leaves_none(two, m
     assert not two[0].exists("lock.json")
 
 
+def test_of_two_drivers_that_start_at_once_the_one_that_wrote_first_is_kept_out(two, monkeypatch):
+    others = b'{"owner": "y", "host": "h", "process": 1, "beats": 1}'
+    monkeypatch.setattr(time, "sleep", lambda _: two[1].write("lock.json", others))
+    with pytest.raises(UserError, match="which started at the same time"), lock(two[0]):
+        pass
+    assert two[0].read("lock.json") == others
+
+
 def test_a_new_object_store_that_a_driver_has_just_locked_is_no_folder_of_other_things(two):
     with lock(two[0]):
         two[1].check()
@@ -552,6 +560,21 @@ def test_an_outage_does_not_cost_a_driver_its_lock(remote, quick, monkeypatch):
             time.sleep(0.02)
         assert store.read("lock.json") != before
         assert lost() is None
+
+
+def test_a_driver_that_was_suspended_goes_on_where_its_lock_cannot_be_looked_at(remote, quick, monkeypatch):
+    down = []
+    store = remote(lambda moment: AWS.format("NETWORK_CONNECTION") if down else None, retry_s=0.05)
+    monkeypatch.setattr(locking, "Store", lambda root, retry_s: store)
+    monkeypatch.setattr(locking, "_BEAT_S", 60.0)  # what renews the lock has not come to it yet
+    monkeypatch.setattr(locking, "_SURE_S", 0.5)
+    with lock(store) as lost:
+        down.append(1)
+        time.sleep(0.6)
+        failed = store.handler.failed
+        assert lost() is None
+        assert store.handler.failed > failed
+        down.clear()
 
 
 def test_rows_can_be_read_with_pandas_while_a_sweep_runs(full):

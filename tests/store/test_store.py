@@ -177,6 +177,7 @@ def test_a_row_without_its_learning_curve_or_readings_counts_once_it_has_run_aga
     if merged:
         compact(store)
     assert finished(store) == finish_times(store).keys() == {"a", "c", "d"}
+    assert None not in finish_times(store).values()  # rows that do not say when count as old as their file
     assert read_table(store, table)["id"].tolist() == ["a", "c"]
     leave("b", n_layers=9)
     assert finished(store) == finish_times(store).keys() == {"a", "b", "c", "d"}
@@ -341,16 +342,23 @@ def test_the_address_of_a_folder_is_that_folder(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_folders_may_have_colons(tmp_path, monkeypatch):
+def test_folders_may_have_colons_and_lie_at_home_and_have_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert Store("~/x").root == str(tmp_path / "home" / "x")
+    with pytest.raises(UserError, match="out= is empty: it must name a place"):
+        Store("")
     assert Store("./s3:x").root == str(tmp_path / "s3:x")
     assert Store("run:1").root == str(tmp_path / "run:1")
 
 
 def test_a_store_of_another_version_is_refused(store):
-    store.write("store.json", json.dumps({"schema_version": SCHEMA_VERSION + 1, "hash_version": 1}).encode())
-    with pytest.raises(UserError, match=r"was written with .*schema_version.*: use the raytransfer that made it"):
-        store.check()
+    mark = json.dumps({"schema_version": SCHEMA_VERSION + 1, "hash_version": 1}).encode()
+    store.write("store.json", mark)
+    for refused in (store.check, store.create):
+        with pytest.raises(UserError, match=r"was written with .*schema_version.*: use the raytransfer that made it"):
+            refused()
+    assert store.read("store.json") == mark
     store.write("store.json", b"{")
     with pytest.raises(UserError, match=r"has a damaged store\.json \(.*write \{\"schema_version\": .* into it"):
         store.check()
@@ -362,13 +370,18 @@ def test_a_folder_of_other_things_is_no_store(tmp_path):
         Store(str(tmp_path)).check()
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
+    (tmp_path / "file").chmod(0o755)
     store = Store(str(tmp_path / "file" / "out"))
     with pytest.raises(UserError, match=r"out=.*file/out cannot be written"):
         store.create()
     with pytest.raises(UserError, match=r"out=.*file/out cannot be written: .*/file is no folder"):
         store.check()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+        with pytest.raises(UserError, match=f"{tmp_path} is no folder that you may write to"):
+            Store(str(tmp_path / "out")).check()
     with pytest.raises(UserError, match="out=gopher://x is no place for a store: Unrecognized"):
         Store("gopher://x")
 
