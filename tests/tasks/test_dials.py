@@ -10,6 +10,7 @@ from raytransfer.errors import UserError
 from raytransfer.specs import Dials
 from raytransfer.tasks import DataSource, label_names, load_task, open_dataset, sample_task, task_spec
 from raytransfer.tasks.dialled import dialled_images, merged_into
+from raytransfer.tasks.dials import check_dials
 
 INPUTS = {
     "resolution_px": 4,
@@ -247,12 +248,26 @@ def test_the_seed_counts_only_where_something_is_drawn(digits):
         ),
         ({"labelling": "colour"}, "labelling=colour must be class or brightness"),
         ({"labelling": "brightness", "merged": 2}, "leaves no classes to be merged or split"),
+        ({"labelling": "brightness", "split": 2}, "leaves no classes to be merged or split"),
         ({"random_labels": 1.5}, r"random_labels=1.5 must lie in 0\.\.1"),
     ],
 )
 def test_impossible_dials_are_refused(digits, dials, message):
     with pytest.raises(UserError, match=message):
         task_spec(digits, range(5), None, 0, dials)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 6), (1, 6, 8)])
+def test_dials_fit_both_sides_of_images_that_are_not_square(shape):
+    def checked(**dials):
+        return check_dials(dials, shape=shape, classes=5, per_class=9, seed=0)
+
+    assert checked(resolution_px=6) is None
+    with pytest.raises(UserError, match="resolution_px=7 must not exceed the images' side of 6"):
+        checked(resolution_px=7)
+    for block in (3, 4, 6, 8):
+        with pytest.raises(UserError, match="must divide the images' side of .*: choose from 1, 2$"):
+            checked(shuffle_px=block)
 
 
 def test_every_dial_is_felt(digits):
