@@ -20,6 +20,7 @@ from raytransfer.store import (
     failures,
     finish_times,
     finished,
+    is_compact,
     load_weights,
     lock,
     publish,
@@ -97,9 +98,12 @@ def test_compaction_keeps_every_row_once(store):
     for trial in "abc":
         publish(store, "trials", row(trial), curve(trial))
     before = read_table(store, "trials"), read_table(store, "curves")
+    assert not is_compact(store)
     compact(store)
+    assert is_compact(store)
     assert len(store.names("trials")) == len(store.names("curves")) == 1
     publish(store, "trials", row("d"), curve("d"))
+    assert not is_compact(store)  # two files
     assert finished(store) == set("abcd")
     compact(store)
     assert len(store.names("trials")) == 1

@@ -266,7 +266,7 @@ def test_dials_fit_both_sides_of_images_that_are_not_square(shape):
     with pytest.raises(UserError, match="resolution_px=7 must not exceed the images' side of 6"):
         checked(resolution_px=7)
     for block in (3, 4, 6, 8):
-        with pytest.raises(UserError, match="must divide the images' side of .*: choose from 1, 2$"):
+        with pytest.raises(UserError, match=r"must divide the images' side of .*: choose from 1, 2$"):
             checked(shuffle_px=block)
 
 

@@ -425,6 +425,8 @@ def test_outputs_are_reused_only_where_that_pays_and_fits():
     assert layers(pad_px=1, steps=3) == 0  # 9 views an image
     assert layers(memory_bytes=images * features * 4 - 1) == 0
     assert layers(memory_bytes=images * features * 4) == 7
+    for endless in ({"brightness": 0.5}, {"rand_augment": 1}, {"crop_area": 0.5}):
+        assert layers(**endless) == 0
 
 
 @settings(max_examples=30)
@@ -587,6 +589,8 @@ def test_views_of_images_that_are_not_square_are_numbered_once():
     assert data.view_numbers(views).tolist() == numbers.tolist()
     seen, _ = data.inputs(data.fetch(views))
     assert seen.shape == (data.view_count, 1, 4, 4)
+    as_high = device_data(task_of(images, np.arange(2)), replace(RECIPE, crop_px=5))
+    assert as_high.inputs(as_high.fetch(next(as_high.draw(torch.Generator()))))[0].shape == (2, 1, 5, 5)
     drawn = torch.cat([next(data.draw(torch.Generator().manual_seed(seed))) for seed in range(200)], dim=1)
     assert drawn[1].max() == 3
     assert drawn[2].max() == 7
