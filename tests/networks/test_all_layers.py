@@ -35,6 +35,15 @@ def pair(request):
     return plain, network
 
 
+@pytest.mark.parametrize(
+    ("shape", "side"), [((16, 8, 8), (8, 8)), ((16, 9, 20), (8, 8)), ((20, 6, 10), (6, 7)), ((2000, 3, 3), (1, 1))]
+)
+def test_maps_are_averaged_to_the_largest_grid_of_at_most_1024_numbers(shape, side):
+    maps = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(pooled(maps), nn.AdaptiveAvgPool2d(side)(maps).flatten(1))
+    assert torch.equal(pooled(maps.flatten(2)), maps.flatten(1))  # tokens are no maps
+
+
 def by_hand(plain, images, weight, bias):
     """The formula: a linear function of the pooled outputs of each layer below the head, each of mean square 1."""
     outputs, features = images, []

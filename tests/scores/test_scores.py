@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from scipy import linalg, optimize, stats
 from sklearn.covariance import ledoit_wolf
 from sklearn.datasets import load_digits
@@ -13,7 +12,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 
 from raytransfer.errors import UserError
-from raytransfer.networks import pooled
 from raytransfer.scores import SCORES, Representation
 from raytransfer.scores.cka import cka
 from raytransfer.scores.gbc import gbc
@@ -750,8 +748,3 @@ def test_a_representation_says_what_it_refuses(part, value, message):
     parts = {"features": np.ones((8, 2)), "labels": np.arange(8) % 2}
     with pytest.raises(UserError, match=f"stage 3: .*{message}"):
         Representation(name="stage 3", **{**parts, part: value})
-
-
-def test_maps_that_are_not_square_keep_both_their_sides():
-    outputs = torch.arange(2 * 64 * 2 * 9.0).reshape(2, 64, 2, 9)
-    assert pooled(outputs).shape == (2, 64 * 2 * 4)  # the largest grid is 4 x 4, and a map is 2 high

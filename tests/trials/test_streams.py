@@ -19,7 +19,7 @@ from raytransfer.tasks import DataSource, load_task, open_dataset, task_spec
 from raytransfer.training import DeviceData
 from raytransfer.trials import Site, probing, simulating
 from raytransfer.trials.simulating import run_simulation
-from raytransfer.trials.training import prepare, training_seed
+from raytransfer.trials.training import prepare, stored_network, training_seed
 
 CPU = torch.device("cpu")
 
@@ -130,3 +130,15 @@ def test_adapters_are_those_of_the_target(digits, tmp_path):
     assert drawn
     assert same(first, second, drawn) == drawn
     assert not same(first, third, drawn)
+
+
+def test_weights_lie_in_memory_as_the_recipe_says(digits, tmp_path):
+    store, plain = Store(str(tmp_path)), base(digits, [0, 1, 2])
+    spec = dataclasses.replace(plain, recipe=dataclasses.replace(plain.recipe, channels_last=True))
+    fresh = started(digits, store, spec)
+    save_checkpoint(store, spec.id, 2, fresh)
+    data = DeviceData(load_task(digits, spec.task), spec.recipe, CPU, memory_bytes=0)
+    for found in (fresh, stored_network(spec.weights, store, data).module.state_dict()):
+        maps = [tensor for tensor in found.values() if tensor.ndim == 4]
+        assert maps
+        assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in maps)
