@@ -1,7 +1,6 @@
 """How far apart two tasks' classes are in a hierarchy of classes."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -53,10 +52,9 @@ def parse_tree(nested: object) -> Tree:
         paths[name] = path
     if len(paths) < 2:
         raise UserError(f"tree: it has only the class {next(iter(paths))!r}; distances need at least 2 classes")
-    # Classes of one group have one path: two of them are enough to know every distance.
-    some = Counter(paths.values())
-    apart = [_edges(one, other) for one, other in combinations(some, 2)]
-    return Tree(paths, max(apart + [2 for count in some.values() if count > 1]))
+    # Classes of one group have one path, and are nearer to each other, by 2 edges, than to any other class.
+    apart = (_edges(one, other) for one, other in combinations(set(paths.values()), 2))
+    return Tree(paths, max(apart, default=2))
 
 
 def check_in_tree(names: Sequence[str], tree: Tree) -> list[list[str]]:
