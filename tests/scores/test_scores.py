@@ -315,6 +315,9 @@ def test_gbc_of_collapsed_classes_is_0_and_of_constant_features_the_least():
     r = Representation(name="r", features=one_hot(labels), labels=labels)
     assert gbc(r) == pytest.approx(0.0, abs=1e-9)
     assert gbc(replace(r, features=np.full((30, 4), 0.1))) == pytest.approx(-6.0, abs=1e-12)
+    near = np.array([[0.0, 0], [0.3, 0], [20, 0]])  # the first two overlap by the least variance alone
+    expected = -2 * math.exp(-(0.3**2) / near.var(axis=0).mean() / (8 * 1e-4))
+    assert gbc(replace(r, features=near[labels])) == pytest.approx(expected, rel=1e-9)
 
 
 # --- N-LEEP
@@ -372,7 +375,8 @@ def test_parc_is_the_rank_correlation_of_correlation_distances(n, d):
     of_labels = [1 - round(stats.pearsonr(*one_hot(r.labels)[[i, j]]).statistic, 9) for i, j in pairs]
     expected = stats.spearmanr(of_features, of_labels).statistic
     assert 0.1 < expected < 0.9
-    assert parc(r) == pytest.approx(expected, abs=1e-9)
+    for factors in (1, np.logspace(-170, 0, d)):
+        assert parc(replace(r, features=r.features * factors)) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
@@ -685,6 +689,7 @@ def test_constant_features_tell_nothing():
         name="r", features=np.full((60, 4), 0.1), labels=labels, reference=np.random.default_rng(0).normal(size=(60, 3))
     )
     assert (hscore(r), transrate(r), cka(r), parc(r)) == (0.0, 0.0, 0.0, 0.0)
+    assert cka(replace(r, features=r.reference, reference=r.features)) == 0.0
     assert nleep(r) == pytest.approx(-entropy(labels), abs=1e-12)
     rounded = replace(r, features=r.features + 1e-15 * np.random.default_rng(0).normal(size=(60, 4)))
     assert nleep(rounded) == pytest.approx(-entropy(labels), abs=1e-12)
@@ -733,8 +738,8 @@ def test_a_score_is_said_in_one_line(name):
         ("features", np.ones((8, 0)), r"features of shape \(8, 0\) for 8 labels"),
         ("features", np.ones(8), r"features of shape \(8,\) for 8 labels"),
         ("reference", np.ones((7, 2)), r"reference of shape \(7, 2\) for 8 labels"),
-        ("features", np.full((8, 2), np.nan), "its features holds NaN or infinity"),
-        ("reference", np.full((8, 2), np.inf), "its reference holds NaN or infinity"),
+        ("features", np.where(np.eye(8, 2), np.nan, 1), "its features holds NaN or infinity"),
+        ("reference", np.where(np.eye(8, 2), np.inf, 1), "its reference holds NaN or infinity"),
         ("head", np.full((8, 3), 0.5), "its head must hold probabilities"),
         ("head", np.tile([1.5, -0.5], (8, 1)), "its head must hold probabilities"),
         ("labels", np.arange(8) // 4 - 1, "labels must be .* whole numbers 0..K-1"),
