@@ -126,13 +126,11 @@ def detectable(interval: Interval) -> float:
     Args:
         interval: As it comes from this module: not yet ``exponential``.
     """
-    return _error(interval) * _noncentrality(interval.degrees) if interval.degrees > 0 else math.nan
+    return _error(interval) * _noncentrality(interval.degrees)
 
 
 def p_value(interval: Interval) -> float:
     """Give the two-sided p-value that the mean is zero; NaN without an interval."""
-    if not interval.degrees > 0:
-        return math.nan
     return 2 * float(stdtr(interval.degrees, -abs(interval.estimate) / _error(interval)))
 
 
