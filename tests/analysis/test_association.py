@@ -201,7 +201,8 @@ def in_twos(name: str) -> str:
 
 @DESIGNS
 def test_p_values_count_the_permutations_of_blocks_that_correlate_as_well(pairs):
-    outcomes, measures = study(pairs, seeds=1, gaps=int(pairs is ONE_TARGET))  # gaps make blocks of unequal sizes
+    # Of three targets gaps would make blocks of unequal sizes, which the naive permutation does not know.
+    outcomes, measures = study(pairs, seeds=1, gaps=int(pairs is not THREE_TARGETS))
     block = str if pairs is ONE_TARGET else in_twos
     outcomes = blocked(outcomes, block)
     table = correlations(outcomes, measures, ("AnB",), permutations=50, seed=3)
@@ -302,6 +303,10 @@ def test_tasks_in_both_roles_are_the_same_tasks():
     # Two targets that are also the undialled bases of two large families are not.
     families = [(target, f"{target}{level}") for target in "TU" for level in range(9)] + [("T", "U"), ("U", "T")]
     assert not axes_of(simple(dict.fromkeys(families, 0.5))[0], ()).joint
+    # Two of four in both roles are half of all, and two of five are not.
+    half = ["AB", "BA", "AC", "BD"]
+    assert axes_of(simple(dict.fromkeys(map(tuple, half), 0.5))[0], ()).joint
+    assert not axes_of(simple(dict.fromkeys(map(tuple, [*half, "AE"]), 0.5))[0], ()).joint
 
 
 def test_positive_means_that_the_measure_predicts():

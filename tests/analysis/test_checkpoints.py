@@ -201,6 +201,17 @@ def test_the_peak_s_interval_spans_checkpoints_that_may_be_best():
     assert (torn["low"], torn["peak_step"], torn["high"]) == (10, 10, 2000)
 
 
+def test_the_peak_s_interval_leaves_one_resample_in_forty_out_on_either_side():
+    for seed in (19, 21, 24):
+        outcomes = transfers(curve=(0, 8, 9, 9, 8, 7), noise=2, seed=seed)
+        # The 256 equally likely resamples of four units; the seventh reaches over 2.5% of them.
+        values = arrays(outcomes)
+        resamples = (values[list(drawn)].sum(axis=0) for drawn in itertools.product(range(4), repeat=4))
+        peaks = sorted(STEPS[drawn.argmax()] for drawn in resamples)
+        (row,) = checkpoint_peaks(outcomes, resamples=50_000).to_dict("records")
+        assert (row["low"], row["high"]) == (peaks[6], peaks[-7])
+
+
 @few
 @given(st.randoms(use_true_random=False), st.lists(st.floats(-0.3, 0.3), min_size=4, max_size=4))
 def test_neither_the_order_of_rows_nor_the_level_of_a_unit_changes_a_peak(random, levels):

@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -165,6 +166,7 @@ def test_a_ratio_is_exp_of_the_paired_t_interval_of_logarithms(compared, read):
         found = of_test(compared, name, "far", 3)
         assert ends(found) == pytest.approx(tuple(math.exp(end) for end in t_interval(logs)))
         assert (found["units"], found["unit"], found["runs"], found["scale"]) == (4, "source", 4, "ratio")
+        assert found["extrapolated"] == 0
 
 
 def test_gaps_are_compared_as_plain_differences(compared, read):
@@ -251,6 +253,9 @@ def test_at_matched_loss_the_network_that_got_further_is_read_where_it_had_that_
 def test_at_matched_loss_the_last_crossing_counts():
     bumpy = {1: (1.0, 50.0), 2: (0.01, 40.0), 3: (1.0, 16.0), 4: (0.01, 4.0)}
     assert matched(bumpy, {1: (1.0, 9.0), 4: (0.1, 2.0)})["estimate"] == pytest.approx(8 / 2)
+    # Walking back from the last step, a network that ends at that loss is there already.
+    risen = {1: (1.0, 50.0), 2: (0.01, 40.0), 3: (0.1, 6.0)}
+    assert matched(risen, {1: (1.0, 9.0), 3: (0.1, 2.0)})["estimate"] == pytest.approx(6 / 2)
 
 
 def test_a_network_that_was_always_below_the_matched_loss_counts_at_its_first_probe():
@@ -582,12 +587,14 @@ def test_units_needed_are_those_at_which_the_effect_seen_has_a_power_of_80_perce
     two, one, equal = judged([claim(1.0, 3.0), claim(1.0), claim(1.0, 1.0)])["units_needed"]
     assert pd.isna(one)
     assert pd.isna(equal)
-    effect = 2 / math.sqrt(2)  # in standard deviations between units
+    (of_rho,) = judged([replace(claim(0.5, 0.9), scale="ρ")])["units_needed"]
+    # Effects in standard deviations between units; those of correlations are as around a mean of 0.
+    for needed, effect in ((two, 2 / math.sqrt(2)), (of_rho, 0.7 * math.sqrt(1 - 0.7**2) / math.sqrt(0.08))):
 
-    def power(k):
-        return stats.nct.sf(stats.t.ppf(0.975, k - 1), k - 1, effect * math.sqrt(k))
+        def power(k, effect=effect):
+            return stats.nct.sf(stats.t.ppf(0.975, k - 1), k - 1, effect * math.sqrt(k))
 
-    assert power(two) >= 0.8 > power(two - 1)
+        assert power(needed) >= 0.8 > power(needed - 1)
 
 
 def test_p_values_are_corrected_for_the_number_of_claims():

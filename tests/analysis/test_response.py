@@ -118,6 +118,9 @@ def test_few_distinct_values_get_a_straight_line_and_one_gets_none():
     measures["value"] = [0, 0, 1, 1, 2, 2, 5, 5] * 2
     table = curves(outcomes, measures, "input", ("AnB",))
     np.testing.assert_allclose(np.diff(table["y"], 2), 0, atol=1e-12)
+    one_apart = curves(outcomes, measures.assign(value=[0, 0, 0, 0, 0, 0, 0, 1] * 2), "input", ("AnB",))
+    assert one_apart["y"].notna().all()
+    assert one_apart[["low", "high"]].isna().all(axis=None)  # without that base there is no line
     assert curves(outcomes, measures.assign(value=3.0), "input", ("AnB",)).empty
     assert curves(outcomes.assign(AnB=np.nan), measures, "input", ("AnB",)).empty
 

@@ -509,6 +509,7 @@ def test_accuracies_are_of_images_held_out(score):
     rng = np.random.default_rng(0)
     r = Representation(name="r", features=rng.normal(size=(400, 300)), labels=rng.integers(0, 2, 400))
     assert 0.4 < score(r) < 0.6  # both fit their own training images perfectly
+    assert score(replace(r, features=r.features + 99 * r.labels[:, None])) == 1
 
 
 @pytest.mark.parametrize("score", [knn, linear_probe])
