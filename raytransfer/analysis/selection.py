@@ -85,14 +85,12 @@ def predictors(
     """
     last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1]
     measured = _means_of_shared(at_last_cut(scores), ["measure", "target"], "value")
-    measured = measured.astype(np.float64).transform(evened) if len(measured) else measured
+    measured = pd.Series(evened(measured.to_numpy(dtype=np.float64)), measured.index)
     sources = outcomes.groupby("target")["target_block"].first().to_dict()
     of_checkpoints = known.set_index("checkpoint")[["accuracy", "parameters"]].astype(float)
     rows = []
     for treatment in treatments:
         accuracy = _means_of_shared(last[last["treatment"] == treatment], ["target"], "top1")
-        if accuracy.empty:
-            continue
         # Equal means of accuracies tie, whatever their sums' last bits are.
         table = accuracy.unstack("target").apply(lambda means: evened(means.to_numpy(dtype=np.float64)))
         for target in table:
