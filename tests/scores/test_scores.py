@@ -687,12 +687,15 @@ def test_awkward_features_have_a_finite_score(name):
 def test_constant_features_tell_nothing():
     labels = np.repeat([0, 1, 2], [10, 20, 30])
     r = Representation(
-        name="r", features=np.full((60, 4), 0.1), labels=labels, reference=np.random.default_rng(0).normal(size=(60, 3))
+        name="r",
+        features=np.full((60, 2), [0.1, -0.1]),
+        labels=labels,
+        reference=np.random.default_rng(0).normal(size=(60, 3)),
     )
     assert (hscore(r), transrate(r), cka(r), parc(r)) == (0.0, 0.0, 0.0, 0.0)
     assert cka(replace(r, features=r.reference, reference=r.features)) == 0.0
     assert nleep(r) == pytest.approx(-entropy(labels), abs=1e-12)
-    rounded = replace(r, features=r.features + 1e-15 * np.random.default_rng(0).normal(size=(60, 4)))
+    rounded = replace(r, features=r.features + 1e-15 * np.random.default_rng(0).normal(size=(60, 2)))
     assert nleep(rounded) == pytest.approx(-entropy(labels), abs=1e-12)
     assert sfda(r) == pytest.approx(-entropy(labels), abs=1e-12)
     assert linear_probe(r) == 0.5
