@@ -85,7 +85,7 @@ def predictors(
     """
     last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1]
     measured = _means_of_shared(at_last_cut(scores), ["measure", "target"], "value")
-    measured = pd.Series(evened(measured.to_numpy(dtype=np.float64)), measured.index)
+    measured = pd.Series(evened(np.asarray(measured, dtype=np.float64)), measured.index)
     sources = outcomes.groupby("target")["target_block"].first().to_dict()
     of_checkpoints = known.set_index("checkpoint")[["accuracy", "parameters"]].astype(float)
     rows = []
