@@ -143,11 +143,11 @@ def test_logme_is_the_largest_literal_evidence(n, d, noise):
     assert logme(r) == pytest.approx(literal_logme(r.features, r.labels), abs=1e-7)
 
 
-@pytest.mark.parametrize("seed", [4, 67])
-def test_logme_is_the_largest_of_several_local_maxima(seed):
+@pytest.mark.parametrize(("n", "d", "seed"), [(16, 40, 4), (16, 40, 67), (20, 6, 161)])
+def test_logme_is_the_largest_of_several_local_maxima(n, d, seed):
     rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.arange(16) % 3)
-    features = rng.normal(size=(16, 40)) * np.logspace(0, -3, 40) + 1
+    labels = rng.permutation(np.arange(n) % 3)
+    features = rng.normal(size=(n, d)) * np.logspace(0, -3, d) + 1
     assert logme(Representation(name="r", features=features, labels=labels)) == pytest.approx(
         literal_logme(features, labels), abs=1e-7
     )
