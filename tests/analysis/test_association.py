@@ -254,6 +254,21 @@ def naive_permuted(found, order, block, names, *, joint):
     return {pair: (found[other[pair]][0], y) for pair, (_, y) in found.items() if other[pair] in found}
 
 
+def test_orders_that_lack_pairs_rank_those_they_have():
+    pairs = [pair for i, pair in enumerate(itertools.permutations("ABCDE", 2)) if i % 5]
+    rng = np.random.default_rng(0)
+    outcome, measured = (dict(zip(pairs, rng.random(len(pairs)), strict=True)) for _ in range(2))
+    rhos = []
+    for order in itertools.permutations("ABCDE"):
+        instead = dict(zip("ABCDE", order, strict=True))
+        other = {(a, b): (instead[a], instead[b]) for a, b in pairs}
+        there = [pair for pair in pairs if other[pair] in measured]
+        x, y = [measured[other[pair]] for pair in there], [outcome[pair] for pair in there]
+        rhos.append(abs(stats.spearmanr(x, y).statistic))
+    row = cell(correlations(*simple(outcome, own=measured), ("AnB",)), "own", "AnB", 1, "pooled").loc["Spearman"]
+    assert row["p_value"] == pytest.approx(np.mean(np.array(rhos) >= rhos[0] - 1e-12))
+
+
 def test_what_is_in_a_block_stays_together_and_blocks_of_other_sizes_are_spread():
     pairs = [("T", name) for name in ("a1", "a2", "a3", "b1", "c1", "c2")]
     axes = axes_of(blocked(simple(dict.fromkeys(pairs, 0.5))[0], lambda name: name[0]), ())
