@@ -122,6 +122,9 @@ def test_few_distinct_values_get_a_straight_line_and_one_gets_none():
     assert one_apart["y"].notna().all()
     assert one_apart[["low", "high"]].isna().all(axis=None)  # without that base there is no line
     assert curves(outcomes, measures.assign(value=3.0), "input", ("AnB",)).empty
+    of_targets, measures_of = study(THREE_TARGETS)  # one value a target has no slope within any
+    apart = measures_of.assign(value=measures_of["target"].map({"T": 0.0, "U": 1.0, "V": 2.0}))
+    assert curves(of_targets, apart, "input", ("AnB",)).empty
     assert curves(outcomes.assign(AnB=np.nan), measures, "input", ("AnB",)).empty
 
 
