@@ -10,7 +10,7 @@ import timm
 import torch
 from scipy.stats import kendalltau
 
-from raytransfer.analysis.selection import predictor_means, predictors, start_means
+from raytransfer.analysis.selection import predictor_means, predictors, score_ranks, start_means
 from raytransfer.cli import main
 from raytransfer.config import load_config
 from raytransfer.errors import UserError
@@ -395,3 +395,13 @@ def test_a_plan_says_that_fresh_heads_start_unlike(init, unlike, arguments, tmp_
     if unlike:
         pattern = r"norm of 0\.\d+ \(test_convnext\) to 2\.\d \(test_efficientnet\); .* init=gaussian"
         assert re.search(pattern, said[0])
+
+
+def test_ranks_of_checkpoints_are_means_over_targets_and_repeats_at_the_last_cut():
+    values = {("a", 0): 0.9, ("b", 0): 0.5, ("a", 1): 0.2, ("b", 1): 0.6, ("a", 2): 0.8, ("b", 2): 0.1}
+    rows = [("LogME", name, "x", seed, 3, 4, value) for (name, seed), value in values.items()]
+    rows += [("LogME", "b", "x", 0, 2, 4, 99.0)]  # below the last cut
+    columns = ["measure", "checkpoint", "target", "seed", "n_layers", "depth", "value"]
+    found = score_ranks(pd.DataFrame(rows, columns=columns)).set_index("checkpoint")
+    assert found["value"].to_dict() == pytest.approx({"a": 1.9 / 3, "b": 1.2 / 3})
+    assert found["rank"].to_dict() == pytest.approx({"a": 4 / 3, "b": 5 / 3})
