@@ -269,8 +269,10 @@ class StreamedImages:
         places = self._places[rows].tolist()
         threads = self._index.threads
         channels, height, width = self._how.shape
-        # In memory as they are decoded: to put channels first takes a tenth of the time of decoding.
-        out = np.empty((len(places), height, width, channels), dtype=np.uint8).transpose(0, 3, 1, 2)
+        # One channel lies alike in both orders; its strides are an array's, as PyTorch takes its kernels by them.
+        out = np.empty((len(places), channels, height, width), dtype=np.uint8)
+        if channels > 1:  # in memory as they are decoded: to put channels first takes a tenth of the time of decoding
+            out = out.reshape(len(places), height, width, channels).transpose(0, 3, 1, 2)
         size = max(1, min(_MOST_AT_ONCE, len(places) // (_JOBS * threads)))
 
         def job(start: int) -> None:

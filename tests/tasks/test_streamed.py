@@ -108,6 +108,7 @@ def test_streamed_images_are_those_of_the_cache_to_the_bit(tmp_path, source, kin
         assert np.array_equal(every(one), other)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize(
     "changes",
@@ -115,29 +116,34 @@ def test_streamed_images_are_those_of_the_cache_to_the_bit(tmp_path, source, kin
         {},
         {"crop_px": 6, "mirror": True},
         {"pad_px": 2, "mirror": True, "normalization": "mean"},
-        {"crop_area": 0.2, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1},
+        {"crop_area": 0.2, "brightness": 0.4, "contrast": 0.4},
         {"crop_area": 0.2, "mirror": True, "rand_augment": 2},
     ],
     ids=["plain", "crop", "pad", "resized and jittered", "rand augment"],
 )
-def test_a_task_s_batches_are_the_same_to_the_bit(tmp_path, source, kind, changes):
+def test_a_task_s_batches_are_the_same_to_the_bit(tmp_path, source, kind, changes, channels):
     WRITERS[kind](tmp_path / "x")
-    batches = {}
-    for decoded in ("cache", "stream"):
-        found = open_dataset(source(decoded))
-        spec = task_spec(found, [0, 2], 6, 3)
-        data = DeviceData(load_task(found, spec), recipe(**changes), torch.device("cpu"), 10**9)
-        assert data.streamed == (decoded == "stream" or "rand_augment" in changes)
-        views = itertools.islice(data.draw(torch.Generator().manual_seed(5)), 8)  # four epochs and some
-        fetched = ahead(data.fetch, views) if data.streamed else map(data.fetch, views)
-        tested = [(data.central(data.test, torch.arange(10)), data.test.labels[:10])]
-        batches[decoded] = spec, [data.inputs(sent) for sent in fetched] + tested
-    (one, mapped), (other, streamed) = batches.values()
-    assert one == other
-    assert len(mapped) == len(streamed) == 9
-    for (images, labels), (others, other_labels) in zip(mapped, streamed, strict=True):
-        assert torch.equal(images, others)
-        assert torch.equal(labels, other_labels)
+    if channels == 3 and "brightness" in changes:
+        changes = {**changes, "saturation": 0.4, "hue": 0.1}
+    for channels_last in (False, True):
+        batches = {}
+        for decoded in ("cache", "stream"):
+            found = open_dataset(source(decoded, channels=channels))
+            spec = task_spec(found, [0, 2], 6, 3)
+            asked = recipe(channels_last=channels_last, **changes)
+            data = DeviceData(load_task(found, spec), asked, torch.device("cpu"), 10**9)
+            assert data.streamed == (decoded == "stream" or "rand_augment" in changes)
+            views = itertools.islice(data.draw(torch.Generator().manual_seed(5)), 8)  # four epochs and some
+            fetched = ahead(data.fetch, views) if data.streamed else map(data.fetch, views)
+            tested = [(data.central(data.test, torch.arange(10)), data.test.labels[:10])]
+            batches[decoded] = spec, [data.inputs(sent) for sent in fetched] + tested
+        (one, mapped), (other, streamed) = batches.values()
+        assert one == other
+        assert len(mapped) == len(streamed) == 9
+        for (images, labels), (others, other_labels) in zip(mapped, streamed, strict=True):
+            assert torch.equal(images, others)
+            assert images.stride() == others.stride()  # by which PyTorch takes kernels, which round in other ways
+            assert torch.equal(labels, other_labels)
 
 
 @pytest.mark.parametrize("dials", [{"noise": 20.0, "grey": 0.5}, {"blur_px": 1.0}, {"resolution_px": 4, "merged": 2}])
