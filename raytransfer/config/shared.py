@@ -89,6 +89,7 @@ class SweepConfig:
             A whole number from 2 on splits every training over as many GPUs of one machine, or over as many CPU cores
             where there is no GPU: each takes its part of every batch, gradients are averaged, and batch normalisation
             looks at all parts. Results then differ by rounding, and those of networks with dropout as by another seed.
+            Networks in which anything else looks at several images, or keeps statistics of them, are refused.
         memory_gb: Memory of a slot, or of each process of a training that is split, in 10^9 bytes, for its images on a
             GPU, which are streamed if they do not fit, and for outputs of frozen layers, which are computed again if
             they do not fit.

@@ -11,7 +11,7 @@ from raytransfer.specs.dependencies import as_base, as_training
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.tasks import load_task
 from raytransfer.training import EVALUATION_BATCH
-from raytransfer.trials import Look, looks_of, try_single_image, try_step
+from raytransfer.trials import Look, looks_of, try_parts, try_single_image, try_step
 from raytransfer.words import number_of
 
 _CHOICES = 12  # that are named
@@ -26,7 +26,8 @@ def check_trials(
     what more freezing leaves of a network is a part of that. Where the images of a task leave one over in an
     evaluation, the network is given one alone. The images that measurements look at are drawn as they will be.
 
-    A training is split over processes only where each gets as many images of every batch.
+    A training is split over processes only where each gets as many images of every batch, and nothing but batch
+    normalisation looks at more than one of them.
 
     Args:
         specs: The trials that are to run.
@@ -44,6 +45,7 @@ def check_trials(
     left_over: dict[NetworkSpec, TrainingSpec] = {}
     leaves_one: dict[TaskSpec, bool] = {}
     batches: dict[tuple[str, int, TaskSpec, Recipe], TrainingSpec] = {}
+    split: dict[NetworkSpec, tuple[str, TrainingSpec]] = {}
     looks: dict[tuple[TaskSpec, int | None, int], list[Look]] = {}
     for spec in specs:
         training = as_training(spec)
@@ -63,10 +65,20 @@ def check_trials(
             option, count = "base_gpus_per_trial", base_ranks
         if count > 1:
             batches.setdefault((f"{option}={count}", count, task, training.recipe), training)
+            if network not in split or training.surgery.frozen_layers < split[network][1].surgery.frozen_layers:
+                split[network] = f"{option}={count}", training
     for (given, count, *_), training in batches.items():
         _check_batch(training, plan, given, count)
     for training in least.values():
         _check_step(training, plan)
+    for given, training in split.values():
+        try:
+            try_parts(training, plan.datasets[training.task.fingerprint])
+        except ValueError as error:
+            raise UserError(
+                f"{given} cannot split the batches of network={training.network.name}: {error}, and only batch "
+                f"normalisation is computed over all parts; leave {given.partition('=')[0]} out"
+            ) from error
     for training in left_over.values():
         try:
             try_single_image(training, plan.datasets[training.task.fingerprint])

@@ -11,7 +11,7 @@ from raytransfer.training.frozen import (
 )
 from raytransfer.training.images import DeviceData, image_bytes
 from raytransfer.training.loop import SAVE_EVERY_S, Outcome, evaluate, stream_seed, train
-from raytransfer.training.ranks import ALONE, RankDied, Ranks, share_batch_norm
+from raytransfer.training.ranks import ALONE, RankDied, Ranks, check_parts, share_batch_norm
 from raytransfer.training.schedule import Phase, evaluation_steps, learning_rate, phases
 from raytransfer.training.state import Evaluation, Interrupted, TrainingState, never
 from raytransfer.training.step import Step, fastest
@@ -32,6 +32,7 @@ __all__ = [
     "Ranks",
     "Step",
     "TrainingState",
+    "check_parts",
     "evaluate",
     "evaluation_inputs",
     "evaluation_steps",

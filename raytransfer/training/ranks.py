@@ -8,6 +8,9 @@ import torch
 from torch import distributed
 from torch.nn import functional
 
+from raytransfer.networks import Network, seed_layers
+from raytransfer.networks.stages import untouched
+
 
 class RankDied(Exception):  # noqa: N818 - as Interrupted it says what happened, which is no fault of the training's
     """A process that a training is split over has died, and the training has ended with it: it can start again."""
@@ -141,3 +144,45 @@ def _shared_batch_norm(
     if bias is not None:
         normal = normal + bias.view(shape)
     return normal.to(input.dtype)
+
+
+@torch.no_grad()
+def check_parts(network: Network) -> None:
+    """Check that only batch normalisation looks at more than one image of a batch.
+
+    It alone is told of the parts of other ranks. The network is run in its mode, on the CPU, on two batches that share
+    one image, with every image normalised by itself, and is left as it was, as are torch's random numbers.
+
+    Raises:
+        ValueError: Something else does, or keeps statistics of what it sees.
+    """
+    first = torch.randn((4, *network.image), generator=torch.Generator().manual_seed(0))
+    seen = []
+    for batch in (first, torch.cat([first[:1], first[1:].flip(0) + 1])):
+        with untouched(network.module), torch.random.fork_rng(devices=[]):
+            functional.batch_norm = _alone
+            try:
+                seed_layers(0, batch.device)
+                output = network.through(batch.clone())[0]
+            finally:
+                functional.batch_norm = _batch_norm
+            seen.append((output, {name: tensor.clone() for name, tensor in network.module.named_buffers()}))
+    (one, buffers), (other, others) = seen
+    if moved := [name for name, tensor in buffers.items() if not tensor.equal(others[name])]:
+        raise ValueError(f"{moved[0]} keeps statistics of the images of a batch")
+    if not torch.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise ValueError("what it makes of an image in training depends on the others of a batch")
+
+
+def _alone(
+    input: torch.Tensor,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    """In place of ``torch.nn.functional.batch_norm``: every image by itself, and no statistics."""
+    return functional.group_norm(input, 1, weight, bias, eps)

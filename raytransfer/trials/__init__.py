@@ -14,7 +14,15 @@ from raytransfer.training import Interrupted, RankDied, never, use_one_core
 from raytransfer.trials.kinds import Look, looks_of, measure
 from raytransfer.trials.site import Site, device_name
 from raytransfer.trials.splitting import run_split
-from raytransfer.trials.training import prepare, run_training, training_seed, try_single_image, try_step, untrained
+from raytransfer.trials.training import (
+    prepare,
+    run_training,
+    training_seed,
+    try_parts,
+    try_single_image,
+    try_step,
+    untrained,
+)
 
 __all__ = [
     "Look",
@@ -25,6 +33,7 @@ __all__ = [
     "prepare",
     "run",
     "training_seed",
+    "try_parts",
     "try_single_image",
     "try_step",
     "untrained",

@@ -25,7 +25,18 @@ from raytransfer.store import (
     stored_steps,
 )
 from raytransfer.tasks import Dataset, TaskData, load_task, sample_task
-from raytransfer.training import ALONE, DeviceData, Outcome, Ranks, Step, TrainingState, never, stream_seed, train
+from raytransfer.training import (
+    ALONE,
+    DeviceData,
+    Outcome,
+    Ranks,
+    Step,
+    TrainingState,
+    check_parts,
+    never,
+    stream_seed,
+    train,
+)
 from raytransfer.trials.site import Site, common_columns
 
 _LOG = logging.getLogger("raytransfer.trials")
@@ -130,16 +141,31 @@ def try_step(spec: TrainingSpec, dataset: Dataset) -> None:
     Raises:
         Exception: Whatever the network raises.
     """
+    with torch.random.fork_rng(devices=[]):
+        network, data = _tried(spec, dataset)
+        Step(network, data, data)(data.fetch(next(data.draw(torch.Generator()))))
+
+
+def try_parts(spec: TrainingSpec, dataset: Dataset) -> None:
+    """Look whether the batches of a training can be split over processes.
+
+    Raises:
+        ValueError: A layer that is not batch normalisation looks at more than one image.
+    """
+    with torch.random.fork_rng(devices=[]):
+        check_parts(_tried(spec, dataset)[0])
+
+
+def _tried(spec: TrainingSpec, dataset: Dataset) -> tuple[Network, DeviceData]:
+    """The network of a training before its first step, with fresh weights, and two images."""
     few = sample_task(dataset, spec.task.plain, images=2, seed=0).train
     few = replace(few, labels=np.zeros_like(few.labels))  # of the plain task there may be more than the network has
     task = TaskData(train=few, test=few, channel_mean=dataset.channel_mean, channel_std=dataset.channel_std)
-    with torch.random.fork_rng(devices=[]):
-        data = DeviceData(task, spec.recipe, torch.device("cpu"), memory_bytes=0)
-        network = untrained(spec, data)
-        frozen = spec.surgery.frozen_stages(len(network.stages)) if spec.surgery.thaw == "never" else ()
-        freeze(network, frozen)
-        train_mode(network)
-        Step(network, data, data)(data.fetch(next(data.draw(torch.Generator()))))
+    data = DeviceData(task, spec.recipe, torch.device("cpu"), memory_bytes=0)
+    network = untrained(spec, data)
+    freeze(network, spec.surgery.frozen_stages(len(network.stages)) if spec.surgery.thaw == "never" else ())
+    train_mode(network)
+    return network, data
 
 
 def try_single_image(spec: TrainingSpec, dataset: Dataset) -> None:

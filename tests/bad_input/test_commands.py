@@ -51,6 +51,12 @@ OPTIONS = [
         ["base_gpus_per_trial=2", "recipe.batch_size=999", "train_per_class=5"],
         r"base_gpus_per_trial=2 must divide the 25 images of a batch, all that digits\[.* has: choose from 1, 5, 25",
     ),
+    (
+        "yosinski",
+        ["base_gpus_per_trial=2", "network=tests.trials.networks:followed", "n_layers=[1]"],
+        r"base_gpus_per_trial=2 cannot split the batches of network=tests\.trials\.networks:followed: 1\.running_mean "
+        "keeps statistics of the images .*; leave base_gpus_per_trial out",
+    ),
     ("yosinski", ["base_gpus_per_trial=1.5"], "base_gpus_per_trial=1.5 has the wrong type: it takes a whole number"),
     ("theory", ["gpus_per_trial=2"], "gpus_per_trial=2 must not exceed 1: there are no trainings to split"),
     ("yosinski", ["gpus_per_trial=0", "backend=ray"], "gpus_per_trial=0 must lie in"),

@@ -1,25 +1,42 @@
 """Trainings split over processes: on two, with gloo, the losses of one, and a common end."""
 
+import copy
 import functools
 import os
 import signal
 import subprocess
 import threading
 import time
+from collections import OrderedDict
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
 
 from raytransfer.errors import UnreadableError
 from raytransfer.experiments.yosinski.plan import make_plan
+from raytransfer.networks import train_mode
+from raytransfer.networks.partition import find_stages
+from raytransfer.networks.stages import Network
 from raytransfer.specs.dependencies import as_transfer
 from raytransfer.store import failures, load_state, read_table, save_state
 from raytransfer.sweep import run as sweep_run
 from raytransfer.sweep.run import Run, run_in_process
-from raytransfer.training import Interrupted, RankDied, Ranks, TrainingState, frozen, never, share_batch_norm
+from raytransfer.training import (
+    Interrupted,
+    RankDied,
+    Ranks,
+    TrainingState,
+    check_parts,
+    frozen,
+    never,
+    share_batch_norm,
+)
 from raytransfer.trials import Site, attempt, run, splitting
 from tests.helpers import REPEATABLE, Quiet
 from tests.trials.test_resume import Setup, same
@@ -215,6 +232,40 @@ def normalised_alone_and_shared(device, ranks, stop):
         norm(x).square().mul(x).sum().backward()
         outputs.append([x.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var])
     torch.testing.assert_close(*outputs)
+
+
+class Centred(nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+def cut(layer):
+    """A network with a layer in its middle, in the mode of training."""
+    parts = {"first": nn.Conv2d(2, 4, 3), "second": layer, "flat": nn.Flatten(), "head": nn.Linear(4 * 16, 3)}
+    module = nn.Sequential(OrderedDict(parts))
+    network = Network(module, find_stages(module, (2, 6, 6)), (2, 6, 6))
+    train_mode(network)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("layer", "complaint"),
+    [
+        (nn.BatchNorm2d(4), None),
+        (nn.BatchNorm2d(4, affine=False, track_running_stats=False), None),
+        (nn.Sequential(spectral_norm(nn.Conv2d(4, 4, 1)), nn.Dropout()), None),  # moves, by no image
+        (nn.InstanceNorm2d(4, track_running_stats=True), r"^second\.running_mean keeps statistics of the images"),
+        (Centred(), "^what it makes of an image in training depends on the others of a batch$"),
+    ],
+)
+def test_only_batch_normalisation_may_look_at_several_images_of_a_batch_that_is_split(layer, complaint):
+    network = cut(layer)
+    before, random = copy.deepcopy(network.module.state_dict()), torch.get_rng_state()
+    with pytest.raises(ValueError, match=complaint) if complaint else nullcontext():
+        check_parts(network)
+    torch.testing.assert_close(network.module.state_dict(), before, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert functional.batch_norm(torch.ones(2, 4), None, None, training=True).tolist() == [[0.0] * 4] * 2
 
 
 @pytest.mark.parametrize(
