@@ -74,8 +74,12 @@ def test_every_probe_leaves_readings_that_lead_to_its_network(all_probes, tiny):
     rows = read_table(store, "probes").set_index("id")
     for identity, row in rows.iterrows():
         assert from_json(row["config"]) == plan.trials[identity]
-    trained = plan.trials[rows["trained_id"].iloc[0]]
-    assert isinstance(trained, PretrainSpec | TransferSpec)
+        trained = plan.trials[row["trained_id"]]
+        told = {"target_task": trained.task.label, "n_layers": 0}
+        if isinstance(trained, TransferSpec):
+            surgery = trained.surgery
+            told |= {"base_task": trained.weights.label, "n_layers": surgery.n_layers, "frozen": surgery.frozen}
+        assert row[["base_task", "target_task", "n_layers", "frozen"]].dropna().to_dict() == told
     steps = readings.groupby("probe")["step"].agg(set)
     assert steps["generalisation"] == steps["gradient-scale"] == {0, 3, 6}
     assert steps["flatness"] == steps["deviation"] == {3, 6}

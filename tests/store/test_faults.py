@@ -36,6 +36,7 @@ from raytransfer.store import (
     save_checkpoint,
 )
 from raytransfer.sweep.driver import _kept_sharing
+from raytransfer.trials import Site
 from tests.helpers import checkpoint
 
 AWS = "When writing: AWS Error {} during PutObject operation: no luck"
@@ -260,6 +261,8 @@ def test_a_folder_that_is_not_shared_is_told_from_the_drivers(tmp_path):
     for wrong in (elsewhere, Store(str(tmp_path / "copy")), Store(str(tmp_path / "nothing"))):
         with pytest.raises(StorageError, match=r"is not the same place on .* as where the sweep was started"):
             wrong.check_identity(identity)
+    with pytest.raises(StorageError, match="is not the same place"):
+        Site(sources=(), root=elsewhere.root, device="cpu", memory_bytes=0, store_id=identity).store()
 
 
 @pytest.fixture

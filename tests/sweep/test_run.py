@@ -3,6 +3,7 @@
 import functools
 import io
 import re
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,7 +42,7 @@ from raytransfer.sweep.places import place_rows
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task
 from raytransfer.training import DeviceData
-from raytransfer.trials import Site, prepare, training
+from raytransfer.trials import Site, prepare, site, training
 from tests.conftest import TINY
 from tests.helpers import REPEATABLE, Page, asked, with_defaults
 
@@ -113,6 +114,23 @@ def test_rows_say_what_ran(run_once):
         weights = next(iter(needs(spec)), None)
         assert row["pretrain_id"] == weights.training.id if weights else pd.isna(row["pretrain_id"])
         assert str(list(spec.task.classes)).strip("[]").replace(",", "") in row["target_task"]
+
+
+def test_rows_say_the_commit_of_a_checkout_of_this_package_and_of_no_other(tmp_path, monkeypatch):
+    git = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    (tmp_path / "file").write_text("as committed")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
+
+    def told(place):
+        monkeypatch.setattr(site, "__file__", str(tmp_path / place))
+        return site._commit.__wrapped__()
+
+    assert told("raytransfer/trials/site.py") == head
+    assert told("lib/raytransfer/trials/site.py") is None  # installed somewhere in a checkout of something else
+    (tmp_path / "file").write_text("changed")
+    assert told("raytransfer/trials/site.py") == f"{head}+"
 
 
 def test_scores_follow_from_the_curve(tiny):

@@ -113,7 +113,9 @@ def test_directions_of_probes_and_first_weights_of_simulations_are_those_of_the_
             spec = base(digits, classes, dials=dials)
             save_checkpoint(store, spec.id, 2, started(digits, store, spec))
             look = ProbeSpec(probe="landscape", trained=spec, step=2, images=4, points=3, seed=0)
-            seeds.append(probing._subject(look, site).seed)
+            subject = probing._subject(look, site)
+            assert len(subject.inputs) == len(subject.labels) == look.images
+            seeds.append(subject.seed)
             run_simulation(SimulationSpec(source=far, target=spec.task, width=4, images=4, seed=0), site)
     for drawn in (seeds, starts):
         assert drawn[0] == drawn[1] != drawn[2] == drawn[3]

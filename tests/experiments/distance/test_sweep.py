@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import torch
 
 from raytransfer.config import load_config
 from raytransfer.distances import DISTANCES
+from raytransfer.distances.sample import Sample
 from raytransfer.errors import UserError
 from raytransfer.experiments.design import make_design
 from raytransfer.experiments.distance.config import DistanceConfig
@@ -20,9 +22,9 @@ from raytransfer.specs.dependencies import batch_of, needs
 from raytransfer.store import Store, failures, load_weights, read_table
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
-from raytransfer.tasks import load_task
+from raytransfer.tasks import load_task, sample_task
 from raytransfer.trials import Site
-from raytransfer.trials.measuring import labels_drawn
+from raytransfer.trials.measuring import labels_drawn, run_distance
 from tests.helpers import ROOT, Quiet
 
 TINY = """
@@ -105,7 +107,20 @@ def test_values_are_those_of_the_measures(tiny):
     assert pd.isna(rows.loc[overlap["high"].id, "features"])
     fid = next(c.spec for c in plan.cells if c.measure == "FID of pixels" and c.base == "low blur_px=1")
     # 20 of the base's 24 images were drawn, and all 18 of the target's
-    assert sorted(rows.loc[fid.id, ["source_images", "target_images"]]) == [18, 20]
+    sides = {rows.loc[fid.id, f"{side}_task"]: rows.loc[fid.id, f"{side}_images"] for side in ("source", "target")}
+    assert sides == {task.label: 20 if task.dials else 18 for task in (fid.source, fid.target)}
+    assert rows.loc[fid.id, "value"] == DISTANCES["FID"].function(
+        *(pixels_of(plan, fid, task) for task in (fid.source, fid.target))
+    )
+    probed = next(c.spec for c in plan.cells if c.measure == "FID of probe" and c.base == "low blur_px=1")
+    assert rows.loc[probed.id, "value"] != rows.loc[fid.id, "value"]
+
+
+def pixels_of(plan, spec, task):
+    """What a distance of pixels looks at of a task."""
+    part = sample_task(plan.datasets[task.fingerprint], task, spec.images, spec.seed).train
+    features = part.images[part.rows].reshape(len(part.rows), -1) / 255
+    return Sample(name="", features=features, labels=part.labels, classes=("a", "b", "c"))
 
 
 def test_scores_see_what_the_base_makes_of_the_target(tiny):
@@ -141,7 +156,19 @@ def test_every_measure_runs(tiny):
     assert failures(store) == {}
     for table in ("distances", "scores"):
         for row in read_table(store, table).itertuples():
-            assert from_json(row.config) == plan.trials[row.id]
+            spec = plan.trials[row.id]
+            assert from_json(row.config) == spec
+            assert (None if pd.isna(row.reference_id) else row.reference_id) == getattr(
+                spec.reference, "source_id", None
+            )
+    features = read_table(store, "distances").set_index("id")["features"].dropna()
+    assert {
+        (told, plan.trials[trial].n_layers, plan.trials[trial].reference is None) for trial, told in features.items()
+    } == {
+        ("pixels", None, True),
+        ("layer 7", 7, False),
+        ("weights", None, False),
+    }
 
 
 def test_symmetric_distances_of_pixels_are_taken_once(tiny):
@@ -166,11 +193,12 @@ def test_a_distance_of_equal_labels_leaves_other_pairs_out_and_says_so(tiny):
     for spec in few.trials.values():
         if isinstance(spec, DistanceSpec):
             drawn = [
-                set(np.flatnonzero(np.bincount(labels_drawn(dataset, task, 5, spec.seed)) >= 2))
+                labels_drawn(dataset, task, 5, spec.seed)
                 for task in (spec.source, spec.target)
                 for dataset in few.datasets.values()
             ]
-            assert drawn[0] == drawn[1]
+            assert [len(labels) for labels in drawn] == [5, 5]
+            assert len({tuple(np.flatnonzero(np.bincount(labels) >= 2)) for labels in drawn}) == 1
 
 
 def test_dials_have_levels(tiny):
@@ -303,6 +331,11 @@ def test_readme_s_measure_is_added_by_a_file_and_a_line(tiny, monkeypatch):
     values = {cell.base: rows[cell.spec.id] for cell in plan.cells if cell.measure == "mean gap of pixels"}
     assert len(values) == 4
     assert min(values.values()) > 0
+    monkeypatch.setitem(DISTANCES, "mean gap", replace(DISTANCES["mean gap"], function=lambda *_: float("nan")))
+    site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
+    spec = next(cell.spec for cell in plan.cells if cell.measure == "mean gap of pixels")
+    with pytest.raises(FloatingPointError, match="mean gap is nan"):
+        run_distance(spec, site)
 
 
 def test_measurements_wait_for_every_base_and_come_in_batches(tiny):
