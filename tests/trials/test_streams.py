@@ -104,7 +104,14 @@ def test_directions_of_probes_and_first_weights_of_simulations_are_those_of_the_
     site = Site(sources=(), root=str(tmp_path), device="cpu", memory_bytes=10**9)
     monkeypatch.setattr(Site, "dataset", lambda self, fingerprint: digits)
     store, seeds, starts = Store(str(tmp_path)), [], []
-    monkeypatch.setattr(simulating, "simulate", lambda *images, width, seed: starts.append(seed))
+
+    def simulate(x_p, y_p, x_q, y_q, *, width, seed):
+        assert 0 <= x_q.min() < 0.5 < x_q.max() <= 1
+        assert set(y_q) == {-1, 1}
+        assert (len(x_p), len(x_q), width) == (4, 4, 8)
+        starts.append(seed)
+
+    monkeypatch.setattr(simulating, "simulate", simulate)
     monkeypatch.setattr(simulating, "asdict", lambda simulation: {})
     monkeypatch.setattr(simulating, "publish", lambda *row: None)
     far = base(digits, [7, 8], dials={"noise": 9.0}).task
@@ -116,7 +123,7 @@ def test_directions_of_probes_and_first_weights_of_simulations_are_those_of_the_
             subject = probing._subject(look, site)
             assert len(subject.inputs) == len(subject.labels) == look.images
             seeds.append(subject.seed)
-            run_simulation(SimulationSpec(source=far, target=spec.task, width=4, images=4, seed=0), site)
+            run_simulation(SimulationSpec(source=far, target=spec.task, width=8, images=4, seed=0), site)
     for drawn in (seeds, starts):
         assert drawn[0] == drawn[1] != drawn[2] == drawn[3]
 
