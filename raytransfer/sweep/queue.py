@@ -28,8 +28,7 @@ class Queue:
             for training, step in self._missing[trial]:
                 self._waiting.setdefault(training, {}).setdefault(step, []).append(trial)
             if not self._missing[trial]:
-                self._ready.append((self._rank[trial], trial))
-        heapq.heapify(self._ready)
+                self._ready.append((self._rank[trial], trial))  # in order, and so a heap
 
     def next(self) -> str | None:
         """The most urgent trial that can start now; None if there is none, for now or for good."""
