@@ -50,7 +50,7 @@ class Queue:
         """Note that a training's weights at a step are in the store: what waited for nothing else can start."""
         for waiting in self._waiting.get(trial, {}).pop(step, []):
             self._missing[waiting].discard((trial, step))
-            if not self._missing[waiting] and waiting in self.unfinished:
+            if not self._missing[waiting]:
                 heapq.heappush(self._ready, (self._rank[waiting], waiting))
 
     def finish(self, trial: str) -> None:
