@@ -73,8 +73,8 @@ def test_a_transfer_on_two_ranks_has_the_losses_of_one_process(trials):
     """Its third layer trains with batch normalisation, over the parts of both."""
     base, transfer, one, two = trials
     for site in (one, two):
-        run(base, replace(site, base_ranks=1))
-        run(transfer, site)
+        for spec in (base, transfer):
+            run(spec, replace(site, base_ranks=1))
     assert_same(transfer, one, two)
 
 
