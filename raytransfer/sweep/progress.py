@@ -93,7 +93,7 @@ class ProgressView:
 
     def resized(self, slots: int) -> None:
         """From now on so many trials can run at once; that some can at all is told elsewhere."""
-        if self._slots or not slots:
+        if self._slots:
             self._console.print(f"slots    {self._slots} -> {slots}, as machines join or leave")
         self._slots = slots
 
