@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import struct
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -127,6 +128,8 @@ def test_what_finished_unseen_is_given_later_and_nothing_twice(plan, ran, store)
     merged = Remembering()
     give(store, plan, merged)
     assert merged.logged == late.logged
+    unknown = {"train_loss_nats": float("nan"), "learning_rate": None}
+    assert observing._scalars(dict.fromkeys(SCALARS, 1.0) | unknown) == {"top1": 1.0, "loss_nats": 1.0}
 
 
 def test_a_tracker_that_fails_is_one_line_and_keeps_no_other_from_it(plan, store):
@@ -140,6 +143,25 @@ def test_a_tracker_that_fails_is_one_line_and_keeps_no_other_from_it(plan, store
     full.fails_at = None
     give(store, plan, full)
     assert full.logged == whole.logged
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_tracker_that_gets_on_with_nothing_keeps_no_sweep_from_its_end(plan, store, monkeypatch, interrupted):
+    monkeypatch.setattr(observing, "_INTERRUPTED_S" if interrupted else "_PATIENCE_S", 0.05)
+    begun, goes_on, said = threading.Event(), threading.Event(), io.StringIO()
+
+    class Stuck(Remembering):
+        def log(self, training):
+            begun.set()
+            goes_on.wait(5)
+
+    console = Console(file=said, width=200)
+    with contextlib.suppress(KeyboardInterrupt), Curves([Stuck()], console, store, "s", plan.cells, plan.trials):
+        assert begun.wait(60)
+        if interrupted:
+            raise KeyboardInterrupt
+    goes_on.set()
+    assert said.getvalue().startswith("remembering=here: 2 learning curves not written; the same command")
 
 
 def test_a_training_whose_curve_is_gone_keeps_no_other_from_a_tracker(plan, store):

@@ -20,7 +20,7 @@ from tests.helpers import rendered
 def clock(monkeypatch):
     """The time, which a test sets."""
     told = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: told.now)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 1000.0 + told.now)
     return told
 
 
@@ -137,4 +137,4 @@ def test_without_a_terminal_there_is_a_line_now_and_then(tiny, clock):
         view.started([trial])
         clock.now += 10.0
         view.finished(trial)
-    assert "2/2 trials, 0 s left\n" in console.file.getvalue()
+    assert console.file.getvalue() == "2/2 trials, 0 s left\nbaseB       2 trials done after 20 s\n"

@@ -156,6 +156,31 @@ def test_what_is_not_measured_in_time_lies_between_what_is(tiny, monkeypatch):
     assert all(seconds > 0 for seconds in found.seconds.values())
 
 
+def test_measurements_that_are_not_taken_are_as_long_as_the_most_alike(monkeypatch):
+    kinds = {
+        ("score", "LogME", 2): 1.0,
+        ("score", "LogME", 7): None,
+        ("score", "NCE", 2): None,
+        ("score", "kNN", 2): 3.0,
+        ("probe", "path"): None,
+        ("distance", "FID"): 8.0,
+    }
+    specs = {kind: [SimpleNamespace(kind=kind[0], id=f"{kind} {i}", kind_of=kind) for i in "ab"] for kind in kinds}
+    now = [0.0]
+
+    def timed(first, other, *_):
+        assert (other == first) != (first.kind == "distance")  # which has a task of its own
+        now[0] += kinds[first.kind_of]
+        return kinds[first.kind_of], first.kind == "score"
+
+    monkeypatch.setattr(estimating, "timed_measurement", timed)
+    monkeypatch.setattr(estimating.time, "monotonic", lambda: now[0])
+    seconds, taken, broken_off = estimating._measurements(specs, None, "cpu", 0, 11.0, [])
+    expected = zip(specs.values(), (1.0, 1.0, 2.0, 3.0, 4.0, 8.0), strict=True)
+    assert seconds == {spec.id: cost for same, cost in expected for spec in same}
+    assert (taken, broken_off) == (3, 1)
+
+
 def test_a_batch_that_does_not_fit_is_told_by_the_plan(tiny):
     plan = make_plan(tiny("network=tests.bad_input.networks:crowded", "n_layers=[1]", "treatments=[AnB]"))
     check_trials(plan.trials.values(), plan, images="images")
