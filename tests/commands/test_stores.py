@@ -56,6 +56,14 @@ def counts(store, treatment):
     return {state: count for state, count in standing.treatments[treatment].items() if count}
 
 
+def test_of_several_sweeps_the_last_one_to_have_written_comes_last(store, folder):
+    begun = folder.with_name(folder.name[:-8] + "zzzzzzzz")
+    begun.mkdir()
+    places = pd.read_parquet(folder / "places.parquet").iloc[:1].assign(id="not run")
+    places.to_parquet(begun / "places.parquet")
+    assert [standing.sweep for standing in status(store.root)[1]] == [begun.name, folder.name]
+
+
 def test_a_finished_sweep_is_complete(store, command):
     holder, (standing,) = status(store.root)
     assert (holder, standing.state, standing.trials, standing.left_s) == (None, "complete", 9, None)

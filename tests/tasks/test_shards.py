@@ -282,6 +282,10 @@ REFUSED = {
         lambda t: (one(t, ("0.cls", b"2")), t.with_name("classnames.txt").write_text("a\nb\na\n")),
         r"classnames\.txt line 3 is 'a': it names the classes 0, 1, \.\.\., one a line, each once",
     ),
+    "a list that is no text": (
+        lambda t: (one(t, ("0.cls", b"2")), t.with_name("classnames.txt").write_bytes(b"\xff\n")),
+        r"classnames\.txt is no text: it must name the classes 0, 1, \.\.\., one a line",
+    ),
     "one class": (lambda t: one(t, ("0.cls", b"0")), "x has images of 1 class: a data set needs at least 2"),
     "a class of one part": (
         lambda t: (tar(t.with_name("train.tar"), *samples("train", [0, 1, 2], 1)), runs(t, "test.tar")),

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from raytransfer.errors import UserError
-from raytransfer.tasks import DataSource, open_dataset
+from raytransfer.tasks import DataSource, decode, open_dataset
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -240,11 +240,15 @@ def test_a_folder_under_data_dir_that_is_no_data_set(tmp_path):
     refused(source(tmp_path, "Pets"), "data/Pets holds no Parquet files, no tar shards and not 2 folders of images")
 
 
-def test_a_truncated_png_is_named(tmp_path):
+def test_a_truncated_png_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "_CHUNK", 1)
+    monkeypatch.setattr(decode, "THREADS", 1)  # so that there are more jobs than wait at once
     write_folder(tmp_path / "x", ["cat", "dog"], 4)
-    whole = (tmp_path / "x" / "dog" / "2.png").read_bytes()
-    (tmp_path / "x" / "dog" / "2.png").write_bytes(whole[: len(whole) // 2])
-    refused(source(tmp_path, tmp_path / "x"), "x/dog/2.png is not a readable image: ")
+    for name in ("cat/1.png", "dog/2.png"):  # early, and among the last
+        whole = (tmp_path / "x" / name).read_bytes()
+        (tmp_path / "x" / name).write_bytes(whole[: len(whole) // 2])
+        refused(source(tmp_path, tmp_path / "x"), f"x/{name} is not a readable image: ")
+        (tmp_path / "x" / name).write_bytes(whole)
     (tmp_path / "x" / "dog" / "2.png").write_text("no image at all")
     refused(source(tmp_path, tmp_path / "x"), "x/dog/2.png is not a readable image: its bytes are of no known kind")
     assert not list((tmp_path / "cache").glob("partial*"))
@@ -296,6 +300,7 @@ def test_parquet_with_metadata_whatever_the_columns_are_called(tmp_path):
     assert np.array_equal(found.train_images, [image.transpose(2, 0, 1) for image in COLOURS])
     assert np.array_equal(found.test_images, found.train_images[:3])
     assert found.channel_mean == pytest.approx(np.mean(COLOURS, axis=(0, 1, 2)), rel=1e-6)
+    assert found.channel_std == pytest.approx(np.std(COLOURS, axis=(0, 1, 2)), rel=1e-6)
 
 
 @pytest.mark.parametrize("struct", [True, False])

@@ -149,6 +149,7 @@ def config_of(options):
         ([], ("one",), {"key": "model"}, "weights=one: key=model is not in"),
         ([], ("one",), {"network": "resnet18"}, "network=resnet18 does not take images of 1x8x8"),
         ([], ("one",), {"accuracy": 71.0}, "has accuracy=71.0: it must lie between 0 and 1"),
+        ([], ("one",), {"accuracy": "high"}, "has accuracy=high: it must lie between 0 and 1"),
         (
             ["best=2", "scores=[LogME]"],
             ("one",),
