@@ -200,3 +200,16 @@ def test_what_cannot_be_compared_is_refused(store, folder, other, tmp_path):
     pd.concat([results.assign(train_per_class=number) for number in (2, 5)]).to_parquet(other / "results.parquet")
     with pytest.raises(UserError, match="have no run in common by which they could be paired"):
         compare(str(folder), str(other))
+
+
+def test_grids_of_several_numbers_of_images_are_compared_number_by_number(folder, other):
+    results = pd.read_parquet(folder / "results.parquet")
+    for place, change in ((folder, 0.0), (other, 0.25)):
+        pd.concat(
+            [results.assign(train_per_class=n, top1=results["top1"] + change * (n == 10)) for n in (10, 2)]
+        ).to_parquet(place / "results.parquet")
+    (found,) = compare(str(folder), str(other))
+    assert found.shared == found.same == 2 * len(results)
+    assert found.changes["train_per_class"].is_monotonic_increasing
+    means = found.changes[found.changes["of"].str.startswith("mean of ")]
+    assert means["estimate"].tolist() == pytest.approx(np.where(means["train_per_class"] == 10, 0.25, 0.0).tolist())

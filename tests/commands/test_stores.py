@@ -170,9 +170,11 @@ def test_a_driver_that_has_lost_the_store_leaves_the_record_of_the_one_that_has_
 
 
 def test_what_reads_the_weights_of_what_failed_waits(store, folder):
-    transfers = forget(store, "AnB")
-    places = read_places(store, f"sweeps/{folder.name}").set_index("id")
-    publish_failure(store, places.loc[transfers[0], "reads"][0].partition("/")[0], "ValueError: no")
+    places = read_places(store, f"sweeps/{folder.name}")
+    read = places.loc[places["treatment"] == "AnB", "reads"].iloc[0]
+    publish_failure(store, read[0].partition("/")[0], "ValueError: no")
+    assert counts(store, "AnB") == {"done": 3}
+    forget(store, "AnB")
     assert counts(store, NOT_ASKED) == {"done": 2, "failed": 1}
     assert counts(store, "AnB") == {"waiting": 1, "left": 2}
 

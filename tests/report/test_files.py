@@ -11,7 +11,8 @@ from PIL import Image
 
 from raytransfer.commands import sweeping
 from raytransfer.report import Report
-from raytransfer.report.files import pdf, png, write_files
+from raytransfer.report.files import _as_wide_as_text, pdf, png, write_files
+from raytransfer.report.svg import inline_svg
 from raytransfer.store import Store
 from tests.helpers import asked
 
@@ -51,10 +52,19 @@ def test_powers_of_ten_stay_formulas():
 
 def test_a_pdf_is_as_wide_as_a_papers_text_and_leaves_the_figure_as_it_was():
     figure = drawn("accuracy")
+    shown = figure.dpi
     before = png(figure)
+    assert figure.dpi == shown
+    with _as_wide_as_text(figure):
+        ((line,), label) = figure.axes[0].lines, figure.axes[0].get_yticklabels()[0]
+        assert figure.axes[0].title.get_fontsize() == pytest.approx(7)
+        assert label.get_fontsize() == pytest.approx(6)  # not 10 * 7 / 12
+        assert (line.get_linewidth(), line.get_markersize()) == pytest.approx((0.9, 3.6))
     width, height = map(float, re.search(rb"/MediaBox \[ ?0 0 ([0-9.]+) ([0-9.]+)", pdf(figure)).groups())
     assert (width, height) == pytest.approx((7 * 72, 7 * 72 / 3), abs=0.5)
     assert png(figure) == before
+    svg, _ = inline_svg(figure, key="a", alternative="b")
+    assert ("accuracy" in svg, "below" in svg) == (True, False)  # without its title
     small = Figure(figsize=(3, 2))
     assert b"/MediaBox [ 0 0 216 144 ]" in pdf(small)
 

@@ -321,6 +321,7 @@ def test_a_long_name_of_a_series_breaks_and_is_no_wider_than_the_screen():
 
 def test_a_text_right_before_a_table_is_its_caption_and_others_stand_alone():
     parts = parts_of([Group(Text("one"), table(("x", Text("1"))), table(("y", "2")), Text("a\nnote")), Text("end")])
+    assert parts_of([Group("by itself", "two", table(("x", "1")))])[0] == "by itself"
     captions = [part.caption if isinstance(part, Grid) else part for part in parts]
     assert captions == ["one", "one", "a note", "end"]
     assert parts[0] == Grid(caption="one", columns=["a", "b"], numeric=[False, True], rows=[("x", "1")])
