@@ -26,7 +26,8 @@ from raytransfer.training import EVALUATION_BATCH, evaluation_steps, use_one_cor
 from raytransfer.words import number_of
 
 TIME_S = 12.0
-"""No kind of trial is measured once so much time has passed; half of it is for trainings."""
+"""No kind of trial is begun once so much time has passed. Half of it is for trainings; measurements have half of it
+even where one of those took longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +81,10 @@ def estimate(
     """Estimate the time of trials, each by itself on an idle processor.
 
     Measures a few steps and one evaluation for each number of frozen layers and each size of task that occurs, and
-    takes each kind of measurement once, on untrained networks; nothing is kept. It begins no kind after ``TIME_S``, and
-    cuts batches to what there is time for. Of a network the fewest and the most frozen layers come first: trainings
-    that are not measured lie between their neighbours, measurements are as long as others of their kind.
+    takes each kind of measurement once, on untrained networks; nothing is kept. It begins no kind after ``TIME_S``, as
+    told there, and cuts batches to what there is time for. Of a network the fewest and the most frozen layers come
+    first: trainings that are not measured lie between their neighbours, measurements are as long as others of their
+    kind.
 
     Of a training that is split, steps are measured as one process takes them, with its part of a batch. What the
     processes have to tell each other in a step, and how long they take to start, is measured on as many of them, where
