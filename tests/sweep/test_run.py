@@ -281,6 +281,7 @@ def test_a_failed_base_costs_only_what_copies_it(tiny, monkeypatch):
     assert run(tiny(*few))[2].order == []  # cached: a failure is reported, not repeated
     left = backlog(plan, store, "cached")
     assert (set(left.failed), set(left.blocked)) == ({bad.id}, needing)
+    assert backlog(make_plan(tiny("n_layers=[7]", "treatments=[RnB]")), store, "cached").failed == {}  # not its trials
     assert set(run(tiny(*few, "mode=retry"))[2].order) == needing | {bad.id}
     assert finished(store) == set(plan.trials)
 
