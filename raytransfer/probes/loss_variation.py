@@ -33,7 +33,7 @@ def loss_variation(subject: Subject) -> list[Reading]:
         walk_loss, there = loss_and_gradient(subject, moved)
         losses.append(clipped(walk_loss))
         change = norm(there[name] - gradient[name] for name in gradient)
-        variations.append(clipped(change / (step * length)) if step * length > 0 else 0.0)
+        variations.append(0.0 if step * length == 0 else clipped(change / (step * length)))
     return [
         *(Reading(quantity="walk loss", value=value, index=p) for p, value in enumerate(losses)),
         Reading(quantity="loss variation", value=max(losses) - min(losses)),

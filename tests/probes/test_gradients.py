@@ -18,7 +18,19 @@ from raytransfer.probes.gradient_components import leading_components
 from raytransfer.probes.loss import trained
 from raytransfer.probes.weights import filter_normalised, trained_weights
 from raytransfer.specs import NetworkSpec
-from tests.probes.test_probes import LARGEST, SIDE, WEIGHTS, all_kinds, make, rebuilt, saturated, see, subject, values
+from tests.probes.test_probes import (
+    LARGEST,
+    SIDE,
+    WEIGHTS,
+    all_kinds,
+    make,
+    mean_loss,
+    rebuilt,
+    saturated,
+    see,
+    subject,
+    values,
+)
 
 
 def literal_gradient(network, s, *, every=False):
@@ -242,6 +254,15 @@ def test_a_walk_overflows_to_the_largest_float32():
     readings = see("loss-variation", subject("plain", dtype=torch.float32, learning_rate=1e30))
     assert values(readings, "walk loss")[-1] == LARGEST
     assert values(readings, "gradient variation")[-1] == LARGEST
+
+
+def test_a_walk_from_a_gradient_that_is_no_number_overflows():
+    s = subject("plain", dtype=torch.float32)
+    for weight in (s.network.module[1][2].weight, s.network.module[2][1].weight):
+        weight.data *= 1e20
+    assert math.isnan(mean_loss(s.network, s))
+    readings = see("loss-variation", s)
+    assert {r.value for r in readings if r.quantity in ("walk loss", "gradient variation")} == {LARGEST}
 
 
 # --- gradient-components
