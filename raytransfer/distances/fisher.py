@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from raytransfer.distances.sample import Features
-from raytransfer.networks import Network
+from raytransfer.networks import Network, is_norm
 
 _NUMBERS = 25_000_000  # held at once, or those of a single image if it has more
 _BATCH = 25  # images whose gradients by weights are taken at once, at most
@@ -37,9 +37,13 @@ class Body(nn.Module):
         return self.network.through(inputs.clone(), 0, -1).flatten(1)  # it may begin by overwriting its images
 
     def weights(self) -> dict[str, nn.Parameter]:
-        """Weights of convolutions and full layers, and whatever else has filters."""
+        """Weights of convolutions and full layers, and whatever else has filters but normalisation layers."""
         names = {f"module.{name}" for name in self.network.first_names(len(self.network.stages) - 1)}
-        return {name: w for name, w in self.named_parameters() if name in names and w.ndim > 1}
+        return {
+            name: w
+            for name, w in self.named_parameters()
+            if name in names and w.ndim > 1 and not is_norm(self.get_submodule(name.rpartition(".")[0]))
+        }
 
 
 def fisher(body: Body, head: nn.Linear, inputs: torch.Tensor, directions: torch.Tensor) -> Features:

@@ -162,6 +162,15 @@ def test_where_layers_do_not_tell_them_they_are_taken_of_weights(name, monkeypat
         np.testing.assert_allclose(fisher(body, head, images, every), expected, rtol=1e-5)
 
 
+def test_normalisation_layers_have_no_filters():
+    norm = nn.LayerNorm((4, 10, 10))  # weights and biases of three dimensions
+    body, head, images = made(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.Tanh()))
+    with torch.no_grad():
+        assert list(body.weights()) == ["module.body.0.weight"]
+        assert held_by_layers(body, images, 2) is not None
+        assert fisher(body, head, images, directions(images, 3)).shape == (4,)
+
+
 @pytest.mark.parametrize("numbers", [1, 60_000])
 def test_how_many_images_are_taken_at_once_changes_nothing(numbers, monkeypatch):
     body, head, images = made(BY_LAYERS["groups"])
