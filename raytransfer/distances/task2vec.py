@@ -81,6 +81,8 @@ def embedding(sample: Sample) -> Features:
             raise UserError(f"{sample.name}: Task2Vec looks at a probe's filters below its head, and it has none")
         with torch.no_grad():
             outputs = torch.cat([body(batch) for batch in torch.split(inputs, _BATCH)])
+            if inputs.eq(inputs[:1]).all():  # batches of other sizes round otherwise, which a head would tell apart
+                outputs = outputs[:1].expand_as(outputs)
             head = fit_head(outputs, sample.labels[order])
             used = inputs[:_MAX_IMAGES]
             _EMBEDDINGS[sample] = fisher(body, head, used, directions(used, len(sample.classes)))
@@ -107,7 +109,9 @@ def fit_head(outputs: torch.Tensor, labels: Labels) -> nn.Linear:
     """
     features = outputs.double().numpy(force=True)
     scaler = StandardScaler().fit(features)
-    model = LogisticRegression(max_iter=1000).fit(scaler.transform(features), labels)
+    scaled = scaler.transform(features)
+    scaled[:, np.ptp(features, axis=0) == 0] = 0.0  # of what is constant the mean may be off by rounding
+    model = LogisticRegression(max_iter=1000).fit(scaled, labels)
     weight, bias = model.coef_ / scaler.scale_, model.intercept_ - model.coef_ @ (scaler.mean_ / scaler.scale_)
     if len(weight) == 1:  # two classes have one logit, that of the second
         weight, bias = np.concatenate([0 * weight, weight]), np.append(0 * bias, bias)

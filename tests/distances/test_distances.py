@@ -472,6 +472,14 @@ def test_the_head_is_logistic_regression_on_standardised_outputs(classes):
     np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("n", [20, 26, 53])  # the last batches have one image and a few
+def test_no_filter_matters_to_a_task_of_equal_images(n, some):
+    constant = images(np.full((n, 64), 0.1), np.arange(n) % 5, some.classes)
+    assert not embedding(constant).any()
+    assert task2vec(constant, some) == 1
+    assert task2vec(constant, images(np.full((20, 64), 0.3), np.arange(20) % 5, some.classes)) == 0
+
+
 def test_signs_are_even_and_no_part_of_what_orders_the_images():
     inputs = torch.rand(600, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     signs = random_signs(inputs, 17)
