@@ -97,7 +97,7 @@ def largest_eigenvalues(product: Product, size: int, count: int, seed: int, like
         product: v -> Hv, of flat vectors.
         size: Their length P.
         count: How many, 1..P.
-        seed: Seed of the vector that Lanczos starts from.
+        seed: Seed of the vectors that Lanczos starts from, and goes on from where H has nothing more to give.
         like: The parameters, for their dtype and device.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import, and most probes do without
@@ -125,6 +125,7 @@ def largest_eigenvalues(product: Product, size: int, count: int, seed: int, like
         tol=_TOLERANCE,
         maxiter=_RESTARTS,
         return_eigenvectors=False,
+        rng=seed,
     )
     return [float(value) for value in np.sort(values)[::-1]]
 

@@ -65,7 +65,7 @@ def leading_components(matrix: torch.Tensor, seed: int) -> tuple[torch.Tensor, t
 
     Args:
         matrix: (m, n) float64.
-        seed: Seed of the vector that Lanczos starts from, which large matrices are left to.
+        seed: Seed of the vectors that Lanczos starts and goes on from, which large matrices are left to.
 
     Returns:
         u (m, k), σ (k,) and vᵀ (k, n).
@@ -73,10 +73,15 @@ def leading_components(matrix: torch.Tensor, seed: int) -> tuple[torch.Tensor, t
     if min(matrix.shape) <= _DENSE:
         u, sigma, vh = torch.linalg.svd(matrix, full_matrices=False)
         return u[:, :_COMPONENTS], sigma[:_COMPONENTS], vh[:_COMPONENTS]
-    from scipy.sparse.linalg import svds  # slow to import, and most networks do without
+    from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import, and most networks do without
 
-    start = np.random.default_rng(seed).normal(size=min(matrix.shape))
-    parts = svds(matrix.numpy(force=True), k=_COMPONENTS, v0=start)
-    u, sigma, vh = (torch.as_tensor(part.copy(), device=matrix.device) for part in parts)
-    order = sigma.argsort(descending=True)
-    return u[:, order], sigma[order], vh[order]
+    # As SciPy's svds, which takes no seed for vectors that Lanczos goes on from where the matrix has few rows but 0.
+    is_wide = matrix.shape[0] < matrix.shape[1]
+    tall = (matrix.mT if is_wide else matrix).numpy(force=True)
+    size = tall.shape[1]
+    gram = LinearOperator((size, size), matvec=lambda vector: tall.T @ (tall @ vector), dtype=tall.dtype)
+    start = np.random.default_rng(seed).normal(size=size)
+    basis, _ = np.linalg.qr(eigsh(gram, k=_COMPONENTS, v0=start, rng=seed)[1])
+    u, sigma, vh = np.linalg.svd(tall @ basis, full_matrices=False)
+    left, sizes, right = (torch.as_tensor(part, device=matrix.device) for part in (u, sigma, vh @ basis.T))
+    return (right.mT, sizes, left.mT) if is_wide else (left, sizes, right)

@@ -318,6 +318,20 @@ def test_large_matrices_have_the_same_leading_components(rank, shape, monkeypatc
     np.testing.assert_allclose(outer, np.einsum("mk,kn->kmn", full_u, full_vh)[:kept], atol=1e-6)
 
 
+def test_few_components_that_are_not_0_are_the_same_again(monkeypatch):
+    """Lanczos then goes on from random vectors."""
+    g = torch.zeros(30, 50, dtype=torch.float64)
+    g[:3] = torch.randn(3, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(importlib.import_module("raytransfer.probes.gradient_components"), "_DENSE", 20)
+    once, again = leading_components(g, seed=0), leading_components(g, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+    eigenvalues = torch.zeros(300, dtype=torch.float64)
+    eigenvalues[:3] = torch.tensor([5.0, 2.0, 1.0])
+    found = [largest_eigenvalues(eigenvalues.mul, 300, 20, 0, {"w": eigenvalues}) for _ in range(2)]
+    assert found[0] == found[1]
+    assert found[0] == pytest.approx(eigenvalues[:20].tolist(), abs=1e-12)
+
+
 # --- gradient-scale
 
 
