@@ -16,7 +16,9 @@ def knn(r: Representation) -> float:
 
     It is cross-validated over the images of ``r`` alone, with copies of an image held out together (see
     ``held_out_accuracy``). The weights decide where a class has fewer than 5 images in training and equal votes would
-    tie. With fewer than 5 images in training, all of them vote. A factor or a shift of the features changes nothing.
+    tie. With fewer than 5 images in training, all of them vote. A factor or a shift of the features changes
+    nothing, but where rounding decides between images that are equally near. How classes are numbered decides which
+    images are held out together.
     """
     # In one order before the means are taken: their last bits decide between copies that are labelled differently.
     order = np.argsort(places_by_content(r.features), kind="stable")

@@ -14,8 +14,9 @@ def linear_probe(r: Representation) -> float:
 
     It is cross-validated over the images of ``r`` alone, with copies of an image held out together (see
     ``held_out_accuracy``), and standardised by the mean and standard deviation of the training folds. The penalty is
-    scikit-learn's, ‖w‖²/2 against the summed loss (C = 1). A factor or a shift of the features changes nothing.
-    Constant features give the share of the commonest class.
+    scikit-learn's, ‖w‖²/2 against the summed loss (C = 1). A factor or a shift of the features changes nothing
+    but by rounding. How classes are numbered decides which images are held out together. Constant features give the
+    share of the commonest class.
     """
     return held_out_accuracy(_predict, centred_to_unit_norm(r.features), r.labels)
 

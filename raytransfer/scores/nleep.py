@@ -29,8 +29,9 @@ def nleep(r: Representation) -> float:
     number, so that their mean variance is 1, of which scikit-learn adds 1e-6 to each variance.
 
     Images are sorted by their features before, so their order changes nothing; nor does a factor or a shift of the
-    features. A rotation changes the start, and may change which optimum is found. The mixture is fitted to the images
-    that are scored, and few images a component raise the score of any labels: compare scores of one number of images.
+    features, but by rounding where some are equal. A rotation changes the start, and may change which optimum is found.
+    The mixture is fitted to the images that are scored, and few images a component raise the score of any labels:
+    compare scores of one number of images.
     Constant features score minus the entropy of the labels.
 
     Source: Li, Jia, Sang, Zhu, Green, Wang, Gong 2021, "Ranking neural checkpoints" (arXiv 2011.11200), N-LEEP.
