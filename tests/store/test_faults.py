@@ -2,6 +2,7 @@
 
 import datetime
 import errno
+import io
 import json
 import logging
 import os
@@ -9,13 +10,14 @@ import pickle
 import random
 import shutil
 import time
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
-from pyarrow import ArrowException, BufferReader, fs
+from pyarrow import ArrowException, BufferReader, PythonFile, fs
 
 from raytransfer.errors import StorageError, UnreadableError, UserError
 from raytransfer.storage import retries as patience
@@ -40,6 +42,20 @@ from raytransfer.trials import Site
 from tests.helpers import checkpoint
 
 AWS = "When writing: AWS Error {} during PutObject operation: no luck"
+
+
+class Upload(io.BytesIO):
+    """A file that is seen once it is closed, and then whole, as those of an object store."""
+
+    def __init__(self, root, path):
+        super().__init__()
+        self._place, self._whole = Path(f"{root}/{path}"), Path(f"{root}-{uuid.uuid4().hex}")
+
+    def close(self):
+        if not self.closed:
+            self._whole.write_bytes(self.getvalue())
+            self._whole.replace(self._place)
+        super().close()
 
 
 class Stuttering(fs.FileSystemHandler):
@@ -82,7 +98,7 @@ class Stuttering(fs.FileSystemHandler):
     def open_output_stream(self, path, metadata):
         self._maybe("before")
         self.inner.create_dir(path.rpartition("/")[0] or ".", recursive=True)
-        stream = self.inner.open_output_stream(path)
+        stream = PythonFile(Upload(self.root, path), mode="w")
         self._maybe("after")
         return stream
 
