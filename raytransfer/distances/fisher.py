@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import functional_call
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -15,7 +15,6 @@ from raytransfer.distances.sample import Features
 from raytransfer.networks import Network, is_norm
 
 _NUMBERS = 25_000_000  # held at once, or those of a single image if it has more
-_BATCH = 25  # images whose gradients by weights are taken at once, at most
 _SAME = 1e-3  # of the largest of a layer: what rounding may change
 
 Sizes = int | tuple[int, ...]
@@ -27,9 +26,6 @@ class Body(nn.Module):
     def __init__(self, probe: Network) -> None:
         super().__init__()
         self.module = copy.deepcopy(probe.module).eval().requires_grad_(False)
-        for layer in self.module.modules():
-            if hasattr(layer, "inplace"):  # per-sample gradients cannot pass through what overwrites its input
-                layer.__dict__["inplace"] = False
         self.network = dataclasses.replace(probe, module=self.module)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -62,37 +58,29 @@ def fisher(body: Body, head: nn.Linear, inputs: torch.Tensor, directions: torch.
     Returns:
         (filters,) in the order of the body's weights.
     """
-    weights = body.weights().values()
     held = held_by_layers(body, inputs, _rows(directions))
-    if held is not None:
-        way, batch = by_layers, _NUMBERS // held
-    else:
-        way, batch = by_weights, min(_BATCH, _NUMBERS // (directions.shape[1] * sum(w.numel() for w in weights)))
-    batch = max(1, batch)
-    total: Features = np.zeros(sum(len(w) for w in weights))
+    way, batch = (by_weights, len(inputs)) if held is None else (by_layers, max(1, _NUMBERS // held))
+    total: Features = np.zeros(sum(len(w) for w in body.weights().values()))
     for images, theirs in zip(torch.split(inputs, batch), torch.split(directions, batch), strict=True):
         total += way(body, head, images, theirs).numpy(force=True)
     return total / len(inputs)
 
 
 def by_weights(body: Body, head: nn.Linear, images: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """(filters,) the sum over images that ``fisher`` takes the mean of, from each image's gradient by each weight."""
+    """(filters,) the sum over images that ``fisher`` takes the mean of, from each image's gradient by each weight.
 
-    def gradients(
-        weights: dict[str, torch.Tensor], image: torch.Tensor, directions: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        def log_p(weights: dict[str, torch.Tensor]) -> torch.Tensor:
-            logits: torch.Tensor = head(functional_call(body, weights, (image[None],)))[0]
-            return logits.log_softmax(0)
-
-        value, pull_back = vjp(log_p, weights)  # type: ignore[misc]  # three with has_aux alone
-        roots = (value.detach() / 2).exp()
-        found: dict[str, torch.Tensor] = vmap(lambda d: pull_back(d * roots)[0])(directions)
-        return found
-
-    weights = {name: w.detach() for name, w in body.weights().items()}
-    of_weights = vmap(gradients, in_dims=(None, 0, 0))(weights, images, directions)
-    return torch.cat([of_weights[name].square().flatten(3).mean(3).double().sum((0, 1)) for name in weights])
+    One gradient after the other: ``torch.func.vmap`` of PyTorch 2.15 gives wrong ones, without a word, where tokens are
+    made of what batch normalisation gives, and is hardly quicker on networks of any size.
+    """
+    weights = {name: w.detach().requires_grad_() for name, w in body.weights().items()}
+    total = torch.zeros(sum(len(w) for w in weights.values()), dtype=torch.float64, device=images.device)
+    with torch.enable_grad():
+        for image, theirs in zip(torch.split(images, 1), directions, strict=True):
+            log_p = head(functional_call(body, weights, (image,))).log_softmax(1)
+            roots = (log_p.detach() / 2).exp()
+            for direction in theirs:
+                total += _squares(_along(direction * roots, log_p), weights)
+    return total
 
 
 def by_layers(body: Body, head: nn.Linear, images: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
@@ -143,9 +131,7 @@ def held_by_layers(body: Body, like: torch.Tensor, m: int) -> int | None:
         alone = torch.zeros_like(told)
         for i in range(len(images)):
             output = functional_call(body, weights, (images[i : i + 1],))
-            along = _along(direction[i : i + 1], output)
-            gradients = torch.autograd.grad(along, list(weights.values()), materialize_grads=True)
-            alone += torch.cat([gradient.square().flatten(1).mean(1) for gradient in gradients])
+            alone += _squares(_along(direction[i : i + 1], output), weights)
     sizes = [len(w) for w in weights.values()]
     pairs = zip(torch.split(told, sizes), torch.split(alone, sizes), strict=True)
     if any((a - b).abs().max() > _SAME * b.max() for a, b in pairs):
@@ -188,6 +174,12 @@ class _Layers(TorchFunctionMode):
         outputs = [call.outputs for call in calls]
         deltas = torch.autograd.grad(_along(direction, values), outputs, retain_graph=True, materialize_grads=True)
         return torch.cat([call.squares(delta) for call, delta in zip(calls, deltas, strict=True)])
+
+
+def _squares(value: torch.Tensor, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(filters,) the squares of a value's gradients by weights, their mean over each filter."""
+    gradients = torch.autograd.grad(value, list(weights.values()), retain_graph=True, materialize_grads=True)
+    return torch.cat([gradient.square().flatten(1).mean(1) for gradient in gradients])
 
 
 def _along(direction: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -53,6 +53,17 @@ class Tokens(nn.Module):
         return torch.tanh(self.conv(x) + self.positions)
 
 
+class Tokenised(nn.Module):
+    """Maps as tokens, each of them at a position of its own."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(1, 9, channels))
+
+    def forward(self, x):
+        return x.flatten(2).mT + self.positions
+
+
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
@@ -160,6 +171,23 @@ def test_where_layers_do_not_tell_them_they_are_taken_of_weights(name, monkeypat
         assert held_by_layers(body, images, 2) is None
         expected = by_weights(body, head, images, every).numpy() / len(images)
         np.testing.assert_allclose(fisher(body, head, images, every), expected, rtol=1e-5)
+
+
+def test_the_sum_over_classes_where_tokens_are_made_of_normalised_maps():
+    """Σ_k p(k|x) (∂ log p(k|x) / ∂w)² of every weight, one image and one class after the other."""
+    maps = nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.BatchNorm2d(6))
+    maps[1].running_mean.copy_(torch.rand(6))
+    body, head, images = made(lambda: nn.Sequential(maps, Tokenised(6), nn.Flatten(2)))
+    weights, expected = [w.requires_grad_() for w in body.weights().values()], 0
+    for image in images:
+        log_p = head(body(image[None]))[0].log_softmax(0)
+        for of_class in log_p:
+            gradients = torch.autograd.grad(of_class, weights, retain_graph=True)
+            means = torch.cat([g.square().flatten(1).mean(1) for g in gradients])
+            expected = expected + of_class.exp().detach() * means / len(images)
+    with torch.no_grad():
+        assert held_by_layers(body, images, 2) is None
+        np.testing.assert_allclose(fisher(body, head, images, directions(images, 3)), expected, rtol=1e-4)
 
 
 def test_normalisation_layers_have_no_filters():
