@@ -24,12 +24,23 @@ class _ReadsAllLayers(nn.Module):
         return run_stages(self, self.all_layers_stages, images)
 
 
-def pooled(outputs: torch.Tensor) -> torch.Tensor:
-    """Feature vectors (B, D) of outputs (B, ...): maps (B, C, H, W) averaged to the largest grid with D <= 1024."""
-    if outputs.ndim == 4 and outputs[0].numel() > _LONGEST:
-        side = max(1, math.isqrt(_LONGEST // outputs.shape[1]))
-        height, width = outputs.shape[2:]
-        outputs = functional.adaptive_avg_pool2d(outputs, (min(side, height), min(side, width)))
+def pooled(outputs: torch.Tensor, image: Sequence[int]) -> torch.Tensor:
+    """Feature vectors (B, D) of outputs (B, ...): maps (B, C, H, W) averaged to the largest grid with D <= 1024.
+
+    Maps (B, H, W, C), as Swin's, are told by their sides: the first two, and not the last two, are as the images'.
+
+    Args:
+        outputs: Of a stage.
+        image: Channels, height and width of the images that the network takes.
+    """
+    if outputs.ndim == 4:
+        (_, down, across), (first, second, third) = image, outputs.shape[1:]
+        if first * across == second * down and second * across != third * down:
+            outputs = outputs.movedim(3, 1)
+        if outputs[0].numel() > _LONGEST:
+            side = max(1, math.isqrt(_LONGEST // outputs.shape[1]))
+            height, width = outputs.shape[2:]
+            outputs = functional.adaptive_avg_pool2d(outputs, (min(side, height), min(side, width)))
     return outputs.flatten(1)
 
 
@@ -62,8 +73,8 @@ def read_all_layers(network: Network, *, classes: int, seed: int) -> None:
     below = [
         replace(
             stage,
-            evaluation=_beside(stage.evaluation, shape, is_first=i == 0, is_last=i == len(inputs) - 1),
-            training=_beside(stage.training, shape, is_first=i == 0, is_last=i == len(inputs) - 1),
+            evaluation=_beside(stage.evaluation, shape, network.image, is_first=i == 0, is_last=i == len(inputs) - 1),
+            training=_beside(stage.training, shape, network.image, is_first=i == 0, is_last=i == len(inputs) - 1),
         )
         for i, (stage, shape) in enumerate(zip(network.stages, inputs, strict=False))
     ]
@@ -85,11 +96,13 @@ def _sizes(network: Network) -> tuple[list[tuple[int, ...]], int]:
         for i in range(len(network.stages) - 1):
             shapes.append(tuple(outputs.shape[1:]))
             outputs = network.through(outputs, i, i + 1)
-            features += pooled(outputs).shape[1]
+            features += pooled(outputs, network.image).shape[1]
     return shapes, features
 
 
-def _beside(atoms: Sequence[Atom], shape: tuple[int, ...], *, is_first: bool, is_last: bool) -> tuple[Atom]:
+def _beside(
+    atoms: Sequence[Atom], shape: tuple[int, ...], image: Sequence[int], *, is_first: bool, is_last: bool
+) -> tuple[Atom]:
     """What a stage does with what the head will read so far and, in the last columns, inputs of a shape."""
     size = math.prod(shape)
 
@@ -98,7 +111,7 @@ def _beside(atoms: Sequence[Atom], shape: tuple[int, ...], *, is_first: bool, is
         outputs = inputs if is_first else inputs[:, -size:].reshape(-1, *shape)
         for atom in atoms:
             outputs = atom.run(module, outputs)
-        found = pooled(outputs).float()
+        found = pooled(outputs, image).float()
         parts.append(functional.normalize(found, dim=1) * math.sqrt(found.shape[1]))
         return torch.cat(parts if is_last else [*parts, outputs.flatten(1)], dim=1)
 

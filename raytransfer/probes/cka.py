@@ -56,4 +56,4 @@ def _outputs(network: Network, subject: Subject) -> Iterator[Features]:
     """(n, D) outputs of one stage after the other."""
     every = (network.outputs(chunk) for chunk in torch.split(subject.inputs, CHUNK))
     for chunks in zip(*every, strict=True):
-        yield torch.cat([pooled(chunk) for chunk in chunks]).double().numpy(force=True)
+        yield torch.cat([pooled(chunk, network.image) for chunk in chunks]).double().numpy(force=True)

@@ -172,7 +172,7 @@ def _outputs(site: Site, weights: Weights, task: TaskSpec, n_layers: int | None,
     with torch.no_grad():
         for rows in torch.split(torch.arange(len(drawn.labels)), _BATCH):
             outputs = network.through(data.central(data.train, rows), stop=n_layers)
-            parts.append(outputs.softmax(1) if n_layers is None else pooled(outputs))
+            parts.append(outputs.softmax(1) if n_layers is None else pooled(outputs, network.image))
     features = torch.cat(parts).double().cpu().numpy()
     return _Outputs(features=features, cut=network.stages[(n_layers or 0) - 1].name)
 

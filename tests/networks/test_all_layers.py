@@ -21,6 +21,13 @@ NETWORKS = {
         ),
         (3, 32, 32),
     ),
+    "of maps whose channels are last": (
+        NetworkSpec(
+            name="timm/swin_tiny_patch4_window7_224",
+            args='{"depths":[2,2],"drop_path_rate":0,"embed_dim":24,"img_size":32,"num_heads":[2,4],"patch_size":2,"window_size":4}',
+        ),
+        (3, 32, 32),
+    ),
     "of modules named stages": (NetworkSpec(name="timm/convnext_atto", args='{"depths":[1,1,1,1]}'), (3, 32, 32)),
 }
 
@@ -36,12 +43,22 @@ def pair(request):
 
 
 @pytest.mark.parametrize(
-    ("shape", "side"), [((16, 8, 8), (8, 8)), ((16, 9, 20), (8, 8)), ((20, 6, 10), (6, 7)), ((2000, 3, 3), (1, 1))]
+    ("shape", "side"),
+    [
+        ((16, 8, 8), (8, 8)),
+        ((16, 9, 20), (8, 8)),
+        ((20, 6, 10), (6, 7)),
+        ((32, 32, 20), (5, 5)),
+        ((2000, 3, 3), (1, 1)),
+    ],
 )
 def test_maps_are_averaged_to_the_largest_grid_of_at_most_1024_numbers(shape, side):
     maps = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(pooled(maps), nn.AdaptiveAvgPool2d(side)(maps).flatten(1))
-    assert torch.equal(pooled(maps.flatten(2)), maps.flatten(1))  # tokens are no maps
+    image = (3, 4 * shape[1], 4 * shape[2])
+    averaged = nn.AdaptiveAvgPool2d(side)(maps).flatten(1)
+    assert torch.equal(pooled(maps, image), averaged)
+    assert torch.equal(pooled(maps.permute(0, 2, 3, 1), image), averaged)  # as Swin lays them out
+    assert torch.equal(pooled(maps.flatten(2), image), maps.flatten(1))  # tokens are no maps
 
 
 def by_hand(plain, images, weight, bias):
@@ -49,7 +66,7 @@ def by_hand(plain, images, weight, bias):
     outputs, features = images, []
     for i in range(len(plain.stages) - 1):
         outputs = plain.through(outputs, i, i + 1)
-        found = pooled(outputs)
+        found = pooled(outputs, plain.image)
         square = found.square().mean(1, keepdim=True)
         features.append(torch.where(square > 0, found / square.sqrt(), found))
     return torch.cat(features, 1) @ weight.T + bias
