@@ -58,9 +58,10 @@ def _settle(network: Network, inputs: torch.Tensor) -> None:
     """Give batch normalisation that has seen no image the statistics of these.
 
     In eval mode a fresh one has mean 0 and variance 1, and normalises nothing: it would be a network that never trains.
-    Copied ones keep what they were copied with.
+    Copied ones keep what they were copied with, and those of frozen random layers what they train with above them.
     """
-    layers = [m for m in network.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    every = (m for m in network.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    layers = [layer for layer in every if layer not in network.still]
     held = [(m, m.running_mean, m.running_var) for m in layers]
     fresh = [m for m, mean, var in held if mean is not None and var is not None and not mean.any() and var.eq(1).all()]
     if not fresh:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.networks import build, staged
+from raytransfer.networks import build, freeze, staged
 from raytransfer.specs import NetworkSpec, ProbeSpec, Trained
 from raytransfer.store import Store, compact, finished, load_weights, read_table, save_checkpoint
 from raytransfer.sweep.run import Run, run_in_process
@@ -43,6 +43,17 @@ def test_fresh_normalisation_normalises_the_images_and_copied_stays_as_it_is():
     before = [layer.running_mean.clone() for layer in fresh]
     _settle(network, -inputs)  # they have seen some now
     assert all(torch.equal(layer.running_mean, kept) for layer, kept in zip(fresh, before, strict=True))
+
+
+def test_normalisation_of_frozen_random_layers_stays_as_it_trains():
+    network = build(NetworkSpec(name=NORMED), image=(1, 8, 8), classes=3, seed=0)
+    freeze(network, [0])
+    network.module.eval()
+    frozen, *fresh = normalised(network)
+    _settle(network, 3 + 5 * torch.randn(50, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert not frozen.running_mean.any()
+    assert (frozen.running_var == 1).all()
+    assert all(layer.running_mean.any() for layer in fresh)
 
 
 def test_images_that_a_network_writes_over_are_looked_at_as_they_were():
