@@ -36,7 +36,11 @@ def path(subject: Subject) -> list[Reading]:
     places = [i / _STEPS for i in range(_STEPS + 1)]
     losses = []
     for a in places:
-        between = {name: tensor.clone().mul_(1 - a).add_(there[name], alpha=a) for name, tensor in here.items()}
+        between = {
+            # What is the same in both stays so: masks may hold infinity, which 0 times is no number.
+            name: torch.where(tensor == there[name], tensor, tensor.clone().mul_(1 - a).add_(there[name], alpha=a))
+            for name, tensor in here.items()
+        }
         losses.append(clipped(loss(subject, between)))
     first, last = losses[0], losses[-1]
     barrier = max(value - (1 - a) * first - a * last for a, value in zip(places, losses, strict=True))

@@ -460,6 +460,32 @@ def test_units_in_another_order_make_a_barrier_and_another_head_bias_makes_none(
     assert values(see("path", dataclasses.replace(s, other=shifted)), "barrier") == [pytest.approx(0.0, abs=1e-9)]
 
 
+class Masked(nn.Module):
+    """Attends to rows of an image, each to those above it."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.full((SIDE, SIDE), -torch.inf).triu(1))
+        self.project = nn.Linear(SIDE, SIDE)
+
+    def forward(self, x):
+        rows = self.project(x[:, 0])
+        return (rows @ rows.mT + self.mask).softmax(-1) @ rows
+
+
+def test_a_path_leaves_masks_of_infinity_as_they_are():
+    networks = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        module = nn.Sequential(Masked(), nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, CLASSES))).double().eval()
+        networks.append(staged(module, (1, SIDE, SIDE), {"below": ["0"], "head": ["1"]}))
+    s = subject(network=networks[0], other=networks[1])
+    losses = values(see("path", s), "path loss")
+    assert losses[0] == mean_loss(networks[0], s)
+    assert losses[-1] == pytest.approx(mean_loss(networks[1], s))
+    assert max(losses) < 10
+
+
 def test_no_path_joins_networks_of_other_shapes():
     with pytest.raises(UserError, match=r"no line joins two networks whose 2.1.weight has shapes \[\(3, 8\), \(4, 8\)"):
         see("path", subject(other=make("norms", 2, classes=4)))
