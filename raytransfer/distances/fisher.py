@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from raytransfer.distances.sample import Features
-from raytransfer.networks import Network, is_norm
+from raytransfer.networks import Network, clear_kept, is_norm
 
 _NUMBERS = 25_000_000  # held at once, or those of a single image if it has more
 _SAME = 1e-3  # of the largest of a layer: what rounding may change
@@ -30,6 +30,7 @@ class Body(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(B, d) outputs of the stage before the head."""
+        clear_kept(self.module)
         return self.network.through(inputs.clone(), 0, -1).flatten(1)  # it may begin by overwriting its images
 
     def weights(self) -> dict[str, nn.Parameter]:

@@ -7,7 +7,7 @@ from raytransfer.networks.expansion import is_norm
 from raytransfer.networks.own_sources import sources_of
 from raytransfer.networks.partition import find_stages, staged
 from raytransfer.networks.sources import build, check_network, default_image_size, resolved
-from raytransfer.networks.stages import Network, Shape
+from raytransfer.networks.stages import Network, Shape, clear_kept
 from raytransfer.networks.surgery import (
     copy_first,
     cpu_copies,
@@ -26,6 +26,7 @@ __all__ = [
     "add_lora",
     "build",
     "check_network",
+    "clear_kept",
     "copy_first",
     "cpu_copies",
     "default_image_size",

@@ -30,6 +30,16 @@ def untouched(module: nn.Module) -> Iterator[None]:
             child.training = training
 
 
+def clear_kept(module: nn.Module) -> None:
+    """Have layers drop what they keep of their weights, and leave the module in eval mode.
+
+    Attention of timm's LeViT, TinyViT and EfficientFormer keeps its biases by place from its first images in eval mode
+    on, with or without their gradient, and drops them in training mode: other weights in their place change nothing.
+    """
+    module.train()
+    module.eval()
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
     """One layer of a network in the sense of the papers: what is copied or frozen as a whole.

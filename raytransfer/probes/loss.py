@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from raytransfer.errors import UserError
-from raytransfer.networks import trainable
+from raytransfer.networks import clear_kept, trainable
 from raytransfer.probes.subject import Subject
 
 CHUNK = 500  # images that pass the network at a time
@@ -36,12 +36,14 @@ def losses(subject: Subject, tensors: Tensors) -> Iterator[tuple[float, torch.Te
     Raises:
         UserError: There are no images.
     """
-    count = len(subject.labels)
+    count, module = len(subject.labels), subject.network.module
     if not count:
         raise UserError(f"{subject.name}: this probe looks at images, and there are none")
     for inputs, labels in zip(torch.split(subject.inputs, CHUNK), torch.split(subject.labels, CHUNK), strict=True):
+        clear_kept(module)  # of its own weights
         # A clone, as a network may begin by overwriting its images.
-        logits = functional_call(subject.network.module, dict(tensors), (inputs.clone(),))
+        logits = functional_call(module, dict(tensors), (inputs.clone(),))
+        clear_kept(module)
         yield len(labels) / count, functional.cross_entropy(logits, labels)
 
 

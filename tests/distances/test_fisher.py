@@ -64,6 +64,27 @@ class Tokenised(nn.Module):
         return x.flatten(2).mT + self.positions
 
 
+class Kept(nn.Module):
+    """Keeps a table of its biases in eval mode, as attention of timm's LeViT and TinyViT does."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.biases, self.kept = nn.Parameter(torch.randn(width, 1)), None
+
+    def train(self, mode=True):
+        super().train(mode)
+        if mode:
+            self.kept = None
+        return self
+
+    def forward(self, x):
+        if self.training:
+            return torch.tanh(x + self.biases.expand(-1, x.shape[-1]))
+        if self.kept is None:
+            self.kept = self.biases.expand(-1, x.shape[-1])
+        return torch.tanh(x + self.kept)
+
+
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
@@ -188,6 +209,14 @@ def test_the_sum_over_classes_where_tokens_are_made_of_normalised_maps():
     with torch.no_grad():
         assert held_by_layers(body, images, 2) is None
         np.testing.assert_allclose(fisher(body, head, images, directions(images, 3)), expected, rtol=1e-4)
+
+
+def test_what_layers_keep_of_their_weights_does_not_hide_their_gradients():
+    body, head, images = made(lambda: nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.Flatten(2), Kept(4)))
+    with torch.no_grad():
+        body(images)
+        assert list(body.weights())[1] == "module.body.2.biases"
+        assert (fisher(body, head, images, directions(images, 3)) > 0).all()
 
 
 def test_normalisation_layers_have_no_filters():

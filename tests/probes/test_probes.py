@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.models import tiny_vit
 from torch import nn
 from torch.nn import functional
 
@@ -458,6 +459,33 @@ def test_units_in_another_order_make_a_barrier_and_another_head_bias_makes_none(
     shifted = rebuilt(s.network, **{"2.1.bias": head.bias + torch.tensor([0.0, 3.0, -1.0])})
     # The loss is convex in the head's bias.
     assert values(see("path", dataclasses.replace(s, other=shifted)), "barrier") == [pytest.approx(0.0, abs=1e-9)]
+
+
+class KeepsNothing(tiny_vit.Attention):
+    """TinyViT's attention, which else keeps a table of its biases from its first images in eval mode on."""
+
+    def get_attention_biases(self, device):
+        return self.attention_biases[:, self.attention_bias_idxs]
+
+
+def attending(attention, seed):
+    torch.manual_seed(seed)
+    layer = attention(8, 4, num_heads=2, resolution=(3, 3))
+    nn.init.normal_(layer.attention_biases)
+    tokens = nn.Sequential(nn.Flatten(2), nn.Unflatten(2, (9, 4)), nn.Flatten(1, 2), nn.Linear(4, 8), layer)
+    module = nn.Sequential(tokens, nn.Sequential(nn.Flatten(), nn.Linear(72, CLASSES))).double().eval()
+    return staged(module, (1, SIDE, SIDE), {"below": ["0"], "head": ["1"]})
+
+
+@pytest.mark.parametrize("probe", ["path", "loss-variation", "flatness"])
+def test_what_layers_keep_of_their_weights_is_not_taken_for_others(probe):
+    said = []
+    for attention in (tiny_vit.Attention, KeepsNothing):
+        s = subject(network=attending(attention, 0), other=attending(attention, 1), eigenvalues=2)
+        before = mean_loss(s.network, s)
+        said.append([r.value for r in see(probe, s)])
+        assert mean_loss(s.network, s) == before
+    assert said[0] == pytest.approx(said[1], rel=1e-9)
 
 
 class Masked(nn.Module):
