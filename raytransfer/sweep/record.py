@@ -3,7 +3,7 @@
 import datetime
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -44,7 +44,6 @@ class Record:
             "host": os.uname().nodename,
             "process": os.getpid(),
             "started": _now(),
-            "slots": 0,
             "running": {},
         }
 
@@ -62,11 +61,10 @@ class Record:
 
     def started(self, trials: Sequence[str]) -> None:
         """Trials were handed out together, to run one after the other; the first has begun."""
-        self._note(running=self._progress["running"] | dict.fromkeys(trials, _now()))
+        self._note(self._progress["running"] | dict.fromkeys(trials, _now()))
 
     def resized(self, slots: int) -> None:
-        """From now on so many trials can run at once."""
-        self._note(slots=slots)
+        """Nobody who reads it asks for slots."""
 
     def died(self, trial: str, why: str) -> None:
         """A trial's process died; the trial will start again."""
@@ -81,12 +79,11 @@ class Record:
         self._end(trial)
 
     def _end(self, trial: str) -> None:
-        running = {other: since for other, since in self._progress["running"].items() if other != trial}
-        self._note(running=running)
+        self._note({other: since for other, since in self._progress["running"].items() if other != trial})
 
-    def _note(self, **changed: Any) -> None:
+    def _note(self, running: Mapping[str, str]) -> None:
         with self._lock:
-            self._progress |= changed
+            self._progress["running"] = running
         self._changed.set()
 
     def _write_changes(self) -> None:

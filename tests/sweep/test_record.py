@@ -1,0 +1,74 @@
+"""What a sweep that runs leaves in its store for others to read, and when."""
+
+import threading
+import time
+
+import pytest
+
+from raytransfer.store import Store, delete_progress, read_progress, write_progress
+from raytransfer.sweep import record
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A store that is patient; changes are written soon."""
+    monkeypatch.setattr(record, "_EVERY_S", 0.01)
+    return Store(str(tmp_path), retry_s=600.0)
+
+
+def soon(true):
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_what_ended_in_whatever_way_runs_no_longer_and_what_runs_beside_it_does(store):
+    with record.Record(store, "sweeps/x", lambda: None, lambda: None) as observer:
+        observer.started(["a", "b"])
+        for tell, left in (
+            (lambda: observer.finished("a"), {"b"}),
+            (lambda: observer.started(["c", "d"]), {"b", "c", "d"}),
+            (lambda: observer.died("b", "killed"), {"c", "d"}),
+            (lambda: observer.failed("c", "no", []), {"d"}),
+        ):
+            tell()
+            soon(lambda left=left: read_progress(store)["running"].keys() == left)
+
+
+def test_a_slow_storage_misses_no_change_is_written_no_more_than_changes_and_nothing_after_the_end(store, monkeypatch):
+    begun, may_go_on, written = threading.Event(), threading.Event(), []
+
+    def write_slowly(to, progress):
+        assert to.retry_s == 2.0  # an interrupted command ends soon
+        begun.set()
+        may_go_on.wait(10)
+        write_progress(to, progress)
+        written.append(set(progress["running"]))
+
+    with record.Record(store, "sweeps/x", lambda: None, lambda: None) as observer:
+        monkeypatch.setattr(record, "write_progress", write_slowly)
+        observer.started(["a"])
+        assert begun.wait(10)
+        observer.started(["b"])  # while the first is written
+        may_go_on.set()
+        soon(lambda: written[-1:] == [{"a", "b"}])
+        time.sleep(0.1)
+        assert written == [{"a"}, {"a", "b"}]
+        begun.clear()
+        may_go_on.clear()
+        observer.finished("a")
+        assert begun.wait(10)
+        threading.Timer(0.1, may_go_on.set).start()
+    assert read_progress(store) is None
+    assert len(written) == 3  # before that
+
+
+def test_nothing_is_written_once_the_store_is_another_s(store):
+    lost = []
+    with record.Record(store, "sweeps/x", lambda: None, lambda: "taken over" if lost else None) as observer:
+        lost.append(True)
+        delete_progress(store)
+        observer.started(["a"])
+        time.sleep(0.1)
+        assert read_progress(store) is None
