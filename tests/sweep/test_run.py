@@ -4,6 +4,7 @@ import functools
 import io
 import re
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +15,8 @@ import torch
 from rich.console import Console
 
 from raytransfer import trials as trial
-from raytransfer.config import load_config
-from raytransfer.errors import UserError
+from raytransfer.config import load_config, to_yaml
+from raytransfer.errors import StorageError, UserError
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.experiments.yosinski.report import make_report, results_of
@@ -32,9 +33,13 @@ from raytransfer.store import (
     load_weights,
     lock,
     publish_failure,
+    read_places,
+    read_progress,
     read_table,
+    save_checkpoint,
     save_state,
     write_places,
+    write_progress,
 )
 from raytransfer.sweep import driver
 from raytransfer.sweep.backlog import backlog
@@ -305,12 +310,15 @@ def test_where_failures_are_retried_what_was_only_interrupted_goes_on(tiny):
     failed, interrupted, *_ = plan.trials
     for identity in (failed, interrupted):
         save_state(store, identity, b"half")
+    save_checkpoint(store, interrupted, 3, {})  # which is not written again by what goes on from step 4
     publish_failure(store, failed, "boom")
     assert driver._cleared(plan, store, "retry") == plan.trials
     assert (load_state(store, failed), load_state(store, interrupted)) == (None, b"half")
     assert failures(store) == {}
+    assert set(all_checkpoints(store)) == {f"{interrupted}/3"}
     driver._cleared(plan, store, "force")
     assert load_state(store, interrupted) is None
+    assert not all_checkpoints(store)
 
 
 def test_a_driver_that_is_kept_out_of_a_new_store_does_not_say_which_store_it_is(tiny):
@@ -319,6 +327,75 @@ def test_a_driver_that_is_kept_out_of_a_new_store_does_not_say_which_store_it_is
     with lock(store), pytest.raises(UserError, match="is in use by another sweep"):
         driver.run_missing(Console(quiet=True), plan, store, config, "sweeps/a", Recorder())
     assert store.names("") == []
+
+
+def test_a_trial_runs_as_the_options_say_and_finds_its_sweep_written_down(tiny, monkeypatch):
+    split = ["backend=in-process", "gpus_per_trial=2", "base_gpus_per_trial=4"]
+    config = tiny(*split, "treatments=[baseB]", "save_every_s=7", "retry_s=8", "memory_gb=0.5")
+    plan, store, sites, killed = make_plan(config), Store(config.out), [], []
+
+    def interrupted(_, site, __):
+        sites.append(site)
+        raise KeyboardInterrupt
+
+    def look_and_write(*given):
+        killed.append(read_progress(store))
+        write_places(*given)
+
+    monkeypatch.setattr("raytransfer.sweep.run.attempt", interrupted)
+    monkeypatch.setattr(driver, "write_places", look_and_write)
+    monkeypatch.setattr(driver, "of_this_machine", lambda: (3, "CPU"))
+    with pytest.raises(UserError, match="base_gpus_per_trial=4 must not exceed what one machine has: 3 CPU cores"):
+        driver.run_missing(Console(quiet=True), plan, store, config, "sweeps/a", Recorder())
+    assert store.names("") == []
+    monkeypatch.setattr(driver, "of_this_machine", lambda: (4, "CPU"))
+    store.create()
+    half = Path(store.place(f"trials/.x.parquet.{'0' * 32}"))
+    half.parent.mkdir()
+    half.write_bytes(b"half")
+    write_progress(store, {"sweep": "killed", "running": {}})
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        driver.run_missing(Console(quiet=True), plan, store, config, "sweeps/a", Recorder())
+    (site,) = sites
+    assert (site.root, site.sources) == (store.root, plan.sources)
+    assert site.store_id is not None
+    store.check_identity(site.store_id)
+    assert (site.save_every_s, site.retry_s, site.memory_bytes) == (7, 8, 5 * 10**8)
+    assert (site.ranks, site.base_ranks) == (2, 4)
+    assert store.read("sweeps/a/config.yaml") == to_yaml(config).encode()
+    assert set(read_places(store, "sweeps/a")["id"]) == set(plan.trials)
+    assert killed == [None]  # else this sweep would be taken for that one
+    assert not half.exists()
+
+
+def test_a_driver_whose_store_is_taken_over_starts_no_other_trial_and_leaves_the_new_one_s_record(tiny, monkeypatch):
+    class TakenOver(Recorder):
+        def finished(self, trial):
+            write_progress(store, {"sweep": "another", "running": {}})
+            ended.append(trial)
+
+    @contextmanager
+    def lock_that_is_lost(_):
+        yield lambda: "taken over" if ended else None
+
+    config, ended, recorder = tiny("treatments=[baseB]"), [], TakenOver()
+    plan, store = make_plan(config), Store(config.out)
+    monkeypatch.setattr(driver, "lock", lock_that_is_lost)
+    with pytest.raises(StorageError, match=r"^taken over$"):
+        driver.run_missing(Console(quiet=True), plan, store, config, "sweeps/a", recorder)
+    assert recorder.order == ended == list(finished(store))
+    assert read_progress(store)["sweep"] == "another"
+
+
+@pytest.mark.parametrize("mode", ["retry", "force"])
+def test_what_fails_is_tried_once_a_command_and_what_finishes_runs_once(tiny, monkeypatch, mode):
+    config, tried = tiny("treatments=[RnB]", "n_layers=[2]", f"mode={mode}"), []
+    plan, store = make_plan(config), Store(config.out)
+    first = next(iter(plan.trials.values()))
+    break_trial(monkeypatch, lambda spec: tried.append(spec.id) or spec == first)
+    driver.run_missing(Console(quiet=True), plan, store, config, "sweeps/a", Recorder())
+    assert sorted(tried) == sorted(plan.trials)
+    assert set(failures(store)) == {first.id}
 
 
 def test_weights_are_said_to_be_trained_anew_as_often_as_they_are(monkeypatch, tiny):
@@ -340,6 +417,7 @@ def test_weights_that_another_sweep_is_left_to_read_are_kept_until_it_has(tiny, 
     config = tiny(*few, probes)
     store, plan, other = Store(config.out), make_plan(config), make_plan(tiny(*few, "probes=[loss-variation]"))
     write_places(store, "sweeps/interrupted", place_rows(other.trials, other.cells))
+    store.write("sweeps/damaged/places.parquet", b"PAR1")  # which stops no other sweep
     kept = ran(plan, "sweeps/a")
     looks = {trial for trial, spec in other.trials.items() if as_probe(spec) is not None}
     assert {name for spec in other.trials.values() for name in checkpoints_read(spec)} == kept
