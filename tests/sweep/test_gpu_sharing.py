@@ -12,7 +12,7 @@ from rich.console import Console
 
 from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.store import Store
+from raytransfer.store import Store, lock
 from raytransfer.sweep import driver as running
 from raytransfer.sweep.gpu_sharing import SideBySide, _choice, _told, _why_stop, measure
 from raytransfer.sweep.ray import measure_sharing
@@ -162,18 +162,50 @@ def test_what_was_measured_holds_with_the_service_as_without(kept, monkeypatch, 
     anew = replace(choice, trials_per_gpu=2, mps=served)
     monkeypatch.setattr("raytransfer.sweep.ray.measure_sharing", lambda *_: anew)
     assert running._gpus_per_trial(Console(), plan, store, config, served=served) == share
+    monkeypatch.setattr("raytransfer.sweep.ray.measure_sharing", lambda *_: pytest.fail("it is kept"))
+    assert running._gpus_per_trial(Console(), plan, store, config, served=served) == share
 
 
-@pytest.mark.parametrize(("memory_gb", "device", "share"), [(1.0, "one", 1 / 4), (2.0, "one", 1), (1.0, "other", 1)])
-def test_what_was_measured_holds_for_as_much_memory_on_such_a_gpu(kept, monkeypatch, memory_gb, device, share):
+@pytest.mark.parametrize(
+    ("memory_gb", "device", "other", "share"),
+    [
+        (1.0, "one", {}, 1 / 4),
+        (2.0, "one", {}, 1),
+        (1.0, "other", {}, 1),
+        (1.0, "one", {"trial": "of another network"}, 1),
+    ],
+)
+def test_what_was_measured_holds_for_such_a_trial_of_as_much_memory_on_such_a_gpu(
+    kept, monkeypatch, memory_gb, device, other, share
+):
     plan, store, config, choice = kept(mps=False)
-    store.write("gpu_sharing.json", json.dumps({**asdict(choice), "device": "one"}).encode())
+    store.write("gpu_sharing.json", json.dumps({**asdict(choice), "device": "one", **other}).encode())
     monkeypatch.setattr("raytransfer.sweep.ray.has_gpus", lambda: True)
     monkeypatch.setattr("raytransfer.sweep.ray.measure_sharing", lambda *_: replace(choice, trials_per_gpu=1))
     monkeypatch.setattr(running.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(running, "device_name", lambda _: device)
     config = replace(config, memory_gb=memory_gb)
     assert running._gpus_per_trial(Console(), plan, store, config, served=False) == share
+
+
+@pytest.mark.parametrize("content", [b"", b"3", b'{"trial": '])
+def test_a_damaged_measurement_is_made_anew_and_never_in_a_store_that_another_sweep_holds(kept, monkeypatch, content):
+    plan, store, config, choice = kept(mps=False)
+    store.write("gpu_sharing.json", content)
+    monkeypatch.setattr("raytransfer.sweep.ray.has_gpus", lambda: True)
+    monkeypatch.setattr("raytransfer.sweep.ray.measure_sharing", lambda *_: replace(choice, trials_per_gpu=2))
+    identity = store.create()
+    with lock(store), pytest.raises(UserError, match="is in use by another sweep"):
+        running._gpus_per_trial(Console(), plan, store, config, served=False)
+    store.check_identity(identity)
+    assert running._gpus_per_trial(Console(), plan, store, config, served=False) == 1 / 2
+
+
+def test_what_trains_no_network_of_the_zoo_has_a_gpu_for_each_trial(kept, monkeypatch):
+    _, store, config, _ = kept(mps=False)
+    monkeypatch.setattr("raytransfer.sweep.ray.has_gpus", lambda: True)
+    plan = SimpleNamespace(tasks=())
+    assert running._gpus_per_trial(Console(), plan, store, config, served=False) == 1.0
 
 
 def test_the_service_is_for_trials_that_share_a_gpu_or_may(kept):
