@@ -1,5 +1,6 @@
 """What the commands tell of a store: while a sweep runs, after it was killed, and when it is done."""
 
+import datetime
 import json
 import re
 import shutil
@@ -26,6 +27,7 @@ from raytransfer.store import (
     delete_checkpoint,
     finish_times,
     finished,
+    held,
     lock,
     publish_failure,
     read_places,
@@ -131,6 +133,21 @@ def test_an_interrupted_sweep_says_how_it_stands(tmp_path, cache_dir, monkeypatc
     assert how == f"raytransfer report {tmp_path / 'out'} reports what there is"
 
 
+def test_an_interrupted_sweep_ends_as_such_though_how_it_stands_cannot_be_read(
+    store, cache_dir, tmp_path, monkeypatch, capsys
+):
+    def interrupted(*_):
+        for file in Path(store.root).glob("sweeps/*/places.parquet"):
+            file.write_bytes(b"PAR1")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "attempt", interrupted)
+    given = TINY | {"out": store.root, "cache_dir": cache_dir, "data_dir": tmp_path}
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        rt.run("yosinski", **given | {"splits": 4})
+    assert "reports what there is" not in capsys.readouterr().out
+
+
 def test_a_killed_sweep_is_told_from_a_running_one(store, command, folder):
     (trial, *_) = forget(store, "AnB")
     told = {"sweep": folder.name, "host": "far", "process": 7, "started": "2030-01-01T00:00:00+00:00"}
@@ -147,6 +164,64 @@ def test_a_killed_sweep_is_told_from_a_running_one(store, command, folder):
     assert (standing.state, standing.left_s, standing.running) == ("stopped", None, [])
     assert counts(store, "AnB") == {"left": 3}
     assert "stopped, 9 trials; it was killed; it ran as process 7 on far" in command("status", store.root)[1]
+
+
+def ago(seconds):
+    return (datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)).isoformat()
+
+
+def test_of_two_sweeps_that_runs_which_the_driver_named_and_there_what_has_not_ended_since(store, command, folder):
+    other = folder.with_name(folder.name[:-8] + "zzzzzzzz")
+    shutil.copytree(folder, other)
+    runs, failed, _ = forget(store, "AnB")
+    publish_failure(store, failed, "ValueError: no")
+    places = pd.read_parquet(folder / "places.parquet")
+    bases = places.loc[places["treatment"] == "baseB", "id"].tolist()
+    two = places[places["id"] == runs].assign(n_layers=[5])  # two places in one treatment
+    pd.concat([places, two]).to_parquet(folder / "places.parquet")
+    running = {runs: ago(60), failed: ago(60), bases[0]: ago(3600), bases[1]: ago(-3600)}
+    told = {"sweep": folder.name, "host": "far", "process": 7, "started": ago(3600), "written": ago(60), "left_s": 90}
+    write_progress(store, told | {"running": running})
+    with lock(store):
+        standings = {standing.sweep: standing for standing in status(store.root)[1]}
+        assert (standings[other.name].state, standings[other.name].running) == ("unfinished", [])
+        standing = standings[folder.name]
+        assert (standing.state, standing.trials) == ("running", 9)
+        assert 20 < standing.left_s <= 30
+        # One base ended since it was handed out; one was done before and runs again, for its weights.
+        assert {trial.id for trial in standing.running} == {runs, bases[1]}
+        assert len(standing.running) == 2
+        assert dict(standing.treatments["AnB"]) == {"done": 0, "running": 1, "failed": 1, "waiting": 0, "left": 1}
+        assert standing.treatments["baseB"]["running"] == 1
+        write_progress(store, told | {"running": running, "written": ago(600)})
+        printed = command("status", store.root)[1]
+        assert "about 0 s left" in printed
+        assert "is held by" not in printed
+
+
+def test_a_store_that_is_held_says_so_and_one_without_a_sweep_too(store, command):
+    with lock(store):
+        said = "The store is held by another sweep, which has not said yet what it runs"
+        assert command("status", store.root)[1].splitlines()[-1] == said
+    shutil.rmtree(Path(store.root, "sweeps"))
+    assert command("status", store.root)[1] == f"{store.root} holds no sweep\n"
+
+
+def test_what_ran_when_its_driver_was_killed_after_the_last_trial_is_complete(store, folder):
+    write_progress(store, {"sweep": folder.name, "running": {}, "left_s": 0})
+    assert status(store.root)[1][0].state == "complete"
+
+
+@pytest.mark.parametrize(("count", "more"), [(20, ""), (22, "and 2 more that run")])
+def test_of_very_many_that_run_some_are_shown(store, folder, command, count, more):
+    places = pd.read_parquet(folder / "places.parquet").iloc[[0] * count]
+    places.assign(id=[f"t{number}" for number in range(count)]).to_parquet(folder / "places.parquet")
+    running = dict.fromkeys((f"t{number}" for number in range(count)), ago(60))
+    write_progress(store, {"sweep": folder.name, "running": running, "left_s": None})
+    with lock(store):
+        lines = command("status", store.root)[1].splitlines()
+    assert sum(line.startswith("running  t") for line in lines) == 20
+    assert [line for line in lines if line.startswith("and ")] == [more] * bool(more)
 
 
 def test_progress_that_cannot_be_written_stops_no_sweep(store, monkeypatch):
@@ -174,6 +249,7 @@ def test_what_reads_the_weights_of_what_failed_waits(store, folder):
     read = places.loc[places["treatment"] == "AnB", "reads"].iloc[0]
     publish_failure(store, read[0].partition("/")[0], "ValueError: no")
     assert counts(store, "AnB") == {"done": 3}
+    assert status(store.root)[1][0].state == "unfinished"
     forget(store, "AnB")
     assert counts(store, NOT_ASKED) == {"done": 2, "failed": 1}
     assert counts(store, "AnB") == {"waiting": 1, "left": 2}
@@ -207,6 +283,28 @@ def test_failures_have_their_places_in_every_sweep(store, command, folder):
     assert printed.endswith("4 trials failed; mode=retry runs them again\n")
     told = json.loads(command("failures", store.root, "--json")[1])
     assert {row["split"] for row in told} == {"random0", "random1", "random2", None}
+
+
+def test_failures_of_several_sweeps_and_reasons_are_told_apart(store, command, folder):
+    shutil.copytree(folder, folder.with_name(folder.name[:-8] + "zzzzzzzz"))
+    older = folder.with_name(folder.name[:-8] + "aaaaaaaa")
+    older.mkdir()
+    (older / "config.yaml").write_text("seeds: 1\n")  # without places
+    places = pd.read_parquet(folder / "places.parquet")
+    one, other, *_ = places.loc[places["treatment"] == "AnB", "id"]
+    pd.concat([places, places[places["id"] == one].assign(n_layers=[5])]).to_parquet(folder / "places.parquet")
+    publish_failure(store, one, "ValueError: this")
+    publish_failure(store, other, "ValueError: that")
+    found = failed_trials(store.root)
+    assert found.groupby(["id", "sweep"]).size().to_dict() == {
+        **{(one, folder.name): 2, (one, folder.name[:-8] + "zzzzzzzz"): 1},
+        **{(other, folder.name): 1, (other, folder.name[:-8] + "zzzzzzzz"): 1},
+    }
+    assert set(found.loc[(found["id"] == one) & (found["sweep"] == folder.name), "n_layers"]) == {2, 5}
+    printed = command("failures", store.root)[1]
+    assert "ValueError: this" in printed
+    assert "ValueError: that" in printed
+    assert printed.endswith("\n2 trials failed; mode=retry runs them again\n")
 
 
 def garbage_of(store, **options):
@@ -291,6 +389,31 @@ def test_gc_keeps_what_a_training_reads_that_runs_again_for_its_weights(store, f
     assert len(garbage_of(store)) == 5
 
 
+def test_gc_takes_what_failed_though_it_had_finished_for_left_to_run(store, folder):
+    places = read_places(store, f"sweeps/{folder.name}")
+    trial, (read,) = places.loc[places["treatment"] == "AnB", ["id", "reads"]].iloc[0]
+    state = f"states/{trial}.safetensors"
+    store.write(state, b"where it stands when it is tried again")
+    assert {("states", state), ("bases", f"checkpoints/{read}.safetensors")} <= garbage_of(store)
+    publish_failure(store, trial, "ValueError: no")
+    assert not {("states", state), ("bases", f"checkpoints/{read}.safetensors")} & garbage_of(store)
+
+
+def test_gc_holds_the_store_while_it_removes_and_tells_weights_of_transfers_from_those_of_bases(store, monkeypatch):
+    (trial, *_) = rt.load(store.root).trials.query("treatment == 'AnB'")["id"]
+    save_checkpoint(store, trial, 4, {})
+    assert ("checkpoints", f"checkpoints/{trial}/4.safetensors") in garbage_of(store)
+    delete, holders = Store.delete, []
+
+    def look_and_delete(self, name):
+        holders.append(held(store))
+        delete(self, name)
+
+    monkeypatch.setattr(Store, "delete", look_and_delete)
+    assert len(garbage(store.root, delete=True)) == 7
+    assert set(holders) == {"by another sweep"}
+
+
 def test_gc_passes_over_what_is_whole_by_the_time_it_looks(store, monkeypatch):
     monkeypatch.setattr(Store, "unfinished", lambda self: [Path(self.root, "trials", f".x.parquet.{'0' * 32}")])
     assert garbage(store.root, ["unfinished"]) == []
@@ -322,6 +445,7 @@ def test_a_store_s_sweeps_are_reported_again(store, folder, command):
     assert {"places.parquet", "report.html", "results.parquet"} <= {file.name for file in folder.iterdir()}
     page = (folder / "report.html").read_text()
     assert "n_layers=[2]" in page  # the command that makes it again
+    assert "9 of 9 finished" in page  # of which 3 have no place
     assert status(store.root)[1][0].state == "complete"
 
 
@@ -401,6 +525,10 @@ def spoil_config(root):
     next(Path(root, "sweeps").glob("*/config.yaml")).write_text("data: [")
 
 
+def replace_config(root):
+    next(Path(root, "sweeps").glob("*/config.yaml")).write_text("3\n")
+
+
 def cut_config(root):
     file = next(Path(root, "sweeps").glob("*/config.yaml"))
     file.write_text(file.read_text()[:-9])
@@ -433,6 +561,7 @@ SWEEP = r".*/out/sweeps/yosinski_grid-\S+"
         (spoil_results, ("compare",), "results.parquet is damaged: .*; raytransfer report STORE writes it anew"),
         (drop_results, ("compare",), "has no results.parquet: nothing of it has finished, or it has no report yet"),
         (spoil_config, ("compare", "report"), f"{SWEEP}/config.yaml cannot be read"),
+        (replace_config, ("compare", "report"), f"{SWEEP}/config.yaml cannot be read: it must be a mapping of options"),
         (cut_config, ("compare", "report"), f"{SWEEP}/config.yaml cannot be read: it ends within a line, so that some"),
         (cut_trials, ("status", "gc", "report"), "part-.* is damaged: .*; run the sweep, and it is set aside and its"),
         (lambda root: shutil.rmtree(Path(root, "sweeps")), ("compare", "report"), "holds no sweep"),
@@ -446,6 +575,12 @@ def test_what_cannot_be_read_is_one_line(store, command, spoil, commands, messag
         assert len(error.splitlines()) == 1
         assert pd.Series([error]).str.match(f"error: .*{message}").all(), error
         assert "Traceback" not in printed
+
+
+def test_a_sweep_s_folder_in_place_of_its_store_is_told(folder, command):
+    code, _, error = command("status", folder)
+    assert code == 2
+    assert error.endswith("it is the folder of a sweep, whose store lies two folders above\n")
 
 
 def test_rows_that_a_report_may_not_read_are_one_line(store, command, monkeypatch):
