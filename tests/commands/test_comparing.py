@@ -1,6 +1,7 @@
 """Two sweeps side by side, with changes that are known."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -98,6 +99,7 @@ def other(store, folder, tmp_path):
     shutil.copytree(store.root, tmp_path / "other")
     (found,) = (tmp_path / "other" / "sweeps").iterdir()
     config = (found / "config.yaml").read_text()
+    config = re.sub("cache_dir: .*", "cache_dir: elsewhere", config)  # which changes no result
     (found / "config.yaml").write_text(config.replace("learning_rate: 0.01", "learning_rate: 0.5"))
     results = pd.read_parquet(found / "results.parquet")
     better = results["top1"] + np.where(results["treatment"] == "AnB", [0.1 + i / 1000 for i in range(len(results))], 0)
@@ -110,7 +112,7 @@ def other(store, folder, tmp_path):
 def test_two_stores_or_folders_are_compared(store, folder, other, command):
     (found,) = compare(store.root, str(other.parents[1]))
     assert found.options == [("recipe.learning_rate", 0.01, 0.5)]
-    assert (found.shared, found.same) == (6, 3)
+    assert (found.shared, found.same, found.repeated_otherwise) == (6, 3, 0)
     change = row(found.changes, "mean of AnB")
     assert change["clear"]
     assert change["estimate"] == pytest.approx(0.1, abs=0.01)
@@ -166,17 +168,22 @@ def write(folder, **frames):
 def test_other_experiments_compare_their_outcomes_by_place(tmp_path, command):
     rng = np.random.default_rng(0)
     rows = pd.DataFrame({"target": list("abcd"), "base": "e", "n_layers": 2, "seed": 0, "AnB": 0.5, "AnB_id": "x"})
-    one = write(tmp_path / "one" / "transfer_vs_distance-digits-0", outcomes=rows)
+    rows = rows.assign(RnB=[0.2, 0.2, np.nan, np.nan], RnB_id="x")  # fewer
+    alone = rows.assign(**{"AnB+": 0.5, "baseB": 0.4})  # one of which the other sweep has not
+    one = write(tmp_path / "one" / "transfer_vs_distance-digits-0", outcomes=alone)
     moved = rows.assign(AnB=0.6 + rng.normal(0, 0.001, 4), AnB_id=["x", "y", "y", "y"])
     two = write(tmp_path / "two?" / "transfer_vs_distance-digits-1", outcomes=moved)
+    (two / "config.yaml").write_text("seeds: 1\nnew: 2\n")
     (found,) = compare(str(one), str(two))
-    assert (found.shared, found.same) == (4, 1)
-    (change,) = found.changes.to_dict("records")
+    assert (found.options, found.shared, found.same) == ([("new", None, 2)], 4, 1)
+    change, fewer = found.changes.to_dict("records")
+    assert (fewer["of"], fewer["runs"], fewer["estimate"]) == ("RnB", 2, 0)
     assert (change["of"], change["n_layers"], change["units"], change["clear"]) == ("AnB", 2, 4, True)
     theory = write(tmp_path / "two_layer_theory-digits-0")
     code, printed, _ = command("compare", theory, theory)
     assert code == 0
     assert "Results are paired for yosinski, distance, checkpoints, selection" in printed
+    assert "yet no run is the same trial" not in printed
 
 
 def test_what_cannot_be_compared_is_refused(store, folder, other, tmp_path):
@@ -193,6 +200,12 @@ def test_what_cannot_be_compared_is_refused(store, folder, other, tmp_path):
     results.assign(config=moved).to_parquet(other / "results.parquet")
     with pytest.raises(UserError, match=r"cannot be paired: the target of random0 A->B is classes .* of digits in"):
         compare(str(folder), str(other))
+    own = pd.read_parquet(folder / "results.parquet")
+    pd.concat([own, own.assign(direction="B->A")]).to_parquet(folder / "results.parquet")
+    pd.concat([own, own.assign(direction="B->A", config=moved)]).to_parquet(other / "results.parquet")
+    with pytest.raises(UserError, match=r"the target of random0 B->A is classes .* of digits in"):
+        compare(str(folder), str(other))
+    own.to_parquet(folder / "results.parquet")
     results.assign(seed=9).to_parquet(other / "results.parquet")
     with pytest.raises(UserError, match="have no run in common by which they could be paired"):
         compare(str(folder), str(other))
