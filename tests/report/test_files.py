@@ -5,6 +5,7 @@ import re
 from types import SimpleNamespace
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -73,7 +74,7 @@ def test_a_pdf_is_as_wide_as_a_papers_text_and_leaves_the_figure_as_it_was():
 def test_a_long_name_is_cut_where_a_folder_is_named_after_it(tmp_path, name):
     store, plan = Store(str(tmp_path)), SimpleNamespace(data=name.replace("/", "-"), cells=[])
     folder = sweeping._folder(SimpleNamespace(script="grid"), plan)
-    report = Report(frames={"rows": pd.DataFrame({"a": [1], "probe": [2]})}, figures={"one": drawn(name)})
+    report = Report(frames={"rows": pd.DataFrame({"a": [1], "probe": [2]}, index=[7])}, figures={"one": drawn(name)})
     files = write_files(report, store, folder=folder, cells=[], asked=asked(config="a: 1\n"), places=[])
     assert list(files) == ["config.yaml", "rows.parquet", "one.png", "one.pdf", "report.html"]
-    assert pd.read_parquet(files["rows.parquet"])["a"].tolist() == [1]
+    assert pq.read_table(files["rows.parquet"]).to_pylist() == [{"a": 1, "probe": 2}]

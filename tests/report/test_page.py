@@ -196,6 +196,7 @@ def test_failures_are_shown_with_their_traceback():
     assert Page(html).faults == []
     assert "<summary>ValueError: no</summary>" in html
     assert "&lt;odd&gt;" in html
+    assert not re.search(r">\s*(None|nan|<NA>)\s*<", html)
 
 
 def test_thousands_of_points_are_pixels():
@@ -363,7 +364,7 @@ def test_of_very_many_evaluations_some_are_left_with_the_last(monkeypatch):
     assert [curve[0] for curve in found["curves"]] == [[10, 30], [20], [20], [20]]
 
 
-@pytest.mark.parametrize("places", [CURVES[0][4:5], []])
+@pytest.mark.parametrize("places", [CURVES[0][4:5], [CURVES[0][4] | {"id": "x"}], []])  # x has a curve of one
 def test_without_a_curve_of_two_evaluations_the_page_has_no_such_part(odd, places):
     assert pickable(places, CURVES[1]) == {}
     assert "single trials" in odd[0]
