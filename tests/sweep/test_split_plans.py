@@ -16,6 +16,7 @@ from raytransfer.sweep import estimate as estimating
 from raytransfer.sweep import rehearsing
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.estimate import Estimate, estimate
+from raytransfer.sweep.places import NOT_IN_A_CELL
 from raytransfer.sweep.timing import Cost
 from raytransfer.training import RankDied, Ranks
 
@@ -44,6 +45,28 @@ def test_a_split_base_holds_all_its_gpus_and_the_others_wait_for_it():
     assert replace(FORECAST, seconds={"transfer": 3.0, "other": 5.0}, slots=1, of_base=1).duration_s == 8
 
 
+def test_json_of_a_plan_has_the_numbers_of_its_forecast_and_counts_a_trial_of_two_places_once(tiny, tmp_path):
+    config = tiny("treatments=[baseB,AnB]", "n_layers=[2]", "directions=[A->B]", "halves={A: [0,1,2,3,4], B: [5,6,7]}")
+    config.halves += tiny("halves={A: [0,1,2,3,4,8], B: [5,6,7]}").halves  # with the same base B
+    plan, store = make_plan(config), Store(str(tmp_path / "none"))
+    todo = backlog(plan, store, "cached")
+    found = replace(FORECAST, seconds=dict.fromkeys(plan.trials, 2.0), splits=["split"], failed=["broken"])
+    told = plan_as_json(plan, todo, store, replace(found, bases=set(list(plan.trials)[:3]), at_least=True))
+    assert (len(plan.cells), told["trials"], told["to_run"]) == (4, 5, 5)
+    counts = {treatment: count["to run"] for treatment, count in told["treatments"].items()}
+    assert counts == {"baseB": 1, "AnB": 2, NOT_IN_A_CELL: 2}
+    assert told["estimate"] == {
+        "duration_s": 3 * 2 + 2,
+        "at_least": True,
+        "work_s": 10,
+        "slots": 8,
+        "held_s": pytest.approx(8 * 6 + 4),
+        "unit": "GPU",
+        "basis": "nothing; split; broken",
+        "work_s_by_treatment": {treatment: 2 * count for treatment, count in counts.items()},
+    }
+
+
 def said(config, tmp_path, monkeypatch, machine):
     """What the command prints of a plan on a machine of so many cores, and what it gives as JSON."""
     monkeypatch.setattr("raytransfer.commands.forecasting.of_this_machine", lambda: machine)
@@ -59,6 +82,7 @@ def test_a_plan_measures_what_two_processes_tell_each_other(tiny, tmp_path, monk
     text, found = said(config, tmp_path, monkeypatch, (2, "CPU"))
     assert "Split over 2 CPU cores: a step is measured with 1/2 of its images; added are " in text
     assert "measured on 2 processes" in text
+    assert "would not start" not in text
     assert "2 bases, 1 at once, each on 2, then 2 other trials, 2 at once, each on 1" in text
     assert not found["at_least"]
     assert found["held_s"] > found["work_s"] > 0
@@ -67,11 +91,11 @@ def test_a_plan_measures_what_two_processes_tell_each_other(tiny, tmp_path, monk
 
 def test_a_plan_for_a_larger_machine_says_what_is_not_measured(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(estimating, "rehearse", lambda *_: pytest.fail("there is no room"))
-    config = replace(tiny("n_layers=[2]", "treatments=[AnB]"), base_gpus_per_trial=8, backend="ray")
+    config = replace(tiny("n_layers=[2]", "treatments=[AnB,BnB]"), base_gpus_per_trial=8, backend="ray")
     text, found = said(config, tmp_path, monkeypatch, (2, "CPU"))
     assert "split over 8 CPU cores, and this machine has 2, on which the sweep would not start" in text
     assert "come on top and are not measured (this machine has 2 CPU cores)" in text
-    assert "2 bases, 1 at once, each on 8, then 2 other trials, 2 at once, each on 1" in text
+    assert "2 bases, 1 at once, each on 8, then 4 other trials, 4 at once, each on 1" in text
     assert "At least " in text
     assert found["at_least"]
     assert found["slots"] == 8
@@ -84,6 +108,27 @@ def test_a_base_that_takes_more_than_all_slots_runs_by_itself(tiny, tmp_path, mo
     for slots in (None, 1):
         _, found = said(replace(config, slots=slots), tmp_path, monkeypatch, (3, "CPU"))
         assert (found["slots"], found["duration_s"]) == (1, 4)  # two bases and two others of 1 s, one after the other
+
+
+@pytest.mark.parametrize(
+    ("more", "least"), [({}, False), ({"broken_off": 1}, True), ({"failed": ["score: ValueError: no"]}, True)]
+)
+def test_trials_that_share_a_gpu_pay_their_share_and_what_was_not_measured_makes_a_plan_a_lower_bound(
+    tiny, tmp_path, monkeypatch, more, least
+):
+    config = replace(tiny("n_layers=[2]", "treatments=[AnB]"), gpus_per_trial=0.5, backend="ray", price_per_hour=3600)
+    config = replace(config, slots=1)
+    every = Estimate(seconds=dict.fromkeys(make_plan(config).trials, 3.0), kinds=1, measured=1, broken_off=0)
+    monkeypatch.setattr("raytransfer.commands.forecasting.estimate", lambda *_, **__: replace(every, **more))
+    text, found = said(config, tmp_path, monkeypatch, (1, "GPU"))
+    assert (found["slots"], found["work_s"], found["duration_s"], found["held_s"]) == (1, 12, 12, 6)
+    assert "about 6.00, in the currency of that price, for 6 s of a GPU" in text
+    assert "only read by others 2 3.00 s 6 s AnB 2 3.00 s 6 s" in text
+    assert found["at_least"] is least
+    assert ("At least 12 s on 1 slot " in text, "About 12 s on 1 slot " in text) == (least, not least)
+    assert ("Not measured, as it failed, which it would in the sweep, too: score: ValueError: no" in text) is (
+        "failed" in more
+    )
 
 
 def test_a_split_training_takes_its_share_of_the_arithmetic_its_messages_and_its_start(tiny, monkeypatch):
