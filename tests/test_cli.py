@@ -92,6 +92,7 @@ def test_help_and_version(call):
         (["networks", "torchvision/alexnet", "image_size_px=8"], "network=torchvision/alexnet does not take images"),
         (["networks", "torchvision/resnet18", "channels=1"], "network=torchvision/resnet18 .*; give channels=3"),
         (["networks", "torchvision/resnet18", "network_args={depth: 3}"], "network=torchvision/resnet18 does not take"),
+        (["run", "yosinski", "mode=force", "data=./nowhere"], "data '.*nowhere' does not exist"),
         (["report", "yosinski", "mode=retry"], "mode=retry and mode=read-only are both given"),
     ],
 )

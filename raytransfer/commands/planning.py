@@ -139,21 +139,30 @@ def plan_sweep(
 
 def repaired(console: Console, config: SweepConfig, do: Callable[[SweepConfig], Done], *, may_write: bool) -> Done:
     """Do something with a sweep; where a file of rows turns out damaged, set it aside and do it again."""
+    if config.mode == "force" and may_write:  # so that damage which shows later does so when everything has run
+        store = Store(config.out, config.retry_s)
+        store.check()
+        if store.exists("store.json"):
+            _set_aside(console, store)
     while True:
         try:
             return do(config)
         except UnreadableError as error:
             if not may_write:
                 raise UserError(f"{error}; run the sweep, and it is set aside and its trials run again") from error
-            store = Store(config.out, config.retry_s)
-            with lock(store):
-                damaged = repair(store)
-            if not damaged:
+            if not _set_aside(console, Store(config.out, config.retry_s)):
                 raise
-            if config.mode == "force":  # everything has run: damage shows when it is read at the end
+            if config.mode == "force":
                 config = replace(config, mode="cached")
-            for file in damaged:
-                console.print(f"{file} was damaged; it lies in damaged/ now, and its trials run again", soft_wrap=True)
+
+
+def _set_aside(console: Console, store: Store) -> list[str]:
+    """Set damaged files of rows aside; gives them."""
+    with lock(store):
+        damaged = repair(store)
+    for file in damaged:
+        console.print(f"{file} was damaged; it lies in damaged/ now, and its trials run again", soft_wrap=True)
+    return damaged
 
 
 def open_sweep(

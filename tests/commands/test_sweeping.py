@@ -15,7 +15,7 @@ import raytransfer as rt
 from raytransfer.commands import planning, sweeping
 from raytransfer.commands.sweeping import _what_bound
 from raytransfer.config import as_argument
-from raytransfer.errors import StorageError, UnreadableError
+from raytransfer.errors import StorageError, UnreadableError, UserError
 from raytransfer.store import (
     Store,
     compact,
@@ -26,6 +26,7 @@ from raytransfer.store import (
     read_places,
     read_table,
 )
+from raytransfer.sweep import run
 from tests.commands.conftest import TINY
 
 
@@ -165,6 +166,32 @@ def test_a_report_of_a_store_that_one_may_only_read_is_shown_and_a_run_s_ends(
     assert "1 trial failed, 0 waiting for others" in printed
     code, printed, error = command("run", "yosinski", *options)
     assert (code, "Answer" in printed, error) == (3, False, "error: read only\n")
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_by_force_all_runs_once_whether_damage_was_there_before_or_shows_at_the_end(
+    store, monkeypatch, cache_dir, tmp_path
+):
+    ran, attempt = [], run.attempt
+
+    def attempt_and_damage(spec, *given):
+        ran.append(spec.id)
+        if len(ran) == 9:
+            store.write("trials/part-late.parquet", b"PAR1")
+        return attempt(spec, *given)
+
+    monkeypatch.setattr(run, "attempt", attempt_and_damage)
+    given = TINY | {"out": store.root, "cache_dir": cache_dir, "data_dir": tmp_path, "quiet": True}
+    store.write("trials/part-early.parquet", b"PAR1")
+    for mode in ("cached", "force"):
+        with lock(store), pytest.raises(UserError, match="is in use by another sweep"):
+            rt.run("yosinski", **given, mode=mode)
+    assert store.names("damaged") == []
+    sweep = rt.run("yosinski", **given, mode="force")
+    assert (sweep.complete, len(ran), len(set(ran))) == (True, 9, 9)
+    assert store.names("damaged/trials") == ["part-early.parquet", "part-late.parquet"]
+    assert rt.run("yosinski", **given, mode="force").complete
+    assert len(ran) == 18
 
 
 def test_what_no_repair_mends_is_told(tmp_path):
