@@ -152,7 +152,7 @@ def repaired(console: Console, config: SweepConfig, do: Callable[[SweepConfig], 
                 raise UserError(f"{error}; run the sweep, and it is set aside and its trials run again") from error
             if not _set_aside(console, Store(config.out, config.retry_s)):
                 raise
-            if config.mode == "force":
+            if config.mode == "force":  # everything has run
                 config = replace(config, mode="cached")
 
 

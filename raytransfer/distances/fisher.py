@@ -71,7 +71,7 @@ def by_weights(body: Body, head: nn.Linear, images: torch.Tensor, directions: to
     """(filters,) the sum over images that ``fisher`` takes the mean of, from each image's gradient by each weight.
 
     One gradient after the other: ``torch.func.vmap`` of PyTorch 2.15 gives wrong ones, without a word, where tokens are
-    made of what batch normalisation gives, and is hardly quicker on networks of any size.
+    made of what batch normalisation gives. It is much quicker on tiny networks alone.
     """
     weights = {name: w.detach().requires_grad_() for name, w in body.weights().items()}
     total = torch.zeros(sum(len(w) for w in weights.values()), dtype=torch.float64, device=images.device)
