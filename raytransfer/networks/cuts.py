@@ -1,4 +1,4 @@
-"""Where a traced module can be cut: places through which one tensor passes and nothing else that depends on pixels.
+"""Where a traced module can be cut: where one tensor, a row an image, and nothing else that depends on pixels passes.
 
 What lies between two such places is an *atom*, the smallest part that can be copied, frozen or left out by itself.
 """
@@ -141,6 +141,8 @@ def find_atoms(level: Level, larger: Level) -> list[Atom]:
     cuts, _ = cut_nodes(level, network.pixels)
     (start,) = (node for node in level.graph.nodes if node.op == "placeholder")
     output = next(node for node in level.graph.nodes if node.op == "output")
+    # What passes a cut is kept and compared image by image. Patches may be rows of their own, and tokens come first.
+    cuts = [cut for cut in cuts if network.has_row_for_each_image(cut)]
     if not isinstance(level.values.get(output.args[0]), torch.Tensor):
         raise TraceError("its output is not one tensor of logits")
     atoms: list[Atom] = []
@@ -167,8 +169,12 @@ class _Network:
     def __init__(self, level: Level, larger: Level) -> None:
         self.level, self.pixels = level, pixel_nodes(level)
         self.position = level.position
-        pairs = zip(level.graph.nodes, larger.graph.nodes, strict=True)
-        self.larger: dict[fx.Node, Any] = {node: larger.values.get(other) for node, other in pairs}
+        self.larger_nodes = dict(zip(level.graph.nodes, larger.graph.nodes, strict=True))
+        self.larger: dict[fx.Node, Any] = {node: larger.values.get(other) for node, other in self.larger_nodes.items()}
+
+    def has_row_for_each_image(self, node: fx.Node) -> bool:
+        """Whether the first axis of a node's value is the batch."""
+        return (self.level.values[node].shape[:1], self.larger[node].shape[:1]) == ((2,), (3,))
 
     def atom(self, start: fx.Node, end: fx.Node) -> Atom:
         """The atom from the value of one node to that of another.
@@ -214,11 +220,32 @@ class _Builder:
             if self._comes_from_before(node):
                 self._made[node] = self._shape_of_before(node)
             else:
-                self._made[node] = self.graph.node_copy(node, lambda source: self._made[source])
+                self._made[node] = self.graph.create_node(
+                    node.op, node.target, *self._arguments(node), node.name, node.type
+                )
                 copied.append(node)
         result = end.args[0] if end.op == "output" else end
         self.graph.output(fx.node.map_arg(result, lambda source: self._made[source]))
         return copied
+
+    def _arguments(self, node: fx.Node, first: int = 0) -> tuple[Any, Any]:
+        """The arguments of a copy of a node, positional ones from the first on, and those by name.
+
+        Numbers that grow with the batch, as ``len(x)`` gives them, are told from the atom's own input.
+        """
+        larger: list[Any] = []
+        other = self._network.larger_nodes[node]
+        fx.node.map_aggregate((other.args[first:], other.kwargs), larger.append)
+        others = iter(larger)
+
+        def made(source: Any) -> Any:
+            grown = next(others)
+            if isinstance(source, fx.Node):
+                return self._made[source]
+            return self._constant(source, grown) if type(source) is int else source
+
+        args, kwargs = fx.node.map_aggregate((node.args[first:], node.kwargs), made)
+        return args, kwargs
 
     def _needed(self, end: fx.Node) -> set[fx.Node]:
         needed: set[fx.Node] = set()
@@ -249,7 +276,7 @@ class _Builder:
         if node.op == "call_function" and node.target is getattr and node.args[1] in ("device", "dtype"):
             return self.graph.call_function(getattr, (self._input, node.args[1]))
         if node.op == "call_method" and node.target in _NEW_METHODS:
-            args, kwargs = fx.node.map_arg((node.args[1:], node.kwargs), lambda source: self._made[source])
+            args, kwargs = self._arguments(node, first=1)
             return self.graph.call_method(node.target, (self._input, *args), kwargs)
         return self._constant(self._network.level.values[node], self._network.larger[node])
 

@@ -711,3 +711,68 @@ def test_a_network_without_a_cut_is_refused():
 
 def one_layer(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))
+
+
+class RowsOfPatches(nn.Module):
+    """What passes between its first two layers has a row for each patch; between the next two, tokens come first."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.mix, self.token, self.head = (
+            nn.Linear(12, 6),
+            nn.Linear(24, 8),
+            nn.Linear(8, 5),
+            nn.Linear(5, 4),
+        )
+
+    def forward(self, images):
+        patches = nn.functional.unfold(images, 4, stride=4).mT  # (B, 4, 48)
+        rows = self.patch(patches.reshape(-1, 4, 12))  # (4 B, 4, 6)
+        tokens = self.mix(rows.flatten(1)).reshape(len(images), 4, 8)
+        return self.head(self.token(tokens.transpose(0, 1).relu()).transpose(0, 1).mean(1))
+
+
+def test_no_cut_lies_where_the_rows_are_not_the_images():
+    found = Network(module := RowsOfPatches(), find_stages(module, (3, 8, 8)), (3, 8, 8))
+    check_exact(found)
+    assert [stage.name for stage in found.stages] == ["patch", "token", "head"]
+    passing = torch.zeros(5, 3, 8, 8)
+    for i in range(3):
+        passing = found.through(passing, i, i + 1)
+        assert len(passing) == 5
+
+
+class CountsImages(nn.Module):
+    """It takes the size of the batch as a plain number, which ``len`` gives, and multiples of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.low, self.middle, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(256, 6), nn.Linear(6, 4)
+
+    def forward(self, images):
+        maps = self.low(images).relu().reshape(len(images), -1)
+        pairs = self.middle(maps).reshape(2 * len(maps), 3)
+        scale = pairs.new_ones(int(images.shape[0]), 1)
+        return self.head(pairs.reshape(len(images), 6) * scale)
+
+
+def test_the_size_of_the_batch_may_be_taken_as_a_number():
+    found = Network(module := CountsImages(), find_stages(module, (3, 8, 8)), (3, 8, 8))
+    check_exact(found)
+    assert [stage.name for stage in found.stages] == ["low", "middle", "head"]
+    images = torch.randn(7, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(found.through(images), module(images))
+
+
+class DropsAnImage(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.low, self.head = nn.Linear(192, 6), nn.Linear(6, 4)
+
+    def forward(self, images):
+        return self.head(self.low(images.reshape(len(images), -1)).narrow(0, 0, len(images) - 1))
+
+
+def test_other_numbers_that_depend_on_the_size_of_the_batch_are_refused():
+    with pytest.raises(UserError, match="it cannot be cut: a number that is 1 in a batch of 2 and 2 in one of 3"):
+        find_stages(DropsAnImage(), (3, 8, 8))
