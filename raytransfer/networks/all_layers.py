@@ -12,7 +12,7 @@ from raytransfer.networks.cuts import Atom
 from raytransfer.networks.stages import Network, Stage, run_stages, untouched
 
 _HEAD = "all_layers_head"
-_LONGEST = 1024  # features of a layer: maps are averaged over a coarser grid until they are no longer
+_LONGEST = 1024  # features of a layer, unless it has more channels
 
 
 class _ReadsAllLayers(nn.Module):
@@ -25,9 +25,11 @@ class _ReadsAllLayers(nn.Module):
 
 
 def pooled(outputs: torch.Tensor, image: Sequence[int]) -> torch.Tensor:
-    """Feature vectors (B, D) of outputs (B, ...): maps (B, C, H, W) averaged to the largest grid with D <= 1024.
+    """Feature vectors (B, D) of outputs (B, ...): averaged over places until D <= 1024, or one place is left.
 
-    Maps (B, H, W, C), as Swin's, are told by their sides: the first two, and not the last two, are as the images'.
+    Maps (B, C, H, W) are averaged to the largest grid that is small enough, tokens (B, N, C) over as many runs of
+    tokens as are. Maps (B, H, W, C), as Swin's, are told by their sides: the first two, and not the last two, are as
+    the images'.
 
     Args:
         outputs: Of a stage.
@@ -37,10 +39,14 @@ def pooled(outputs: torch.Tensor, image: Sequence[int]) -> torch.Tensor:
         (_, down, across), (first, second, third) = image, outputs.shape[1:]
         if first * across == second * down and second * across != third * down:
             outputs = outputs.movedim(3, 1)
-        if outputs[0].numel() > _LONGEST:
+    if outputs[0].numel() > _LONGEST:
+        if outputs.ndim == 4:
             side = max(1, math.isqrt(_LONGEST // outputs.shape[1]))
             height, width = outputs.shape[2:]
             outputs = functional.adaptive_avg_pool2d(outputs, (min(side, height), min(side, width)))
+        elif outputs.ndim == 3:
+            runs = max(1, _LONGEST // outputs.shape[2])
+            outputs = functional.adaptive_avg_pool1d(outputs.mT, runs).mT
     return outputs.flatten(1)
 
 

@@ -47,27 +47,44 @@ class Score:
 
 
 SCORES: dict[str, Score] = {
-    "LogME": Score(function=logme, reads="stage", low=None, high=None, meaning="evidence of a Bayesian linear model"),
+    "LogME": Score(
+        function=logme, reads="stage", low=None, high=None, meaning="evidence of a Bayesian linear model", revision=2
+    ),
     "LEEP": Score(
         function=leep, reads="head", low=None, high=0.0, meaning="log-likelihood by way of the source's classes"
     ),
     "NCE": Score(
         function=nce, reads="head", low=None, high=0.0, meaning="labels known from the source's class, −H(Y|Z)"
     ),
-    "H-score": Score(function=hscore, reads="stage", low=0.0, high=None, meaning="share of spread between the classes"),
+    "H-score": Score(
+        function=hscore, reads="stage", low=0.0, high=None, meaning="share of spread between the classes", revision=2
+    ),
     "TransRate": Score(
         function=transrate,
         reads="stage",
         low=0.0,
         high=None,
         meaning="coding rate that labels explain, of scaled features, ε = 1e-4",
+        revision=2,
     ),
-    "GBC": Score(function=gbc, reads="stage", low=None, high=0.0, meaning="overlap of classes as Gaussians, negative"),
+    "GBC": Score(
+        function=gbc, reads="stage", low=None, high=0.0, meaning="overlap of classes as Gaussians, negative", revision=2
+    ),
     "N-LEEP": Score(
-        function=nleep, reads="stage", low=None, high=0.0, meaning="log-likelihood by way of clusters of the features"
+        function=nleep,
+        reads="stage",
+        low=None,
+        high=0.0,
+        meaning="log-likelihood by way of clusters of the features",
+        revision=2,
     ),
     "PARC": Score(
-        function=parc, reads="stage", low=-1.0, high=1.0, meaning="rank correlation of feature and label distances"
+        function=parc,
+        reads="stage",
+        low=-1.0,
+        high=1.0,
+        meaning="rank correlation of feature and label distances",
+        revision=2,
     ),
     "SFDA": Score(
         function=sfda,
@@ -75,9 +92,10 @@ SCORES: dict[str, Score] = {
         low=None,
         high=0.0,
         meaning="log-likelihood by a self-challenging Fisher discriminant",
+        revision=2,
     ),
     "kNN": Score(
-        function=knn, reads="stage", low=0.0, high=1.0, meaning="held-out accuracy of 5 nearest neighbours", revision=2
+        function=knn, reads="stage", low=0.0, high=1.0, meaning="held-out accuracy of 5 nearest neighbours", revision=3
     ),
     "linear probe": Score(
         function=linear_probe,
@@ -85,9 +103,14 @@ SCORES: dict[str, Score] = {
         low=0.0,
         high=1.0,
         meaning="held-out accuracy of a logistic regression",
-        revision=2,
+        revision=3,
     ),
     "CKA": Score(
-        function=cka, reads="reference", low=-1.0, high=1.0, meaning="CKA with the target's own network, debiased"
+        function=cka,
+        reads="reference",
+        low=-1.0,
+        high=1.0,
+        meaning="CKA with the target's own network, debiased",
+        revision=2,
     ),
 }

@@ -58,7 +58,20 @@ def test_maps_are_averaged_to_the_largest_grid_of_at_most_1024_numbers(shape, si
     averaged = nn.AdaptiveAvgPool2d(side)(maps).flatten(1)
     assert torch.equal(pooled(maps, image), averaged)
     assert torch.equal(pooled(maps.permute(0, 2, 3, 1), image), averaged)  # as Swin lays them out
-    assert torch.equal(pooled(maps.flatten(2), image), maps.flatten(1))  # tokens are no maps
+
+
+@pytest.mark.parametrize(
+    ("tokens", "channels", "runs"),
+    [(197, 192, 5), (50, 768, 1), (49, 2000, 1), (17, 60, 17), (18, 57, 17), (3136, 96, 10)],
+)
+def test_tokens_are_averaged_over_the_most_runs_of_at_most_1024_numbers(tokens, channels, runs):
+    outputs = torch.randn(3, tokens, channels, generator=torch.Generator().manual_seed(0))
+    of_runs = [
+        outputs[:, i * tokens // runs : math.ceil((i + 1) * tokens / runs)].mean(1) for i in range(runs)
+    ]  # as adaptive pooling takes them
+    torch.testing.assert_close(pooled(outputs, (3, 224, 224)), torch.cat(of_runs, 1))
+    if runs == tokens:
+        assert torch.equal(pooled(outputs, (3, 224, 224)), outputs.flatten(1))
 
 
 def by_hand(plain, images, weight, bias):
