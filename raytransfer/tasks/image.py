@@ -1,6 +1,7 @@
 """One encoded image -> its pixels."""
 
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from raytransfer.errors import UserError, one_line
 
@@ -33,6 +36,11 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TIFF = (b"II*\0", b"MM\0*")  # how TIFF files begin
+_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 258, 277  # TIFF's tags
+_READ = "only 8-bit grey and colour images are read"
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else a line an image of what is told in one error
 
 
 class ImageError(UserError):
@@ -175,15 +183,37 @@ def _opened(where: str, content: bytes | Image.Image) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content)) if isinstance(content, bytes) else content
     except Exception as error:  # as above
+        if isinstance(error, UnidentifiedImageError) and isinstance(content, bytes) and content.startswith(_TIFF):
+            raise ImageError(where, f"is a TIFF file of a kind that is not read: {_READ}") from None
         raise _unreadable(where, error) from None
     if image.mode not in GREY_MODES + COLOUR_MODES:
         image.close()
-        raise ImageError(where, f"has pixels of mode {image.mode}: only 8-bit grey and colour images are read")
+        raise ImageError(where, f"has pixels of mode {image.mode}: {_READ}")
+    if dropped := _dropped(image):
+        image.close()
+        raise ImageError(where, f"has {dropped}: {_READ}")
     if image.width * image.height > MOST_PIXELS:
         size = f"{image.height}x{image.width}"
         image.close()
         raise ImageError(where, f"is {size} pixels: images are read up to {MOST_PIXELS:,} pixels; make it smaller")
     return image
+
+
+def _dropped(image: Image.Image) -> str:
+    """What an image has that Pillow drops where it makes 8-bit grey or colour of it; empty for nothing.
+
+    Of 16 bits it takes the upper 8, where the values of many cameras are all dark, or both as a pixel each; of bands
+    the first 1 or 3.
+    """
+    if isinstance(image, TiffImageFile):
+        bits, bands = max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))), image.tag_v2.get(_SAMPLES_PER_PIXEL, 1)
+        if bits > 8:
+            return f"{bits} bits a channel"
+        read = len(image.getbands())
+        return f"{bands} bands, of which {read} would be read" if bands > read else ""
+    if isinstance(image, PngImageFile) and image.tile and str(image.tile[0].args).endswith(";16B"):
+        return "16 bits a channel"
+    return ""
 
 
 def _upright(where: str, image: Image.Image) -> Image.Image:

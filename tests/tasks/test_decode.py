@@ -5,6 +5,10 @@ import errno
 import io
 import json
 import os
+import struct
+import subprocess
+import sys
+import zlib
 
 import numpy as np
 import pyarrow as pa
@@ -235,6 +239,74 @@ def test_an_image_beyond_the_limit_is_named_with_its_size(tmp_path, opened, monk
     assert before == Image.MAX_IMAGE_PIXELS
     write(tmp_path / "other", Image.new("1", (1000, 1000)))
     assert opened("other", image_size_px=8).train_images.shape == (2, 1, 8, 8)
+
+
+def tiff(samples, extra=None):
+    """A TIFF file of samples (H, W, bands), unsigned, of which those after grey or RGB are of no stated kind."""
+    height, width, bands = samples.shape
+    data = samples.astype(samples.dtype.newbyteorder("<")).tobytes()
+    tags = {256: [width], 257: [height], 258: [8 * samples.itemsize] * bands, 259: [1]}
+    tags |= {262: [2 if bands - (extra or 0) == 3 else 1], 273: [1000], 277: [bands], 278: [height], 279: [len(data)]}
+    tags |= {338: [0] * extra} if extra else {}
+    entries, more = b"", b""
+    for tag, values in sorted(tags.items()):
+        content = struct.pack(f"<{len(values)}H", *values)
+        if len(content) > 4:
+            place = 10 + 12 * len(tags) + 4 + len(more)
+            content, more = struct.pack("<I", place), more + content
+        entries += struct.pack("<HHI", tag, 3, len(values)) + content.ljust(4, b"\0")
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + more
+    return head.ljust(1000, b"\0") + data
+
+
+def png16(samples):
+    """A PNG file of 16-bit RGB."""
+    height, width, _ = samples.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    parts = {b"IHDR": struct.pack(">2I5B", width, height, 16, 2, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    chunks = [
+        struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part))
+        for kind, part in parts.items()
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_the_bands_of_a_tiff_are_its_colours():
+    samples = np.asarray(pixels(16, 24))
+    assert np.array_equal(kept_size().decode("x", tiff(samples)), samples.transpose(2, 0, 1))
+
+
+DARK = np.random.default_rng(0).integers(0, 4096, (16, 24, 3)).astype(np.uint16)  # 12 bits in 16, as of satellites
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (tiff(DARK), "has 16 bits a channel: only 8-bit"),
+        (png16(DARK), "has 16 bits a channel: only 8-bit"),
+        (tiff(np.zeros((16, 24, 4), np.uint8), extra=1), "has 4 bands, of which 3 would be read: only 8-bit"),
+        (tiff(np.zeros((16, 24, 2), np.uint8), extra=1), "has 2 bands, of which 1 would be read: only 8-bit"),
+        (tiff(np.zeros((16, 24, 13), np.uint8), extra=12), "is a TIFF file of a kind that is not read: only 8-bit"),
+    ],
+    ids=["TIFF of 16 bits", "PNG of 16 bits", "RGB and infrared", "two bands", "13 bands"],
+)
+def test_an_image_with_more_than_would_be_read_of_it_is_refused(content, message):
+    with pytest.raises(UserError, match=f"^x {message} grey and colour images are read$"):
+        kept_size().decode("x", content)
+
+
+def test_what_pillow_logs_of_an_image_is_not_on_the_terminal(tmp_path):
+    (tmp_path / "x.tif").write_bytes(tiff(np.zeros((16, 24, 13), np.uint8), extra=12))
+    code = f"""
+from pathlib import Path
+from raytransfer.tasks.image import ImageError, decoding_of
+try:
+    decoding_of("x", Path({str(tmp_path / "x.tif")!r}), None, None, "bilinear")
+except ImageError:
+    pass
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("", "")
 
 
 def test_large_images_below_the_limit_give_no_warning(tmp_path, opened, monkeypatch):
