@@ -1,6 +1,7 @@
 """Parquet files in the Hugging Face image convention."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.places import Place, RemotePath
 from raytransfer.words import number_of
 
+_SAYS_LABEL = re.compile("label|class|target|categor")  # in names of columns
 _LONGEST = 200  # characters of a foreign value that are shown
 
 
@@ -119,10 +121,14 @@ def _described(schema: pa.Schema, kind: str) -> list[str]:
     return [name for name, feature in _features(schema).items() if feature.get("_type") == kind]
 
 
+def _are_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+        return any(field.name == "bytes" and _are_bytes(field.type) for field in kind)
+    return _are_bytes(kind)
 
 
 def _image_column(file: Place, schema: pa.Schema) -> str:
@@ -138,12 +144,21 @@ def _image_column(file: Place, schema: pa.Schema) -> str:
 
 def _label_column(file: Place, schema: pa.Schema) -> str:
     whole = [field.name for field in schema if pa.types.is_integer(field.type)]
-    found = [name for name in _described(schema, "ClassLabel") if name in whole] or whole
+    described = [name for name in _described(schema, "ClassLabel") if name in whole]
+    found = described or whole
     if len(found) > 1:
         raise UserError(f"{file} has several label columns: choose one with label_column={'|'.join(found)}")
     if not found:
         raise UserError(f"{file} has no column of whole numbers for the labels; its columns are {_shown(schema)}")
-    return found[0]
+    (only,) = found
+    if not described and not _SAYS_LABEL.search(only.lower()):
+        for field in schema:
+            if _SAYS_LABEL.search(field.name.lower()):
+                raise UserError(
+                    f"{file} has labels in column {field.name!r}, by its name, which holds {field.type}: labels are "
+                    f"whole numbers; write them so, or choose label_column={only}"
+                )
+    return only
 
 
 def _shown(schema: pa.Schema) -> str:

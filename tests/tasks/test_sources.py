@@ -348,6 +348,29 @@ def test_several_label_columns_must_be_chosen_from(tmp_path):
     refused(source(tmp_path, path, label_column="image"), "label_column 'image' of .* holds struct")
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("label", list("abcabca")), ("Classes", [[0, 1]] * 7), ("target", [0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0])],
+)
+def test_another_column_is_not_taken_for_labels_that_are_no_whole_numbers(tmp_path, name, values):
+    path = tmp_path / "x.parquet"
+    write_parquet(path, PNGS, [64, 32, 64, 32, 64, 32, 64], label="width", more={name: pa.array(values)})
+    refused(
+        source(tmp_path, path),
+        rf"x.parquet has labels in column '{name}', by its name, which holds .*: labels are whole numbers; write them "
+        "so, or choose label_column=width",
+    )
+    assert open_dataset(source(tmp_path, path, label_column="width")).class_names == ("32", "64")
+
+
+def test_text_beside_whole_labels_is_left_alone(tmp_path):
+    path = tmp_path / "x.parquet"
+    write_parquet(path, PNGS, LABELS, more={"label_text": pa.array([NAMES[label] for label in LABELS])})
+    assert open_dataset(source(tmp_path, path)).train_labels.shape == (4,)
+    write_parquet(path, PNGS, LABELS, NAMES, label="klasse", more={"class": pa.array(["?"] * 7)})
+    assert open_dataset(source(tmp_path, path)).class_names == tuple(NAMES)
+
+
 def test_faulty_parquet(tmp_path):
     path = tmp_path / "x.parquet"
 
@@ -374,6 +397,8 @@ def test_faulty_parquet(tmp_path):
     )
     pq.write_table(pa.table({"label": LABELS}), path)
     refused(source(tmp_path, path), r"x.parquet has 0 image columns \(label\)")
+    pq.write_table(pa.table({"image": [{"bytes": {"bytes": content}} for content in PNGS], "label": LABELS}), path)
+    refused(source(tmp_path, path), r"x.parquet has 0 image columns \(image, label\)")
 
 
 def test_parquet_parts_must_agree(tmp_path):
