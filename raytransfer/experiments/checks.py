@@ -1,7 +1,7 @@
 """What every experiment on networks checks before anything trains."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from raytransfer.specs import NetworkSpec, Recipe
 from raytransfer.specs.treatments import TREATMENTS
 from raytransfer.storage.addresses import is_address
 from raytransfer.store.root import absolute
-from raytransfer.tasks import DataSource
+from raytransfer.tasks import Dataset, DataSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,3 +211,19 @@ def data_source(config: SweepConfig, data: str) -> DataSource:
         channels=config.channels,
         label_column=config.label_column,
     )
+
+
+def check_told_apart(opened: Iterable[tuple[DataSource, Dataset]]) -> None:
+    """Check that data sets have names of their own: by these tasks, labels and what is independent are told apart.
+
+    Raises:
+        UserError: Two that differ have one name.
+    """
+    by_name: dict[str, tuple[DataSource, Dataset]] = {}
+    for source, dataset in opened:
+        other, same = by_name.setdefault(dataset.name, (source, dataset))
+        if same.fingerprint != dataset.fingerprint:
+            raise UserError(
+                f"{other.data} and {source.data} are different data sets, both named {dataset.name}: results tell data "
+                "sets apart by their names; rename one, or give a link to it that has another name"
+            )

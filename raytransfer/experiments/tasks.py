@@ -7,7 +7,7 @@ from typing import Any
 
 from raytransfer.config import PairsConfig
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import data_source
+from raytransfer.experiments.checks import check_told_apart, data_source
 from raytransfer.specs import TaskSpec
 from raytransfer.tasks import (
     INPUT_DIALS,
@@ -84,6 +84,7 @@ def read_tasks(config: PairsConfig) -> tuple[dict[str, ReadTask], list[tuple[Dat
         )
     opened: dict[str, tuple[DataSource, Dataset]] = {}
     tasks = {str(name): _task(config, str(name), entry, opened) for name, entry in config.tasks.items()}
+    check_told_apart(opened.values())
     _check_shapes(tasks)
     return tasks, list(opened.values())
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from raytransfer.config.rules import check_names
 from raytransfer.errors import UserError
-from raytransfer.experiments.checks import checked_setup, data_source, without_cuts
+from raytransfer.experiments.checks import check_told_apart, checked_setup, data_source, without_cuts
 from raytransfer.experiments.probing import with_probes
 from raytransfer.experiments.selection.cells import Candidate, SelectionCell, scored, trainings
 from raytransfer.experiments.selection.config import SelectionConfig
@@ -169,6 +169,7 @@ def _prepared(entry: Checkpoint[SelectionConfig]) -> _Prepared:
         )
         for seed in range(config.seeds):
             tasks[name, seed] = task_spec(dataset, wanted, config.train_per_class, seed)
+    check_told_apart(opened.values())
     shapes = {dataset.train_images.shape[1:] for _, dataset in opened.values()}
     if len(shapes) > 1:
         sizes = " and ".join("x".join(map(str, shape)) for shape in sorted(shapes))

@@ -25,6 +25,7 @@ from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task, sample_task
 from raytransfer.trials import Site
 from raytransfer.trials.measuring import labels_drawn, run_distance
+from tests.bad_input.test_data import folders
 from tests.helpers import ROOT, Quiet
 
 TINY = """
@@ -303,6 +304,21 @@ def test_tasks_of_unequal_images_are_refused_unless_converted(tiny, tmp_path):
     plan, _, ended = sweep(tiny(tasks, "dials={}", "image_size_px=8", "channels=3"))
     assert len(ended) == len(plan.trials)
     assert {dataset.train_images.shape[1:] for dataset in plan.datasets.values()} == {(3, 8, 8)}
+
+
+def test_data_sets_that_differ_have_names_of_their_own(tiny, tmp_path):
+    for place, count in (("north", 8), ("south", 9)):
+        folders(tmp_path / place / "birds", "train", "test", count=count)
+    (tmp_path / "gulls").symlink_to(tmp_path / "south" / "birds")
+
+    def planned(other):
+        tasks = f"tasks={{low: {{data: {tmp_path}/north/birds}}, high: {{data: {tmp_path}/{other}}}}}"
+        return make_plan(tiny(tasks, "dials={}", "image_size_px=8"))
+
+    with pytest.raises(UserError, match=r"north/birds and .*south/birds are different .* both named birds: .* rename"):
+        planned("south/birds")
+    labels = [{task.label for task in planned(other).design.specs([0])} for other in ("gulls", "south/../north/birds")]
+    assert [{label.partition("[")[0] for label in found} for found in labels] == [{"birds", "gulls"}, {"birds"}]
 
 
 def test_the_hierarchy_is_part_of_the_identity(tiny):

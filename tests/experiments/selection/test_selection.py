@@ -21,6 +21,7 @@ from raytransfer.experiments.weights import checkpoint
 from raytransfer.networks import build
 from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
+from tests.bad_input.test_data import folders
 from tests.helpers import rendered
 
 SHORT = [
@@ -162,6 +163,14 @@ def config_of(options):
 def test_what_cannot_be_done_is_said_before_training(arguments, options, names, more, message):
     with pytest.raises(UserError, match=message):
         make_plan(config_of(arguments(*options, names=names, **more)))
+
+
+def test_targets_of_data_sets_that_differ_have_names_of_their_own(arguments, tmp_path):
+    for place, count in (("north", 8), ("south", 9)):
+        folders(tmp_path / place / "birds", "train", "test", count=count)
+    targets = f"targets={{n: {{data: {tmp_path}/north/birds}}, s: {{data: {tmp_path}/south/birds}}}}"
+    with pytest.raises(UserError, match=r"north/birds and .*south/birds are different .* both named birds: .* rename"):
+        make_plan(config_of(arguments(targets, "train_per_class=8", names=("one",))))
 
 
 def test_weights_of_one_name_in_two_libraries_have_labels_of_their_own():
