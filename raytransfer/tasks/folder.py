@@ -240,9 +240,10 @@ class _Walk:
             else:
                 folders.append(folder)
         if len(folders) < 2:
+            other = f"; if {folders[0]} is the data set, give its path" if folders and part == self._root else ""
             raise UserError(
-                f"{part} holds {number_of(len(folders), 'class folder')}, no Parquet files and no "
-                "tar shards: a data set is one of these, or a folder of at least 2 classes, each a folder of images"
+                f"{part} holds {number_of(len(folders), 'class folder')}, no Parquet files and no tar shards: a data "
+                f"set is one of these, or a folder of at least 2 classes, each a folder of images{other}"
             )
         self.pass_over_images(part)
         self._visited.add(_key(part))
@@ -335,6 +336,9 @@ def _check_names(path: Place, folders: list[Place]) -> None:
     """
     named = [folder for folder in folders if part_of(folder.name) is not None]
     if named and named == folders:
+        if not any(_holds_images(folder) for folder in folders):
+            there = some_of([folder.name for folder in folders], _SHOWN)
+            raise UserError(f"{path} holds no images ({' '.join(SUFFIXES)}) in its folders {there}")
         raise UserError(
             f"{path} holds {', '.join(folder.name for folder in named)}, which may be parts of a data set or classes: "
             f"a part holds a folder for each class; {choices()}"
@@ -355,6 +359,8 @@ def _check_are_classes(folders: list[Place]) -> None:
         UserError: A folder nearly says a part and holds folders of images; one holds a part; or all hold folders of
             the same names.
     """
+    if len(folders) < 2:  # which is refused as too few
+        return
     deep = [folder for folder in folders if _is_part(folder)]
     inner = {folder: [below.name for below in _Walk(folder).folders(folder)] for folder in deep}
     for folder in deep:
@@ -366,7 +372,7 @@ def _check_are_classes(folders: list[Place]) -> None:
                     f"{folder / name} is named like a part of a data set, and lies in what would be a class: put parts "
                     f"above the classes, as train/{folder.name}; {_WRAP}"
                 )
-    if len(folders) > 1 and deep == folders and all(names == inner[folders[0]] for names in inner.values()):
+    if deep == folders and all(names == inner[folders[0]] for names in inner.values()):
         there = some_of([str(folder) for folder in folders], _SHOWN)
         raise UserError(
             f"{there} all hold the folders {some_of(inner[folders[0]], _SHOWN)}, which may be the classes: then name "

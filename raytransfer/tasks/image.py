@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ GREY_MODES = ("1", "L", "LA")
 COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 MOST_PIXELS = 2**27
 """Pixels of the largest image that is read; decoding one takes up to 8 bytes a pixel, on each core at once."""
+MOST_SIDE = math.isqrt(MOST_PIXELS)
+"""The largest ``size_px``."""
 
 _LONGEST = 3  # in widths: of a longer image only the middle is resized, since the rest is cut off anyway
 _ORIENTATION = 0x0112  # EXIF's tag

@@ -8,6 +8,7 @@ from raytransfer.errors import UserError
 from raytransfer.storage.addresses import is_address, without_options
 from raytransfer.tasks.decode import Raw
 from raytransfer.tasks.folder import FolderSource, folders_of_images, holds_classes, is_store
+from raytransfer.tasks.image import MOST_SIDE
 from raytransfer.tasks.parquet import ParquetSource, parquet_files
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.places import Place, RemotePath, inside, place, utf8_name
@@ -99,8 +100,8 @@ def find_source(source: DataSource) -> Source:
     """
     if not source.data.strip():
         raise UserError("data is empty: name digits, a torchvision data set, a folder under data_dir, or a path")
-    if source.image_size_px is not None and source.image_size_px < 1:
-        raise UserError(f"image_size_px is {source.image_size_px}: it must be at least 1")
+    if source.image_size_px is not None and not 1 <= source.image_size_px <= MOST_SIDE:
+        raise UserError(f"image_size_px is {source.image_size_px}: it must lie in 1..{MOST_SIDE}")
     try:
         found = _find(source)
     except OSError as error:
@@ -174,6 +175,7 @@ _OTHERS = {
     **dict.fromkeys(
         (".npz", ".npy", ".mat", ".h5", ".hdf5"), "arrays are not read: write the images of each class into a folder"
     ),
+    **dict.fromkeys((".zip", ".rar", ".7z"), "an archive is not read: unpack it, and give the folder"),
     **dict.fromkeys(
         (".csv", ".tsv", ".jsonl"), "a table of labels is not read: put the images of each class into a folder"
     ),

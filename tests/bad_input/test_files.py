@@ -132,6 +132,16 @@ REFUSED_FOLDERS = [
         r"train/data-0.arrow': Arrow, .* is not read: write ds\[",
     ),
     (lambda r: put(r, "images.npz", b""), "images.npz': arrays are not read: write"),
+    (lambda r: put(r, "birds.zip", b""), "birds.zip': an archive is not read: unpack it, and give the folder"),
+    (
+        lambda r: [put(r, f"{part}/{name}/0.dcm", b"") for part in ("train", "test") for name in "ab"],
+        r"data holds no images \(\.png .*\) in its folders test, train",
+    ),
+    (
+        lambda r: folders(r / "birds", "train", "test"),
+        "holds 1 class folder, .*; if .*data/birds is the data set, give",
+    ),
+    (lambda r: table(r / "plain", x=[1]), "holds 1 class folder, .*; if .*data/plain is the data set, give its path"),
     (
         lambda r: (put(r, "images/1.png", b""), put(r, "labels.CSV", b"")),
         "labels.CSV': a table of labels is not read: put",
