@@ -18,7 +18,7 @@ from raytransfer.tasks.parquet import ParquetSource
 from raytransfer.tasks.shards import ShardSource
 from raytransfer.tasks.sources import DataSource, Source, find_source, unreadable
 
-DECODE_VERSION = 2
+DECODE_VERSION = 3
 """Raised whenever the same files would be decoded into other arrays, or the cache is laid out anew."""
 
 
