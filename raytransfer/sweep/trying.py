@@ -1,13 +1,12 @@
-"""What is tried of the trials that are to run, before any of them does."""
+"""Checks of the trials that are to run, made by trying parts of them before the first starts."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from raytransfer.errors import UserError, first_line
-from raytransfer.specs import NetworkSpec, Recipe, TaskSpec, TrainingSpec, TrialSpec
-from raytransfer.specs.dependencies import as_base, as_training
+from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TrainingSpec, TrialSpec
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.tasks import load_task
 from raytransfer.training import EVALUATION_BATCH
@@ -18,7 +17,7 @@ _CHOICES = 12  # that are named
 
 
 def check_trials(
-    specs: Iterable[TrialSpec], plan: Plan[Cell, Any], *, images: str, ranks: int = 1, base_ranks: int = 1
+    specs: Collection[TrialSpec], plan: Plan[Cell, Any], *, images: str, ranks: int = 1, base_ranks: int = 1
 ) -> None:
     """Check that trainings can take a step, and that measurements find the images they need.
 
@@ -40,73 +39,73 @@ def check_trials(
         UserError: A network cannot train or be evaluated so, a training cannot be split so, or too few images are
             looked at.
     """
-    specs = list(specs)
-    least: dict[NetworkSpec, TrainingSpec] = {}
-    left_over: dict[NetworkSpec, TrainingSpec] = {}
-    leaves_one: dict[TaskSpec, bool] = {}
-    batches: dict[tuple[str, int, TaskSpec, Recipe], TrainingSpec] = {}
-    split: dict[NetworkSpec, tuple[str, TrainingSpec]] = {}
+    trainings = [spec for spec in specs if isinstance(spec, TrainingSpec)]
+    by_network: dict[NetworkSpec, list[TrainingSpec]] = {}
+    batches: dict[tuple[str, TaskSpec, Recipe], TrainingSpec] = {}
+    for training in trainings:
+        by_network.setdefault(training.network, []).append(training)
+        option, count = _split(training, ranks, base_ranks)
+        if count > 1:
+            batches.setdefault((option, training.task, training.recipe), training)
+    for training in batches.values():
+        _check_batch(training, plan, *_split(training, ranks, base_ranks))
+    for same in by_network.values():
+        _check_step(min(same, key=_frozen_layers), plan)
+    for same in by_network.values():
+        if split := [training for training in same if _split(training, ranks, base_ranks)[1] > 1]:
+            training = min(split, key=_frozen_layers)
+            _check_parts(training, plan, *_split(training, ranks, base_ranks))
+    leave_one = {task for task in {training.task for training in trainings} if _leaves_one(task, plan)}
+    for same in by_network.values():
+        if with_one := [training for training in same if training.task in leave_one]:
+            _check_single_image(with_one[0], plan)
     looks: dict[tuple[TaskSpec, int | None, int], list[Look]] = {}
     for spec in specs:
-        training = as_training(spec)
-        if training is None:
-            for look in looks_of(spec):
-                looks.setdefault((look.task, look.images, look.seed), []).append(look)
-            continue
-        network, task = training.network, training.task
-        if network not in least or training.surgery.frozen_layers < least[network].surgery.frozen_layers:
-            least[network] = training
-        if task not in leaves_one:
-            leaves_one[task] = _leaves_one(task, plan)
-        if leaves_one[task]:
-            left_over.setdefault(network, training)
-        option, count = "gpus_per_trial", ranks
-        if as_base(training) is not None and base_ranks != ranks:
-            option, count = "base_gpus_per_trial", base_ranks
-        if count > 1:
-            batches.setdefault((f"{option}={count}", count, task, training.recipe), training)
-            if network not in split or training.surgery.frozen_layers < split[network][1].surgery.frozen_layers:
-                split[network] = f"{option}={count}", training
-    for (given, count, *_), training in batches.items():
-        _check_batch(training, plan, given, count)
-    for training in least.values():
-        _check_step(training, plan)
-    for given, training in split.values():
-        try:
-            try_parts(training, plan.datasets[training.task.fingerprint])
-        except ValueError as error:
-            raise UserError(
-                f"{given} cannot split the batches of network={training.network.name}: {error}, and only batch "
-                f"normalisation is computed over all parts; leave {given.partition('=')[0]} out"
-            ) from error
-    for training in left_over.values():
-        try:
-            try_single_image(training, plan.datasets[training.task.fingerprint])
-        except Exception as error:  # whatever a network of the user's raises
-            raise UserError(
-                f"network={training.network.name} does not take an image alone, and {training.task.label} leaves one "
-                f"over in an evaluation: {first_line(error)}"
-            ) from error
-    for same in looks.values():
-        _check_looks(same, plan, images)
+        for look in looks_of(spec):
+            looks.setdefault((look.task, look.images, look.seed), []).append(look)
+    for of_draw in looks.values():
+        _check_looks(of_draw, plan, images)
+
+
+def _split(training: TrainingSpec, ranks: int, base_ranks: int) -> tuple[str, int]:
+    """The option that says over how many processes a training is split, and how many."""
+    if isinstance(training, PretrainSpec) and base_ranks != ranks:
+        return "base_gpus_per_trial", base_ranks
+    return "gpus_per_trial", ranks
+
+
+def _frozen_layers(training: TrainingSpec) -> int:
+    return training.surgery.frozen_layers
 
 
 def _leaves_one(task: TaskSpec, plan: Plan[Cell, Any]) -> bool:
+    """Whether the last batch of an evaluation on a task holds a single image."""
     data = load_task(plan.datasets[task.fingerprint], task.plain)
     return any(len(part.rows) % EVALUATION_BATCH == 1 for part in (data.train, data.test))
 
 
-def _check_batch(training: TrainingSpec, plan: Plan[Cell, Any], given: str, count: int) -> None:
-    """Check that a batch can be split over so many processes, as an option says that was given."""
+def _check_batch(training: TrainingSpec, plan: Plan[Cell, Any], option: str, count: int) -> None:
+    """Check that a batch can be split evenly over ``count`` processes."""
     dataset = plan.datasets[training.task.fingerprint]
     batch_size = min(training.recipe.batch_size, len(load_task(dataset, training.task.plain).train.rows))
     if batch_size % count:
         few = "" if batch_size == training.recipe.batch_size else f", all that {training.task.label} has"
         choices = [str(n) for n in range(1, batch_size + 1) if batch_size % n == 0][:_CHOICES]
         raise UserError(
-            f"{given} must divide the {number_of(batch_size, 'image')} of a batch{few}: choose from "
+            f"{option}={count} must divide the {number_of(batch_size, 'image')} of a batch{few}: choose from "
             f"{', '.join(choices)}, or another recipe.batch_size"
         )
+
+
+def _check_parts(training: TrainingSpec, plan: Plan[Cell, Any], option: str, count: int) -> None:
+    """Check that only batch normalisation looks at more than one image of a batch."""
+    try:
+        try_parts(training, plan.datasets[training.task.fingerprint])
+    except ValueError as error:
+        raise UserError(
+            f"{option}={count} cannot split the batches of network={training.network.name}: {error}, and only batch "
+            f"normalisation is computed over all parts; leave {option} out"
+        ) from error
 
 
 def _check_step(training: TrainingSpec, plan: Plan[Cell, Any]) -> None:
@@ -118,6 +117,16 @@ def _check_step(training: TrainingSpec, plan: Plan[Cell, Any]) -> None:
         if recipe.batch_size > 1:
             raise UserError(f"network={name} cannot be trained on such images: {reason}") from error
         raise UserError(f"recipe.batch_size=1 is too small for network={name}: {reason}") from error
+
+
+def _check_single_image(training: TrainingSpec, plan: Plan[Cell, Any]) -> None:
+    try:
+        try_single_image(training, plan.datasets[training.task.fingerprint])
+    except Exception as error:  # whatever a network of the user's raises
+        raise UserError(
+            f"network={training.network.name} does not take an image alone, and {training.task.label} leaves one "
+            f"over in an evaluation: {first_line(error)}"
+        ) from error
 
 
 def _check_looks(looks: list[Look], plan: Plan[Cell, Any], images: str) -> None:
