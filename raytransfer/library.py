@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -25,8 +25,7 @@ from raytransfer.errors import UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
 from raytransfer.report import Report
 from raytransfer.report.files import png
-from raytransfer.specs import from_json
-from raytransfer.specs.dependencies import as_training
+from raytransfer.specs import TrainingSpec, from_json
 from raytransfer.specs.treatments import treatment_of
 from raytransfer.store import Store, failures, read_table
 from raytransfer.sweep.places import place_rows
@@ -250,8 +249,7 @@ def _with_treatment_and_recipe(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _treatment(config: str) -> str | None:
-    spec: Any = as_training(from_json(config))
-    return treatment_of(spec)
+    return treatment_of(cast(TrainingSpec, from_json(config)))
 
 
 def _on_ordered_pairs(distances: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.console.table import NumberTable
-from raytransfer.specs.dependencies import as_base
+from raytransfer.specs import PretrainSpec
 from raytransfer.sweep.arithmetic import print_slow_arithmetic
 from raytransfer.sweep.backlog import Backlog
 from raytransfer.sweep.estimate import TIME_S, Estimate, estimate
@@ -121,7 +121,7 @@ def forecast(console: Console, plan: Plan[Cell, Any], todo: Backlog, config: Swe
     )
     return Forecast(
         seconds=found.seconds,
-        bases={trial for trial, spec in todo.to_run.items() if as_base(spec) is not None},
+        bases={trial for trial, spec in todo.to_run.items() if isinstance(spec, PretrainSpec)},
         slots=slots,
         of_base=of_base,
         share=share,

@@ -12,8 +12,7 @@ from raytransfer.errors import UserError, first_line
 from raytransfer.networks import Network, Shape, build, freeze, read_all_layers, trainable
 from raytransfer.probes import PROBES, Subject
 from raytransfer.probes.flatness import hessian_product
-from raytransfer.specs import PretrainSpec, ProbeSpec, Trained, TrainingSpec, Weights
-from raytransfer.specs.dependencies import as_training, as_transfer
+from raytransfer.specs import PretrainSpec, ProbeSpec, Trained, TrainingSpec, TransferSpec, Weights
 from raytransfer.sweep.plan import SomeCell
 from raytransfer.words import number_of
 
@@ -39,8 +38,8 @@ def with_probes(cells: Sequence[SomeCell], config: TrainingConfig, image_shape: 
     looks: list[SomeCell] = []
     tried: set[tuple[Any, ...]] = set()
     for cell in cells:
-        spec = as_training(cell.spec)
-        if spec is None:
+        spec = cell.spec
+        if not isinstance(spec, TrainingSpec):
             continue
         surgery = spec.surgery
         kind = spec.network, spec.task.label_count, surgery.frozen_layers, surgery.surgical, surgery.reads_all
@@ -106,10 +105,9 @@ def _others(kinds: Sequence[str], trained: TrainingSpec) -> list[tuple[Any, Weig
     if not kinds:
         return [(None, None)]
     found: list[tuple[Any, Weights | None]] = []
-    transfer = as_transfer(trained)
-    if transfer is not None and transfer.weights is not None:
+    if isinstance(trained, TransferSpec) and trained.weights is not None:
         scratch = PretrainSpec(task=trained.task, network=trained.network, recipe=trained.recipe, seed=trained.seed)
-        found += [("base", transfer.weights), ("scratch", scratch.weights)]
+        found += [("base", trained.weights), ("scratch", scratch.weights)]
     twin = replace(trained, seed=trained.seed + TWIN)
     found.append(("twin", Trained(training=twin, step=trained.recipe.steps)))
     return [other for other in found if other[0] in kinds]

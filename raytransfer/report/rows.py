@@ -5,8 +5,8 @@ from typing import Protocol
 
 import pandas as pd
 
-from raytransfer.specs import TrialSpec
-from raytransfer.specs.dependencies import as_probe, in_order
+from raytransfer.specs import ProbeSpec, TrialSpec
+from raytransfer.specs.dependencies import in_order
 from raytransfer.store import Store, read_table
 from raytransfer.store.schema import TABLES
 
@@ -30,7 +30,7 @@ def places_of(cells: Sequence[Placed], columns: Sequence[str]) -> pd.DataFrame:
 
 def probe_readings(cells: Iterable[Placed], store: Store) -> pd.DataFrame:
     """One row a reading of every finished probe of a sweep: which probe, of which network and step, and the reading."""
-    probed = {cell.spec.id for cell in cells if as_probe(cell.spec) is not None}
+    probed = {cell.spec.id for cell in cells if isinstance(cell.spec, ProbeSpec)}
     columns = ["id", "probe", "trained_id", "step", "against"]
     probes = read_table(store, "probes")[columns] if probed else pd.DataFrame(columns=columns)
     if probes.empty:

@@ -1,7 +1,4 @@
-"""What a trial needs of others, and in which order trials can run.
-
-Here, and in ``raytransfer.trials``, one kind of spec is told from another; elsewhere none is.
-"""
+"""What a trial needs of others, and in which order trials run."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -9,7 +6,6 @@ from raytransfer.specs import (
     DistanceSpec,
     Imported,
     MeasureSpec,
-    PretrainSpec,
     ProbeSpec,
     ScoreSpec,
     Trained,
@@ -18,26 +14,6 @@ from raytransfer.specs import (
     TrialSpec,
     Weights,
 )
-
-
-def as_training(spec: TrialSpec) -> TrainingSpec | None:
-    """The spec if it is of a training, else None."""
-    return spec if isinstance(spec, TrainingSpec) else None
-
-
-def as_probe(spec: TrialSpec) -> ProbeSpec | None:
-    """The spec if it is of a probe, else None."""
-    return spec if isinstance(spec, ProbeSpec) else None
-
-
-def as_base(spec: TrialSpec) -> PretrainSpec | None:
-    """The spec if it is of a base, else None."""
-    return spec if isinstance(spec, PretrainSpec) else None
-
-
-def as_transfer(spec: TrialSpec) -> TransferSpec | None:
-    """The spec if it is of a transfer, else None."""
-    return spec if isinstance(spec, TransferSpec) else None
 
 
 def reads(spec: TrialSpec) -> list[Weights]:
@@ -128,7 +104,7 @@ def scouts_first(specs: Mapping[str, TrialSpec], slots: int) -> dict[str, TrialS
         batch = ("", trial) if shared is None else (shared, "")
         batches.setdefault(batch, []).append(trial)
         kinds.setdefault(alike(spec), {})[batch] = None
-    measured = {alike(spec) for spec in specs.values() if as_training(spec) is None}
+    measured = {alike(spec) for spec in specs.values() if isinstance(spec, MeasureSpec)}
     scouts: set[str] = set()
     taken: set[tuple[str, str]] = set()
     for kind, of_kind in kinds.items():

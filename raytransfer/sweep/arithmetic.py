@@ -10,8 +10,7 @@ from rich.console import Console
 
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.networks import Shape, build
-from raytransfer.specs import NetworkSpec
-from raytransfer.specs.dependencies import as_training
+from raytransfer.specs import NetworkSpec, TrainingSpec
 from raytransfer.store import Store, finished
 from raytransfer.sweep.plan import Cell, Plan, SomeCell
 
@@ -101,4 +100,4 @@ def _has_depthwise(plan: Plan[Cell, Any]) -> bool:
 
 def _trained(plan: Plan[Cell, Any], done: set[str]) -> int:
     """How many trainings of a plan have finished."""
-    return sum(as_training(spec) is not None for trial, spec in plan.trials.items() if trial in done)
+    return sum(isinstance(spec, TrainingSpec) for trial, spec in plan.trials.items() if trial in done)

@@ -12,8 +12,7 @@ from rich.console import Console
 
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError, first_line
-from raytransfer.specs import TrialSpec, to_json
-from raytransfer.specs.dependencies import as_training
+from raytransfer.specs import TrainingSpec, TrialSpec, to_json
 from raytransfer.store import Store, curve_of, finished, read_table
 from raytransfer.sweep.places import described, places
 from raytransfer.sweep.plan import Cell
@@ -116,7 +115,7 @@ class Curves:
     ) -> None:
         self._console, self._store, self._sweep = console, store, sweep
         self._cells = cells
-        self._specs = {trial: spec for trial, spec in specs.items() if as_training(spec) is not None}
+        self._specs = {trial: spec for trial, spec in specs.items() if isinstance(spec, TrainingSpec)}
         self._has: dict[Tracker, set[str]] = {tracker: set() for tracker in found}
         self._merged: dict[str, list[Mapping[Any, Any]]] = {}
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()

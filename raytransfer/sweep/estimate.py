@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from raytransfer.errors import UserError, first_line
-from raytransfer.specs import TaskSpec, TrainingSpec, TrialSpec
-from raytransfer.specs.dependencies import alike, as_base, as_training
+from raytransfer.specs import PretrainSpec, TaskSpec, TrainingSpec, TrialSpec
+from raytransfer.specs.dependencies import alike
 from raytransfer.sweep.places import described, places
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.rehearsing import Rehearsal, Split, rehearse
@@ -107,13 +107,12 @@ def estimate(
     use_one_core()
     trainings: dict[tuple[Any, ...], list[TrainingSpec]] = {}
     measurements: dict[tuple[str | int, ...], list[TrialSpec]] = {}
-    for trial in specs:
-        spec = as_training(trial)
-        if spec is None:
-            measurements.setdefault(alike(trial), []).append(trial)
-        else:
-            count = ranks if as_base(spec) is None else base_ranks
+    for spec in specs:
+        if isinstance(spec, TrainingSpec):
+            count = base_ranks if isinstance(spec, PretrainSpec) else ranks
             trainings.setdefault((count, *alike(spec)), []).append(spec)
+        else:
+            measurements.setdefault(alike(spec), []).append(spec)
     started = time.monotonic()
     middle = started + TIME_S / 2 if measurements else started + TIME_S
     kinds = [_Kind(count=count, specs=same) for (count, *_), same in trainings.items()]

@@ -15,7 +15,6 @@ import torch
 
 from raytransfer.networks import train_mode
 from raytransfer.specs import PretrainSpec, from_json, to_json
-from raytransfer.specs.dependencies import as_base
 from raytransfer.sweep.failures import why
 from raytransfer.sweep.mps import is_served
 from raytransfer.tasks import DataSource, load_task, open_fingerprint
@@ -193,8 +192,8 @@ def _told(process: "subprocess.Popen[str]") -> Any:
 def _main(asked: IO[str], answer: IO[str]) -> None:
     """One of the processes: get ready, say so, train when told to, say how fast that was."""
     request = json.loads(asked.readline())
-    spec, device = as_base(from_json(request["spec"])), torch.device(request["device"])
-    assert spec is not None, "a base is trained"
+    spec, device = from_json(request["spec"]), torch.device(request["device"])
+    assert isinstance(spec, PretrainSpec)
     use_one_core()
     task = load_task(open_fingerprint(DataSource(**request["source"]), spec.task.fingerprint), spec.task)
     data = DeviceData(task, spec.recipe, device, request["memory_bytes"])

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from raytransfer.specs import TrialSpec
-from raytransfer.specs.dependencies import as_probe, as_training, as_transfer, checkpoints_read
+from raytransfer.specs import ProbeSpec, TransferSpec, TrialSpec
+from raytransfer.specs.dependencies import checkpoints_read
 from raytransfer.store.schema import PLACES
 from raytransfer.sweep.plan import Cell
 
@@ -32,10 +32,8 @@ def _place(cell: Cell | None, spec: TrialSpec) -> dict[str, Any]:
     if place["seed"] is None:
         place["seed"] = spec.seed
     if place["n_layers"] is None:
-        probe = as_probe(spec)
-        training = probe.trained if probe is not None else as_training(spec)
-        transfer = as_transfer(training) if training is not None else None
-        place["n_layers"] = transfer.surgery.n_layers if transfer is not None else None
+        training = spec.trained if isinstance(spec, ProbeSpec) else spec
+        place["n_layers"] = training.surgery.n_layers if isinstance(training, TransferSpec) else None
     return place
 
 

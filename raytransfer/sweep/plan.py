@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from raytransfer.config.rules import choices_of
 from raytransfer.specs import Imported, PretrainSpec, Recipe, TaskSpec, TrainingSpec, TrialSpec
-from raytransfer.specs.dependencies import as_base, as_training, as_transfer, in_order
+from raytransfer.specs.dependencies import in_order
 from raytransfer.store import Store
 from raytransfer.tasks import Dataset, DataSource
 
@@ -82,7 +82,7 @@ class Plan(Generic[SomeCell, Design]):
     @property
     def trainings(self) -> list[TrainingSpec]:
         """The trials that train."""
-        return [training for spec in self.trials.values() if (training := as_training(spec)) is not None]
+        return [spec for spec in self.trials.values() if isinstance(spec, TrainingSpec)]
 
     @property
     def network(self) -> str:
@@ -97,9 +97,9 @@ class Plan(Generic[SomeCell, Design]):
     @property
     def longest_base(self) -> PretrainSpec:
         """The base whose training is longest; the trials' own half as a base where a sweep has none."""
-        bases = [base for spec in self.trials.values() if (base := as_base(spec)) is not None]
+        bases = [spec for spec in self.trainings if isinstance(spec, PretrainSpec)]
         if not bases:
-            spec = next(transfer for spec in self.trials.values() if (transfer := as_transfer(spec)) is not None)
+            spec = self.trainings[0]
             bases = [PretrainSpec(task=spec.task, network=spec.network, recipe=spec.recipe, seed=spec.seed)]
         return max(bases, key=lambda base: base.recipe.steps)
 

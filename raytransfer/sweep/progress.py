@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from raytransfer.specs import TrialSpec
-from raytransfer.specs.dependencies import alike, as_training, rough_length
+from raytransfer.specs import TrainingSpec, TrialSpec
+from raytransfer.specs.dependencies import alike, rough_length
 from raytransfer.sweep.failures import why
 from raytransfer.sweep.places import described, places
 from raytransfer.sweep.plan import Cell
@@ -230,5 +230,4 @@ class _Treatment:
 
 def _length(spec: TrialSpec) -> float:
     """Rough length of a training in steps, 1 of a measurement."""
-    training = as_training(spec)
-    return rough_length(training) if training else 1.0
+    return rough_length(spec) if isinstance(spec, TrainingSpec) else 1.0

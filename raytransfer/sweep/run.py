@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from raytransfer.errors import StorageError
-from raytransfer.specs import Trained, TrialSpec
-from raytransfer.specs.dependencies import as_base, as_training, batch_of, checkpoint_steps, needs
+from raytransfer.specs import PretrainSpec, Trained, TrainingSpec, TrialSpec
+from raytransfer.specs.dependencies import batch_of, checkpoint_steps, needs
 from raytransfer.store import delete_checkpoint, publish_failure, stored_steps
 from raytransfer.sweep.queue import Queue
 from raytransfer.training import RankDied
@@ -69,9 +69,9 @@ class Run:
         self.checkpoint_steps = checkpoint_steps(specs.values())
         if keep_checkpoints:
             for trial, spec in specs.items():
-                if (training := as_training(spec)) is not None:
+                if isinstance(spec, TrainingSpec):
                     steps = self.checkpoint_steps.get(trial, frozenset())
-                    self.checkpoint_steps[trial] = steps | {training.recipe.steps}
+                    self.checkpoint_steps[trial] = steps | {spec.recipe.steps}
         self._queue, self._observers = Queue(specs), observers
         self._keep = keep_checkpoints
         self._readers = Counter(_key(weights) for spec in specs.values() for weights in needs(spec))
@@ -194,13 +194,13 @@ class Run:
 
     def _drop_read_already(self, trial: str) -> None:
         """Delete what a training whose process had died wrote anew after everyone had read it."""
-        training = as_training(self.specs[trial])
-        if trial in self._deaths and training is not None:
+        spec = self.specs[trial]
+        if trial in self._deaths and isinstance(spec, TrainingSpec):
             for step in self.checkpoint_steps.get(trial, frozenset()):
-                self._drop_unless_needed(Trained(training=training, step=step))
+                self._drop_unless_needed(Trained(training=spec, step=step))
 
     def _drop_unless_needed(self, weights: Trained) -> None:
-        is_result = as_base(weights.training) is not None and weights.step == weights.training.recipe.steps
+        is_result = isinstance(weights.training, PretrainSpec) and weights.step == weights.training.recipe.steps
         if self._readers[_key(weights)] <= 0 and not self._keep and not is_result:
             delete_checkpoint(self.site.store(), weights.training.id, weights.step)
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 
 from raytransfer.errors import StorageError, UnreadableError
-from raytransfer.specs import TrainingSpec, TrialSpec
-from raytransfer.specs.dependencies import as_base
+from raytransfer.specs import PretrainSpec, TrainingSpec, TrialSpec
 from raytransfer.store import publish_failure
 from raytransfer.training import Interrupted, RankDied, never, use_one_core
 from raytransfer.trials.kinds import Look, looks_of, measure
@@ -61,7 +60,7 @@ def run(
     # A GPU's convolutions round fp32 to the 10 bits of TF32 where they may: trainings let them, measurements do not.
     torch.backends.cudnn.allow_tf32 = isinstance(spec, TrainingSpec)
     if isinstance(spec, TrainingSpec):
-        ranks = site.ranks if as_base(spec) is None else site.base_ranks
+        ranks = site.base_ranks if isinstance(spec, PretrainSpec) else site.ranks
         if ranks > 1:
             run_split(spec, site, checkpoint_steps, stop, ranks)
         else:

@@ -10,8 +10,7 @@ from torch import nn
 
 from raytransfer.networks import Network
 from raytransfer.probes import PROBES, Reading, Subject
-from raytransfer.specs import ProbeSpec, TaskSpec, Trained
-from raytransfer.specs.dependencies import as_transfer
+from raytransfer.specs import ProbeSpec, TaskSpec, Trained, TransferSpec
 from raytransfer.store import publish
 from raytransfer.tasks import TaskData, load_task, sample_task
 from raytransfer.training import EvaluationInputs, stream_seed
@@ -82,7 +81,7 @@ def _drawn(site: Site, task: TaskSpec, images: int, seed: int) -> TaskData:
 
 
 def _publish(spec: ProbeSpec, site: Site, readings: Sequence[Reading], started: float) -> None:
-    transfer = as_transfer(spec.trained)
+    transfer = spec.trained if isinstance(spec.trained, TransferSpec) else None
     row = {
         "probe": spec.probe,
         "trained_id": spec.trained.id,

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from raytransfer.networks import Network, add_lora, build, copy_first, freeze, merged, read_all_layers, train_mode
-from raytransfer.specs import TrainingSpec, Weights
-from raytransfer.specs.dependencies import as_base, as_transfer
+from raytransfer.specs import PretrainSpec, TrainingSpec, TransferSpec, Weights
 from raytransfer.store import (
     Store,
     delete_state,
@@ -68,7 +67,7 @@ def run_training(
         RankDied: Another rank is gone.
     """
     started = time.perf_counter()
-    if as_base(spec) is not None:
+    if isinstance(spec, PretrainSpec):
         checkpoint_steps |= {spec.recipe.steps}
     device = torch.device(site.device)
     store = site.store()
@@ -188,9 +187,9 @@ def try_single_image(spec: TrainingSpec, dataset: Dataset) -> None:
 def prepare(spec: TrainingSpec, store: Store, data: DeviceData) -> Network:
     """The network before its first step: fresh weights, then, for a transfer, the copied, frozen and adapted layers."""
     network, surgery = untrained(spec, data), spec.surgery
-    depth, transfer = len(network.stages), as_transfer(spec)
-    if transfer is not None and transfer.weights is not None:
-        copy_first(merged(load_weights(store, transfer.weights)), network, surgery.copied(depth))
+    depth = len(network.stages)
+    if isinstance(spec, TransferSpec) and spec.weights is not None:
+        copy_first(merged(load_weights(store, spec.weights)), network, surgery.copied(depth))
     freeze(network, surgery.frozen_stages(depth))
     if surgery.lora_rank:
         seed = stream_seed(spec.seed, spec.kind, spec.task.stream, "adapters")
@@ -253,8 +252,7 @@ def _row(
     spec: TrainingSpec, data: DeviceData, network: Network, outcome: Outcome, wall_time_s: float
 ) -> dict[str, Any]:
     """The trial's row of the table ``trials``."""
-    transfer = as_transfer(spec)
-    surgery, weights = (transfer.surgery, transfer.weights) if transfer else (None, None)
+    surgery, weights = (spec.surgery, spec.weights) if isinstance(spec, TransferSpec) else (None, None)
     names = [stage.name for stage in network.stages]
     best = sorted((evaluation.top1 for evaluation in outcome.curve), reverse=True)[:_BEST]
     enough = len(outcome.curve) >= 2 * _BEST  # the best of fewer would be most of the curve, its beginning included

@@ -23,7 +23,8 @@ from raytransfer.config import load_config
 from raytransfer.experiments.yosinski import EXPERIMENT
 from raytransfer.experiments.yosinski.cells import GridCell
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.specs.dependencies import as_transfer, in_order
+from raytransfer.specs import TransferSpec
+from raytransfer.specs.dependencies import in_order
 from raytransfer.store import Store
 from raytransfer.store.schema import CURVES, TRIALS, arrow_schema
 from raytransfer.sweep.plan import Plan
@@ -65,7 +66,7 @@ def fill(store: Store, plan: Plan[GridCell, Any]) -> int:
     rng = np.random.default_rng(0)
     treatments = {cell.spec.id: cell.treatment for cell in plan.cells}
     specs = list(in_order(cell.spec for cell in plan.cells).values())
-    copied = [transfer.surgery.n_layers if (transfer := as_transfer(spec)) else 0 for spec in specs]
+    copied = [spec.surgery.n_layers if isinstance(spec, TransferSpec) else 0 for spec in specs]
     level = [_level(treatments.get(spec.id, "baseB"), n) for spec, n in zip(specs, copied, strict=True)]
     top1 = (np.array(level) + rng.normal(0, 0.03, len(specs))).clip(0, 1)
     now = pd.Timestamp.now("UTC")

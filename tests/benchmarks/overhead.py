@@ -126,7 +126,7 @@ def fabricate(root: str) -> None:
     from raytransfer.experiments.yosinski.plan import make_plan
     from raytransfer.networks import ZOO
     from raytransfer.specs import TrainingSpec, TransferSpec, to_json
-    from raytransfer.specs.dependencies import as_training, needs
+    from raytransfer.specs.dependencies import needs
     from raytransfer.store import Store, publish
 
     config = _config()
@@ -183,7 +183,7 @@ def fabricate(root: str) -> None:
 
     store.create()
     with ThreadPoolExecutor(16) as pool:  # each write waits for the disk
-        list(pool.map(fill, filter(None, map(as_training, plan.trials.values()))))
+        list(pool.map(fill, plan.trainings))
 
 
 def merge(root: str) -> float:

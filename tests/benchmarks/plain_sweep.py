@@ -48,7 +48,7 @@ from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import Network, build, copy_first, freeze, train_mode, trainable
 from raytransfer.specs import PretrainSpec, Recipe, TrainingSpec, TransferSpec
-from raytransfer.specs.dependencies import as_base, as_training, needs
+from raytransfer.specs.dependencies import needs
 from raytransfer.store import Store
 from raytransfer.sweep.arithmetic import settled
 from raytransfer.sweep.slots import check_slots
@@ -228,10 +228,10 @@ def trial(config: dict[str, str], cells: dict[str, GridCell], source: DataSource
     """What Tune calls: one cell of the grid, beginning with its base where it copies from one."""
     start_s = time.process_time()  # CPU time: Ray may have started the process long before it had a trial for it
     clock, cell = Clock(), cells[config["cell"]]
-    spec = as_training(cell.spec)
-    assert spec is not None, "a grid has no others"
+    spec = cell.spec
+    assert isinstance(spec, TrainingSpec), "a grid has no others"
     frozen = spec.surgery.frozen_layers
-    base = next((as_base(weights.training) for weights in needs(spec)), None)
+    base = next((weights.training for weights in needs(spec) if isinstance(weights.training, PretrainSpec)), None)
     recipe = spec.recipe
     dataset = open_fingerprint(source, spec.task.fingerprint)
     base_network = trained_base(base, dataset, workers, clock) if base else None

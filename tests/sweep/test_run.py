@@ -21,8 +21,8 @@ from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.experiments.yosinski.report import make_report, results_of
 from raytransfer.report.files import write_files
-from raytransfer.specs import Trained, TransferSpec, from_json
-from raytransfer.specs.dependencies import as_base, as_probe, checkpoints_read, in_order, needs
+from raytransfer.specs import PretrainSpec, ProbeSpec, Trained, TransferSpec, from_json
+from raytransfer.specs.dependencies import checkpoints_read, in_order, needs
 from raytransfer.store import (
     Store,
     all_checkpoints,
@@ -419,10 +419,10 @@ def test_weights_that_another_sweep_is_left_to_read_are_kept_until_it_has(tiny, 
     write_places(store, "sweeps/interrupted", place_rows(other.trials, other.cells))
     store.write("sweeps/damaged/places.parquet", b"PAR1")  # which stops no other sweep
     kept = ran(plan, "sweeps/a")
-    looks = {trial for trial, spec in other.trials.items() if as_probe(spec) is not None}
+    looks = {trial for trial, spec in other.trials.items() if isinstance(spec, ProbeSpec)}
     assert {name for spec in other.trials.values() for name in checkpoints_read(spec)} == kept
     assert set(backlog(other, store, "cached").to_run) == looks
-    bases = {f"{trial}/6" for trial, spec in other.trials.items() if as_base(spec) is not None}
+    bases = {f"{trial}/6" for trial, spec in other.trials.items() if isinstance(spec, PretrainSpec)}
     assert bases < kept
     assert ran(other, "sweeps/interrupted") == bases
 

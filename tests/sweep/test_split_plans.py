@@ -10,7 +10,7 @@ from rich.console import Console
 from raytransfer.commands.forecasting import Forecast, forecast, print_forecast
 from raytransfer.commands.planning import plan_as_json
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.specs.dependencies import as_base
+from raytransfer.specs import PretrainSpec
 from raytransfer.store import Store
 from raytransfer.sweep import estimate as estimating
 from raytransfer.sweep import rehearsing
@@ -146,7 +146,7 @@ def test_a_split_training_takes_its_share_of_the_arithmetic_its_messages_and_its
     assert given == [(2, 4, "cpu")]  # of 8 images each has 2
     assert order == ["emptied", "rehearsed", "emptied"]  # a GPU's memory is free for others
     for trial, spec in plan.trials.items():
-        split = as_base(spec) is not None
+        split = isinstance(spec, PretrainSpec)
         assert found.seconds[trial] == pytest.approx(100 + 6 * 10 if split else 0, abs=9)
 
 
@@ -158,7 +158,7 @@ def test_what_is_not_measured_split_takes_its_part_of_what_is_measured_whole(tin
     found = estimate(plan.trials.values(), plan, "cpu", 10**9, base_ranks=4, units=1)
     assert found.measured == 1
     for trial, spec in plan.trials.items():
-        assert found.seconds[trial] == (6 / 4 if as_base(spec) is not None else 6)
+        assert found.seconds[trial] == (6 / 4 if isinstance(spec, PretrainSpec) else 6)
 
 
 def test_what_hinders_a_rehearsal_is_told(monkeypatch):

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from raytransfer.config import load_config
 from raytransfer.experiments import EXPERIMENTS
-from raytransfer.specs.dependencies import alike, as_training, batch_of, needs, scouts_first
+from raytransfer.specs import TrainingSpec
+from raytransfer.specs.dependencies import alike, batch_of, needs, scouts_first
 from raytransfer.sweep import progress
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.run import Run
@@ -86,7 +87,7 @@ def test_scouts_of_every_kind_come_first_with_what_they_need_and_the_others_keep
         batches.add(batch_of(spec) or trial)
         if trial in scouts:
             early.setdefault(alike(spec), set()).add(batch_of(spec) or trial)
-    trained = {alike(spec) for spec in specs.values() if as_training(spec)}
+    trained = {alike(spec) for spec in specs.values() if isinstance(spec, TrainingSpec)}
     for kind, batches in every.items():
         assert len(early[kind]) >= min(len(batches), 1 if kind in trained else slots + 1), kind
     assert len(scouts) < 0.35 * len(specs)

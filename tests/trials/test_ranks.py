@@ -23,7 +23,7 @@ from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.networks import train_mode
 from raytransfer.networks.partition import find_stages
 from raytransfer.networks.stages import Network
-from raytransfer.specs.dependencies import as_transfer
+from raytransfer.specs import TransferSpec
 from raytransfer.store import failures, load_state, read_table, save_state
 from raytransfer.sweep import run as sweep_run
 from raytransfer.sweep.run import Run, run_in_process
@@ -51,7 +51,7 @@ def trials(request, tiny, tmp_path):
     place = {"sources": plan.sources, "device": "cpu", "memory_bytes": 10**9, "save_every_s": 0}
     one = Site(root=str(tmp_path / "one"), **place)
     two = Site(root=str(tmp_path / "two"), ranks=2, base_ranks=2, **place)
-    return plan.longest_base, next(spec for spec in plan.trials.values() if as_transfer(spec)), one, two
+    return plan.longest_base, next(spec for spec in plan.trials.values() if isinstance(spec, TransferSpec)), one, two
 
 
 def assert_same(spec, one, two):
@@ -62,7 +62,7 @@ def assert_same(spec, one, two):
     )
     assert (len(row), len(split), len(curve), len(split_curve)) == (1, 1, 3, 3)
     assert (row["ranks"].item(), split["ranks"].item()) == (1, 2)
-    assert row["reused_layers"].item() == split["reused_layers"].item() == (2 if as_transfer(spec) else 0)
+    assert row["reused_layers"].item() == split["reused_layers"].item() == (2 if isinstance(spec, TransferSpec) else 0)
     # Of 448 test images one may fall to the other side.
     pd.testing.assert_frame_equal(curve, split_curve, rtol=1e-4, atol=1.5 / 448 if "top1" in curve else 0)
     pd.testing.assert_frame_equal(row[REPEATABLE], split[REPEATABLE], rtol=1e-4, atol=1.5 / 448)

@@ -7,8 +7,8 @@ from raytransfer.distances import DISTANCES
 from raytransfer.experiments.checks import Setup
 from raytransfer.experiments.probing import TWIN
 from raytransfer.experiments.tasks import NamedTask, Pair
-from raytransfer.specs import DistanceSpec, PretrainSpec, Recipe, Trained, TrialSpec, Weights
-from raytransfer.specs.dependencies import as_base, as_probe, as_transfer, needs
+from raytransfer.specs import DistanceSpec, PretrainSpec, ProbeSpec, Recipe, Trained, TrialSpec, Weights
+from raytransfer.specs.dependencies import needs
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 
 RESTART = "restart"
@@ -111,22 +111,22 @@ def basins(places: Sequence[MechanismCell], n: int) -> list[MechanismCell]:
     """
     found: list[MechanismCell] = []
     for cell in places:
-        look = as_probe(cell.spec)
-        if look is None or look.probe != "path":
+        look = cell.spec
+        if not isinstance(look, ProbeSpec) or look.probe != "path":
             continue
-        scratch, tuned, last = as_base(look.trained), as_transfer(look.trained), look.trained.recipe.steps
-        if scratch is not None:
-            own = Trained(training=scratch, step=0)
-            (restart,) = ANB_PLUS.transfers(own, scratch, [n])
+        trained, last = look.trained, look.trained.recipe.steps
+        if isinstance(trained, PretrainSpec):
+            own = Trained(training=trained, step=0)
+            (restart,) = ANB_PLUS.transfers(own, trained, [n])
             twin = replace(restart, seed=restart.seed + TWIN)
             look = replace(look, trained=restart, other=Trained(training=twin, step=last))
             place = replace(cell, n_layers=n)
             found += [replace(place, treatment=RESTART, spec=restart), replace(place, spec=look)]
-        elif tuned is not None and tuned.surgery.n_layers == n:
-            for copied in needs(tuned):
+        elif trained.surgery.n_layers == n:
+            for copied in needs(trained):
                 base = replace(copied.training, seed=copied.training.seed + TWIN)
                 start = replace(copied, training=base)
-                cousin = replace(tuned, weights=start, seed=tuned.seed + TWIN)
+                cousin = replace(trained, weights=start, seed=trained.seed + TWIN)
                 other = Trained(training=cousin, step=last)
                 found.append(replace(cell, spec=replace(look, against="cousin", other=other)))
     return found

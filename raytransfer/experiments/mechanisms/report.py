@@ -21,7 +21,7 @@ from raytransfer.experiments.mechanisms.tables import (
 from raytransfer.experiments.verdicts import said_verdict, verdicts_markdown, verdicts_table
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of, probe_readings
-from raytransfer.specs.dependencies import as_probe
+from raytransfer.specs import ProbeSpec
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
 from raytransfer.store import Store, read_table
 from raytransfer.sweep.plan import Plan
@@ -85,7 +85,7 @@ def _readings(cells: Sequence[MechanismCell], store: Store) -> pd.DataFrame:
 def _unread(cells: Sequence[MechanismCell], readings: pd.DataFrame) -> pd.DataFrame:
     """One row a look that has not finished, or has failed: as a reading without a value."""
     there = set(readings["id"])
-    looks = {cell.spec.id: look for cell in cells if (look := as_probe(cell.spec)) is not None}
+    looks = {cell.spec.id: cell.spec for cell in cells if isinstance(cell.spec, ProbeSpec)}
     missing = [
         {"id": name, "probe": look.probe, "trained_id": look.trained.id, "step": look.step, "against": look.against}
         for name, look in looks.items()

@@ -18,8 +18,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import SearchAlgorithm
 
 from raytransfer.errors import StorageError
-from raytransfer.specs import TrialSpec, from_json, to_json
-from raytransfer.specs.dependencies import as_base
+from raytransfer.specs import PretrainSpec, TrialSpec, from_json, to_json
 from raytransfer.store import failure, is_unmerged, unmerged
 from raytransfer.sweep.ray.cluster import Leaving, Slots, machines_gone, machines_leave
 from raytransfer.sweep.run import Run
@@ -190,7 +189,7 @@ class _Searcher(SearchAlgorithm):
                 raise RuntimeError(f"{self._run.unfinished} trials wait for bases that nothing trains")
             return None
         work = [(to_json(self._run.specs[trial]), self._run.steps_to_keep(trial)) for trial in trials]
-        is_base = as_base(self._run.specs[trials[0]]) is not None
+        is_base = isinstance(self._run.specs[trials[0]], PretrainSpec)
         slot = self._slots_of_base if is_base else self._slot
         handed = _Trial({"trials": work, "site": self._run.site}, slot, self._storage)
         self._running[handed.trial_id] = trials, self._gone
@@ -198,7 +197,7 @@ class _Searcher(SearchAlgorithm):
 
     def _taken_by(self, spec: TrialSpec) -> int:
         """How many slots a trial takes."""
-        return self._slots.of_base if as_base(spec) is not None else 1
+        return self._slots.of_base if isinstance(spec, PretrainSpec) else 1
 
     def _look_at_cluster(self) -> None:
         """See whether machines joined or left."""

@@ -13,7 +13,6 @@ from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski import report
 from raytransfer.experiments.yosinski.images import changes_sentences, changes_with_images, images_figure
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.specs.dependencies import as_training
 from raytransfer.store import Store
 from raytransfer.tasks import load_task
 
@@ -79,7 +78,7 @@ def test_the_fewer_images_are_among_the_more(tiny):
     rows = {cell.train_per_class: set() for cell in plan.cells}
     for cell in plan.cells:
         if cell.direction == "A->B":
-            rows[cell.train_per_class] |= set(load_task(dataset, as_training(cell.spec).task).train.rows.tolist())
+            rows[cell.train_per_class] |= set(load_task(dataset, cell.spec.task).train.rows.tolist())
     assert len(rows[4]) == 20
     assert rows[4] < rows[8]
 
