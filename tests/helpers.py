@@ -17,6 +17,7 @@ from raytransfer.report.page import Asked
 from raytransfer.report.svg import inline_svg
 from raytransfer.store import finished
 from raytransfer.store.schema import TRIALS
+from raytransfer.sweep.observer import Observer
 
 ROOT = Path(__file__).parents[1]
 """The checkout."""
@@ -36,7 +37,7 @@ def with_defaults(defaults: Sequence[str], given: Sequence[str]) -> list[str]:
     return [*(option for option in defaults if option.partition("=")[0] not in names), *given]
 
 
-class Quiet:
+class Quiet(Observer):
     """An observer of a sweep in which nothing may fail; remembers what started and what finished."""
 
     def __init__(self) -> None:
@@ -45,9 +46,6 @@ class Quiet:
 
     def started(self, trials: Sequence[str]) -> None:
         self.begun.extend(trials)
-
-    def resized(self, slots: int) -> None:
-        pass
 
     def died(self, trial: str, why: str) -> None:
         raise AssertionError("no process to die")

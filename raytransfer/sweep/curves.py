@@ -14,6 +14,7 @@ from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError, first_line
 from raytransfer.specs import TrainingSpec, TrialSpec, to_json
 from raytransfer.store import Store, curve_of, finished, read_table
+from raytransfer.sweep.observer import Observer
 from raytransfer.sweep.places import described, places
 from raytransfer.sweep.plan import Cell
 from raytransfer.words import number_of
@@ -87,8 +88,8 @@ def missing(option: str, package: str, error: Exception) -> UserError:
     )
 
 
-class Curves:
-    """An observer of a sweep that gives trackers the learning curve of every training of it, each once.
+class Curves(Observer):
+    """Gives trackers the learning curve of every training of it, each once.
 
     Those that finished before, while nobody looked, come first, without those that the tracker has. A training that ran
     anew (``mode=force``) is the same trial with the same result, and is not given again. A thread writes them, so that
@@ -148,20 +149,8 @@ class Curves:
                 )
                 return
 
-    def started(self, trials: Sequence[str]) -> None:
-        """Nothing is written of what has only begun."""
-
-    def resized(self, slots: int) -> None:
-        """Nor of slots."""
-
-    def died(self, trial: str, why: str) -> None:
-        """Nor of what starts again."""
-
-    def failed(self, trial: str, reason: str, skipped: list[str]) -> None:
-        """Nor of what failed: it has no curve."""
-
     def finished(self, trial: str) -> None:
-        """A trial finished: write its curve, if it is a training."""
+        """Write the learning curve of a training that finished."""
         if trial in self._specs:
             self._waiting.put(trial)
 

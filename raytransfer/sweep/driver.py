@@ -33,11 +33,12 @@ from raytransfer.store import (
 from raytransfer.sweep.arithmetic import print_slow_arithmetic
 from raytransfer.sweep.backlog import backlog, left_to_run, reads_of
 from raytransfer.sweep.mps import is_served
+from raytransfer.sweep.observer import Observer
 from raytransfer.sweep.places import place_rows
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.progress import ProgressView
 from raytransfer.sweep.record import Record
-from raytransfer.sweep.run import Observer, Run, run_in_process
+from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.sweep.slots import beyond_memory, check_ranks, of_this_machine, slot_count, without_gpus
 from raytransfer.tasks import load_task
 from raytransfer.training import image_bytes

@@ -15,6 +15,7 @@ from rich.text import Text
 from raytransfer.specs import TrainingSpec, TrialSpec
 from raytransfer.specs.dependencies import alike, rough_length
 from raytransfer.sweep.failures import why
+from raytransfer.sweep.observer import Observer
 from raytransfer.sweep.places import described, places
 from raytransfer.sweep.plan import Cell
 from raytransfer.words import duration, number_of
@@ -37,8 +38,8 @@ class _Batch:
     fresh: bool  # whether of some kind in it a slot may never have run any
 
 
-class ProgressView:
-    """An observer of a sweep that tells a person.
+class ProgressView(Observer):
+    """Tells a person how a sweep gets on.
 
     A terminal shows a table of the treatments, the trials that run and the time left, redrawn twice a second; elsewhere
     there is a line every 15 seconds. Either way a line says which treatment is complete, and what failed, at once.

@@ -9,13 +9,14 @@ from typing import Any
 
 from raytransfer.errors import StorageError
 from raytransfer.store import Store, delete_progress, write_progress
+from raytransfer.sweep.observer import Observer
 
 _EVERY_S = 2.0
 _PATIENCE_S = 2.0  # what is late is written anew soon, and an interrupted command ends soon
 
 
-class Record:
-    """An observer of a sweep that keeps its progress in the store for others to read (``raytransfer status``).
+class Record(Observer):
+    """Keeps the progress of a sweep in the store for others to read (``raytransfer status``).
 
     A thread writes what has changed, every 2 s at most, so that a slow storage keeps no trial waiting. When the sweep
     ends, in whatever way but being killed, the file goes: which trials finished and failed their rows tell.
@@ -62,9 +63,6 @@ class Record:
     def started(self, trials: Sequence[str]) -> None:
         """Trials were handed out together, to run one after the other; the first has begun."""
         self._note(self._progress["running"] | dict.fromkeys(trials, _now()))
-
-    def resized(self, slots: int) -> None:
-        """Nobody who reads it asks for slots."""
 
     def died(self, trial: str, why: str) -> None:
         """A trial's process died; the trial will start again."""

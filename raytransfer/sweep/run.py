@@ -3,12 +3,12 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
 
 from raytransfer.errors import StorageError
 from raytransfer.specs import PretrainSpec, Trained, TrainingSpec, TrialSpec
 from raytransfer.specs.dependencies import batch_of, checkpoint_steps, needs
 from raytransfer.store import delete_checkpoint, publish_failure, stored_steps
+from raytransfer.sweep.observer import Observer
 from raytransfer.sweep.queue import Queue
 from raytransfer.training import RankDied
 from raytransfer.trials import Site, attempt
@@ -16,25 +16,6 @@ from raytransfer.trials import Site, attempt
 _BATCH = 32  # measurements at most that a slot gets at once, so that slots end together
 _RETRIES = 3  # of a trial whose process died
 _LOOK_EVERY_S = 1.0  # for early checkpoints of a training under way
-
-
-class Observer(Protocol):
-    """Who is told how a sweep gets on."""
-
-    def started(self, trials: Sequence[str]) -> None:
-        """Trials were handed out together, to run one after the other."""
-
-    def resized(self, slots: int) -> None:
-        """From now on so many trials can run at once."""
-
-    def died(self, trial: str, why: str) -> None:
-        """A trial's process died, why as far as is known; the trial will start again."""
-
-    def finished(self, trial: str) -> None:
-        """A trial finished."""
-
-    def failed(self, trial: str, reason: str, skipped: list[str]) -> None:
-        """A trial failed, and with it those that needed it."""
 
 
 class Run:

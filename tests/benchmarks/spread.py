@@ -15,6 +15,8 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest.mock import MagicMock
 
+from raytransfer.sweep.observer import Observer
+
 TRANSFERS_PER_SEED = 168  # of the main sweep as its YAML has it; with the bases it has 178 trials
 SWEEP = Path(__file__).parents[2] / "sweeps" / "yosinski_grid.py"
 
@@ -49,8 +51,8 @@ def in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
         return pool.submit(function, *arguments).result()
 
 
-class Finishes:
-    """An observer of a sweep that notes when each trial finished.
+class Finishes(Observer):
+    """Notes when each trial of a sweep finished.
 
     Attributes:
         trials: The trials, in the order in which they finished.
@@ -62,12 +64,6 @@ class Finishes:
         self.trials: list[str] = []
         self.wall_s: list[float] = []
         self.cpu_s: list[float] = []
-
-    def started(self, trials: Sequence[str]) -> None:
-        pass
-
-    def resized(self, slots: int) -> None:
-        pass
 
     def died(self, trial: str, why: str) -> None:
         raise RuntimeError(f"{trial}: its process died; {why}")

@@ -43,6 +43,7 @@ from raytransfer.store import (
 )
 from raytransfer.sweep import driver
 from raytransfer.sweep.backlog import backlog
+from raytransfer.sweep.observer import Observer
 from raytransfer.sweep.places import place_rows
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.tasks import load_task
@@ -52,7 +53,7 @@ from tests.conftest import TINY
 from tests.helpers import REPEATABLE, Page, asked, with_defaults
 
 
-class Recorder:
+class Recorder(Observer):
     """An observer that remembers."""
 
     def __init__(self):
@@ -61,14 +62,8 @@ class Recorder:
     def started(self, trials):
         self.order.extend(trials)
 
-    def resized(self, slots):
-        pass
-
     def died(self, trial, why):
         raise AssertionError("no process to die")
-
-    def finished(self, trial):
-        pass
 
     def failed(self, trial, reason, skipped):
         self.failures[trial] = skipped
