@@ -180,7 +180,7 @@ class _Lease:
             self._wait_for_sign_of_life(found)
         self._write()
         time.sleep(_SETTLE_S)
-        if self._owner_of(self._read()) != self._owner:
+        if _fields(self._read()).get("owner") != self._owner:
             raise _in_use(self._store, "by another sweep, which started at the same time")
         self._looked = _clocks()
         self._thread.start()
@@ -205,7 +205,7 @@ class _Lease:
             self._thread.join()
         store = Store(self._store.root, retry_s=_BEAT_PATIENCE_S)
         try:
-            if self._owner_of(self._read(store)) == self._owner:
+            if _fields(self._read(store)).get("owner") == self._owner:
                 store.delete(LEASE)
         except StorageError as error:  # the next driver will see that nobody renews it
             _LOG.warning("the lock stays behind: %s", error)
@@ -241,7 +241,7 @@ class _Lease:
             self._looked = began
         if found is None:  # given back by who took it over: what is left to run here may be done
             self._lost = f"out={store.root} was taken over by another command, and that ended: so has this sweep"
-        elif self._owner_of(found) not in (None, self._owner):
+        elif _fields(found).get("owner") not in (None, self._owner):
             self._lost = f"out={store.root} was taken over {_holder(found)}: this sweep has ended"
 
     def _read(self, store: Store | None = None) -> bytes | None:
@@ -254,9 +254,6 @@ class _Lease:
         self._beats += 1
         holder = {"owner": self._owner, "host": os.uname().nodename, "process": os.getpid(), "beats": self._beats}
         (store or self._store).write(LEASE, json.dumps(holder).encode())
-
-    def _owner_of(self, content: bytes | None) -> str | None:
-        return _fields(content).get("owner")
 
 
 def _clocks() -> tuple[float, float]:

@@ -30,8 +30,10 @@ def _columns(*rows: tuple[str, pa.DataType, str], repeatable: bool = True) -> tu
     return tuple(Column(name=name, type=type_, meaning=meaning, repeatable=repeatable) for name, type_, meaning in rows)
 
 
+_ID = ("id", pa.string(), "Identity of the trial: hash of its resolved config.")
+
 CELLS = _columns(
-    ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
+    _ID,
     ("treatment", pa.string(), "Name of the treatment, as raytransfer list treatments has it."),
     ("halves", pa.string(), "How the classes were halved: random, the name of a pair, or its two lists of classes."),
     ("split", pa.string(), "Which halving: random0, random1, ..., or the same as halves."),
@@ -58,7 +60,7 @@ _NEW = "null for a base, and in rows older than the column"
 
 TRIALS = (
     *_columns(
-        ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
+        _ID,
         ("dataset", pa.string(), "Data set of the target task."),
         ("base_task", pa.string(), "Task of the copied weights, or their label; null for bases and for RnB."),
         ("target_task", pa.string(), "Task trained and evaluated on."),
@@ -125,11 +127,14 @@ TRIALS = (
 )
 """One row a finished training: the result that everything else is derived from."""
 
-_MEASURED = _columns(("wall_time_s", pa.float64(), "Seconds the trial took, data included."), repeatable=False)
+_MEASURED = (
+    *_columns(("wall_time_s", pa.float64(), "Seconds the trial took, data included."), repeatable=False),
+    *_PROVENANCE,
+)
 
 DISTANCES = (
     *_columns(
-        ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
+        _ID,
         ("measure", pa.string(), "Name of the measure, as in raytransfer.distances.DISTANCES."),
         (
             "features",
@@ -150,13 +155,12 @@ DISTANCES = (
         _CONFIG,
     ),
     *_MEASURED,
-    *_PROVENANCE,
 )
 """One row a finished distance between two tasks."""
 
 SCORES = (
     *_columns(
-        ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
+        _ID,
         ("measure", pa.string(), "Name of the measure, as in raytransfer.scores.SCORES."),
         ("base_task", pa.string(), "Task the network was trained on."),
         ("target_task", pa.string(), "Task whose training images it was shown."),
@@ -172,13 +176,12 @@ SCORES = (
         _CONFIG,
     ),
     *_MEASURED,
-    *_PROVENANCE,
 )
 """One row a finished score of a trained network on a target task."""
 
 PROBES = (
     *_columns(
-        ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
+        _ID,
         ("probe", pa.string(), "Name of the probe, as in raytransfer.probes.PROBES."),
         ("trained_id", pa.string(), "Identity of the trial that trained the network."),
         ("step", pa.int64(), "Training step of its checkpoint."),
@@ -202,7 +205,6 @@ PROBES = (
         _CONFIG,
     ),
     *_MEASURED,
-    *_PROVENANCE,
 )
 """One row a finished look at a trained network; what was seen is in ``readings``."""
 
@@ -223,7 +225,7 @@ READINGS = _columns(
 
 SIMULATIONS = (
     *_columns(
-        ("id", pa.string(), "Identity of the trial: hash of its resolved config."),
+        _ID,
         ("source_task", pa.string(), "Task P, trained on first."),
         ("target_task", pa.string(), "Task Q, trained on from there and from scratch."),
         ("width", pa.int64(), "Hidden units."),
@@ -257,7 +259,6 @@ SIMULATIONS = (
         _CONFIG,
     ),
     *_MEASURED,
-    *_PROVENANCE,
 )
 """One row a finished simulation of the two-layer theory."""
 
@@ -296,7 +297,7 @@ PLACES = _columns(
 """Where a trial stands in a sweep of any experiment; null is what that experiment does not have."""
 
 SWEEP_TRIALS = (
-    *_columns(("id", pa.string(), "Identity of the trial: hash of its resolved config.")),
+    *_columns(_ID),
     *PLACES,
     *_columns(
         (
@@ -309,7 +310,7 @@ SWEEP_TRIALS = (
 """One row a place of a trial of a sweep, those included that others read alone."""
 
 FAILURES = (
-    *_columns(("id", pa.string(), "Identity of the trial: hash of its resolved config.")),
+    *_columns(_ID),
     *PLACES,
     *_columns(
         ("reason", pa.string(), "Why it failed, in one line."),
