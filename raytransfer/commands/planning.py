@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from raytransfer.commands.forecasting import Forecast, costs
+from raytransfer.commands.status import counts_table
 from raytransfer.config import SweepConfig
-from raytransfer.console.table import NumberTable
 from raytransfer.errors import UnreadableError, UserError
 from raytransfer.experiments import Experiment
 from raytransfer.store import Store, lock, repair
@@ -72,6 +72,11 @@ def shared(plan: Plan[Any, Any]) -> list[str]:
     return lines
 
 
+def data_lines(plan: Plan[Any, Any]) -> list[str]:
+    """What the data sets of a plan hold and have in common, in lines for people."""
+    return [*(line for dataset, source in plan.opened for line in contents(dataset, source)), *shared(plan)]
+
+
 def classes(names: Sequence[str]) -> str:
     """The classes of a data set in a line."""
     return f"  classes: {some_of(names, _CLASSES)}"
@@ -98,16 +103,9 @@ def counts(plan: Plan[Cell, Any], todo: Backlog) -> dict[str, Counter[str]]:
 def print_plan(console: Console, plan: Plan[Cell, Any], todo: Backlog, store: Store) -> None:
     """Print what a plan consists of, and what of it is to run."""
     by_treatment = counts(plan, todo)
-    states = [state for state in STATES if any(count[state] for count in by_treatment.values())]
-    table = NumberTable({"treatment": "left", **dict.fromkeys(["trials", *states], "right")}, line=False)
-    for treatment, count in by_treatment.items():
-        table.add_row(treatment, str(count.total()), *(str(count[state]) for state in states))
-    for opened in plan.opened:
-        for line in contents(*opened):
-            console.print(line, soft_wrap=True)
-    for line in shared(plan):
+    for line in data_lines(plan):
         console.print(line, soft_wrap=True)
-    console.print(table)
+    console.print(counts_table(by_treatment, STATES))
     shares = len(plan.trials) < sum(count.total() for count in by_treatment.values())
     once = "; a trial of two treatments counts once" if shares else ""
     console.print(
@@ -207,7 +205,7 @@ def plan_as_json(plan: Plan[Cell, Any], todo: Backlog, store: Store, found: Fore
         }
     return {
         "store": store.root,
-        "data": [*(line for opened in plan.opened for line in contents(*opened)), *shared(plan)],
+        "data": data_lines(plan),
         "accounts": list(plan.accounts),
         "trials": len(plan.trials),
         "to_run": len(todo.to_run),

@@ -3,7 +3,7 @@
 import datetime
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -229,12 +229,8 @@ def print_interrupted(console: Console, store: Store, name: str) -> None:
 
 def _print(console: Console, standing: Standing) -> None:
     console.print(f"{standing.sweep}: {_headline(standing)}", soft_wrap=True)
-    shown = [state for state in STATES if any(counts[state] for counts in standing.treatments.values())]
-    table = NumberTable({"treatment": "left", **dict.fromkeys(["trials", *shown], "right")}, line=False)
-    for treatment, counts in standing.treatments.items():
-        table.add_row(treatment, str(sum(counts.values())), *(str(counts[state]) for state in shown))
     if standing.treatments:
-        console.print(table)
+        console.print(counts_table(standing.treatments, STATES))
     for trial in standing.running[:_MOST_SHOWN]:
         console.print(
             f"running  {trial.id}, {trial.place}, for {duration(_seconds_since(trial.since))}", soft_wrap=True
@@ -242,6 +238,15 @@ def _print(console: Console, standing: Standing) -> None:
     if len(standing.running) > _MOST_SHOWN:
         console.print(f"and {len(standing.running) - _MOST_SHOWN} more that run")
     console.print()
+
+
+def counts_table(counts: Mapping[str, Mapping[str, int]], states: Sequence[str]) -> NumberTable:
+    """How many trials of each treatment are in which state, without states that none is in."""
+    shown = [state for state in states if any(count[state] for count in counts.values())]
+    table = NumberTable({"treatment": "left", **dict.fromkeys(["trials", *shown], "right")}, line=False)
+    for treatment, count in counts.items():
+        table.add_row(treatment, str(sum(count.values())), *(str(count[state]) for state in shown))
+    return table
 
 
 def _headline(standing: Standing) -> str:

@@ -4,10 +4,10 @@ A spec holds only what can change a result. Paths, workers, devices and slot siz
 two sweeps, or on two machines, is one run.
 """
 
+import json
 from typing import cast
 
-from raytransfer.specs import identity as _identity
-from raytransfer.specs.identity import HASH_VERSION, to_json
+from raytransfer.specs.identity import HASH_VERSION, built, to_json
 from raytransfer.specs.measuring import DistanceSpec, MeasureSpec, ProbeSpec, ScoreSpec, SimulationSpec
 from raytransfer.specs.task import Dials, TaskSpec
 from raytransfer.specs.training import (
@@ -56,4 +56,4 @@ def from_json(text: str) -> TrialSpec:
     Raises:
         ValueError: It is none.
     """
-    return cast(TrialSpec, _identity.from_json(text, TrialSpec))
+    return cast(TrialSpec, built(TrialSpec, json.loads(text)))

@@ -55,19 +55,6 @@ def to_json(spec: Any) -> str:
     return json.dumps(_plain(spec, whole=True), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def from_json(text: str, hint: Any) -> Any:
-    """The spec that ``to_json`` wrote; fields that the text lacks get their defaults.
-
-    Args:
-        text: The JSON.
-        hint: What it can be: a dataclass, or a union of dataclasses with kinds.
-
-    Raises:
-        ValueError: It is none of these.
-    """
-    return _built(hint, json.loads(text))
-
-
 def _plain(spec: Any, *, whole: bool) -> dict[str, Any]:
     """A dataclass as JSON types; without names and defaults unless it is wanted whole.
 
@@ -124,10 +111,19 @@ def type_hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def _built(hint: Any, value: Any) -> Any:
+def built(hint: Any, value: Any) -> Any:
+    """A spec from JSON types; fields that they lack get their defaults.
+
+    Args:
+        hint: What it can be: a dataclass, or a union of dataclasses with kinds.
+        value: The JSON types.
+
+    Raises:
+        ValueError: It is none of these.
+    """
     if isinstance(value, list):
         inner = typing.get_args(hint)[0]
-        return tuple(_built(inner, item) for item in value)
+        return tuple(built(inner, item) for item in value)
     if not isinstance(value, dict):
         return value
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -137,4 +133,4 @@ def _built(hint: Any, value: Any) -> Any:
     if not dataclasses.is_dataclass(found):
         raise ValueError(f"{kind} is no kind of {hint}")
     cls: Any = found
-    return cls(**{name: _built(type_hints(cls)[name], item) for name, item in content.items()})
+    return cls(**{name: built(type_hints(cls)[name], item) for name, item in content.items()})
