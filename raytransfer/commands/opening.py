@@ -23,10 +23,9 @@ SCRIPTS = {experiment.script: experiment for experiment in EXPERIMENTS.values()}
 
 
 def reading(read: Callable[Given, Read]) -> Callable[Given, Read]:
-    """A function that reads a store: what a storage refuses it is the user's to mend, and nothing was lost.
+    """Decorate a function that only reads a store: it raises UserError where the storage fails or a file is damaged.
 
-    What is damaged is said with what mends it. It raises UserError instead of StorageError, whose exit code says that
-    something ran before.
+    The exit code of StorageError would say that something ran before.
     """
 
     @functools.wraps(read)

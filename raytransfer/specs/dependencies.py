@@ -33,12 +33,12 @@ def reads(spec: TrialSpec) -> list[Weights]:
 
 
 def needs(spec: TrialSpec) -> list[Trained]:
-    """Those of them that a training has to leave first."""
+    """Those of them that another trial has to train first."""
     return [weights for weights in reads(spec) if isinstance(weights, Trained)]
 
 
 def checkpoints_read(spec: TrialSpec) -> list[str]:
-    """The names of those, as IDENTITY/STEP."""
+    """What a trial needs, as IDENTITY/STEP."""
     return [f"{weights.training.id}/{weights.step}" for weights in needs(spec)]
 
 
@@ -51,9 +51,9 @@ _LONG = ("flatness", "landscape", "initial-landscape")  # probes that take too l
 
 
 def batch_of(spec: TrialSpec) -> str | None:
-    """What short measurements have in common that one process does best one after the other; None for other trials.
+    """A key shared by short measurements that one process should run in a row; None for other trials.
 
-    They read the same images and networks, which it then reads and runs once.
+    They read the same images and networks, which the process then loads once.
     """
     if isinstance(spec, ScoreSpec):
         step = spec.weights.step
@@ -68,10 +68,9 @@ def batch_of(spec: TrialSpec) -> str | None:
 
 
 def in_order(specs: Iterable[TrialSpec]) -> dict[str, TrialSpec]:
-    """The distinct trials by identity: those that others need, then the longest training first, then measurements.
+    """The distinct trials by identity: those that others need, then trainings, longest first, then measurements.
 
-    What a trial reads the weights of counts even where it is not among the specs. Measurements that one process does
-    best follow each other.
+    Trainings that trials need the weights of are added. Measurements of one batch follow each other.
     """
     found: dict[str, TrialSpec] = {}
     needed: set[str] = set()
@@ -91,11 +90,11 @@ _LOOKED_AT = 100  # for the next scout, as large sweeps have thousands of a kind
 
 
 def scouts_first(specs: Mapping[str, TrialSpec], slots: int) -> dict[str, TrialSpec]:
-    """The same trials in the same order, but before the others some that tell how long each kind takes.
+    """The same trials, with some of each kind (``alike``) moved to the front, so that the time left is known early.
 
-    Of each kind (``alike``) that is one in 20, at least one, with what it needs. Of measurements it is one more a slot,
-    for the first in a process imports what it computes with; those that one process does best together come together
-    and count as one. Those are taken, out of the next 100, that need the fewest others beside.
+    Of each kind one in 20 is moved, at least one, with the trials it needs. Of measurements it is one more per slot, as
+    the first in a process also imports libraries; a batch moves together and counts as one. Out of the next 100, those
+    are moved that need the fewest other trials.
     """
     batches: dict[tuple[str, str], list[str]] = {}  # by what they have in common, or by the only trial in it
     kinds: dict[tuple[str | int, ...], dict[tuple[str, str], None]] = {}  # the batches of each, in order
@@ -118,7 +117,7 @@ def scouts_first(specs: Mapping[str, TrialSpec], slots: int) -> dict[str, TrialS
 
 
 def _not_yet(trials: Iterable[str], specs: Mapping[str, TrialSpec], there: Collection[str]) -> set[str]:
-    """These trials, and what they need, without what is there and what is not to run."""
+    """These trials and those they need, as far as they are to run and not in ``there``."""
     found: set[str] = set()
     left = list(trials)
     while left:
@@ -130,7 +129,7 @@ def _not_yet(trials: Iterable[str], specs: Mapping[str, TrialSpec], there: Colle
 
 
 def _rank(spec: TrialSpec) -> tuple[float, str]:
-    """Where a trial stands among the needed, or among the others."""
+    """Sort key of a trial among those that others need, or among the rest."""
     if isinstance(spec, MeasureSpec):
         depth = spec.n_layers or 0 if isinstance(spec, DistanceSpec | ScoreSpec) else 0
         batch = batch_of(spec)
@@ -154,7 +153,7 @@ def checkpoint_steps(specs: Iterable[TrialSpec]) -> dict[str, frozenset[int]]:
 
 
 def alike(spec: TrialSpec) -> tuple[str | int, ...]:
-    """Trials with the same answer take about the same time.
+    """A key that trials share if they take about the same time.
 
     For a training: its network, steps, labels and frozen layers. For a measurement: its kind, what is measured, and how
     deep or wide.

@@ -1,8 +1,8 @@
-"""From a spec to its identity: canonical JSON, hashed.
+"""The identity of a spec: the hash of its canonical JSON.
 
-What counts is content. A field that has its default is left out, so that a new field with a default changes no identity
-that was given before; a default therefore never changes. A spec that can stand where specs of other kinds can is
-tagged with its kind. Floats are normalised. Names for people are left out: fields with ``metadata=NAME``.
+Fields that have their default are left out, so that a new field with a default changes no existing identity; a default
+must therefore never change. Specs that can stand where other kinds can carry their kind. Floats are normalised. Fields
+with ``metadata=NAME`` are names for people and are left out.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ HASH_VERSION = 3
 """Raised whenever the same content would no longer give the same result; it starts every identity anew."""
 
 NAME: Mapping[str, Any] = types.MappingProxyType({"name": True})
-"""Metadata of a field that says what people call something, and is no part of an identity."""
+"""Metadata of a field that is a name for people, and no part of the identity."""
 
 _AS_IT_IS = {str, int, bool, type(None)}  # types of JSON, but of floats
 _ID_LENGTH = 16  # 64 bits: a clash among a million trials has a chance of about 3 in 10^8
@@ -56,9 +56,9 @@ def to_json(spec: Any) -> str:
 
 
 def _plain(spec: Any, *, whole: bool) -> dict[str, Any]:
-    """A dataclass as JSON types; without names and defaults unless it is wanted whole.
+    """A dataclass as JSON types, without names and defaults unless ``whole``.
 
-    What was made is kept with the spec, which does not change: thousands of trials share a recipe, a task or a base.
+    It is cached with the spec, which is immutable: thousands of trials share a recipe, a task or a base.
     """
     kept: dict[bool, dict[str, Any]] = vars(spec).setdefault("_plain", {})
     if whole not in kept:
@@ -92,10 +92,7 @@ def _plain_value(value: Any, hint: Any, *, whole: bool) -> Any:
 
 @functools.cache
 def _fields(cls: Any) -> list[tuple[str, Any, bool, Any]]:
-    """Of each field its name, its type, whether it is a name for people, and its default.
-
-    The default is in JSON types; for a field without one it is what no value equals.
-    """
+    """Name, type, whether it is a name for people, and default (in JSON types, or MISSING) of each field."""
     found = []
     for field in dataclasses.fields(cls):
         hint, default = type_hints(cls)[field.name], field.default
@@ -107,7 +104,7 @@ def _fields(cls: Any) -> list[tuple[str, Any, bool, Any]]:
 
 @functools.cache
 def type_hints(cls: Any) -> dict[str, Any]:
-    """The types of a class's fields, by name; to look them up anew takes a millisecond, which a plan would often do."""
+    """Types of a class's fields by name, cached: ``typing.get_type_hints`` takes a millisecond."""
     return typing.get_type_hints(cls)
 
 

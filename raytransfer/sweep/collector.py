@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept from what stays."""
+"""Keep Python's garbage collector from scanning objects that live as long as the process."""
 
 import gc
 import sys
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def lasting() -> Iterator[None]:
-    """A block, such as one of imports, that makes many objects which stay until the process ends.
+    """A block, such as one of imports, whose objects live until the process ends: the collector ignores them.
 
-    The collector would look through them again and again while they are made, and once more at the end: for torch and
-    Ray Tune a fifth of the imports' time, and most of the exit's.
+    It would scan them again and again while they are made, and once more at exit: for torch and Ray Tune that is a
+    fifth of the imports' time, and most of the exit's.
     """
     gc.disable()
     try:
@@ -22,9 +22,9 @@ def lasting() -> Iterator[None]:
 
 
 def release() -> None:
-    """Let the collector see what lasted again, before the process ends, where that would be missed.
+    """Undo ``lasting`` before the process ends, if Triton was imported, as timm and torchvision do.
 
-    Triton, which timm and torchvision import, complains at length of its objects that nobody collected.
+    Triton complains at length at exit about objects of its own that were not collected.
     """
     if "triton" in sys.modules:
         gc.unfreeze()

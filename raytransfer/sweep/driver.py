@@ -168,7 +168,7 @@ def _split(config: SweepConfig) -> str:
 
 
 def _cleared(plan: Plan[Cell, Any], store: Store, mode: str) -> dict[str, TrialSpec]:
-    """What is to run, looked up again, for another driver may have been at work until now; its traces are removed."""
+    """What is to run, looked up again under the lock, without the traces of earlier attempts at it."""
     store.delete_unfinished()
     todo = backlog(plan, store, mode).to_run
     failed = clear_failures(store, todo)
@@ -241,10 +241,10 @@ def _gpus_per_trial(
 
 
 def _is_kept(kept: Mapping[str, Any], plan: Plan[Cell, Any], config: SweepConfig, served: bool | None) -> bool:
-    """Whether what was measured holds, which it does for a trial of as much memory, on such a GPU.
+    """Whether a kept measurement holds: it is of this trial, as much memory and, unless on a cluster, this GPU.
 
-    With the service as without it, too, but for a trial that is best alone even so. Which GPUs a cluster has nobody
-    here knows.
+    It also has to be made with the Multi-Process Service if trials run under it now, and without if they do not; but
+    where one trial at a time was best even with the service, that holds without it, too.
     """
     if (kept.get("trial"), kept.get("memory_bytes")) != (plan.longest_base.id, config.memory_bytes):
         return False

@@ -1,4 +1,4 @@
-"""How long a sweep will take, from a few measured steps, in a time of its own that is bounded."""
+"""Estimate how long a sweep will take, from a few measured steps, within a bounded time."""
 
 import functools
 import math
@@ -26,8 +26,8 @@ from raytransfer.training import EVALUATION_BATCH, evaluation_steps, use_one_cor
 from raytransfer.words import number_of
 
 TIME_S = 12.0
-"""No kind of trial is begun once so much time has passed. Half of it is for trainings; measurements have half of it
-even where one of those took longer."""
+"""After this time no further kind of trial is measured. Half of it is for trainings; measurements get the other half
+even where trainings took longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class _Kind:
 
     @property
     def network(self) -> tuple[int, str]:
-        """What it is of: one network, split over so many; its kinds differ in what is frozen, or how long they are."""
+        """Number of processes, and name of the network."""
         return self.count, self.specs[0].network.name
 
     @property
@@ -80,17 +80,16 @@ def estimate(
 ) -> Estimate:
     """Estimate the time of trials, each by itself on an idle processor.
 
-    Measures a few steps and one evaluation for each number of frozen layers and each size of task that occurs, and
-    takes each kind of measurement once, on untrained networks; nothing is kept. It begins no kind after ``TIME_S``, as
-    told there, and cuts batches to what there is time for. Of a network the fewest and the most frozen layers come
-    first: trainings that are not measured lie between their neighbours, measurements are as long as others of their
-    kind.
+    A few steps and an evaluation are measured for each kind of training (``alike``), and each kind of measurement is
+    run once, all on untrained networks; nothing is kept. No kind is begun after ``TIME_S``, and batches are cut to the
+    time there is. The fewest and the most frozen layers of a network come first: other trainings are interpolated, and
+    other measurements take as long as similar ones.
 
-    Of a training that is split, steps are measured as one process takes them, with its part of a batch. What the
-    processes have to tell each other in a step, and how long they take to start, is measured on as many of them, where
-    this machine has a GPU or a core for each; else both count as nothing.
+    Of a training that is split over processes, the steps of one process are measured, with its part of a batch. Their
+    communication and start are measured on as many processes if this machine has a GPU or core for each; else both
+    count as nothing.
 
-    A kind that fails, as one whose batch does not fit the GPU, counts as those next to it.
+    A kind that fails, such as one whose batch does not fit the GPU, counts as those next to it.
 
     Args:
         specs: The trials.
@@ -167,7 +166,7 @@ def _measurements(
 
 @contextmanager
 def _noting(failed: list[str], spec: TrialSpec, plan: Plan[Cell, Any]) -> Iterator[None]:
-    """Note which kind of trial fails inside, and why: it would fail in the sweep, too, and others would not."""
+    """A block that times one kind of trial: if it raises, a line is added to ``failed``, and other kinds go on."""
     try:
         yield
     except UserError:
@@ -183,7 +182,7 @@ def _noting(failed: list[str], spec: TrialSpec, plan: Plan[Cell, Any]) -> Iterat
 
 
 def _spread(kinds: Sequence[Any]) -> list[Any]:
-    """The first and the last, then what halves the gaps, so that wherever one stops they are spread."""
+    """First, last, middle, ...: in an order whose every beginning is spread evenly."""
     order = list(dict.fromkeys([0, len(kinds) - 1])) if kinds else []
     step = len(kinds)
     while step > 1:
@@ -260,9 +259,9 @@ def _split(count: int, rehearsals: Sequence[Rehearsal], device: str, units: int)
 
 
 def _from_others(network: tuple[int, str], costs: dict[tuple[int, str], dict[int, Cost]]) -> Cost:
-    """The cost of a network that was not measured: the mean of what it takes split otherwise, or else of the others.
+    """The cost of a network that was not measured: the mean of its own with other splits, or else of other networks.
 
-    A step counts by the part of a batch that a process has.
+    The cost of a step is scaled to the part of a batch that a process has.
     """
     count, name = network
     every = [(of, other, cost) for (of, other), found in costs.items() for cost in found.values()]
@@ -276,7 +275,7 @@ def _from_others(network: tuple[int, str], costs: dict[tuple[int, str], dict[int
 
 
 def _between(costs: dict[int, Cost], frozen: int) -> Cost:
-    """The cost at a number of frozen layers, on the line between the measured ones next to it."""
+    """The cost at a number of frozen layers, interpolated between measured ones."""
     nearest = min(sorted(costs), key=lambda n: abs(n - frozen))
     return Cost(
         step=_on_line({n: cost.step for n, cost in costs.items()}, frozen),
@@ -287,15 +286,15 @@ def _between(costs: dict[int, Cost], frozen: int) -> Cost:
 
 
 def _on_line(values: dict[int, float], frozen: int) -> float:
-    """The value at a number of frozen layers, on the line between those next to it; beyond the last, the last."""
+    """The value at a number of frozen layers, by linear interpolation; constant beyond the ends."""
     at = sorted(values)
     return float(np.interp(frozen, at, [values[n] for n in at]))
 
 
 def _seconds(spec: TrainingSpec, task: TaskData, cost: Cost, count: int) -> float:
-    """Seconds of a training, but for what the processes that it is split over have to tell each other.
+    """Seconds of a training, without the communication of the processes that it is split over.
 
-    Each computes all that is reused of frozen layers, and evaluates its share of the batches.
+    Each of them computes all reused outputs of frozen layers, and evaluates its share of the batches.
     """
     reused = len(task.train.rows) * cost.views_reused
     train, test = (

@@ -1,4 +1,4 @@
-"""What trials that failed say of themselves."""
+"""Why trials failed, from the tracebacks that they left."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Where in a sweep trials have their places."""
+"""The places of trials in a sweep: treatment, split, target, number of layers, seed and so on."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

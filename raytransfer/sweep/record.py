@@ -1,4 +1,4 @@
-"""What the store says of the sweep that holds it: who runs it, what runs, and how long it still takes."""
+"""The progress of the running sweep, kept in its store for ``raytransfer status``."""
 
 import datetime
 import os

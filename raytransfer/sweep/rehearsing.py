@@ -1,4 +1,4 @@
-"""What it takes to split trainings over processes, measured on as many of them."""
+"""Measure what splitting a training over processes costs, on as many processes."""
 
 import functools
 import json
@@ -66,10 +66,10 @@ class Split:
 
 
 def rehearse(rehearsals: Sequence[Rehearsal], count: int, device: str) -> Split:
-    """Start so many processes that take a few steps together; whatever goes wrong is told in the outcome.
+    """Let ``count`` processes take a few steps together; an error becomes ``Split.why_not``.
 
-    What messages take is how much longer a step is with them than without, both while all processes compute, and at
-    least what it takes to average the gradients by themselves: of long steps the difference is lost in the noise.
+    Communication takes as much as a step is longer with it than without, both while all processes compute, and at least
+    as much as averaging the gradients alone: for long steps the difference is lost in the noise.
 
     Args:
         rehearsals: What to rehearse, most important first.

@@ -1,4 +1,4 @@
-"""Run what is missing of a plan: what is to do next, who is told, and where it runs."""
+"""A sweep under way: which trials start next, who is told, and which checkpoints are deleted."""
 
 import time
 from collections import Counter
@@ -70,13 +70,13 @@ class Run:
         return len(self._queue.unfinished)
 
     def next(self, fits: Callable[[TrialSpec], bool] = lambda _: True) -> list[str]:
-        """What is to do next: a training, or measurements of one batch; none, for now or for good.
+        """The trials to start next: one training, or measurements of one batch; empty if none can start.
 
-        What has lost its process runs by itself from then on, so that no other is blamed if that dies again.
+        A trial whose process died is handed out alone from then on, so that no other is blamed if it dies again.
 
         Args:
-            fits: Whether there is room for a trial. Where there is none for the first, the others wait with it, or
-                smaller ones would take the room as soon as it is free.
+            fits: Whether there is room for a trial. If there is none for the first, smaller ones behind it wait, too:
+                they would take every room that becomes free.
         """
         if self._queue.peek() is None:
             self._look()
@@ -123,7 +123,7 @@ class Run:
         self._abandoned = self._abandoned or reason
 
     def _look(self) -> None:
-        """See which early checkpoints of trainings under way others can start from."""
+        """Look for early checkpoints of running trainings that other trials wait for."""
         if time.monotonic() - self._looked < _LOOK_EVERY_S:
             return
         for trial in self._under_way:
@@ -174,7 +174,7 @@ class Run:
             self._drop_unless_needed(weights)
 
     def _drop_read_already(self, trial: str) -> None:
-        """Delete what a training whose process had died wrote anew after everyone had read it."""
+        """Delete checkpoints that a restarted training wrote again after their readers had finished."""
         spec = self.specs[trial]
         if trial in self._deaths and isinstance(spec, TrainingSpec):
             for step in self.checkpoint_steps.get(trial, frozenset()):
@@ -187,7 +187,7 @@ class Run:
 
 
 def _key(weights: Trained) -> tuple[str, int]:
-    """What tells weights apart; their hash as specs would take their names for people into account."""
+    """Identity and step: comparing the specs would also compare their names for people."""
     return weights.training.id, weights.step
 
 

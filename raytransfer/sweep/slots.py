@@ -66,7 +66,7 @@ def check_slots(wanted: int | None, units: int, share: float, kind: str, base_ra
 
 
 def without_gpus(share: float | str) -> str | None:
-    """What to tell of ``gpus_per_trial`` where there is no GPU: nothing of its default, and of auto, which looks."""
+    """A note on what ``gpus_per_trial`` means where there is no GPU; None for its default and for auto."""
     if isinstance(share, str) or share == 1:
         return None
     if share > 1:
@@ -77,7 +77,7 @@ def without_gpus(share: float | str) -> str | None:
 
 
 def beyond_memory(memory_gb: float, share: float, slots: int) -> str | None:
-    """What to tell where the trials of a GPU of this machine may together use more memory than it has.
+    """A note if the trials of one GPU of this machine may together use more memory than it has; else None.
 
     Args:
         memory_gb: What each may use, in 10^9 bytes, beside its network.

@@ -1,4 +1,4 @@
-"""How one training or one measurement is timed, by a few steps or by taking it."""
+"""Time one training, by a few of its steps, or one measurement, by running it."""
 
 import os
 import signal
@@ -164,10 +164,10 @@ def _timed_evaluation(network: Network, data: DeviceData, batches: EvaluationInp
 def timed_measurement(
     spec: TrialSpec, other: TrialSpec, plan: Plan[Cell, Any], device: str, memory_bytes: int
 ) -> tuple[float, bool]:
-    """Take a measurement, then another of its kind, in a store of their own, with untrained networks.
+    """Time a measurement on untrained networks, in a temporary store, after another of its kind has run there.
 
-    The second time counts: by then libraries are loaded, and what the two share is read, as in a sweep. Where one is
-    broken off its time counts.
+    By then libraries are imported and shared data are read, as in a sweep. If either takes too long it is broken off,
+    and its time until then counts.
 
     Args:
         spec: The measurement that is taken first.
@@ -210,9 +210,9 @@ class _TimeUpError(BaseException):  # no error of a trial's, so that nothing in 
 
 
 def _put_back(*, computes_gradients: bool) -> None:
-    """Have torch compute as before: the alarm may fall between the change of a mode and what would undo it.
+    """Restore torch's modes, which code that the alarm broke off may have left changed.
 
-    What trains in this process afterwards would have no gradients, or weights that autocast keeps of its first step.
+    Later trainings in this process would have no gradients, or use the weights that autocast cached.
     """
     torch.set_grad_enabled(computes_gradients)
     for kind in ("cpu", "cuda"):

@@ -11,7 +11,7 @@ from raytransfer.trials.site import Site
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """A draw of a task's training images that a measurement looks at, and what it needs of it.
+    """Training images of a task that a measurement draws, and how many it needs at least.
 
     Attributes:
         measure: Name of the distance, score or probe.
@@ -51,7 +51,7 @@ def measure(spec: MeasureSpec, site: Site) -> None:
 
 
 def looks_of(spec: TrialSpec) -> list[Look]:
-    """The draws of images that a measurement cannot do without, for what is checked before it runs."""
+    """The images that a measurement draws, to be checked before it runs."""
     if isinstance(spec, DistanceSpec):
         from raytransfer.distances import DISTANCES
 

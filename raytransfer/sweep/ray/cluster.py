@@ -327,7 +327,7 @@ def _cores_per_gpu() -> int:
 
 
 def _resources(together: int = 1) -> dict[str, float]:
-    """What the cluster's machines have, by kind; of each the most that is a multiple of what lies on one together."""
+    """GPUs and CPU cores of the cluster; a machine counts with the largest multiple of ``together`` that it has."""
     if together > 1:
         return {
             kind: sum(found.get(kind, 0.0) // together * together for found in _machines()) for kind in ("CPU", "GPU")
@@ -346,9 +346,9 @@ def _most_on_one_machine(kind: str) -> int:
 
 
 def _could_become(together: int = 1) -> Mapping[str, float]:
-    """What they have when all machines have been started that the cluster file of this head allows, as far as it says.
+    """The same once the autoscaler has started every machine that the cluster file on this head allows.
 
-    Ray itself does not tell. Where the file is not here, as on Kubernetes, the slots that are wanted say how many.
+    Ray itself does not tell. Nothing where there is no such file, as on Kubernetes: there ``slots`` says how many.
     """
     path = _BOOTSTRAP.expanduser()
     if not path.exists():

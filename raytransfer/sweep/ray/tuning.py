@@ -152,7 +152,7 @@ def _gpu_works() -> bool:
 class _Searcher(SearchAlgorithm):
     """Hands Tune the trials in the order of the run: a trial whose base is still training has to wait.
 
-    It makes them itself. From what a ``Searcher`` suggests Tune parses each trial out of a command line, which doubled
+    It creates Tune's trials itself: Tune parses each suggestion of a ``Searcher`` like a command line, which doubled
     the driver's work.
     """
 
