@@ -155,7 +155,7 @@ def plan(
         found = forecast(console, sweep, todo, config) if estimate else None
         if found is not None:
             print_forecast(console, found, sweep, config)
-    rows = pd.DataFrame(place_rows(sweep.trials, sweep.cells)).drop(columns="reads")
+    rows = pd.DataFrame(place_rows(sweep)).drop(columns="reads")
     rows = rows.dropna(axis="columns", how="all").convert_dtypes()  # an experiment has some of the columns
     return PlannedSweep(cells=rows.assign(state=[state_of(trial, todo) for trial in rows["id"]]), estimate=found)
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from raytransfer.commands.forecasting import Forecast, costs
-from raytransfer.commands.status import counts_table
 from raytransfer.config import SweepConfig
+from raytransfer.console.table import counts_table
 from raytransfer.errors import UnreadableError, UserError
 from raytransfer.experiments import Experiment
 from raytransfer.store import Store, lock, repair

@@ -3,7 +3,7 @@
 import datetime
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from raytransfer.commands.opening import opened, places_of_sweeps, reading
 from raytransfer.console.output import print_json
-from raytransfer.console.table import NumberTable
+from raytransfer.console.table import counts_table
 from raytransfer.errors import UserError
 from raytransfer.store import Store, failures, finish_times, held, read_progress
 from raytransfer.sweep.backlog import reads_of, waiting
@@ -238,15 +238,6 @@ def _print(console: Console, standing: Standing) -> None:
     if len(standing.running) > _MOST_SHOWN:
         console.print(f"and {len(standing.running) - _MOST_SHOWN} more that run")
     console.print()
-
-
-def counts_table(counts: Mapping[str, Mapping[str, int]], states: Sequence[str]) -> NumberTable:
-    """How many trials of each treatment are in which state, without states that none is in."""
-    shown = [state for state in states if any(count[state] for count in counts.values())]
-    table = NumberTable({"treatment": "left", **dict.fromkeys(["trials", *shown], "right")}, line=False)
-    for treatment, count in counts.items():
-        table.add_row(treatment, str(sum(count.values())), *(str(count[state]) for state in shown))
-    return table
 
 
 def _headline(standing: Standing) -> str:

@@ -130,7 +130,7 @@ def _run_missing(
             raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
         return
     name = folder.rpartition("/")[2]
-    with Curves(found, console, store, name, plan.cells, plan.trials) as curves:
+    with Curves(found, console, store, name, plan) as curves:
         if todo.to_run:
             try:
                 run_missing(console, plan, store, config, folder, curves)
@@ -173,7 +173,7 @@ def _report(
     if report.frames:
         try:
             asked = _asked(experiment, plan, config, command)
-            placed = place_rows(plan.trials, plan.cells)
+            placed = place_rows(plan)
             files = write_files(report, store, folder=folder, cells=plan.cells, asked=asked, places=placed)
             write_places(store, folder, placed)
             show_places(console, report, store, files)

@@ -103,13 +103,10 @@ def one_line(value: Any) -> str:
 
 def _load(text: str, loader: Any) -> Any:
     depth = 0
-    try:
-        for token in yaml.scan(text):
-            depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
-            if depth > _MAX_DEPTH:
-                raise yaml.YAMLError(f"it is nested more than {_MAX_DEPTH} levels deep")
-            if isinstance(token, yaml.TagToken | yaml.AnchorToken | yaml.AliasToken):
-                raise yaml.YAMLError("!, & and * have no meaning here: put quotes around text that starts with one")
-        return yaml.load(text, loader)
-    except RecursionError:
-        raise yaml.YAMLError("it is nested too deeply") from None
+    for token in yaml.scan(text):
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > _MAX_DEPTH:
+            raise yaml.YAMLError(f"it is nested more than {_MAX_DEPTH} levels deep")
+        if isinstance(token, yaml.TagToken | yaml.AnchorToken | yaml.AliasToken):
+            raise yaml.YAMLError("!, & and * have no meaning here: put quotes around text that starts with one")
+    return yaml.load(text, loader)

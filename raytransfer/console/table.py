@@ -84,3 +84,12 @@ def _widths(ranges: Sequence[tuple[int, int]], keys: int, width: int) -> list[in
     for i in [*range(keys, len(ranges)), *range(keys)]:
         widths[i] += max(0, min(ranges[i][1] - widths[i], free - sum(widths)))
     return widths
+
+
+def counts_table(counts: Mapping[str, Mapping[str, int]], states: Sequence[str]) -> NumberTable:
+    """How many trials of each treatment are in which state, without states that none is in."""
+    shown = [state for state in states if any(count[state] for count in counts.values())]
+    table = NumberTable({"treatment": "left", **dict.fromkeys(["trials", *shown], "right")}, line=False)
+    for treatment, count in counts.items():
+        table.add_row(treatment, str(sum(count.values())), *(str(count[state]) for state in shown))
+    return table

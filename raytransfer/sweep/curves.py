@@ -12,11 +12,11 @@ from rich.console import Console
 
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError, first_line
-from raytransfer.specs import TrainingSpec, TrialSpec, to_json
+from raytransfer.specs import to_json
 from raytransfer.store import Store, curve_of, finished, read_table
 from raytransfer.sweep.observer import Observer
 from raytransfer.sweep.places import described, places
-from raytransfer.sweep.plan import Cell
+from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.words import number_of
 
 _SCALARS = ("top1", "loss_nats", "train_loss_nats", "learning_rate")
@@ -101,8 +101,7 @@ class Curves(Observer):
         console: Where failures are told.
         store: Where finished trials leave their curves.
         sweep: Name of the sweep's folder.
-        cells: The places of the sweep.
-        specs: All its trials by identity.
+        plan: The sweep.
     """
 
     def __init__(
@@ -111,12 +110,11 @@ class Curves(Observer):
         console: Console,
         store: Store,
         sweep: str,
-        cells: Sequence[Cell],
-        specs: Mapping[str, TrialSpec],
+        plan: Plan[Cell, Any],
     ) -> None:
         self._console, self._store, self._sweep = console, store, sweep
-        self._cells = cells
-        self._specs = {trial: spec for trial, spec in specs.items() if isinstance(spec, TrainingSpec)}
+        self._cells = plan.cells
+        self._specs = {training.id: training for training in plan.trainings}
         self._has: dict[Tracker, set[str]] = {tracker: set() for tracker in found}
         self._merged: dict[str, list[Mapping[Any, Any]]] = {}
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()

@@ -132,7 +132,7 @@ def _run(
         at_once = slots.now() if slots else 1
         todo = scouts_first(_cleared(plan, store, config.mode), at_once)
         store.write(f"{folder}/config.yaml", to_yaml(config).encode())
-        write_places(store, folder, place_rows(plan.trials, plan.cells))
+        write_places(store, folder, place_rows(plan))
         for digest in imports(todo.values()).keys() & plan.imports.keys():
             import_weights(store, plan.imports[digest])
         console.print(f"Running {number_of(len(todo), 'trial')}, {at_once} at once, on {site.device}{_split(config)}")

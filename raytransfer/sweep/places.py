@@ -6,7 +6,7 @@ from typing import Any
 from raytransfer.specs import ProbeSpec, TransferSpec, TrialSpec
 from raytransfer.specs.dependencies import checkpoints_read
 from raytransfer.store.schema import PLACES
-from raytransfer.sweep.plan import Cell
+from raytransfer.sweep.plan import Cell, Plan
 
 NOT_IN_A_CELL = "only read by others"
 """What stands for the treatment of a trial that has no place of its own in a sweep."""
@@ -50,14 +50,9 @@ def described(place: Mapping[str, Any]) -> str:
     return f"{place['treatment']} ({told})"
 
 
-def place_rows(specs: Mapping[str, TrialSpec], cells: Iterable[Cell]) -> list[dict[str, Any]]:
-    """Rows of the table ``places``: every place of each trial of a sweep, in the order of its cells, and what it reads.
-
-    Args:
-        specs: The sweep's trials by identity.
-        cells: Their places.
-    """
-    cells = list(cells)
-    placed, order = places(specs, cells), dict.fromkeys([*(cell.spec.id for cell in cells), *specs])
-    read = {trial: checkpoints_read(spec) for trial, spec in specs.items()}
+def place_rows(plan: Plan[Cell, Any]) -> list[dict[str, Any]]:
+    """Rows of the table ``places``: every place of each trial, in the order of the cells, and what it reads."""
+    placed = places(plan.trials, plan.cells)
+    order = dict.fromkeys([*(cell.spec.id for cell in plan.cells), *plan.trials])
+    read = {trial: checkpoints_read(spec) for trial, spec in plan.trials.items()}
     return [{"id": trial, **place, "reads": read[trial]} for trial in order for place in placed[trial]]

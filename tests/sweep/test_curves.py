@@ -53,7 +53,7 @@ def ran(plan, tmp_path_factory):
     store, tracker = Store(str(tmp_path_factory.mktemp("ran") / "out")), Remembering()
     store.create()
     site = Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9)
-    with Curves([tracker], Console(quiet=True), store, "sweep-1", plan.cells, plan.trials) as curves:
+    with Curves([tracker], Console(quiet=True), store, "sweep-1", plan) as curves:
         run_in_process(Run(plan.trials, site, curves))
     return store, tracker
 
@@ -87,7 +87,7 @@ class Remembering:
 def give(store, plan, *found):
     """What a sweep does that has nothing to run; gives what it says."""
     said = io.StringIO()
-    with Curves(found, Console(file=said, width=200), store, "sweep-1", plan.cells, plan.trials):
+    with Curves(found, Console(file=said, width=200), store, "sweep-1", plan):
         pass
     return said.getvalue()
 
@@ -156,7 +156,7 @@ def test_a_tracker_that_gets_on_with_nothing_keeps_no_sweep_from_its_end(plan, s
             goes_on.wait(5)
 
     console = Console(file=said, width=200)
-    with contextlib.suppress(KeyboardInterrupt), Curves([Stuck()], console, store, "s", plan.cells, plan.trials):
+    with contextlib.suppress(KeyboardInterrupt), Curves([Stuck()], console, store, "s", plan):
         assert begun.wait(60)
         if interrupted:
             raise KeyboardInterrupt

@@ -411,7 +411,7 @@ def test_weights_that_another_sweep_is_left_to_read_are_kept_until_it_has(tiny, 
     few = ["treatments=[baseB,AnB]", "n_layers=[2]", "directions=[A->B]"]
     config = tiny(*few, probes)
     store, plan, other = Store(config.out), make_plan(config), make_plan(tiny(*few, "probes=[loss-variation]"))
-    write_places(store, "sweeps/interrupted", place_rows(other.trials, other.cells))
+    write_places(store, "sweeps/interrupted", place_rows(other))
     store.write("sweeps/damaged/places.parquet", b"PAR1")  # which stops no other sweep
     kept = ran(plan, "sweeps/a")
     looks = {trial for trial, spec in other.trials.items() if isinstance(spec, ProbeSpec)}
