@@ -53,17 +53,17 @@ def _recipe_schema() -> type:
 def load_config(cls: type[Config], yaml: Path, arguments: Sequence[str]) -> Config:
     """Defaults, then the YAML file, then its values for the chosen data set or preset, then ``key=value`` arguments.
 
-    What the command line says wins, always. So what the file says of an option that only narrows another one gives way
-    where that other one is given: ``fixed_treatments`` to ``treatments``, ``targets`` and ``bases`` to ``tasks``. Where
-    two arguments contradict each other, or one could change nothing of this sweep, it is refused: an option or preset
-    given twice with different values, data beside a preset or tasks that have their own, or an option that only goes
-    with another one (``raytransfer.config.rules`` lists them). The values of a preset stand in for those of the data
-    set. What only adds, such as ``dials`` and ``dial_grid`` beside ``tasks``, stays as the file has it.
+    The command line always wins. An option of the file that only narrows another one is reset where that one is given:
+    ``fixed_treatments`` by ``treatments``, ``targets`` and ``bases`` by ``tasks``. Options that only add, such as
+    ``dials`` and ``dial_grid`` beside ``tasks``, stay as the file has them. The values of a preset replace those of the
+    data set. Arguments that contradict each other, or could change nothing of this sweep, are refused: an option or
+    preset given twice with different values, data beside a preset or tasks that have their own, or an option that needs
+    another one (see ``raytransfer.config.rules``).
 
-    Text is taken as it stands, in lists, names of tasks and their data too; null is null where an option takes it.
-    Nothing is taken out of quotes that reach an option of text: they are refused. Other values are YAML, whose words
-    are numbers only where they plainly are (``raytransfer.config.plain_yaml``), and a number, true or false is never
-    made of text. Nothing fills in ``${...}``, so it is refused.
+    Text is taken literally, also in lists, names of tasks and their data; null is null where an option takes it. Quotes
+    around text are refused. Other values are YAML, in which a word is a number only where it plainly looks like one
+    (``raytransfer.config.plain_yaml``); text never becomes a number, true or false. ``${...}`` is refused, as nothing
+    would fill it in.
 
     Args:
         cls: The sweep's kind of configuration.
@@ -153,7 +153,7 @@ def _recipe(config: TrainingConfig) -> Recipe:
 
 @functools.cache
 def _schema(cls: Any) -> DictConfig:
-    """The options of a kind of configuration with their defaults, to be copied: to make them anew takes much longer."""
+    """The options of a kind of configuration with their defaults. Callers copy it, which is faster than building it."""
     schema: DictConfig = OmegaConf.structured(cls)
     if issubclass(cls, TrainingConfig):
         schema.recipe = OmegaConf.structured(_recipe_schema())
@@ -179,7 +179,7 @@ def _read_yaml(path: Path, cls: type[SweepConfig]) -> dict[str, Any]:
 
 @functools.cache
 def _both(text: str) -> tuple[Any, Any]:
-    """A file as ``plain_yaml`` reads it, and as text: parsed once where a process plans often, as a notebook does."""
+    """A file as ``plain_yaml`` reads it, and as text; cached, since a notebook plans often."""
     return plain_yaml.load(text) or {}, plain_yaml.load_texts(text) or {}
 
 

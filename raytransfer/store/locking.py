@@ -35,10 +35,10 @@ _LOG = logging.getLogger("raytransfer")
 def lock(store: Store) -> Iterator[Callable[[], str | None]]:
     """Keep other drivers out while this one works; a dead driver's lock is free.
 
-    On a folder the operating system frees it at once; where that knows no locks, as some mounts of NFS, a file says who
-    holds it, and that the holder is dead shows on its own machine alone. On an object store, which knows no locks, the
-    holder renews an object every 15 s, and one that has not changed for two minutes of the waiting driver's own clock
-    is taken over.
+    On a folder it is a lock of the operating system, freed at once when the driver dies. Where the file system has no
+    locks, as some NFS mounts, a file names the holder, and only its own machine can tell that the holder is dead. On an
+    object store the holder renews an object every 15 s; one that has not changed for two minutes, by the clock of the
+    driver that waits, is taken over.
 
     Args:
         store: The store.
@@ -67,8 +67,8 @@ def lock(store: Store) -> Iterator[Callable[[], str | None]]:
 def held(store: Store) -> str | None:
     """Who holds the lock, in words such as ``by another sweep``; None where it is free. Nothing is written.
 
-    On an object store it is held while its object is younger than two minutes by this machine's clock. Where that may
-    be wrong, since the object is of the future or not much older than that, what tells is whether it is renewed.
+    On an object store it is held if its object is younger than two minutes by this machine's clock. Where the clock may
+    be wrong, as the object is from the future or only a little older, it is held if it is renewed.
     """
     if not store.is_local:
         time_ = store.times("").get(LEASE)

@@ -120,9 +120,9 @@ def _finished(store: Store) -> set[str]:
 
 
 def _whole(store: Store, table: str, trials: set[str]) -> set[str]:
-    """Those of the trials that a table has rows of whose curve or readings are there, too, where it has such.
+    """Of trials that have a row in a table, those whose curve or readings are there, too, if the table has such.
 
-    To be asked after the table, as a row is written after its curve or readings.
+    Read the table first: a row is written after its curve or readings.
     """
     return trials & _trials_of(store, _DETAILS[table]) if trials and table in _DETAILS else trials
 
@@ -172,7 +172,7 @@ def read_table(store: Store, table: str) -> "pd.DataFrame":
 
 
 def is_compact(store: Store) -> bool:
-    """Whether every table is one file, so that who reads its files as they lie there finds each row once."""
+    """Whether every table is one file, so that a plain reader of its files finds each row once."""
     return all(len(_files(store, table)) <= 1 for table in _SCHEMAS)
 
 
@@ -228,7 +228,7 @@ def _retried(read: Callable[[], Read]) -> Read:
 def _merged(store: Store, table: str, read: Callable[[Store, str], pa.Table | None]) -> pa.Table:
     """All rows of a table.
 
-    Where ``read`` gives None the file has vanished: it was merged into another one, which is looked for then.
+    If ``read`` gives None the file has been merged into another one meanwhile, and the folder is listed again.
     """
     merged = [_SCHEMAS[table].empty_table()]
     trials: set[str] = set()

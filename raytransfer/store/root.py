@@ -31,8 +31,8 @@ _BESIDE = re.compile(r"\..+\.[0-9a-f]{32}")  # what a file is called until it is
 class Store:
     """Files under one root, each written in one go.
 
-    What fails for a moment is tried again, with growing waits; every method raises StorageError once a storage has
-    refused for good, or has not answered for as long as one waits.
+    Requests that fail for a moment are tried again, with growing waits; every method raises StorageError once a storage
+    refuses for good or has not answered for ``retry_s``.
 
     Args:
         root: A folder, or a URI that ``pyarrow.fs`` understands (``s3://bucket/path``, ``gs://bucket/path``,
@@ -122,11 +122,11 @@ class Store:
     def create(self) -> str:
         """Make the root, where it is not there yet, and see that it can be written.
 
-        Who calls this holds the lock, or two drivers at once would each name the store.
+        The caller must hold the lock.
 
         Returns:
-            The store's identity, by which machines of a cluster can tell whether they see the same one. It is a new one
-            each time, as a copy of the store has the one of before: of an object store, who holds its lock.
+            The store's identity, by which machines of a cluster can tell whether they see the same one. It is new each
+            time, as a copy of the store has the old one; for an object store it is the holder of its lock.
 
         Raises:
             UserError: It cannot be written, or is of another version.
@@ -248,14 +248,14 @@ class Store:
         self.delete(name)
 
     def unfinished(self) -> list[Path]:
-        """What writers that were killed left in a folder, and what others are writing at the moment."""
+        """Files that killed writers left in a folder, or that others are writing at the moment."""
         if not self.is_local:
             return []
         walked = os.walk(self._path)
         return [Path(folder, name) for folder, _, names in walked for name in names if _BESIDE.fullmatch(name)]
 
     def delete_unfinished(self) -> None:
-        """Remove what writers that were killed left in a folder. What another is writing at the moment goes, too."""
+        """Remove what killed writers left in a folder, and also what others are writing at the moment."""
         for path in self.unfinished():
             path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a command that ends soon, whatever it is doing."""
+"""Ctrl-C and SIGTERM end a command soon, whatever it is doing."""
 
 import os
 import signal
@@ -22,10 +22,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def interruptible() -> Iterator[None]:
     """A block that Ctrl-C and SIGTERM end with KeyboardInterrupt; 8 s later they end the process.
 
-    Who stops a job, as timeout, scancel and systemd do, sends SIGTERM to all its processes, Ray's own among them, and
-    often twice. Code that waits for a Ray which is gone lets no handler of Python's run, and would wait for a minute.
-    So a thread of its own learns of the first signal, and ends the process if that is still there after 8 s. Later
-    signals change nothing. SIGINT that is ignored from the start, as behind ``&`` in a script, stays so.
+    timeout, scancel and systemd send SIGTERM to all processes of a job, Ray's included, and often twice. Code that
+    waits for a dead Ray lets no Python signal handler run for about a minute. So a thread is woken by the first signal,
+    and ends the process if it still exists after 8 s. Later signals are ignored. If SIGINT was ignored from the start,
+    as behind ``&`` in a script, it stays so.
     """
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     reader, writer = os.pipe()

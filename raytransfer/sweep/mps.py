@@ -39,11 +39,11 @@ for name, *arguments in (
 
 @contextmanager
 def service(check: Sequence[str] = (sys.executable, "-c", _CHECK)) -> Iterator[None]:
-    """A block in which processes that start run under the service, for which they look in the environment.
+    """A block in which new processes run under the service, which they find through the environment.
 
-    One that runs already is used and left alone. Else one is started, in a folder of its own, unless
-    ``CUDA_MPS_PIPE_DIRECTORY`` is set, which then is the user's to answer for. What is started ends with the block, and
-    also where this process is killed. Where none starts the block goes on without, and a line says why.
+    A service that already runs is used and left alone. Else one is started in a folder of its own, unless the user has
+    set ``CUDA_MPS_PIPE_DIRECTORY``. It ends with the block, also if this process is killed. If none starts the block
+    runs without one, and a line says why.
 
     Args:
         check: A command that fails where CUDA does not work under the service.

@@ -78,12 +78,12 @@ def attempt(
     checkpoint_steps: frozenset[int] = frozenset(),
     stop: Callable[[], bool] = never,
 ) -> str | None:
-    """Run a trial; if it raises, write the reason into the store and give it back.
+    """Run a trial; if it raises, write the reason into the store and return it.
 
-    It is not tried again in the same sweep: on the same machine it would most likely raise again.
+    It is not tried again in the same sweep: it would most likely raise again.
 
-    A file of weights that cannot be read is set aside. That is no failure of the trial's, and is not written down: the
-    sweep trains those weights anew.
+    A file of weights that cannot be read is set aside. That is not recorded as a failure: the sweep trains the weights
+    again.
 
     Raises:
         Interrupted: ``stop`` said so, which is no failure: the trial goes on when it is run again.

@@ -76,15 +76,14 @@ def _train(
 
 
 def run_ranks(work: Work, device: str, count: int, stop: Callable[[], bool], patience_s: float) -> None:
-    """Do something on so many processes together: on a GPU, each on one of its own.
+    """Run ``work`` on ``count`` processes together, on GPUs one on each.
 
-    This process only watches. When a rank ends badly the others are killed, and none outlives this process: each reads
-    from a pipe that closes with it.
+    This process only watches. When a rank fails the others are killed, and none outlives this process: each reads from
+    a pipe that closes with it.
 
-    A rank that lives and does not answer is one that the others wait for in a message for longer than ``patience_s``:
-    they end, and it is killed. What takes all ranks as long, such as decoding, an evaluation or kernels that are
-    compiled, is no such waiting, however long it takes. The clock stands still while the machine is suspended, and goes
-    on while its processes are stopped.
+    If a rank hangs, the others wait for it in a message; after ``patience_s`` they end, and it is killed. Work that
+    takes all ranks equally long, such as decoding, an evaluation or compilation, does not count as waiting. The clock
+    stops while the machine is suspended, and runs while its processes are stopped.
 
     Args:
         work: What each does; it can be pickled.
@@ -117,9 +116,9 @@ def run_ranks(work: Work, device: str, count: int, stop: Callable[[], bool], pat
 
 
 def _started(folder: Path, rank: int) -> subprocess.Popen[bytes]:
-    """A process that begins anew, for neither a CUDA nor a Ray can be forked.
+    """A rank, as a new process rather than a fork, which neither CUDA nor Ray survives.
 
-    It is in a session of its own: Ctrl-C is this process's to handle.
+    It has a session of its own, so that this process alone handles Ctrl-C.
     """
     command = [sys.executable, "-c", f"from {__name__} import main; main()", str(folder), str(rank)]
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)  # where networks of the user's own are found
@@ -129,9 +128,9 @@ def _started(folder: Path, rank: int) -> subprocess.Popen[bytes]:
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]], stop: Callable[[], bool]) -> None:
-    """Wait until all ranks have ended well, or one has ended otherwise and not for the loss of another one.
+    """Wait until all ranks have succeeded, or one has failed by itself.
 
-    What a rank that has lost another one leaves behind has some seconds to end, too.
+    After a rank has ended only because it lost another one, that other one has some seconds to end, too.
     """
     told, lost_since = False, None
     while True:
@@ -151,7 +150,7 @@ def _wait(ranks: Sequence[subprocess.Popen[bytes]], stop: Callable[[], bool]) ->
 
 
 def _raise_ending(codes: Sequence[int | None], folder: Path) -> None:
-    """Raise what the codes and the errors that ranks left say, if they did not end well."""
+    """Raise the failure that exit codes and error files of the ranks tell, if there is one."""
     silent = [rank for rank, code in enumerate(codes) if code is None]
     alive = f", and {_named(silent, len(codes))} lived on without an answer" if silent else ""
     for rank, code in enumerate(codes):

@@ -72,11 +72,11 @@ def cluster(sources: Mapping[str, str] = MappingProxyType({}), *, share_gpus: bo
 
 
 def _address() -> tuple[str | None, str | None]:
-    """What to tell Ray, and where the cluster is that it is to join, or None for one of this machine alone.
+    """The address to give Ray, and where the cluster is that it will join; None for a Ray of this machine alone.
 
-    ``RAY_ADDRESS`` is what Ray itself takes it for, but for Ray's client, through which no sweep runs. As Ray would try
-    for many minutes, whether a Ray is there is seen first. What is named must be there; what the last cluster on this
-    machine left in a file need not.
+    ``RAY_ADDRESS`` means what it means to Ray, except that Ray's client is refused, through which no sweep runs. Since
+    Ray would try to connect for minutes, whether a Ray answers is checked first. A cluster that is named must be there;
+    one whose address the last cluster on this machine left in a file need not.
 
     Raises:
         UserError: ``RAY_ADDRESS`` is no address, or leads to no Ray.
@@ -176,9 +176,10 @@ def _handlers_kept() -> Iterator[None]:
 
 
 def _is_ray(address: str) -> bool:
-    """Whether what is at an address greets within 10 s as Ray's head does: it tells of an HTTP/2 setting of gRPC's own.
+    """Whether a gRPC server, as Ray's head is, answers at an address within 10 s: it sends an HTTP/2 setting of gRPC's.
 
-    With TLS nothing is said before a handshake: whether something listens has to do then.
+    Ray's own ``GcsClient`` takes 40 s to find out. With TLS a server sends nothing before a handshake: that something
+    listens has to do.
     """
     greetings: list[bytes | None] = []
     # To look a name up can take longer than any socket's own time limit.
@@ -376,7 +377,7 @@ def machines_leave() -> bool:
 
 
 class Leaving:
-    """Whether this process's machine is about to leave the cluster, as a cloud says two minutes before it takes one."""
+    """Whether this process's machine is about to leave the cluster: clouds tell two minutes before they take one."""
 
     def __init__(self) -> None:
         self._node = ray.get_runtime_context().get_node_id()
