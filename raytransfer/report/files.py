@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from matplotlib import rc_context
@@ -58,6 +59,7 @@ def write_files(
     """
     probed = {} if "probe_readings" in report.frames else {"probe_readings": probe_readings(cells, store)}
     frames = {**report.frames, **{file: rows for file, rows in probed.items() if not rows.empty}}
+    report = replace(report, frames=frames)  # of which the page says that they lie beside it
     contents = {"config.yaml": asked.config.encode()}
     contents |= {
         f"{file}.parquet": rows.to_parquet(index=False) for file, rows in frames.items() if file != FAILURES_FRAME

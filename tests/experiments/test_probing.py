@@ -1,6 +1,7 @@
 """Probes as trials of a sweep: they change nothing, need no training again, and refuse what cannot be."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -96,6 +97,7 @@ def test_every_probe_leaves_readings_that_lead_to_its_network(all_probes, tiny):
     report = make_report(plan, store, tiny(*SMALL))
     files = write_files(report, store, folder="probed", cells=plan.cells, asked=asked(), places=[])
     assert len(pd.read_parquet(files["probe_readings.parquet"])) == len(readings)
+    assert f"probe_readings ({len(readings)} rows)" in Path(files["report.html"]).read_text(encoding="utf-8")
     assert "n_layers" in pd.read_parquet(files["readings.parquet"])  # the readings of 2014 keep their file
 
 
