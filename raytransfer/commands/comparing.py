@@ -117,8 +117,8 @@ def _pairs(first: str, second: str) -> list[tuple[SweepFolder, SweepFolder]]:
     for place, kind in zip((first, second), kinds, strict=True):
         for name in shared:
             if len(kind[name]) > 1:
-                names = ", ".join(sweep.name for sweep in kind[name])
-                raise UserError(f"{place} holds several sweeps {name}: name the folder of one, of sweeps/ {names}")
+                folders = " or ".join(sweep.store.root for sweep in kind[name])
+                raise UserError(f"{place} holds several sweeps {name}: name the folder of one, {folders}")
     return [(kinds[0][name][0], kinds[1][name][0]) for name in shared]
 
 

@@ -193,7 +193,8 @@ def test_what_cannot_be_compared_is_refused(store, folder, other, tmp_path):
     with pytest.raises(UserError, match=r"mine is no sweep's folder: its name begins with none of yosinski_grid"):
         compare(str(folder), str(write(tmp_path / "mine")))
     shutil.copytree(folder, folder.with_name(folder.name[:-8] + "00000000"))
-    with pytest.raises(UserError, match=r"holds several sweeps yosinski_grid-digits: name the folder of one"):
+    folders = " or ".join(map(str, sorted(folder.parent.iterdir())))
+    with pytest.raises(UserError, match=rf"several sweeps yosinski_grid-digits: name the folder of one, {folders}$"):
         compare(store.root, str(other.parents[1]))
     results = pd.read_parquet(other / "results.parquet")
     moved = results["config"].str.replace('"dataset":"digits"', '"dataset":"other"')
