@@ -29,10 +29,11 @@ def recommendations_table(recommendations: pd.DataFrame) -> Group:
             start = "-" if pd.isna(row["base"]) else str(row["base"])
             n = "" if pd.isna(row["n_layers"]) else str(row["n_layers"])
             table.add_row(str(target), str(treatment), str(row["by"]), start, n, _percent(row), gain)
+    measured = f"{MEASURED}: for each repeat the start that did best on the others; named is the best of all repeats.\n"
+    measured = measured if MEASURED in set(shown["by"]) else ""
     note = (
         f"The measure is the one whose choices did best on the other targets{_itself(shown)}.\n"
-        f"{MEASURED}: for each repeat the start that did best on the others; named is the best of all repeats.\n"
-        f"{ANY}: the mean of all starts.\n"
+        f"{measured}{ANY}: the mean of all starts.\n"
         f"gain: points over {ANY}. Without an n: the mean over the cuts.\n"
         "[95%] over repeats, from 3 on: of this target and start alone.\n"
     )

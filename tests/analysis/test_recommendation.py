@@ -6,6 +6,8 @@ import pytest
 
 from raytransfer.analysis.intervals import student_t
 from raytransfer.analysis.recommendation import ANY, MEASURED, recommendations
+from raytransfer.experiments.recommendation import recommendations_table
+from tests.helpers import rendered
 
 TARGETS, BASES, CUTS, SEEDS = ("x", "y", "z"), ("a", "b", "c"), (2, 5), range(3)
 
@@ -78,6 +80,15 @@ def test_a_single_target_recommends_by_itself_and_says_so():
     single = recommendations(one[one["seed"] == 0], of_one)
     assert MEASURED not in set(single["by"])  # there is no other repeat to choose on
     assert single["low"].isna().all()
+
+
+def test_the_table_explains_the_lines_it_has():
+    outcomes, measures = random_sweep(0)
+    one = [rows[rows["seed"] == SEEDS[0]] for rows in (outcomes, measures)]
+    for rows, explained in (((outcomes, measures), True), (one, False)):  # training all takes two repeats
+        table = "\n".join(rendered(recommendations_table(recommendations(*rows)), 120))
+        assert (f"{MEASURED}: for each repeat" in table) == explained
+        assert f"{ANY}: the mean of all starts." in table
 
 
 def test_choosing_by_measures_that_say_nothing_gains_nothing():
