@@ -27,7 +27,7 @@ def ranking_table(ranks: pd.DataFrame, known: pd.DataFrame) -> Group:
     for checkpoint in order:
         accuracy = facts.loc[checkpoint, "accuracy"]
         cells = [
-            f"{wide.loc[checkpoint, ('value', name)]:.3g} ({wide.loc[checkpoint, ('rank', name)]:.1f})"
+            f"{wide.loc[checkpoint, ('value', name)]:#.3g} ({wide.loc[checkpoint, ('rank', name)]:.1f})"
             for name in measures
         ]
         published = "" if pd.isna(accuracy) else f"{100 * accuracy:.1f}"

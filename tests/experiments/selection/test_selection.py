@@ -248,7 +248,9 @@ def test_tables_have_no_empty_column_and_random_layers_are_no_checkpoint_s_cut()
     ranks = pd.DataFrame([("a", "LogME", 0.5, 1.0)], columns=["checkpoint", "measure", "value", "rank"])
     for accuracy, shown in ((float("nan"), False), (0.7, True)):
         known = pd.DataFrame([("a", accuracy, 1e6)], columns=["checkpoint", "accuracy", "parameters"])
-        assert ("published" in "\n".join(rendered(ranking_table(ranks, known), 120))) == shown
+        table = "\n".join(rendered(ranking_table(ranks, known), 120))
+        assert ("published" in table) == shown
+        assert "0.500 (1.0)" in table  # as many digits as other values have
 
 
 def test_a_cut_of_fewer_repeats_is_not_the_best():
