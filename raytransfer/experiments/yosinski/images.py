@@ -120,7 +120,8 @@ def changes_sentences(changes: pd.DataFrame) -> list[str]:
     for _, rows in _of_first_halves(changes).groupby("reading", sort=False):
         row = rows.sort_values("n_layers").to_dict("records")[-1]
         reading = f"the {row['reading']} at n = {row['n_layers']}"
-        said.append(f"With {_between(changes)}, {reading} changes by {_change(row)} points: {rests_on(row)}")
+        change = _change(row).replace("-", "−")
+        said.append(f"With {_between(changes)}, {reading} changes by {change} points: {rests_on(row)}")
     return said
 
 

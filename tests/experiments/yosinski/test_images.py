@@ -59,6 +59,8 @@ def test_changes_are_paired_by_run(sweep):
     (said,) = [text for text in changes_sentences(sweep.frames["changes"]) if "generalisation boost" in text]
     assert said.startswith("With 8 images a class in place of 4, the generalisation boost at n = 7 changes by ")
     assert said in sweep.answer
+    less = pd.DataFrame([{**row, "estimate": -0.07, "low": -0.219, "high": 0.08}])
+    assert "changes by −7.0 [−21.9, 8.0] points: 3 units. " in changes_sentences(less)[0]
 
 
 def test_a_number_that_has_hardly_begun_leaves_numbers_numbers(sweep, tiny, monkeypatch):
