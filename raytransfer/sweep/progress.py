@@ -69,6 +69,7 @@ class ProgressView(Observer):
             if cell.spec.id in specs:
                 self._missing.setdefault(cell.treatment, set()).add(cell.spec.id)
         self._treatments = {treatment: _Treatment(total=len(trials)) for treatment, trials in self._missing.items()}
+        self._widest = max(8, *map(len, self._treatments))
         self._start = self._last_line = time.monotonic()
         self._running: dict[str, _Batch] = {}
         self._seconds: dict[_Kind, list[float]] = {}
@@ -121,7 +122,7 @@ class ProgressView(Observer):
             if not missing:
                 elapsed = time.monotonic() - self._start
                 total = number_of(self._treatments[treatment].total, "trial")
-                self._console.print(f"{treatment:8} {total:>11} done after {elapsed:.0f} s")
+                self._console.print(f"{treatment:{self._widest}} {total:>11} done after {elapsed:.0f} s")
                 del self._missing[treatment]
 
     def failed(self, trial: str, reason: str, skipped: list[str]) -> None:

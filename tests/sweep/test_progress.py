@@ -138,3 +138,13 @@ def test_without_a_terminal_there_is_a_line_now_and_then(tiny, clock):
         clock.now += 10.0
         view.finished(trial)
     assert console.file.getvalue() == "2/2 trials, 0 s left\nbaseB       2 trials done after 20 s\n"
+
+
+def test_lines_of_treatments_with_long_names_stand_below_each_other(tiny):
+    plan = make_plan(tiny("treatments=[baseB,AnB-layer-decay]"))
+    console = Console(file=io.StringIO(), width=120)
+    view = ProgressView(console, plan.cells, plan.trials)
+    for trial in plan.trials:
+        view.finished(trial)
+    lines = console.file.getvalue().splitlines()
+    assert len({line.index(" trials done after ") for line in lines if "done after" in line}) == 1
