@@ -88,10 +88,11 @@ def test_help_and_version(call):
         (["networks", "convnet8", "size=8"], "size=8 is no option of networks; there are image_size_px"),
         (["networks", "convnet8", "stages={a: conv1}"], r"stages=\{'a': 'conv1'\} must name the modules of each"),
         (["networks", "convnet8", "network_args=3"], "network_args=3 must be a mapping of names to values"),
-        (["networks", "timm/resnet19"], "network=timm/resnet19 is not known; did you mean resnet1"),
+        (["networks", "timm/resnet19"], "network=timm/resnet19 is not known; did you mean timm/resnet1"),
         (["networks", "torchvision/alexnet", "image_size_px=8"], "network=torchvision/alexnet does not take images"),
         (["networks", "torchvision/resnet18", "channels=1"], "network=torchvision/resnet18 .*; give channels=3"),
         (["networks", "torchvision/resnet18", "network_args={depth: 3}"], "network=torchvision/resnet18 does not take"),
+        (["run", "yosinski", "=3"], "=3 is no option: options are given as name=value"),
         (["run", "yosinski", "mode=force", "data=./nowhere"], "data '.*nowhere' does not exist"),
         (["report", "yosinski", "mode=retry"], "mode=retry and mode=read-only are both given"),
     ],
@@ -138,3 +139,10 @@ def test_a_network_s_layers_are_shown(call):
     lines = [line.split() for line in printed.splitlines()]
     assert ["1", "conv1", "160", "16x8x8", "0.0184", "conv1"] in lines  # 2 * 9 * 16 * 64 operations
     assert ["head", "fc8", "650", "10", "0.00128", "fc8.0"] in lines
+
+
+def test_a_large_network_s_operations_are_whole_numbers(call):
+    stages = "stages={low: [conv1, layer1], high: [layer2, layer3, layer4], head: [fc]}"
+    _, printed, _ = call("networks", "torchvision/resnet18", stages)
+    assert "11,689,512 parameters, 3,628 MFLOPs an image of 224 pixels" in printed
+    assert ["1", "low", "157,504", "64x56x56", "1,161"] in [line.split()[:5] for line in printed.splitlines()]

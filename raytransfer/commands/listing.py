@@ -142,15 +142,15 @@ def print_network(console: Console, arguments: Sequence[str]) -> None:
             row.name,
             f"{row.parameters:,}",
             "x".join(map(str, row.output)),
-            f"{row.mflops:.3g}",
+            _mflops(row.mflops),
             *["random" if row.random else ""] * draws,
             *["statistics" if row.statistics else ""] * moves,
             ", ".join(row.parts),
         )
     total = sum(row.parameters for row in rows), sum(row.mflops for row in rows)
     console.print(
-        f"{name}: {number_of(len(rows), 'layer')}, {total[0]:,} parameters, {total[1]:.1f} MFLOPs an image of {side} "
-        "pixels",
+        f"{name}: {number_of(len(rows), 'layer')}, {total[0]:,} parameters, {_mflops(total[1])} MFLOPs an image of "
+        f"{side} pixels",
         soft_wrap=True,
     )
     console.print(table)
@@ -159,3 +159,8 @@ def print_network(console: Console, arguments: Sequence[str]) -> None:
         "drops out right before the head joins the head. No cut lies inside a part.",
         soft_wrap=True,
     )
+
+
+def _mflops(value: float) -> str:
+    """Of three digits, or whole."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -217,7 +217,7 @@ def _parse_arguments(arguments: Sequence[str], cls: type[SweepConfig], schema: D
     texts: dict[str, str] = {}
     for argument in arguments:
         key, equals, text = argument.partition("=")
-        if not equals:
+        if not key or not equals:
             raise UserError(f"{argument} is no option: options are given as name=value; --help lists them")
         _check_keys([key], schema, "the command line")
         value = _parsed(argument, cls, key, text)

@@ -191,7 +191,7 @@ def _from_torchvision(name: str, args: dict[str, Any], image: Shape, classes: in
 
     known = models.list_models(module=models)
     if name not in known:
-        raise UserError(f"network=torchvision/{name} is not known{_nearest(name, known)}")
+        raise UserError(f"network=torchvision/{name} is not known{_nearest('torchvision', name, known)}")
     defaults: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
         defaults = {"aux_logits": False, "init_weights": True}  # the side heads give more than one output
@@ -246,7 +246,7 @@ def timm_config(name: str) -> Any:
     timm = timm_module(hub=hub)
     known = timm.list_models()
     if not hub and name.partition(".")[0] not in known:
-        raise UserError(f"network=timm/{name} is not known{_nearest(name, known)}")
+        raise UserError(f"network=timm/{name} is not known{_nearest('timm', name, known)}")
     try:
         if hub:
             return SimpleNamespace(**{"fixed_input_size": False, **timm.create_model(name).pretrained_cfg})
@@ -258,6 +258,6 @@ def timm_config(name: str) -> Any:
     return config
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+def _nearest(library: str, name: str, known: list[str]) -> str:
+    near = [f"{library}/{close}" for close in difflib.get_close_matches(name, known, n=3, cutoff=0.6)]
     return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -148,7 +148,10 @@ def test_the_preprocessing_is_the_weights_own():
             "torchvision/resnet18@IMAGENET21K",
             "weights=IMAGENET21K are not known to torchvision for resnet18; ",
         ),
-        ("torchvision/resnet19@default", r"network=torchvision/resnet19 is not known; did you mean resnet18"),
+        (
+            "torchvision/resnet19@default",
+            r"network=torchvision/resnet19 is not known; did you mean torchvision/resnet18",
+        ),
         ("timm/resnet18@none_such", "weights=none_such are not known to timm for resnet18; choose from a1_in1k, "),
         ({"weights": ""}, r"weights=\{'weights': ''\} must be WEIGHTS, NETWORK@WEIGHTS or a mapping"),
         ({"weights": "a.pth", "rename": "/no/such.json"}, r"rename=/no/such\.json is no JSON file that can be read"),
