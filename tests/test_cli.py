@@ -132,6 +132,17 @@ def test_a_script_does_what_the_experiment_s_command_does(call, monkeypatch, cap
     assert counts.findall(capsys.readouterr().out) == counts.findall(of_command) != []
 
 
+def test_a_script_s_help_fills_lines_and_breaks_no_command(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.argv", ["which_checkpoint.py", "--help"])
+    command = "    python sweeps/which_checkpoint.py data=/my/images " + "weights=[a,b] " * 5
+    with pytest.raises(SystemExit, match="0"):
+        run_script("selection", f"A question.\n\n{'word ' * 20}\n{'word ' * 20}\n\n{command}\n\nThe end.\n")
+    lines = capsys.readouterr().out.splitlines()
+    assert command.rstrip() in [line.rstrip() for line in lines]
+    assert [len(line.split()) for line in lines if "word" in line] == [16, 16, 8]
+
+
 def test_a_network_s_layers_are_shown(call):
     code, printed, error = call("networks", "convnet8", "image_size_px=8", "channels=1", "classes=10")
     assert (code, error) == (0, "")

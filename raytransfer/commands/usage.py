@@ -146,9 +146,14 @@ def print_experiment_help(
         elif isinstance(default, list | tuple):
             default = f"[{','.join(str(entry) for entry in default)}]"
         rows.append((option.name, str(default), option.meaning))
-    console.print(description.strip())
+    for part in description.strip().split("\n\n"):
+        if part.startswith(" "):  # commands, which can be copied as long as no line is broken
+            console.print(part, soft_wrap=True)
+        else:
+            console.print(part.replace("\n", " "))
+        console.print()
     console.print(
-        f"\nUsage: {usage} [name=value ...] [--plan] [--markdown] [--json] [--help]\n\n"
+        f"Usage: {usage} [name=value ...] [--plan] [--markdown] [--json] [--help]\n\n"
         "  --plan      show what would run and about how long, and stop\n"
         "  --markdown  with report: print answer and tables as Markdown\n"
         "  --json      with plan or report: print JSON\n"
