@@ -141,7 +141,7 @@ def _find(name: str, folder: Path) -> Any:
     here = [f"./{folder.name}"] if Path(folder.name).exists() else []  # a path has a slash
     meant = " or ".join([*here, *close])
     raise UserError(
-        f"unknown data set {name!r}{f': did you mean {meant}?' if meant else ''}; data is digits, a "
+        f"unknown data set {name!r}{f': did you mean {meant}?' if meant else ';'} data is digits, a "
         f"path, a folder under data_dir, or one of torchvision's classification sets: {', '.join(sorted(found))}"
     )
 

@@ -131,7 +131,7 @@ def test_torchvision_sets_that_read_files_are_decoded_from_them(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("cifr10", "unknown data set 'cifr10': did you mean cifar10"),
+        ("cifr10", r"unknown data set 'cifr10': did you mean cifar10[^?;]*\? data is digits, a path"),
         ("qqqqqq", "unknown data set 'qqqqqq'; data is digits, a path"),
         ("VOCDetection", "torchvision's vocdetection cannot be opened by name: it is not a set of whole images"),
         ("emnist", "torchvision's emnist cannot be opened by name"),
