@@ -34,7 +34,7 @@ def verdicts_table(verdicts: pd.DataFrame) -> Group:
         table.add_row(*map(str, cells))
     note = (
         f"One test a claim, over {said_units(verdicts)}. p: corrected for the number of claims (Holm).\n{WOULD_SEE}\n"
-        f"{NO_LARGER}: not seen, and the interval holds none of that size. too few units: fewer than {MIN_UNITS}."
+        f"{NO_LARGER}: not seen, and the interval holds none of that size. too few units: fewer than {MIN_UNITS}.\n"
     )
     return Group(Text("Verdicts", style="bold"), table, Text(note))
 

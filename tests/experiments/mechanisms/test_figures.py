@@ -364,6 +364,7 @@ def test_verdicts_say_test_effect_units_and_what_would_be_seen():
     (line,) = [" ".join(line.split()) for line in rendered(verdicts_table(table), 120) if "weights stay near" in line]
     assert line.startswith(f"weights stay near {effect.replace(', ', ',')} 4 ×{row['detectable']:.2f} ")
     assert any("over 4 sources of targets" in line for line in rendered(verdicts_table(table), 120))
+    assert rendered(verdicts_table(table), 120)[-1] == ""  # what comes next stands apart
     assert said_verdict(row.to_dict()).startswith(f"supported (relative deviation at the last step: ratio {effect}, ")
     nothing = dict.fromkeys(("estimate", "low", "high", "detectable"), math.nan)
     assert "at the last step: no value, " in said_verdict(row.to_dict() | nothing)
