@@ -257,7 +257,7 @@ def _plan(console: Console, experiment: Experiment[Any], config: SweepConfig, *,
     if found is not None:
         print_forecast(console, found, plan, config)
     if as_json:
-        print_json(output, plan_as_json(plan, todo, store, found))
+        print_json(output, plan_as_json(plan, todo, store, found, config.price_per_hour))
     return 0
 
 

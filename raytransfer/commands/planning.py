@@ -189,7 +189,9 @@ def checked_backlog(plan: Plan[Cell, Any], store: Store, config: SweepConfig) ->
     return todo
 
 
-def plan_as_json(plan: Plan[Cell, Any], todo: Backlog, store: Store, found: Forecast | None) -> dict[str, Any]:
+def plan_as_json(
+    plan: Plan[Cell, Any], todo: Backlog, store: Store, found: Forecast | None, price_per_hour: float | None
+) -> dict[str, Any]:
     """What a plan tells, as plain values: its data, how many trials of each treatment stand how, and the forecast."""
     estimate: dict[str, Any] | None = None
     if found is not None:
@@ -200,6 +202,7 @@ def plan_as_json(plan: Plan[Cell, Any], todo: Backlog, store: Store, found: Fore
             "slots": found.slots,
             "held_s": 3600 * found.paid_hours,
             "unit": found.unit,
+            "price": None if price_per_hour is None else price_per_hour * found.paid_hours,
             "basis": "; ".join([found.basis, *found.splits, *found.failed]),
             "work_s_by_treatment": {treatment: sum(each) for treatment, each in costs(plan, found.seconds).items()},
         }

@@ -51,7 +51,7 @@ def test_json_of_a_plan_has_the_numbers_of_its_forecast_and_counts_a_trial_of_tw
     plan, store = make_plan(config), Store(str(tmp_path / "none"))
     todo = backlog(plan, store, "cached")
     found = replace(FORECAST, seconds=dict.fromkeys(plan.trials, 2.0), splits=["split"], failed=["broken"])
-    told = plan_as_json(plan, todo, store, replace(found, bases=set(list(plan.trials)[:3]), at_least=True))
+    told = plan_as_json(plan, todo, store, replace(found, bases=set(list(plan.trials)[:3]), at_least=True), 1800)
     assert (len(plan.cells), told["trials"], told["to_run"]) == (4, 5, 5)
     counts = {treatment: count["to run"] for treatment, count in told["treatments"].items()}
     assert counts == {"baseB": 1, "AnB": 2, NOT_IN_A_CELL: 2}
@@ -62,6 +62,7 @@ def test_json_of_a_plan_has_the_numbers_of_its_forecast_and_counts_a_trial_of_tw
         "slots": 8,
         "held_s": pytest.approx(8 * 6 + 4),
         "unit": "GPU",
+        "price": pytest.approx((8 * 6 + 4) / 2),
         "basis": "nothing; split; broken",
         "work_s_by_treatment": {treatment: 2 * count for treatment, count in counts.items()},
     }
@@ -74,7 +75,7 @@ def said(config, tmp_path, monkeypatch, machine):
     todo, console = backlog(plan, store, "cached"), Console(width=400, record=True, quiet=False)
     found = forecast(console, plan, todo, config)
     print_forecast(console, found, plan, config)
-    return " ".join(console.export_text().split()), plan_as_json(plan, todo, store, found)["estimate"]
+    return " ".join(console.export_text().split()), plan_as_json(plan, todo, store, found, None)["estimate"]
 
 
 def test_a_plan_measures_what_two_processes_tell_each_other(tiny, tmp_path, monkeypatch):
