@@ -24,7 +24,8 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, keys: Sequence[str], value
         value: Column that is compared; rows without one are left out.
 
     Returns:
-        The keys, ``change``, and ``same``: whether both rows are of the same trial, where both tables have ``id``.
+        The keys, ``change``, and ``same``: whether both rows are of the same trial, where both tables have ``id``; the
+        first's is there, too, then.
 
     Raises:
         ValueError: A column is missing, or two rows of a table have the same keys.
@@ -36,8 +37,10 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, keys: Sequence[str], value
         kept.append(table[columns].dropna(subset=[value]))
     both = kept[0].merge(kept[1], on=list(keys), suffixes=("_first", "_second"), validate="one_to_one")
     both["change"] = both[f"{value}_second"].astype(float) - both[f"{value}_first"].astype(float)
-    both["same"] = both["id_first"] == both["id_second"] if "id_first" in both else False
-    return both[[*keys, "change", "same"]]
+    if "id_first" not in both:
+        return both[[*keys, "change"]].assign(same=False)
+    both["same"] = both["id_first"] == both["id_second"]
+    return both[[*keys, "change", "same", "id_first"]].rename(columns={"id_first": "id"})
 
 
 def grid_changes(first: pd.DataFrame, second: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:

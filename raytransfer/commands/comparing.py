@@ -180,10 +180,11 @@ def _changes(first: SweepFolder, second: SweepFolder) -> tuple[pd.DataFrame | No
     parts, every = [], []
     for value in compared.values:
         if value in one and value in other:
-            every.append(paired(_of(one, value), _of(other, value), compared.keys, value))
+            every.append(_once(paired(_of(one, value), _of(other, value), compared.keys, value), compared.by))
             placed = every[-1].assign(target_block=every[-1]["target"].map(sources))
             parts.append(mean_changes(placed, compared.by).assign(of=value))
-    shared = max(every, key=len, default=pd.DataFrame())
+    of_trials = [rows for rows in every if "id" in rows]  # a boost is of two
+    shared = pd.concat(of_trials) if of_trials else max(every, key=len, default=pd.DataFrame())
     _check_shared(shared, first, second)
     found = pd.concat([part for part in parts if not part.empty], ignore_index=True)
     return found[["of", *(column for column in found if column != "of")]], shared
@@ -214,6 +215,11 @@ def _grid_changes(
 def _of(frame: pd.DataFrame, value: str) -> pd.DataFrame:
     """A table of outcomes with the trial of one of them as ``id``, where it has a column of those."""
     return frame.assign(id=frame[f"{value}_id"]) if f"{value}_id" in frame else frame
+
+
+def _once(pairs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Each training of a target once, where it stands beside every base of it, as one on random layers does."""
+    return pairs.drop_duplicates([*by, "target", "seed", "id"]) if "id" in pairs else pairs
 
 
 def _check_shared(shared: pd.DataFrame, first: SweepFolder, second: SweepFolder) -> None:

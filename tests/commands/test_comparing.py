@@ -88,6 +88,7 @@ def test_rows_are_paired_by_their_keys_alone_and_once():
         "seed": [0, 1],
         "change": [0.25, 0.0],
         "same": [False, True],
+        "id": ["a", "b"],
     }
     with pytest.raises(ValueError, match="not a one-to-one merge"):
         paired(first.assign(seed=0), second, ["seed"], "top1")
@@ -175,7 +176,7 @@ def test_other_experiments_compare_their_outcomes_by_place(tmp_path, command):
     two = write(tmp_path / "two?" / "transfer_vs_distance-digits-1", outcomes=moved)
     (two / "config.yaml").write_text("seeds: 1\nnew: 2\n")
     (found,) = compare(str(one), str(two))
-    assert (found.options, found.shared, found.same) == ([("new", None, 2)], 4, 1)
+    assert (found.options, found.shared, found.same) == ([("new", None, 2)], 6, 3)  # of AnB 4, of RnB 2
     change, fewer = found.changes.to_dict("records")
     assert (fewer["of"], fewer["runs"], fewer["estimate"]) == ("RnB", 2, 0)
     assert (change["of"], change["n_layers"], change["units"], change["clear"]) == ("AnB", 2, 4, True)
@@ -184,6 +185,20 @@ def test_other_experiments_compare_their_outcomes_by_place(tmp_path, command):
     assert code == 0
     assert "Results are paired for yosinski, distance, checkpoints, selection" in printed
     assert "yet no run is the same trial" not in printed
+
+
+def test_what_came_out_otherwise_is_counted_over_all_treatments_and_a_training_once(tmp_path, command):
+    rows = pd.DataFrame({"target": list("aabb"), "base": list("xyxz"), "n_layers": 2, "seed": 0, "baseB": 0.4})
+    rows = rows.assign(**{"AnB": 0.5, "AnB_id": list("1234"), "AnB+": 0.6, "AnB+_id": list("5678")})
+    rows = rows.assign(RnB=[0.2, 0.2, 0.3, 0.3], RnB_id=list("rrss"))  # stands beside every base of its target
+    one = write(tmp_path / "one" / "transfer_vs_distance-digits-0", outcomes=rows.assign(boost=0.2))
+    two = rows.assign(**{"AnB+": 0.7, "boost": 0.3, "RnB": [0.2, 0.2, 0.4, 0.4]})
+    two = write(tmp_path / "two" / "transfer_vs_distance-digits-0", outcomes=two[~two["base"].eq("y")])
+    (found,) = compare(str(one), str(two))
+    assert (found.shared, found.same, found.repeated_otherwise) == (8, 8, 4)
+    random = row(found.changes, "RnB")
+    assert (random["runs"], random["estimate"]) == (2, pytest.approx(0.05))  # two of the trials, not three of the rows
+    assert "8 of them the same trial in both: 4 of these came out otherwise" in command("compare", one, two)[1]
 
 
 def test_what_cannot_be_compared_is_refused(store, folder, other, tmp_path):
