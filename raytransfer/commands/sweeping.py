@@ -19,7 +19,7 @@ from raytransfer.report import Report
 from raytransfer.report.console import show_answer, show_places, show_tables
 from raytransfer.report.files import write_files
 from raytransfer.report.page import FAILURES_FRAME, Asked
-from raytransfer.store import Store, compact, held, is_compact, lock, read_table, write_failures, write_places
+from raytransfer.store import Store, compact, finished, held, is_compact, lock, read_table, write_failures, write_places
 from raytransfer.store.schema import FAILURES
 from raytransfer.sweep.backlog import Backlog, backlog
 from raytransfer.sweep.curves import Curves, Tracker, trackers
@@ -165,6 +165,8 @@ def _report(
     if any(dataset.streamed for dataset in plan.datasets.values()):
         report = replace(report, notes=[*report.notes, *_what_bound(plan, store)])
     left = backlog(plan, store, "cached")
+    if report.frames and (unfinished := _unfinished(plan, store, left)):
+        report = replace(report, notes=[*report.notes, unfinished])
     failed = failure_rows(left.failed, places({trial: plan.trials[trial] for trial in left.failed}, plan.cells))
     if failed and report.frames:
         report = replace(report, frames={**report.frames, FAILURES_FRAME: pd.DataFrame(failed)})
@@ -184,6 +186,15 @@ def _report(
     show_answer(console, report)
     code = _print_left(console, left, failed, store, config.mode, folder)
     return Reported(report=report, store=store, folder=folder, failed=failed, left=left, files=files, code=code)
+
+
+def _unfinished(plan: Plan[Cell, Any], store: Store, left: Backlog) -> str:
+    """How much of a sweep its report is of, where that is not all: what is told may owe to what is missing."""
+    done = len(plan.trials.keys() & finished(store))
+    if done == len(plan.trials):
+        return ""
+    failed = f", and {len(left.failed)} failed" if left.failed else ""
+    return f"{done} of {number_of(len(plan.trials), 'trial')} have finished{failed}: what is told is of these alone."
 
 
 def _what_bound(plan: Plan[Cell, Any], store: Store) -> list[str]:

@@ -466,6 +466,23 @@ def test_json_of_a_report_has_standard_output_for_itself(store, folder, command,
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_a_report_says_of_how_many_trials_it_is_where_some_have_not_finished(store, folder, command):
+    assert "have finished" not in command("report", store.root, "--markdown")[1]
+    (part,) = Path(store.root, "trials").glob("*.parquet")
+    rows = pd.read_parquet(part).sort_values("n_layers")  # bases first
+    pq.write_table(pa.Table.from_pandas(rows[:-2], pq.read_schema(part), preserve_index=False), part)
+    printed = command("report", store.root, "--markdown")[1]
+    told = "7 of 9 trials have finished: what is told is of these alone."
+    assert printed.rstrip().endswith(told)
+    assert told in (folder / "report.html").read_text()
+    publish_failure(store, rows["id"].iloc[-1], "on a machine: ValueError: no")
+    told = told.replace("finished", "finished, and 1 failed")
+    assert told in command("report", store.root)[1]
+    (found,) = json.loads(command("report", store.root, "--json")[1])
+    assert found["notes"] == [told]
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_a_sweep_that_cannot_be_reported_keeps_no_other_from_it(store, folder, command):
     broken = folder.with_name(folder.name[:-8] + "00000000")
     shutil.copytree(folder, broken)
