@@ -14,8 +14,12 @@ from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import said_units, with_interval
 from raytransfer.words import number_of
 
-WOULD_SEE = "would see: the smallest effect that so many units, spread so, show in 4 studies of 5."
+WOULD_SEE = (
+    "would see: the smallest effect that so many units, spread so, show in 4 studies of 5; none: not the largest there "
+    "can be."
+)
 """What a column of detectable effects means, for the note below a table."""
+_NONE = "none"
 
 
 def verdicts_table(verdicts: pd.DataFrame) -> Group:
@@ -66,6 +70,7 @@ def said_verdict(row: Mapping[Hashable, Any]) -> str:
     if math.isnan(row["detectable"]):
         return f"{said})"
     seen = size(row["detectable"], row["scale"])
+    seen = "no effect" if seen == _NONE else seen
     return f"{said}, p = {row['p_adjusted']:.2g} corrected; {seen} would be seen in 4 studies of 5)"
 
 
@@ -82,9 +87,11 @@ def _verdict(row: Mapping[Hashable, Any]) -> str:
 
 
 def size(seen: float, scale: str) -> str:
-    """An effect without its direction: a factor, up or down, or a difference."""
+    """An effect without its direction: a factor, up or down, or a difference; none where none can be as large."""
     if math.isnan(seen):
         return "-"
+    if scale in ("ρ", "points") and seen > 1:
+        return _NONE
     return f"×{_ratio(seen)}" if scale == "ratio" else f"±{_WRITTEN[scale](seen).lstrip('+')}"
 
 

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from raytransfer.analysis.comparisons import effects
 from raytransfer.analysis.profiles import profiles
-from raytransfer.analysis.verdicts import PRIMARY, rank_correlations, verdicts
+from raytransfer.analysis.verdicts import NEARER, PRIMARY, rank_correlations, verdicts
 from raytransfer.experiments.mechanisms.figures import comparisons_figure, gradients_figure, training_figure
 from raytransfer.experiments.mechanisms.landscapes import landscape_figure, paths_figure
 from raytransfer.experiments.mechanisms.networks import largest_n
 from raytransfer.experiments.mechanisms.tables import comparisons_table, nearness_table
-from raytransfer.experiments.verdicts import said_verdict, verdicts_markdown, verdicts_table
+from raytransfer.experiments.verdicts import said_verdict, size, verdicts_markdown, verdicts_table
 from tests.analysis.test_comparisons import DISTANCES, STAGES, comparisons, frame, nearness, row, sweep, two_networks
 from tests.helpers import legend, marks, overlaps, rendered, titles
 
@@ -381,6 +381,19 @@ def test_too_few_units_say_how_many_it_takes():
     assert said_verdict(judged(sweep(targets=("A",), seeds=1)).iloc[0].to_dict()).startswith(
         "too few units: how many it takes cannot be said ("
     )
+
+
+def test_no_correlation_or_accuracy_is_said_to_be_seen_that_is_larger_than_there_can_be():
+    rhos = rank_correlations(sweep(), DISTANCES)
+    rhos["rho"] = np.resize([1.0, -1.0, 0.5], len(rhos))  # 4 units so far apart see nothing
+    table = verdicts(effects(sweep(), STAGES), rhos)
+    row = table.set_index("claim").loc[NEARER]
+    assert row["detectable"] > 1
+    assert said_verdict(row.to_dict()).endswith("; no effect would be seen in 4 studies of 5)")
+    assert " sources | none | " in verdicts_markdown(table)
+    assert any(" none " in line for line in rendered(verdicts_table(table), 120))
+    assert [size(1.2, scale) for scale in ("points", "difference", "ratio")] == ["none", "±1.200", "×1.20"]
+    assert size(0.998, "ρ") == "±1.00"
 
 
 def test_effects_that_are_all_zero_are_drawn_without_a_warning():
