@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.checks import refuse_repeats, require
-from raytransfer.analysis.intervals import student_t
+from raytransfer.analysis.intervals import ROUNDING_OF_FRACTIONS, student_t
 from raytransfer.analysis.pairs import Floats, evened
 
 MEASURED, ANY = "training all", "any start"
@@ -30,7 +30,8 @@ def recommendations(outcomes: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFr
 
     Of all measures one is *recommended* for a target: the one whose choices gained most over ``ANY`` on the other
     targets, on average over all of them: where it chose nothing, it gained nothing. Where there is only one target, it
-    is the one that gained most on this target itself, which flatters it.
+    is the one that gained most on this target itself, which flatters it. Where none gained or lost anything,
+    as where every start is as good, none is.
 
     Args:
         outcomes: One row a training: treatment, target, base, n_layers, seed and top1, a fraction. Starts that lack a
@@ -112,7 +113,7 @@ def _recommended(found: pd.DataFrame) -> pd.DataFrame:
             others = gains.drop(index=target)
             told = others if len(others) else gains.loc[[target]]
             means = told.fillna(0.0).mean()[told.notna().any() & gains.loc[target].notna()]
-            if not means.empty:
+            if (means.abs() > ROUNDING_OF_FRACTIONS).any():
                 chosen = rows[(rows["target"] == target) & (rows["by"] == means.idxmax())].index
                 found.loc[chosen, ["recommended", "elsewhere"]] = [True, bool(len(others))]
     return found

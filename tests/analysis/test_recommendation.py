@@ -101,6 +101,17 @@ def test_choosing_by_measures_that_say_nothing_gains_nothing():
     assert abs(np.mean(best)) < 3 * np.std(best) / np.sqrt(len(best))  # held out, so not flattered either
 
 
+@pytest.mark.parametrize("targets", [TARGETS, TARGETS[:1]])
+def test_where_every_start_is_as_good_no_measure_is_the_best(targets):
+    outcomes, measures = random_sweep(0)
+    alike = outcomes[outcomes["target"].isin(targets)].assign(top1=0.7)  # three of which have no exact mean
+    found = recommendations(alike, measures)
+    assert {"LogME", "kNN", "OTDD"} < set(found["by"])
+    assert not found["recommended"].any()
+    better = alike["top1"].where((alike["base"] != "a") | (alike["seed"] != 0), 0.71)
+    assert recommendations(alike.assign(top1=better), measures)["recommended"].sum() == len(targets)
+
+
 def test_repeated_rows_are_refused():
     outcomes, measures = random_sweep(0)
     with pytest.raises(ValueError, match="outcomes hold more than one row of the same"):
