@@ -189,7 +189,7 @@ def _report(
 
 
 def _unfinished(plan: Plan[Cell, Any], store: Store, left: Backlog) -> str:
-    """How much of a sweep its report is of, where that is not all: what is told may owe to what is missing."""
+    """How much of a sweep the report covers, where that is not all of it."""
     done = len(plan.trials.keys() & finished(store))
     if done == len(plan.trials):
         return ""
