@@ -277,7 +277,7 @@ def boosts(
         for first, last in spans
     ]
     columns = [field.name for field in dataclasses.fields(Boost)]
-    return pd.DataFrame([dataclasses.asdict(b) for b in all_boosts if not math.isnan(b.estimate)], columns=columns)
+    return pd.DataFrame([b for b in all_boosts if not math.isnan(b.estimate)], columns=columns)
 
 
 def _checked(results: pd.DataFrame, metric: str) -> pd.DataFrame:

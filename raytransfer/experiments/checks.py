@@ -8,7 +8,7 @@ from typing import Any
 from raytransfer.config import SweepConfig, TrainingConfig
 from raytransfer.errors import UserError
 from raytransfer.networks import Shape, add_lora, build, check_network, resolved, used_elsewhere
-from raytransfer.specs import NetworkSpec, Recipe
+from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec
 from raytransfer.specs.treatments import TREATMENTS
 from raytransfer.storage.addresses import is_address
 from raytransfer.store.root import absolute
@@ -35,6 +35,10 @@ class Setup:
     def depth(self) -> int:
         """N, the number of stages."""
         return len(self.stages)
+
+    def pretraining(self, task: TaskSpec, seed: int, recipe: Recipe | None = None) -> PretrainSpec:
+        """A training from scratch on a task: with the sweep's recipe, or with another one."""
+        return PretrainSpec(task=task, network=self.network, recipe=recipe or self.recipe, seed=seed)
 
 
 def checked_setup(config: TrainingConfig, shape: Shape, label_counts: Collection[int]) -> Setup:

@@ -99,14 +99,14 @@ def cells(
     for schedule, trained_by in base_recipes.items():
         for pair in pairs:
             for seed in seeds:
-                base = PretrainSpec(task=pair.base.spec(seed), network=setup.network, recipe=trained_by, seed=seed)
+                base = setup.pretraining(pair.base.spec(seed), seed, trained_by)
                 found += _along(base, pair, schedule, setup, steps)
     return found
 
 
 def _along(base: PretrainSpec, pair: Pair, schedule: str, setup: Setup, steps: Sequence[int]) -> list[CheckpointCell]:
-    seed, recipe = base.seed, transfer_recipe(setup.recipe)
-    target = PretrainSpec(task=pair.target.spec(seed), network=setup.network, recipe=recipe, seed=seed)
+    seed = base.seed
+    target = setup.pretraining(pair.target.spec(seed), seed, transfer_recipe(setup.recipe))
     base_cell = CheckpointCell(
         treatment=BASE_A.name,
         schedule=schedule,

@@ -75,11 +75,11 @@ class Layout:
 
     def own(self, target: NamedTask, seed: int) -> PretrainSpec:
         """The network of a target, from scratch."""
-        return PretrainSpec(task=target.spec(seed), network=self.setup.network, recipe=self.setup.recipe, seed=seed)
+        return self.setup.pretraining(target.spec(seed), seed)
 
     def base(self, task: NamedTask, seed: int) -> PretrainSpec:
         """The base on a task."""
-        return PretrainSpec(task=task.spec(seed), network=self.setup.network, recipe=self.base_recipe, seed=seed)
+        return self.setup.pretraining(task.spec(seed), seed, self.base_recipe)
 
 
 def cells(pairs: Sequence[Pair], layout: Layout, seeds: Sequence[int]) -> list[PairCell]:

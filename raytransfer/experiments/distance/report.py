@@ -1,7 +1,7 @@
 """Transfer against distance: from its results to a report."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -168,9 +168,8 @@ def _analysed(
     outcomes: pd.DataFrame, measures: pd.DataFrame, design: Design, config: DistanceConfig
 ) -> dict[str, pd.DataFrame]:
     """Every table of the report by name."""
-    dials = pd.DataFrame([asdict(row) for row in design.dials], columns=[field.name for field in fields(DialRow)])
-    dials = dials.astype({"setting": "string"})
-    grid = pd.DataFrame([asdict(row) for row in design.grid], columns=[field.name for field in fields(GridRow)])
+    dials = pd.DataFrame(design.dials, columns=[field.name for field in fields(DialRow)]).astype({"setting": "string"})
+    grid = pd.DataFrame(design.grid, columns=[field.name for field in fields(GridRow)])
     there = set(measures["measure"])
     moves = monotonicity(measures, dials)
     moves["blind"] = [

@@ -70,12 +70,12 @@ def cells(
     found: list[MechanismCell] = []
     for seed in seeds:
         for target_task in targets:
-            target = PretrainSpec(task=target_task.spec(seed), network=setup.network, recipe=setup.recipe, seed=seed)
+            target = setup.pretraining(target_task.spec(seed), seed)
             place = target_task.as_target(seed)
             found.append(MechanismCell(treatment=BASE_B.name, **place, spec=target))
             starts = [] if weights is None else [(weights.label, weights)]
             for task in (pair.base for pair in pairs if pair.target == target_task):
-                base = PretrainSpec(task=task.spec(seed), network=setup.network, recipe=base_recipe, seed=seed)
+                base = setup.pretraining(task.spec(seed), seed, base_recipe)
                 name = task.setting or task.name
                 starts.append((name, base.weights))
                 between = _distance(distance, base, target, images)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from raytransfer.experiments.checks import Setup
 from raytransfer.scores import SCORES
-from raytransfer.specs import PretrainSpec, ScoreSpec, TaskSpec, TrialSpec, Weights
+from raytransfer.specs import ScoreSpec, TaskSpec, TrialSpec, Weights
 from raytransfer.specs.treatments import TREATMENTS
 
 
@@ -65,7 +65,7 @@ def trainings(candidate: Candidate, treatments: Collection[str]) -> list[Selecti
     setup = candidate.setup
     found: list[SelectionCell] = []
     for (target, seed), task in candidate.tasks.items():
-        own = PretrainSpec(task=task, network=setup.network, recipe=setup.recipe, seed=seed)
+        own = setup.pretraining(task, seed)
         place = SelectionCell(treatment="", checkpoint=candidate.name, target=target, seed=seed, spec=own)
         for treatment in (TREATMENTS[name] for name in treatments):
             if treatment.source is None:

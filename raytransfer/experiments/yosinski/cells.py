@@ -71,10 +71,7 @@ def cells(
     for direction in directions:
         source, target = (halving.a, halving.b) if direction == "A->B" else (halving.b, halving.a)
         for seed in seeds:
-            base_a, base_b = (
-                PretrainSpec(task=task(classes, seed), network=setup.network, recipe=setup.recipe, seed=seed)
-                for classes in (source, target)
-            )
+            base_a, base_b = (setup.pretraining(task(classes, seed), seed) for classes in (source, target))
             for treatment in treatments:
                 grid += [
                     GridCell(
