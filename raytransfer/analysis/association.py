@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from raytransfer.analysis.intervals import Floats, Ints
 from raytransfer.analysis.pairs import (
-    OUTCOMES,
     Axes,
-    Counts,
-    Floats,
     axes_of,
     jackknife,
     measure_cube,
     measures_by_name,
     outcome_cube,
+    outcomes_in,
     permuted_blocks,
     permuted_values,
     seed_means,
@@ -43,7 +42,7 @@ _LARGEST = 0.999  # of a coefficient that is transformed: of ±1 there is no z
 def correlations(
     outcomes: pd.DataFrame,
     measures: pd.DataFrame,
-    outcomes_named: tuple[str, ...] = OUTCOMES,
+    *,
     permutations: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -74,7 +73,6 @@ def correlations(
     Args:
         outcomes: A row for each target, base, n_layers and seed.
         measures: A row a value.
-        outcomes_named: Columns of outcomes to predict.
         permutations: How many orders of the blocks, where there are too many for all.
         seed: What they are drawn from.
 
@@ -88,13 +86,13 @@ def correlations(
     Raises:
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
     """
-    axes = axes_of(outcomes, outcomes_named)
+    axes = axes_of(outcomes)
     by_name = measures_by_name(measures)
     cubes = {name: measure_cube(axes, rows) for name, rows in by_name.items()}
     kinds = {name: str(rows["kind"].iloc[0]) for name, rows in by_name.items()}
     orders = permuted_blocks(axes, permutations, seed)
     rows: list[dict[str, Any]] = []
-    for outcome in outcomes_named:
+    for outcome in outcomes_in(outcomes):
         y_cube = outcome_cube(axes, outcomes, outcome)
         means = {name: seed_means(cube if kinds[name] == "score" else -cube, y_cube) for name, cube in cubes.items()}
         for (i, n_layers), scope in itertools.product(enumerate(axes.n_layers), ("within target", "pooled")):
@@ -112,7 +110,7 @@ def correlations(
     return pd.DataFrame(rows, columns=_COLUMNS).astype({"target_blocks": "Int64"})
 
 
-def coefficients(x: Floats, y: Floats, counts: Counts) -> Floats:
+def coefficients(x: Floats, y: Floats, counts: Ints) -> Floats:
     """Rank correlations of samples in which pair k occurs ``counts[r, k]`` times, without building the samples.
 
     With s_ij = sign(x_i − x_j), t likewise of y, and m the counts of one sample: twice the centred mid-rank of x_i is
@@ -159,12 +157,12 @@ def _weights(x: Floats, y: Floats) -> Floats:
     return np.stack([np.full(k, 1 / k), np.full(k, 1 / k), weighted / weighted.sum()], axis=1)
 
 
-def centred_ranks(values: Floats, counts: Counts) -> Floats:
+def centred_ranks(values: Floats, counts: Ints) -> Floats:
     """Mid-ranks less their mean, in samples in which value k occurs ``counts[r, k]`` times: (R, K)."""
     return counts.astype(np.float64) @ np.sign(values[None, :] - values[:, None]) / 2
 
 
-def _groups(x: Floats, y: Floats, scope: str) -> list[tuple[Counts, Counts]]:
+def _groups(x: Floats, y: Floats, scope: str) -> list[tuple[Ints, Ints]]:
     """Positions (targets, bases) of the pairs that are correlated with each other; each group is one coefficient."""
     targets, bases = np.nonzero(np.isfinite(x) & np.isfinite(y))
     if scope == "pooled":
@@ -173,7 +171,7 @@ def _groups(x: Floats, y: Floats, scope: str) -> list[tuple[Counts, Counts]]:
     return [group for group in groups if len(group[0]) >= MIN_BASES]
 
 
-def _estimates(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], axes: Axes) -> list[dict[str, Any]]:
+def _estimates(x: Floats, y: Floats, groups: list[tuple[Ints, Ints]], axes: Axes) -> list[dict[str, Any]]:
     """Estimate and interval of each coefficient for one measure, outcome, n and scope: a mean over groups of pairs."""
     used = [group for group in groups if np.isfinite(_means(x, y, [group], _once(len(group[0])))).all()]
     targets, bases = (np.concatenate([group[i] for group in used] or [np.empty(0, dtype=np.int64)]) for i in (0, 1))
@@ -197,18 +195,18 @@ def fishers_z(rhos: Floats) -> Floats:
     return np.arctanh(np.clip(rhos, -_LARGEST, _LARGEST))
 
 
-def _means(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], counts: Counts) -> Floats:
+def _means(x: Floats, y: Floats, groups: list[tuple[Ints, Ints]], counts: Ints) -> Floats:
     """Coefficients, (R, 3), averaged over groups, of samples in which their P pairs occur so often, (R, P)."""
     of_groups = np.split(counts, np.cumsum([len(bases) for _, bases in groups])[:-1], axis=1)
     found = [coefficients(x[group], y[group], of) for group, of in zip(groups, of_groups, strict=True)]
     return _mean_of_groups(np.stack(found))
 
 
-def _once(pairs: int) -> Counts:
+def _once(pairs: int) -> Ints:
     return np.ones((1, pairs), dtype=np.int64)
 
 
-def _null(x: Floats, y: Floats, groups: list[tuple[Counts, Counts]], orders: Counts, axes: Axes) -> Floats:
+def _null(x: Floats, y: Floats, groups: list[tuple[Ints, Ints]], orders: Ints, axes: Axes) -> Floats:
     """Spearman's ρ after each permutation of blocks, a mean over groups: (P,), 0 where undefined."""
     from scipy.stats import rankdata  # half a second, which other sweeps need not wait for
 

@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import refuse_repeats, require
-from raytransfer.analysis.intervals import MIN_UNITS, clustered_t, detectable, student_t
-from raytransfer.analysis.pairs import Floats, evened
+from raytransfer.analysis.intervals import MIN_UNITS, Floats, clustered_t, detectable, student_t
+from raytransfer.analysis.pairs import evened
 from raytransfer.analysis.units import SEED, numbers_of, unit_means, with_units
 from raytransfer.analysis.verdicts import Claim, judged
 
@@ -108,9 +108,8 @@ def checkpoint_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 200
         low, high = _peak_interval(values, steps, seed, resamples)
         row = dict(zip(_CURVE, key, strict=True)) | {"peak_step": steps[peak], "low": low, "high": high}
         for name, changes in zip(("rise", "decline"), _crossed(values), strict=True):
-            of = student_t(changes)
-            row |= {name: of.estimate, f"{name}_low": of.low, f"{name}_high": of.high}
-            row[f"{name}_detectable"] = detectable(of)
+            interval = student_t(changes)
+            row |= interval.named(name) | {f"{name}_detectable": detectable(interval)}
         counts = {"units": len(values), "unit": of_units.index[0][0], "runs": len(whole)}
         rows.append(row | {"decline_naive": mean[peak] - mean[-1]} | counts)
     return pd.DataFrame(rows, columns=_PEAKS_COLUMNS)

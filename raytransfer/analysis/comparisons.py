@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from raytransfer.analysis.intervals import Interval, clustered_t, detectable, exponential
-from raytransfer.analysis.pairs import Floats
+from raytransfer.analysis.intervals import Floats, Interval, clustered_t, detectable
 from raytransfer.analysis.runs import SCRATCH, NetworkReadings, known_readings, runs_of, units_of
 from raytransfer.analysis.units import numbers_of
 
@@ -194,11 +193,12 @@ def values_of(effects: pd.DataFrame) -> tuple[Floats, str]:
 
 
 def scaled(interval: Interval, seen: float, scale: str) -> dict[str, float]:
-    """Estimate, ends and the detectable effect as a ratio, of an interval of logarithms, or as they are."""
-    shown = exponential(interval) if scale == "ratio" else interval
-    with np.errstate(over="ignore"):  # of three units it may be that large
-        seen = float(np.exp(seen)) if scale == "ratio" else seen
-    return {"estimate": shown.estimate, "low": shown.low, "high": shown.high, "detectable": seen}
+    """Estimate, ends and detectable effect; of the scale ``ratio`` they are logarithms, of which exp is taken."""
+    numbers = {"estimate": interval.estimate, "low": interval.low, "high": interval.high, "detectable": seen}
+    if scale != "ratio":
+        return numbers
+    with np.errstate(over="ignore"):  # the interval of three units may be that wide
+        return {name: float(np.exp(value)) for name, value in numbers.items()}
 
 
 def _pair(

@@ -7,17 +7,19 @@ each base on the two-dimensional grid: target, base, input_level and label_level
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.checks import require
-from raytransfer.analysis.intervals import clustered_t, within_one
-from raytransfer.analysis.pairs import OUTCOMES, Floats, axes_of, measures_by_name
+from raytransfer.analysis.intervals import Floats, clustered_t, within_one
+from raytransfer.analysis.pairs import OUTCOMES, axes_of, measures_by_name
 from raytransfer.analysis.units import unit_means, with_units
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 
+_ACCURACIES = (ANB.name, ANB_PLUS.name)
 _LEAST_LEVELS = 4  # of 3, ρ takes four values but for ties, and intervals covered in 89 to 100% of studies
 _MONOTONICITY_COLUMNS = [
     *("measure", "kind", "dial", "dial_kind", "n_layers"),
@@ -25,10 +27,8 @@ _MONOTONICITY_COLUMNS = [
 ]
 
 
-def dial_means(
-    outcomes: pd.DataFrame, dials: pd.DataFrame, outcomes_named: tuple[str, ...] = (ANB.name, ANB_PLUS.name)
-) -> pd.DataFrame:
-    """Average outcomes at every level of every dial.
+def dial_means(outcomes: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
+    """Average frozen and fine-tuned accuracy at every level of every dial.
 
     The mean is over (target, seed), and its 95% interval of Student's t over units (``raytransfer.analysis.units``):
     sources of targets, or seeds where there is one source.
@@ -36,7 +36,6 @@ def dial_means(
     Args:
         outcomes: A row for each target, base, n_layers and seed.
         dials: A row for each base and dial.
-        outcomes_named: Columns of outcomes to average.
 
     Returns:
         A row for each kind, dial, outcome, n_layers and level with a value: dial, kind, outcome, n_layers, level, mean,
@@ -45,19 +44,16 @@ def dial_means(
     Raises:
         ValueError: A column is missing or rows repeat.
     """
-    placed = _long(outcomes, outcomes_named).merge(dials.dropna(subset=["dial"]), on=["target", "base"])
+    placed = _long(outcomes, _ACCURACIES).merge(dials.dropna(subset=["dial"]), on=["target", "base"])
     return _cell_means(placed, ["kind", "dial", "outcome", "n_layers", "level"])
 
 
-def grid_means(
-    outcomes: pd.DataFrame, grid: pd.DataFrame, outcomes_named: tuple[str, ...] = (ANB.name, ANB_PLUS.name)
-) -> pd.DataFrame:
-    """Average outcomes in every cell of the two-dimensional grid of dials; means and intervals as in ``dial_means``.
+def grid_means(outcomes: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
+    """Average accuracy in every cell of the two-dimensional grid of dials; means and intervals as in ``dial_means``.
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
         grid: A row for each base on the grid.
-        outcomes_named: Columns of outcomes to average.
 
     Returns:
         A row for each outcome, n_layers and cell with a value: outcome, n_layers, input_level, label_level, mean, low,
@@ -66,13 +62,11 @@ def grid_means(
     Raises:
         ValueError: A column is missing or rows repeat.
     """
-    placed = _long(outcomes, outcomes_named).merge(grid, on=["target", "base"])
+    placed = _long(outcomes, _ACCURACIES).merge(grid, on=["target", "base"])
     return _cell_means(placed, ["outcome", "n_layers", "input_level", "label_level"])
 
 
-def grid_effects(
-    outcomes: pd.DataFrame, grid: pd.DataFrame, outcomes_named: tuple[str, ...] = (ANB.name, ANB_PLUS.name)
-) -> pd.DataFrame:
+def grid_effects(outcomes: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
     """Say what turning the input dial alone, and the label dial alone, takes from transfer (Liu et al. 2019).
 
     An effect is the outcome of the base whose one dial is turned to the end, minus that of the base with neither
@@ -81,7 +75,6 @@ def grid_effects(
     Args:
         outcomes: A row for each target, base, n_layers and seed.
         grid: A row for each base on the grid.
-        outcomes_named: Columns of outcomes.
 
     Returns:
         A row for each outcome, n_layers and turned dial (``input``, ``label``) that was run: outcome, n_layers, turned,
@@ -90,7 +83,7 @@ def grid_effects(
     Raises:
         ValueError: A column is missing or rows repeat.
     """
-    placed = _long(outcomes, outcomes_named).merge(grid, on=["target", "base"])
+    placed = _long(outcomes, _ACCURACIES).merge(grid, on=["target", "base"])
     keys = ["outcome", "n_layers", "target", "seed", "unit", "unit_number"]
     neither = placed[(placed["input_level"] == 0) & (placed["label_level"] == 0)].set_index(keys)["value"]
     parts = []
@@ -131,9 +124,7 @@ def monotonicity(measures: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
     return _monotonicity(measures, dials)
 
 
-def outcome_monotonicity(
-    outcomes: pd.DataFrame, dials: pd.DataFrame, outcomes_named: tuple[str, ...] = OUTCOMES
-) -> pd.DataFrame:
+def outcome_monotonicity(outcomes: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
     """Say whether transfer falls along every dial: ``monotonicity`` of the outcomes, whose right way is down.
 
     Returns:
@@ -142,7 +133,7 @@ def outcome_monotonicity(
     Raises:
         ValueError: A column is missing or rows repeat.
     """
-    long = _long(outcomes, outcomes_named).rename(columns={"outcome": "measure"})
+    long = _long(outcomes, OUTCOMES).rename(columns={"outcome": "measure"})
     return _monotonicity(long.assign(kind="outcome"), dials)
 
 
@@ -196,11 +187,12 @@ def _rho(levels: Floats, values: Floats) -> float:
     return float(spearmanr(levels, values).statistic)
 
 
-def _long(outcomes: pd.DataFrame, outcomes_named: tuple[str, ...]) -> pd.DataFrame:
-    axes_of(outcomes, outcomes_named)
+def _long(outcomes: pd.DataFrame, wanted: Sequence[str]) -> pd.DataFrame:
+    """One row a value of those of the wanted outcomes that there are."""
+    axes_of(outcomes)
     key = ["target", "target_block", "base", "n_layers", "seed"]
-    long = outcomes.melt(id_vars=key, value_vars=list(outcomes_named), var_name="outcome", value_name="value")
-    return with_units(long)
+    present = [name for name in wanted if name in outcomes]
+    return with_units(outcomes.melt(id_vars=key, value_vars=present, var_name="outcome", value_name="value"))
 
 
 def _cell_means(placed: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

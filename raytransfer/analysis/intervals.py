@@ -25,6 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import nctdtrinc, stdtr, stdtrit
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.integer[Any]]
+
 MIN_UNITS = 3
 """Fewest independent units of which an interval or a verdict is given.
 
@@ -65,8 +68,12 @@ class Interval:
     high: float
     degrees: float = math.nan
 
+    def named(self, name: str) -> dict[str, float]:
+        """Estimate and ends as columns: ``name``, ``name_low`` and ``name_high``."""
+        return {name: self.estimate, f"{name}_low": self.low, f"{name}_high": self.high}
 
-def student_t(values: NDArray[np.float64]) -> Interval:
+
+def student_t(values: Floats) -> Interval:
     """Mean of independent values, with m ± t(0.975, k − 1) · s / √k for k values of standard deviation s.
 
     On differences within units this is the paired t interval.
@@ -74,7 +81,7 @@ def student_t(values: NDArray[np.float64]) -> Interval:
     return _interval(_mean(values), _variance_of_mean(values), len(values) - 1)
 
 
-def welch_t(group: NDArray[np.float64], reference: NDArray[np.float64]) -> Interval:
+def welch_t(group: Floats, reference: Floats) -> Interval:
     """Mean of one group minus the mean of an independent other, whose variances may differ.
 
     With v = s² / k of each group and c = v₁ / (v₁ + v₂): difference ± t(0.975, ν) · √(v₁ + v₂), where Welch and
@@ -90,7 +97,7 @@ def welch_t(group: NDArray[np.float64], reference: NDArray[np.float64]) -> Inter
     return _interval(difference, v1 + v2, degrees)
 
 
-def clustered_t(values: NDArray[np.float64], clusters: NDArray[np.integer[Any]]) -> Interval:
+def clustered_t(values: Floats, clusters: Ints) -> Interval:
     """Mean of values that are independent between clusters, but not within one.
 
     The mean m weighs each value the same. With w_c the share of the N values that are of cluster c, and r_c the sum of
@@ -122,9 +129,6 @@ def detectable(interval: Interval) -> float:
     With ν degrees of freedom and the standard error e, it is δe, where a noncentral t of ν degrees and noncentrality δ
     exceeds t(0.975, ν) with probability 0.8. NaN without an interval. Where p-values are corrected for their number, it
     takes more to be seen.
-
-    Args:
-        interval: As it comes from this module: not yet ``exponential``.
     """
     return _error(interval) * _noncentrality(interval.degrees)
 
@@ -134,9 +138,7 @@ def p_value(interval: Interval) -> float:
     return 2 * float(stdtr(interval.degrees, -abs(interval.estimate) / _error(interval)))
 
 
-def units_needed(
-    values: NDArray[np.float64], clusters: NDArray[np.integer[Any]], *, of_correlations: bool = False
-) -> int | None:
+def units_needed(values: Floats, clusters: Ints, *, of_correlations: bool = False) -> int | None:
     """Give the number of units at which a t-test at 5% would see the effect seen with a power of 80%.
 
     The spread is the standard deviation of the means of clusters, of which two are enough. It is itself an estimate: of
@@ -162,7 +164,7 @@ def units_needed(
     return bisect.bisect_left(range(MIN_UNITS, _MOST_UNITS), x=True, key=seen) + MIN_UNITS
 
 
-def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+def holm(p_values: Floats) -> Floats:
     """Correct p-values for their number, those that are NaN left out.
 
     The i-th smallest of m times m − i + 1, and at least the one before it (Holm 1979, *A simple sequentially rejective
@@ -204,24 +206,17 @@ def at_zero(interval: Interval) -> Interval:
     return replace(interval, low=interval.estimate - half, high=interval.estimate + half)
 
 
-def exponential(interval: Interval) -> Interval:
-    """Take exp of an estimate and its ends: of a mean of logarithms, the geometric mean and its interval."""
-    with np.errstate(over="ignore"):  # the interval of three units may be that wide
-        estimate, low, high = (float(np.exp(value)) for value in (interval.estimate, interval.low, interval.high))
-    return Interval(estimate=estimate, low=low, high=high, degrees=interval.degrees)
-
-
-def _mean(values: NDArray[np.float64]) -> float:
+def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) and np.isfinite(values).all() else math.nan
 
 
-def _variance_of_mean(values: NDArray[np.float64]) -> float:
+def _variance_of_mean(values: Floats) -> float:
     if len(values) < MIN_UNITS or not np.isfinite(values).all():
         return math.nan
     return _known(float(np.var(values, ddof=1)) / len(values), values)
 
 
-def _known(variance: float, values: NDArray[np.float64]) -> float:
+def _known(variance: float, values: Floats) -> float:
     """A variance of the mean, or NaN where it is zero but for rounding."""
     rounding = max(_ROUNDING * float(np.abs(values).max()), ROUNDING_OF_FRACTIONS)
     return variance if variance > rounding**2 else math.nan

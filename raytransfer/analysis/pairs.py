@@ -27,14 +27,11 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from raytransfer.analysis.checks import listed, refuse_repeats, require
-from raytransfer.analysis.intervals import MIN_UNITS, ROUNDING_OF_FRACTIONS
+from raytransfer.analysis.intervals import MIN_UNITS, ROUNDING_OF_FRACTIONS, Floats, Ints
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 
 OUTCOMES = (ANB.name, ANB_PLUS.name, "boost")
 """Frozen transfer, fine-tuned transfer, and what the latter gains over training from scratch."""
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 _ENUMERATED = 6  # blocks have 720 orders; those of more are drawn
 _OUTCOME_KEY = ["target", "base", "n_layers", "seed"]
@@ -59,11 +56,11 @@ class Axes:
     targets: pd.Index
     bases: pd.Index
     seeds: pd.Index
-    target_blocks: Counts
-    base_blocks: Counts
+    target_blocks: Ints
+    base_blocks: Ints
     joint: bool
 
-    def block_counts(self, targets: Counts, bases: Counts) -> dict[str, int | None]:
+    def block_counts(self, targets: Ints, bases: Ints) -> dict[str, int | None]:
         """How many blocks pairs enter with: ``blocks`` of bases, and ``target_blocks``, None where they are those."""
         of_targets, of_bases = self.target_blocks[targets], self.base_blocks[bases]
         if self.joint:
@@ -71,13 +68,18 @@ class Axes:
         return {"blocks": len(np.unique(of_bases)), "target_blocks": len(np.unique(of_targets))}
 
 
-def axes_of(outcomes: pd.DataFrame, columns: tuple[str, ...]) -> Axes:
+def outcomes_in(outcomes: pd.DataFrame) -> list[str]:
+    """Which of ``OUTCOMES`` are columns of a table."""
+    return [name for name in OUTCOMES if name in outcomes]
+
+
+def axes_of(outcomes: pd.DataFrame) -> Axes:
     """Read the names and blocks from outcomes.
 
     Raises:
         ValueError: A column is missing; two rows are of the same target, base, n and seed; or a task is in two blocks.
     """
-    require(outcomes, [*_OUTCOME_KEY, "target_block", "base_block", *columns], "outcomes")
+    require(outcomes, [*_OUTCOME_KEY, "target_block", "base_block"], "outcomes")
     refuse_repeats(outcomes, _OUTCOME_KEY, "outcomes hold more than one row of the same")
     targets, bases = (_blocks(outcomes, role) for role in ("target", "base"))
     shared, every = set(targets) & set(bases), sorted(set(targets) | set(bases))
@@ -169,7 +171,7 @@ def evened(means: Floats, rounding: float = 0.0) -> Floats:
     return even
 
 
-def permuted_blocks(axes: Axes, permutations: int, seed: int) -> Counts:
+def permuted_blocks(axes: Axes, permutations: int, seed: int) -> Ints:
     """Give the orders of the blocks of bases (of all blocks, where those of targets are the same ones): (P, K).
 
     All of them but the one that changes nothing where there are at most 6 blocks, else as many as asked for, drawn.
@@ -182,7 +184,7 @@ def permuted_blocks(axes: Axes, permutations: int, seed: int) -> Counts:
     return rng.permuted(np.tile(np.arange(len(blocks)), (permutations, 1)), axis=1)
 
 
-def permuted_values(axes: Axes, values: Floats, targets: Counts, bases: Counts, orders: Counts) -> Floats:
+def permuted_values(axes: Axes, values: Floats, targets: Ints, bases: Ints, orders: Ints) -> Floats:
     """Give pairs the values of other pairs, by permutations of whole blocks.
 
     A block takes the values of another: task by task in the order of their names where both are of one size, so that
@@ -218,7 +220,7 @@ def permuted_values(axes: Axes, values: Floats, targets: Counts, bases: Counts, 
     return moved
 
 
-def _moved(blocks: Counts, orders: Counts) -> Counts:
+def _moved(blocks: Ints, orders: Ints) -> Ints:
     """The place that each takes its value from, (P, n), where its block takes those of another; −1 where that has none.
 
     Args:
@@ -237,7 +239,7 @@ def _moved(blocks: Counts, orders: Counts) -> Counts:
     return moved
 
 
-def without_blocks(axes: Axes, targets: Counts, bases: Counts) -> list[Counts]:
+def without_blocks(axes: Axes, targets: Ints, bases: Ints) -> list[Ints]:
     """Leave the blocks of pairs out one by one.
 
     Args:
@@ -260,7 +262,7 @@ def without_blocks(axes: Axes, targets: Counts, bases: Counts) -> list[Counts]:
 
 
 def jackknife(
-    whole: Floats, without: Sequence[Floats], kept: Sequence[Counts], squared_weights: Floats | None = None
+    whole: Floats, without: Sequence[Floats], kept: Sequence[Ints], squared_weights: Floats | None = None
 ) -> tuple[Floats, Floats]:
     """Ends of the 95% interval from leaving blocks out one by one.
 

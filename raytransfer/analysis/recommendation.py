@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.checks import refuse_repeats, require
-from raytransfer.analysis.intervals import ROUNDING_OF_FRACTIONS, student_t
-from raytransfer.analysis.pairs import Floats, evened
+from raytransfer.analysis.intervals import ROUNDING_OF_FRACTIONS, Floats, student_t
+from raytransfer.analysis.pairs import evened
 
 MEASURED, ANY = "training all", "any start"
 """Choices without a measure: the start that did best on the other repeats, and the mean of all."""

@@ -7,15 +7,14 @@ import numpy as np
 import pandas as pd
 from numpy.polynomial import polynomial
 
+from raytransfer.analysis.intervals import Floats, Ints
 from raytransfer.analysis.pairs import (
-    OUTCOMES,
-    Counts,
-    Floats,
     axes_of,
     jackknife,
     measure_cube,
     measures_by_name,
     outcome_cube,
+    outcomes_in,
     seed_means,
     without_blocks,
 )
@@ -27,16 +26,13 @@ _CURVE_POINTS = 50
 _DISTINCT_FOR_A_BEND = 6
 
 
-def transfer_points(
-    outcomes: pd.DataFrame, measures: pd.DataFrame, measure: str, outcomes_named: tuple[str, ...] = OUTCOMES
-) -> pd.DataFrame:
+def transfer_points(outcomes: pd.DataFrame, measures: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Set every pair's transfer beside its value of one measure, both averaged over the seeds that have both.
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
         measures: A row a value.
         measure: Name of the measure.
-        outcomes_named: Columns of outcomes.
 
     Returns:
         A row for each outcome, n_layers and pair that has both: measure, kind, outcome, n_layers, target, base, x (in
@@ -46,11 +42,11 @@ def transfer_points(
         UserError: No such measure.
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
     """
-    axes = axes_of(outcomes, outcomes_named)
+    axes = axes_of(outcomes)
     rows = measure_rows(measures, measure)
     cube = measure_cube(axes, rows)
     tables = []
-    for outcome in outcomes_named:
+    for outcome in outcomes_in(outcomes):
         of_outcome = outcome_cube(axes, outcomes, outcome)
         x, y = seed_means(cube, of_outcome)
         seeds = (np.isfinite(cube) & np.isfinite(of_outcome)).sum(axis=-1)
@@ -67,12 +63,7 @@ def transfer_points(
     return pd.concat(tables, ignore_index=True)[_POINTS_COLUMNS]
 
 
-def curves(
-    outcomes: pd.DataFrame,
-    measures: pd.DataFrame,
-    measure: str,
-    outcomes_named: tuple[str, ...] = OUTCOMES,
-) -> pd.DataFrame:
+def curves(outcomes: pd.DataFrame, measures: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Fit transfer as a polynomial of one measure, with a 95% band.
 
     Least squares of y = a_target + β₁ x + β₂ x²: the lowest degree that shows whether the fall steepens or levels off,
@@ -89,7 +80,6 @@ def curves(
         outcomes: A row for each target, base, n_layers and seed.
         measures: A row a value.
         measure: Name of the measure.
-        outcomes_named: Columns of outcomes to fit.
 
     Returns:
         50 rows for each outcome and n_layers at which the values within targets are enough for the degree: measure,
@@ -100,10 +90,10 @@ def curves(
         UserError: No such measure.
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
     """
-    axes = axes_of(outcomes, outcomes_named)
+    axes = axes_of(outcomes)
     cube = measure_cube(axes, measure_rows(measures, measure))
     tables = []
-    for outcome in outcomes_named:
+    for outcome in outcomes_in(outcomes):
         all_x, all_y = seed_means(cube, outcome_cube(axes, outcomes, outcome))
         for i, n_layers in enumerate(axes.n_layers):
             targets, bases = np.nonzero(np.isfinite(all_x[i]))
@@ -127,7 +117,7 @@ def curves(
     return found.astype({"target_blocks": "Int64"})
 
 
-def _fits(x: Floats, y: Floats, targets: Counts, counts: Counts, degree: int, grid: Floats) -> tuple[Floats, Floats]:
+def _fits(x: Floats, y: Floats, targets: Ints, counts: Ints, degree: int, grid: Floats) -> tuple[Floats, Floats]:
     """Fit samples in which pair k occurs ``counts[r, k]`` times, by least squares with an intercept for each target.
 
     Means of targets are taken off powers and outcome, which leaves the normal equations of the slopes (Frisch and Waugh

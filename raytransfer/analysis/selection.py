@@ -47,8 +47,8 @@ def start_means(outcomes: pd.DataFrame) -> pd.DataFrame:
         mean, gain = student_t(top1), student_t(gains)
         rows.append(
             dict(zip(keys, key, strict=True))
-            | {"top1": mean.estimate, "top1_low": mean.low, "top1_high": mean.high}
-            | {"gain": gain.estimate, "gain_low": gain.low, "gain_high": gain.high}
+            | mean.named("top1")
+            | gain.named("gain")
             | {"units": len(runs), "gain_units": len(gains)}
         )
     columns = [*keys, "top1", "top1_low", "top1_high", "gain", "gain_low", "gain_high", "units", "gain_units"]
@@ -174,7 +174,7 @@ def predictor_means(predictors: pd.DataFrame) -> pd.DataFrame:
             row |= {"sources": sources, "checkpoints": int(of_one["checkpoints"].min())}
             if row["kind"] == "score" and best is not None:
                 lead, _ = _over_sources(of_one.set_index(["target_block", "target"])[_lead(best)])
-                row |= {"lead": lead.estimate, "lead_low": lead.low, "lead_high": lead.high, "over": best}
+                row |= lead.named("lead") | {"over": best}
             rows.append(row)
     columns = ["treatment", "predictor", "kind", "tau", "low", "high", "targets", "sources", "checkpoints"]
     return pd.DataFrame(rows).reindex(columns=[*columns, "lead", "lead_low", "lead_high", "over"])

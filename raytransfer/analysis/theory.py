@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import refuse_repeats, require
-from raytransfer.analysis.intervals import student_t
+from raytransfer.analysis.intervals import Floats, student_t
 
 NEAR_ONE = (0.9, 1.1)
 """Where the interval of distance / bound must lie for a width to count as wide."""
@@ -74,7 +73,7 @@ def theory_means(rows: pd.DataFrame) -> pd.DataFrame:
         least = intervals["ratio"].low
         row = dict(zip(["width", *_BASE], key, strict=True)) | {"exceeds": None if math.isnan(least) else least > 1}
         for name, interval in intervals.items():
-            row |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+            row |= interval.named(name)
         counts = {"seeds": len(done), "unconverged": len(cell) - len(done)}
         counts |= {f"{name}_seeds": len(values) for name, values in ratios.items()}
         means.append(row | counts)
@@ -123,7 +122,7 @@ def _checked(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[[*key, *_READ]].sort_values(run, ignore_index=True)
 
 
-def _ratio(measured: pd.Series, predicted: pd.Series, from_scratch: pd.Series) -> NDArray[np.float64]:
+def _ratio(measured: pd.Series, predicted: pd.Series, from_scratch: pd.Series) -> Floats:
     """Measured / predicted, of the rows where the prediction is large enough to count."""
     kept = predicted > _MIN_SHARE * from_scratch
     return (measured[kept] / predicted[kept]).to_numpy(dtype=np.float64)

@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import refuse_repeats, require
-from raytransfer.analysis.intervals import Interval, clustered_t, detectable, student_t, welch_t
+from raytransfer.analysis.intervals import Floats, Interval, clustered_t, detectable, student_t, welch_t
 from raytransfer.analysis.units import numbers_of, unit_means
 from raytransfer.specs.treatments import (
     ANB,
@@ -317,13 +316,13 @@ def _runs(results: pd.DataFrame, treatment: str, metric: str) -> pd.DataFrame:
     return rows.drop(columns="n_layers") if treatment in BASES else rows
 
 
-def _unit_means(differences: pd.DataFrame) -> NDArray[np.float64]:
+def _unit_means(differences: pd.DataFrame) -> Floats:
     units = numbers_of(differences)
     runs, sums = np.bincount(units), np.bincount(units, weights=_floats(differences["difference"]))
     return sums[runs > 0] / runs[runs > 0]
 
 
-def _floats(values: pd.Series) -> NDArray[np.float64]:
+def _floats(values: pd.Series) -> Floats:
     return values.to_numpy(dtype=np.float64, na_value=math.nan)
 
 

@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from raytransfer.analysis.intervals import clustered_t
+from raytransfer.analysis.intervals import Ints, clustered_t
 
 SOURCE, SEED = "source", "seed"
-UNIT_MEANS = ["mean", "low", "high", "units", "unit", "runs"]
-"""Columns of ``unit_means`` beside those that make a group."""
+_MEANS_COLUMNS = ["mean", "low", "high", "units", "unit", "runs"]
 
 
 def with_units(rows: pd.DataFrame) -> pd.DataFrame:
@@ -31,7 +29,7 @@ def with_units(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(unit=unit, unit_number=pd.factorize(of, sort=True, use_na_sentinel=False)[0])
 
 
-def numbers_of(rows: pd.DataFrame) -> NDArray[np.integer[Any]]:
+def numbers_of(rows: pd.DataFrame) -> Ints:
     """The unit of each row, for ``intervals.clustered_t``."""
     return rows["unit_number"].to_numpy()
 
@@ -55,5 +53,5 @@ def unit_means(rows: pd.DataFrame, by: Sequence[str], value: str = "value", *, s
         interval = clustered_t(group[value].to_numpy(dtype=np.float64), units)
         numbers = (interval.estimate, interval.low, interval.high)
         counts = (len(np.unique(units)), group["unit"].iloc[0], len(group))
-        found.append(dict(zip([*by, *UNIT_MEANS], [*key, *numbers, *counts], strict=True)))
-    return pd.DataFrame(found, columns=[*by, *UNIT_MEANS])
+        found.append(dict(zip([*by, *_MEANS_COLUMNS], [*key, *numbers, *counts], strict=True)))
+    return pd.DataFrame(found, columns=[*by, *_MEANS_COLUMNS])

@@ -11,15 +11,13 @@ import numpy as np
 import pandas as pd
 
 from raytransfer.analysis.association import MIN_BASES, centred_ranks, fishers_z
-from raytransfer.analysis.intervals import Interval, student_t
+from raytransfer.analysis.intervals import Floats, Interval, Ints, student_t
 from raytransfer.analysis.pairs import (
-    OUTCOMES,
-    Counts,
-    Floats,
     axes_of,
     jackknife,
     measure_cube,
     outcome_cube,
+    outcomes_in,
     seed_means,
     without_blocks,
 )
@@ -30,9 +28,7 @@ _DIAL_COLUMNS = ["outcome", "n_layers", "part", "eta_squared", "share", "low", "
 _DISTANCE_COLUMNS = ["outcome", "n_layers", "part", "share", "low", "high", "pairs", "blocks", "target_blocks"]
 
 
-def variance_of_dials(
-    outcomes: pd.DataFrame, grid: pd.DataFrame, outcomes_named: tuple[str, ...] = OUTCOMES
-) -> pd.DataFrame:
+def variance_of_dials(outcomes: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
     """Split the variance of transfer over the 2-D grid of dials: two-way analysis of variance, levels as factors.
 
     A *run* is a (target, seed) whose whole grid of I × J cells is measured; others are left out, so that the sums of
@@ -58,7 +54,6 @@ def variance_of_dials(
     Args:
         outcomes: A row for each target, base, n_layers and seed.
         grid: A row for each target and base on the grid: target, base, input_level, label_level.
-        outcomes_named: Columns of outcomes to split.
 
     Returns:
         Four rows for each outcome and n_layers with a unit: outcome, n_layers, part (``input``, ``label``,
@@ -69,14 +64,14 @@ def variance_of_dials(
     Raises:
         ValueError: A column is missing, rows repeat, or two bases of a target are on the same cell.
     """
-    axes_of(outcomes, outcomes_named)
+    axes_of(outcomes)
     cell = ["target", "input_level", "label_level"]
     if grid.duplicated(cell).any():
         raise ValueError(f"two bases are on the same cell of the grid: {grid[grid.duplicated(cell)].iloc[0].to_dict()}")
     shape = grid["input_level"].nunique(), grid["label_level"].nunique()
     placed = with_units(outcomes).merge(grid, on=["target", "base"])
     rows: list[dict[str, object]] = []
-    for outcome in outcomes_named:
+    for outcome in outcomes_in(outcomes):
         for n_layers, of_n in placed.groupby("n_layers"):
             index = ["target", "seed", "unit_number"]
             runs = of_n.pivot(index=index, columns=["input_level", "label_level"], values=outcome)
@@ -88,12 +83,7 @@ def variance_of_dials(
 
 
 def variance_of_distances(
-    outcomes: pd.DataFrame,
-    measures: pd.DataFrame,
-    *,
-    input_measure: str,
-    label_measure: str,
-    outcomes_named: tuple[str, ...] = OUTCOMES,
+    outcomes: pd.DataFrame, measures: pd.DataFrame, *, input_measure: str, label_measure: str
 ) -> pd.DataFrame:
     """Split the variance of transfer that two measures explain into what each adds and what they share.
 
@@ -113,7 +103,6 @@ def variance_of_distances(
         measures: A row a value.
         input_measure: Name of the measure that sees the input.
         label_measure: Name of the measure that sees the labels.
-        outcomes_named: Columns of outcomes to explain.
 
     Returns:
         Six rows for each outcome and n_layers: outcome, n_layers, part (``input``, ``label``, ``both``, ``unique
@@ -125,10 +114,10 @@ def variance_of_distances(
         UserError: No such measure.
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
     """
-    axes = axes_of(outcomes, outcomes_named)
+    axes = axes_of(outcomes)
     inputs, labels = (measure_cube(axes, measure_rows(measures, name)) for name in (input_measure, label_measure))
     rows = []
-    for outcome in outcomes_named:
+    for outcome in outcomes_in(outcomes):
         cube = np.where(np.isfinite(inputs + labels), outcome_cube(axes, outcomes, outcome), math.nan)
         x, y = seed_means(inputs, cube)
         z, _ = seed_means(labels, cube)
@@ -191,7 +180,7 @@ def _analysis_of_variance(runs: pd.DataFrame, shape: tuple[int, int]) -> list[di
     ]
 
 
-def _shares(values: Floats, counts: Counts, shape: tuple[int, int]) -> Floats:
+def _shares(values: Floats, counts: Ints, shape: tuple[int, int]) -> Floats:
     """η² of input, label, interaction and rest.
 
     Args:
@@ -216,7 +205,7 @@ def _shares(values: Floats, counts: Counts, shape: tuple[int, int]) -> Floats:
     return np.where(varies[:, None], sums / np.where(varies, total, 1)[:, None], math.nan)
 
 
-def _commonality(values: Sequence[Floats], targets: Counts, counts: Counts) -> Floats:
+def _commonality(values: Sequence[Floats], targets: Ints, counts: Ints) -> Floats:
     """The six shares, (R, 6).
 
     Args:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from raytransfer.analysis.checks import require
 from raytransfer.analysis.comparisons import LAST, TESTS, scaled, values_of
@@ -15,7 +14,9 @@ from raytransfer.analysis.intervals import (
     MIN_UNITS,
     SURE,
     TOO_FEW,
+    Floats,
     Interval,
+    Ints,
     at_zero,
     clustered_t,
     detectable,
@@ -24,7 +25,6 @@ from raytransfer.analysis.intervals import (
     units_needed,
     within_one,
 )
-from raytransfer.analysis.pairs import Floats
 from raytransfer.analysis.runs import SCRATCH, Place, known_readings, runs_of, units_of
 from raytransfer.analysis.units import numbers_of
 
@@ -128,7 +128,7 @@ class Claim:
     scale: str
     above: bool
     values: Floats
-    units: NDArray[np.integer[Any]]
+    units: Ints
     unit: str
 
 

@@ -110,7 +110,7 @@ def false_stars(design: str, studies: int) -> float:
     """The share of studies without any relation in which some measure has a star, within targets."""
     make, sizes = DESIGNS[design]
     outcomes, measures = make(sizes)(np.random.default_rng(0), 0.0, studies, MEASURES)
-    table = correlations(outcomes, measures, ("AnB",), permutations=199)
+    table = correlations(outcomes, measures, permutations=199)
     within = table[(table["scope"] == "within target") & (table["p_adjusted"] < 0.05)]
     return within["n_layers"].nunique() / studies
 
@@ -131,10 +131,10 @@ def interval_coverage(design: str, relation: float, studies: int) -> dict[str, f
 
 def _estimates(outcomes: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
     """A row for each study and quantity: of (the quantity), estimate, low and high."""
-    table = correlations(outcomes, measures[measures["measure"] == "m0"], ("AnB",), permutations=1)
-    shares = variance_of_distances(
-        outcomes, measures, input_measure="m0", label_measure="m1", outcomes_named=("AnB",)
-    ).rename(columns={"share": "estimate"})
+    table = correlations(outcomes, measures[measures["measure"] == "m0"], permutations=1)
+    shares = variance_of_distances(outcomes, measures, input_measure="m0", label_measure="m1").rename(
+        columns={"share": "estimate"}
+    )
     parts = [table.assign(of=table["scope"] + ", " + table["coefficient"]), shares.assign(of="R², " + shares["part"])]
     return pd.concat(parts)[["of", "n_layers", "estimate", "low", "high"]]
 
@@ -151,7 +151,7 @@ def band_coverage(sizes: tuple[int, ...], targets: int, studies: int) -> float:
     level = rng.normal(size=(studies, targets, 1))
     outcomes = rows.assign(seed=0, AnB=(0.5 * x + level + noise).ravel())
     measures = rows.assign(measure="m", kind="score", seed=pd.NA, value=x.ravel())
-    bands = curves(outcomes, measures, "m", ("AnB",))
+    bands = curves(outcomes, measures, "m")
     bands = bands[bands.groupby("n_layers").cumcount() % 10 == 5]
     truth = 0.5 * bands["x"] + level.mean(axis=(1, 2))[bands["n_layers"].to_numpy(dtype=int)]
     return float(((bands["low"] <= truth) & (truth <= bands["high"])).mean())
@@ -217,7 +217,7 @@ def dials_coverage(seeds: int, shared: float, studies: int) -> dict[str, float]:
     outcomes = pd.DataFrame(places, columns=["n_layers", "seed", "base"])
     parts = (np.sqrt(1 - shared), (studies, seeds, 16)), (np.sqrt(shared), (studies, seeds, 1))
     outcomes["AnB"] = (fixed + sum(scale * rng.normal(size=shape) for scale, shape in parts)).ravel()
-    found = variance_of_dials(outcomes.assign(target="T", target_block="s", base_block="d"), grid, ("AnB",))
+    found = variance_of_dials(outcomes.assign(target="T", target_block="s", base_block="d"), grid)
     true = found["part"].map(truth)
     covered = ((found["low"] <= true) & (true <= found["high"])).groupby(found["part"]).mean()
     return {part: float(covered[part]) for part in truth}

@@ -77,7 +77,7 @@ def naive_curve(rows, degree, grid):
 @ALL_DESIGNS
 def test_a_curve_is_the_least_squares_fit_with_an_intercept_for_each_target(pairs):
     outcomes, measures = study(pairs)
-    table = curves(outcomes, measures, "input", ("AnB",))
+    table = curves(outcomes, measures, "input")
     rows = wide(outcomes, measures)
     assert len(table) == 50
     np.testing.assert_allclose(table["x"], np.linspace(rows["input"].min(), rows["input"].max(), 50))
@@ -90,7 +90,7 @@ def test_a_curve_is_the_least_squares_fit_with_an_intercept_for_each_target(pair
 @ALL_DESIGNS
 def test_a_band_is_of_fits_without_each_block_and_without_the_targets_difficulty(pairs):
     outcomes, measures = study(pairs)
-    table = curves(outcomes, measures, "input", ("AnB",))
+    table = curves(outcomes, measures, "input")
     rows = wide(outcomes, measures)
     intercepts, _, _ = naive_fit(rows, 2)
     mean = np.mean([intercepts[target] for target, _ in pairs])
@@ -108,7 +108,7 @@ def test_a_parabola_is_found_whatever_the_targets_difficulty():
     x = measures.loc[measures["measure"] == "input", "value"].to_numpy()
     hard = outcomes["target"].map({"T": 0.3, "U": 0.0, "V": -0.3})
     outcomes["AnB"] = 0.8 - 0.1 * x - 0.02 * x**2 + hard
-    table = curves(outcomes, measures, "input", ("AnB",))
+    table = curves(outcomes, measures, "input")
     np.testing.assert_allclose(table["y"], 0.8 - 0.1 * table["x"] - 0.02 * table["x"] ** 2, atol=1e-9)
     assert not (table["high"] - table["low"] > 1e-9).any()
 
@@ -116,22 +116,22 @@ def test_a_parabola_is_found_whatever_the_targets_difficulty():
 def test_few_distinct_values_get_a_straight_line_and_one_gets_none():
     outcomes, measures = study(ONE_TARGET)
     measures["value"] = [0, 0, 1, 1, 2, 2, 5, 5] * 2
-    table = curves(outcomes, measures, "input", ("AnB",))
+    table = curves(outcomes, measures, "input")
     np.testing.assert_allclose(np.diff(table["y"], 2), 0, atol=1e-12)
-    one_apart = curves(outcomes, measures.assign(value=[0, 0, 0, 0, 0, 0, 0, 1] * 2), "input", ("AnB",))
+    one_apart = curves(outcomes, measures.assign(value=[0, 0, 0, 0, 0, 0, 0, 1] * 2), "input")
     assert one_apart["y"].notna().all()
     assert one_apart[["low", "high"]].isna().all(axis=None)  # without that base there is no line
-    assert curves(outcomes, measures.assign(value=3.0), "input", ("AnB",)).empty
+    assert curves(outcomes, measures.assign(value=3.0), "input").empty
     of_targets, measures_of = study(THREE_TARGETS)  # one value a target has no slope within any
     apart = measures_of.assign(value=measures_of["target"].map({"T": 0.0, "U": 1.0, "V": 2.0}))
-    assert curves(of_targets, apart, "input", ("AnB",)).empty
-    assert curves(outcomes.assign(AnB=np.nan), measures, "input", ("AnB",)).empty
+    assert curves(of_targets, apart, "input").empty
+    assert curves(outcomes.assign(AnB=np.nan), measures, "input").empty
 
 
 def test_points_are_the_pairs_means_over_seeds():
     outcomes, measures = study(ALL_PAIRS, seeds=3)
     outcomes.loc[0, "AnB"] = np.nan
-    points = transfer_points(outcomes, measures, "label", ("AnB",))
+    points = transfer_points(outcomes, measures, "label")
     assert len(points) == len(ALL_PAIRS)
     assert set(points["seeds"]) == {2, 3}
     for point in points.to_dict("records"):
@@ -147,9 +147,9 @@ def test_an_unknown_measure_is_named_with_those_there_are():
     outcomes, measures = study(ONE_TARGET)
     for analyse in (curves, transfer_points):
         with pytest.raises(UserError, match="no measure 'FID': there are input, label"):
-            analyse(outcomes, measures, "FID", ("AnB",))
+            analyse(outcomes, measures, "FID")
     with pytest.raises(UserError, match="no measure 'tree'"):
-        variance_of_distances(outcomes, measures, input_measure="input", label_measure="tree", outcomes_named=("AnB",))
+        variance_of_distances(outcomes, measures, input_measure="input", label_measure="tree")
 
 
 def dial_grid(targets=("T",), seeds: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -190,7 +190,7 @@ def test_variance_of_dials_is_the_textbooks_with_a_jackknife_over_sources_or_see
     outcomes, grid = dial_grid(targets)
     if sources == 1:
         outcomes = outcomes.assign(target_block="x")
-    table = variance_of_dials(outcomes, grid, ("AnB",))
+    table = variance_of_dials(outcomes, grid)
     assert list(table["part"]) == ["input", "label", "interaction", "rest"]
     np.testing.assert_allclose(table["eta_squared"], naive_shares(outcomes, grid))
     left_out = "seed" if sources == 1 else "target"
@@ -212,7 +212,7 @@ def test_how_well_a_run_does_altogether_is_nothing_that_dials_explain():
     outcomes, grid = dial_grid(("T", "U"))
     shifted = outcomes.assign(AnB=outcomes["AnB"] + 0.3 * outcomes["seed"] - 0.2 * (outcomes["target"] == "U"))
     numbers = ["eta_squared", "share", "low", "high"]
-    found, expected = (variance_of_dials(table, grid, ("AnB",))[numbers] for table in (shifted, outcomes))
+    found, expected = (variance_of_dials(table, grid)[numbers] for table in (shifted, outcomes))
     np.testing.assert_allclose(found, expected)
 
 
@@ -220,29 +220,29 @@ def test_variance_that_is_all_of_the_dials_is_shared_out_exactly():
     outcomes, grid = dial_grid()
     placed = outcomes.merge(grid, on=["target", "base"])
     outcomes["AnB"] = placed["input_level"] - 4 * placed["label_level"]
-    table = variance_of_dials(outcomes, grid, ("AnB",)).set_index("part")
+    table = variance_of_dials(outcomes, grid).set_index("part")
     # Variances of 0, 1, 2 and of 0, 1, 2, 3.
     expected = np.array([8 / 12, 15 / 12, 0, 0]) / (23 / 12)
     for column in ("eta_squared", "share"):
         np.testing.assert_allclose(table[column], expected, atol=1e-12)
     assert table[["low", "high"]].isna().all(axis=None)  # all units are equal
     outcomes["AnB"] = (placed["input_level"] - 1) * (placed["label_level"] - 0.375)
-    assert variance_of_dials(outcomes, grid, ("AnB",))["eta_squared"].to_numpy() == pytest.approx([0, 0, 1, 0])
-    assert variance_of_dials(outcomes.assign(AnB=0.3), grid, ("AnB",))["eta_squared"].isna().all()
+    assert variance_of_dials(outcomes, grid)["eta_squared"].to_numpy() == pytest.approx([0, 0, 1, 0])
+    assert variance_of_dials(outcomes.assign(AnB=0.3), grid)["eta_squared"].isna().all()
 
 
 def test_one_whole_grid_has_no_interval_and_unfinished_ones_are_left_out():
     outcomes, grid = dial_grid()
     outcomes.loc[(outcomes["seed"] == 1) & (outcomes["base"] == "0 0.25"), "AnB"] = np.nan
     part = outcomes[~((outcomes["seed"] == 2) & (outcomes["base"] == "2 0.75"))]
-    table = variance_of_dials(part, grid, ("AnB",))
+    table = variance_of_dials(part, grid)
     assert list(table["part"]) == ["input", "label", "interaction + rest"]
     assert set(table["units"]) == {1}
     np.testing.assert_allclose(table["eta_squared"], naive_shares(outcomes[outcomes["seed"] == 0], grid)[:3])
     assert table[["share", "low", "high"]].isna().all(axis=None)
-    assert variance_of_dials(outcomes[outcomes["seed"] == 1], grid, ("AnB",)).empty
+    assert variance_of_dials(outcomes[outcomes["seed"] == 1], grid).empty
     with pytest.raises(ValueError, match=r"two bases are on the same cell of the grid: .*'base': 'again'"):
-        variance_of_dials(outcomes, pd.concat([grid, grid.head(1).assign(base="again")]), ("AnB",))
+        variance_of_dials(outcomes, pd.concat([grid, grid.head(1).assign(base="again")]))
 
 
 def naive_commonality(rows) -> list[float]:
@@ -267,9 +267,7 @@ def naive_commonality(rows) -> list[float]:
 def test_variance_of_distances_is_commonality_on_ranks_with_a_jackknife_over_blocks(pairs):
     outcomes, measures = study(pairs)
     outcomes["AnB"] -= 0.2 * measures["value"][: len(pairs)].to_numpy()
-    table = variance_of_distances(
-        outcomes, measures, input_measure="input", label_measure="label", outcomes_named=("AnB",)
-    )
+    table = variance_of_distances(outcomes, measures, input_measure="input", label_measure="label")
     assert list(table["part"]) == ["input", "label", "both", "unique input", "unique label", "common"]
     rows = wide(outcomes, measures).groupby("target").filter(lambda of_target: len(of_target) >= 4)
     np.testing.assert_allclose(table["share"], naive_commonality(rows), atol=1e-12)
@@ -283,7 +281,7 @@ def test_variance_of_distances_is_commonality_on_ranks_with_a_jackknife_over_blo
 
 def test_the_same_distance_twice_adds_nothing_and_a_constant_one_explains_nothing_known():
     outcomes, measures = study(ONE_TARGET)
-    named = {"input_measure": "input", "label_measure": "label", "outcomes_named": ("AnB",)}
+    named = {"input_measure": "input", "label_measure": "label"}
     values = measures.loc[measures["measure"] == "input", "value"].to_numpy()
     outcomes["AnB"] = -values
     twice = measures.assign(value=np.tile(values, 2))
@@ -346,7 +344,7 @@ def test_monotonicity_is_the_mean_rank_correlation_over_the_curves_of_targets_an
             "score",
             {"blur_px": "input", "random": "random labels"}[row["dial"]],
         )
-    named = outcome_monotonicity(outcomes, dials, ("AnB",))
+    named = outcome_monotonicity(outcomes, dials)
     assert list(named["kind"].unique()) == ["outcome"]
     pd.testing.assert_frame_equal(named.drop(columns=["measure", "kind"]), table.drop(columns=["measure", "kind"]))
 
@@ -388,23 +386,23 @@ def test_the_right_way_is_up_for_distances_and_down_for_scores_and_nowhere_for_t
 def test_means_are_t_intervals_over_sources_of_targets_and_over_seeds_of_one_source():
     outcomes, dials = dialled()
     outcomes.loc[outcomes["base"] == "T other", "AnB"] = np.nan
-    one = dial_means(outcomes[outcomes["target"] == "T"], dials, ("AnB",))
+    one = dial_means(outcomes[outcomes["target"] == "T"], dials)
     assert len(one) == 2 * 5
     row = one.query("dial == 'blur_px' and level == 4 and n_layers == 2").iloc[0]
     values = outcomes.query("base == 'T blur_px 4' and n_layers == 2")["AnB"]
     ends = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((values.mean(), ends.low, ends.high))
     assert (row["units"], row["unit"], row["runs"], row["kind"], row["outcome"]) == (3, "seed", 3, "input", "AnB")
-    every = dial_means(outcomes, dials, ("AnB",)).query("dial == 'blur_px' and level == 4 and n_layers == 2").iloc[0]
+    every = dial_means(outcomes, dials).query("dial == 'blur_px' and level == 4 and n_layers == 2").iloc[0]
     of_every = outcomes[outcomes["base"].str.endswith("blur_px 4") & (outcomes["n_layers"] == 2)]
     ends = stats.ttest_1samp(of_every.groupby("target")["AnB"].mean(), 0).confidence_interval(0.95)
     assert (every["mean"], every["low"], every["high"]) == pytest.approx((of_every["AnB"].mean(), ends.low, ends.high))
     assert (every["units"], every["unit"], every["runs"]) == (3, "source", 9)
-    two = dial_means(outcomes[outcomes["target"] != "V"], dials, ("AnB",))
+    two = dial_means(outcomes[outcomes["target"] != "V"], dials)
     assert set(two["units"]) == {2}
     assert set(two["runs"]) == {6}
     assert two[["low", "high"]].isna().all(axis=None)
-    alike = dial_means(outcomes.assign(target_block="digits"), dials, ("AnB",))
+    alike = dial_means(outcomes.assign(target_block="digits"), dials)
     row = alike.query("dial == 'blur_px' and level == 4 and n_layers == 2").iloc[0]
     ends = stats.ttest_1samp(of_every.groupby("seed")["AnB"].mean(), 0).confidence_interval(0.95)
     assert (row["low"], row["high"]) == pytest.approx((ends.low, ends.high))
@@ -414,7 +412,7 @@ def test_means_are_t_intervals_over_sources_of_targets_and_over_seeds_of_one_sou
 def test_the_grids_means_are_its_cells():
     outcomes, grid = dial_grid()
     outcomes.loc[(outcomes["seed"] > 0) & (outcomes["base"] == "1 0.5"), "AnB"] = np.nan
-    table = grid_means(outcomes, grid, ("AnB",))
+    table = grid_means(outcomes, grid)
     assert len(table) == 12
     for row in table.to_dict("records"):
         values = outcomes.loc[outcomes["base"] == f"{row['input_level']} {row['label_level']}", "AnB"].dropna()
@@ -425,7 +423,7 @@ def test_the_grids_means_are_its_cells():
 
 def test_effects_of_the_grid_turn_one_dial_to_its_end_and_leave_the_other():
     outcomes, grid = dial_grid()
-    effects = grid_effects(outcomes, grid, ("AnB",)).set_index(["n_layers", "turned"])
+    effects = grid_effects(outcomes, grid).set_index(["n_layers", "turned"])
     ends = {"input": grid["input_level"].max(), "label": grid["label_level"].max()}
     for (n, turned), row in effects.iterrows():
         inner = outcomes[outcomes["n_layers"] == n].merge(grid, on=["target", "base"])
@@ -447,8 +445,8 @@ def test_no_rows_give_empty_tables():
     assert monotonicity(scores.iloc[:0], dials).empty
     assert monotonicity(scores, dials.iloc[:0]).empty
     assert list(monotonicity(scores.iloc[:0], dials)) == list(monotonicity(scores, dials))
-    assert outcome_monotonicity(outcomes.iloc[:0], dials, ("AnB",)).empty
-    assert dial_means(outcomes, dials.iloc[:0], ("AnB",)).empty
-    assert grid_means(outcomes, grid.iloc[:0], ("AnB",)).empty
-    assert grid_effects(outcomes, grid.iloc[:0], ("AnB",)).empty
-    assert variance_of_dials(outcomes, grid.iloc[:0], ("AnB",)).empty
+    assert outcome_monotonicity(outcomes.iloc[:0], dials).empty
+    assert dial_means(outcomes, dials.iloc[:0]).empty
+    assert grid_means(outcomes, grid.iloc[:0]).empty
+    assert grid_effects(outcomes, grid.iloc[:0]).empty
+    assert variance_of_dials(outcomes, grid.iloc[:0]).empty

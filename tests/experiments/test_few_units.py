@@ -95,8 +95,7 @@ def of_distance(units: int) -> tuple[list[pd.DataFrame], list]:
     rows = [("T", base, 2, seed, *rng.random(2)) for base in on_grid["base"] for seed in range(units)]
     columns = ["target", "base", "n_layers", "seed", "AnB", "AnB+"]
     outcomes = blocked(pd.DataFrame(rows, columns=columns))
-    named = ("AnB", "AnB+")
-    turned, variance = grid_effects(outcomes, on_grid, named), variance_of_dials(outcomes, on_grid, named)
+    turned, variance = grid_effects(outcomes, on_grid), variance_of_dials(outcomes, on_grid)
     measured = outcomes.rename(columns={"AnB": "value"}).assign(measure="far", kind="distance")
     moves = monotonicity(measured, dials)
     targets = ["T", "U"] if units < MIN_UNITS else ["T", "U", "V"]  # one target alone would have its bases as units
@@ -106,19 +105,17 @@ def of_distance(units: int) -> tuple[list[pd.DataFrame], list]:
         [(name, "distance", *pair, None, None, rng.random()) for name in ("pixels", "labels") for pair in pairs],
         columns=["measure", "kind", "target", "base", "n_layers", "seed", "value"],
     )
-    predicted = correlations(tasks, measures, named)
-    explained = variance_of_distances(
-        tasks, measures, input_measure="pixels", label_measure="labels", outcomes_named=named
-    )
+    predicted = correlations(tasks, measures)
+    explained = variance_of_distances(tasks, measures, input_measure="pixels", label_measure="labels")
     found = [
-        dial_means(outcomes, dials, named),
-        grid_means(outcomes, on_grid, named),
+        dial_means(outcomes, dials),
+        grid_means(outcomes, on_grid),
         turned,
         variance,
         moves[moves["estimate"].notna()],
-        outcome_monotonicity(outcomes, dials, named),
+        outcome_monotonicity(outcomes, dials),
         predicted,
-        curves(tasks, measures, "pixels", named),
+        curves(tasks, measures, "pixels"),
         explained,
     ]
     tables = [
