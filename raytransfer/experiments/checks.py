@@ -14,6 +14,8 @@ from raytransfer.storage.addresses import is_address
 from raytransfer.store.root import absolute
 from raytransfer.tasks import Dataset, DataSource
 
+_SPREAD = 8  # cuts of a network that has more: the first, the last, and others evenly between them
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
@@ -105,10 +107,10 @@ def _layer_numbers(config: TrainingConfig, stages: Sequence[str]) -> list[int]:
         UserError: One is none of the network's, or is there twice.
     """
     highest = len(stages) - 1
-    if config.n_layers == "all":
+    if config.n_layers == "all" or (config.n_layers == "spread" and highest <= _SPREAD):
         return list(range(1, highest + 1))
     if config.n_layers == "spread":
-        return spread(highest)
+        return [1 + round(i * (highest - 1) / (_SPREAD - 1)) for i in range(_SPREAD)]
     asked = config.n_layers if isinstance(config.n_layers, list) else [config.n_layers]
     chosen = [_layer_number(entry, stages) for entry in asked]
     for entry, n in zip(asked, chosen, strict=True):
@@ -128,13 +130,6 @@ def _layer_number(entry: Any, stages: Sequence[str]) -> Any:
     if isinstance(entry, float) and 0 < entry <= 1:
         return max(1, round(entry * (len(stages) - 1)))
     return entry
-
-
-def spread(highest: int, most: int = 8) -> list[int]:
-    """At most ``most`` of the cuts 1..highest, evenly spread, the first and the last among them."""
-    if highest <= most:
-        return list(range(1, highest + 1))
-    return [1 + round(i * (highest - 1) / (most - 1)) for i in range(most)]
 
 
 def _checked_recipe(config: TrainingConfig, shape: Shape) -> Recipe:

@@ -1,15 +1,12 @@
 """Which start a sweep recommends for each target, as a table for the console and in words."""
 
-from collections.abc import Hashable, Mapping
-from typing import Any
-
 import pandas as pd
 from rich.console import Group, JustifyMethod
 from rich.text import Text
 
 from raytransfer.analysis.recommendation import ANY, MEASURED
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import in_percent
+from raytransfer.experiments.words import Row, in_percent
 from raytransfer.words import number_of
 
 
@@ -73,9 +70,9 @@ def _itself(shown: pd.DataFrame) -> str:
     return "" if chosen["elsewhere"].all() else ", or on this one, which flatters it"
 
 
-def _start(row: Mapping[Hashable, Any]) -> str:
+def _start(row: Row) -> str:
     return str(row["base"]) if pd.isna(row["n_layers"]) else f"{row['base']}, n = {row['n_layers']}"
 
 
-def _percent(row: Mapping[Hashable, Any]) -> str:
+def _percent(row: Row) -> str:
     return in_percent(row["top1"], row["low"], row["high"])

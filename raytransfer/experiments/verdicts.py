@@ -1,8 +1,6 @@
 """Verdicts on claims, as a table for the console, in Markdown and in words; and the effects they are of."""
 
 import math
-from collections.abc import Hashable, Mapping
-from typing import Any
 
 import pandas as pd
 from rich.console import Group
@@ -11,7 +9,7 @@ from rich.text import Text
 from raytransfer.analysis.intervals import MIN_UNITS, TOO_FEW
 from raytransfer.analysis.verdicts import NO_LARGER
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import said_units, with_interval
+from raytransfer.experiments.words import Row, said_units, with_interval
 from raytransfer.words import number_of
 
 WOULD_SEE = (
@@ -32,10 +30,8 @@ def verdicts_table(verdicts: pd.DataFrame) -> Group:
         {"claim": "left", "effect": "left", "units": "right", "would see": "right", "p": "right", "verdict": "left"}
     )
     for row in verdicts.to_dict("records"):
-        effect = said_effect(row)
-        p = "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
-        cells = (row["claim"], effect, row["units"], size(row["detectable"], row["scale"]), p, _verdict(row))
-        table.add_row(*map(str, cells))
+        seen = size(row["detectable"], row["scale"])
+        table.add_row(row["claim"], said_effect(row), str(row["units"]), seen, _p_value(row), _verdict(row))
     note = (
         f"One test a claim, over {said_units(verdicts)}. p: corrected for the number of claims (Holm).\n{WOULD_SEE}\n"
         f"{NO_LARGER}: not seen, and the interval holds none of that size. too few units: fewer than {MIN_UNITS}.\n"
@@ -54,14 +50,13 @@ def verdicts_markdown(verdicts: pd.DataFrame) -> str:
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for row in verdicts.to_dict("records"):
         effect = f"{said_effect(row)} ({row['scale']})"
-        p = "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
         units, seen = number_of(row["units"], row["unit"]), size(row["detectable"], row["scale"])
-        cells = (row["claim"], row["test"], effect, units, seen, p, f"**{_verdict(row)}**")
+        cells = (row["claim"], row["test"], effect, units, seen, _p_value(row), f"**{_verdict(row)}**")
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 
 
-def said_verdict(row: Mapping[Hashable, Any]) -> str:
+def said_verdict(row: Row) -> str:
     """One verdict with what it rests on, in words."""
     effect = f"{row['scale']} {said_effect(row)}"
     if math.isnan(row["estimate"]):
@@ -71,10 +66,14 @@ def said_verdict(row: Mapping[Hashable, Any]) -> str:
         return f"{said})"
     seen = size(row["detectable"], row["scale"])
     seen = "no effect" if seen == _NONE else seen
-    return f"{said}, p = {row['p_adjusted']:.2g} corrected; {seen} would be seen in 4 studies of 5)"
+    return f"{said}, p = {_p_value(row)} corrected; {seen} would be seen in 4 studies of 5)"
 
 
-def _verdict(row: Mapping[Hashable, Any]) -> str:
+def _p_value(row: Row) -> str:
+    return "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
+
+
+def _verdict(row: Row) -> str:
     """The verdict, and how many units it would take to see the effect that was seen, where they did not tell."""
     verdict, needed = str(row["verdict"]), row["units_needed"]
     if verdict == NO_LARGER:
@@ -95,7 +94,7 @@ def size(seen: float, scale: str) -> str:
     return f"×{_ratio(seen)}" if scale == "ratio" else f"±{_WRITTEN[scale](seen).lstrip('+')}"
 
 
-def said_effect(row: Mapping[Hashable, Any]) -> str:
+def said_effect(row: Row) -> str:
     """An effect as its scale is written, with its interval where there is one; a dash where there is none."""
     return with_interval(row["estimate"], row["low"], row["high"], _WRITTEN[row["scale"]])
 

@@ -10,6 +10,9 @@ from raytransfer.analysis.intervals import MIN_UNITS, SURE
 from raytransfer.analysis.units import SEED
 from raytransfer.words import number_of
 
+Row = Mapping[Hashable, Any]
+"""A row of a table, as ``to_dict("records")`` gives it."""
+
 NO_INTERVAL = f"Under {MIN_UNITS} units, or where all are equal: no interval."
 """What a number that stands alone means, for the note below a table."""
 
@@ -84,6 +87,6 @@ def with_interval(estimate: float, low: float, high: float, form: str | Callable
     return write(estimate) + ("" if math.isnan(low) else f" [{ends[0]}, {ends[1]}]")
 
 
-def told_mean(row: Mapping[Hashable, Any]) -> str:
+def told_mean(row: Row) -> str:
     """A mean accuracy for who points at it: a row with mean, low, high, units and, where these have a name, unit."""
     return f"{in_percent(row['mean'], row['low'], row['high'])}%, {number_of(row['units'], row.get('unit', 'unit'))}"

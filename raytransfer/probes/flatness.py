@@ -9,9 +9,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from raytransfer.errors import UserError
-from raytransfer.probes.loss import CHUNK, Tensors, leaves_of, losses, trained
+from raytransfer.probes.loss import CHUNK, leaves_of, losses
 from raytransfer.probes.subject import Reading, Subject
-from raytransfer.probes.weights import filter_normalised, random_signs, trained_weights
+from raytransfer.probes.weights import Tensors, filter_normalised, random_signs, trained_parameters, trained_weights
 from raytransfer.training import stream_seed
 
 _VECTORS = 16  # of a trace
@@ -47,7 +47,7 @@ def flatness(subject: Subject) -> list[Reading]:
         UserError: The number of eigenvalues is missing, below 1, or larger than that of parameters.
         scipy.sparse.linalg.ArpackNoConvergence: Lanczos did not converge.
     """
-    weights, parameters = trained_weights(subject.network), trained(subject)
+    weights, parameters = trained_weights(subject.network), trained_parameters(subject.network)
     size = sum(tensor.numel() for tensor in parameters.values())
     count = subject.eigenvalues
     if count is None or not 1 <= count <= size:
@@ -66,7 +66,7 @@ def flatness(subject: Subject) -> list[Reading]:
 
 def hessian_product(subject: Subject) -> Product:
     """The function v -> Hv of flat vectors (P,), P the number of parameters that trained, in their order."""
-    leaves = leaves_of(trained(subject))
+    leaves = leaves_of(trained_parameters(subject.network))
 
     def gradients() -> Iterator[tuple[float, torch.Tensor]]:
         for share, part in losses(subject, leaves):

@@ -3,9 +3,9 @@
 import torch
 
 from raytransfer.errors import UserError
-from raytransfer.probes.loss import Tensors, clipped, loss
+from raytransfer.probes.loss import clipped, loss
 from raytransfer.probes.subject import Reading, Subject
-from raytransfer.probes.weights import filter_normalised, gaussian, trained_weights
+from raytransfer.probes.weights import Tensors, filter_normalised, gaussian, trained_weights
 from raytransfer.training import stream_seed
 
 

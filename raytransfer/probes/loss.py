@@ -1,20 +1,19 @@
 """The loss that probes look at, and its gradient, of a network with other weights in its place."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch.func import functional_call
 from torch.nn import functional
 
 from raytransfer.errors import UserError
-from raytransfer.networks import clear_kept, trainable
+from raytransfer.networks import clear_kept
 from raytransfer.probes.subject import Subject
+from raytransfer.probes.weights import Tensors
 
 CHUNK = 500  # images that pass the network at a time
 _LARGEST = float(torch.finfo(torch.float32).max)
-
-Tensors = Mapping[str, torch.Tensor]
 
 
 def loss(subject: Subject, tensors: Tensors) -> float:
@@ -67,11 +66,6 @@ def loss_and_gradient(subject: Subject, tensors: Tensors) -> tuple[float, dict[s
 def leaves_of(tensors: Tensors) -> dict[str, torch.Tensor]:
     """The same tensors, in the same memory, to take gradients at without touching their flags or ``.grad``."""
     return {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
-
-
-def trained(subject: Subject) -> dict[str, torch.Tensor]:
-    """The parameters that trained, by name, detached."""
-    return {name: parameter.detach() for name, parameter in trainable(subject.network)}
 
 
 def norm(tensors: Iterable[torch.Tensor]) -> float:

@@ -1,7 +1,8 @@
 """How much loss and gradient change along the gradient: Lipschitzness and smoothness."""
 
-from raytransfer.probes.loss import clipped, loss_and_gradient, norm, trained
+from raytransfer.probes.loss import clipped, loss_and_gradient, norm
 from raytransfer.probes.subject import Reading, Subject
+from raytransfer.probes.weights import trained_parameters
 
 _STEPS = 10
 
@@ -23,7 +24,7 @@ def loss_variation(subject: Subject) -> list[Reading]:
     Source: Santurkar, Tsipras, Ilyas, Madry 2018, "How does batch normalization help optimization?" (arXiv
     1805.11604), section 3.2; Liu et al. 2019 (arXiv 1909.12031), section 4.
     """
-    start = trained(subject)
+    start = trained_parameters(subject.network)
     walk_loss, gradient = loss_and_gradient(subject, start)
     length = norm(gradient.values())
     losses, variations = [clipped(walk_loss)], []

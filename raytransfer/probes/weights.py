@@ -4,7 +4,10 @@ from collections.abc import Mapping
 
 import torch
 
-from raytransfer.networks import Network, is_norm
+from raytransfer.networks import Network, is_norm, trainable
+
+Tensors = Mapping[str, torch.Tensor]
+"""Tensors by their state-dict names."""
 
 
 def weight_tensors(network: Network) -> dict[str, dict[str, torch.Tensor]]:
@@ -28,8 +31,13 @@ def weight_tensors(network: Network) -> dict[str, dict[str, torch.Tensor]]:
     }
 
 
+def trained_parameters(network: Network) -> dict[str, torch.Tensor]:
+    """The parameters that have ``requires_grad``, by name, detached."""
+    return {name: parameter.detach() for name, parameter in trainable(network)}
+
+
 def trained_weights(network: Network) -> dict[str, torch.Tensor]:
-    """The weight tensors of all stages that have ``requires_grad``, by name, detached."""
+    """The weight tensors of all stages that have ``requires_grad``, likewise."""
     return {
         name: weight.detach()
         for of_stage in weight_tensors(network).values()
@@ -44,9 +52,7 @@ def filter_norms(weight: torch.Tensor) -> torch.Tensor:
     return norms
 
 
-def filter_normalised(
-    direction: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
+def filter_normalised(direction: Tensors, weights: Tensors) -> dict[str, torch.Tensor]:
     """Rescale each filter of a direction to the norm of the same filter of the weights.
 
     Li, Xu, Taylor, Studer, Goldstein 2018, "Visualizing the loss landscape of neural nets" (arXiv 1712.09913),
@@ -63,7 +69,7 @@ def filter_normalised(
     return scaled
 
 
-def random_signs(weights: Mapping[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
+def random_signs(weights: Tensors, generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Tensors of ±1 in the shapes of these; drawn on the CPU, so that they are the same for every device."""
     return {
         name: torch.empty_like(weight).copy_(torch.randint(0, 2, weight.shape, generator=generator) * 2 - 1)
@@ -71,7 +77,7 @@ def random_signs(weights: Mapping[str, torch.Tensor], generator: torch.Generator
     }
 
 
-def gaussian(weights: Mapping[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
+def gaussian(weights: Tensors, generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Tensors of standard normal numbers in the shapes and memory formats of these; drawn on the CPU likewise."""
     return {
         name: torch.empty_like(weight).copy_(torch.randn(weight.shape, generator=generator, dtype=torch.float64))

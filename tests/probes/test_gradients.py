@@ -15,8 +15,7 @@ from raytransfer.errors import UserError
 from raytransfer.networks import build, staged
 from raytransfer.probes.flatness import flat, hessian_product, largest_eigenvalues, quadratic_forms
 from raytransfer.probes.gradient_components import leading_components
-from raytransfer.probes.loss import trained
-from raytransfer.probes.weights import filter_normalised, trained_weights
+from raytransfer.probes.weights import filter_normalised, trained_parameters, trained_weights
 from raytransfer.specs import NetworkSpec
 from tests.probes.test_probes import (
     LARGEST,
@@ -82,7 +81,7 @@ def test_flatness_is_that_of_the_exact_hessian(kind, frozen):
     # Rows of a Hadamard matrix are orthogonal signs: their quadratic forms have the trace as their mean, exactly.
     signs = torch.tensor(hadamard(512)[:, : len(exact)], dtype=torch.float64)
     assert np.mean(quadratic_forms(ours.mv, signs)) == pytest.approx(np.trace(exact), rel=1e-4)
-    parameters, weights = trained(s), trained_weights(s.network)
+    parameters, weights = trained_parameters(s.network), trained_weights(s.network)
     assert sum(p.numel() for p in parameters.values()) == len(exact)
     normalised = []
     for row in signs:
@@ -124,7 +123,7 @@ def test_the_standard_error_is_that_of_a_mean():
 
 def test_all_eigenvalues_can_be_had():
     s = subject("dropout", frozen=2)
-    exact, parameters = literal_hessian(s), trained(s)
+    exact, parameters = literal_hessian(s), trained_parameters(s.network)
     every = largest_eigenvalues(hessian_product(s), len(exact), len(exact), 0, parameters)
     np.testing.assert_allclose(every, np.linalg.eigvalsh((exact + exact.T) / 2)[::-1], atol=1e-7)
 
@@ -154,7 +153,7 @@ def test_the_hessian_of_larger_networks_is_the_gradient_s_slope(make_network, si
     network.module.double().eval()
     inputs = torch.tensor(np.random.default_rng(0).normal(size=(4, 1, side, side)))
     s = subject(network=network, inputs=inputs, labels=torch.tensor([0, 1, 2, 0]))
-    weights = trained(s)
+    weights = trained_parameters(s.network)
     signs = {name: (-1.0) ** torch.arange(w.numel()).reshape(w.shape) * w.abs().mean() for name, w in weights.items()}
     ours = hessian_product(s)(flat(signs, weights))
     ends = [

@@ -3,9 +3,7 @@
 A figure shows what its DataFrame holds: it selects rows and scales fractions to percent, and computes nothing else.
 """
 
-from collections.abc import Hashable, Mapping
 from itertools import cycle
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from raytransfer.experiments.words import counted, told_mean, with_interval
+from raytransfer.experiments.words import Row, counted, told_mean, with_interval
 from raytransfer.report.style import drawable, fit_to, head, layer_colors, new_figure, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, ANB_PLUS
@@ -105,11 +103,11 @@ def _draw_line(axes: Axes, line: pd.DataFrame, color: str, marker: str) -> None:
     tell(axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0, zorder=2), _series(rows[0]))
 
 
-def _series(row: Mapping[Hashable, Any]) -> str:
+def _series(row: Row) -> str:
     return f"n = {row['n_layers']}"
 
 
-def _place(row: Mapping[Hashable, Any]) -> str:
+def _place(row: Row) -> str:
     return f"{row['schedule']}, {row['treatment']}, {_series(row)}"
 
 

@@ -4,7 +4,7 @@ A figure shows what its DataFrame holds: it selects and sorts rows and scales fr
 else.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from raytransfer.analysis.pairs import OUTCOMES
 from raytransfer.distances import DIAL_KINDS
 from raytransfer.experiments.distance.figures import said_transfer
-from raytransfer.experiments.words import counted, said_units, told_mean, with_interval
+from raytransfer.experiments.words import Row, counted, said_units, told_mean, with_interval
 from raytransfer.report.style import drawable, fit_to, head, layer_colors, new_figure, panels_of, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
@@ -136,7 +136,7 @@ def _draw_dial(axis: Axes, means: pd.DataFrame, colors: dict[Any, str]) -> None:
         tell(axis.vlines(x, low, high, color=color, linewidth=0.9, alpha=0.6), series)
 
 
-def _dialled(row: Mapping[Hashable, Any]) -> str:
+def _dialled(row: Row) -> str:
     dial = _dial_name(row["kind"], row["dial"])
     return f"{dial}, the target itself" if row["setting"] == _ITSELF else f"{dial} = {row['setting']}"
 
@@ -183,7 +183,7 @@ def monotonicity_figure(monotonicity: pd.DataFrame, *, title: str) -> Figure:
     return figure
 
 
-def _movement(row: dict[Any, Any]) -> str:
+def _movement(row: Row) -> str:
     """What a cell says of a measure along a dial."""
     if row["blind"]:
         return "blind"
@@ -194,7 +194,7 @@ def _movement(row: dict[Any, Any]) -> str:
     return f"{row['estimate']:+z.2f}".replace("-", "−")
 
 
-def _told_movement(row: dict[Any, Any]) -> str:
+def _told_movement(row: Row) -> str:
     """The same for who points at it, with its interval where it has one, and how many curves it is of."""
     if row["blind"] or not np.isfinite(row["estimate"]):
         return _movement(row)
@@ -205,13 +205,13 @@ def _told_movement(row: dict[Any, Any]) -> str:
     return f"ρ = {rho}, {of_curves}, {number_of(row['units'], row['unit'])}"
 
 
-def _mean(row: dict[Any, Any]) -> str:
+def _mean(row: Row) -> str:
     """What a cell says of transfer: its mean in percent, and half the width of its interval."""
     half = f"\n±{50 * (row['high'] - row['low']):.1f}" if np.isfinite(row["low"]) else ""
     return f"{100 * row['mean']:z.1f}".replace("-", "−") + half
 
 
-def _told_mean(row: dict[Any, Any]) -> str:
+def _told_mean(row: Row) -> str:
     """The same for who points at it: where it stands, its interval, and of how many units it is."""
     mean = said_transfer(row["outcome"], row["mean"], row["low"], row["high"])
     levels = f"input {row['input_level']:g}, label {row['label_level']:g}"

@@ -6,8 +6,6 @@ else.
 
 import math
 import re
-from collections.abc import Hashable, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +16,7 @@ from matplotlib.figure import Figure
 
 from raytransfer.analysis.intervals import SURE
 from raytransfer.analysis.pairs import OUTCOMES
-from raytransfer.experiments.words import counted, in_percent, in_points, no_p_below, said_blocks, with_interval
+from raytransfer.experiments.words import Row, counted, in_percent, in_points, no_p_below, said_blocks, with_interval
 from raytransfer.report.style import dot, drawable, fit_to, head, layer_colors, new_figure, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, ANB_PLUS
@@ -108,19 +106,19 @@ def _draw_fit(axis: Axes, curve: pd.DataFrame, color: str, series: str) -> None:
     tell(drawn, series, [f"{_place(rows[0])}, fit: {fitted}, {said_blocks(curve)}"])
 
 
-def _told_pair(row: Mapping[Hashable, Any]) -> str:
+def _told_pair(row: Row) -> str:
     value, seeds = said_transfer(row["outcome"], row["y"]), number_of(row["seeds"], "seed")
     return f"{_place(row)}, {row['base']} to {row['target']}: {value} at {row['measure']} {row['x']:.3g}, {seeds}"
 
 
-def _told_correlation(row: Mapping[Hashable, Any]) -> str:
+def _told_correlation(row: Row) -> str:
     estimate = with_interval(row["estimate"], row["low"], row["high"], "z.2f")
     p_value = "" if math.isnan(row["p_adjusted"]) else f", adjusted p = {row['p_adjusted']:.2g}"
     counts = f"{number_of(row['pairs'], 'pair')}, {number_of(row['blocks'], 'block')}"
     return f"{_signed(row['measure'], row['kind'])}, {_place(row)}: {estimate}, {counts}{p_value}"
 
 
-def _place(row: Mapping[Hashable, Any]) -> str:
+def _place(row: Row) -> str:
     return f"{row['outcome']}, n = {row['n_layers']}"
 
 
@@ -136,36 +134,26 @@ def said_transfer(outcome: str, value: float, low: float = math.nan, high: float
     return f"{in_percent(value, low, high)}%"
 
 
-def correlations_figure(
-    correlations: pd.DataFrame,
-    *,
-    title: str,
-    scope: str = "within target",
-    coefficient: str = "Spearman",
-) -> Figure:
-    """Draw how well each measure predicts transfer: a dot and its 95% interval for each measure, outcome and n.
+def correlations_figure(correlations: pd.DataFrame, *, title: str) -> Figure:
+    """Draw how well each measure predicts transfer within targets: Spearman's ρ and its 95% interval.
 
-    A panel for each outcome, a row for each measure, the best on average on top; distances are named with a minus,
-    because it is minus the distance that predicts. Within targets the boost has no panel beside AnB+, whose order it
-    has. Where there are adjusted p-values, dots are filled where theirs is below 0.05.
+    A panel for each of AnB and AnB+ (the boost ranks the bases of a target as AnB+ does), a row for each measure, the
+    best on average on top, and in it a dot for each n. Distances are named with a minus, because it is minus the
+    distance that predicts. Dots are filled where the adjusted p-value is below 0.05.
 
     Args:
         correlations: Output of ``raytransfer.analysis.correlations``.
         title: What was run.
-        scope: ``within target`` or ``pooled``.
-        coefficient: ``Spearman``, ``Kendall`` or ``weighted Kendall``.
 
     Raises:
-        ValueError: Nothing is of that scope and coefficient.
+        ValueError: There is no such ρ.
     """
-    known = correlations[(correlations["scope"] == scope) & (correlations["coefficient"] == coefficient)]
+    known = correlations[(correlations["scope"] == "within target") & (correlations["coefficient"] == "Spearman")]
     if known.empty:
-        raise ValueError(f"nothing to draw: no row is {coefficient} {scope}")
+        raise ValueError("nothing to draw: no row is Spearman within target")
     order = known.groupby("measure")["estimate"].mean().sort_values(na_position="first", kind="stable").index
     kinds = known.drop_duplicates("measure").set_index("measure")["kind"]
-    outcomes = [outcome for outcome in OUTCOMES if outcome in set(known["outcome"])]
-    if scope == "within target" and ANB_PLUS.name in outcomes:
-        outcomes = [outcome for outcome in outcomes if outcome != "boost"]
+    outcomes = (ANB.name, ANB_PLUS.name)
     all_n = sorted(known["n_layers"].unique())
     colors = dict(zip(all_n, layer_colors(all_n), strict=True))
     tested = bool(known["p_adjusted"].notna().any())
@@ -178,7 +166,7 @@ def correlations_figure(
         _draw_estimates(axis, rows, order, colors, tested=tested)
     axes[0].set_yticks(range(len(order)), [_signed(m, kinds[m]) for m in order], fontsize=9)
     axes[0].set_ylim(-0.6, len(order) - 0.4)
-    figure.supxlabel(f"{coefficient}'s correlation with transfer, {scope}", fontsize=10)
+    figure.supxlabel("Spearman's correlation with transfer, within target", fontsize=10)
     handles = [dot(color, f"n = {n_layers}") for n_layers, color in colors.items()]
     if tested:
         handles += [dot(_DARK, "adjusted p < 0.05"), dot(_DARK, "adjusted p ≥ 0.05", face="white")]

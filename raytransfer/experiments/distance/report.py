@@ -221,23 +221,24 @@ def _figures(found: dict[str, pd.DataFrame], title: str, config: DistanceConfig)
             figures[_against(measure)] = transfer_figure(points, found[f"curves-of-{_word(measure)}"], title=title)
     if not found["dial_means"].empty:
         figures["dial_means"] = dials_figure(found["dial_means"], found["dials"], title=title)
-    for name, draw in (
-        ("grid_means", dial_grid_figure),
-        ("monotonicity", monotonicity_figure),
-    ):
-        if not found[name].empty:
-            figures[name] = draw(found[name], title=title)
+    if not found["grid_means"].empty:
+        figures["grid_means"] = dial_grid_figure(found["grid_means"], title=title)
+    if not found["monotonicity"].empty:
+        figures["monotonicity"] = monotonicity_figure(found["monotonicity"], title=title)
     return figures
 
 
 def _tables(found: dict[str, pd.DataFrame], config: DistanceConfig) -> list[Group]:
-    parts = [correlations_table(found["correlations"])] if not found["correlations"].empty else []
-    if not found["monotonicity"].empty:
-        parts.append(monotonicity_table(found["monotonicity"]))
-    if not found["grid_effects"].empty:
-        parts.append(grid_effects_table(found["grid_effects"]))
-    if not found["variance_of_dials"].empty:
-        parts.append(variance_of_dials_table(found["variance_of_dials"]))
+    parts = [
+        tabulate(found[name])
+        for name, tabulate in (
+            ("correlations", correlations_table),
+            ("monotonicity", monotonicity_table),
+            ("grid_effects", grid_effects_table),
+            ("variance_of_dials", variance_of_dials_table),
+        )
+        if not found[name].empty
+    ]
     if "variance_of_distances" in found and found["variance_of_distances"]["share"].notna().any():
         parts.append(
             variance_of_distances_table(

@@ -1,8 +1,6 @@
 """The console's tables of transfer against distance."""
 
 import math
-from collections.abc import Hashable, Mapping
-from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -13,6 +11,7 @@ from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import (
     BLOCK,
     NO_INTERVAL,
+    Row,
     counted,
     in_points,
     no_p_below,
@@ -182,7 +181,7 @@ def _short(rho: float, *, sign: bool = False) -> str:
     return text if abs(rho) >= 0.995 else text.replace("0.", ".", 1)
 
 
-def _moves(row: Mapping[Hashable, Any]) -> Text:
+def _moves(row: Row) -> Text:
     if row["blind"]:
         return Text("blind", style="dim")
     if math.isnan(row["estimate"]):

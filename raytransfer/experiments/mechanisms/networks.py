@@ -1,6 +1,6 @@
 """How figures draw networks from scratch and fine-tuned ones: their styles, lines with bands, axes and legends."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from raytransfer.experiments.words import with_interval
+from raytransfer.experiments.words import Row, with_interval
 from raytransfer.report.style import COLORS, MARKERS, panels_of, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB_PLUS, BASE_B
@@ -90,11 +90,11 @@ def draw_lines(axis: Axes, rows: pd.DataFrame, x: str, styles: dict[str, Style],
         cut_off(axis.set_ylim, axis.get_ylim(), rows["mean"].to_numpy(dtype=np.float64), log=False)
 
 
-def _told(row: Mapping[Hashable, Any], x: str) -> str:
+def _told(row: Row, x: str) -> str:
     """A mean for who points at it: where it stands, its interval, and of how many units it is."""
-    place = "last step" if pd.isna(row["step"]) else f"step {row['step']}"
+    place: str = "last step" if pd.isna(row["step"]) else f"step {row['step']}"
     if x == "place":
-        stage = f"i = {row['index']}" if pd.isna(row["stage"]) else row["stage"]
+        stage: str = f"i = {row['index']}" if pd.isna(row["stage"]) else row["stage"]
         place = f"{stage}, {place}"
     elif x == "x":
         place = f"α = {row['x']:.3g}, {place}"

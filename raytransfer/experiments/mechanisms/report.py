@@ -1,6 +1,6 @@
 """Fine-tuned against scratch networks: from their results to a report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -109,22 +109,16 @@ def _distances(cells: Sequence[MechanismCell], store: Store) -> pd.DataFrame:
 
 def _figures(readings: pd.DataFrame, compared: pd.DataFrame, stages: Sequence[str], title: str) -> dict[str, Figure]:
     """Every picture of the report by name, of what there is to draw."""
-    drawings: list[tuple[str, set[str], Callable[[], Figure]]] = [
-        (
-            "training",
-            {"generalisation", "deviation", "flatness", "loss-variation"},
-            lambda: training_figure(readings, title=title),
-        ),
-        (
-            "gradients",
-            {"gradient-scale", "gradient-components"},
-            lambda: gradients_figure(readings, stages, title=title),
-        ),
-        ("landscapes", {"landscape", "initial-landscape"}, lambda: landscape_figure(readings, title=title)),
-        ("paths", {"path", "CKA"}, lambda: paths_figure(readings, stages, title=title)),
-    ]
     there = set(readings.loc[readings["quantity"].notna(), "probe"])
-    figures = {name: draw() for name, probes, draw in drawings if probes & there}
+    figures = {}
+    if there & {"generalisation", "deviation", "flatness", "loss-variation"}:
+        figures["training"] = training_figure(readings, title=title)
+    if there & {"gradient-scale", "gradient-components"}:
+        figures["gradients"] = gradients_figure(readings, stages, title=title)
+    if there & {"landscape", "initial-landscape"}:
+        figures["landscapes"] = landscape_figure(readings, title=title)
+    if there & {"path", "CKA"}:
+        figures["paths"] = paths_figure(readings, stages, title=title)
     if not compared.empty:
         figures["comparisons"] = comparisons_figure(compared, title=title)
     return figures

@@ -3,16 +3,13 @@
 A figure shows what its DataFrames hold: it selects rows and scales fractions to percent, and computes means alone.
 """
 
-from collections.abc import Hashable, Mapping
-from typing import Any
-
 import pandas as pd
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from raytransfer.analysis.selection import at_last_cut
-from raytransfer.experiments.words import in_percent
+from raytransfer.experiments.words import Row, in_percent
 from raytransfer.report.style import COLORS, MARKERS, dot, panels_of, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, ANB_PLUS, TREATMENTS
@@ -189,8 +186,8 @@ def _tell_all(drawn: ErrorbarContainer, series: str, rows: pd.DataFrame) -> None
         tell(part, series)
 
 
-def _told(row: Mapping[Hashable, Any]) -> str:
-    at = "" if pd.isna(row["n_layers"]) else f", n = {row['n_layers']}"
+def _told(row: Row) -> str:
+    at: str = "" if pd.isna(row["n_layers"]) else f", n = {row['n_layers']}"
     top1 = f"{in_percent(row['top1'], row['top1_low'], row['top1_high'])}%, {number_of(row['units'], 'repeat')}"
     return f"{row['checkpoint']} on {row['target']}, {row['treatment']}{at}: {top1}"
 

@@ -3,7 +3,7 @@
 A figure shows what its DataFrame holds: it selects and sorts rows, and computes nothing else.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from raytransfer.analysis.theory import NEAR_ONE
-from raytransfer.experiments.words import with_interval
+from raytransfer.experiments.words import Row, with_interval
 from raytransfer.report.style import head, new_figure, words
 from raytransfer.report.svg import tell
 from raytransfer.words import number_of
@@ -97,7 +97,7 @@ def _label(kind: str, base: str) -> str:
     return base if kind == "none" else f"{base}: {kind} differs"
 
 
-def _told(row: Mapping[Hashable, Any], names: Sequence[str], seeds: str) -> str:
+def _told(row: Row, names: Sequence[str], seeds: str) -> str:
     """Means for who points at them, with their intervals; and a column of how many seeds they are of."""
     values = [(name, with_interval(*(row[f"{name}{end}"] for end in ("", "_low", "_high")))) for name in names]
     said = ", ".join(f"{_RATIOS.get(name, name)} {value}" for name, value in values)

@@ -1,7 +1,6 @@
 """The console's table of the theory of fine-tuning against its simulation."""
 
 import math
-from typing import Any
 
 import pandas as pd
 from rich.console import Group
@@ -9,7 +8,7 @@ from rich.text import Text
 
 from raytransfer.analysis.intervals import MIN_UNITS, TOO_FEW
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import NO_INTERVAL, counted
+from raytransfer.experiments.words import NO_INTERVAL, Row, counted
 from raytransfer.words import number_of
 
 
@@ -47,7 +46,7 @@ def theory_table(means: pd.DataFrame, asymptotic: pd.DataFrame) -> Group:
     return Group(Text(title, style="bold"), table, Text(note, style="dim"))
 
 
-def _name(row: dict[Any, Any]) -> str:
+def _name(row: Row) -> str:
     kind, dial, level = row["kind"], row["dial"], row["level"]
     return str(row["base"]) if kind == "none" or pd.isna(dial) else f"{kind}: {dial} {level:g}"
 

@@ -4,8 +4,7 @@ A figure shows what its DataFrame holds: it selects rows and scales fractions to
 What it draws says which treatment or halves it belongs to, and every marker its numbers.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -17,7 +16,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from raytransfer.analysis import READINGS
 from raytransfer.analysis.transfer import halves_rank
-from raytransfer.experiments.words import in_points, told_mean
+from raytransfer.experiments.words import Row, in_points, told_mean
 from raytransfer.report.style import COLORS, drawable, fit_to, head, new_figure, panels_of, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, BASE_B, RNB, TREATMENTS, Treatment
@@ -167,7 +166,11 @@ def readings_figure(
             (drawn,) = axes.plot(
                 x, estimate, linestyle="none", marker=marker, markersize=5, color=color, mfc=_fill(of_halves, color)
             )
-            tell(drawn, label, [f"{name}, {label}{_at(row['n_layers'])}: {points(row)}" for row in _records(rows)])
+            tell(
+                drawn,
+                label,
+                [f"{name}, {label}{_at(row['n_layers'])}: {points(row)}" for row in rows.to_dict("records")],
+            )
         axes.set_xlim(all_n[0] - 0.6, all_n[-1] + 0.6)
         axes.xaxis.set_major_locator(FixedLocator(all_n, nbins=_MOST_TICKS))  # the n that ran
     handles = [
@@ -234,7 +237,10 @@ def _draw_published(axes: Axes, readings: pd.DataFrame) -> None:
             markeredgewidth=2,
             zorder=1.5,
         )
-        told = [f"2014, {_halves_label(str(of_halves))}{_at(row['n_layers'])}: {points(row)}" for row in _records(rows)]
+        told = [
+            f"2014, {_halves_label(str(of_halves))}{_at(row['n_layers'])}: {points(row)}"
+            for row in rows.to_dict("records")
+        ]
         tell(line, "2014", told)
 
 
@@ -244,15 +250,11 @@ def difference(reading: str) -> str:
     return f"({first} − {second}) less random's" if reading == "distance effect" else f"{first} − {second}"
 
 
-def _records(rows: pd.DataFrame) -> Sequence[dict[Any, Any]]:
-    return rows.to_dict("records")
-
-
 def _at(n_layers: float) -> str:
     return f", n = {n_layers:.0f}" if n_layers else ""
 
 
-def points(row: dict[Any, Any]) -> str:
+def points(row: Row) -> str:
     """A reading for who points at it."""
     return f"{in_points(row['estimate'], row['low'], row['high'])} points, {number_of(row['units'], 'unit')}"
 
@@ -306,7 +308,10 @@ def _draw_line(axes: Axes, rows: pd.DataFrame, treatment: Treatment, shift: floa
     mean, low, high = (np.clip(100 * rows[column].to_numpy(), 0, 100) for column in ("mean", "low", "high"))
     whiskers = np.isfinite(low) & (rows["halves"] == "random").to_numpy()
     color, name = treatment.color, treatment.name
-    told = [f"{name}, {_halves_label(row['halves'])}{_at(row['n_layers'])}: {told_mean(row)}" for row in _records(rows)]
+    told = [
+        f"{name}, {_halves_label(row['halves'])}{_at(row['n_layers'])}: {told_mean(row)}"
+        for row in rows.to_dict("records")
+    ]
     if not treatment.has_cut:
         tell(axes.axhline(mean[0], color=color, linestyle=dash, linewidth=1.2, zorder=1), name, told[:1])
         if treatment is BASE_B and whiskers[0]:  # two bands on each other could not be told apart

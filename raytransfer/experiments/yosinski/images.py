@@ -1,8 +1,5 @@
 """A grid with several numbers of training images a class: its readings against that number, and how they change."""
 
-from collections.abc import Hashable, Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
@@ -15,7 +12,7 @@ from rich.text import Text
 from raytransfer.analysis import READINGS, paired, readings
 from raytransfer.analysis.changes import CELL
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import NO_INTERVAL, counted, in_points
+from raytransfer.experiments.words import NO_INTERVAL, Row, counted, in_points
 from raytransfer.experiments.yosinski.figures import difference, multiples, points
 from raytransfer.experiments.yosinski.sentences import rests_on
 from raytransfer.report.style import drawable, head, words
@@ -134,5 +131,5 @@ def _between(changes: pd.DataFrame) -> str:
     return f"{changes['most'].iloc[0]} images a class in place of {changes['fewest'].iloc[0]}"
 
 
-def _change(row: Mapping[Hashable, Any]) -> str:
+def _change(row: Row) -> str:
     return in_points(row["estimate"], row["low"], row["high"])

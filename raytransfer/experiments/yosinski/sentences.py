@@ -1,13 +1,13 @@
 """The readings in words: sentences made by rule."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
 from raytransfer.analysis import READINGS
 from raytransfer.analysis.intervals import MIN_UNITS
-from raytransfer.experiments.words import with_interval
+from raytransfer.experiments.words import Row, with_interval
 from raytransfer.words import number_of
 
 # Of each reading: what loses or gains, against what, and whether the reading counts what is lost. {0} and {1} are its
@@ -51,7 +51,7 @@ def sentences(readings: pd.DataFrame) -> list[str]:
     return found
 
 
-def _first(row: dict[Any, Any], where: str) -> str:
+def _first(row: Row, where: str) -> str:
     subject, other, _ = _WORDS[row["reading"]]
     subject, other = (words.format(*READINGS[row["reading"]]) for words in (subject, other))
     does = ("gain", "over") if _gains(row) else ("lose", "against")
@@ -60,13 +60,13 @@ def _first(row: dict[Any, Any], where: str) -> str:
     )
 
 
-def _further(row: dict[Any, Any], where: str) -> str:
+def _further(row: Row, where: str) -> str:
     return (
         f"At n = {row['n_layers']}{where} they {'gain' if _gains(row) else 'lose'} {_size(row)} points: {rests_on(row)}"
     )
 
 
-def _range(rows: list[dict[Any, Any]]) -> list[str]:
+def _range(rows: Sequence[Row]) -> list[str]:
     """How far the estimates of a reading go over its n."""
     extremes = [choose(rows, key=lambda row: row["estimate"]) for choose in (min, max)]
     named = [
@@ -76,19 +76,19 @@ def _range(rows: list[dict[Any, Any]]) -> list[str]:
     return [f"Over all n it goes from {' to '.join(named)}."] if len(set(named)) > 1 else []
 
 
-def _gains(row: dict[Any, Any]) -> bool:
+def _gains(row: Row) -> bool:
     counts_loss = _WORDS[row["reading"]][2]
     return (row["estimate"] < 0) == counts_loss if row["estimate"] else not counts_loss
 
 
-def _size(row: dict[Any, Any]) -> str:
+def _size(row: Row) -> str:
     """How much is lost or gained, with the interval that way round."""
     sign = -1 if row["estimate"] < 0 else 1
     low, high = sorted((sign * row["low"], sign * row["high"]))
     return with_interval(abs(row["estimate"]), low, high, _points)
 
 
-def rests_on(row: dict[Any, Any]) -> str:
+def rests_on(row: Row) -> str:
     """Of how many units it is, and what that leaves open."""
     groups = [int(row["units"]), *([] if pd.isna(row["random_units"]) else [int(row["random_units"])])]
     units = number_of(groups[0], "unit") + "".join(f" against {count} of random halves" for count in groups[1:])

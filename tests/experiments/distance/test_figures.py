@@ -13,6 +13,9 @@ from tests.helpers import legend, marks, overlaps, titles
 
 OUTCOMES = ("AnB", "AnB+", "boost")
 N = (2, 4, 6)
+DRAWN = "scope == 'within target' and coefficient == 'Spearman' and outcome != 'boost'"
+"""The correlations that are drawn."""
+
 WORDS = {"title": "convnet8 on cifar10, 30 bases, 3 n, 3 seeds"}
 
 
@@ -155,16 +158,14 @@ def test_a_pair_tells_its_tasks_and_values_and_a_fit_its_ends():
 def test_a_correlation_tells_its_interval_pairs_and_blocks_and_one_that_is_missing_nothing():
     table = correlations()
     table.loc[table["measure"] == "measure 7", ["estimate", "low", "high", "p_adjusted"]] = np.nan
-    told, series = marks(correlations_figure(table, title="t", scope="pooled"))
-    rows = table.query("scope == 'pooled' and coefficient == 'Spearman'").dropna(subset=["estimate"])
+    told, series = marks(correlations_figure(table, title="t"))
+    rows = table.query(DRAWN).dropna(subset=["estimate"])
     assert sorted(told) == sorted(
         f"{'− ' * (row.kind == 'distance')}{row.measure}, {row.outcome}, n = {row.n_layers}: "
         f"{row.estimate:z.2f} [{row.low:z.2f}, {row.high:z.2f}], 30 pairs, 10 blocks, adjusted p = {row.p_adjusted:.2g}"
         for row in rows.itertuples()
     )
     assert series == ["n = 2", "n = 4", "n = 6"]
-    untested, _ = marks(correlations_figure(correlations(), title="t", coefficient="Kendall"))
-    assert untested[0].endswith("10 blocks")
 
 
 def test_dials_cells_and_movements_tell_where_they_stand_and_of_how_many_units_they_are():
@@ -204,13 +205,13 @@ def test_points_without_a_fit_are_drawn_alone():
     assert not any("lines" in entry for entry in legend(figure))
 
 
-def test_dots_and_intervals_are_those_of_scope_and_coefficient_best_on_top():
-    figure = correlations_figure(correlations(), title="t", scope="pooled")
-    assert titles(figure) == [f"{outcome}: 30 pairs, 10 blocks" for outcome in OUTCOMES]
+def test_dots_and_intervals_are_spearmans_within_target_best_on_top_and_not_the_boosts():
+    figure = correlations_figure(correlations(), title="t")
+    assert titles(figure) == [f"{outcome}: 30 pairs, 10 blocks" for outcome in ("AnB", "AnB+")]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == [f"measure {i}" if i % 2 else f"− measure {i}" for i in range(12)]
-    for axes, outcome in zip(figure.axes, OUTCOMES, strict=True):
-        rows = correlations().query("scope == 'pooled' and coefficient == 'Spearman'")
+    for axes, outcome in zip(figure.axes, ("AnB", "AnB+"), strict=True):
+        rows = correlations().query(DRAWN)
         rows = rows[rows["outcome"] == outcome]
         dots = [(line, line.get_data()) for line in axes.lines if line.get_linestyle() == "None"]
         filled = sum(len(x) for line, (x, _) in dots if line.get_markerfacecolor() != "white")
@@ -229,19 +230,8 @@ def test_dots_and_intervals_are_those_of_scope_and_coefficient_best_on_top():
     assert "4 blocks:\nno p below 1/24" in legend(correlations_figure(table, title="t"))
 
 
-def test_within_targets_the_boost_would_repeat_fine_tuned_accuracy():
-    assert [title.partition(":")[0] for title in titles(correlations_figure(correlations(), title="t"))] == [
-        "AnB",
-        "AnB+",
-    ]
-    alone = correlations().query("outcome == 'boost'")
-    assert titles(correlations_figure(alone, title="t"))[0].startswith("boost: ")
-
-
-def test_untested_coefficients_are_filled_and_say_nothing_of_p():
-    figure = correlations_figure(correlations(), title="t", coefficient="Kendall")
-    lines = [line for line in figure.axes[0].lines if line.get_linestyle() == "None" and len(line.get_xdata())]
-    assert "white" not in {line.get_markerfacecolor() for line in lines}
+def test_where_there_is_no_correlation_nothing_is_said_of_p():
+    figure = correlations_figure(correlations().assign(estimate=np.nan, p_adjusted=np.nan), title="t")
     assert legend(figure) == ["n = 2", "n = 4", "n = 6", "lines: 95% intervals\n−: minus a distance"]
 
 
@@ -357,8 +347,8 @@ def test_nothing_to_draw_is_said():
         transfer_figure(points().iloc[:0], curves(), title="t")
     with pytest.raises(ValueError, match="one measure a figure, not OTDD, FID"):
         transfer_figure(pd.concat([points(), points().assign(measure="FID")]), curves(), title="t")
-    with pytest.raises(ValueError, match="nothing to draw: no row is weighted Kendall pooled"):
-        correlations_figure(correlations(), title="t", scope="pooled", coefficient="weighted Kendall")
+    with pytest.raises(ValueError, match="nothing to draw: no row is Spearman within target"):
+        correlations_figure(correlations().query("coefficient != 'Spearman'"), title="t")
     with pytest.raises(ValueError, match=r"nothing to draw: no row is of AnB, AnB\+, boost"):
         dial_grid_figure(grid_means().iloc[:0], title="t")
     with pytest.raises(ValueError, match=r"nothing to draw: no row is of AnB, AnB\+$"):
