@@ -50,38 +50,36 @@ def correlations(
 
     Positive always means "predicts transfer": the outcome is correlated with a score, or with **minus** a distance.
 
-    Scope ``within target`` asks which base suits a target: the coefficient among the bases of one target, averaged over
-    the targets that have at least 4 bases with both values and for which it is defined (neither side constant). Scope
-    ``pooled`` is over all pairs together, and so contains how targets differ in difficulty.
+    Scope ``within target`` asks which base suits a target: the coefficient over the bases of one target, averaged over
+    the targets with at least 4 bases and neither side constant. Scope ``pooled`` is over all pairs together, so it also
+    contains how targets differ in difficulty.
 
     - Spearman: Pearson's correlation of the mid-ranks.
     - Kendall: τ-b = Σ s_ij t_ij / √(Σ s_ij² Σ t_ij²), s and t the signs of the differences in measure and outcome.
     - weighted Kendall: the same sums, each term times 1/r_i + 1/r_j, r the rank by outcome, best first (Vigna 2015, *A
       weighted correlation index for rankings with ties*; ``scipy.stats.weightedtau(outcome, measure, rank=None)``).
 
-    The 95% interval leaves whole blocks out one by one (``pairs.jackknife``), on the scale of Fisher's z = artanh ρ.
-    ``tests/analysis/coverage.md`` says how often it covers. A perfect ρ of ±1 has no interval: it is ±1 without any
-    block.
+    The 95% interval is a jackknife over blocks (``pairs.jackknife``), on the scale of Fisher's z = artanh ρ;
+    ``tests/analysis/coverage.md`` says how often it covers. A perfect ρ of ±1 has none: it is ±1 without any block.
 
-    The p-value (Spearman only) is two-sided, the share of the orders of the blocks (``pairs.permuted_values``) that
-    give a |ρ*| ≥ |ρ|: of all of them where there are at most 6 blocks, else of so many drawn ones, (1 + #) / (1 +
-    permutations). So it is not below 1/k! with k blocks: with 3 blocks none is below 0.05. The adjusted one holds the
-    family-wise error over all measures tried on the same outcome, n and scope: it counts the orders in which the
-    largest |ρ*| of any measure is as far from 0, with the same orders for all measures, so that measures that agree
-    cost little (Westfall and Young 1993, *Resampling-Based Multiple Testing*; single-step maxT).
+    The p-value (Spearman only) is two-sided: the share of permutations of the blocks (``pairs.permuted_values``) with
+    |ρ*| ≥ |ρ|. All permutations are used for up to 6 blocks, else ``permutations`` random ones: (1 + #) / (1 +
+    permutations). With k blocks it is at least 1/k!, so with 3 blocks none is below 0.05. The adjusted p-value controls
+    the family-wise error over all measures of the same outcome, n and scope: it counts the permutations in which the
+    largest |ρ*| of any measure reaches |ρ|. All measures share the permutations, so measures that agree cost little
+    (Westfall and Young 1993, *Resampling-Based Multiple Testing*; single-step maxT).
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
         measures: A row a value.
-        permutations: How many orders of the blocks, where there are too many for all.
-        seed: What they are drawn from.
+        permutations: How many to draw where there are more than 6 blocks.
+        seed: Of these draws.
 
     Returns:
         A row for each outcome, n_layers, scope, measure and coefficient: measure, kind, outcome, n_layers, scope,
         coefficient, estimate (−1..1; NaN where undefined, as for a constant measure), low, high (NaN where
         ``pairs.jackknife`` gives none, as under 3 blocks or with 2 of targets), pairs and tasks (how many entered),
-        blocks (of the bases; of all tasks where those of the targets are the same), target_blocks (missing where they
-        are), p_value and p_adjusted (NaN but for Spearman).
+        blocks and target_blocks (``pairs.Axes.block_counts``), p_value and p_adjusted (NaN but for Spearman).
 
     Raises:
         ValueError: A column is missing; rows repeat; or a measure's rows contradict each other.
@@ -146,9 +144,9 @@ def coefficients(x: Floats, y: Floats, counts: Ints) -> Floats:
 
 
 def _weights(x: Floats, y: Floats) -> Floats:
-    """How much each of K pairs counts in each coefficient, (K, 3), so that they add up to 1.
+    """Weight of each of K pairs in each coefficient, (K, 3); columns sum to 1.
 
-    In the weighted one the sum of its terms' weights, 1/r_i + 1/r_j over all others.
+    In the weighted Kendall, a pair weighs Σ_j (1/r_i + 1/r_j) over the others.
     """
     k = len(x)
     by_rank = 1 / np.arange(1, k + 1)
@@ -163,7 +161,7 @@ def centred_ranks(values: Floats, counts: Ints) -> Floats:
 
 
 def _groups(x: Floats, y: Floats, scope: str) -> list[tuple[Ints, Ints]]:
-    """Positions (targets, bases) of the pairs that are correlated with each other; each group is one coefficient."""
+    """Groups of pairs, as positions (targets, bases); each group gives one coefficient."""
     targets, bases = np.nonzero(np.isfinite(x) & np.isfinite(y))
     if scope == "pooled":
         return [(targets, bases)] if len(bases) >= MIN_BASES else []
@@ -196,7 +194,7 @@ def fishers_z(rhos: Floats) -> Floats:
 
 
 def _means(x: Floats, y: Floats, groups: list[tuple[Ints, Ints]], counts: Ints) -> Floats:
-    """Coefficients, (R, 3), averaged over groups, of samples in which their P pairs occur so often, (R, P)."""
+    """Coefficients averaged over groups, (R, 3), in samples in which pair p occurs ``counts[r, p]`` times."""
     of_groups = np.split(counts, np.cumsum([len(bases) for _, bases in groups])[:-1], axis=1)
     found = [coefficients(x[group], y[group], of) for group, of in zip(groups, of_groups, strict=True)]
     return _mean_of_groups(np.stack(found))

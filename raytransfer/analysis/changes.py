@@ -1,4 +1,4 @@
-"""What changed from one sweep to another: differences of what both have, paired by run."""
+"""What changed from one sweep to another: differences between the runs that both have."""
 
 from collections.abc import Sequence
 
@@ -20,8 +20,8 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, keys: Sequence[str], value
     Args:
         first: A table.
         second: Another one of the same kind.
-        keys: Columns by which rows are the same.
-        value: Column that is compared; rows without one are left out.
+        keys: Columns that identify a row.
+        value: Column to compare; rows without a value are left out.
 
     Returns:
         The keys, ``change``, and ``same``: whether both rows are of the same trial, where both tables have ``id``; the
@@ -46,8 +46,8 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, keys: Sequence[str], value
 def grid_changes(first: pd.DataFrame, second: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
     """How the means and readings of a grid changed, by what both grids ran.
 
-    Means of treatments and readings are sums and differences of accuracies. So the change of each, paired by unit, is
-    the same mean or reading of the changes of the runs, with its interval (``treatment_means`` and ``readings``).
+    Means and readings are linear in the accuracies. So the change of a mean or reading, paired by unit, is the mean or
+    reading of the runs' changes, with its interval (``treatment_means`` and ``readings``).
 
     Args:
         first: Results of one grid, one row a cell.
@@ -78,7 +78,7 @@ def mean_changes(changes: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
     Args:
         changes: Output of ``paired``, with the columns ``target_block`` (the target's source) and ``seed``.
-        by: What makes a group.
+        by: Columns that make a group.
 
     Returns:
         A row a group: ``by``, estimate, low, high (NaN ends under 3 units), units, runs and clear.

@@ -75,12 +75,12 @@ def checkpoint_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 200
 
     Only runs with every checkpoint of their curve enter, and the curve of a unit is their mean. The peak is the
     checkpoint with the highest mean, the earliest of equals; its interval is the 95% percentile bootstrap over units,
-    ends on checkpoints. There is none where the resamples agree on one checkpoint, as they must where that is the best
-    of every unit; of the least number of units it is wide, and no more.
+    ends on checkpoints. There is none where all resamples agree on one checkpoint, as they must where it is the best of
+    every unit. With few units it is wide.
 
     The best of many noisy points lies above its neighbours even where nothing declines. So rise (peak − first
-    checkpoint) and decline (peak − last) are cross-fitted: each unit is read off at the peak of the mean of the *other*
-    units. They may come out below 0. Intervals are 95%, of Student's t over units.
+    checkpoint) and decline (peak − last) are cross-fitted: each unit is evaluated at the peak of the mean of the
+    *other* units. They may come out below 0. Intervals are 95%, Student's t over units.
 
     Args:
         outcomes: A row a transfer.
@@ -118,9 +118,9 @@ def checkpoint_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 200
 def checkpoint_verdicts(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Decide whether transfer rises along pretraining, and whether it then declines: one test each a treatment.
 
-    A test is of all rises, or declines, of ``checkpoint_peaks``, over all schedules and n: those of a unit count as
-    one. "Rises, then declines" holds where both are ``supported``. Where every unit's best checkpoint is the last, it
-    declines by 0 by construction, there is no interval, and the decline is ``undecided``.
+    A test takes all rises, or all declines, of ``checkpoint_peaks``, over all schedules and n; those of a unit count as
+    one. Transfer rises, then declines, where both are ``supported``. Where the last checkpoint is the best of every
+    unit, all declines are 0 by construction: there is no interval, and the decline is ``undecided``.
 
     Args:
         outcomes: A row a transfer.
@@ -158,10 +158,9 @@ def checkpoint_verdicts(outcomes: pd.DataFrame) -> pd.DataFrame:
 def drop_effects(outcomes: pd.DataFrame, drops: pd.DataFrame) -> pd.DataFrame:
     """Say what a drop of the learning rate does to transfer, apart from training longer.
 
-    From the last checkpoint before a drop to the first after it, transfer changes by one amount under the schedule with
-    the drop and by another under the constant one: the estimate is the first minus the second, within runs, with the
-    95% interval of Student's t over units. A drop at step d first acts on the step after it: checkpoint d lies before
-    the drop.
+    The estimate is the change from the last checkpoint before a drop to the first after it, minus the same change under
+    the constant schedule, within runs; its 95% interval is Student's t over units. A drop at step d first acts on step
+    d + 1: checkpoint d lies before the drop.
 
     Args:
         outcomes: A row a transfer.

@@ -25,14 +25,14 @@ class ClaimTest:
     """One way to test a claim; all claims say that the quantity is smaller in the fine-tuned network.
 
     Attributes:
-        claim: What is claimed.
-        of: What is compared, in words.
+        claim: The claim.
+        of: The compared quantity, in words.
         when: At which training steps.
         quantity: The reading's name.
-        index: Which of several, such as 1 for the top eigenvalue; None for readings that have none.
+        index: Index of the reading, such as 1 for the top eigenvalue; None for readings without one.
         copied: Whether it is read at each copied stage and averaged; else it is of the whole network.
         signed: Whether it has a natural zero or sign, so that differences are taken and not ratios.
-        primary: Whether it is the one test that decides about the claim, whatever the others say.
+        primary: Whether this test alone decides about the claim.
     """
 
     claim: str
@@ -204,7 +204,7 @@ def scaled(interval: Interval, seen: float, scale: str) -> dict[str, float]:
 def _pair(
     when: str, tuned: NetworkReadings, scratch: NetworkReadings, allowed: Sequence[str]
 ) -> tuple[_Weighted, _Weighted, bool] | None:
-    """What the two networks of a pair enter a comparison with, and whether one is extrapolated; None if one lacks."""
+    """Weights and values of the two networks of a pair, and whether one is extrapolated; None if one lacks a value."""
     sides = ((tuned, scratch), (scratch, tuned))
     weights, early = zip(*(_step_weights(when, run, other) for run, other in sides), strict=True)
     used = [run.log.get(step, {}) for (run, _), of in zip(sides, weights, strict=True) for step in of]
@@ -219,7 +219,7 @@ def _pair(
 
 
 def _step_weights(when: str, run: NetworkReadings, other: NetworkReadings) -> tuple[dict[int, float], bool]:
-    """How much each step of a run counts, and whether that is an extrapolation; no steps where it cannot be said."""
+    """The weight of each step of a run, and whether that is an extrapolation; no steps where there are no weights."""
     if when == _START:
         return {0: 1.0}, False
     if when == LAST:

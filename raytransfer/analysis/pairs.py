@@ -1,19 +1,18 @@
 """Pairs of tasks, measures matched to them by seed, and blocks of tasks: what the analyses of distance share.
 
-They take *outcomes*, a row for each measured (target, base, n_layers, seed), with fractions such as ``AnB`` (frozen
-transfer's top-1), ``AnB+`` (fine-tuned) and ``boost`` (AnB+ − baseB of the same seed), missing where unfinished, and
-with the blocks of its two tasks, target_block and base_block; and *measures*, a row a value: measure, kind
-(``distance`` or ``score``), target, base, n_layers (missing where the value is the same for all n), seed (missing where
-the same for all seeds) and value. Values that are not finite count as missing. A pair whose base is its own target is a
-pair like any other: leave it out of *outcomes* if it should not count.
+*outcomes* has a row for each measured (target, base, n_layers, seed): any of ``OUTCOMES``, as fractions, missing where
+unfinished, and the blocks of the two tasks, target_block and base_block. *measures* has a row for each value: measure,
+kind (``distance`` or ``score``), target, base, n_layers (missing where the value is the same for all n), seed (missing
+where the same for all seeds) and value. Values that are not finite count as missing. A pair whose base is its own
+target is a pair like any other: leave it out of *outcomes* if it should not count.
 
-A point is the pair (target, base): the mean over the seeds for which both sides have a value. Pairs are not
-independent, and neither are tasks: two halves of one data set, a data set in colour and in grey, or the levels of one
-dial are alike. What is independent is the *block*: the data set that a task's images are of, or, for bases that dials
-make of a target, the dial. So whole blocks are permuted, and whole blocks are left out one by one for intervals. Where
-the blocks of bases and of targets are the same ones (at least two, and half of all, are in both roles), a block is
-taken in both roles at once; else the blocks of bases are, and apart from them those of the targets, unless there is
-one: intervals then speak of these targets alone.
+A point is a pair (target, base): the mean over the seeds for which both sides have a value. Pairs are not independent,
+and neither are tasks: two halves of one data set, a data set in colour and in grey, or the levels of one dial are
+alike. *Blocks* are independent: the data set of a task's images or, for bases that dials make of a target, the dial. So
+p-values permute whole blocks, and intervals leave out whole blocks. Where bases and targets share blocks (at least two,
+and half of all, are in both roles), a block is moved or left out in both roles at once. Else the blocks of bases are,
+and, for intervals, the blocks of targets separately; with a single block of targets, intervals speak of these targets
+alone.
 """
 
 import itertools
@@ -146,8 +145,11 @@ def measure_cube(axes: Axes, rows: pd.DataFrame) -> Floats:
 def seed_means(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Average two cubes (N, T, B, S) over the seeds that both have: two (N, T, B), NaN where there is no such seed.
 
-    The first is of a measure, and the second of fractions, or differences of such.
-    Means that are equal but for rounding are equal (``evened``), so that they tie in ranks.
+    Means that differ by rounding alone are made equal (``evened``), so that they tie in ranks.
+
+    Args:
+        x: Values of a measure.
+        y: Fractions, or differences of fractions.
     """
     both = np.isfinite(x) & np.isfinite(y)
     seeds = both.sum(axis=-1)
@@ -158,9 +160,9 @@ def seed_means(x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def evened(means: Floats, rounding: float = 0.0) -> Floats:
-    """Make means equal that are so but for rounding: (0.1 + 0.2) / 2 and (0.15 + 0.15) / 2 differ in the last bit.
+    """Make means equal that differ by rounding alone, as (0.1 + 0.2) / 2 and (0.15 + 0.15) / 2 do in the last bit.
 
-    Those that lie within 1e-12 of their size, or within ``rounding``, become the least of them; NaN stays.
+    Means within 1e-12 of their size, or within ``rounding``, of each other become the least of them; NaN stays.
     """
     known = np.isfinite(means)
     ordered = np.unique(means[known])
@@ -172,9 +174,9 @@ def evened(means: Floats, rounding: float = 0.0) -> Floats:
 
 
 def permuted_blocks(axes: Axes, permutations: int, seed: int) -> Ints:
-    """Give the orders of the blocks of bases (of all blocks, where those of targets are the same ones): (P, K).
+    """Permutations of the K blocks of bases, or of all blocks where bases and targets share them: (P, K).
 
-    All of them but the one that changes nothing where there are at most 6 blocks, else as many as asked for, drawn.
+    All but the identity for up to 6 blocks, else ``permutations`` random ones.
     """
     blocks = np.union1d(axes.base_blocks, axes.target_blocks) if axes.joint else np.unique(axes.base_blocks)
     if len(blocks) <= _ENUMERATED:
@@ -185,17 +187,16 @@ def permuted_blocks(axes: Axes, permutations: int, seed: int) -> Ints:
 
 
 def permuted_values(axes: Axes, values: Floats, targets: Ints, bases: Ints, orders: Ints) -> Floats:
-    """Give pairs the values of other pairs, by permutations of whole blocks.
+    """Permute values among pairs, by permutations of whole blocks.
 
-    A block takes the values of another: task by task in the order of their names where both are of one size, so that
-    what is in a block stays together. A block of n tasks takes those of a block of m at n evenly spaced places of its
-    order: some of them, or some twice. With blocks of one size that are exchangeable, and unrelated to the outcome,
-    the p-value is exact; with unequal ones it is not, and ``tests/analysis/coverage.md`` says how often it errs.
+    A block takes the values of another block of the same size task by task, in the order of their names. A block of n
+    tasks takes those of a block of m at n evenly spaced places, so some values are left out or taken twice. The p-value
+    is exact if blocks have one size, are exchangeable, and are unrelated to the outcome;
+    ``tests/analysis/coverage.md`` says how often it errs with unequal blocks.
 
-    Where the blocks of bases and of targets are the same ones, both tasks of a pair move (Mantel 1967, *The detection
-    of disease clustering and a generalized regression approach*); NaN where there is no such pair. Else targets stay,
-    and the blocks of a target's own bases are put into the order in which the permutation has them: the same for all
-    targets.
+    Where bases and targets share blocks, both tasks of a pair move (Mantel 1967, *The detection of disease clustering
+    and a generalized regression approach*); NaN where there is no such pair. Else targets stay, and the blocks of each
+    target's own bases are put into the order in which the permutation has them, the same for all targets.
 
     Args:
         axes: What the arrays' axes are.
@@ -221,11 +222,11 @@ def permuted_values(axes: Axes, values: Floats, targets: Ints, bases: Ints, orde
 
 
 def _moved(blocks: Ints, orders: Ints) -> Ints:
-    """The place that each takes its value from, (P, n), where its block takes those of another; −1 where that has none.
+    """From which task each of n tasks takes its value, (P, n); −1 where the block it takes from has no task.
 
     Args:
-        blocks: (n,) the block of each.
-        orders: (P, K) which block each block takes the values of.
+        blocks: (n,) the block of each task.
+        orders: (P, K) from which block each block takes its values.
     """
     moved = np.full((len(orders), len(blocks)), -1)
     members = [np.flatnonzero(blocks == block) for block in range(orders.shape[1])]
@@ -248,8 +249,8 @@ def without_blocks(axes: Axes, targets: Ints, bases: Ints) -> list[Ints]:
         bases: (P,) positions of the pairs' bases.
 
     Returns:
-        Whether each pair is there, 0 or 1, (K, P), without each of K blocks: of bases, in both roles where those of the
-        targets are the same; and, where they are not, of targets, unless there is one.
+        (K, P) for the K blocks of bases, or all blocks where bases and targets share them: row k is 0 at the pairs of
+        block k, else 1. The same for the blocks of targets, where these are others and more than one.
     """
     of_targets, of_bases = axes.target_blocks[targets], axes.base_blocks[bases]
     if axes.joint:
@@ -284,10 +285,10 @@ def jackknife(
     would have no width. Pairs in perfect order, or on one line, are so without any block, however few they are.
 
     Args:
-        whole: (...) what all blocks give.
-        without: (K, ...) what is given without each block, for each entry of ``without_blocks``.
+        whole: (...) values from all blocks.
+        without: (K, ...) values without each block, for each entry of ``kept``.
         kept: Output of ``without_blocks``.
-        squared_weights: (P, ...) square of the weight that each pair has in the value; all the same unless given.
+        squared_weights: (P, ...) squared weight of each pair in the value; equal unless given.
     """
     if min(map(len, without)) < MIN_UNITS:
         return np.full(whole.shape, math.nan), np.full(whole.shape, math.nan)

@@ -39,9 +39,9 @@ def unit_means(rows: pd.DataFrame, by: Sequence[str], value: str = "value", *, s
 
     Args:
         rows: Rows with units, as the columns that ``with_units`` adds; none lacks the value.
-        by: What makes a group; rows where it is missing are one, too.
+        by: Columns that make a group; missing is a value like others.
         value: The column.
-        sort: Whether groups come in order, or as they are met first.
+        sort: Whether groups are sorted, or in the order of their first rows.
 
     Returns:
         A row a group: ``by``, mean, low, high (NaN ends where ``intervals.clustered_t`` gives none), units (how many),
