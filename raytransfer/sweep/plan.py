@@ -109,8 +109,16 @@ def plan_of(
     opened: Sequence[tuple[DataSource, Dataset]],
     design: Design,
     read: Sequence[Read] = (),
+    accounts: Sequence[str] = (),
 ) -> Plan[SomeCell, Design]:
     """The plan of a sweep's cells on the data sets that were opened, and the weights that were read, for it.
+
+    Args:
+        cells: Places of the sweep.
+        opened: The data sets.
+        design: As in ``Plan``.
+        read: The weights; their accounts come first.
+        accounts: Further ones.
 
     Raises:
         ValueError: The precision of a training is left open: ``raytransfer.sweep.arithmetic`` settles it beforehand.
@@ -125,7 +133,7 @@ def plan_of(
         ),
         datasets={dataset.fingerprint: dataset for _, dataset in opened},
         imports={entry.weights.digest: entry.state for entry in read},
-        accounts=[entry.account for entry in read],
+        accounts=[*(entry.account for entry in read), *accounts],
     )
     precisions = choices_of(Recipe)["precision"]
     if any(training.recipe.precision not in precisions for training in plan.trainings):

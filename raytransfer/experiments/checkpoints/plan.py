@@ -1,7 +1,6 @@
 """Transfer along pretraining: from its configuration to a plan."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from raytransfer.errors import UserError
@@ -38,8 +37,8 @@ def make_plan(config: CheckpointsConfig) -> Plan[CheckpointCell, None]:
         steps=_steps(config.base_checkpoints, bases.steps, milestones_of(config)),
         seeds=seeds,
     )
-    plan = plan_of(with_probes(places, config, design.shape), design.opened, None)
-    return replace(plan, accounts=_fewer(config.base_checkpoints, bases.steps))
+    accounts = _fewer(config.base_checkpoints, bases.steps)
+    return plan_of(with_probes(places, config, design.shape), design.opened, None, accounts=accounts)
 
 
 def _fewer(wanted: Any, steps: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -35,9 +34,10 @@ def make_plan(config: DistanceConfig) -> Plan[PairCell, Design]:
     tasks = design.specs(seeds)
     setup = checked_setup(config, design.shape, {task.label_count for task in tasks})
     layout = Layout(setup=setup, base_recipe=base_recipe(config, setup.recipe), measures=measures)
-    plan = plan_of(with_probes(cells(design.pairs, layout, seeds), config, design.shape), design.opened, design)
+    places = with_probes(cells(design.pairs, layout, seeds), config, design.shape)
+    plan = plan_of(places, design.opened, design, accounts=_left_out(design, measures, seeds))
     _check_measurable(config, plan, tasks)
-    return replace(plan, accounts=_left_out(design, measures, seeds))
+    return plan
 
 
 def _labels_of(design: Design, images: int) -> Callable[[TaskSpec, int], frozenset[str]]:

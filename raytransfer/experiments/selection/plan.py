@@ -86,9 +86,8 @@ def make_plan(config: SelectionConfig) -> SelectionPlan:
     prepared = [_prepared(entry) for entry in checkpoints]
     cells = [cell for one in prepared for cell in _scored(one)]
     if config.best is None:
-        plan = _plan(prepared, [*cells, *(cell for one in prepared for cell in _trained(one))])
         told = [] if config.scores else without_cuts(config, config.treatments)
-        return replace(plan, accounts=[*plan.accounts, *told])
+        return _plan(prepared, [*cells, *(cell for one in prepared for cell in _trained(one))], told)
 
     def then(store: Store) -> SelectionPlan:
         best = _best(config, prepared, cells, store)
@@ -108,11 +107,11 @@ def told_apart(checkpoints: Sequence[Checkpoint[SelectionConfig]]) -> list[Check
     ]
 
 
-def _plan(prepared: Sequence[_Prepared], cells: Sequence[SelectionCell]) -> SelectionPlan:
+def _plan(prepared: Sequence[_Prepared], cells: Sequence[SelectionCell], accounts: Sequence[str] = ()) -> SelectionPlan:
     opened = {dataset.fingerprint: (source, dataset) for one in prepared for source, dataset in one.opened}
     design: Design = {one.candidate.name: one.known for one in prepared}
-    plan = plan_of(cells, list(opened.values()), design, [one.read for one in prepared])
-    return replace(plan, accounts=[*plan.accounts, *_unlike_heads(prepared)])
+    accounts = [*_unlike_heads(prepared), *accounts]
+    return plan_of(cells, list(opened.values()), design, [one.read for one in prepared], accounts)
 
 
 def _unlike_heads(prepared: Sequence[_Prepared]) -> list[str]:

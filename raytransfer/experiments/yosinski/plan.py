@@ -3,7 +3,6 @@
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import check_adapters, checked_setup, data_source, without_cuts
@@ -59,8 +58,8 @@ def make_plan(config: GridConfig) -> Plan[GridCell, None]:
             train_per_class=images if len(config.numbers_of_images) > 1 else None,
         )
     ]
-    plan = plan_of(with_probes(grid, config, shape), [(source, dataset)], None, found)
-    return replace(plan, accounts=[*plan.accounts, *without_cuts(config, {cell.treatment for cell in grid})])
+    accounts = without_cuts(config, {cell.treatment for cell in grid})
+    return plan_of(with_probes(grid, config, shape), [(source, dataset)], None, found, accounts)
 
 
 def _halvings(config: GridConfig, dataset: Dataset) -> list[Halving]:
