@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from raytransfer.analysis.checks import refuse_repeats, require
 from raytransfer.analysis.intervals import MIN_UNITS, Floats, clustered_t, detectable, student_t
 from raytransfer.analysis.pairs import evened
-from raytransfer.analysis.units import SEED, numbers_of, unit_means, with_units
+from raytransfer.analysis.units import SEED, numbers_of, unit_counts, unit_means, with_units
 from raytransfer.analysis.verdicts import Claim, judged
 
 _ROUNDING = 1e-12  # of sums of accuracies, which come in steps of one image and so are often equal but for it
@@ -185,14 +185,13 @@ def drop_effects(outcomes: pd.DataFrame, drops: pd.DataFrame) -> pd.DataFrame:
             if before.empty or after.empty or not {before[-1], after[0]} <= set(constant.columns):
                 continue
             change, reference = (arm[after[0]] - arm[before[-1]] for arm in (table, constant))
-            effects = (change - reference).dropna()
-            if len(effects):
-                units = effects.index.get_level_values("unit_number").to_numpy()
-                interval = clustered_t(effects.to_numpy(dtype=np.float64), units)
-                key = (schedule, treatment, n_layers, drop, before[-1], after[0])
-                ends = (interval.estimate, interval.low, interval.high, detectable(interval))
-                counts = (len(np.unique(units)), effects.index.get_level_values("unit")[0], len(effects))
-                rows.append(dict(zip(_DROPS_COLUMNS, key + ends + counts, strict=True)))
+            effects = (change - reference).dropna().rename("effect").reset_index()
+            if not effects.empty:
+                interval = clustered_t(effects["effect"].to_numpy(dtype=np.float64), numbers_of(effects))
+                row = {"schedule": schedule, "treatment": treatment, "n_layers": n_layers}
+                row |= {"drop_step": drop, "before_step": before[-1], "after_step": after[0]}
+                row |= {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
+                rows.append(row | {"detectable": detectable(interval)} | unit_counts(effects))
     return pd.DataFrame(rows, columns=_DROPS_COLUMNS)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from raytransfer.analysis.intervals import Floats, Interval, clustered_t, detectable
 from raytransfer.analysis.runs import SCRATCH, NetworkReadings, known_readings, runs_of, units_of
-from raytransfer.analysis.units import numbers_of
+from raytransfer.analysis.units import numbers_of, unit_counts
 
 _START, _ALONG = "at step 0", "along training"
 LAST, _MATCHED = "at the last step", "at matched training loss"
@@ -170,17 +170,8 @@ def comparisons(effects: pd.DataFrame) -> pd.DataFrame:
     for (test, base, n), found in effects.groupby(["test", "base", "n_layers"]):
         values, scale = values_of(found)
         interval = clustered_t(values, numbers_of(found))
-        row: dict[str, Any] = {
-            "test": test,
-            "base": base,
-            "n_layers": n,
-            "claim": found["claim"].iloc[0],
-            "units": found["unit_number"].nunique(),
-            "unit": found["unit"].iloc[0],
-            "runs": len(found),
-            "extrapolated": int(found["extrapolated"].sum()),
-            "scale": scale,
-        }
+        row = {"base": base, "n_layers": n, "claim": found["claim"].iloc[0], "test": test, "scale": scale}
+        row |= {"extrapolated": int(found["extrapolated"].sum())} | unit_counts(found)
         rows.append(row | scaled(interval, detectable(interval), scale))
     rows.sort(key=lambda row: (names[row["test"]], row["base"], row["n_layers"]))
     return pd.DataFrame(rows, columns=_COMPARISONS_COLUMNS)

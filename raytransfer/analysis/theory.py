@@ -59,24 +59,19 @@ def theory_means(rows: pd.DataFrame) -> pd.DataFrame:
     means: list[dict[str, Any]] = []
     for key, cell in _checked(rows).groupby(["width", *_BASE], dropna=False):
         done = cell[cell["converged"].astype(bool)]
-        ratios = {
+        gradients = done["gradient"], done["gradient_predicted"], done["gradient_from_scratch_predicted"]
+        values = {
             "ratio": _ratio(done["distance"], done["bound"], done["bound_from_scratch"]),
-            "gradient_ratio": _ratio(
-                done["gradient"], done["gradient_predicted"], done["gradient_from_scratch_predicted"]
-            ),
+            "gradient_ratio": _ratio(*gradients),
+            "distance": done["distance"].to_numpy(dtype=np.float64),
+            "bound": done["bound"].to_numpy(dtype=np.float64),
         }
-        intervals = {
-            **{name: student_t(values) for name, values in ratios.items()},
-            "distance": student_t(done["distance"].to_numpy(dtype=np.float64)),
-            "bound": student_t(done["bound"].to_numpy(dtype=np.float64)),
-        }
-        least = intervals["ratio"].low
-        row = dict(zip(["width", *_BASE], key, strict=True)) | {"exceeds": None if math.isnan(least) else least > 1}
-        for name, interval in intervals.items():
-            row |= interval.named(name)
-        counts = {"seeds": len(done), "unconverged": len(cell) - len(done)}
-        counts |= {f"{name}_seeds": len(values) for name, values in ratios.items()}
-        means.append(row | counts)
+        row: dict[str, Any] = dict(zip(["width", *_BASE], key, strict=True))
+        for name in _MEANS:
+            row |= student_t(values[name]).named(name)
+        row["exceeds"] = None if math.isnan(row["ratio_low"]) else row["ratio_low"] > 1
+        row |= {"seeds": len(done), "unconverged": len(cell) - len(done)}
+        means.append(row | {f"{name}_seeds": len(values[name]) for name in ("ratio", "gradient_ratio")})
     table = pd.DataFrame(means, columns=_MEANS_COLUMNS).astype({"exceeds": "boolean"})
     return table.sort_values(["target", "kind", "dial", "level", "base", "width"], ignore_index=True)
 

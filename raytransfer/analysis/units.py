@@ -14,7 +14,6 @@ import pandas as pd
 from raytransfer.analysis.intervals import Ints, clustered_t
 
 SOURCE, SEED = "source", "seed"
-_MEANS_COLUMNS = ["mean", "low", "high", "units", "unit", "runs"]
 
 
 def with_units(rows: pd.DataFrame) -> pd.DataFrame:
@@ -34,6 +33,11 @@ def numbers_of(rows: pd.DataFrame) -> Ints:
     return rows["unit_number"].to_numpy()
 
 
+def unit_counts(rows: pd.DataFrame) -> dict[str, Any]:
+    """How many units some rows have, what they are, and how many rows there are: units, unit and runs."""
+    return {"units": rows["unit_number"].nunique(), "unit": rows["unit"].iloc[0], "runs": len(rows)}
+
+
 def unit_means(rows: pd.DataFrame, by: Sequence[str], value: str = "value", *, sort: bool = True) -> pd.DataFrame:
     """The mean of a column in each group of rows, with its 95% interval of Student's t over units.
 
@@ -49,9 +53,7 @@ def unit_means(rows: pd.DataFrame, by: Sequence[str], value: str = "value", *, s
     """
     found: list[dict[str, Any]] = []
     for key, group in rows.groupby(list(by), dropna=False, sort=sort):
-        units = numbers_of(group)
-        interval = clustered_t(group[value].to_numpy(dtype=np.float64), units)
-        numbers = (interval.estimate, interval.low, interval.high)
-        counts = (len(np.unique(units)), group["unit"].iloc[0], len(group))
-        found.append(dict(zip([*by, *_MEANS_COLUMNS], [*key, *numbers, *counts], strict=True)))
-    return pd.DataFrame(found, columns=[*by, *_MEANS_COLUMNS])
+        interval = clustered_t(group[value].to_numpy(dtype=np.float64), numbers_of(group))
+        mean = {"mean": interval.estimate, "low": interval.low, "high": interval.high}
+        found.append(dict(zip(by, key, strict=True)) | mean | unit_counts(group))
+    return pd.DataFrame(found, columns=[*by, "mean", "low", "high", "units", "unit", "runs"])

@@ -26,7 +26,7 @@ from raytransfer.analysis.intervals import (
     within_one,
 )
 from raytransfer.analysis.runs import SCRATCH, Place, known_readings, runs_of, units_of
-from raytransfer.analysis.units import numbers_of
+from raytransfer.analysis.units import numbers_of, unit_counts
 
 NEARER = "nearer when the target is similar"
 """The claim that ``nearness`` tests."""
@@ -95,15 +95,7 @@ def nearness(rhos: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for (test, n), found in rhos.groupby(["test", "n_layers"], sort=False):
         interval = clustered_t(found["rho"].to_numpy(dtype=np.float64), numbers_of(found))
-        row: dict[str, Any] = {
-            "claim": NEARER,
-            "test": test,
-            "n_layers": n,
-            "units": found["unit_number"].nunique(),
-            "unit": found["unit"].iloc[0],
-            "runs": len(found),
-            "bases": found["bases"].max(),
-        }
+        row = {"claim": NEARER, "test": test, "n_layers": n, "bases": found["bases"].max()} | unit_counts(found)
         rows.append(row | scaled(within_one(interval), detectable(at_zero(interval)), "ρ"))
     return pd.DataFrame(rows, columns=_NEARNESS_COLUMNS)
 

@@ -20,7 +20,7 @@ from raytransfer.specs.treatments import (
 
 DIRECTIONS = ("A->B", "B->A")
 
-_OF_THE_GRID = {name: treatment for name, treatment in TREATMENTS.items() if treatment is not BASE_A}
+_OF_THE_GRID = tuple(name for name, treatment in TREATMENTS.items() if treatment is not BASE_A)
 
 
 def _are_numbers(value: Any) -> bool:
@@ -51,8 +51,8 @@ class GridConfig(WeightsConfig):
         "train_per_class": (_are_numbers, "be at least 1, or list such numbers, each once"),
     }
     CHOICES: ClassVar[dict[str, Sequence[str]]] = {
-        "treatments": tuple(_OF_THE_GRID),
-        "fixed_treatments": tuple(_OF_THE_GRID),
+        "treatments": _OF_THE_GRID,
+        "fixed_treatments": _OF_THE_GRID,
         "directions": DIRECTIONS,
     }
     EFFECTS: ClassVar[dict[str, Effect]] = {
