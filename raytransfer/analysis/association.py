@@ -71,7 +71,7 @@ def correlations(
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
-        measures: A row a value.
+        measures: A row per value.
         permutations: How many to draw where there are more than 6 blocks.
         seed: Of these draws.
 

@@ -50,7 +50,7 @@ def grid_changes(first: pd.DataFrame, second: pd.DataFrame, metric: str = "top1"
     reading of the runs' changes, with its interval (``treatment_means`` and ``readings``).
 
     Args:
-        first: Results of one grid, one row a cell.
+        first: Results of one grid, one row per cell.
         second: Results of the other, on the same halves.
         metric: Column to compare.
 
@@ -81,7 +81,7 @@ def mean_changes(changes: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         by: Columns that make a group.
 
     Returns:
-        A row a group: ``by``, estimate, low, high (NaN ends under 3 units), units, runs and clear.
+        A row per group: ``by``, estimate, low, high (NaN ends under 3 units), units, runs and clear.
 
     Raises:
         ValueError: A column is missing.

@@ -1,6 +1,6 @@
 """Transfer along the training of the base: whether it rises, then declines, and what a learning-rate drop does.
 
-The functions take *outcomes*, a row a transfer: schedule (of the base's learning rate: ``step``, ``cosine``,
+The functions take *outcomes*, a row per transfer: schedule (of the base's learning rate: ``step``, ``cosine``,
 ``constant``), target, target_block (its source), base, seed, treatment (``AnB`` frozen, ``AnB+`` fine-tuned),
 n_layers, pretrain_step (of the checkpoint it starts from, 0 for random weights) and top1, a fraction. A *run* is a
 (target, base, seed); ``raytransfer.analysis.units`` says what units are, over which intervals are.
@@ -39,7 +39,7 @@ def checkpoint_curves(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Average transfer at every checkpoint, with the 95% interval of Student's t over units.
 
     Args:
-        outcomes: A row a transfer.
+        outcomes: A row per transfer.
 
     Returns:
         A row for each schedule, treatment, n_layers and pretrain_step with a value: mean, low, high (fractions; NaN
@@ -83,7 +83,7 @@ def checkpoint_peaks(outcomes: pd.DataFrame, seed: int = 0, resamples: int = 200
     *other* units. They may come out below 0. Intervals are 95%, Student's t over units.
 
     Args:
-        outcomes: A row a transfer.
+        outcomes: A row per transfer.
         seed: What the resamples are drawn from.
         resamples: How many.
 
@@ -123,7 +123,7 @@ def checkpoint_verdicts(outcomes: pd.DataFrame) -> pd.DataFrame:
     unit, all declines are 0 by construction: there is no interval, and the decline is ``undecided``.
 
     Args:
-        outcomes: A row a transfer.
+        outcomes: A row per transfer.
 
     Returns:
         As ``raytransfer.analysis.verdicts.judged``; claim is ``AnB rises``, ``AnB declines``, and so on.
@@ -163,8 +163,8 @@ def drop_effects(outcomes: pd.DataFrame, drops: pd.DataFrame) -> pd.DataFrame:
     d + 1: checkpoint d lies before the drop.
 
     Args:
-        outcomes: A row a transfer.
-        drops: A row a drop: schedule, step.
+        outcomes: A row per transfer.
+        drops: A row per drop: schedule, step.
 
     Returns:
         A row for each schedule, treatment, n_layers and drop that a run has all four values of: drop_step,
@@ -207,7 +207,7 @@ def _placed(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _curves(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
-    """For each schedule, treatment and n_layers: top-1, a row a run and a column a checkpoint, NaN where missing."""
+    """For each schedule, treatment and n_layers: top-1, a row per run and a column per checkpoint; NaN if missing."""
     for key, rows in _placed(outcomes).groupby(_CURVE):
         yield tuple(key), rows.pivot(index=[*_RUN, *_OF_UNIT], columns="pretrain_step", values="top1")
 

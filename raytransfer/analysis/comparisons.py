@@ -122,7 +122,7 @@ def effects(readings: pd.DataFrame, stages: Sequence[str]) -> pd.DataFrame:
     - The spread over stages is the ``gradient spread`` of ``raytransfer.analysis.runs``.
 
     Args:
-        readings: One row a reading.
+        readings: One row per reading.
         stages: Names of the stages from input to head.
 
     Returns:

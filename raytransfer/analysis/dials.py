@@ -107,7 +107,7 @@ def monotonicity(measures: pd.DataFrame, dials: pd.DataFrame) -> pd.DataFrame:
     chance in one study of 8.
 
     Args:
-        measures: A row a value, with target_block.
+        measures: A row per value, with target_block.
         dials: A row for each base and dial.
 
     Returns:
@@ -188,7 +188,7 @@ def _rho(levels: Floats, values: Floats) -> float:
 
 
 def _long(outcomes: pd.DataFrame, wanted: Sequence[str]) -> pd.DataFrame:
-    """One row a value of those of the wanted outcomes that there are."""
+    """One row per value of those of the wanted outcomes that there are."""
     axes_of(outcomes)
     key = ["target", "target_block", "base", "n_layers", "seed"]
     present = [name for name in wanted if name in outcomes]

@@ -7,9 +7,9 @@ Student's t and not the bootstrap, because runs are few: on samples of 3, 5 and 
     percentile bootstrap   0.79   0.86   0.89   (BCa the same)
     Student t              0.96   0.98   0.95
 
-Under ``MIN_UNITS`` units there is no interval, and no verdict. There is no interval either where it would have no
-width, because all units are equal: accuracies come in steps of one image, so a few units may agree by accident. Their
-spread is then not zero but unknown.
+Under ``MIN_UNITS`` units there is no interval, and no verdict. Nor is there an interval where all units are equal, and
+it would have no width: accuracies come in steps of one image, so a few units may agree by accident. Their spread is
+then not zero but unknown.
 
 A study that finds nothing may have been too small to find it. ``detectable`` says how large an effect has to be for a
 test of so many units, with the spread they show, to see it in 4 studies of 5; an effect as large as half the width of
@@ -46,7 +46,7 @@ _MOST_UNITS = 10_000
 _ROUNDING = 1e-12  # of the largest value: standard errors below it come from adding and subtracting equal numbers
 
 ROUNDING_OF_FRACTIONS = 1e-15
-"""What is left of accuracies that are equal; differences of their differences may be rounding through and through."""
+"""Differences of accuracies below this are rounding alone."""
 
 TOO_FEW = "too few units"
 """The verdict where no verdict can be given."""
@@ -126,9 +126,9 @@ def clustered_t(values: Floats, clusters: Ints) -> Interval:
 def detectable(interval: Interval) -> float:
     """Give the smallest effect that a two-sided t-test at 5% sees with a power of 80%, at the spread seen.
 
-    With ν degrees of freedom and the standard error e, it is δe, where a noncentral t of ν degrees and noncentrality δ
-    exceeds t(0.975, ν) with probability 0.8. NaN without an interval. Where p-values are corrected for their number, it
-    takes more to be seen.
+    With ν degrees of freedom and standard error e, it is δe, where a noncentral t with ν degrees and noncentrality δ
+    exceeds t(0.975, ν) with probability 0.8. NaN without an interval. A test whose p-value is corrected for the number
+    of tests needs a larger effect.
     """
     return _error(interval) * _noncentrality(interval.degrees)
 

@@ -32,7 +32,7 @@ def profiles(
     cosines, CKA, barriers) or some value is not positive.
 
     Args:
-        readings: One row a reading.
+        readings: One row per reading.
         quantity: Name of the quantity, or of a derived one.
         step: One training step; ``last`` for each network's last; None for all.
         over_stages: Average over stages, within networks, before anything else (in ln for geometric means).

@@ -1,4 +1,4 @@
-"""From where to start on a target, and cut where: what each measure would have chosen, and what that gave."""
+"""From which base to start on a target, and where to cut: the choice of each measure, and its accuracy."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from raytransfer.analysis.intervals import ROUNDING_OF_FRACTIONS, Floats, studen
 from raytransfer.analysis.pairs import evened
 
 MEASURED, ANY = "training all", "any start"
-"""Choices without a measure: the start that did best on the other repeats, and the mean of all."""
+"""Choices without a measure: the start that did best on the other repeats, and the mean of all starts."""
 
 _Start = tuple[str | None, int | None]
 """A base, and the number of layers copied from it; None where there is none."""
@@ -20,27 +20,26 @@ _COLUMNS = ["treatment", "target", "by", *_PLACE, "top1", "low", "high", "gain",
 
 
 def recommendations(outcomes: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
-    """What each measure would have chosen for each target, with the accuracy that was measured there.
+    """The start that each measure would have chosen for each target, with the accuracy that was measured there.
 
-    A measure chooses the base and cut where its mean over repeats is largest, of equals the first by name and n, among
-    those of which it has as many repeats as of any; one without an n chooses the base, and its accuracy is the mean
-    over the cuts. One that is the same everywhere chooses nothing, and has no row. Measures do not see the accuracies,
-    so those of their choices are not biased by the choosing. ``MEASURED`` takes, for each repeat, the start that did
-    best on the others: one cannot do much better. ``ANY`` is what a start at random gives.
+    A measure chooses the base and cut with its largest mean over repeats, the first by name and n among equals; starts
+    with fewer repeats than others are left out. A measure without an n chooses the base, and its accuracy is the mean
+    over the cuts. A measure that is the same everywhere chooses nothing, and has no row. Measures do not see the
+    accuracies, so the accuracies of their choices are not biased by the choosing. ``MEASURED`` takes, for each repeat,
+    the start that did best on the others: one cannot do much better. ``ANY`` is the mean over all starts.
 
-    Of all measures one is *recommended* for a target: the one whose choices gained most over ``ANY`` on the other
-    targets, on average over all of them: where it chose nothing, it gained nothing. Where there is only one target, it
-    is the one that gained most on this target itself, which flatters it. Where none gained or lost anything,
-    as where every start is as good, none is.
+    One measure is *recommended* for a target: the one whose choices gained most over ``ANY``, on average over the other
+    targets; where it chose nothing, it gained nothing. With a single target, it is the one that gained most on this
+    target itself, which flatters it. None is where none gained or lost anything, as where all starts are equally good.
 
     Args:
-        outcomes: One row a training: treatment, target, base, n_layers, seed and top1, a fraction. Starts that lack a
+        outcomes: One row per training: treatment, target, base, n_layers, seed and top1, a fraction. Starts that lack a
             repeat which others of their target have are left out.
-        measures: One row a value: measure, target, base, n_layers (missing where it is the same for all), seed and
+        measures: One row per value: measure, target, base, n_layers (missing where it is the same for all), seed and
             value, a finite number, of which more is better.
 
     Returns:
-        One row a (treatment, target, by), where ``by`` is a measure, ``MEASURED`` (from two repeats on) or ``ANY``:
+        One row per (treatment, target, by), where ``by`` is a measure, ``MEASURED`` (from two repeats on) or ``ANY``:
         base and n_layers (missing where there is none), top1 with low and high, fractions, a t interval over repeats
         that speaks of this target and start alone (missing under 3 repeats, and for ``MEASURED``), gain over ``ANY``,
         units (repeats), recommended, and elsewhere, whether other targets recommend it.

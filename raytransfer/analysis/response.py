@@ -31,7 +31,7 @@ def transfer_points(outcomes: pd.DataFrame, measures: pd.DataFrame, measure: str
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
-        measures: A row a value.
+        measures: A row per value.
         measure: Name of the measure.
 
     Returns:
@@ -78,7 +78,7 @@ def curves(outcomes: pd.DataFrame, measures: pd.DataFrame, measure: str) -> pd.D
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
-        measures: A row a value.
+        measures: A row per value.
         measure: Name of the measure.
 
     Returns:

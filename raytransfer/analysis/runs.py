@@ -1,4 +1,4 @@
-"""Readings of probes, sorted into the runs of networks: what the analyses of why transfer works share.
+"""Readings of probes by network, for the analyses of why transfer works.
 
 *readings* has a row for each reading of a probe: treatment (``baseB`` from scratch, ``AnB+`` fine-tuned; others are
 left out), target, target_block (its source), base and n_layers (missing for ``baseB``), seed, step (training steps of
@@ -90,12 +90,12 @@ def known_readings(readings: pd.DataFrame) -> pd.DataFrame:
 def by_start(readings: pd.DataFrame, *, restart: str, n: int) -> pd.DataFrame:
     """Name barriers and paths by whether the two networks had one start, and place the restarts' beside scratch.
 
-    Twins of a base have one start, and so have restarts, whose layers 1..n all begin with the weights that one network
-    from scratch began with; cousins of a base have two, and so have twins from scratch. Of fine-tuned networks only
-    those of the cut n are named: others share less of their start.
+    Twins of a base have one start, and so have restarts, whose layers 1..n begin with the initial weights of one
+    network from scratch. Cousins of a base have two starts, and so have twins from scratch. Among fine-tuned networks
+    only those of the cut n are named: others share less of their start.
 
     Args:
-        readings: One row a reading; those of restarts stand under a treatment of their own.
+        readings: One row per reading; those of restarts stand under a treatment of their own.
         restart: Its name.
         n: The cut of the restarts.
     """
@@ -161,7 +161,7 @@ def runs_of(
 
 
 def units_of(known: pd.DataFrame) -> dict[Place, dict[str, Any]]:
-    """What every target and seed counts as: unit and unit_number."""
+    """The unit of every target and seed: unit and unit_number."""
     places = with_units(known[["target", "target_block", "seed"]].drop_duplicates())
     return {
         (target, seed): {"unit": unit, "unit_number": number}

@@ -1,4 +1,4 @@
-"""Checkpoints against each other on targets: what starting from each gives, and what would have foretold it."""
+"""Checkpoints compared on targets: the accuracy that a start from each gives, and what predicts it."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Only targets on which all of these checkpoints were trained count.
 """
 
 BASELINES = ("published accuracy", "parameters", FIXED)
-"""What ranks checkpoints and looks at no image of the target."""
+"""Predictors that use no image of the target."""
 
 _LEAST_RANKED = 3  # checkpoints of a rank correlation
 
@@ -30,11 +30,11 @@ def start_means(outcomes: pd.DataFrame) -> pd.DataFrame:
     Gains are paired by it. The intervals speak of this target and these checkpoints.
 
     Args:
-        outcomes: One row a training: treatment, checkpoint, target, seed, n_layers (missing where nothing is copied)
+        outcomes: One row per training: treatment, checkpoint, target, seed, n_layers (missing where nothing is copied)
             and top1 as a fraction.
 
     Returns:
-        One row a (target, checkpoint, treatment, n_layers): top1, top1_low, top1_high, gain, gain_low, gain_high, as
+        One row per (target, checkpoint, treatment, n_layers): top1, top1_low, top1_high, gain, gain_low, gain_high, as
         fractions, units, and gain_units, those that scratch has too. Without an interval its ends are missing.
     """
     own = outcomes[outcomes["treatment"] == BASE_B.name].set_index(["target", "checkpoint", "seed"])["top1"]
@@ -63,7 +63,7 @@ def at_last_cut(scores: pd.DataFrame) -> pd.DataFrame:
 def predictors(
     outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFrame, treatments: Sequence[str]
 ) -> pd.DataFrame:
-    """How well scores, and baselines that look at no image, rank the checkpoints of each target.
+    """How well scores, and baselines that use no image of the target, rank the checkpoints of each target.
 
     Accuracy is that of a treatment with all layers below the head copied, averaged over the repeats that all
     checkpoints have; scores are those of the last cut, likewise. The baselines are the published accuracy on the
@@ -72,13 +72,13 @@ def predictors(
     Args:
         outcomes: As for ``start_means``, with target_block (the target's source) and depth, the number of layers of the
             checkpoint's network.
-        scores: One row a score: measure, checkpoint, target, seed, n_layers (missing for the whole network), depth and
-            value, a finite number.
-        known: One row a checkpoint: checkpoint, accuracy (may be missing) and parameters.
-        treatments: The treatments whose accuracy is foretold.
+        scores: One row per score: measure, checkpoint, target, seed, n_layers (missing for the whole network), depth
+            and value, a finite number.
+        known: One row per checkpoint: checkpoint, accuracy (may be missing) and parameters.
+        treatments: The treatments whose accuracy is predicted.
 
     Returns:
-        One row a (treatment, predictor, target): target_block, kind (score or baseline), tau (Kendall's τ-b over
+        One row per (treatment, predictor, target): target_block, kind (score or baseline), tau (Kendall's τ-b over
         checkpoints) and checkpoints, how many have both numbers; and of a score its lead over each baseline, such as
         ``lead over parameters``: the difference of their τ on the checkpoints that both know, as an accuracy may be
         published of some alone. Of fewer than 3 there is no row, and no lead.
@@ -157,9 +157,9 @@ def predictor_means(predictors: pd.DataFrame) -> pd.DataFrame:
         predictors: Output of ``predictors``.
 
     Returns:
-        One row a (treatment, predictor): kind, tau, low, high, targets, sources, checkpoints (fewest of a target), and
-        for a score the mean lead over the baseline with the highest mean τ, on the checkpoints that both know: lead,
-        lead_low, lead_high and over, the baseline's name.
+        One row per (treatment, predictor): kind, tau, low, high, targets, sources, checkpoints (fewest of a target),
+        and for a score the mean lead over the baseline with the highest mean τ, on the checkpoints that both know:
+        lead, lead_low, lead_high and over, the baseline's name.
     """
     rows = []
     for treatment, of_treatment in predictors.groupby("treatment", sort=False):
@@ -194,7 +194,7 @@ def score_ranks(scores: pd.DataFrame) -> pd.DataFrame:
         scores: As for ``predictors``.
 
     Returns:
-        One row a (measure, checkpoint): value and rank, both means.
+        One row per (measure, checkpoint): value and rank, both means.
     """
     at_last = at_last_cut(scores)
     ranked = at_last.assign(rank=at_last.groupby(["measure", "target", "seed"])["value"].rank(ascending=False))

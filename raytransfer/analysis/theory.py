@@ -1,6 +1,6 @@
 """The theory of fine-tuning against its simulation: how wide a network must be for distance = bound.
 
-The functions take *rows*, a row a simulation: width, target, base, seed, kind (what of the base its dial changes:
+The functions take *rows*, a row per simulation: width, target, base, seed, kind (what of the base its dial changes:
 ``input``, ``label``, or ``none`` of the unchanged target and of another task), dial, level and the fields of
 ``raytransfer.simulation.two_layer.Simulation``.
 Simulations that did not converge moved less far than they would have: they are counted and left out.
@@ -44,7 +44,7 @@ def theory_means(rows: pd.DataFrame) -> pd.DataFrame:
     Intervals are 95%, of Student's t over seeds.
 
     Args:
-        rows: A row a simulation.
+        rows: A row per simulation.
 
     Returns:
         A row for each width, target and base: kind, dial and level; ratio, gradient_ratio, distance and bound, each
@@ -80,7 +80,7 @@ def asymptotic_width(rows: pd.DataFrame) -> pd.DataFrame:
     """Find the width from which on networks move as far as the infinitely wide one, for every base.
 
     Args:
-        rows: A row a simulation.
+        rows: A row per simulation.
 
     Returns:
         A row for each target and base: kind, dial and level; asymptotic_width, the smallest width at which, and at all

@@ -77,7 +77,7 @@ def treatment_means(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame
     are free of: overlap of two treatments' intervals does not mean that they are equal.
 
     Args:
-        results: One row a cell of the grid.
+        results: One row per cell of the grid.
         metric: Column to average; ``top1_best10`` is the score of 2014.
 
     Returns:
@@ -115,7 +115,7 @@ def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
     targets differ: Welch's t of their means.
 
     Args:
-        results: One row a cell of the grid.
+        results: One row per cell of the grid.
         metric: Column to compare.
 
     Returns:
@@ -200,7 +200,7 @@ def boost(
     splits, not runs (``intervals.clustered_t``).
 
     Args:
-        results: One row a cell of the grid.
+        results: One row per cell of the grid.
         of: Treatment that gains, such as ``AnB+``.
         over: Treatment it is held against: ``baseB``, ``baseB-2x``, ``BnB+``, ...
         first: Smallest n.
@@ -253,7 +253,7 @@ def boosts(
     the other task.
 
     Args:
-        results: One row a cell of the grid.
+        results: One row per cell of the grid.
         spans: First and last n of each average; those of the paper unless given. ``averaged`` says which n it holds.
         metric: Column to compare; 2014 published ``top1_best10``.
 

@@ -48,8 +48,8 @@ def unit_means(rows: pd.DataFrame, by: Sequence[str], value: str = "value", *, s
         sort: Whether groups are sorted, or in the order of their first rows.
 
     Returns:
-        A row a group: ``by``, mean, low, high (NaN ends where ``intervals.clustered_t`` gives none), units (how many),
-        unit (what they are) and runs (rows).
+        A row per group: ``by``, mean, low, high (NaN ends where ``intervals.clustered_t`` gives none), and the columns
+        of ``unit_counts``.
     """
     found: list[dict[str, Any]] = []
     for key, group in rows.groupby(list(by), dropna=False, sort=sort):

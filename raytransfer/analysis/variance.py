@@ -32,24 +32,25 @@ def variance_of_dials(outcomes: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFram
     """Split the variance of transfer over the 2-D grid of dials: two-way analysis of variance, levels as factors.
 
     A *run* is a (target, seed) whose whole grid of I × J cells is measured; others are left out, so that the sums of
-    squares are orthogonal. Runs are blocks: each run's mean over the grid is taken off first, as how well a seed's
-    networks do on a target altogether is nothing that the dials explain. With y_uij the rest, runs u = 1..U, and bars
-    for means,
+    squares are orthogonal. Runs are blocks: each run's mean over the grid is subtracted first, because dials do not
+    explain how well a seed's networks do on a target overall. With y_uij the residuals, runs u = 1..U, and bars for
+    means,
 
         SS(input) = UJ Σ_i (ȳ_i − ȳ)²,  SS(label) = UI Σ_j (ȳ_j − ȳ)²,
         SS(interaction) = U Σ_ij (ȳ_ij − ȳ_i − ȳ_j + ȳ)²,  SS(rest) = Σ_uij (y_uij − ȳ_ij)²,
 
     and η² = SS / Σ_uij y_uij², for ȳ = 0; the four add up to 1 (Fisher 1925, *Statistical Methods for Research
-    Workers*, chapter VII; blocks: *The Design of Experiments*, 1935, chapter IV). The rest holds what the dials do
-    otherwise in one run than in another. η² describes these runs: with few of them, noise counts towards the
-    interaction, by (I−1)(J−1) / (UIJ) of the noise's own variance.
+    Workers*, chapter VII; blocks: *The Design of Experiments*, 1935, chapter IV). The rest is how the effects of the
+    dials differ between runs. η² describes these runs: with few of them, noise adds to the interaction, by
+    (I−1)(J−1) / (UIJ) of its own variance.
 
-    The share is η² with that bias taken off by the jackknife, and may leave 0..1 a little: the mean of pseudo-values
-    kη² − (k−1)η²₋ᵢ, with the 95% interval of Student's t (Tukey 1958, *Bias and confidence in not-quite large
-    samples*). The interval of the rest, which is skewed and never zero, is taken on the scale of its angle arcsin √η²,
-    with pseudo-values of that. Left out one by one are the k units (``raytransfer.analysis.units``): sources of
-    targets, or seeds where there is one source. Not the bootstrap: a grid drawn twice has no spread, so it never finds
-    as much rest as there is. ``tests/analysis/coverage.md`` says how often the intervals cover.
+    The share is η² with that bias removed by the jackknife, which may lie slightly outside 0..1: the mean of
+    pseudo-values kη² − (k−1)η²₋ᵢ, with the 95% interval of Student's t (Tukey 1958, *Bias and confidence in not-quite
+    large samples*). The interval of the rest, which is skewed and never zero, is taken on the scale of its angle
+    arcsin √η², with pseudo-values of that. The jackknife leaves out one of k units at a time
+    (``raytransfer.analysis.units``): sources of targets, or seeds where there is one source. Not the bootstrap: a grid
+    drawn twice has no spread, so it finds too little rest. ``tests/analysis/coverage.md`` says how often the intervals
+    cover.
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
@@ -100,7 +101,7 @@ def variance_of_distances(
 
     Args:
         outcomes: A row for each target, base, n_layers and seed.
-        measures: A row a value.
+        measures: A row per value.
         input_measure: Name of the measure that sees the input.
         label_measure: Name of the measure that sees the labels.
 
@@ -148,7 +149,7 @@ def _unscaled(ends: Floats) -> Floats:
 
 
 def _analysis_of_variance(runs: pd.DataFrame, shape: tuple[int, int]) -> list[dict[str, object]]:
-    """One row a part, from a table whose rows are runs and whose I × J columns are cells, all measured."""
+    """One row per part, from a table whose rows are runs and whose I × J columns are cells, all measured."""
     values = runs.to_numpy(dtype=np.float64)
     values = values - values.mean(axis=1, keepdims=True)
     eta_squared = _shares(values, np.ones((1, len(runs)), dtype=np.int64), shape)[0]

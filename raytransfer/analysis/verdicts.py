@@ -56,7 +56,7 @@ def rank_correlations(readings: pd.DataFrame, distances: pd.DataFrame) -> pd.Dat
     than 3 bases, or where one of the two does not vary.
 
     Args:
-        readings: One row a reading, as in ``raytransfer.analysis.runs``.
+        readings: One row per reading, as in ``raytransfer.analysis.runs``.
         distances: target, base, seed and value, larger for farther. A network takes the distance of its own seed, or,
             where the pair of tasks has none of that seed, the mean over its seeds.
 

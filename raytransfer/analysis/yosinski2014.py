@@ -6,7 +6,7 @@ import pandas as pd
 
 
 def yosinski2014() -> pd.DataFrame:
-    """Results of the 148 networks of the 2014 paper whose logs survive, one row a network.
+    """Results of the 148 networks of the 2014 paper whose logs survive, one row per network.
 
     Source: computed from the training logs of the authors' networks (Yosinski, Clune, Bengio, Lipson 2014, *How
     transferable are features in deep neural networks?*, arXiv 1411.1792), which evaluate every 1000 iterations.

@@ -1,4 +1,4 @@
-"""Standard output that may be full, narrow or of ASCII alone: none of that ends a command."""
+"""Standard output on which a full disk, a narrow terminal or an ASCII encoding ends no command."""
 
 import codecs
 import io
@@ -88,12 +88,12 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 
 def print_json(console: Console, value: Any) -> None:
-    """Print a value as JSON, without anything that a console would do to it; what is not a number is null."""
+    """Print a value as JSON, unchanged by the console; NaN and infinity are null."""
     console.print(json.dumps(_finite(value), indent=2, default=str), soft_wrap=True, emoji=False)
 
 
 def _finite(value: Any) -> Any:
-    """A value without NaN and infinity, for which JSON has no word."""
+    """A value with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, Mapping):
         return {str(key): _finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -17,10 +17,10 @@ _BETWEEN = 2  # spaces and edges that a column takes beside its cells
 class NumberTable:
     """A table in which no number is broken in two or cut short.
 
-    Columns in which no cell is filled are left out. Where it is wider than the console, cells break at spaces. Where
-    that does not do, the further columns follow in a table below, with the first ones again. Only a long word in the
-    first columns, such as a name, or one that is wider than the console is broken. An interval [low, high] stands
-    without its space, as one number.
+    Empty columns are left out. In a table that is wider than the console, cells wrap at spaces. Where that is not
+    enough, the remaining columns follow in a table below, after the key columns again. Words are broken only in the key
+    columns, such as long names, or where one is wider than the console. An interval [low, high] is written without its
+    space, as one word.
     """
 
     def __init__(self, columns: Mapping[str, JustifyMethod], *, keys: int = 1, line: bool = True) -> None:
@@ -28,7 +28,7 @@ class NumberTable:
 
         Args:
             columns: Headings, and which way each column is justified.
-            keys: How many columns say what a row is about.
+            keys: How many key columns there are: the first ones, which say what a row is about.
             line: Whether there is a line below the headings.
         """
         self._columns, self._keys, self._line = dict(columns), keys, line
@@ -49,7 +49,7 @@ class NumberTable:
             yield self._table(shown, _widths([(least[i], most[i]) for i in shown], self._keys, options.max_width))
 
     def _parts(self, least: Sequence[int], columns: Sequence[int], width: int) -> list[list[int]]:
-        """Which of the columns stand side by side, after the first ones."""
+        """Which columns stand side by side: the key columns, and then as many others as fit."""
         keys = list(range(self._keys))
         parts: list[list[int]] = []
         for i in columns:
@@ -70,11 +70,11 @@ class NumberTable:
 
 
 def _widths(ranges: Sequence[tuple[int, int]], keys: int, width: int) -> list[int]:
-    """Widths of columns: as wide as their cells, or less where that is too much, first of the first ones.
+    """Widths of columns: as wide as their cells, or less where these do not fit; key columns shrink first.
 
     Args:
         ranges: The least and the most of each.
-        keys: How many columns are the first ones.
+        keys: How many are key columns.
         width: The console's.
     """
     free = width - _BETWEEN * len(ranges)

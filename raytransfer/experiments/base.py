@@ -1,4 +1,4 @@
-"""What an experiment is: a configuration, and the way from it to a plan and from results to a report."""
+"""An experiment: a configuration, how it makes a plan, and how results make a report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ Config = TypeVar("Config", bound=SweepConfig)
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """What of two sweeps of an experiment ``raytransfer compare`` pairs.
+    """How ``raytransfer compare`` pairs two sweeps of an experiment.
 
     Attributes:
         frame: Name of the report's table.
-        keys: By which its rows are the same in both; not for a grid.
+        keys: Columns that identify a row; not for a grid.
         values: Columns that are compared: outcomes, as fractions; not for a grid.
-        by: What means are taken over the rows of; None for a grid, of which the readings are compared as well.
+        by: Columns that make a group, whose mean is compared; None for a grid, whose readings are compared as well.
     """
 
     frame: str
@@ -44,7 +44,7 @@ class Experiment(Generic[Config]):
         script: Name of its script below ``sweeps/``, and of its reports' folders.
         question: What it asks, in one line.
         config: Its options.
-        compared: What of two sweeps is paired; None for nothing.
+        compared: How two sweeps are compared; None where they are not.
     """
 
     name: str

@@ -96,7 +96,7 @@ def base_recipe(config: PairsConfig, recipe: Recipe) -> Recipe:
 
 
 def trained_for(config: PairsConfig, recipe: Recipe) -> str:
-    """How long networks of targets were trained, and bases where that is not as long, for people."""
+    """Training steps of the targets' networks, and of bases where these differ, for titles."""
     own = number_of(recipe.steps, "step")
     return own if config.base_steps in (None, recipe.steps) else f"{own}, bases {config.base_steps:,}"
 
@@ -140,9 +140,9 @@ def make_design(config: PairsConfig, dial_grid: Any = None) -> Design:
 class _Turned:
     """The bases that dials, and a grid of two dials, make of one target.
 
-    The block of a base is the dial that is turned; two dials that are turned together on the grid are one block, with
-    all their levels alone and together. The target unchanged is a block of its own. Where two settings make the same
-    task, as shares of the classes that are rounded to the same number, there is one base, with the first of them.
+    The block of a base is the dial that is turned. Two dials that are turned together on the grid are one block, with
+    all their levels, alone and together. The unchanged target is a block of its own. Two settings that make the same
+    task, as shares of classes that round to the same number, give one base, named by the first of them.
 
     Attributes:
         bases: By name; the target unchanged comes first.
@@ -272,7 +272,7 @@ def _checked_values(option: str, wanted: Any) -> dict[str, list[Any]]:
 
 
 def _shared_classes(target: ReadTask, share: Any, seed: int) -> tuple[int, ...]:
-    """As many classes as the target has, a share of them its own; which, is drawn from the seed."""
+    """As many classes as the target has, of which a share are its own; drawn from the seed."""
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise UserError(f"shared={share} must lie in 0..1")
     count = len(target.classes)

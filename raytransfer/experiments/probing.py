@@ -1,4 +1,4 @@
-"""The looks at a sweep's networks that the option ``probes`` asks for, and whether they can be had."""
+"""The probes of a sweep's networks that the option ``probes`` asks for, and whether they work."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,14 +19,14 @@ from raytransfer.words import number_of
 TWIN = 1_000_000
 """What is added to a training's seed for its twin: the same task and base, but other fresh weights and batches."""
 
-_IMAGES = 4  # blank ones, on which it is tried whether a network supports a probe
+_IMAGES = 4  # on which it is tried whether a network supports a probe
 
 
 def with_probes(cells: Sequence[SomeCell], config: TrainingConfig, image_shape: Shape) -> list[SomeCell]:
-    """The cells, and one for each look at each of their trainings; its treatment is ``probe`` and the probe's name.
+    """The cells, and one for each probe of each of their trainings; its treatment is ``probe`` and the probe's name.
 
     Args:
-        cells: Places of a sweep; those of measurements are not looked at.
+        cells: Places of a sweep; measurements are not probed.
         config: Says which probes, at which steps.
         image_shape: Channels, height and width of the images.
 
@@ -55,7 +55,7 @@ def with_probes(cells: Sequence[SomeCell], config: TrainingConfig, image_shape: 
 
 
 def probe_specs(name: str, trained: TrainingSpec, config: TrainingConfig) -> list[ProbeSpec]:
-    """The looks of one probe at one training.
+    """The trials of one probe on one training.
 
     Raises:
         UserError: A step is not one of the training's, or none of them makes sense for the probe.
@@ -81,7 +81,7 @@ def probe_specs(name: str, trained: TrainingSpec, config: TrainingConfig) -> lis
 
 
 def _steps(name: str, trained: TrainingSpec, wanted: Any) -> list[int]:
-    """The steps of a training at which a probe looks."""
+    """The steps of a training that are probed."""
     last, kind = trained.recipe.steps, PROBES[name].steps
     asked = wanted if isinstance(wanted, list) else [wanted]
     for step in asked:
@@ -114,7 +114,7 @@ def _others(kinds: Sequence[str], trained: TrainingSpec) -> list[tuple[Any, Weig
 
 
 def _try(spec: TrainingSpec, config: TrainingConfig, image_shape: Shape) -> None:
-    """Run every probe once, as small as it can be, on an untrained network and blank images."""
+    """Run every probe once, as small as it can be, on an untrained network and random images."""
     image = spec.recipe.seen_shape(image_shape)
     first, second = (_untrained(spec, image, seed) for seed in range(2))
     parameters = sum(parameter.numel() for _, parameter in trainable(first))

@@ -1,4 +1,4 @@
-"""Which start a sweep recommends for each target, as a table for the console and in words."""
+"""The start that a sweep recommends for each target, as a table and in words."""
 
 import pandas as pd
 from rich.console import Group, JustifyMethod

@@ -1,4 +1,4 @@
-"""Verdicts on claims, as a table for the console, in Markdown and in words; and the effects they are of."""
+"""Verdicts on claims and their effects: as a table for the console, in Markdown and in words."""
 
 import math
 
@@ -21,7 +21,7 @@ _NONE = "none"
 
 
 def verdicts_table(verdicts: pd.DataFrame) -> Group:
-    """Tabulate the verdicts: a row a claim.
+    """Tabulate the verdicts: a row per claim.
 
     Args:
         verdicts: Output of ``raytransfer.analysis.verdicts`` or ``checkpoint_verdicts``.
@@ -57,7 +57,7 @@ def verdicts_markdown(verdicts: pd.DataFrame) -> str:
 
 
 def said_verdict(row: Row) -> str:
-    """One verdict with what it rests on, in words."""
+    """One verdict with its test, effect and units, in words."""
     effect = f"{row['scale']} {said_effect(row)}"
     if math.isnan(row["estimate"]):
         effect = "no value"
@@ -74,7 +74,7 @@ def _p_value(row: Row) -> str:
 
 
 def _verdict(row: Row) -> str:
-    """The verdict, and how many units it would take to see the effect that was seen, where they did not tell."""
+    """The verdict and, where it is open, how many units it takes to see the effect that was seen."""
     verdict, needed = str(row["verdict"]), row["units_needed"]
     if verdict == NO_LARGER:
         return f"no effect beyond {size(row['detectable'], row['scale'])}"
@@ -95,7 +95,7 @@ def size(seen: float, scale: str) -> str:
 
 
 def said_effect(row: Row) -> str:
-    """An effect as its scale is written, with its interval where there is one; a dash where there is none."""
+    """An effect in its scale with its interval, where there is one; a dash where there is no effect."""
     return with_interval(row["estimate"], row["low"], row["high"], _WRITTEN[row["scale"]])
 
 

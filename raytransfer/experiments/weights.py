@@ -1,4 +1,4 @@
-"""Weights of others in a sweep: from the option to the network, the images made for it, and what a trial reads."""
+"""Weights of others in a sweep: from the option to the network, its images, and what a trial reads."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar

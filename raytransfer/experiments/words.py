@@ -1,4 +1,4 @@
-"""What several tables, or figures, say in the same words."""
+"""Wording that several tables and figures share."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -18,7 +18,7 @@ NO_INTERVAL = f"Under {MIN_UNITS} units, or where all are equal: no interval."
 
 
 def said_units(rows: pd.DataFrame) -> str:
-    """How many units there are, what they are, and so of what intervals speak."""
+    """The number and kind of units, and what intervals over them speak of."""
     if rows.empty:
         return "units"
     unit = str(rows["unit"].iloc[0])
@@ -30,7 +30,7 @@ BLOCK = "block: what is independent of the others; a data set or, of bases that 
 
 
 def said_blocks(rows: pd.DataFrame) -> str:
-    """How many blocks rows of an analysis of distance rest on, and how many sources their targets are of, if several.
+    """The number of blocks of an analysis of distance, and the number of sources of its targets, if several.
 
     Args:
         rows: Rows with the columns blocks and target_blocks.
@@ -41,10 +41,10 @@ def said_blocks(rows: pd.DataFrame) -> str:
 
 
 def no_p_below(blocks: Iterable[int]) -> str:
-    """The smallest p-values that the orders of so many blocks can give; nothing where they are small.
+    """The smallest p-values that permutations of so many blocks can give; empty where these are small.
 
     Args:
-        blocks: How many the rows that are spoken of have; where they differ, each number is spoken of.
+        blocks: Numbers of blocks; each is named once.
     """
     said = []
     for number in sorted({int(number) for number in blocks}):
@@ -56,13 +56,13 @@ def no_p_below(blocks: Iterable[int]) -> str:
 
 
 def counted(units: "pd.Series[int]", noun: str = "unit") -> str:
-    """How many units the cells of a table have, from the fewest to the most."""
+    """The number of units of a table's cells, from the fewest to the most."""
     least, most = int(units.min()), int(units.max())
     return f"{least} to {most} {noun}s" if least < most else number_of(most, noun)
 
 
 def in_percent(estimate: float, low: float, high: float) -> str:
-    """An accuracy, a fraction, in percent, with its interval where there is one, as far as accuracies go."""
+    """An accuracy, a fraction, in percent, with its interval where there is one, cut off at 0 and 100."""
     return with_interval(100 * estimate, 100 * max(low, 0), 100 * min(high, 1), "z.1f")
 
 
@@ -78,7 +78,7 @@ def with_interval(estimate: float, low: float, high: float, form: str | Callable
         estimate: The number.
         low: Lower end of the interval; NaN where there is none.
         high: Its upper end.
-        form: A format, or what writes a number. A plus sign that it gives is the estimate's alone.
+        form: A format, or a function that writes a number. Only the estimate keeps a plus sign.
     """
     if math.isnan(estimate):
         return "-"
@@ -88,5 +88,5 @@ def with_interval(estimate: float, low: float, high: float, form: str | Callable
 
 
 def told_mean(row: Row) -> str:
-    """A mean accuracy for who points at it: a row with mean, low, high, units and, where these have a name, unit."""
+    """A mean accuracy for a tooltip: a row with mean, low, high, units and, where these have a name, unit."""
     return f"{in_percent(row['mean'], row['low'], row['high'])}%, {number_of(row['units'], row.get('unit', 'unit'))}"

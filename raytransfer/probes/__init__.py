@@ -25,7 +25,7 @@ __all__ = ["PROBES", "Probe", "Reading", "Subject"]
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A probe and what is known of it.
+    """A probe and its properties.
 
     Attributes:
         function: The probe, a pure function.
@@ -36,7 +36,7 @@ class Probe:
         reads_initial: Whether it looks at the network of step 0 too.
         reads: What it looks at: ``images`` the subject's inputs and labels; ``all images`` its batches of all training
             and test images instead; ``weights`` no images.
-        least_images: Images that it takes, where it looks at ``images``.
+        least_images: Fewest images that it needs, where it looks at ``images``.
         meaning: One line for people.
     """
 

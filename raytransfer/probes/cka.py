@@ -20,8 +20,8 @@ LEAST_IMAGES = 4
 def cka(subject: Subject) -> list[Reading]:
     """Debiased linear CKA of each stage's outputs in the network and in the other one, on the subject's images.
 
-    Those of a stage are its own, also where the head reads all layers. They are pooled as for
-    scores first; the two may differ in size, as heads of different tasks do. The formula is in ``scores.cka``.
+    Outputs are pooled as for scores, and may differ in size, as those of heads of different tasks do. A stage's outputs
+    are its own, also where the head reads all layers. The formula is in ``scores.cka``.
 
     Readings: ``CKA`` of each stage (−1..1).
 

@@ -16,8 +16,8 @@ _DENSE = 1024  # the shorter side of a matrix up to which all its singular vecto
 def gradient_components(subject: Subject) -> list[Reading]:
     """Singular components of each stage's weight gradient, and the weights' projections on them.
 
-    With G = ∂L/∂W as a matrix, out × rest, and its singular value decomposition G = Σ σᵢ uᵢ vᵢᵀ, σ₁ the largest. Of a
-    stage with several weight tensors that trained it is the one with the largest ‖G‖_F.
+    With G = ∂L/∂W as a matrix, out × rest, and its singular value decomposition G = Σ σᵢ uᵢ vᵢᵀ, σ₁ the largest. Of
+    several weight tensors of a stage that trained, the one with the largest ‖G‖_F is taken.
 
     Readings, of each stage with weights that trained, for i = 1..10 (index) or as many as G has rank:
 

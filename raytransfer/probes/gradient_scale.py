@@ -15,12 +15,12 @@ from raytransfer.probes.weights import weight_tensors
 
 
 def gradient_scale(subject: Subject) -> list[Reading]:
-    """Sizes of the gradient of L by what each stage takes and by its weights.
+    """Norms of the gradient of L with respect to the input of each stage, and to its weights.
 
     Readings, of each stage ℓ:
 
-    - ``input gradient``: ‖∂L/∂x_ℓ‖_F, with x_ℓ what the stage takes for all images, the images themselves for the
-      first; where the head reads all layers, what it will read of those below the stage is part of it;
+    - ``input gradient``: ‖∂L/∂x_ℓ‖_F, with x_ℓ the stage's input for all images, for the first stage the images
+      themselves; where the head reads all layers, the outputs below the stage that it will read are part of x_ℓ;
     - ``weight gradient``: ‖∂L/∂W_ℓ‖_F over the stage's weight tensors, those that did not train included; left out
       where the stage has none. Biases and normalisation layers do not count.
 
@@ -60,7 +60,7 @@ def gradient_scale(subject: Subject) -> list[Reading]:
 
 
 def through_stages(network: Network, inputs: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """What each stage takes, with a gradient, and the logits."""
+    """The input of each stage, which takes a gradient, and the logits."""
     taken = [inputs.detach().requires_grad_()]
     for i in range(len(network.stages)):
         # A clone, as a stage may begin with a module that overwrites what it takes.

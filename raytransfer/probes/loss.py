@@ -1,4 +1,4 @@
-"""The loss that probes look at, and its gradient, of a network with other weights in its place."""
+"""The loss of a network, and its gradient, with other weights in place of its own."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ def loss(subject: Subject, tensors: Tensors) -> float:
 
 
 def losses(subject: Subject, tensors: Tensors) -> Iterator[tuple[float, torch.Tensor]]:
-    """L in parts: of each chunk of images its share of all images, and its mean cross-entropy, a scalar.
+    """L in parts: for each chunk of images, its share of all images and its mean cross-entropy, a scalar.
 
     Raises:
         UserError: There are no images.
@@ -64,7 +64,7 @@ def loss_and_gradient(subject: Subject, tensors: Tensors) -> tuple[float, dict[s
 
 
 def leaves_of(tensors: Tensors) -> dict[str, torch.Tensor]:
-    """The same tensors, in the same memory, to take gradients at without touching their flags or ``.grad``."""
+    """The tensors as new leaves that share their memory: gradients touch neither their flags nor their ``.grad``."""
     return {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
 
 

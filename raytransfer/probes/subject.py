@@ -1,4 +1,4 @@
-"""What a probe may look at of a trained network, and what it says of it."""
+"""The input of a probe, a network and images, and its output, readings."""
 
 import math
 from collections.abc import Iterable
@@ -37,15 +37,13 @@ class Reading:
             raise FloatingPointError(f"{self.quantity} is {self.value} at stage={self.stage}, index={self.index}")
 
 
-# Compared and hashed by identity: what holds tensors has no single truth of equality.
+# Compared and hashed by identity: == of tensors is elementwise.
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Subject:
-    """A network with the weights of one checkpoint, and what it is looked at with.
-
-    Probes change nothing of it.
+    """A network at one checkpoint, and the images and settings to probe it with. Probes do not change it.
 
     Attributes:
-        name: What errors call it.
+        name: Its name in errors.
         network: In eval mode; parameters that trained have ``requires_grad``.
         inputs: (n, C, H, W) a fixed draw of training images, normalised and centrally cropped, on its device.
         labels: (n,) int64, 0..K-1.

@@ -1,4 +1,4 @@
-"""What a sweep tells: a value, which the console, files and a page render."""
+"""The result of a sweep: tables, figures and sentences, which the console, files and a page show."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ class Report:
 
     Attributes:
         frames: The numbers by name: every table that figures and printed tables are made of.
-        main: Name of the frame that a reader starts with, and what it holds in a sentence.
-        tables: What a console shows of them, in order.
-        figures: Pictures by name.
-        captions: What each of them shows, by its name.
+        main: Name of the frame to start with, and a sentence that says what it holds.
+        tables: Tables for the console, in order.
+        figures: Figures by name.
+        captions: What each figure shows, by its name.
         texts: Further texts by the name of their file.
         notes: Sentences that stand below the tables.
         answer: What came out, in sentences made by rule.

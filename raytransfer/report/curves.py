@@ -21,9 +21,9 @@ _DIGITS = 4
 
 
 def pickable(places: Sequence[Mapping[str, Any]], curves: pd.DataFrame) -> dict[str, Any]:
-    """The learning curves of a sweep as a page holds them: where each has its place, and its values.
+    """The learning curves of a sweep as a page holds them: their places and their values.
 
-    Of very many evaluations every second, third and so on is left, the last of each curve among them.
+    Of very many evaluations only every second, third and so on is kept, and the last of each curve.
 
     Args:
         places: Rows of the table ``places``: where each trial stands.
@@ -33,7 +33,7 @@ def pickable(places: Sequence[Mapping[str, Any]], curves: pd.DataFrame) -> dict[
         Nothing where no trial has a curve of two evaluations; else ``picks``, the columns of places whose values
         differ and their values in order; ``places``, for each place its curve and the number of its value in each
         column, -1 for none; ``curves``, for each its ``steps`` and the values of every quantity, an accuracy in
-        percent; ``every``, which evaluations are left (1: all).
+        percent; ``every``, which evaluations are kept (1: all).
     """
     curves = curves[curves["id"].isin({place["id"] for place in places})].sort_values(["id", "step"])
     counts = curves.groupby("id").size()

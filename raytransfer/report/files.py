@@ -39,9 +39,8 @@ def write_files(
 ) -> dict[str, str]:
     """Write a report into the folder of its sweep.
 
-    ``report.html`` tells all of it, and needs none of the others.
-
-    What probes read goes into ``probe_readings.parquet``, if there is any and the report has no such frame.
+    ``report.html`` holds all of it, and needs no other file. Readings of probes go into ``probe_readings.parquet``, if
+    there are any and the report has no such frame.
 
     Args:
         report: The report.
@@ -86,7 +85,7 @@ def write_files(
 
 
 def as_they_stand(figure: Figure) -> None:
-    """Have a figure's texts drawn as they stand: no name in them is a formula, and very long ones lose their middle."""
+    """Make a figure draw its texts literally, not as formulas, and shorten very long ones in the middle."""
     numbers = _numbers(figure)
     legends = [*figure.legends, *(legend for axes in figure.axes if (legend := axes.get_legend()) is not None)]
     labels = {text for legend in legends for text in legend.get_texts()}
@@ -103,7 +102,7 @@ def as_they_stand(figure: Figure) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as the content of a PNG file, its texts as they stand."""
+    """A figure as the content of a PNG file, its texts drawn literally."""
     as_they_stand(figure)
     buffer = io.BytesIO()
     with at_150_dpi(figure):
@@ -114,7 +113,7 @@ def png(figure: Figure) -> bytes:
 def pdf(figure: Figure) -> bytes:
     """A figure as the content of a PDF file for a paper: as wide as its text, with letters of 6 points or more.
 
-    It has no title, for the paper's caption says what that does.
+    It has no title: the paper's caption takes its place.
     """
     buffer = io.BytesIO()
     with (
@@ -129,7 +128,7 @@ def pdf(figure: Figure) -> bytes:
 
 @contextmanager
 def _as_wide_as_text(figure: Figure) -> Iterator[None]:
-    """Shrink a figure for a while, letters and lines less than the whole, where it is wider than a paper's text."""
+    """A block in which a figure is no wider than a paper's text; its letters and lines shrink less than the whole."""
     width, height = figure.get_size_inches()
     by = min(1.0, _TEXT_WIDTH_IN / width)
     texts = [(text, text.get_fontsize()) for text in figure.findobj(Text)]

@@ -1,4 +1,4 @@
-"""From a sweep's places and a store's tables to the rows that reports are made of."""
+"""The rows that reports are made of, from a sweep's places and a store's tables."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -22,14 +22,14 @@ class Placed(Protocol):
 
 
 def places_of(cells: Sequence[Placed], columns: Sequence[str]) -> pd.DataFrame:
-    """One row a cell: these of its fields, with its trial's identity for the trial."""
+    """One row per cell: these fields of it, and its trial's identity as ``id``."""
     fields = {name: [getattr(cell, name) for cell in cells] for name in columns}
     trials = pd.Series([cell.spec.id for cell in cells], dtype="str")  # also of no cells
     return pd.DataFrame(fields | {"id": trials})
 
 
 def probe_readings(cells: Iterable[Placed], store: Store) -> pd.DataFrame:
-    """One row a reading of every finished probe of a sweep: which probe, of which network and step, and the reading."""
+    """One row per reading of every finished probe of a sweep: the probe, its network and step, and the reading."""
     probed = {cell.spec.id for cell in cells if isinstance(cell.spec, ProbeSpec)}
     columns = ["id", "probe", "trained_id", "step", "against"]
     probes = read_table(store, "probes")[columns] if probed else pd.DataFrame(columns=columns)
@@ -40,7 +40,7 @@ def probe_readings(cells: Iterable[Placed], store: Store) -> pd.DataFrame:
 
 
 def provenance(cells: Iterable[Placed], store: Store) -> pd.DataFrame:
-    """One row a finished trial of a sweep, those that others read included: how long it took, where, when and of what.
+    """One row per finished trial of a sweep, including trials that others read: duration, device, date and versions.
 
     Its columns are those that every table of finished trials has.
     """

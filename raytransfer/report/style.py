@@ -1,4 +1,4 @@
-"""What figures of several experiments have in common: colours, markers, titles, panels, entries of legends."""
+"""What figures of several experiments share: colours, markers, titles, panels, entries of legends."""
 
 import math
 from collections.abc import Collection, Iterable
@@ -14,7 +14,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Colours that the colour-blind tell apart (Okabe and Ito)."""
 
 MARKERS = ("s", "^", "D", "v", "P", "X", "o")
-"""Markers of what those colours stand for."""
+"""Markers that go with those colours."""
 
 DARK = "#444444"
 """Colour of the titles of panels, and of what belongs to no series."""
@@ -53,7 +53,7 @@ def dot(color: str, label: str, *, face: str | None = None, marker: str = "o") -
 
 
 def new_figure(size: tuple[float, float], title: str, subtitle: str = "") -> Figure:
-    """Make an empty figure, in inches, headed by a line and more below it, of a size at which they fit its width."""
+    """Make an empty figure of a size in inches, with a title and subtitle in letters that fit its width."""
     figure = Figure(figsize=size, layout="constrained")
     text = f"{title}\n{subtitle}".strip()
     longest = max(len(line) for line in text.splitlines())
@@ -94,7 +94,7 @@ def head(axes: Axes, text: str, size_pt: int = 10) -> None:
 
 
 def fit_to(panels: Iterable[Axes], values: pd.Series, share: float = 0.35) -> None:
-    """Cut panels off where bands leave values, in percent, far behind: by a share of their range and half a point."""
+    """Limit panels to the range of the values, in percent, and a margin: a share of that range and half a point."""
     margin = share * (values.max() - values.min()) + 0.5
     for axes in panels:
         bottom, top = axes.get_ylim()

@@ -1,4 +1,4 @@
-"""A figure as SVG within a page: its marks tell what they stand for, and their series can be told apart."""
+"""A figure as SVG within a page: marks have tooltips, and belong to series that can be switched off."""
 
 import io
 import json
@@ -23,19 +23,20 @@ ElementTree.register_namespace("xlink", _XLINK)
 
 
 def tell(artist: Artist, series: str, texts: Sequence[str] = ()) -> None:
-    """Say to which series something drawn belongs, and what it tells the reader of a page who points at it.
+    """Give an artist its series, and the tooltips of its marks on a page.
 
     Args:
         artist: What is drawn.
         series: The name under which a reader can switch it off.
-        texts: One for each of its markers that has a place, in order; one for a line without markers, or for a text.
+        texts: Tooltips: one for each of its markers that has a place, in order; one for a line without markers, or for
+            a text.
     """
     artist.set_gid(json.dumps([series, *texts]))
 
 
 @contextmanager
 def untitled(figure: Figure) -> Iterator[None]:
-    """Take a figure's title away for a while, and its room; it is laid out once, however often it is drawn then."""
+    """A block in which a figure has no title and no room for one; it is laid out once, however often it is drawn."""
     titles = [text for text in figure.texts if text.get_text() == figure.get_suptitle()]
     engine = figure.get_layout_engine()
     for title in titles:
@@ -53,7 +54,7 @@ def untitled(figure: Figure) -> Iterator[None]:
 
 @contextmanager
 def at_150_dpi(figure: Figure) -> Iterator[None]:
-    """Draw what is drawn in pixels at 150 dots an inch, for a while.
+    """A block in which a figure's pixels are drawn at 150 dots per inch.
 
     ``Figure.savefig`` does so by itself, but draws each figure twice, once to nowhere.
     """
@@ -68,12 +69,12 @@ def at_150_dpi(figure: Figure) -> Iterator[None]:
 def inline_svg(figure: Figure, *, key: str, alternative: str) -> tuple[str, list[str]]:
     """Draw a figure as an SVG element, without its title.
 
-    A figure of more than 800 markers has those that no line joins as pixels: they tell nothing then.
+    In a figure with more than 800 markers, those that no line joins are drawn as pixels, without tooltips.
 
     Args:
         figure: The figure.
-        key: A word that begins every identifier in it: no other figure of the page has the same.
-        alternative: What a reader is told who cannot see it.
+        key: Prefix of every identifier in it, unique among the figures of the page.
+        alternative: A description for readers who cannot see it.
 
     Returns:
         The element, and the series in it, in the order of the legend.
@@ -120,7 +121,7 @@ def _drawn(figure: Figure, key: str) -> str:
 
 
 def _told(root: ElementTree.Element) -> list[str]:
-    """Put what marks tell where browsers look for it; gives the series."""
+    """Move tooltips to where browsers look for them, and return the series."""
     found: list[str] = []
     for group in root.iter(f"{{{_SVG}}}g"):
         if not group.get("id", "").startswith("["):
@@ -142,7 +143,7 @@ def _told(root: ElementTree.Element) -> list[str]:
 
 
 def _name_apart(root: ElementTree.Element, key: str) -> None:
-    """Keep the identifiers that something refers to, and put the key before them."""
+    """Prefix the identifiers that something refers to with the key, and drop the others."""
     referred: set[str] = set()
     for element in root.iter():
         for name, value in element.attrib.items():

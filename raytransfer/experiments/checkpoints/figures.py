@@ -28,10 +28,10 @@ _STRIP = 0.04  # of a panel's height, for one n's peak
 def checkpoints_figure(
     curves: pd.DataFrame, bases_mean: pd.DataFrame, peaks: pd.DataFrame, drops: pd.DataFrame, *, title: str
 ) -> Figure:
-    """Draw transfer against the step that the base had reached: a column of panels a schedule, frozen above fine-tuned.
+    """Draw transfer against the step of the base: a column of panels per schedule, frozen above fine-tuned.
 
-    A line is an n, with the 95% band of its mean. Below each panel's curves, a strip a line shows the best checkpoint
-    and its interval. What has no interval has no band, and stands alone. The base's accuracy on its own task is dashed
+    A line is an n, with the 95% band of its mean. Below each panel's curves, a strip per n shows the best checkpoint
+    and its interval. Where there is no interval, there is no band. The base's accuracy on its own task is dashed
     grey, with a scale of its own on the right, because it starts at chance and would flatten the rest; drops of the
     learning rate are dotted. Steps are logarithmic but for 0.
 
@@ -39,7 +39,7 @@ def checkpoints_figure(
         curves: Output of ``raytransfer.analysis.checkpoint_curves``.
         bases_mean: Output of ``raytransfer.analysis.base_curves``; may be empty.
         peaks: Output of ``raytransfer.analysis.checkpoint_peaks``; may be empty.
-        drops: A row a drop of the learning rate: schedule, step.
+        drops: A row per drop of the learning rate: schedule, step.
         title: What was run.
 
     Raises:
@@ -112,7 +112,7 @@ def _place(row: Row) -> str:
 
 
 def _draw_peaks(axes: Axes, peaks: pd.DataFrame, styles: dict[int, tuple[str, str]]) -> None:
-    """One strip an n above the bottom of the panel, the smallest n on top."""
+    """One strip per n above the bottom of the panel, the smallest n on top."""
     for row in peaks.to_dict("records"):
         color, marker = styles[row["n_layers"]]
         y = _STRIP * (len(styles) - list(styles).index(row["n_layers"]) - 0.3)

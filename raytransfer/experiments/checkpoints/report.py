@@ -66,14 +66,14 @@ def make_report(plan: Plan[CheckpointCell, None], store: Store, config: Checkpoi
 
 
 def _outcomes(cells: Sequence[CheckpointCell], store: Store) -> pd.DataFrame:
-    """One row a finished transfer: its place and its accuracy."""
+    """One row per finished transfer: its place and its accuracy."""
     places = places_of(cells, _PLACE)
     placed = places[places["treatment"].isin([ANB.name, ANB_PLUS.name])].astype({"n_layers": "int64", "step": "int64"})
     return placed.rename(columns={"step": "pretrain_step"}).merge(read_table(store, "trials")[["id", "top1"]], on="id")
 
 
 def _bases(cells: Sequence[CheckpointCell], store: Store) -> pd.DataFrame:
-    """One row a base and step: its own accuracy on its own task, on training and on test images."""
+    """One row per base and step: its own accuracy on its own task, on training and on test images."""
     places = places_of(cells, _PLACE)
     along = places["n_layers"].isna() & places["step"].notna()  # not what the option probes asks for beside it
     placed = places[(places["treatment"] == "probe generalisation") & along]

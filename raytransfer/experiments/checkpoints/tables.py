@@ -14,7 +14,7 @@ from raytransfer.experiments.words import NO_INTERVAL, counted, in_points, said_
 
 
 def peaks_table(peaks: pd.DataFrame) -> Group:
-    """Tabulate whether transfer rises, then declines along pretraining: a table a schedule, a row a treatment and n.
+    """Tabulate whether transfer rises, then declines along pretraining: a table per schedule, rows by treatment and n.
 
     Args:
         peaks: Output of ``raytransfer.analysis.checkpoint_peaks``.
@@ -43,7 +43,7 @@ def peaks_table(peaks: pd.DataFrame) -> Group:
 
 
 def drops_table(drop_effects: pd.DataFrame) -> Group:
-    """Tabulate what drops of the learning rate do to transfer: a table a schedule, a row a treatment, n and drop.
+    """Tabulate what drops of the learning rate do to transfer: a table per schedule, a row per treatment, n and drop.
 
     Args:
         drop_effects: Output of ``raytransfer.analysis.drop_effects``.

@@ -87,8 +87,8 @@ def cells(pairs: Sequence[Pair], layout: Layout, seeds: Sequence[int]) -> list[P
 
     For each seed: every target is trained from scratch (baseB) and on frozen random layers (RnB); every base is
     trained once, and copied into each of its targets, frozen (AnB) and fine-tuned (AnB+); every pair is measured, but
-    where labels differ by no distance that is defined for the same labels alone. All runs of a target and a seed see
-    the same images, and its transfers draw the same fresh weights and batches.
+    not by distances that need the same labels where the labels differ. All runs of a target and a seed see the same
+    images, and its transfers draw the same fresh weights and batches.
 
     Args:
         pairs: What to transfer from and to.

@@ -82,7 +82,7 @@ def dial_grid_figure(means: pd.DataFrame, *, title: str) -> Figure:
 
 
 def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str) -> Figure:
-    """Draw transfer along every one-dimensional dial: a panel a dial, a colour an n, AnB solid and AnB+ dashed.
+    """Draw transfer along every one-dimensional dial: a panel per dial, a colour per n, AnB solid and AnB+ dashed.
 
     Whiskers are the 95% intervals of the means, as far as they lie in 0..100%; those much wider than the lines lie
     apart are cut off at the panel's edge, as for few seeds.
@@ -195,7 +195,7 @@ def _movement(row: Row) -> str:
 
 
 def _told_movement(row: Row) -> str:
-    """The same for who points at it, with its interval where it has one, and how many curves it is of."""
+    """The same for a tooltip, with its interval where it has one, and how many curves it is of."""
     if row["blind"] or not np.isfinite(row["estimate"]):
         return _movement(row)
     rho = with_interval(row["estimate"], row["low"], row["high"], "+z.2f")
@@ -212,7 +212,7 @@ def _mean(row: Row) -> str:
 
 
 def _told_mean(row: Row) -> str:
-    """The same for who points at it: where it stands, its interval, and of how many units it is."""
+    """The same for a tooltip: where it stands, its interval, and of how many units it is."""
     mean = said_transfer(row["outcome"], row["mean"], row["low"], row["high"])
     levels = f"input {row['input_level']:g}, label {row['label_level']:g}"
     return f"{levels}: {mean}, {number_of(row['units'], row['unit'])}"

@@ -135,7 +135,7 @@ def _word(measure: str) -> str:
 
 
 def _outcomes(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
-    """One row a (target, base, n_layers, seed): accuracies of its treatments, what they gain over baseB, and trials.
+    """One row per (target, base, n_layers, seed): accuracies of its treatments, what they gain over baseB, and trials.
 
     ``AnB_id`` and so on are the identities of the trials, whether they have finished or not.
     """
@@ -157,7 +157,7 @@ def _outcomes(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
 
 
 def _measured(cells: Sequence[PairCell], store: Store) -> pd.DataFrame:
-    """One row a distance or score of a pair: its measure, kind, place, value and trial."""
+    """One row per distance or score of a pair: its measure, kind, place, value and trial."""
     places = places_of(cells, _PLACE).rename(columns={"treatment": "kind"}).dropna(subset="measure")
     places = places.astype({"n_layers": "Int64", "seed": "Int64"})[_MEASURED]
     values = pd.concat([read_table(store, table)[["id", "value"]] for table in ("distances", "scores")])

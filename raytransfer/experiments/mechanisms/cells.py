@@ -98,15 +98,15 @@ def _distance(name: str, base: PretrainSpec, target: PretrainSpec, images: int) 
 def basins(places: Sequence[MechanismCell], n: int) -> list[MechanismCell]:
     """The places that tell whether two networks share a basin because they share a start.
 
-    Twins of a base share layers 1..n of their start, the base's weights; twins from scratch share none. So two more
-    pairs are trained at the cut n, each beside a look of the probe ``path`` that is there:
+    Twins of a base start with the same layers 1..n, those of the base; twins from scratch share none. So two more pairs
+    are trained at the cut n, for each trial of the probe ``path``:
 
     - from scratch with one start: *restarts*, whose layers 1..n begin with the weights that baseB began with, and whose
       other layers and batches are drawn anew, as those of fine-tuned twins are;
     - fine-tuned with two starts: a network and its *cousin*, which was fine-tuned from the twin of the base.
 
     Args:
-        places: The sweep's, looks among them.
+        places: The sweep's, with those of probes.
         n: The cut.
     """
     found: list[MechanismCell] = []

@@ -109,7 +109,7 @@ def training_figure(readings: pd.DataFrame, *, title: str) -> Figure:
     Hessian, and loss variation along the gradient, against the training step on an axis that shows step 0.
 
     Args:
-        readings: One row a reading.
+        readings: One row per reading.
         title: What was run.
 
     Raises:
@@ -150,7 +150,7 @@ def gradients_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: st
     |uᵢᵀWvᵢ| / ‖W‖ against i, averaged over the copied stages. Above at step 0, below at the last step.
 
     Args:
-        readings: One row a reading.
+        readings: One row per reading.
         stages: Names of the stages from input to head.
         title: What was run.
 

@@ -36,7 +36,7 @@ def landscape_figure(readings: pd.DataFrame, *, title: str) -> Figure:
     what lies outside 1e-6..1e3 nats is cut off. Below, the cut along the first direction, the mean over units.
 
     Args:
-        readings: One row a reading.
+        readings: One row per reading.
         title: What was run.
 
     Raises:
@@ -96,7 +96,7 @@ def paths_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: str) -
     scratch, and with its twin. Panels without readings are left out.
 
     Args:
-        readings: One row a reading.
+        readings: One row per reading.
         stages: Names of the stages from input to head.
         title: What was run.
 

@@ -91,7 +91,7 @@ def draw_lines(axis: Axes, rows: pd.DataFrame, x: str, styles: dict[str, Style],
 
 
 def _told(row: Row, x: str) -> str:
-    """A mean for who points at it: where it stands, its interval, and of how many units it is."""
+    """A mean for a tooltip: where it stands, its interval, and of how many units it is."""
     place: str = "last step" if pd.isna(row["step"]) else f"step {row['step']}"
     if x == "place":
         stage: str = f"i = {row['index']}" if pd.isna(row["stage"]) else row["stage"]

@@ -44,7 +44,7 @@ def make_report(plan: Plan[MechanismCell, tuple[str, ...]], store: Store, config
         return Report(notes=["No probe of this sweep has finished."])
     stages = plan.design
     distances = _distances(plan.cells, store)
-    # With the looks that are not there, or a network would be taken for what it was at the last step that is.
+    # With missing probes as rows without a value: else a network's last step would be the last that was probed.
     looked = pd.concat([readings, _unread(plan.cells, readings)], ignore_index=True)
     named = by_start(looked, restart=RESTART, n=max((cell.n_layers or 0 for cell in plan.cells), default=0))
     paired, rhos = effects(named, stages), rank_correlations(named, distances)
@@ -78,12 +78,12 @@ def make_report(plan: Plan[MechanismCell, tuple[str, ...]], store: Store, config
 
 
 def _readings(cells: Sequence[MechanismCell], store: Store) -> pd.DataFrame:
-    """One row a reading: the place of the network that was looked at, the look, and the reading."""
+    """One row per reading: the place of the probed network, the probe, and the reading."""
     return _networks(cells).merge(probe_readings(cells, store), on="trained_id")
 
 
 def _unread(cells: Sequence[MechanismCell], readings: pd.DataFrame) -> pd.DataFrame:
-    """One row a look that has not finished, or has failed: as a reading without a value."""
+    """One row per probe that has not finished, or has failed: a reading without a value."""
     there = set(readings["id"])
     looks = {cell.spec.id: cell.spec for cell in cells if isinstance(cell.spec, ProbeSpec)}
     missing = [
@@ -102,7 +102,7 @@ def _networks(cells: Sequence[MechanismCell]) -> pd.DataFrame:
 
 
 def _distances(cells: Sequence[MechanismCell], store: Store) -> pd.DataFrame:
-    """One row a pair and seed: how far the base's task is from the target's."""
+    """One row per pair and seed: how far the base's task is from the target's."""
     places = places_of([cell for cell in cells if cell.treatment == "distance"], ["target", "base", "seed"])
     return places.merge(read_table(store, "distances")[["id", "value"]], on="id").drop(columns="id")
 

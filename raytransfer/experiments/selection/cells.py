@@ -16,7 +16,7 @@ class Candidate:
     Attributes:
         name: What tables call it.
         weights: What is copied and scored.
-        setup: Its network and cuts, and how its transfers are trained, and its network from scratch.
+        setup: Its network and cuts, and the recipe of its trainings.
         tasks: By target and seed.
     """
 

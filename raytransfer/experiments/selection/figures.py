@@ -124,7 +124,7 @@ def scores_figure(outcomes: pd.DataFrame, scores: pd.DataFrame, known: pd.DataFr
     Args:
         outcomes: As for ``raytransfer.analysis.selection.start_means``, with depth.
         scores: As for ``raytransfer.analysis.selection.predictors``.
-        known: One row a checkpoint: checkpoint, accuracy and parameters.
+        known: One row per checkpoint: checkpoint, accuracy and parameters.
         title: What was run.
     """
     last, at_last = outcomes[outcomes["n_layers"] == outcomes["depth"] - 1], at_last_cut(scores)

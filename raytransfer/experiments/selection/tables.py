@@ -17,7 +17,7 @@ def ranking_table(ranks: pd.DataFrame, known: pd.DataFrame) -> Group:
 
     Args:
         ranks: Output of ``raytransfer.analysis.selection.score_ranks``.
-        known: One row a checkpoint: checkpoint, accuracy and parameters.
+        known: One row per checkpoint: checkpoint, accuracy and parameters.
     """
     measures = list(dict.fromkeys(ranks["measure"]))
     table = _table("checkpoint", ["published top-1 %", "parameters, M", *measures])

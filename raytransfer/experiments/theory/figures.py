@@ -31,7 +31,7 @@ def theory_figure(means: pd.DataFrame, *, title: str) -> Figure:
     """Draw how far networks moved against the bound, and how the ratio goes to 1 as they get wider.
 
     Left: a point for each base and width, the means over seeds; on the diagonal, networks move exactly as far as the
-    bound allows. Middle: distance / bound against width, a line a base, coloured by what of it differs from
+    bound allows. Middle: distance / bound against width, a line per base, coloured by what of it differs from
     the target, with 95% intervals. Right: the same for the norm of the gradient at the start of fine-tuning. Intervals
     that leave the means far behind are cut off at the panel's edge.
 
@@ -98,7 +98,7 @@ def _label(kind: str, base: str) -> str:
 
 
 def _told(row: Row, names: Sequence[str], seeds: str) -> str:
-    """Means for who points at them, with their intervals; and a column of how many seeds they are of."""
+    """Means for a tooltip, with their intervals; and a column of how many seeds they are of."""
     values = [(name, with_interval(*(row[f"{name}{end}"] for end in ("", "_low", "_high")))) for name in names]
     said = ", ".join(f"{_RATIOS.get(name, name)} {value}" for name, value in values)
     return f"{row['base']} to {row['target']}, width {row['width']:,}: {said}, {number_of(row[seeds], 'seed')}"

@@ -60,7 +60,7 @@ def _answer(widths: pd.DataFrame) -> list[str]:
 
 
 def _rows(cells: Sequence[TheoryCell], store: Store, design: Design) -> pd.DataFrame:
-    """One row a simulation: its place, what differs between its tasks and by how much, and what came out."""
+    """One row per simulation: its place, what differs between its tasks and by how much, and what came out."""
     places = places_of(cells, _PLACE)
     found = places.merge(read_table(store, "simulations").drop(columns=["width", "seed"]), on="id")
     differs = {(row.target, row.base): row for row in design.dials}

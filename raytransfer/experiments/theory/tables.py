@@ -13,7 +13,7 @@ from raytransfer.words import number_of
 
 
 def theory_table(means: pd.DataFrame, asymptotic: pd.DataFrame) -> Group:
-    """Tabulate distance / bound: a row a base, a column a width, and the width from which on theory holds.
+    """Tabulate distance / bound: a row per base, a column per width, and the width from which on theory holds.
 
     Args:
         means: Output of ``raytransfer.analysis.theory_means``.

@@ -40,7 +40,7 @@ def points_figure(results: pd.DataFrame, *, title: str, subtitle: str = "") -> F
     sideways; runs on halves that are not random are hollow. What is in no table of treatments is left out.
 
     Args:
-        results: One row a run: treatment, halves, split, direction, seed, n_layers and top1, a fraction.
+        results: One row per run: treatment, halves, split, direction, seed, n_layers and top1, a fraction.
         title: What was run.
         subtitle: How many runs there are, such as "random: 4 splits x 2 directions x 1 seed, 4 units (splits)".
 
@@ -186,13 +186,13 @@ def readings_figure(
 
 
 def curves_figure(curves: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
-    """Draw learning curves: top-1 accuracy on the test images against steps, a panel a treatment, a line an n.
+    """Draw learning curves: top-1 accuracy on the test images against steps, a panel per treatment, a line per n.
 
     A line is the mean over the runs of one kind of halves, of random ones where there are any; the darker, the more
     layers are copied. Bases lie behind every panel as a black line, where they took as many steps.
 
     Args:
-        curves: One row an evaluation of a run: treatment, halves, n_layers, step and top1, a fraction.
+        curves: One row per evaluation of a run: treatment, halves, n_layers, step and top1, a fraction.
         title: What was run.
         subtitle: How many runs there are.
 
@@ -255,7 +255,7 @@ def _at(n_layers: float) -> str:
 
 
 def points(row: Row) -> str:
-    """A reading for who points at it."""
+    """A reading for a tooltip."""
     return f"{in_points(row['estimate'], row['low'], row['high'])} points, {number_of(row['units'], 'unit')}"
 
 

@@ -30,7 +30,7 @@ def changes_with_images(results: pd.DataFrame) -> pd.DataFrame:
     so that the change of one is the same reading of the changes of the runs.
 
     Args:
-        results: One row a cell of the grid, with ``train_per_class``.
+        results: One row per cell of the grid, with ``train_per_class``.
 
     Returns:
         As ``raytransfer.analysis.readings``, with fewest and most, the two numbers of images.
@@ -41,7 +41,7 @@ def changes_with_images(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def images_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> Figure:
-    """Draw the readings against the number of images: a panel each, a line an n; of random halves or the first.
+    """Draw the readings against the number of images: a panel each, a line per n; of random halves or the first.
 
     Whiskers are the 95% intervals, where there are any.
 

@@ -48,7 +48,7 @@ _CAPTIONS = {
 def make_report(plan: Plan[GridCell, None], store: Store, config: GridConfig) -> Report:
     """Analyse the finished part of a grid.
 
-    Its frames: ``results``, one row a finished cell (``schema.CELLS`` joined with ``schema.TRIALS``); ``means``,
+    Its frames: ``results``, one row per finished cell (``schema.CELLS`` joined with ``schema.TRIALS``); ``means``,
     ``readings`` and ``boosts`` are ``raytransfer.analysis``'s of them, the last over all n, n >= 3 and n >= 5, as far
     as the network has them. Of several numbers of training images each is analysed by itself, the figures are of the
     most, and ``changes`` says what differs between the fewest and the most.

@@ -10,7 +10,7 @@ from raytransfer.analysis.intervals import MIN_UNITS
 from raytransfer.experiments.words import Row, with_interval
 from raytransfer.words import number_of
 
-# Of each reading: what loses or gains, against what, and whether the reading counts what is lost. {0} and {1} are its
+# For each reading: what loses or gains, against what, and whether a positive reading is a loss. {0} and {1} are its
 # treatments.
 _WORDS = {
     "co-adaptation drop": ("the network's own layers, frozen ({1}),", "training from scratch ({0})", True),
@@ -31,10 +31,10 @@ _WORDS = {
 def sentences(readings: pd.DataFrame) -> list[str]:
     """Say each reading in words, in percentage points: a text for each, with a sentence or two for each kind of halves.
 
-    They are of the largest n of which there is a reading, which is not chosen by what came out; for the first halves
-    one more says how far the estimates go over all n. Where the interval holds zero, the reading is not told from it,
-    and the sentence says how large a reading so many units, spread so, would show in 4 studies of 5. Under 3 units, or
-    where all are equal, there is no interval, and nothing is concluded.
+    Sentences are about the largest n with a reading, a choice that does not depend on the results; for the first halves
+    one more gives the range of the estimates over all n. Where the interval contains zero, the sentence says how large
+    an effect would have been seen in 4 studies of 5. Under 3 units, or where all are equal, there is no interval, and
+    nothing is concluded.
 
     Args:
         readings: Output of ``raytransfer.analysis.readings`` on accuracies.
@@ -67,7 +67,7 @@ def _further(row: Row, where: str) -> str:
 
 
 def _range(rows: Sequence[Row]) -> list[str]:
-    """How far the estimates of a reading go over its n."""
+    """The range of the estimates of a reading over its n."""
     extremes = [choose(rows, key=lambda row: row["estimate"]) for choose in (min, max)]
     named = [
         f"{_points(abs(row['estimate']))} {'gained' if _gains(row) else 'lost'} at n = {row['n_layers']}"
@@ -82,14 +82,14 @@ def _gains(row: Row) -> bool:
 
 
 def _size(row: Row) -> str:
-    """How much is lost or gained, with the interval that way round."""
+    """How much is lost or gained, a positive number, with its interval."""
     sign = -1 if row["estimate"] < 0 else 1
     low, high = sorted((sign * row["low"], sign * row["high"]))
     return with_interval(abs(row["estimate"]), low, high, _points)
 
 
 def rests_on(row: Row) -> str:
-    """Of how many units it is, and what that leaves open."""
+    """The number of units, and what they leave open."""
     groups = [int(row["units"]), *([] if pd.isna(row["random_units"]) else [int(row["random_units"])])]
     units = number_of(groups[0], "unit") + "".join(f" against {count} of random halves" for count in groups[1:])
     if math.isnan(row["low"]):
