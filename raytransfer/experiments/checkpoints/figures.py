@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from raytransfer.analysis.intervals import Floats
 from raytransfer.experiments.words import Row, counted, told_mean, with_interval
 from raytransfer.report.style import drawable, fit_to, head, layer_colors, new_figure, words
 from raytransfer.report.svg import tell
@@ -129,7 +130,7 @@ def _draw_peaks(axes: Axes, peaks: pd.DataFrame, styles: dict[int, tuple[str, st
         tell(drawn, _series(row), [f"{_place(row)}: the best checkpoint is that of step {best}, {count}"])
 
 
-def _scale_steps(axes: Axes, steps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> None:
+def _scale_steps(axes: Axes, steps: Floats) -> None:
     above = steps[steps > 0]
     if not len(above):
         return

@@ -32,10 +32,7 @@ def make_report(plan: Plan[CheckpointCell, None], store: Store, config: Checkpoi
     if outcomes.empty:
         return Report(notes=["No transfer of this sweep has finished."])
     steps = base_recipe(config, config.recipe).steps
-    dropped = pd.DataFrame(
-        [{"schedule": "step", "step": step} for step in drops(steps, milestones_of(config))],
-        columns=["schedule", "step"],
-    )
+    dropped = pd.DataFrame({"schedule": "step", "step": drops(steps, milestones_of(config))})
     found = {
         "outcomes": outcomes,
         "bases": bases,

@@ -14,8 +14,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
-from numpy.typing import NDArray
 
+from raytransfer.analysis.intervals import Floats
 from raytransfer.analysis.profiles import profiles
 from raytransfer.experiments.mechanisms.networks import (
     add_legend,
@@ -202,7 +202,7 @@ def _quantity(test: str, scale: str) -> str:
     return f"{name}, fine-tuned − scratch{_UNITS.get(name, '')}"
 
 
-def _forest_axis(axis: Axes, estimates: NDArray[np.float64], quantity: str, scale: str) -> None:
+def _forest_axis(axis: Axes, estimates: Floats, quantity: str, scale: str) -> None:
     axis.axvline(1 if scale == "ratio" else 0, color=_GREY, linewidth=1, zorder=1)
     axis.grid(axis="x", color="#eeeeee", linewidth=0.8)
     axis.set_axisbelow(True)

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-from numpy.typing import NDArray
 
+from raytransfer.analysis.intervals import Floats
 from raytransfer.analysis.profiles import profiles
 from raytransfer.experiments.mechanisms.networks import (
     add_legend,
@@ -128,7 +128,7 @@ def paths_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: str) -
     return figure
 
 
-def _loss_scale(values: NDArray[np.float64]) -> tuple[LogNorm, NDArray[np.float64]]:
+def _loss_scale(values: Floats) -> tuple[LogNorm, Floats]:
     least, most = np.clip([values.min(), values.max()], _LEAST, _MOST)
     levels = np.geomspace(least, max(most, 1.01 * least), _LEVELS)
     return LogNorm(levels[0], levels[-1]), levels

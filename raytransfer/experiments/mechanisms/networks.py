@@ -11,8 +11,8 @@ from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
-from numpy.typing import NDArray
 
+from raytransfer.analysis.intervals import Floats
 from raytransfer.experiments.words import Row, with_interval
 from raytransfer.report.style import COLORS, MARKERS, panels_of, words
 from raytransfer.report.svg import tell
@@ -104,7 +104,7 @@ def _told(row: Row, x: str) -> str:
     return f"{quantity}, {place}: {value}{unit}, {number_of(row['units'], row['unit'])}"
 
 
-def cut_off(set_limits: Any, limits: tuple[float, float], means: NDArray[np.float64], *, log: bool) -> None:
+def cut_off(set_limits: Any, limits: tuple[float, float], means: Floats, *, log: bool) -> None:
     """Keep an axis to where the means are, and half their range around it; as it is where all of them are zero."""
     scaled = np.log(means) if log else means
     margin = 0.5 * np.ptp(scaled) + (0.1 if log else 0.1 * np.abs(scaled).max())
