@@ -68,8 +68,15 @@ class Axes:
 
 
 def outcomes_in(outcomes: pd.DataFrame) -> list[str]:
-    """Which of ``OUTCOMES`` are columns of a table."""
-    return [name for name in OUTCOMES if name in outcomes]
+    """Which of ``OUTCOMES`` are columns of a table.
+
+    Raises:
+        ValueError: None is.
+    """
+    found = [name for name in OUTCOMES if name in outcomes]
+    if not found:
+        raise ValueError(f"outcomes have none of the columns {listed(OUTCOMES)}")
+    return found
 
 
 def axes_of(outcomes: pd.DataFrame) -> Axes:

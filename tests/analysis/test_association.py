@@ -428,6 +428,8 @@ def test_contradictory_input_is_named():
     outcomes, measures = study(ONE_TARGET)
     with pytest.raises(ValueError, match=r"outcomes lack the column base_block; they have target, .*AnB"):
         correlations(outcomes.drop(columns="base_block"), measures)
+    with pytest.raises(ValueError, match=r"outcomes have none of the columns AnB, AnB\+, boost$"):
+        correlations(outcomes.drop(columns=["AnB", "AnB+", "boost"], errors="ignore"), measures)
     with pytest.raises(ValueError, match="measures lack the column kind; they have measure, target"):
         correlations(outcomes, measures.drop(columns="kind"))
     with pytest.raises(ValueError, match=r"more than one row of the same target T, base base0, n_layers 1, seed 0$"):
