@@ -18,7 +18,7 @@ from raytransfer.specs import PretrainSpec, from_json, to_json
 from raytransfer.sweep.failures import why
 from raytransfer.sweep.mps import is_served
 from raytransfer.tasks import DataSource, load_task, open_fingerprint
-from raytransfer.tasks.streamed import ahead
+from raytransfer.tasks.threads import ahead
 from raytransfer.training import DeviceData, Step, evaluate, evaluation_inputs, fastest, use_one_core
 from raytransfer.trials import device_name, untrained
 from raytransfer.words import number_of

@@ -21,7 +21,7 @@ from raytransfer.store import Store, import_weights, save_checkpoint
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.sweep.rehearsing import Rehearsal
 from raytransfer.tasks import Part, TaskData, sample_task
-from raytransfer.tasks.decode import THREADS
+from raytransfer.tasks.threads import THREADS
 from raytransfer.training import (
     BatchSource,
     DeviceData,

@@ -4,9 +4,7 @@ import errno
 import math
 import os
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,11 +14,9 @@ import numpy.typing as npt
 
 from raytransfer.errors import UserError
 from raytransfer.tasks.image import ColourFoundError, Decoding, Encoded, ImageError, decoding_of, unlimited_sizes
+from raytransfer.tasks.threads import THREADS, Made, ahead
 
 Labels = npt.NDArray[np.int64]
-
-THREADS = min(16, os.cpu_count() or 1)
-"""That decode at once: without the GIL, which an image holds for about a tenth of a millisecond in all."""
 
 MOST_BROKEN = 100
 """Broken images after which no more are looked for."""
@@ -29,6 +25,9 @@ _SHOWN = 5  # of them
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # how file systems say that they cannot reserve
 _ZEROS = 2**20  # bytes written at once
 _CHUNK = 16  # images a job: few enough that lazily opened files stay below the usual limit of 1024
+
+Chunk = list[tuple[int, tuple[str, Encoded]]]
+"""Numbers of some images, and what ``Raw.images`` gives of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,23 +94,12 @@ def decode_images(raw: Raw, is_test: npt.NDArray[np.bool_], how: Decoding, outs:
         _reserve(out)
     position = np.where(is_test, np.cumsum(is_test), np.cumsum(~is_test)) - 1
 
-    def job(chunk: list[tuple[int, tuple[str, Encoded]]]) -> None:
+    def job(chunk: Chunk) -> None:
         for i, (where, encoded) in chunk:
             arrays[int(is_test[i])][position[i]] = how.decode(where, encoded)
 
-    images = enumerate(raw.images())
-    with unlimited_sizes(), ThreadPoolExecutor(THREADS) as pool:  # images are decoded without the GIL
-        pending: deque[Future[None]] = deque()
-        try:
-            while chunk := list(islice(images, _CHUNK)):
-                pending.append(pool.submit(job, chunk))
-                if len(pending) > 2 * THREADS:  # bounds the encoded images in memory
-                    pending.popleft().result()
-            while pending:
-                pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    for _ in _chunkwise(job, raw):
+        pass
     for array in arrays:
         array.flush()
 
@@ -124,9 +112,9 @@ def every_error(raw: Raw, how: Decoding) -> ImageError | None:
         how: How they are decoded.
     """
 
-    def errors(chunk: list[tuple[str, Encoded]]) -> list[ImageError]:
+    def errors(chunk: Chunk) -> list[ImageError]:
         found = []
-        for where, encoded in chunk:
+        for _, (where, encoded) in chunk:
             try:
                 how.decode(where, encoded)
             except ImageError as error:
@@ -135,11 +123,11 @@ def every_error(raw: Raw, how: Decoding) -> ImageError | None:
                 pass
         return found
 
-    images, broken = raw.images(), list[ImageError]()
-    with unlimited_sizes(), ThreadPoolExecutor(THREADS) as pool:
-        while len(broken) < MOST_BROKEN and (chunk := list(islice(images, _CHUNK * THREADS))):
-            parts = [chunk[start : start + _CHUNK] for start in range(0, len(chunk), _CHUNK)]
-            broken += [error for found in pool.map(errors, parts) for error in found]
+    broken: list[ImageError] = []
+    for found in _chunkwise(errors, raw):
+        broken += found
+        if len(broken) >= MOST_BROKEN:
+            break
     if not broken:
         return None
     first, *others = broken
@@ -151,6 +139,14 @@ def every_error(raw: Raw, how: Decoding) -> ImageError | None:
         first.where,
         f"{first.reason}; {count} {len(raw.labels)} images cannot be used, also {shown}: mend or remove them",
     )
+
+
+def _chunkwise(job: Callable[[Chunk], Made], raw: Raw) -> Iterator[Made]:
+    """What a job makes of every ``_CHUNK`` images, in order; threads run it, and few encoded images are in memory."""
+    images = enumerate(raw.images())
+    chunks = iter(lambda: list(islice(images, _CHUNK)), [])
+    with unlimited_sizes():
+        yield from ahead(job, chunks, 2 * THREADS, THREADS)
 
 
 def check_space(cache: Path, needed: int, what: str) -> None:

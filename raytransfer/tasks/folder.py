@@ -23,7 +23,7 @@ from raytransfer.tasks.parts import (
     says_only_its_part,
 )
 from raytransfer.tasks.places import REQUESTS, Place, RemotePath, inside, utf8_name
-from raytransfer.tasks.streamed import ahead
+from raytransfer.tasks.threads import ahead
 from raytransfer.words import number_of, some_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp", ".avif")

@@ -31,7 +31,8 @@ from raytransfer.tasks.image import ColourFoundError, Decoding, ImageError, Imag
 from raytransfer.tasks.parquet import ParquetSource
 from raytransfer.tasks.shards import ShardSource
 from raytransfer.tasks.sources import DataSource, Source, unreadable
-from raytransfer.tasks.streamed import ImageRows, ahead, blocks, write_copies, write_index, write_members
+from raytransfer.tasks.streamed import ImageRows, blocks, write_copies, write_index, write_members
+from raytransfer.tasks.threads import ahead
 from raytransfer.words import number_of
 
 LARGE = 75_000
@@ -43,8 +44,8 @@ LARGE_VERSION = 1
 SAMPLE = 5000
 """Training images of that sample."""
 
-ENCODED = FolderSource | ParquetSource | ShardSource
-"""Sources whose images are at hand as they are encoded."""
+EncodedSource = FolderSource | ParquetSource | ShardSource
+"""Sources that give images as they are encoded, so that these can be streamed."""
 
 _LOG = logging.getLogger("raytransfer")
 
@@ -114,7 +115,7 @@ def make(
 
 def is_large(found: Source) -> bool:
     """Whether a sample of its images stands for all."""
-    return isinstance(found, ENCODED) and found.count > LARGE
+    return isinstance(found, EncodedSource) and found.count > LARGE
 
 
 def read(found: Source, data: str) -> Raw:

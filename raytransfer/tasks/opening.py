@@ -12,9 +12,7 @@ from filelock import FileLock
 from raytransfer.errors import UserError
 from raytransfer.tasks.dataset import Dataset, cached, indexed
 from raytransfer.tasks.decode import first_decoding
-from raytransfer.tasks.folder import FolderSource
-from raytransfer.tasks.making import ENCODED, LARGE_VERSION, check_is_text, is_large, make, read
-from raytransfer.tasks.parquet import ParquetSource
+from raytransfer.tasks.making import LARGE_VERSION, EncodedSource, check_is_text, is_large, make, read
 from raytransfer.tasks.shards import ShardSource
 from raytransfer.tasks.sources import DataSource, Source, find_source, unreadable
 
@@ -110,7 +108,7 @@ def _is_to_stream(found: Source, source: DataSource, cache: Path, key: str) -> b
     Raises:
         UserError: They are to be, and no encoded images are at hand.
     """
-    if not isinstance(found, ENCODED):
+    if not isinstance(found, EncodedSource):
         if source.decoded == "stream":
             raise UserError(
                 f"decoded=stream is for folders of images, Parquet files and tar shards, which data={source.data} does "
@@ -123,7 +121,7 @@ def _is_to_stream(found: Source, source: DataSource, cache: Path, key: str) -> b
     return _count(found, cache / "index" / f"{key}.json") * (source.channels or 3) * pixels > source.cache_gb * 1e9
 
 
-def _pixels(found: FolderSource | ParquetSource | ShardSource, source: DataSource, cache: Path, key: str) -> int:
+def _pixels(found: EncodedSource, source: DataSource, cache: Path, key: str) -> int:
     """Pixels of an image; the cache tells them where it has the data, since of shards all headers are read for it."""
     if source.image_size_px is not None:
         return source.image_size_px**2
@@ -135,7 +133,7 @@ def _pixels(found: FolderSource | ParquetSource | ShardSource, source: DataSourc
     return math.prod(first_decoding(raw, None, source.channels, source.interpolation).shape[1:])
 
 
-def _count(found: FolderSource | ParquetSource | ShardSource, note: Path) -> int:
+def _count(found: EncodedSource, note: Path) -> int:
     """How many images there are; of shards the cache notes it, since to look through a million takes a minute."""
     if isinstance(found, ShardSource):
         try:

@@ -25,8 +25,9 @@ from raytransfer.tasks.folder import SUFFIXES
 from raytransfer.tasks.image import Encoded
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.places import CHANGED, REQUESTS, Place, RemotePath, inside, stamp
-from raytransfer.tasks.streamed import Members, ahead
+from raytransfer.tasks.streamed import Members
 from raytransfer.tasks.tars import check_plain, compressed_tars, headers, tar_files
+from raytransfer.tasks.threads import ahead
 from raytransfer.words import number_of
 
 CLASS_NAMES = "classnames.txt"

@@ -4,24 +4,20 @@ import functools
 import json
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from raytransfer.errors import UserError
-from raytransfer.tasks.decode import THREADS, Labels, Raw
+from raytransfer.tasks.decode import Labels, Raw
 from raytransfer.tasks.image import Decoding, Images, unlimited_sizes
 from raytransfer.tasks.places import CHANGED, REQUESTS, Place, RemotePath
-
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+from raytransfer.tasks.threads import THREADS
 
 BLOB = "encoded.bin"
 """In an index: the images of Parquet files as they are encoded, one after the other."""
@@ -52,17 +48,6 @@ def blocks(images: ImageRows, rows: Labels) -> list[Labels]:
     """These rows in pieces that take some megabytes each, for what looks at all of them."""
     size = max(1, 2**24 // math.prod(images.shape[1:]))
     return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def ahead(make: Callable[[Given], Made], items: Iterable[Given], most: int = 2) -> Iterator[Made]:
-    """What a function makes of each item, in their order; up to ``most`` are made in threads while one is used."""
-    coming = iter(items)
-    with ThreadPoolExecutor(most) as pool:
-        made = deque(pool.submit(make, item) for item in islice(coming, most))
-        while made:
-            done = made.popleft().result()
-            made.extend(pool.submit(make, item) for item in islice(coming, 1))
-            yield done
 
 
 @functools.cache

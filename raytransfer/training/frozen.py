@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 
 from raytransfer.networks import Network, frozen_prefix
-from raytransfer.tasks.streamed import ahead
+from raytransfer.tasks.threads import ahead
 from raytransfer.training.images import DeviceData, DeviceImages, to_device
 
 EVALUATION_BATCH = 500

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from raytransfer.networks import Network, freeze, frozen_prefix, seed_layers, train_mode, trainable
 from raytransfer.specs import UNCUT, Surgery
-from raytransfer.tasks.streamed import ahead
+from raytransfer.tasks.threads import ahead
 from raytransfer.training.frozen import EvaluationInputs, batch_source, evaluation_inputs
 from raytransfer.training.images import DeviceData
 from raytransfer.training.schedule import evaluation_steps, learning_rate, phases

@@ -21,7 +21,7 @@ from unittest.mock import patch
 from streaming import BATCH, batches, make, streamed
 
 from raytransfer.tasks import streamed as module
-from raytransfer.tasks.decode import THREADS
+from raytransfer.tasks.threads import THREADS
 from raytransfer.training import use_one_core
 
 PROCESSES = (2, 4, 8)

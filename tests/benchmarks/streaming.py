@@ -34,8 +34,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from raytransfer.specs import Recipe
 from raytransfer.tasks import DataSource, load_task, open_dataset, task_spec
-from raytransfer.tasks.decode import THREADS
-from raytransfer.tasks.streamed import ahead
+from raytransfer.tasks.threads import THREADS, ahead
 from raytransfer.training import DeviceData, use_one_core
 
 SIDE = 256

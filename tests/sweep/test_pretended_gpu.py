@@ -21,7 +21,7 @@ import threading
 import torch
 from tests.pretended_gpu import pretend
 pretend(2)
-from raytransfer.tasks.streamed import ahead
+from raytransfer.tasks.threads import ahead
 from raytransfer.training import DeviceData, images
 from tests.training.test_loop import RECIPE, task
 torch.cuda.set_device(1)

@@ -21,7 +21,7 @@ from raytransfer.tasks import DataSource, load_task, making, open_dataset, open_
 from raytransfer.tasks import decode as decode_module
 from raytransfer.tasks import streamed as streamed_module
 from raytransfer.tasks.draws import stable_permutation
-from raytransfer.tasks.streamed import ahead
+from raytransfer.tasks.threads import ahead
 from raytransfer.training import DeviceData
 
 MODES = ("RGB", "L", "P", "CMYK", "RGBA")
