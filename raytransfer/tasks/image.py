@@ -12,9 +12,9 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, SAMPLESPERPIXEL, TiffImageFile
 
 from raytransfer.errors import UserError, one_line
 
@@ -29,8 +29,7 @@ MOST_SIDE = math.isqrt(MOST_PIXELS)
 """The largest ``size_px``."""
 
 _LONGEST = 3  # in widths: of a longer image only the middle is resized, since the rest is cut off anyway
-_ORIENTATION = 0x0112  # EXIF's tag
-_TURNS = {
+_TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -40,7 +39,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _TIFF = (b"II*\0", b"MM\0*")  # how TIFF files begin
-_BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL = 258, 277  # TIFF's tags
 _READ = "only 8-bit grey and colour images are read"
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else a line an image of what is told in one error
@@ -209,7 +207,7 @@ def _dropped(image: Image.Image) -> str:
     the first 1 or 3.
     """
     if isinstance(image, TiffImageFile):
-        bits, bands = max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))), image.tag_v2.get(_SAMPLES_PER_PIXEL, 1)
+        bits, bands = max(image.tag_v2.get(BITSPERSAMPLE, (1,))), image.tag_v2.get(SAMPLESPERPIXEL, 1)
         if bits > 8:
             return f"{bits} bits a channel"
         read = len(image.getbands())
@@ -231,7 +229,7 @@ def _upright(where: str, image: Image.Image) -> Image.Image:
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
-        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # as above
         return None
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from raytransfer.errors import UserError, one_line
-from raytransfer.tasks.decode import Raw
+from raytransfer.tasks.decode import Labels, Raw
 from raytransfer.tasks.image import Encoded
 from raytransfer.tasks.parts import HALVED, Contents
 
@@ -193,7 +193,7 @@ def _item(name: str, part: Any, i: int) -> Any:
         raise UserError(f"torchvision's {name} cannot read its item {i}: {one_line(error)}") from None
 
 
-def _labels(name: str, part: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _labels(name: str, part: Any) -> Labels:
     found = []
     for i in range(len(part)):
         label = _item(name, part, i)[1]
@@ -207,7 +207,7 @@ def _labels(name: str, part: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array(found, dtype=np.int64)
 
 
-def _class_names(part: Any, labels: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[str, ...]:
+def _class_names(part: Any, labels: Labels) -> tuple[str, ...]:
     count = int(labels.max(initial=-1)) + 1
     for attribute in ("wnids", "classes"):  # ImageNet's classes are tuples of synonyms; its WordNet ids are names
         names = getattr(part, attribute, None)
