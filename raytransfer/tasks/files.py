@@ -17,20 +17,14 @@ _SHOWN, _NUMBERS = 3, 5  # files listed at most, and numbers
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataFiles:
-    """A data set's files of one kind, by part.
+class DataFiles(Parts):
+    """A data set's files of one kind, by part; all are the training part where no name says a part.
 
     Attributes:
-        path: The folder in which they lie, or the only one of them.
-        train: Files of the training part, or of the only part.
-        test: Files of the test part; empty where there is none.
-        set_aside: Files of held-out parts that are not used.
+        path: The folder that holds them, or the file itself if there is only one.
     """
 
     path: Place
-    train: tuple[Place, ...]
-    test: tuple[Place, ...]
-    set_aside: tuple[Place, ...]
 
     @property
     def used(self) -> tuple[Place, ...]:
@@ -67,8 +61,7 @@ def sorted_files(path: Place, files: list[Place]) -> DataFiles:
     """
     _check_shards(files)
     parts = None if path.is_file() else _parts(files, path)
-    if parts is None:
-        return DataFiles(path=path, train=tuple(files), test=(), set_aside=())
+    parts = parts or Parts(train=tuple(files), test=(), set_aside=())
     return DataFiles(path=path, train=parts.train, test=parts.test, set_aside=parts.set_aside)
 
 
