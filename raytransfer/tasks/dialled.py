@@ -4,14 +4,12 @@ Every dial draws from the seed, the data and itself alone, so that turning one l
 of random labels contains every smaller share of the same seed.
 """
 
-import hashlib
-
 import numpy as np
 import numpy.typing as npt
 
 from raytransfer.specs import Dials
 from raytransfer.tasks.decode import Labels
-from raytransfer.tasks.draws import stable_permutation
+from raytransfer.tasks.draws import stable_permutation, stable_seed
 from raytransfer.tasks.image import Images
 from raytransfer.tasks.streamed import ImageRows
 
@@ -112,7 +110,7 @@ def _uniform(rows: Labels, each: int, *key: str | int) -> npt.NDArray[np.float64
 
     They come from the raw output of PCG64, which NumPy promises to keep.
     """
-    seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:16], "big")
+    seed = stable_seed(*key)
     out = np.empty((len(rows), each))
     for i, row in enumerate(rows.tolist()):
         raw = np.random.PCG64(seed).advance(row * each).random_raw(each)
@@ -134,21 +132,20 @@ class Relabelling:
 
     def __init__(self, dials: Dials, classes: int, images: ImageRows, rows: Labels, own: Labels) -> None:
         self._dials = dials
-        labels = dials.merged or classes
-        self._merged = np.arange(classes) if dials.merged is None else merged_into(classes, labels, dials.seed)
-        self._count = labels * (dials.split or 1)
-        if dials.labelling == "brightness":
-            self._edges = _edges(_brightness(images, rows), np.zeros_like(own), 1, classes)
-        elif dials.split is not None:
-            self._edges = _edges(_brightness(images, rows), self._merged[own], labels, dials.split)
+        if dials.labelling == "brightness":  # all images are one group, cut into as many parts as there were classes
+            self._group_of, groups, self._parts = np.zeros(classes, dtype=np.int64), 1, classes
+        else:
+            groups, self._parts = dials.merged or classes, dials.split or 1
+            self._group_of = np.arange(classes) if dials.merged is None else merged_into(classes, groups, dials.seed)
+        self._count = groups * self._parts
+        if self._parts > 1:
+            self._edges = _edges(_brightness(images, rows), self._group_of[own], groups, self._parts)
 
     def __call__(self, images: ImageRows, rows: Labels, own: Labels, key: str) -> Labels:
         """Labels (n,) of the images of these rows, whose classes are ``own``; ``key`` names the array."""
-        dials, labels = self._dials, self._merged[own]
-        if dials.labelling == "brightness":
-            labels = _part(_brightness(images, rows), np.zeros_like(own), self._edges)
-        elif dials.split is not None:
-            labels = labels * dials.split + _part(_brightness(images, rows), labels, self._edges)
+        dials, labels = self._dials, self._group_of[own]
+        if self._parts > 1:
+            labels = labels * self._parts + _part(_brightness(images, rows), labels, self._edges)
         if dials.random_labels:
             drawn, new = _uniform(rows, 2, "random labels", dials.seed, key).T
             labels = np.where(drawn < dials.random_labels, (new * self._count).astype(np.int64), labels)

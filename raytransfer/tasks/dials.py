@@ -6,31 +6,42 @@ from typing import Any
 
 from raytransfer.errors import UserError
 from raytransfer.specs import Dials
-from raytransfer.specs.identity import type_hints
 from raytransfer.words import number_of
 
 INPUT_DIALS = ("resolution_px", "blur_px", "grey", "inverted", "noise", "shuffle_px")
 LABEL_DIALS = ("labelling", "merged", "split", "random_labels")
 
 _DRAWN = ("noise", "shuffle_px", "merged", "random_labels")  # dials that draw random numbers
-_WHOLE = 2**31 - 1
+_LARGEST = 2**31 - 1
 
 
-def _at_least(low: int) -> tuple[Callable[[Any], bool], str]:
-    return lambda v: low <= v <= _WHOLE, f"be a whole number of at least {low}"
+Rule = tuple[Callable[[Any], bool], str]
+"""Whether a dial may have a value, and what it must do in words."""
 
 
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "resolution_px": _at_least(1),
-    "blur_px": (lambda v: 0 <= v <= 1000, "lie in 0..1000"),
-    "grey": (lambda v: 0 <= v <= 1, "lie in 0..1"),
+def _whole_from(low: int) -> Rule:
+    return lambda v: _is_a(v, int) and low <= v <= _LARGEST, f"be a whole number of at least {low}"
+
+
+def _within(high: int, meaning: str = "") -> Rule:
+    return lambda v: _is_a(v, int | float) and 0 <= v <= high, f"lie in 0..{high}{meaning}"
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)  # which Python takes for a number
+
+
+_RULES: dict[str, Rule] = {
+    "resolution_px": _whole_from(1),
+    "blur_px": _within(1000),
+    "grey": _within(1),
     "inverted": (lambda v: isinstance(v, bool), "be true or false"),
-    "noise": (lambda v: 0 <= v <= 1000, "lie in 0..1000, as a standard deviation of pixels on 0..255"),
-    "shuffle_px": _at_least(1),
+    "noise": _within(1000, ", as a standard deviation of pixels on 0..255"),
+    "shuffle_px": _whole_from(1),
     "labelling": (lambda v: v in ("class", "brightness"), "be class or brightness"),
-    "merged": _at_least(2),
-    "split": _at_least(2),
-    "random_labels": (lambda v: 0 <= v <= 1, "lie in 0..1"),
+    "merged": _whole_from(2),
+    "split": _whole_from(2),
+    "random_labels": _within(1),
 }
 
 
@@ -54,16 +65,12 @@ def check_dials(
     Raises:
         UserError: A dial is unknown, a value is out of range, or the images or classes do not allow it.
     """
-    hints = type_hints(Dials)
     given = {name: value for name, value in values.items() if value is not None}
     for name, value in given.items():
         if name not in _RULES:
             raise UserError(f"{name}={value} is no dial; there are {', '.join(_RULES)}")
         holds, rule = _RULES[name]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        fits = {float: number, int | None: whole}.get(hints[name], True)
-        if not fits or not holds(value):
+        if not holds(value):
             raise UserError(f"{name}={value} must {rule}")
     plain = dataclasses.asdict(Dials())
     channels, height, width = shape

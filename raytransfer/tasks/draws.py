@@ -6,6 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 
+def stable_seed(*key: str | int) -> int:
+    """A seed for PCG64 that depends on nothing but ``key``."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:16], "big")
+
+
 def stable_permutation(n: int, *key: str | int) -> npt.NDArray[np.int64]:
     """Draw a random order of 0..n-1 that depends on nothing but ``n`` and ``key``.
 
@@ -19,8 +24,7 @@ def stable_permutation(n: int, *key: str | int) -> npt.NDArray[np.int64]:
     Returns:
         (n,) the permutation.
     """
-    seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:16], "big")
-    return np.argsort(np.random.PCG64(seed).random_raw(n), kind="stable").astype(np.int64)
+    return np.argsort(np.random.PCG64(stable_seed(*key)).random_raw(n), kind="stable").astype(np.int64)
 
 
 def stratified_half(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -161,8 +161,9 @@ def _class_index(dataset: Dataset, what: str, wanted: str | int) -> int:
         close = difflib.get_close_matches(wanted, names, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"its classes are {some_of(names, 20)}"
         raise UserError(f"{what} names class {wanted!r}, which {dataset.name} does not have: {hint}")
-    is_index = isinstance(wanted, int) and not isinstance(wanted, bool) and 0 <= wanted < len(names)
-    if isinstance(wanted, int) and not isinstance(wanted, bool) and str(wanted) in names:
+    is_number = isinstance(wanted, int) and not isinstance(wanted, bool)
+    is_index = is_number and 0 <= wanted < len(names)
+    if is_number and str(wanted) in names:
         named = names.index(str(wanted))
         if is_index and wanted != named:
             raise UserError(

@@ -219,7 +219,7 @@ def _dialled(dataset: Dataset, spec: TaskSpec, dials: Dials, parts: Sequence[Par
     every = _rows_of(dataset.train_labels, spec.classes)
     own = np.searchsorted(spec.classes, dataset.train_labels[every])
     relabel = Relabelling(dials, len(spec.classes), dataset.train_images, every, own)
-    pixels_change = any(getattr(dials, name) != getattr(Dials(), name) for name in INPUT_DIALS)
+    pixels_change = bool(_turned(dials, INPUT_DIALS))
     changed = []
     for name, part in zip(("train", "test"), parts, strict=True):
         key = f"{spec.fingerprint} {name}"
@@ -277,9 +277,14 @@ def dials_label(dials: Dials | None) -> str:
     """The dials that are turned, such as `` blur_px=1 random_labels=0.5``; empty for none."""
     if dials is None:
         return ""
-    turned = [(name, getattr(dials, name)) for name in (*INPUT_DIALS, *LABEL_DIALS)]
-    values = [(name, value) for name, value in turned if value != getattr(Dials(), name)]
-    return "".join(f" {name}" if value is True else f" {name}={_short(value)}" for name, value in values)
+    turned = _turned(dials, INPUT_DIALS + LABEL_DIALS)
+    return "".join(f" {name}" if value is True else f" {name}={_short(value)}" for name, value in turned.items())
+
+
+def _turned(dials: Dials, names: Sequence[str]) -> dict[str, Any]:
+    """Those of these dials that change something, and their values."""
+    values = {name: getattr(dials, name) for name in names}
+    return {name: value for name, value in values.items() if value != getattr(Dials(), name)}
 
 
 def _short(value: Any) -> str:
