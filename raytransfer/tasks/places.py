@@ -5,6 +5,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
@@ -312,31 +313,29 @@ def _check_answers(path: RemotePath) -> None:
     Raises:
         UserError: It does not, or refuses; or what is asked for is not there.
     """
-    outcome: list[BaseException | None] = []
+    answer: Future[None] = Future()
 
     def ask() -> None:
         try:
             _ask_briefly(path)
+            answer.set_result(None)
         except BaseException as error:
-            outcome.append(error)
-        else:
-            outcome.append(None)
+            answer.set_exception(error)
 
-    # Not patiently: pyarrow has tried some times itself. As a daemon it does not keep the command from ending.
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(_FIRST_ANSWER_S)
-    if not outcome:
+    # Not patiently: pyarrow has tried some times itself. A daemon does not keep the command from ending.
+    threading.Thread(target=ask, daemon=True).start()
+    if not wait([answer], _FIRST_ANSWER_S).done:
         raise UserError(f"data={path} cannot be read: it has not answered for {_FIRST_ANSWER_S:.0f} s")
-    error = outcome[0]
-    if isinstance(error, UserError | FileNotFoundError):
-        raise error
-    if isinstance(error, ArrowException) and "Unrecognized filesystem" in str(error):
-        raise UserError(
-            f"data={path} is at an address of no known kind: data takes s3://, gs://, abfs://, hdfs://, hf:// and "
-            "file://, or what lies on a disk"
-        )
-    if isinstance(error, Exception):
+    try:
+        answer.result()
+    except (UserError, FileNotFoundError):
+        raise
+    except Exception as error:
+        if isinstance(error, ArrowException) and "Unrecognized filesystem" in str(error):
+            raise UserError(
+                f"data={path} is at an address of no known kind: data takes s3://, gs://, abfs://, hdfs://, hf:// and "
+                "file://, or what lies on a disk"
+            ) from None
         raise UserError(f"data={path} cannot be read: {first_line(error)}") from None
 
 
