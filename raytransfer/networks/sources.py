@@ -3,7 +3,6 @@
 import difflib
 import functools
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -210,21 +209,18 @@ def _from_timm(name: str, args: dict[str, Any], image: Shape, classes: int) -> A
 
 
 def timm_module(*, hub: bool = False) -> Any:
-    """timm, once imported.
+    """Import timm, which is slow.
+
+    Unless the Hugging Face hub is needed and answers, its client is told to stay offline: it would try for a minute.
 
     Args:
-        hub: Whether weights may be wanted of its hub of models. Where that does not answer, or is not wanted, its
-            client is told before its import to do without: it would try for a minute.
-
-    Raises:
-        UserError: It is not installed.
+        hub: Whether weights or a description may be needed from the hub.
     """
-    if "timm" not in sys.modules and not (hub and _answers(_HUB)):  # once imported, it is told nothing any more
+    if "timm" not in sys.modules and not (hub and _answers(_HUB)):  # its client reads this when it is imported
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    try:
-        return importlib.import_module("timm")
-    except ImportError as error:
-        raise UserError("networks of timm need it installed: pip install timm") from error
+    import timm
+
+    return timm
 
 
 def _answers(address: tuple[str, int]) -> bool:

@@ -2,7 +2,6 @@
 
 import functools
 import re
-from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from pyarrow import fs
@@ -56,18 +55,11 @@ def file_system(address: str) -> tuple[fs.FileSystem, str]:
     """A file system and the address's path in it; a worker asks for the same one with every trial.
 
     Raises:
-        UserError: It is on the hub, whose package is not installed.
-        ArrowException: pyarrow does not know such addresses; or OSError, or ValueError.
+        ArrowException, OSError, ValueError: pyarrow does not know such addresses.
     """
     if address.startswith(HUB):
-        return _hub(), address.removeprefix(HUB).strip("/")
+        from huggingface_hub import HfFileSystem  # which timm requires; it takes seconds, and few sweeps need it
+
+        return fs.PyFileSystem(fs.FSSpecHandler(HfFileSystem())), address.removeprefix(HUB).strip("/")
     found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(address)
     return found
-
-
-def _hub() -> fs.FileSystem:
-    if find_spec("huggingface_hub") is None:
-        raise UserError("addresses with hf:// take a package that is not installed: pip install huggingface_hub")
-    from huggingface_hub import HfFileSystem  # takes seconds, and few sweeps need it
-
-    return fs.PyFileSystem(fs.FSSpecHandler(HfFileSystem()))

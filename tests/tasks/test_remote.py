@@ -316,8 +316,7 @@ class Hub(DirFileSystem):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    huggingface_hub = pytest.importorskip("huggingface_hub")
-    monkeypatch.setattr(huggingface_hub, "HfFileSystem", lambda: Hub(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.HfFileSystem", lambda: Hub(tmp_path / "hub"))
     addresses.file_system.cache_clear()
     yield tmp_path / "hub" / "datasets" / "me"
     addresses.file_system.cache_clear()
@@ -343,12 +342,6 @@ def test_files_on_the_hub_are_the_data_of_the_same_files_on_a_disk(tmp_path, hub
 def test_the_hub_says_what_is_not_there(tmp_path, hub):
     hub.mkdir(parents=True)
     refused(tmp_path, "hf://datasets/me/nix", "^data=hf://datasets/me/nix does not exist")
-
-
-def test_the_hub_says_what_to_install(tmp_path, monkeypatch):
-    addresses.file_system.cache_clear()
-    monkeypatch.setattr("raytransfer.storage.addresses.find_spec", lambda name: None)
-    refused(tmp_path, "hf://datasets/me/x", "take a package that is not installed: pip install huggingface_hub$")
 
 
 def test_what_a_trial_is_told_is_the_address(tmp_path, server):
