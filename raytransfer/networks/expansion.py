@@ -3,6 +3,7 @@
 import collections
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -30,6 +31,22 @@ def expandable(module: nn.Module, calls: Calls) -> set[str]:
         calls: What its submodules took and gave.
     """
     return _Expansion(module, calls).expand
+
+
+class _Look(NamedTuple):
+    """What a trace of a module shows.
+
+    Attributes:
+        can_be_cut: Whether there is a cut between two parts with weights.
+        undivided: Whether its paths never divide.
+    """
+
+    can_be_cut: bool
+    undivided: bool
+
+
+_OPAQUE = _Look(can_be_cut=False, undivided=False)
+"""What there is to say of a module that cannot be traced, or is called more than once."""
 
 
 class _Expansion:
@@ -84,29 +101,23 @@ class _Expansion:
 
     def _is_divisible(self, found: dict[str, nn.Module]) -> bool:
         """Whether a class with these instances is looked into."""
-        verdicts = [self._look(path, module) for path, module in found.items()]
-        whole = [
-            verdict is not None and (verdict[1] or (verdict[0] and _holds_series(module)))
-            for verdict, module in zip(verdicts, found.values(), strict=True)
-        ]
-        return all(whole) and any(verdict is not None and verdict[0] for verdict in verdicts)
+        looks = [(module, self._look(path, module)) for path, module in found.items()]
+        none_is_a_block = all(look.undivided or (look.can_be_cut and _holds_series(module)) for module, look in looks)
+        return none_is_a_block and any(look.can_be_cut for _, look in looks)
 
-    def _look(self, path: str, module: nn.Module) -> tuple[bool, bool] | None:
-        """Whether a module can be cut between two parts with weights, and whether its paths never divide.
-
-        None where it cannot be followed, or is called more than once.
-        """
+    def _look(self, path: str, module: nn.Module) -> "_Look":
+        """Trace a module and try all its cuts."""
         if not self._is_called_once(path):
-            return None
+            return _OPAQUE
         containers = {inner.removeprefix(f"{path}.") for inner, _, is_container in self._below(path) if is_container}
         try:
             level = trace(module, path, containers, self._calls)
         except TraceError:
-            return None
+            return _OPAQUE
         cuts, undivided = cut_nodes(level, pixel_nodes(level))
         start = next((node for node in level.graph.nodes if node.op == "placeholder"), None)
         if start is None:
-            return None
+            return _OPAQUE
         every = used_tensors(module, level.graph.nodes)
         layers = _without_norms(module, every)
         holds_head = self._head.startswith(f"{path}.")
@@ -114,10 +125,10 @@ class _Expansion:
             before = used_tensors(module, slice_between(level.graph, start, cut))
             layers_before = _without_norms(module, before)
             if layers_before and layers - layers_before:
-                return True, undivided
-            if holds_head and undivided and before and every - before:
-                return True, undivided  # what stands before the head alone can be cut off, a norm too
-        return False, undivided
+                return _Look(can_be_cut=True, undivided=undivided)
+            if holds_head and undivided and before and every - before:  # even a norm can be cut off from the head
+                return _Look(can_be_cut=True, undivided=True)
+        return _Look(can_be_cut=False, undivided=undivided)
 
     def _is_called_once(self, path: str) -> bool:
         return len(self._calls.get(path, ())) == 1
@@ -143,14 +154,11 @@ def _without_norms(module: nn.Module, names: set[str]) -> set[str]:
 def _holds_series(module: nn.Module) -> bool:
     """Whether a container in a module holds two or more modules of one class that have parts of their own."""
     return any(
-        max(collections.Counter(_classes_with_parts(child)).values(), default=0) >= 2 or _holds_series(child)
+        max(collections.Counter(map(type, filter(_has_parts, child.children()))).values(), default=0) >= 2
+        or _holds_series(child)
         for child in module.children()
         if isinstance(child, nn.Sequential | nn.ModuleList)
     )
-
-
-def _classes_with_parts(container: nn.Module) -> Iterator[type[nn.Module]]:
-    return (type(child) for child in container.children() if _has_parts(child))
 
 
 def _has_parts(module: nn.Module) -> bool:
