@@ -7,7 +7,7 @@ from raytransfer.config import WeightsConfig
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import Setup, network_spec
 from raytransfer.networks import Shape
-from raytransfer.networks.pretrained import Source, load_pretrained, parse, preprocessing, published_accuracy
+from raytransfer.networks.pretrained import WeightsSource, load_pretrained, parse, preprocessing, published_accuracy
 from raytransfer.specs import Imported
 from raytransfer.store import weights_digest
 from raytransfer.sweep.plan import Read
@@ -26,7 +26,7 @@ class Checkpoint(Generic[Config]):
         accuracy: Published top-1 accuracy, 0..1; None where it is not known.
     """
 
-    source: Source
+    source: WeightsSource
     config: Config
     accuracy: float | None
 

@@ -137,12 +137,12 @@ def find_atoms(level: Level, larger: Level) -> list[Atom]:
     """
     if len(level.graph.nodes) != len(larger.graph.nodes):
         raise TraceError("what it does depends on the size of the batch")
-    network = _Network(level, larger)
-    cuts, _ = cut_nodes(level, network.pixels)
+    traces = _Traces(level, larger)
+    cuts, _ = cut_nodes(level, traces.pixels)
     (start,) = (node for node in level.graph.nodes if node.op == "placeholder")
     output = next(node for node in level.graph.nodes if node.op == "output")
     # What passes a cut is kept and compared image by image. Patches may be rows of their own, and tokens come first.
-    cuts = [cut for cut in cuts if network.has_row_for_each_image(cut)]
+    cuts = [cut for cut in cuts if traces.has_row_for_each_image(cut)]
     if not isinstance(level.values.get(output.args[0]), torch.Tensor):
         raise TraceError("its output is not one tensor of logits")
     atoms: list[Atom] = []
@@ -150,7 +150,7 @@ def find_atoms(level: Level, larger: Level) -> list[Atom]:
     for end in [*(cut for cut in cuts if cut not in (output.args[0], start)), output]:
         while True:
             try:
-                atom = network.atom(start, end)
+                atom = traces.atom(start, end)
                 break
             except _CrossedError as error:  # it was no cut after all: go on from the one before
                 if not atoms:
@@ -163,8 +163,8 @@ def find_atoms(level: Level, larger: Level) -> list[Atom]:
     return atoms
 
 
-class _Network:
-    """A network's trace, of which atoms are cut."""
+class _Traces:
+    """A network's two traces, from which atoms are cut."""
 
     def __init__(self, level: Level, larger: Level) -> None:
         self.level, self.pixels = level, pixel_nodes(level)
@@ -201,8 +201,8 @@ class _Network:
 class _Builder:
     """The graph of one atom under way."""
 
-    def __init__(self, network: _Network, start: fx.Node) -> None:
-        self._network, self._start = network, start
+    def __init__(self, traces: _Traces, start: fx.Node) -> None:
+        self._traces, self._start = traces, start
         self.graph = fx.Graph()
         self._input = self.graph.placeholder("x")
         self._made: dict[fx.Node, Any] = {start: self._input}
@@ -212,7 +212,7 @@ class _Builder:
         """Copy what ``end`` needs, in the order in which the whole draws random numbers; gives the nodes."""
         needed = self._needed(end)
         copied = []
-        for node in self._network.level.graph.nodes:
+        for node in self._traces.level.graph.nodes:
             if node not in needed or node.op == "output" or node in self._made:
                 continue
             if node.op == "placeholder" or self._is_before(node):
@@ -234,7 +234,7 @@ class _Builder:
         Numbers that grow with the batch, as ``len(x)`` gives them, are told from the atom's own input.
         """
         larger: list[Any] = []
-        other = self._network.larger_nodes[node]
+        other = self._traces.larger_nodes[node]
         fx.node.map_aggregate((other.args[first:], other.kwargs), larger.append)
         others = iter(larger)
 
@@ -263,13 +263,12 @@ class _Builder:
 
     def _is_before(self, node: fx.Node) -> bool:
         """Whether a node carries pixels and stands before the atom."""
-        network = self._network
-        before = network.position[node] < network.position[self._start]
-        return node is not self._start and node in network.pixels and before
+        position = self._traces.position
+        return node in self._traces.pixels and position[node] < position[self._start]
 
     def _comes_from_before(self, node: fx.Node) -> bool:
         """Whether a node says something of a shape before the atom."""
-        return node not in self._network.pixels and any(map(self._is_before, node.all_input_nodes))
+        return node not in self._traces.pixels and any(map(self._is_before, node.all_input_nodes))
 
     def _shape_of_before(self, node: fx.Node) -> Any:
         """What a node says of a shape before the atom, told from the atom's own input."""
@@ -278,7 +277,7 @@ class _Builder:
         if node.op == "call_method" and node.target in _NEW_METHODS:
             args, kwargs = self._arguments(node, first=1)
             return self.graph.call_method(node.target, (self._input, *args), kwargs)
-        return self._constant(self._network.level.values[node], self._network.larger[node])
+        return self._constant(self._traces.level.values[node], self._traces.larger[node])
 
     def _constant(self, value: Any, larger: Any) -> Any:
         """A value that is the same for every batch, or grows with it."""
@@ -290,8 +289,8 @@ class _Builder:
             return value
         if 3 * value != 2 * larger:
             raise _CrossedError(f"a number that is {value} in a batch of 2 and {larger} in one of 3")
-        level = self._network.level
-        shapes = zip(level.values[self._start].shape, self._network.larger[self._start].shape, strict=True)
+        level = self._traces.level
+        shapes = zip(level.values[self._start].shape, self._traces.larger[self._start].shape, strict=True)
         for axis, (size, grown) in enumerate(shapes):
             if size != grown and 3 * size == 2 * grown:
                 return self._scaled(axis, value, size)

@@ -24,7 +24,7 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class WeightsSource:
     """Where weights come from, as the user said it.
 
     Attributes:
@@ -101,7 +101,7 @@ class Pretrained:
     account: str
 
 
-def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> Source:
+def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> WeightsSource:
     """What one entry of the option ``weights`` names.
 
     Args:
@@ -118,7 +118,7 @@ def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> Source:
         entry = {"network": name, "weights": weights} if at and name else {"weights": entry}
     if not isinstance(entry, Mapping) or not entry.get("weights"):
         raise UserError(f"weights={entry} must be WEIGHTS, NETWORK@WEIGHTS or a mapping {{network: ..., weights: ...}}")
-    known = [of.name for of in fields(Source)]
+    known = [of.name for of in fields(WeightsSource)]
     for key in entry:
         if key not in known:
             raise UserError(f"weights={entry} has the key {key}: it takes {', '.join(known)}")
@@ -145,7 +145,7 @@ def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> Source:
     if accuracy is not None and not (isinstance(accuracy, float) and 0 < accuracy < 1):
         raise UserError(f"weights={entry} has accuracy={accuracy}: it must lie between 0 and 1")
     values["rename"] = _renaming(values.get("rename"))
-    source = Source(**{"label": "", **values})
+    source = WeightsSource(**{"label": "", **values})
     return source if source.label else replace(source, label=source.short_label)
 
 
@@ -173,7 +173,7 @@ def _renaming(given: Any) -> Mapping[str, str | None] | None:
     raise UserError(f"rename={given} must map patterns of names in the file to what replaces them, or to null")
 
 
-def preprocessing(source: Source, spec: NetworkSpec) -> Preprocessing:
+def preprocessing(source: WeightsSource, spec: NetworkSpec) -> Preprocessing:
     """How images were made for weights: what the entry says, or what their publisher does.
 
     Raises:
@@ -213,7 +213,7 @@ def preprocessing(source: Source, spec: NetworkSpec) -> Preprocessing:
     return replace(found, mean=source.mean, std=source.std) if source.mean else found
 
 
-def published_accuracy(source: Source, spec: NetworkSpec) -> float | None:
+def published_accuracy(source: WeightsSource, spec: NetworkSpec) -> float | None:
     """Top-1 accuracy that the weights' publisher states on their own data, 0..1; None where there is none here."""
     family, _, name = spec.name.partition("/")
     if source.accuracy is not None or family != "torchvision" or source.is_file:
@@ -223,7 +223,7 @@ def published_accuracy(source: Source, spec: NetworkSpec) -> float | None:
     return None if published is None else published / 100
 
 
-def load_pretrained(source: Source, spec: NetworkSpec, image: Shape) -> Pretrained:
+def load_pretrained(source: WeightsSource, spec: NetworkSpec, image: Shape) -> Pretrained:
     """Read weights and make them fit a network that takes images of this shape.
 
     Where they were made for another image size or number of channels, timm's networks are converted as timm does it:
@@ -254,7 +254,7 @@ def load_pretrained(source: Source, spec: NetworkSpec, image: Shape) -> Pretrain
         return _converted(made, source, spec, native, image)
 
 
-def _file(source: Source, spec: NetworkSpec) -> Path:
+def _file(source: WeightsSource, spec: NetworkSpec) -> Path:
     """The file in which weights lie.
 
     Raises:
@@ -268,7 +268,7 @@ def _file(source: Source, spec: NetworkSpec) -> Path:
     return Path(source.weights).expanduser()
 
 
-def _matched(content: Any, source: Source, spec: NetworkSpec, image: Shape) -> Pretrained:
+def _matched(content: Any, source: WeightsSource, spec: NetworkSpec, image: Shape) -> Pretrained:
     """The weights of a file for a network as it is built for images of this shape."""
     one, two = (_empty(spec, image, classes) for classes in (2, 3))
     classifier = [name for name, tensor in one.items() if tensor.shape != two[name].shape]
@@ -297,7 +297,7 @@ def _matched(content: Any, source: Source, spec: NetworkSpec, image: Shape) -> P
     return Pretrained(state=body, outputs=None, account=_account(source, found, None))
 
 
-def _check_numbers(source: Source, tensors: Mapping[str, torch.Tensor]) -> None:
+def _check_numbers(source: WeightsSource, tensors: Mapping[str, torch.Tensor]) -> None:
     """Check that weights are numbers to compute with; masks of attention may hold -inf.
 
     Raises:
@@ -315,7 +315,7 @@ def _empty(spec: NetworkSpec, image: Shape, classes: int) -> dict[str, torch.Ten
         return module_of(spec, image, classes).state_dict()
 
 
-def _account(source: Source, found: Match, outputs: int | None) -> str:
+def _account(source: WeightsSource, found: Match, outputs: int | None) -> str:
     place = ", ".join(
         part for part in (found.path and f"key {found.path}", found.prefix and f"prefix {found.prefix}") if part
     )
@@ -328,7 +328,7 @@ def _account(source: Source, found: Match, outputs: int | None) -> str:
     return line
 
 
-def _converted(made: Pretrained, source: Source, spec: NetworkSpec, native: Shape, image: Shape) -> Pretrained:
+def _converted(made: Pretrained, source: WeightsSource, spec: NetworkSpec, native: Shape, image: Shape) -> Pretrained:
     """Weights for images of one shape, made to fit those of another."""
     family, _, name = spec.name.partition("/")
     size = "x".join(map(str, native))
@@ -358,7 +358,7 @@ def _converted(made: Pretrained, source: Source, spec: NetworkSpec, native: Shap
     return Pretrained(state=state, outputs=made.outputs, account=account)
 
 
-def _from_timm_tag(source: Source, spec: NetworkSpec, image: Shape) -> Pretrained:
+def _from_timm_tag(source: WeightsSource, spec: NetworkSpec, image: Shape) -> Pretrained:
     name = spec.name.partition("/")[2]
     config = _timm_config(source, name)
     tagged = NetworkSpec(name=f"timm/{_tagged(source, name)}", args=spec.args)
@@ -372,7 +372,7 @@ def _from_timm_tag(source: Source, spec: NetworkSpec, image: Shape) -> Pretraine
     return Pretrained(state=module.state_dict(), outputs=outputs, account=account)
 
 
-def _timm_config(source: Source, name: str) -> Any:
+def _timm_config(source: WeightsSource, name: str) -> Any:
     """What timm knows of weights.
 
     Raises:
@@ -386,7 +386,7 @@ def _timm_config(source: Source, name: str) -> Any:
         raise UserError(f"weights={source.weights} are not known to timm for {name}; {choices}") from error
 
 
-def _tagged(source: Source, name: str) -> str:
+def _tagged(source: WeightsSource, name: str) -> str:
     """Timm's name of weights; a file has those of the network's default configuration."""
     return name if source.is_file or source.weights == "default" or "." in name else f"{name}.{source.weights}"
 
