@@ -1,4 +1,4 @@
-"""A data set: its images, decoded at most once on each machine or whenever they are taken, and their labels."""
+"""A data set: its labels, and its images, either decoded into a cache or decoded on every access."""
 
 import hashlib
 import json
@@ -23,22 +23,23 @@ Hashes = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A data set's images and labels; arrays are read-only and mapped from the cache, so that trials share them.
+    """A data set's images and labels; arrays are read-only and memory-mapped from the cache, so trials share them.
 
     Attributes:
         name: Its name, for people.
-        fingerprint: Hash of images, labels and class names; of a large data set as ``raytransfer.tasks.making`` says.
-        class_names: One name a class; classes without any image are left out.
+        fingerprint: Hash of images, labels and class names; for large data sets see ``raytransfer.tasks.making``.
+        class_names: Name of each class; classes without images are left out.
         train_images: (N, C, H, W), C = 1 (grey) or 3 (RGB), values 0..255; an array, or ``StreamedImages``.
         train_labels: (N,) indices into ``class_names``.
         test_images: (M, C, H, W).
         test_labels: (M,).
-        channel_mean: (C,) mean over the training images' pixels, in 0..255 units; of a large data set the sample's.
-        channel_std: (C,) standard deviation likewise; 1 for a channel that never varies, so that one can divide by it.
-        sample: Training images that stand for all in fingerprint, mean and standard deviation; None where all count.
-        train_hashes: (N,) what tells training images apart by their pixels; None where a sample stands for all.
+        channel_mean: (C,) mean of the training images' pixels, in 0..255 units; of a large data set, of its sample.
+        channel_std: (C,) standard deviation likewise; 1 for a constant channel, so that one can divide by it.
+        sample: Number of training images from which fingerprint, mean and standard deviation are computed; None for
+            all.
+        train_hashes: (N,) hash of each training image's pixels; None for a large data set.
         test_hashes: (M,) likewise.
-        contents: What of the source is used for what; None where the cache was opened without a look at the source.
+        contents: Which files are used for what; None if the cache was opened without looking at the source.
     """
 
     name: str
@@ -57,16 +58,16 @@ class Dataset:
 
     @property
     def streamed(self) -> bool:
-        """Whether images are decoded whenever they are taken."""
+        """Whether images are decoded on every access."""
         return isinstance(self.train_images, StreamedImages)
 
     @property
     def repeated(self) -> int:
-        """Test images whose pixels are those of a training image, too; 0 where a sample stands for all."""
+        """How many test images have the same pixels as a training image; 0 for a large data set."""
         return _count_in(self.test_hashes, self.train_hashes)
 
     def shared_with(self, other: "Dataset") -> int:
-        """Images whose pixels are those of an image of another data set; 0 where a sample stands for all of one."""
+        """How many images have the same pixels as an image of another data set; 0 if either is large."""
         if self.fingerprint == other.fingerprint:
             return len(self.train_labels) + len(self.test_labels)
         return _count_in(self._hashes, other._hashes)
@@ -83,7 +84,7 @@ def _count_in(hashes: Hashes | None, others: Hashes | None) -> int:
 
 
 def indexed(cache: Path, key: str, source: DataSource, *, streamed: bool) -> Dataset | None:
-    """Load the data set that the cache's index has for a source's key, or None where there is none to load."""
+    """Load the data set that the cache holds for a source's key; None if it is missing or damaged."""
     try:
         fingerprint = json.loads((cache / "index" / f"{key}.json").read_text())["fingerprint"]
         if streamed and _meta(_entry(cache, fingerprint, source, streamed=True))["key"] != key:
@@ -94,7 +95,7 @@ def indexed(cache: Path, key: str, source: DataSource, *, streamed: bool) -> Dat
 
 
 def cached(cache: Path, fingerprint: str, source: DataSource, *, streamed: bool) -> Dataset | None:
-    """Load the cached data set, or None where it is missing or damaged."""
+    """Load a data set from the cache; None if it is missing or damaged."""
     entry = _entry(cache, fingerprint, source, streamed=streamed)
     try:
         meta = _meta(entry)
@@ -125,7 +126,8 @@ def cached(cache: Path, fingerprint: str, source: DataSource, *, streamed: bool)
 def publish(partial: Path, cache: Path, fingerprint: str, source: DataSource, *, streamed: bool) -> None:
     """Rename a finished entry into place.
 
-    What another process has published there is as good, unless damaged; but not an index, whose files may have changed.
+    An entry that another process has published is kept unless it is damaged. An index of files is always replaced, as
+    its files may have changed.
     """
     entry = _entry(cache, fingerprint, source, streamed=streamed)
     if not streamed and cached(cache, fingerprint, source, streamed=False) is not None:
@@ -141,24 +143,24 @@ def publish(partial: Path, cache: Path, fingerprint: str, source: DataSource, *,
 
 
 def array(folder: Path, name: str) -> Any:
-    """An array of a data set's folder, mapped and read-only."""
+    """Open an array of a cache entry, memory-mapped and read-only."""
     return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
 
 def streamed_parts(folder: Path, source: DataSource, how: Decoding) -> tuple[ImageRows, ImageRows]:
-    """The training and the test images of an index."""
+    """Open the training and the test images of an index of files."""
     index, is_test = read_index(folder, root_of(source)), array(folder, "is_test")
     train, test = (StreamedImages(index, np.flatnonzero(is_test == of_test), how) for of_test in (False, True))
     return train, test
 
 
 def root_of(source: DataSource) -> Place:
-    """The folder in which the files of a source lie, or its address."""
+    """The folder, or the address of the folder, that holds the files of a source."""
     return source.path if source.path.is_dir() else source.path.parent
 
 
 def _entry(cache: Path, fingerprint: str, source: DataSource, *, streamed: bool) -> Path:
-    """Where a data set is kept: decoded by its fingerprint alone; an index of files also by where these lie."""
+    """Folder of a cache entry, named by fingerprint; for an index of files also by where these lie."""
     place = f"-{hashlib.sha256(os.fsencode(source.place_name)).hexdigest()[:8]}" if streamed else ""
     return cache / f"{fingerprint}{place}"
 

@@ -1,4 +1,4 @@
-"""The encoded images of any source -> uint8 arrays on the disk."""
+"""Decode the images of any source into uint8 arrays on disk."""
 
 import errno
 import math
@@ -19,26 +19,26 @@ from raytransfer.tasks.threads import THREADS, Made, ahead
 Labels = npt.NDArray[np.int64]
 
 MOST_BROKEN = 100
-"""Broken images after which no more are looked for."""
+"""Broken images after which the search for more ends."""
 
-_SHOWN = 5  # of them
+_SHOWN = 5  # broken images that an error names beside the first
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # how file systems say that they cannot reserve
 _ZEROS = 2**20  # bytes written at once
-_CHUNK = 16  # images a job: few enough that lazily opened files stay below the usual limit of 1024
+_CHUNK = 16  # images a job: few enough that open files stay below the usual limit of 1024
 
 Chunk = list[tuple[int, tuple[str, Encoded]]]
-"""Numbers of some images, and what ``Raw.images`` gives of them."""
+"""Some images of ``Raw.images``, each with its number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Raw:
-    """A source's images before decoding, all parts in one sequence.
+    """A source's images before decoding, training and test images in one sequence.
 
     Attributes:
-        class_names: One name a class.
+        class_names: Name of each class.
         labels: (N,) indices into ``class_names``.
-        is_test: (N,) whether each image belongs to the test part, or None where the source has no test part.
-        images: Starts anew at each call and gives N pairs (where it comes from, for error messages; the image).
+        is_test: (N,) whether each image belongs to the test part; None if the source has no test part.
+        images: Returns a new iterator over N pairs: where the image comes from, for error messages, and the image.
     """
 
     class_names: tuple[str, ...]
@@ -48,13 +48,7 @@ class Raw:
 
 
 def first_decoding(raw: Raw, size_px: int | None, channels: int | None, interpolation: str) -> Decoding:
-    """How to decode images, as far as the first of them tells that can be read.
-
-    Args:
-        raw: The images.
-        size_px: As for ``decoding_of``, as the others.
-        channels: Likewise.
-        interpolation: Likewise.
+    """How to decode images, by ``decoding_of`` the first that can be read.
 
     Raises:
         ImageError: None can be read.
@@ -75,12 +69,11 @@ def decode_images(raw: Raw, is_test: npt.NDArray[np.bool_], how: Decoding, outs:
     Args:
         raw: The images.
         is_test: (N,) which of them go into the second file.
-        how: How.
+        how: How to decode them.
         outs: The training and the test file, overwritten.
 
     Raises:
-        ImageError: As for ``Decoding.decode``.
-        ColourFoundError: Likewise.
+        ImageError, ColourFoundError: As for ``Decoding.decode``.
         UserError: The disk has too little space.
         OSError: The disk is full.
     """
@@ -105,12 +98,7 @@ def decode_images(raw: Raw, is_test: npt.NDArray[np.bool_], how: Decoding, outs:
 
 
 def every_error(raw: Raw, how: Decoding) -> ImageError | None:
-    """All images that cannot be used in one error, up to ``MOST_BROKEN``; None where there is none.
-
-    Args:
-        raw: The images.
-        how: How they are decoded.
-    """
+    """One error that counts the broken images, up to ``MOST_BROKEN``, and names some; None if there are none."""
 
     def errors(chunk: Chunk) -> list[ImageError]:
         found = []
@@ -142,7 +130,7 @@ def every_error(raw: Raw, how: Decoding) -> ImageError | None:
 
 
 def _chunkwise(job: Callable[[Chunk], Made], raw: Raw) -> Iterator[Made]:
-    """What a job makes of every ``_CHUNK`` images, in order; threads run it, and few encoded images are in memory."""
+    """Results of a job on ``_CHUNK`` images at a time, in order; threads run it, and few encoded images are held."""
     images = enumerate(raw.images())
     chunks = iter(lambda: list(islice(images, _CHUNK)), [])
     with unlimited_sizes():
@@ -150,10 +138,10 @@ def _chunkwise(job: Callable[[Chunk], Made], raw: Raw) -> Iterator[Made]:
 
 
 def check_space(cache: Path, needed: int, what: str) -> None:
-    """Refuse early what does not fit.
+    """Check that the disk of ``cache`` has ``needed`` bytes free.
 
     Raises:
-        UserError: The disk of ``cache`` has fewer bytes free than ``needed``.
+        UserError: It does not.
     """
     free = shutil.disk_usage(cache).free
     if free < needed:
@@ -164,9 +152,9 @@ def check_space(cache: Path, needed: int, what: str) -> None:
 
 
 def _reserve(file: Path) -> None:
-    """Give a file the space of its whole length: writing to a mapped file on a full disk kills the process (SIGBUS).
+    """Allocate a file's whole length on disk: writing to a mapped file on a full disk kills the process (SIGBUS).
 
-    Where a file system cannot reserve, zeros are written, which takes the space all the same.
+    If the file system cannot allocate, zeros are written instead.
 
     Raises:
         OSError: The disk is full.

@@ -1,4 +1,4 @@
-"""Files of a data set that hold many images each: where they lie, whether all are there, which part each is of."""
+"""Files of a data set that hold many images each: finding them, checking for gaps, and sorting them into parts."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from raytransfer.words import number_of, some_of
 
 _SHARDS = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]+)?$")  # older names end in a hash
 _NUMBER = re.compile(r"(?:^|[-_.])(\d+)$")
-_SHOWN, _NUMBERS = 3, 5  # files listed at most, and numbers
+_SHOWN, _NUMBERS = 3, 5  # files and numbers listed at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class DataFiles(Parts):
         return self.train + self.test
 
     def contents(self) -> Contents:
-        """What is used for what."""
+        """Which files are used for what."""
         base = self.path.parent if self.path.is_file() else self.path
 
         def shown(files: Sequence[Place]) -> str:
@@ -42,7 +42,7 @@ class DataFiles(Parts):
         return Contents(train=shown(self.train), test=shown(self.test) if self.test else HALVED, left_out=aside)
 
     def identity(self) -> dict[str, Any]:
-        """Each file's path and stamp, and what is the training part."""
+        """Each file's path and stamp, and how many are of the training part."""
         return {
             "files": [(str(file), *stamp(file)) for file in self.used],
             "n_train_files": len(self.train),
@@ -53,11 +53,11 @@ def sorted_files(path: Place, files: list[Place]) -> DataFiles:
     """Sort files into parts by name (``raytransfer.tasks.parts``); nothing is opened.
 
     Args:
-        path: One of them, which is one part whatever its name, or the folder in which ``files_with`` found them.
+        path: The folder in which ``files_with`` found them, or the only file, which is one part whatever its name.
         files: The files.
 
     Raises:
-        UserError: A file is of no part, or a shard is missing.
+        UserError: A file belongs to no part, or a shard is missing.
     """
     _check_shards(files)
     parts = None if path.is_file() else _parts(files, path)
@@ -66,18 +66,18 @@ def sorted_files(path: Place, files: list[Place]) -> DataFiles:
 
 
 def files_with(path: Place, ending: str, what: str) -> list[Place]:
-    """List a data set's files with an ending, in any case, without looking at whether they are whole.
+    """List a data set's files with a suffix; nothing is opened.
 
-    They are those in the folder; or those in its folder ``data``; or those in folders of which one is named like a
-    part, as ``train/0000.parquet``.
+    They lie in the folder itself, in its folder ``data``, or in its folders if one of these is named like a part, as
+    ``train/0000.parquet``.
 
     Args:
-        path: The folder; anything else has none.
-        ending: The ending, with its dot.
+        path: The folder; for anything else the list is empty.
+        ending: The suffix in lower case, with its dot; it is matched in any case.
         what: What the files are, for errors.
 
     Raises:
-        UserError: They could be several of these.
+        UserError: There are files in several of these places.
     """
     if not path.is_dir():
         return []
@@ -102,13 +102,13 @@ def _in(folder: Place, ending: str) -> list[Place]:
 
 
 def check_runs(files: list[Place]) -> None:
-    """Check that shards whose names end in a number, as ``train-000003``, run from 0 or 1 on without a gap.
+    """Check that shards whose names end in a number, as ``train-000003``, run from 0 or 1 without a gap.
 
-    A number stands alone, or after one of ``-_.``. Those that say of how many they are one (``-of-``) are checked
-    elsewhere. Whether the last of a run are missing cannot be seen.
+    The number is the whole name or follows one of ``-_.``. Names that state the total (``-of-``) are left to
+    ``sorted_files``. That the last shards of a run are missing cannot be seen.
 
     Raises:
-        UserError: One is missing, or there twice.
+        UserError: A number is missing or there twice.
     """
     runs: dict[tuple[Place, str], dict[int, Place]] = {}
     for file in files:
@@ -131,10 +131,10 @@ def check_runs(files: list[Place]) -> None:
 
 
 def _check_shards(files: list[Place]) -> None:
-    """Check that of files that are numbered ``train-00000-of-00004``, from 0 or from 1 on, each is there once.
+    """Check that shards with names such as ``train-00000-of-00004`` are complete; they start at 0 or 1.
 
     Raises:
-        UserError: One is missing, or two are the same, as after two downloads.
+        UserError: A shard is missing, or there twice, as after two downloads.
     """
     sets: dict[tuple[Place, str], dict[int, Place]] = {}
     counts: dict[tuple[Place, str], int] = {}
@@ -155,12 +155,12 @@ def _check_shards(files: list[Place]) -> None:
 
 
 def _parts(files: list[Place], place: Place) -> Parts | None:
-    """The files by part, by their own names or by their folders'; None where all are one."""
+    """Sort files into parts by the names of their folders, or else by their own; None if no name says a part."""
     folders = sorted({file.parent for file in files} - {place, place / "data"})
     if not folders:
         return placed(files, place)
     by_folder = placed(folders, place)
-    assert by_folder is not None  # that is why these folders were looked into
+    assert by_folder is not None  # files_with looks into these folders only if one is named like a part
 
     def of(part: Sequence[Place]) -> tuple[Place, ...]:
         return tuple(file for file in files if file.parent in part)

@@ -29,7 +29,7 @@ from raytransfer.words import number_of, some_of
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp", ".avif")
 """Endings of images, in lower case."""
 
-# Made by tools and file systems beside a user's own files.
+# Folders that tools and file systems create.
 _OF_TOOLS = ("@eadir", "__macosx", "__pycache__", "lost+found", "$recycle.bin", "system volume information")
 _OF_STORES = "store.json"  # in every store of this project's
 _RESULTS = "results of sweeps"
@@ -38,9 +38,10 @@ _SHOWN = 5  # names listed at most
 
 
 def folders_of_images(path: Place) -> list[Place]:
-    """The folders in a folder that may be meant as parts or classes, whatever else lies beside them.
+    """The folders in a folder that look like parts or classes, whatever else lies beside them.
 
-    They are those of images that are named like parts, and those directly of images if there are several.
+    They are those that are named like parts and hold images, else those with images directly in them if there are
+    several.
     """
     folders = _Walk(path).folders(path)
     parts = [folder for folder in folders if part_of(folder.name) is not None and _holds_images(folder)]
@@ -49,7 +50,7 @@ def folders_of_images(path: Place) -> list[Place]:
 
 
 def holds_classes(path: Place) -> bool:
-    """Whether the folder looks like one of image classes: it has a training part, or two folders directly of images."""
+    """Whether a folder has a training part, or at least two folders with images directly in them."""
     folders = _Walk(path).folders(path)
     if any(part_of(folder.name) == "train" and _is_part(folder) for folder in folders):
         return True
@@ -58,21 +59,21 @@ def holds_classes(path: Place) -> bool:
 
 
 def is_store(folder: Place) -> bool:
-    """Whether the folder is a store of this project's results."""
+    """Whether a folder is a store of this project's results."""
     return (folder / _OF_STORES).is_file()
 
 
 class FolderSource:
     """Reads a folder of image classes; each class is a folder, whose images may lie in folders below it.
 
-    Folders with a dot in front, those of tools and stores of this project's are passed over, at every depth. Every real
-    folder is read once: below a class folder, a link to a folder inside this one or inside a class, or to one that
-    holds them, is passed over, and so is a second link to a folder elsewhere. Only regular files are images.
+    Hidden folders, folders of tools and stores of results are skipped at every depth. Every folder is read once: below
+    a class folder, links to this folder, to a class, to anything inside these or to a folder that holds them are
+    skipped, and so is a second link to one folder elsewhere. Only regular files are images.
 
     Attributes:
         files: (class name, path or address) of each image, the training part first, classes and files in alphabetical
-            order. The paths are text: of a million files Path objects take a gigabyte and half a minute.
-        n_train: How many of them are training images, or None where the folder has no test part.
+            order. Paths are text: for a million files, Path objects take a gigabyte and half a minute.
+        n_train: How many of them are training images; None if the folder has no test part.
     """
 
     def __init__(self, path: Place) -> None:
@@ -100,10 +101,10 @@ class FolderSource:
             self.files += test_files
 
     def _sorted(self) -> Parts | None:
-        """The folders by part; None where they are classes themselves.
+        """The folders by part; None if they are classes.
 
-        A folder that is named like a part is one if its images lie in at least two folders below it: ``train`` beside
-        ``car`` may be a class of its own. ``test`` beside ``car`` may not: it may as well hold test images without
+        A folder that is named like a part is one if at least two folders below it hold images. Otherwise ``train``
+        beside ``car`` is taken for a class, but ``test`` beside ``car`` is refused: it may hold test images without
         labels.
         """
         folders = self._walk.folders(self.path)
@@ -173,12 +174,12 @@ class FolderSource:
 
 
 class _Walk:
-    """The way through a folder, which notes what it passes over."""
+    """Walks through a folder, and notes what it skips and why."""
 
     def __init__(self, root: Place) -> None:
         self._root = root
         self._visited: set[object] = set()
-        # No link leads into these, nor to a folder that holds them.
+        # Links into these folders, or to folders that hold them, are skipped.
         self._read = {root.resolve()} if isinstance(root, Path) else set[Path]()
         self._passed: dict[str, dict[str, None]] = {}
 
@@ -187,14 +188,14 @@ class _Walk:
         self._passed.setdefault(why, {})[inside(self._root, path)] = None
 
     def pass_over_images(self, path: Place) -> None:
-        """Note that images that lie directly in a folder are of no class."""
+        """Note that images directly in a folder belong to no class."""
         entries: list[Place] = sorted(path.iterdir(), key=lambda entry: entry.name)
         for entry in entries:
             if _is_image(entry.name) and not entry.is_dir():
                 self.pass_over(entry, "images beside the class folders")
 
     def passed_over(self) -> tuple[str, ...]:
-        """An entry for each reason to pass something over."""
+        """What was skipped, an entry for each reason."""
         return tuple(f"{some_of(list(names), _SHOWN)} ({why})" for why, names in self._passed.items())
 
     def folders(self, path: Place) -> list[Place]:
@@ -211,10 +212,10 @@ class _Walk:
         """Class and path of every image below the class folders of each part.
 
         Raises:
-            UserError: A part has fewer than 2 class folders, one holds no image, or two are one and the same.
+            UserError: A part has fewer than 2 class folders, one holds no image, or two are the same folder.
         """
         classes = [self._classes(part) for part in parts]
-        # All class folders first, so that no link in one leads into another.
+        # All class folders are noted first, so that a link in one to another is skipped.
         for folder in (folder for folders in classes for folder in folders):
             if _key(folder) in self._visited:
                 raise UserError(f"class folder {folder} is a link to a folder that is read already: remove one of them")
@@ -232,7 +233,7 @@ class _Walk:
         ]
 
     def _classes(self, part: Place) -> list[Place]:
-        """The class folders of a part; one with nothing but results of sweeps in it is none."""
+        """The class folders of a part, without those that hold results of sweeps and no images."""
         folders = []
         for folder in self.folders(part):
             if _holds_store(folder) and not _holds_images(folder):
@@ -284,7 +285,7 @@ class _Walk:
 
 
 def _why_not(folder: Place) -> str:
-    """Why a folder is passed over; empty where it is not."""
+    """Why a folder is skipped; empty if it is not."""
     if folder.name.startswith("."):
         return "hidden"
     if folder.name.lower() in _OF_TOOLS:
@@ -293,12 +294,12 @@ def _why_not(folder: Place) -> str:
 
 
 def _entries(folder: Place) -> AbstractContextManager[Iterable[Any]]:
-    """What lies in a folder; a disk is not asked for each which are folders."""
+    """The entries of a folder; on a disk they know whether they are folders without another system call."""
     return nullcontext(folder.iterdir()) if isinstance(folder, RemotePath) else os.scandir(folder)
 
 
 def _key(folder: Place) -> object:
-    """What is the same for two names of one folder."""
+    """A key that is equal for two names of one folder."""
     if isinstance(folder, RemotePath):
         return folder
     status = folder.stat()
@@ -310,7 +311,7 @@ def _is_image(name: str) -> bool:
 
 
 def _is_part(folder: Place) -> bool:
-    """Whether a folder holds a folder for each class: images in at least two folders, and none beside them."""
+    """Whether a folder looks like a part: at least two folders in it hold images, and none lie beside them."""
     if any(_is_image(entry.name) and entry.is_file() for entry in folder.iterdir()):
         return False
     return len(list(islice((inner for inner in _Walk(folder).folders(folder) if _holds_images(inner)), 2))) == 2
@@ -323,16 +324,16 @@ def _holds_images(folder: Place) -> bool:
 
 
 def _holds_store(folder: Place) -> bool:
-    """Whether a store lies directly in a folder, as the results of several sweeps may."""
+    """Whether a store of results lies directly in a folder."""
     with _entries(folder) as entries:
         return any(entry.is_dir() and is_store(folder / entry.name) for entry in entries)
 
 
 def _check_names(path: Place, folders: list[Place]) -> None:
-    """Refuse classes that are named like parts.
+    """Check that folders that will be read as classes are not named like parts.
 
     Raises:
-        UserError: All are; or one is, holds images, and is not named like the training part.
+        UserError: All are; or one has the name of a test or held-out part and holds images.
     """
     named = [folder for folder in folders if part_of(folder.name) is not None]
     if named and named == folders:
@@ -353,11 +354,11 @@ def _check_names(path: Place, folders: list[Place]) -> None:
 
 
 def _check_are_classes(folders: list[Place]) -> None:
-    """Refuse classes whose images lie in folders below them that look like the classes of parts, or like parts.
+    """Check that folders that will be read as classes do not hold classes or parts themselves.
 
     Raises:
-        UserError: A folder nearly says a part and holds folders of images; one holds a part; or all hold folders of
-            the same names.
+        UserError: A folder with folders of images has a name close to that of a part, or holds a part; or all folders
+            hold folders of the same names.
     """
     if len(folders) < 2:  # which is refused as too few
         return

@@ -1,4 +1,4 @@
-"""One encoded image -> its pixels."""
+"""Decode one image into pixels."""
 
 import io
 import logging
@@ -24,11 +24,11 @@ Encoded = Path | bytes | Image.Image
 GREY_MODES = ("1", "L", "LA")
 COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 MOST_PIXELS = 2**27
-"""Pixels of the largest image that is read; decoding one takes up to 8 bytes a pixel, on each core at once."""
+"""Most pixels of an image; decoding takes up to 8 bytes a pixel, on all cores at once."""
 MOST_SIDE = math.isqrt(MOST_PIXELS)
 """The largest ``size_px``."""
 
-_LONGEST = 3  # in widths: of a longer image only the middle is resized, since the rest is cut off anyway
+_LONGEST = 3  # long side over short side: of longer images only the middle is resized
 _TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -41,7 +41,7 @@ _TURNS = {  # by EXIF orientation
 _TIFF = (b"II*\0", b"MM\0*")  # how TIFF files begin
 _READ = "only 8-bit grey and colour images are read"
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else a line an image of what is told in one error
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Pillow prints a line for each broken image
 
 
 class ImageError(UserError):
@@ -52,27 +52,28 @@ class ImageError(UserError):
         self.where, self.reason = where, reason
 
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
-        """As processes send it to each other."""
+        """Pickle it by its two arguments."""
         return type(self), (self.where, self.reason)
 
 
 class ColourFoundError(Exception):
-    """An image has colour though those before it had none."""
+    """An image has colour, though those before it had none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How images are decoded: the same bytes give the same array, whoever decodes them, when and with how many threads.
+    """How images are decoded; the same bytes always give the same array.
 
-    Images are turned as their EXIF orientation says, if they have one that can be read. Of several frames the first is
-    taken. An image of more than ``MOST_PIXELS`` is refused.
+    Images are rotated and mirrored as their EXIF orientation says, if it can be read. Of several frames the first is
+    taken. Images of more than ``MOST_PIXELS`` are refused.
 
     Attributes:
         shape: Channels (1 or 3), height and width of every image.
-        size_px: Side to resize the shorter side to, and to crop the centre to; None where all images have one size.
-        interpolation: ``bilinear`` or ``bicubic``, of resizing.
-        convert: Whether colour becomes grey where there is one channel: luma (Rec. 601); else it raises
-            ``ColourFoundError``. Grey ones get three equal channels where there are three in any case.
+        size_px: The shorter side is resized to this, and the centre cropped to a square of it; None if all images have
+            one size.
+        interpolation: Of resizing: ``bilinear`` or ``bicubic``.
+        convert: With one channel, whether colour is converted to luma (Rec. 601) or raises ``ColourFoundError``. With
+            three channels, grey images always get three equal ones.
     """
 
     shape: tuple[int, int, int]
@@ -81,16 +82,16 @@ class Decoding:
     convert: bool
 
     def decode(self, where: str, encoded: Encoded) -> Images:
-        """One image (C, H, W).
+        """Decode one image to (C, H, W).
 
         Args:
             where: Where it comes from, for errors.
-            encoded: Its file, its bytes or itself.
+            encoded: Its file, its bytes or a Pillow image.
 
         Raises:
             ImageError: It cannot be read or is too large.
-            UserError: It is of another size.
-            ColourFoundError: It has colour, and nobody said that it is to become grey.
+            UserError: It has another size than the first.
+            ColourFoundError: It has colour, which is not to be converted.
         """
         content = _content(where, encoded)
         with _opened(where, content) as opened:
@@ -112,7 +113,7 @@ class Decoding:
             top, left = ((side - self.size_px) // 2 for side in (height, width))
             pixels = pixels[top : top + self.size_px, left : left + self.size_px]
         elif (height, width) != self.shape[1:]:
-            raise UserError(  # nothing is wrong with it, so that it is not counted with those that are broken
+            raise UserError(  # no ImageError, as it is not broken
                 f"{where} is {height}x{width} pixels, the first image {self.shape[1]}x{self.shape[2]}: "
                 "images of differing size need image_size_px"
             )
@@ -122,14 +123,14 @@ class Decoding:
 def decoding_of(
     where: str, encoded: Encoded, size_px: int | None, channels: int | None, interpolation: str
 ) -> Decoding:
-    """How to decode images like this one, the first of them that can be read.
+    """How to decode a data set, given its first image that can be read.
 
     Args:
-        where: Where it comes from, for errors.
-        encoded: Its file, its bytes or itself.
-        size_px: Side to resize and crop to, or None where all images have one size.
-        channels: 1 to take luma of colour images, 3 to give grey ones three equal channels, or None for those of this
-            image: if a later one has colour and it has none, ``ColourFoundError`` says so.
+        where: Where the image comes from, for errors.
+        encoded: Its file, its bytes or a Pillow image.
+        size_px: Side to resize and crop to, or None if all images have one size.
+        channels: 1 to convert colour to luma, 3 to give grey images three equal channels, None for the channels of this
+            image: if it is grey, decoding a colour image raises ``ColourFoundError``.
         interpolation: ``bilinear`` or ``bicubic``.
 
     Raises:
@@ -144,7 +145,7 @@ def decoding_of(
 
 
 class _PillowsLimit:
-    """Pillow's own limit of size, which warns first and says less: it stands back while anything decodes here."""
+    """Lifts Pillow's own limit of size while any thread decodes here; its error says less than ours."""
 
     def __init__(self) -> None:
         self._lock, self._users = Lock(), 0
@@ -166,11 +167,11 @@ class _PillowsLimit:
 
 
 unlimited_sizes = _PillowsLimit().lifted
-"""A context in which images are held to ``MOST_PIXELS`` alone."""
+"""A context in which ``MOST_PIXELS`` is the only limit of size."""
 
 
 def _content(where: str, encoded: Encoded) -> bytes | Image.Image:
-    """The bytes of an image, read once, or the image itself."""
+    """The bytes of an image, or the Pillow image itself."""
     if not isinstance(encoded, Path):
         return encoded
     try:
@@ -180,7 +181,7 @@ def _content(where: str, encoded: Encoded) -> bytes | Image.Image:
 
 
 def _opened(where: str, content: bytes | Image.Image) -> Image.Image:
-    """The image, of which the header is read."""
+    """Open an image and check what its header says; pixels are not decoded yet."""
     try:
         image = Image.open(io.BytesIO(content)) if isinstance(content, bytes) else content
     except Exception as error:  # as above
@@ -201,10 +202,10 @@ def _opened(where: str, content: bytes | Image.Image) -> Image.Image:
 
 
 def _dropped(image: Image.Image) -> str:
-    """What an image has that Pillow drops where it makes 8-bit grey or colour of it; empty for nothing.
+    """What Pillow would silently drop in converting an image to 8-bit grey or colour; empty if nothing.
 
-    Of 16 bits it takes the upper 8, where the values of many cameras are all dark, or both as a pixel each; of bands
-    the first 1 or 3.
+    Of 16 bits it keeps the upper 8, which are nearly 0 for many cameras, or takes both bytes for pixels; of many bands
+    it keeps the first 1 or 3.
     """
     if isinstance(image, TiffImageFile):
         bits, bands = max(image.tag_v2.get(BITSPERSAMPLE, (1,))), image.tag_v2.get(SAMPLESPERPIXEL, 1)
@@ -218,7 +219,7 @@ def _dropped(image: Image.Image) -> str:
 
 
 def _upright(where: str, image: Image.Image) -> Image.Image:
-    """The decoded image, turned as its EXIF orientation says; what cannot be read there says nothing."""
+    """The decoded image, transposed as its EXIF orientation says; an orientation that cannot be read is ignored."""
     try:
         image.load()  # a TIFF turns itself, and then says so
     except Exception as error:  # as above
@@ -235,38 +236,37 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _jpeg_pixels(content: bytes | Image.Image, opened: Image.Image, mode: str) -> Images | None:
-    """The pixels (H, W, C) of a JPEG: those that Pillow gives, to the bit, in half its time.
+    """Decode a JPEG to (H, W, C), with the same bits as Pillow in half the time.
 
-    Both decode with libjpeg-turbo, but Pillow holds four bytes a pixel, and copies them twice on the way to an array.
+    Both use libjpeg-turbo, but Pillow stores four bytes a pixel and copies them twice on the way to an array.
 
     Args:
         content: The image.
-        opened: The same, of which the header was read.
+        opened: The image opened by Pillow.
         mode: ``L`` or ``RGB``, as wanted.
 
     Returns:
-        None where Pillow has to decode: it is no JPEG, has other colours, is to be turned, or is damaged in any way.
+        None if Pillow must decode: the image is no JPEG, has other colours, needs transposing, or is damaged.
     """
     if isinstance(content, Image.Image) or opened.format not in ("JPEG", "MPO"):
         return None
     if opened.mode not in ("L", mode) or _turn(opened) is not None:
         return None
     try:
-        # Also because ``decode_jpeg`` does not free its decoder where the header is damaged.
+        # Called first also because ``decode_jpeg`` leaks its decoder if the header is damaged.
         height, width, *_ = simplejpeg.decode_jpeg_header(content)
         if (width, height) != opened.size:
             return None
         pixels: Images = simplejpeg.decode_jpeg(content, "GRAY" if mode == "L" else mode)
-    except Exception:  # of damage that libjpeg-turbo only warns of, too: what becomes of it, Pillow says
+    except Exception:  # also for damage that libjpeg-turbo only warns of, and that Pillow may accept
         return None
     return pixels
 
 
 def _resized(image: Image.Image, size_px: int, interpolation: str) -> Image.Image:
-    """Shorter side resized to ``size_px``.
+    """Resize the shorter side to ``size_px``.
 
-    What an image is longer than 3 times its shorter side is cut off first, from both ends alike: resized, it would take
-    memory without bound.
+    An image longer than 3 times its shorter side is first cropped to that at both ends, to bound the memory.
     """
     short, long = min(image.size), max(image.size)
     end = max(0, (long - _LONGEST * short) // 2)

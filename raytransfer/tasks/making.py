@@ -1,11 +1,11 @@
-"""Making a data set: decoding it into the cache, or looking through images that are to be streamed.
+"""Making a cache entry of a data set: decoding its images, or indexing those that will be streamed.
 
-What identifies a data set does not tell how its images are held: its fingerprint and the mean and standard deviation
-of its channels are the same for both. Of up to ``LARGE`` images all pixels count for them. Of a folder, Parquet files
-or tar shards with more, ``SAMPLE`` training images do, drawn once and for all, beside the labels and the names and
-sizes of all files, and of all images in shards: to decode a million images takes an hour of a core. So of a large data
-set a file that is replaced by one of equal size goes unnoticed unless it is in the sample; and its images are decoded
-in colour unless ``channels=1``.
+Fingerprint, channel means and standard deviations are the same whether images are decoded into the cache or streamed.
+With up to ``LARGE`` images they are computed from all pixels. With more, in a folder, Parquet files or tar shards,
+decoding all of them would take a core an hour for every million. So means and standard deviations are those of a fixed
+sample of ``SAMPLE`` training images, and the fingerprint covers the sample's pixels, all labels, and names and sizes of
+all files and, in shards, of all images. A file of a large data set that is replaced by one of equal size goes unnoticed
+unless it is in the sample. Images of a large data set are decoded in colour unless ``channels=1``.
 """
 
 import hashlib
@@ -36,13 +36,13 @@ from raytransfer.tasks.threads import ahead
 from raytransfer.words import number_of
 
 LARGE = 75_000
-"""Images, training and test, of files of the user's own beyond which a sample stands for all: MNIST has fewer."""
+"""Number of the user's own images, training and test, above which a sample is used; MNIST has fewer."""
 
 LARGE_VERSION = 1
-"""Raised whenever the same files would give a large data set another fingerprint."""
+"""Incremented when the same files would give a large data set another fingerprint."""
 
 SAMPLE = 5000
-"""Training images of that sample."""
+"""Training images in that sample."""
 
 EncodedSource = FolderSource | ParquetSource | ShardSource
 """Sources that give images as they are encoded, so that these can be streamed."""
@@ -53,7 +53,7 @@ _LOG = logging.getLogger("raytransfer")
 def make(
     found: Source, source: DataSource, cache: Path, key: str, identity: dict[str, Any], *, streamed: bool
 ) -> Dataset:
-    """Decode a data set into the cache, or look through the images that are to be streamed."""
+    """Decode a data set into the cache, or index the images that are to be streamed, and open it."""
     raw = _without_empty_classes(read(found, source.data), source.name)
     files = _files(found, identity)
     is_test = stratified_half(raw.labels) if raw.is_test is None else raw.is_test
@@ -114,12 +114,12 @@ def make(
 
 
 def is_large(found: Source) -> bool:
-    """Whether a sample of its images stands for all."""
+    """Whether a sample of its images is used in place of all."""
     return isinstance(found, EncodedSource) and found.count > LARGE
 
 
 def read(found: Source, data: str) -> Raw:
-    """Read a source's labels, and its images as they are encoded or decoded there.
+    """Read a source's labels; its images are read later, one after the other.
 
     Raises:
         UserError: It cannot be read.
@@ -131,10 +131,10 @@ def read(found: Source, data: str) -> Raw:
 
 
 def check_is_text(what: str, name: str) -> None:
-    """Check that a name can be written into results; one of a file may hold bytes that are no text.
+    """Check that a name is valid UTF-8, which names of files need not be.
 
     Raises:
-        UserError: It cannot.
+        UserError: It is not.
     """
     try:
         name.encode()
@@ -143,7 +143,7 @@ def check_is_text(what: str, name: str) -> None:
 
 
 def _without_empty_classes(raw: Raw, name: str) -> Raw:
-    """Metadata may name classes of which a subset holds no image; nothing can be learnt about those."""
+    """Drop classes without images, which metadata of a subset may name, and check the names of the others."""
     counts = np.bincount(raw.labels, minlength=len(raw.class_names))
     kept = np.flatnonzero(counts)
     if len(kept) < 2:
@@ -171,9 +171,9 @@ def _check_parts(raw: Raw, is_test: npt.NDArray[np.bool_], name: str) -> None:
 
 
 def _files(found: Source, identity: dict[str, Any]) -> list[tuple[str, int]]:
-    """Name and size of each file of a source, wherever its folder lies, and of each image in shards.
+    """Name, relative to the source's folder, and size of each file, and of each image in shards.
 
-    It is empty for what is not files of the user's.
+    Empty for sources that are not the user's own files.
     """
     if isinstance(found, ShardSource):
         members = found.members
@@ -191,16 +191,16 @@ def _finish(
     key: str,
     files: list[tuple[str, int]] | None,
 ) -> str:
-    """Write meta.json, and what tells the images from each other, beside the arrays.
+    """Compute fingerprint and statistics, and write meta.json and the images' hashes beside the labels.
 
     Args:
-        folder: Where the labels are.
+        folder: The cache entry under way, which holds the labels.
         train: The training images.
         test: The test images.
         class_names: Names of the classes.
         how: How the images are decoded.
         key: Key of the source.
-        files: Name and size of each file of a large data set, of whose images a sample counts; None where all count.
+        files: Name and size of each file of a large data set; None for any other.
 
     Returns:
         The fingerprint.
@@ -244,17 +244,17 @@ def _finish(
 
 
 def _hashes(pixels: Images) -> Iterator[bytes]:
-    """What tells each image from others, by its pixels."""
+    """Hash of each image's pixels."""
     return (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in pixels)
 
 
 def _histogram(channel: Images) -> list[int]:
-    """How often each of the 256 values is there; Pillow counts them eight times as fast as NumPy."""
+    """Count each of the 256 values; Pillow does it eight times as fast as NumPy."""
     return Image.fromarray(channel.reshape(-1, channel.shape[-1])).histogram()
 
 
 def _moments(counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean and standard deviation per channel, from how often each has each of the 256 values (C, 256)."""
+    """Mean and standard deviation of each channel, from its counts (C, 256) of the values 0..255."""
     values = np.arange(256, dtype=np.float64)
     total = counts.sum(axis=1)
     mean = counts @ values / total

@@ -1,4 +1,4 @@
-"""Opening a data set: from the cache where it is there, else by making it."""
+"""Opening a data set: from the cache, or by making its cache entry first."""
 
 import hashlib
 import json
@@ -17,13 +17,13 @@ from raytransfer.tasks.shards import ShardSource
 from raytransfer.tasks.sources import DataSource, Source, find_source, unreadable
 
 DECODE_VERSION = 3
-"""Raised whenever the same files would be decoded into other arrays, or the cache is laid out anew."""
+"""Incremented when the same files would be decoded into other arrays, or the layout of the cache changes."""
 
 
 def open_dataset(source: DataSource) -> Dataset:
-    """Open a data set: from the cache where it is there, else by decoding it into the cache.
+    """Open a data set from the cache, or decode it into the cache first.
 
-    A source without a test part gets a fixed half of each class, rounded down, as its test part.
+    If a source has no test part, a fixed half of each class, rounded down, becomes its test part.
 
     Args:
         source: What to open, and the cache.
@@ -43,14 +43,14 @@ def open_fingerprint(source: DataSource, fingerprint: str) -> Dataset:
     """Open exactly the data that another machine opened.
 
     Args:
-        source: Where to find them if they are not in this machine's cache.
+        source: Where to find them if this machine's cache lacks them.
         fingerprint: Their fingerprint.
 
     Returns:
         The data set.
 
     Raises:
-        UserError: This machine's data are others; or as for ``open_dataset``.
+        UserError: The data on this machine differ; or as for ``open_dataset``.
     """
     cache = Path(source.cache_dir).expanduser()
     for streamed in {"cache": (False,), "stream": (True,)}.get(source.decoded, (False, True)):
@@ -94,10 +94,9 @@ def _opened(found: Source, source: DataSource) -> Dataset:
 
 
 def _is_to_stream(found: Source, source: DataSource, cache: Path, key: str) -> bool:
-    """Whether images are streamed: as asked, or where decoded they would take more than ``cache_gb``.
+    """Whether images are streamed: as asked, or if they would take more than ``cache_gb`` decoded.
 
-    That is estimated with three channels unless ``channels=1``, so that no image has to be read for it where
-    ``image_size_px`` is given.
+    Unless ``channels=1``, three channels are assumed, so that no image has to be read if ``image_size_px`` is given.
 
     Args:
         found: What was found.
@@ -106,7 +105,7 @@ def _is_to_stream(found: Source, source: DataSource, cache: Path, key: str) -> b
         key: Its key there.
 
     Raises:
-        UserError: They are to be, and no encoded images are at hand.
+        UserError: Streaming was asked for, and the source has no encoded images.
     """
     if not isinstance(found, EncodedSource):
         if source.decoded == "stream":
@@ -122,7 +121,7 @@ def _is_to_stream(found: Source, source: DataSource, cache: Path, key: str) -> b
 
 
 def _pixels(found: EncodedSource, source: DataSource, cache: Path, key: str) -> int:
-    """Pixels of an image; the cache tells them where it has the data, since of shards all headers are read for it."""
+    """Pixels of an image: from the cache if it has the data, as reading them from shards takes all headers."""
     if source.image_size_px is not None:
         return source.image_size_px**2
     for streamed in (False, True):
@@ -134,7 +133,7 @@ def _pixels(found: EncodedSource, source: DataSource, cache: Path, key: str) -> 
 
 
 def _count(found: EncodedSource, note: Path) -> int:
-    """How many images there are; of shards the cache notes it, since to look through a million takes a minute."""
+    """How many images there are: for shards from the cache if possible, as counting a million takes a minute."""
     if isinstance(found, ShardSource):
         try:
             return int(json.loads(note.read_text())["count"])

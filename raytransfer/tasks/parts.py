@@ -1,9 +1,9 @@
-"""Which files and folders are the training part of a data set and which its test part, by their names.
+"""Telling the training part of a data set from its test part by the names of files and folders.
 
-The rule: a name says its part by one of the usual words (``PARTS``), in any case, standing alone between what are no
-letters: ``Train``, ``training_set``, ``cats-test-00000-of-00002``. The test part is what is called test; where nothing
-is, the one held-out part of another name (val, dev, eval, holdout, ...) is. Where there is a test part, other held-out
-parts are set aside, which the plan says. Whatever cannot be placed is refused by its name: nothing is left out unsaid.
+A name says its part by one of the words in ``PARTS``, in any case, with no letter right before or after it: ``Train``,
+``training_set``, ``cats-test-00000-of-00002``. What is called test is the test part. If nothing is, the only held-out
+part of another name (val, dev, eval, holdout, ...) is. If there is a test part, other held-out parts are set aside, and
+the plan says so. A name that fits no part is refused: nothing is left out silently.
 """
 
 import re
@@ -26,12 +26,12 @@ _LIKE_A_WORD = re.compile("train|test|valid|holdout")
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What of a source is used for what, for people.
+    """What a source is used for, in words.
 
     Attributes:
         train: Where the training images come from.
         test: Where the test images come from.
-        left_out: What was set aside or passed over, an entry each.
+        left_out: What was set aside or skipped, an entry each.
     """
 
     train: str
@@ -40,7 +40,7 @@ class Contents:
 
 
 HALVED = "a fixed half of each class, as there is no test part"
-"""Where the test images come from in a source of one part."""
+"""Where the test images come from if a source has no test part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Parts:
 
     Attributes:
         train: The training part.
-        test: The test part; empty where there is none.
+        test: The test part; empty if there is none.
         set_aside: Held-out parts that are not used.
     """
 
@@ -59,7 +59,7 @@ class Parts:
 
 
 def part_of(name: str) -> str | None:
-    """The part that a name says, ``train``, ``test`` or ``held-out``; None where it says none.
+    """The part that a name says, ``train``, ``test`` or ``held-out``; None if it says none.
 
     Raises:
         UserError: It says several.
@@ -71,7 +71,7 @@ def part_of(name: str) -> str | None:
 
 
 def says_only_its_part(name: str) -> bool:
-    """Whether a name has no letters beside the word for its part, as ``test`` and ``val2017``."""
+    """Whether a name has no letters but the word for its part, as ``test`` and ``val2017``."""
     return re.sub(r"[\W\d_]+", "", name.lower()) in _WORDS
 
 
@@ -81,15 +81,15 @@ def nearly_says_a_part(name: str) -> bool:
 
 
 def placed(paths: Sequence[Place], place: Place) -> Parts | None:
-    """Sort files, or folders, into parts; None where no name says a part: then they are one.
+    """Sort files or folders into parts; None if no name says a part.
 
     Args:
-        paths: What is to be sorted.
-        place: Where they lie, for errors.
+        paths: The files or folders.
+        place: The folder that holds them, for errors.
 
     Raises:
-        UserError: One says no part where others do, or nearly says one; there is no training part; or two words stand
-            for one part.
+        UserError: A name says no part though others do; no name says a part, but one has a word for a part inside a
+            longer one; there is no training part; or different words are used for one part.
     """
     by_part: dict[str | None, list[Place]] = {}
     for path in paths:

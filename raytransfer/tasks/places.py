@@ -1,4 +1,4 @@
-"""Where files of a data set lie: at a path on a disk, or at an address, which is used as a path is."""
+"""Where files of a data set lie: at a path, or at an address of a storage, which offers the same methods."""
 
 import functools
 import io
@@ -17,26 +17,26 @@ from raytransfer.storage.addresses import checked, file_system, without_options
 from raytransfer.storage.retries import PATIENCE_S, patiently, whole
 
 REQUESTS = 32
-"""Requests to a storage that are under way at once: it takes far longer to answer than to decode an image."""
+"""Requests to a storage at once: an answer takes far longer than decoding an image."""
 
 _TRIES = 2
-_FIRST_ANSWER_S = 9.0  # at the start somebody is waiting, and the address may be wrong
-_BUFFER = 2**22  # bytes of a file that are asked for at once where they are read one after the other
+_FIRST_ANSWER_S = 9.0  # short, as the user is waiting and the address may be wrong
+_BUFFER = 2**22  # bytes of a file per request when it is read from beginning to end
 
 CHANGED = "data must stay as they are while a sweep runs; put them back, or run the command again for what they are now"
-"""What to do about files that changed, for errors."""
+"""What to do if files have changed, for errors."""
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What was found at an address.
+    """What lies below an address.
 
     Attributes:
-        files: Size of each file below it, and what tells another one of the same size: when it was written, or its
-            hash where the storage gives that in place of a time. A file that was named itself has no name here.
-        folders: Names of what lies in each folder; the one that was named has no name.
+        files: Size and stamp of each file. The stamp is the time of the last change, or a hash if the storage gives
+            that in place of times. If the address is a file, its name here is empty.
+        folders: Names of what each folder holds; the name of the address itself is empty.
     """
 
     files: dict[str, tuple[int, Any]]
@@ -45,15 +45,15 @@ class Listing:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RemotePath:
-    """A file or folder at an address; what it has in common with ``pathlib.Path`` does the same.
+    """A file or folder at an address; methods with names of ``pathlib.Path`` do the same.
 
-    What was listed is not asked for again. Every method that asks the storage raises UserError once it has refused for
-    good, or has not answered for ten minutes. It is text, and so can be sent to other machines, until it is listed.
+    Once listed, it is not looked up again. Methods that send requests raise UserError if the storage refuses for good
+    or has not answered for ten minutes.
 
     Attributes:
         address: The address that the user gave.
-        inner: Name from there on.
-        listing: What was listed there, if it was; names in it are from the address on.
+        inner: Name relative to it.
+        listing: What lies below the address; None before ``listed``.
     """
 
     address: str
@@ -84,12 +84,12 @@ class RemotePath:
 
     @property
     def stem(self) -> str:
-        """Its last part without its ending."""
+        """Its last part without its suffix."""
         return PurePosixPath(self.name).stem
 
     @property
     def parent(self) -> "RemotePath":
-        """The folder in which it lies."""
+        """The folder that holds it."""
         if not self.inner:
             bare = without_options(self.address)
             return RemotePath(address=bare.rpartition("/")[0] + self.address[len(bare) :])
@@ -108,7 +108,7 @@ class RemotePath:
         return False
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        """What lies in a folder that was listed."""
+        """What a listed folder holds."""
         assert self.listing is not None
         return (self / name for name in self.listing.folders[self.inner])
 
@@ -117,7 +117,7 @@ class RemotePath:
         return self.stamp()[0]
 
     def stamp(self) -> tuple[int, Any]:
-        """What a listing says of a file."""
+        """Size and stamp of a file, as in ``Listing``."""
         if self.listing is not None:
             return self.listing.files[self.inner]
 
@@ -130,7 +130,7 @@ class RemotePath:
         return self._asked(look)
 
     def read(self, start: int, size: int) -> tuple[bytes, int]:
-        """Bytes of a file, from a place on, and how many it has in all."""
+        """Up to ``size`` bytes of a file from an offset on, and the file's size."""
 
         def read() -> tuple[bytes, int]:
             with self._file_system.open_input_file(self._path) as stream:
@@ -147,7 +147,7 @@ class RemotePath:
         return self.read_bytes().decode(encoding)
 
     def open(self, mode: str = "rb", buffering: int = _BUFFER) -> BinaryIO:
-        """A file to be read from place to place; so many bytes are asked for at once, or as many as are read."""
+        """Open a file for reading, with seeking; ``buffering=0`` requests exactly what is read."""
         assert mode == "rb"
         stream: Any = _Stream(self)
         return io.BufferedReader(stream, buffering) if buffering else stream
@@ -174,10 +174,10 @@ class RemotePath:
             raise UserError(f"{self} was there when the data were opened, and is gone: {CHANGED}") from None
 
     def listed(self) -> "RemotePath":
-        """The same with all that lies below it listed, in one go.
+        """The same path with its listing.
 
         Raises:
-            UserError: It cannot be understood or read, is not there, or does not answer at once.
+            UserError: The address is invalid, cannot be read, does not exist, or does not answer at once.
         """
         try:
             _check_answers(self)
@@ -191,10 +191,10 @@ Place = Path | RemotePath
 
 
 def place(data: str) -> Place:
-    """What an address of the user's names; nothing is asked.
+    """The path at an address of the user's; no request is sent.
 
     Raises:
-        UserError: It holds a password, or names files of this machine and cannot be understood.
+        UserError: It holds a password, or is an invalid ``file:`` address.
     """
     checked("data", data)
     if not data.startswith("file:"):
@@ -207,23 +207,22 @@ def place(data: str) -> Place:
 
 
 def utf8_name(name: str) -> str:
-    """A file's name as the text that it is in UTF-8, which names on disks are, whatever the locale takes them for."""
+    """A file's name decoded as UTF-8, which names on disks are, whatever the locale says."""
     try:
         return os.fsencode(name).decode(errors="surrogateescape")
-    except UnicodeEncodeError:  # of no file on a disk
+    except UnicodeEncodeError:  # not a name from a disk
         return name
 
 
 def inside(folder: Place, file: Place) -> str:
-    """Name of a file, or a folder, from a folder on."""
+    """Name of a file or folder relative to a folder."""
     return str(PurePath(str(file)).relative_to(str(folder)))
 
 
 def stamp(file: Place) -> tuple[Any, ...]:
-    """A file's size, and what tells whether it is the one that was read before.
+    """A file's size and what else tells whether it has changed.
 
-    Of a file on a disk these are two times: the second is the file system's own note of the last change, which tools
-    that keep the first one of what they copy, such as ``cp -p``, cannot set.
+    For a file on a disk these are its mtime and ctime in nanoseconds: ``cp -p`` and the like can set the mtime only.
     """
     if isinstance(file, RemotePath):
         return file.stamp()
@@ -232,14 +231,14 @@ def stamp(file: Place) -> tuple[Any, ...]:
 
 
 def asked(what: str, do: Callable[[], Answer]) -> Answer:
-    """What a storage answers.
+    """Send a request to a storage, again and again if it fails for a reason that may pass.
 
     Args:
         what: What is asked for, for errors.
-        do: Asks it; done twice it must be as done once.
+        do: Sends the request; it may be called several times.
 
     Raises:
-        FileNotFoundError: That is not there.
+        FileNotFoundError: There is no such file.
         UserError: The storage refused for good, or has not answered for ``PATIENCE_S``.
     """
 
@@ -248,7 +247,7 @@ def asked(what: str, do: Callable[[], Answer]) -> Answer:
             return do()
         except (OSError, ArrowException, UserError):
             raise
-        except Exception as error:  # the hub's package raises errors of its own and of others
+        except Exception as error:  # the hub's client raises errors of several packages
             raise OSError(one_line(error)) from error
 
     try:
@@ -258,7 +257,7 @@ def asked(what: str, do: Callable[[], Answer]) -> Answer:
 
 
 def _listing(held: fs.FileSystem, path: str) -> Listing:
-    """A file, or what lies below a folder."""
+    """List a file, or all that lies below a folder."""
     size, stamp = _look(held, path)
     if size is not None:
         return Listing(files={"": (size, stamp)}, folders={})
@@ -280,9 +279,9 @@ def _look(held: fs.FileSystem, path: str) -> tuple[int | None, Any]:
     """Size of a file, None for a folder, and its stamp.
 
     Raises:
-        FileNotFoundError: There is none of that name.
+        FileNotFoundError: There is no such file or folder.
     """
-    if isinstance(held, fs.PyFileSystem):  # of the hub, which gives hashes, that pyarrow leaves out, and no times
+    if isinstance(held, fs.PyFileSystem):  # the hub, which has hashes, which pyarrow leaves out, and no times
         return _of_hub(held.handler.fs.info(path))
     info = held.get_file_info(path)
     if info.type == fs.FileType.NotFound:
@@ -291,7 +290,7 @@ def _look(held: fs.FileSystem, path: str) -> tuple[int | None, Any]:
 
 
 def _below(held: fs.FileSystem, path: str) -> Iterator[tuple[str, int | None, Any]]:
-    """Name of each file and folder below a folder, with what ``_look`` gives."""
+    """Name of each file and folder below a folder, with size and stamp as from ``_look``."""
     if isinstance(held, fs.PyFileSystem):
         held.handler.fs.invalidate_cache()
         found = held.handler.fs.find(path, withdirs=True, detail=True)
@@ -308,10 +307,11 @@ def _of_hub(info: dict[str, Any]) -> tuple[int | None, Any]:
 
 
 def _check_answers(path: RemotePath) -> None:
-    """Check that a storage answers at all, and soon: pyarrow itself waits for a silent one for minutes.
+    """Check that a storage answers soon: pyarrow itself waits for minutes.
 
     Raises:
-        UserError: It does not, or refuses; or what is asked for is not there.
+        UserError: It does not answer, or refuses.
+        FileNotFoundError: There is nothing at the address.
     """
     answer: Future[None] = Future()
 
@@ -344,18 +344,18 @@ def _ask_briefly(path: RemotePath) -> None:
     if not inner.strip("/"):
         raise UserError(f"data={path.address} names no bucket")
     if isinstance(held, fs.S3FileSystem):
-        # It would ask a silent one for a hundred seconds, for which the command's end would wait.
+        # By default it retries for a hundred seconds, for which the end of the process would wait.
         again, (options,) = held.__reduce__()
         held = again({**options, "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=_TRIES)})
     try:
         _look(held, inner)
     except FileNotFoundError:
-        _below(held, inner)  # says why: there may be no such bucket
+        _below(held, inner)  # raises an error that says why, such as a missing bucket
         raise
 
 
 class _Stream(io.RawIOBase):
-    """A file at an address, every piece of which is asked for patiently."""
+    """A file at an address as a raw stream; failed requests are repeated."""
 
     def __init__(self, path: RemotePath) -> None:
         self._path, self._at = path, 0

@@ -1,4 +1,4 @@
-"""Images that are decoded whenever they are taken: those that are too many to be kept decoded."""
+"""Images that are decoded on every access, because decoded they would take too much space."""
 
 import functools
 import json
@@ -20,18 +20,15 @@ from raytransfer.tasks.places import CHANGED, REQUESTS, Place, RemotePath
 from raytransfer.tasks.threads import THREADS
 
 BLOB = "encoded.bin"
-"""In an index: the images of Parquet files as they are encoded, one after the other."""
+"""File of an index: the encoded images of Parquet files, one after the other."""
 
-_HELD = "held.json"  # in an index of shards: their names and sizes
+_HELD = "held.json"  # file of an index of shards: their names and sizes
 _MOST_AT_ONCE = 16  # images a job
-_JOBS = 4  # for each thread, so that none waits long for the last
+_JOBS = 4  # at least, for each thread, so that none waits long for the last
 
 
 class ImageRows(Protocol):
-    """Images (N, C, H, W), uint8, of which some rows are read at a time.
-
-    An array is that, mapped from the cache or not, and so are ``StreamedImages``: both give the same bits.
-    """
+    """Images (N, C, H, W), uint8, that are read by rows: an array or ``StreamedImages``, which give the same bits."""
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -41,18 +38,18 @@ class ImageRows(Protocol):
         """N."""
 
     def __getitem__(self, rows: Labels, /) -> Images:
-        """The images (n, C, H, W) of these rows (n,), in 0..N-1, a copy."""
+        """A copy (n, C, H, W) of the images in these rows (n,), 0..N-1."""
 
 
 def blocks(images: ImageRows, rows: Labels) -> list[Labels]:
-    """These rows in pieces that take some megabytes each, for what looks at all of them."""
+    """Split rows into pieces whose images take some megabytes, for reading all of them."""
     size = max(1, 2**24 // math.prod(images.shape[1:]))
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """The threads of this process that decode."""
+    """The pool of threads in which a process decodes."""
     return ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
 
@@ -61,10 +58,10 @@ class Members:
     """Where images lie in files that hold many of them.
 
     Attributes:
-        files: Name, from the folder in which the source lies, and size of each such file.
+        files: Name, relative to the source's folder, and size of each file.
         holders: (N,) which of the files holds each image.
-        names: What each image is called, from that folder.
-        starts: (N,) where in its file each image starts.
+        names: Name of each image, relative to that folder.
+        starts: (N,) offset of each image in its file, in bytes.
         sizes: (N,) bytes of each encoded image.
     """
 
@@ -77,16 +74,16 @@ class Members:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Index:
-    """Where the encoded images of a source are, and what they are called; arrays are mapped from the cache.
+    """Where the encoded images of a source lie; arrays are memory-mapped from the cache.
 
     Attributes:
-        root: The folder in which the source lies, or its address; names are from there on.
-        held: Files that hold many images, and the size of each; None where every image is a file by its name.
+        root: The source's folder or address, to which names are relative.
+        held: Files that hold many images, and the size of each; None if every image is a file of its own.
         holders: (N,) which of those files holds each image.
         sizes: (N,) bytes of each encoded image.
-        names: Names one after the other, as bytes of the file system.
-        ends: (N,) where in them each name ends.
-        starts: (N,) where in its file each image starts.
+        names: All names joined, as bytes of the file system.
+        ends: (N,) where in ``names`` each name ends.
+        starts: (N,) offset of each image in its file, in bytes.
     """
 
     root: Place
@@ -98,12 +95,12 @@ class Index:
     starts: Labels
 
     def where(self, i: int) -> str:
-        """What image ``i`` is called in errors: its file, its row of a Parquet file, or its shard's member."""
+        """Name of image ``i`` in errors: its file, its row of a Parquet file, or its member of a shard."""
         return self._before + self._name(i)
 
     @functools.cached_property
     def threads(self) -> int:
-        """How many images are best read and decoded at once."""
+        """How many images to read and decode at once."""
         file = self.root if self.held is None else self.held[0][0]
         return REQUESTS if isinstance(file, RemotePath) else THREADS
 
@@ -119,7 +116,7 @@ class Index:
         """The bytes of image ``i``.
 
         Raises:
-            UserError: Their file is gone, or not as large as when the index was made.
+            UserError: Its file cannot be read, is gone, or has another size than when the index was made.
         """
         size, start = int(self.sizes[i]), int(self.starts[i])
         file: Place | str
@@ -140,7 +137,7 @@ class Index:
 
 
 def _read(file: Path | str, start: int, size: int) -> tuple[bytes, int]:
-    """Bytes of a file, and how many it has in all."""
+    """Some bytes of a file, and its size."""
     opened = os.open(file, os.O_RDONLY)
     try:
         return os.pread(opened, size, start), os.fstat(opened).st_size
@@ -149,10 +146,10 @@ def _read(file: Path | str, start: int, size: int) -> tuple[bytes, int]:
 
 
 def write_index(files: Sequence[tuple[str, int]], out: Path) -> None:
-    """Write names and sizes of images that are a file each.
+    """Write an index of images that are a file each.
 
     Args:
-        files: The name of each, from the folder in which the source lies, and its size.
+        files: Name, relative to the source's folder, and size of each.
         out: The folder to write into.
 
     Raises:
@@ -164,11 +161,11 @@ def write_index(files: Sequence[tuple[str, int]], out: Path) -> None:
 
 
 def write_copies(raw: Raw, root: Place, out: Path) -> None:
-    """Copy images that are bytes in other files into one, ``BLOB``, and write where in it each is.
+    """Copy encoded images into one file, ``BLOB``, and write an index of it.
 
     Args:
         raw: The images.
-        root: The folder in which the source lies.
+        root: The source's folder.
         out: The folder to write into.
 
     Raises:
@@ -184,10 +181,10 @@ def write_copies(raw: Raw, root: Place, out: Path) -> None:
 
 
 def write_members(members: Members, out: Path) -> None:
-    """Write where images lie in files that hold many of them.
+    """Write an index of images in files that hold many of them.
 
     Args:
-        members: That.
+        members: Where they lie.
         out: The folder to write into.
 
     Raises:
@@ -209,7 +206,7 @@ def read_index(folder: Path, root: Place) -> Index:
     """The index that ``write_index``, ``write_copies`` or ``write_members`` wrote.
 
     Raises:
-        OSError: It is not there, or damaged; or ValueError, or EOFError.
+        OSError, ValueError, EOFError: It is missing or damaged.
     """
     arrays = {
         name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
@@ -226,11 +223,11 @@ def read_index(folder: Path, root: Place) -> Index:
 
 
 class StreamedImages:
-    """Images that are decoded by threads of this process whenever they are taken.
+    """Images that threads of this process decode on every access.
 
     Args:
-        index: Where the encoded images of the source are.
-        places: (N,) which of them these are.
+        index: Where the source's encoded images lie.
+        places: (N,) which of the source's images these are.
         how: How they are decoded.
 
     Attributes:
@@ -254,9 +251,9 @@ class StreamedImages:
         places = self._places[rows].tolist()
         threads = self._index.threads
         channels, height, width = self._how.shape
-        # One channel lies alike in both orders; its strides are an array's, as PyTorch takes its kernels by them.
+        # With one channel both orders are the same memory; it gets the usual strides, by which PyTorch chooses kernels.
         out = np.empty((len(places), channels, height, width), dtype=np.uint8)
-        if channels > 1:  # in memory as they are decoded: to put channels first takes a tenth of the time of decoding
+        if channels > 1:  # channels last in memory, as decoded: moving them takes a tenth of the time of decoding
             out = out.reshape(len(places), height, width, channels).transpose(0, 3, 1, 2)
         size = max(1, min(_MOST_AT_ONCE, len(places) // (_JOBS * threads)))
 

@@ -1,4 +1,4 @@
-"""A task: some classes of a data set, which of their training images, and how both are changed."""
+"""A task: some classes of a data set, a draw of their training images, and dials that change both."""
 
 import dataclasses
 import hashlib
@@ -24,12 +24,12 @@ _LABEL_LENGTH = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """The training or the test images of a task, read-only: rows of the data set's own images, which are not copied.
+    """The training or the test images of a task, read-only: rows of the data set's images, which are not copied.
 
     Attributes:
-        images: (N, C, H, W), all the data set's images, C = 1 (grey) or 3 (RGB), values 0..255; where dials change
-            pixels of an array, the task's images alone.
-        rows: (n,) the task's rows of them, ascending.
+        images: (N, C, H, W), all images of the data set, C = 1 (grey) or 3 (RGB), values 0..255. Where dials have
+            changed the pixels of an array, it holds the task's images only.
+        rows: (n,) which of these are the task's, ascending.
         labels: (n,) 0..K-1; without dials, label i is the class ``spec.classes[i]``.
     """
 
@@ -63,17 +63,17 @@ def task_spec(
     dials: Mapping[str, Any] | None = None,
     paired_with: Sequence[int] = (),
 ) -> TaskSpec:
-    """Describe a task, once everything about it has been checked.
+    """Check what is asked of a task, and describe it.
 
-    The same images are the same task: where ``train_per_class`` takes every image, it becomes None and the seed 0.
+    The same images give the same spec: where ``train_per_class`` takes every image, it becomes None and the seed 0.
 
     Args:
         dataset: The data set.
         classes: Class indices, in any order, at least 2.
         train_per_class: Training images to draw of each class, at least 1, or None for all.
         draw_seed: Seed of the draw, and of the dials, at least 0.
-        dials: Values by the name of a dial; those that are None, or change nothing, do not count.
-        paired_with: Classes of the task whose random numbers it draws; none, or its own classes, for its own.
+        dials: Value of each dial; a value that is None or changes nothing is dropped.
+        paired_with: Classes of another task whose random numbers this one shares; empty, or its own classes, for none.
 
     Returns:
         The task, with its classes ascending.
@@ -134,9 +134,9 @@ def _check_enough(dataset: Dataset, classes: tuple[int, ...], wanted: int, count
 def load_task(dataset: Dataset, spec: TaskSpec) -> TaskData:
     """Find a task's images in its data set.
 
-    The draw of a class depends on the seed and on the task's stream: a task of other classes draws other images of a
-    class that both have, the same task with its dials turned the same ones, and a draw of more images contains every
-    smaller one. Images keep the data set's order.
+    The draw depends on the seed and on the task's stream. Tasks with different classes draw different images of a class
+    that they share; a task draws the same images whatever its dials; a larger draw contains every smaller one. Images
+    keep the data set's order.
 
     Args:
         dataset: The data set that the spec was made for.
@@ -153,10 +153,10 @@ def load_task(dataset: Dataset, spec: TaskSpec) -> TaskData:
 
 
 def sample_task(dataset: Dataset, spec: TaskSpec, images: int, seed: int) -> TaskData:
-    """Find some of a task's training images, drawn whatever their labels; its test part holds the same ones.
+    """Draw some of a task's training images, regardless of labels; its test part holds the same images.
 
-    A task and its variants with other dials draw the same images. Dials are applied to these alone, so that it is
-    quicker than ``load_task``.
+    A task draws the same images whatever its dials. Dials are applied to these images only, so this is faster than
+    ``load_task``.
 
     Args:
         dataset: The data set that the spec was made for.
@@ -209,7 +209,7 @@ def _assembled(dataset: Dataset, spec: TaskSpec, train: Labels, test: Labels) ->
     if spec.dials is not None:
         parts = _dialled(dataset, spec, spec.dials, parts)
     for part in parts:
-        for array in (part.rows, part.labels):  # as the mapped images are, so that no caller comes to rely on writing
+        for array in (part.rows, part.labels):  # read-only, as the mapped images are
             array.setflags(write=False)
     return TaskData(train=parts[0], test=parts[1], channel_mean=dataset.channel_mean, channel_std=dataset.channel_std)
 
@@ -236,9 +236,9 @@ def _dialled(dataset: Dataset, spec: TaskSpec, dials: Dials, parts: Sequence[Par
 
 
 def label_names(dataset: Dataset, spec: TaskSpec) -> tuple[str, ...]:
-    """What each of a task's labels stands for, such as ``digits/3``, ``digits/3+5`` or ``digits/3 part 1 of 2``.
+    """Name each of a task's labels, such as ``digits/3``, ``digits/3+5`` or ``digits/3 part 1 of 2``.
 
-    Labels of two tasks mean the same where their names are the same; random labels keep the names.
+    Labels of two tasks mean the same if their names are equal. Random labels do not change the names.
     """
     names = [dataset.class_names[index] for index in spec.classes]
     if spec.dials is not None and spec.dials.labelling == "brightness":
@@ -255,9 +255,9 @@ def label_names(dataset: Dataset, spec: TaskSpec) -> tuple[str, ...]:
 
 
 def task_label(dataset: Dataset, spec: TaskSpec) -> str:
-    """Name a task in a few characters for tables, such as ``digits[0 3 5 6 9]`` or ``digits[0 3 5 6 9] 25/class``.
+    """Short name of a task for tables, such as ``digits[0 3 5 6 9]`` or ``digits[0 3 5 6 9] 25/class``.
 
-    Many classes, or long names, become their number and a hash: ``cifar100[50 classes 1f2e3d]``.
+    A long list of classes is replaced by its length and a hash: ``cifar100[50 classes 1f2e3d]``.
     """
     drawn = "" if spec.train_per_class is None else f" {spec.train_per_class}/class"
     pair = f" drawn as [{_listed(dataset, spec.paired_with)}]" if spec.paired_with else ""
@@ -274,7 +274,7 @@ def _listed(dataset: Dataset, classes: tuple[int, ...]) -> str:
 
 
 def dials_label(dials: Dials | None) -> str:
-    """The dials that are turned, such as `` blur_px=1 random_labels=0.5``; empty for none."""
+    """Dials that change something, such as `` blur_px=1 random_labels=0.5``; empty for none."""
     if dials is None:
         return ""
     turned = _turned(dials, INPUT_DIALS + LABEL_DIALS)
@@ -282,7 +282,7 @@ def dials_label(dials: Dials | None) -> str:
 
 
 def _turned(dials: Dials, names: Sequence[str]) -> dict[str, Any]:
-    """Those of these dials that change something, and their values."""
+    """Values of those of the named dials that change something."""
     values = {name: getattr(dials, name) for name in names}
     return {name: value for name, value in values.items() if value != getattr(Dials(), name)}
 
