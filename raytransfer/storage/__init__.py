@@ -1,1 +1,1 @@
-"""Storage that pyarrow.fs reaches: what its addresses are, and what becomes of requests that fail."""
+"""Storage that pyarrow.fs can reach: its addresses, and repeating requests that fail."""

@@ -9,29 +9,29 @@ from pyarrow import fs
 from raytransfer.errors import UserError
 
 HUB = "hf://"
-"""How addresses on the Hugging Face hub begin: hf://datasets/OWNER/NAME/folder."""
+"""Beginning of addresses on the Hugging Face hub: hf://datasets/OWNER/NAME/folder."""
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_ASKS_GS_FOR_S = 2  # else pyarrow itself tries for a quarter of an hour, several times over, before it says a word
+_ASKS_GS_FOR_S = 2  # by default pyarrow retries for a quarter of an hour, several times, before it raises
 
 
 def is_address(text: str) -> bool:
-    """Whether a text begins like an address, as ``s3://``."""
+    """Whether a text begins with a scheme, as ``s3://``."""
     return _ADDRESS.match(text) is not None
 
 
 def without_options(address: str) -> str:
-    """An address, or a path, without what follows a question mark in an address."""
+    """Cut an address at its question mark; a path stays as it is."""
     return address.partition("?")[0] if is_address(address) else address
 
 
 def with_option(address: str, name: str, value: str) -> str:
-    """An address with an option of pyarrow's, unless it has that one."""
+    """Add an option of pyarrow's to an address, unless it has it."""
     return address if name in address else f"{address}{'&' if '?' in address else '?'}{name}={value}"
 
 
 def checked(option: str, address: str) -> str:
-    """The address that pyarrow is given for an address of the user's.
+    """Check an address of the user's, and add the options with which pyarrow is to open it.
 
     Raises:
         UserError: It holds a password, or is no address.
@@ -52,7 +52,7 @@ def checked(option: str, address: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def file_system(address: str) -> tuple[fs.FileSystem, str]:
-    """A file system and the address's path in it; a worker asks for the same one with every trial.
+    """The file system of an address, and the path in it; cached, as a worker opens the same one for every trial.
 
     Raises:
         ArrowException, OSError, ValueError: pyarrow does not know such addresses.

@@ -1,4 +1,4 @@
-"""Trying again what a storage refuses for a moment."""
+"""Repeating requests to a storage that fail for a moment."""
 
 import errno
 import logging
@@ -13,11 +13,11 @@ from pyarrow import ArrowException
 from raytransfer.errors import StorageError, first_line
 
 PATIENCE_S = 600.0
-"""How long a storage that does not answer is tried again, unless a sweep says otherwise."""
+"""How long requests to a storage that does not answer are repeated, unless a sweep says otherwise."""
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 20.0
 _LOOKS = 6
-_SAY_AFTER_S = 5.0  # a hiccup is not worth a line
+_SAY_AFTER_S = 5.0  # shorter failures are not logged
 _PASSING = {
     errno.EAGAIN,
     errno.EBUSY,
@@ -26,15 +26,14 @@ _PASSING = {
     errno.ECONNRESET,
     errno.EHOSTUNREACH,
     errno.EINTR,
-    errno.EIO,  # what a soft NFS mount says when its server is away
+    errno.EIO,  # from a soft NFS mount whose server is away
     errno.ENETDOWN,
     errno.ENETUNREACH,
     errno.EPIPE,
     errno.ESTALE,
     errno.ETIMEDOUT,
 }
-# Object stores tell by words alone, and so does pyarrow of a folder where a file should be. These will be said again,
-# however often one asks.
+# Errors of object stores, and pyarrow's about a folder in place of a file, differ only in their text. These are final.
 _REFUSED = re.compile(
     "access.?denied|forbidden|no.?such.?bucket|bucket.{0,80}(not found|does not exist)|invalid.?access.?key|"
     "signature.?does.?not.?match|expired.?token|unrecognized.?client|permission.?denied|unauthenticated|unauthorized|"
@@ -47,15 +46,15 @@ Result = TypeVar("Result")
 
 
 def patiently(do: Callable[[], Result], place: str, retry_s: float) -> Result:
-    """Do something with a storage; where it fails for a reason that passes, again after growing waits.
+    """Call a function that uses a storage; if it fails for a reason that may pass, again after growing waits.
 
     Args:
-        do: What to do; done twice it must leave what it leaves done once.
-        place: Where, for people.
+        do: The function; it must be idempotent.
+        place: What it uses, for errors.
         retry_s: How long to go on trying.
 
     Raises:
-        FileNotFoundError: What ``do`` wants is not there.
+        FileNotFoundError: What ``do`` needs does not exist.
         StorageError: It fails for good, or for longer than ``retry_s``.
     """
     started, wait_s, said = time.monotonic(), _FIRST_WAIT_S, False
@@ -63,10 +62,10 @@ def patiently(do: Callable[[], Result], place: str, retry_s: float) -> Result:
         try:
             return do()
         except FileNotFoundError as error:
-            if not _REFUSED.search(str(error)):  # a bucket that is not there
+            if not _REFUSED.search(str(error)):  # a missing bucket is refused
                 raise
             raise StorageError(f"{place}: {first_line(error)}") from error
-        except ArrowException as error:  # as Azure's are that speak of credentials
+        except ArrowException as error:  # such as Azure's about credentials
             raise StorageError(f"{place}: {first_line(error)}") from error
         except OSError as error:
             waited_s = time.monotonic() - started
@@ -77,15 +76,15 @@ def patiently(do: Callable[[], Result], place: str, retry_s: float) -> Result:
             if not said and waited_s >= _SAY_AFTER_S:
                 _LOG.warning("%s does not answer, trying on for %.0f s: %s", place, retry_s, first_line(error))
                 said = True
-        # Drawn, so that many who wait do not come back at one moment.
+        # Random, so that many clients do not come back at the same moment.
         time.sleep(min(random.uniform(wait_s / 2, wait_s), max(0.0, started + retry_s - time.monotonic())))
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
 
 def whole(read: Callable[[], Result], is_whole: Callable[[Result], bool]) -> Result:
-    """Read again, up to six times, what does not look whole; gives what was read last.
+    """Read up to six times, until the result looks whole; gives the last result.
 
-    Where a connection breaks off in the middle of S3's answer on a file's size, pyarrow takes the size for 0.
+    If a connection breaks in the middle of S3's answer about a file's size, pyarrow takes the size for 0.
     """
     for _ in range(_LOOKS - 1):
         found = read()
@@ -95,7 +94,7 @@ def whole(read: Callable[[], Result], is_whole: Callable[[Result], bool]) -> Res
 
 
 def passes(error: OSError) -> bool:
-    """Whether what failed may succeed when it is tried again."""
+    """Whether a request that failed may succeed when it is repeated."""
     if error.errno is not None:
         return error.errno in _PASSING
     return not _REFUSED.search(str(error))

@@ -1,7 +1,7 @@
-"""Dials at work: a task's images and labels, moved away from those of its data set.
+"""Applying dials: a task's images and labels, changed from those of its data set.
 
-Every dial draws from the seed, the data and itself alone, so that turning one leaves what the others drew, and a share
-of random labels contains every smaller share of the same seed.
+What a dial draws depends only on the seed, the data and the dial. So changing one dial leaves the draws of the others
+as they were, and a larger share of random labels contains every smaller share of the same seed.
 """
 
 import numpy as np
@@ -19,12 +19,12 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Rec. 601
 
 
 class DialledImages:
-    """Streamed images with the dials of pixels applied whenever they are taken.
+    """Streamed images to which ``dialled_images`` is applied on every access.
 
     Args:
         images: The images.
         dials: The dials.
-        key: As for ``dialled_images``, which gives the same.
+        key: As for ``dialled_images``.
 
     Attributes:
         shape: (N, C, H, W).
@@ -43,22 +43,22 @@ class DialledImages:
 
 
 def dialled_images(images: ImageRows, rows: Labels, dials: Dials, key: str) -> Images:
-    """The images of these rows with the dials of pixels applied.
+    """Read images and apply the dials that change pixels.
 
     Args:
         images: (N, C, H, W) uint8.
         rows: (n,) which of them.
         dials: The dials.
-        key: Names the array, so that two arrays get different noise.
+        key: Name of the array of images, so that two arrays get different noise.
 
     Returns:
-        (n, C, H, W) uint8; every dial rounds to whole pixels and clips them to 0..255.
+        (n, C, H, W) uint8; every dial rounds pixels to whole numbers and clips them to 0..255.
     """
     pixels: Images = images[rows]
     if dials.resolution_px is not None:
         pixels = _whole(_coarse(pixels, dials.resolution_px))
     if dials.blur_px:
-        from scipy.ndimage import gaussian_filter  # slow, as what the dials below need, and most tasks have none
+        from scipy.ndimage import gaussian_filter  # slow to import, as the others here, and most tasks have no dials
 
         sigma = (0, dials.blur_px, dials.blur_px)
         pixels = _whole(np.stack([gaussian_filter(image.astype(np.float32), sigma) for image in pixels]))
@@ -83,7 +83,7 @@ def _whole(pixels: Pixels) -> Images:
 
 
 def _coarse(pixels: Images, resolution_px: int) -> Pixels:
-    import torch  # slow, and few tasks are made coarse
+    import torch
     from torch.nn import functional
 
     height, width = pixels.shape[2:]
@@ -106,7 +106,7 @@ def _shuffled(pixels: Images, block: int, seed: int) -> Images:
 
 
 def _uniform(rows: Labels, each: int, *key: str | int) -> npt.NDArray[np.float64]:
-    """Uniform numbers (n, each) in (0, 1): those of a row depend on the key and the row alone.
+    """Uniform numbers (n, each) in (0, 1), which depend on the key and the number of the row only.
 
     They come from the raw output of PCG64, which NumPy promises to keep.
     """
@@ -119,20 +119,20 @@ def _uniform(rows: Labels, each: int, *key: str | int) -> npt.NDArray[np.float64
 
 
 class Relabelling:
-    """From the classes of images to a task's labels.
+    """Maps the classes of images to a task's labels.
 
     Args:
         dials: The dials.
-        classes: K, the task's classes.
+        classes: K, the number of the task's classes.
         images: (N, C, H, W) uint8, the data set's training images.
-        rows: (n,) those of the task's classes, all of them: their brightness says where labels are cut, so that a draw
-            of fewer images has the same labels.
+        rows: (n,) all rows of the task's classes: their brightness decides where labels are cut, so that an image's
+            label does not depend on which images are drawn.
         own: (n,) their classes 0..K-1.
     """
 
     def __init__(self, dials: Dials, classes: int, images: ImageRows, rows: Labels, own: Labels) -> None:
         self._dials = dials
-        if dials.labelling == "brightness":  # all images are one group, cut into as many parts as there were classes
+        if dials.labelling == "brightness":  # all images are one group, cut into K parts
             self._group_of, groups, self._parts = np.zeros(classes, dtype=np.int64), 1, classes
         else:
             groups, self._parts = dials.merged or classes, dials.split or 1
@@ -142,7 +142,7 @@ class Relabelling:
             self._edges = _edges(_brightness(images, rows), self._group_of[own], groups, self._parts)
 
     def __call__(self, images: ImageRows, rows: Labels, own: Labels, key: str) -> Labels:
-        """Labels (n,) of the images of these rows, whose classes are ``own``; ``key`` names the array."""
+        """Labels (n,) of the images in these rows, whose classes are ``own``; ``key`` is the name of the array."""
         dials, labels = self._dials, self._group_of[own]
         if self._parts > 1:
             labels = labels * self._parts + _part(_brightness(images, rows), labels, self._edges)
@@ -153,7 +153,7 @@ class Relabelling:
 
 
 def merged_into(classes: int, labels: int, seed: int) -> Labels:
-    """The label (classes,), 0..labels - 1, of each class after a random merging, as even as it goes."""
+    """The label (classes,), 0..labels - 1, of each class after merging at random, as evenly as possible."""
     groups = np.empty(classes, dtype=np.int64)
     groups[stable_permutation(classes, "merged", seed)] = np.arange(classes) % labels
     return groups
@@ -166,7 +166,7 @@ def _brightness(images: ImageRows, rows: Labels) -> npt.NDArray[np.float64]:
 
 
 def _edges(brightness: npt.NDArray[np.float64], groups: Labels, count: int, parts: int) -> npt.NDArray[np.float64]:
-    """Edges (count, parts - 1) that cut each group into parts of equal size, as far as ties allow."""
+    """Edges (count, parts - 1) that cut each group into parts of equal size, up to ties."""
     quantiles = np.arange(1, parts) / parts
     return np.stack([np.quantile(brightness[groups == group], quantiles) for group in range(count)])
 

@@ -1,4 +1,4 @@
-"""Which dials a task can have: every value checked before anything runs."""
+"""Checking the values of dials against a task, before anything runs."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _LARGEST = 2**31 - 1
 
 
 Rule = tuple[Callable[[Any], bool], str]
-"""Whether a dial may have a value, and what it must do in words."""
+"""A check of a dial's value, and the requirement in words."""
 
 
 def _whole_from(low: int) -> Rule:
@@ -48,19 +48,19 @@ _RULES: dict[str, Rule] = {
 def check_dials(
     values: dict[str, Any], *, shape: tuple[int, int, int], classes: int, per_class: int, seed: int
 ) -> Dials | None:
-    """Dials from what a user gave, once every value has been checked against the task.
+    """Check values of dials against a task.
 
-    What leaves the task as it is counts as not given, so that the same task is always the same spec.
+    Values that change nothing are dropped, so that the same task always has the same spec.
 
     Args:
-        values: Values by the name of the dial; None where it is left alone.
+        values: Value of each dial, or None for no change.
         shape: Channels, height and width of the images.
         classes: Classes of the task.
         per_class: Training images of its smallest class.
-        seed: Seed for those dials that draw.
+        seed: Seed for dials that draw random numbers.
 
     Returns:
-        The dials; None where all are left alone.
+        The dials; None if nothing changes.
 
     Raises:
         UserError: A dial is unknown, a value is out of range, or the images or classes do not allow it.

@@ -1,4 +1,4 @@
-"""Random orders that stay the same on every machine and with every version of NumPy."""
+"""Random orders that are the same on every machine and with every version of NumPy."""
 
 import hashlib
 
@@ -12,29 +12,22 @@ def stable_seed(*key: str | int) -> int:
 
 
 def stable_permutation(n: int, *key: str | int) -> npt.NDArray[np.int64]:
-    """Draw a random order of 0..n-1 that depends on nothing but ``n`` and ``key``.
+    """Draw a random permutation (n,) of 0..n-1 that depends on ``n`` and ``key`` only.
 
-    It sorts the raw output of PCG64, which NumPy promises to keep; how ``Generator.permutation`` uses that output may
-    change with any release.
-
-    Args:
-        n: Length, at least 0.
-        key: What the order is for.
-
-    Returns:
-        (n,) the permutation.
+    It sorts the raw output of PCG64, which NumPy promises to keep; ``Generator.permutation`` may change with any
+    release.
     """
     return np.argsort(np.random.PCG64(stable_seed(*key)).random_raw(n), kind="stable").astype(np.int64)
 
 
 def stratified_half(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Choose a fixed half of each class, rounded down: the test part of a source that has none.
+    """Choose a fixed half of each class, rounded down, as the test part of a source that has none.
 
     Args:
         labels: (N,) class indices.
 
     Returns:
-        (N,) whether each image is a test image; always the same for the same labels.
+        (N,) whether each image is a test image.
     """
     is_test = np.zeros(len(labels), dtype=np.bool_)
     for label in np.unique(labels):

@@ -29,16 +29,16 @@ _CIFAR100_MAN_MADE = """
 
 
 def random_halves(n_classes: int, index: int) -> Halves:
-    """Split number ``index`` of the classes into two random halves.
+    """Split the classes into two random halves.
 
-    Always the same for the same arguments, and never one that a lower index has, A and B swapped or not.
+    The same arguments always give the same split; different indices give different ones, even if A and B are swapped.
 
     Args:
         n_classes: Number of classes, at least 4.
-        index: Which split, from 0.
+        index: Number of the split, from 0.
 
     Returns:
-        Classes of A and of B, ascending; A has one more where the number is odd.
+        Classes of A and of B, ascending; A has one more if the number of classes is odd.
 
     Raises:
         UserError: There are too few classes, or fewer different splits than ``index`` + 1.
@@ -64,7 +64,7 @@ def random_halves(n_classes: int, index: int) -> Halves:
 
 
 def halves(dataset: Dataset, wanted: str | Mapping[str, Sequence[str | int]]) -> Halves:
-    """Resolve the halves that a name or two lists stand for (``random_halves`` makes the random ones).
+    """Find the halves that a name or two lists stand for; ``random_halves`` makes random ones.
 
     Args:
         dataset: The data set.
@@ -75,8 +75,8 @@ def halves(dataset: Dataset, wanted: str | Mapping[str, Sequence[str | int]]) ->
         Classes of A and of B, ascending.
 
     Raises:
-        UserError: The pair is unknown or not of this data set, or a list holds an unknown or repeated class, fewer
-            than 2 classes, or one that the other holds too.
+        UserError: The pair is unknown or does not fit this data set; a list holds an unknown or repeated class, or
+            fewer than 2; or the lists share a class.
     """
     if isinstance(wanted, str):
         return _named(dataset, wanted)
@@ -91,7 +91,7 @@ def halves(dataset: Dataset, wanted: str | Mapping[str, Sequence[str | int]]) ->
 
 @functools.cache
 def named_pairs() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
-    """Class names of each named pair's halves; a pair may serve several data sets, whose names do not clash."""
+    """Class names in the two halves of each named pair; one pair may serve several data sets."""
     ilsvrc12: dict[str, list[str]] = {"natural": [], "man-made": []}  # by WordNet id
     with files("raytransfer.tasks").joinpath("ilsvrc12_natural_manmade.csv").open(encoding="utf-8") as table:
         for row in csv.DictReader(table):
@@ -126,10 +126,10 @@ def _named(dataset: Dataset, name: str) -> Halves:
 
 
 def class_indices(dataset: Dataset, what: str, classes: Sequence[str | int]) -> tuple[int, ...]:
-    """Find classes that a user listed.
+    """Find the classes in a list of the user's.
 
-    A class that is named so comes before an index. Where a number is the name of one class and the index of another,
-    it is refused: in quotes it is a name.
+    Names take precedence over indices. A number that is the name of one class and the index of another is refused; in
+    quotes it is a name.
 
     Args:
         dataset: The data set.
@@ -140,7 +140,7 @@ def class_indices(dataset: Dataset, what: str, classes: Sequence[str | int]) -> 
         Their indices, ascending.
 
     Raises:
-        UserError: A class is unknown, there twice or not to be told from another, or there are fewer than 2.
+        UserError: A class is unknown, ambiguous or listed twice, or there are fewer than 2.
     """
     if not isinstance(classes, Sequence) or isinstance(classes, str):
         raise UserError(f"{what} is {classes!r}: it must be a list of class names or indices")

@@ -18,20 +18,20 @@ from raytransfer.tasks.places import Place, RemotePath
 from raytransfer.words import number_of
 
 _SAYS_LABEL = re.compile("label|class|target|categor")  # in names of columns
-_LONGEST = 200  # characters of a foreign value that are shown
+_LONGEST = 200  # characters of a value that an error shows
 
 
 def parquet_files(path: Place) -> list[Place]:
-    """List a data set's Parquet files: the path itself, or those in the folder, as ``files_with`` finds them.
+    """List a data set's Parquet files: the path itself, or what ``files_with`` finds in the folder.
 
     Raises:
-        UserError: They could be several.
+        UserError: There are files in several places.
     """
     return [path] if path.is_file() else files_with(path, ".parquet", "Parquet files")
 
 
 def _check_numbers(folder: Place, files: Sequence[Place]) -> None:
-    """Check that files that are called by numbers alone, as Hugging Face's ``0000.parquet``, have no gap."""
+    """Check that files with only numbers for names, as Hugging Face's ``0000.parquet``, have no gap."""
     if all(file.stem.isdecimal() for file in files) and [int(file.stem) for file in files] != list(range(len(files))):
         raise UserError(f"{folder} holds {files[-1].name}, and not each number from 0 to it: some files are missing")
 
@@ -47,11 +47,11 @@ class ParquetSource:
         """Sort the files into parts; nothing is opened yet.
 
         Args:
-            path: A file, or a folder for which ``parquet_files`` finds some.
+            path: A file, or a folder in which ``parquet_files`` finds some.
             label_column: Name of the label column, or None to find it.
 
         Raises:
-            UserError: A file is of no part, or a shard is missing.
+            UserError: A file belongs to no part, or a shard is missing.
         """
         self.label_column = label_column
         files = parquet_files(path)
@@ -61,7 +61,7 @@ class ParquetSource:
 
     @property
     def count(self) -> int:
-        """How many images there are, as the files' own heads say."""
+        """How many images there are, from the files' metadata."""
         return sum(_opened(file).metadata.num_rows for file in self.files.used)
 
     def contents(self) -> Contents:
@@ -87,7 +87,7 @@ class ParquetSource:
         labels = np.concatenate(parts)
         if not len(labels):
             raise UserError(f"{self.files.path} holds no rows: a data set needs images")
-        if names is None:  # whatever numbers there are become the classes' names
+        if names is None:  # the numbers become the names of the classes
             values, labels = np.unique(labels, return_inverse=True)
             names = [str(value) for value in values]
         else:
@@ -109,7 +109,7 @@ def _opened(file: Place) -> pq.ParquetFile:
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """Read the column descriptions that Hugging Face's library leaves in the metadata; empty where there are none."""
+    """Column descriptions that Hugging Face's datasets library writes into the metadata; empty if there are none."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: value for name, value in features.items() if name in schema.names and isinstance(value, dict)}
@@ -197,7 +197,7 @@ def _labels(file: Place, label_column: str, image_column: str) -> Labels:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
         raise UserError(f"{file} row {row} (from 0) has no label in column {label_column!r}")
     numbers = column.to_numpy()
-    if len(numbers) and numbers.max() > np.iinfo(np.int64).max:  # of uint64, which would turn negative
+    if len(numbers) and numbers.max() > np.iinfo(np.int64).max:  # uint64, which would turn negative
         row = int(numbers.argmax())
         raise UserError(f"{file} row {row} (from 0) has label {numbers[row]}, which is larger than any label can be")
     return np.asarray(numbers, dtype=np.int64)

@@ -19,12 +19,12 @@ from raytransfer.tasks.parts import HALVED, Contents
 _TRAIN_SPLITS = ("train", "trainval", "train-standard")
 _TEST_SPLITS = ("test", "val", "valid")
 _GENERIC = ("VisionDataset", "DatasetFolder", "ImageFolder")
-# attributes, pairs, captions, boxes: refused before a large download; any other set is once its labels are seen
+# labels are attributes, pairs, captions or boxes: refused before a large download; others once labels are read
 _NOT_ONE_CLASS = ("CelebA", "LFWPairs", "LSUNClass", "SBU", "WIDERFace")
 
 
 class DigitsSource:
-    """scikit-learn's digits: 1797 grey images of 8x8 pixels, which lie in its wheel; they have no test part."""
+    """scikit-learn's digits: 1797 grey images of 8x8 pixels, part of its wheel, without a test part."""
 
     def identity(self) -> dict[str, Any]:
         """Kind and version."""
@@ -109,7 +109,7 @@ def _is_classification(cls: Any) -> bool:
 
 
 def _parameters(cls: Any) -> dict[str, inspect.Parameter]:
-    """Parameters of the constructor, with those of the base classes that its ``**kwargs`` reach."""
+    """Parameters of the constructor, with those of base classes that its ``**kwargs`` reach."""
     found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
@@ -152,7 +152,7 @@ def _opened(cls: Any, root: Path) -> list[Any]:
     options: dict[str, Any] = {"root": str(root)} if "root" in parameters else {}
     if "download" in parameters:
         options["download"] = True
-    if "loader" in parameters:  # it then gives the file's path, and decoding is ours: parallel, grey kept grey
+    if "loader" in parameters:  # images are then paths, which are decoded here: in parallel, and grey stays grey
         options["loader"] = str
     if "train" in parameters:
         return [_constructed(cls, {**options, "train": train}) for train in (True, False)]

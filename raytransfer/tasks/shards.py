@@ -1,11 +1,11 @@
 """Tar shards in the WebDataset convention.
 
-A sample is the members of one shard whose names are the same up to the first dot after the last slash, its key:
-``0001.jpg`` with ``0001.cls``. Its image is the member with an image's ending, its label what ``KEY.cls`` says, a whole
-number or a class name, or else the field ``label`` of ``KEY.json``. Other members are left alone, and so are names with
-a dot in front and those of tools (``__meta__``). Classes are the labels in order, numbers by size and names by the
-alphabet; or the lines of ``classnames.txt`` beside the shards, which number 0, 1, ... names. Shards are never unpacked:
-one pass over their headers finds where each image lies.
+A sample is the members of one shard with the same key, which is the name up to the first dot after the last slash:
+``0001.jpg`` with ``0001.cls``. Its image is the member with an image's suffix. Its label is the content of ``KEY.cls``,
+a whole number or a class name, or else the field ``label`` of ``KEY.json``. Other members are ignored, and so are
+hidden ones and those of tools (``__meta__``). Classes are the sorted labels, or else the lines of ``classnames.txt``
+beside the shards, for labels 0, 1, ... Shards are never unpacked: one pass over their headers finds where each image
+lies.
 """
 
 import functools
@@ -31,21 +31,21 @@ from raytransfer.tasks.threads import ahead
 from raytransfer.words import number_of
 
 CLASS_NAMES = "classnames.txt"
-"""The file beside the shards that names the classes, if there is one."""
+"""An optional file beside the shards that names the classes."""
 
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _LABELS = (".cls", ".json")
 _LONGEST = 200  # characters of a label
-_LOOKED_AT = 200  # members that tell whether a tar is a shard
+_LOOKED_AT = 200  # first members that are searched for a label
 _SHOWN = 5  # fields listed at most
 
 Label = int | str
 
 
 def are_shards(files: list[Place]) -> bool:
-    """Whether tar files look like shards: among the first members of the first is a label, or it cannot be read.
+    """Whether tar files look like shards: the first members of the first hold a label, or it cannot be read.
 
-    Archives of images, such as those that data sets are downloaded as, have none.
+    Archives of images, as data sets are often published, hold no labels.
     """
     if not files:
         return False
@@ -68,11 +68,11 @@ class ShardSource:
         """Sort the shards into parts; nothing is opened yet.
 
         Args:
-            path: A shard, or a folder for which ``tar_files`` finds some.
+            path: A shard, or a folder in which ``tar_files`` finds some.
             label_field: The field of JSON members that holds the label; None for ``.cls``, or else ``label``.
 
         Raises:
-            UserError: A shard is compressed, of no part, or missing.
+            UserError: A shard is compressed, belongs to no part, or is missing.
         """
         self.label_field = label_field
         found = tar_files(path)
@@ -84,7 +84,7 @@ class ShardSource:
 
     @property
     def count(self) -> int:
-        """How many images there are; every header is read for it, once."""
+        """How many images there are; every header is read once to tell."""
         return len(self.members.sizes)
 
     def contents(self) -> Contents:
@@ -131,7 +131,7 @@ class ShardSource:
 
     @functools.cached_property
     def _read(self) -> tuple[Members, list[Label]]:
-        """The images and their labels, in the order of the shards and, in a shard, of the images' members."""
+        """Images and labels, in the order of the shards and of the images' members in each."""
         names, labels, rows = list[str](), list[Label](), list[tuple[int, int, int]]()
         held = []
         files = self.files.used
@@ -213,14 +213,14 @@ class ShardSource:
 
 @dataclass(kw_only=True)
 class _Sample:
-    """What one key of a shard has.
+    """The members of a shard under one key.
 
     Attributes:
         key: The key.
-        image: Name of its image; empty where there is none yet.
-        start: Where in the shard the image begins.
-        size: Its bytes.
-        labels: Contents of its members that hold labels, by their ending.
+        image: Name of its image; empty as long as none is found.
+        start: Offset of the image in the shard, in bytes.
+        size: Bytes of the image.
+        labels: Contents of its members that hold labels, by suffix.
     """
 
     key: str
@@ -268,7 +268,7 @@ def _samples(file: Place, label_field: str | None) -> list[_Sample]:
 
 
 def _says(content: bytes, name: str) -> bool:
-    """Whether JSON has a field of this name, as that of a sample has; other JSON may lie beside samples."""
+    """Whether JSON has a field of this name; JSON that does not may lie beside samples."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
@@ -280,7 +280,7 @@ def _label(file: Place, sample: _Sample, label_field: str | None) -> Label:
     """The label of a sample.
 
     Raises:
-        UserError: It has none, or what it has is neither a whole number from 0 on nor a name.
+        UserError: It has none, or one that is neither a whole number from 0 on nor a name.
     """
     where = f"{file} member {sample.image}"
     if label_field is None and ".cls" in sample.labels:

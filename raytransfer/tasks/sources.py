@@ -1,4 +1,4 @@
-"""What the user calls the data, and where it is found."""
+"""From what the user calls the data to where they lie."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -19,23 +19,23 @@ from raytransfer.tasks.tars import compressed_tars, tar_files
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """Where the data come from, as the user said it; given the data's fingerprint, none of it can change a result.
+    """Where the data come from, as the user said; given the data's fingerprint, none of it can change a result.
 
     Attributes:
         data: ``digits``, the name of a torchvision classification data set, a folder's name under ``data_dir``, or a
             path (with a separator in it) or address (``s3://``, ``gs://``, ``hf://`` and the others of ``pyarrow.fs``)
             of a Parquet file, a tar shard, a folder of either, or a folder of image classes.
         data_dir: Where named data sets lie or are downloaded to.
-        image_size_px: Images are resized to this on their shorter side and cropped to the central square; None where
-            all have one size already.
+        image_size_px: The shorter side of images is resized to this, and they are cropped to the central square; None
+            if all have one size.
         channels: 1 to decode colour as grey, 3 to decode grey as colour, or None for the images' own.
-        label_column: Label column of Parquet files that have several, or the field of shards' JSON that holds the
-            label; None for the only one, or for what ``raytransfer.tasks.shards`` says.
+        label_column: Label column of Parquet files, or the field of shards' JSON that holds the label; None for the
+            only such column, or for the labels that ``raytransfer.tasks.shards`` describes.
         interpolation: How images are resized: ``bilinear`` or ``bicubic``.
         cache_dir: Where this machine keeps decoded images.
-        decoded: Whether images are decoded into the cache once (``cache``), or whenever they are taken (``stream``),
-            which only those of folders, Parquet files and shards can be; ``auto`` streams what would take more than
-            ``cache_gb`` decoded. Both give the same bits.
+        decoded: Whether images are decoded once into the cache (``cache``) or on every access (``stream``, for folders,
+            Parquet files and shards); ``auto`` streams what would take more than ``cache_gb`` decoded. Both give the
+            same bits.
         cache_gb: That bound, in 10^9 bytes.
     """
 
@@ -53,16 +53,16 @@ class DataSource:
     def name(self) -> str:
         """Name of the data set: the last part of ``data``, in lower case and without ``.parquet``."""
         path = Path(without_options(self.data)).expanduser()
-        # a link's own name, but "." and ".." must be looked up to have one
+        # a link keeps its own name, but "." and ".." must be resolved to have one
         named = path if path.name not in ("", "..") else path.resolve()
         return utf8_name(named.name).lower().removesuffix(".parquet")
 
     @property
     def path(self) -> Place:
-        """Where the data lie if they are files of the user's own.
+        """Where the data lie if they are the user's own files.
 
         Raises:
-            UserError: It is an address that holds a password or cannot be understood.
+            UserError: It is an address that holds a password or is invalid.
         """
         if is_address(self.data):
             return place(self.data)
@@ -72,7 +72,7 @@ class DataSource:
 
     @property
     def place_name(self) -> str:
-        """Where that is, whole: two servers may have buckets of one name."""
+        """The whole path or address, with options: two servers may have buckets of one name."""
         path = self.path
         return path.address if isinstance(path, RemotePath) else str(path)
 
@@ -81,19 +81,19 @@ class Source(Protocol):
     """A place that images can be read from."""
 
     def identity(self) -> dict[str, Any]:
-        """Tell, without reading them, whether the images are those read before; JSON types."""
+        """What tells, without reading images, whether they are those read before; JSON types."""
 
     def contents(self) -> Contents:
-        """What of it is used for what."""
+        """Which files are used for what."""
 
     def read(self) -> Raw:
-        """Read the labels; give the images still encoded."""
+        """Read the labels; images are read later."""
 
 
 def find_source(source: DataSource) -> Source:
-    """Find what ``source.data`` names; a few looks at the disk, nothing is read. What lies at an address is listed.
+    """Find what ``source.data`` names; folders and addresses are listed, and no image is read.
 
-    A torchvision data set's name is only checked when it is read, since that takes torchvision's import.
+    The name of a torchvision data set is checked only when it is read, as that imports torchvision.
 
     Raises:
         UserError: There is no such path, or it holds no data set.
@@ -114,7 +114,7 @@ def find_source(source: DataSource) -> Source:
 
 
 def unreadable(data: str, error: OSError) -> UserError:
-    """The error of data whose files cannot be read."""
+    """The error for data whose files cannot be read."""
     return UserError(f"data {data!r} cannot be read: {error.strerror or error}: {error.filename}")
 
 
@@ -180,14 +180,14 @@ _OTHERS = {
         (".csv", ".tsv", ".jsonl"), "a table of labels is not read: put the images of each class into a folder"
     ),
 }
-"""What people keep data in that is not read, by the ending of its files, and what to do."""
+"""Suffixes of common formats that are not read, and what to do about them."""
 
 
 def _refuse_others(path: Place) -> None:
-    """Refuse data in a form that is not read, and say how to bring it into one that is.
+    """Refuse data in a format that is not read, and say how to convert them.
 
     Raises:
-        UserError: The path is such a file, or a folder that holds one, or whose folders do.
+        UserError: The path is such a file, or one lies in it or in one of its folders.
     """
     folders = [path, *(entry for entry in path.iterdir() if entry.is_dir())] if path.is_dir() else []
     files = [entry for folder in folders for entry in folder.iterdir()] or [path]

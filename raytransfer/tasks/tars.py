@@ -9,15 +9,15 @@ from raytransfer.tasks.files import files_with
 from raytransfer.tasks.places import Place
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4")
-_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # how files of these kinds begin
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # magic numbers of gzip, bzip2, xz and zstd
 _BLOCK = tarfile.BLOCKSIZE
 
 
 def tar_files(path: Place) -> list[Place]:
-    """List a data set's tar files: the path itself, or those in the folder, as ``files_with`` finds them.
+    """List a data set's tar files: the path itself, or what ``files_with`` finds in the folder.
 
     Raises:
-        UserError: They could be several.
+        UserError: There are files in several places.
     """
     if path.is_file():
         return [path] if path.name.lower().endswith((".tar", *_COMPRESSED)) else []
@@ -25,7 +25,7 @@ def tar_files(path: Place) -> list[Place]:
 
 
 def compressed_tars(path: Place) -> list[Place]:
-    """The compressed tar files of a folder, of one kind."""
+    """The compressed tar files in a folder, those with the first suffix that any has."""
     return next((found for ending in _COMPRESSED if (found := files_with(path, ending, "tar files"))), [])
 
 
@@ -33,7 +33,7 @@ def check_plain(file: Place) -> None:
     """Check by its name that a tar file is not compressed.
 
     Raises:
-        UserError: It is.
+        UserError: It is compressed.
     """
     if file.name.lower().endswith(_COMPRESSED):
         raise _compressed(file)
@@ -42,11 +42,11 @@ def check_plain(file: Place) -> None:
 def headers(file: Place, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """The members of a tar.
 
-    ``tarfile`` takes whatever it cannot read for the end: here a tar must have its mark of the end, which is a block of
-    zeros, after its last member, and nothing but zeros after that.
+    ``tarfile`` takes anything that it cannot read for the end of the archive. Here the end must be marked by a block of
+    zeros after the last member, with nothing but zeros after it.
 
     Raises:
-        UserError: It is none, is truncated, compressed, or several tars in one.
+        UserError: The file is no tar, truncated, compressed, or several tars joined.
     """
     head = stream.read(len(max(_PACKED, key=len)))
     stream.seek(0)
@@ -59,9 +59,9 @@ def headers(file: Place, stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
             tar.members.clear()  # type: ignore[attr-defined]  # it would keep every header
             end = tar.offset
             yield member
-    except UserError:  # of a storage
+    except UserError:  # from a storage
         raise
-    except Exception as error:  # of broken headers it raises anything
+    except Exception as error:  # broken headers can raise anything
         raise _broken(file, one_line(error)) from None
     stream.seek(end)
     if stream.read(_BLOCK) != bytes(_BLOCK):
