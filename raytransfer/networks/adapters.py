@@ -13,7 +13,7 @@ from raytransfer.networks.stages import Network
 
 
 class LoRALinear(nn.Linear):
-    """A linear layer that computes with ``weight + lora_b @ lora_a``; made of one by ``add_lora``."""
+    """A linear layer with the weight ``weight + lora_b @ lora_a``; ``add_lora`` converts plain ones to it."""
 
     lora_a: nn.Parameter
     lora_b: nn.Parameter
@@ -24,7 +24,7 @@ class LoRALinear(nn.Linear):
 
 
 class LoRAConv2d(nn.Conv2d):
-    """A convolution that computes with ``weight + lora_b @ lora_a``; made of one by ``add_lora``."""
+    """A convolution with the weight ``weight + lora_b @ lora_a``; ``add_lora`` converts plain ones to it."""
 
     lora_a: nn.Parameter
     lora_b: nn.Parameter
@@ -37,25 +37,25 @@ class LoRAConv2d(nn.Conv2d):
 
 
 ADAPTED: Mapping[type[nn.Module], type[LoRALinear | LoRAConv2d]] = {nn.Linear: LoRALinear, nn.Conv2d: LoRAConv2d}
-"""What can be adapted, and what it becomes. A subclass may compute otherwise, so it is not."""
+"""Classes of layers that can be adapted, and their adapted classes; not their subclasses, which may differ."""
 
 
 def add_lora(network: Network, n: int, *, rank: int, seed: int) -> None:
-    """Put an adapter beside the weight of every plain ``Linear`` and ``Conv2d`` of the first n stages, in place.
+    """Add an adapter to every plain ``Linear`` and ``Conv2d`` of the first n stages, in place.
 
-    Such a layer computes with W + BA (section 4.1; alpha = rank), where W (out, in, ...) keeps its name, ``lora_b`` is
-    B (out, rank) and starts at zero, so that the network is exactly what it was, and ``lora_a`` is A (rank, in * ...),
-    drawn as PyTorch draws the weights of such a layer. A convolution's W is taken as a matrix, whatever its groups.
-    The adapters require gradients; what W does is left to ``freeze``.
+    Such a layer computes with W + BA (section 4.1; alpha = rank). W (out, in, ...) keeps its name. ``lora_b`` is B
+    (out, rank) and starts at zero, so that the outputs do not change at first. ``lora_a`` is A (rank, in * ...) and is
+    drawn as PyTorch draws the weights of such a layer. A convolution's W is viewed as a matrix, whatever its groups.
+    Adapters require gradients; ``freeze`` decides about W.
 
     Args:
         network: The network, on its device.
-        n: Stages, counted from the input.
+        n: Number of stages, from the input.
         rank: Rank of BA, >= 1.
         seed: Seed of A; torch's global generator is left as it was.
 
     Raises:
-        UserError: None of these stages has such a layer.
+        UserError: These stages have no such layer.
     """
     generator = torch.Generator().manual_seed(seed)
     stages = list(network.stages)
@@ -80,7 +80,7 @@ def add_lora(network: Network, n: int, *, rank: int, seed: int) -> None:
 
 
 def merged(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state dict of the plain network that computes the same: adapters are added to their weights."""
+    """The state dict of the equivalent plain network, with BA added to each W."""
     plain = {name: tensor for name, tensor in state.items() if not name.endswith((".lora_a", ".lora_b"))}
     for name in state:
         if name.endswith(".lora_a"):
@@ -91,13 +91,16 @@ def merged(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def used_elsewhere(adapted: Network, plain: Network) -> str | None:
-    """The first adapted layer whose weight other parts of the network use, too: no plain network computes the same.
+    """The first adapted layer whose weight is also used elsewhere in the network, so that ``merged`` would differ.
 
-    It is seen by running both on noise, as a layer may reach for the weight of another anywhere in its code.
+    Both networks are run on noise to find out, as any code may use the weight of another layer.
 
     Args:
         adapted: A network with adapters, which are overwritten.
-        plain: The same without, whose weights are overwritten.
+        plain: The same network without adapters, whose weights are overwritten.
+
+    Returns:
+        Path of the layer, or None.
     """
     paths = [name.removesuffix(".lora_b") for name in adapted.module.state_dict() if name.endswith(".lora_b")]
     images = torch.randn((2, *adapted.image), generator=torch.Generator().manual_seed(0))
@@ -108,7 +111,7 @@ def used_elsewhere(adapted: Network, plain: Network) -> str | None:
             layer = adapted.module.get_submodule(path)
             layer.lora_b.fill_(0.01 if path in chosen else 0.0)  # type: ignore[operator]  # a parameter
         plain.module.load_state_dict(merged(adapted.module.state_dict()))
-        return torch.equal(*(network(images.clone()) for network in networks))  # it may begin by overwriting them
+        return torch.equal(*(network(images.clone()) for network in networks))  # a network may overwrite its input
 
     return None if same(paths) else next((path for path in paths if not same([path])), paths[0])
 

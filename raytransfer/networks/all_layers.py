@@ -16,7 +16,7 @@ _LONGEST = 1024  # features of a layer, unless it has more channels
 
 
 class _ReadsAllLayers(nn.Module):
-    """What the module becomes an instance of, beside its own class: its own forward would ask for the old head."""
+    """Mixin for the module's class, whose own forward would call the old head."""
 
     all_layers_stages: tuple[Stage, ...]  # timm's own networks have modules named stages
 
@@ -25,15 +25,15 @@ class _ReadsAllLayers(nn.Module):
 
 
 def pooled(outputs: torch.Tensor, image: Sequence[int]) -> torch.Tensor:
-    """Feature vectors (B, D) of outputs (B, ...): averaged over places until D <= 1024, or one place is left.
+    """Average outputs (B, ...) over positions to feature vectors (B, D) with D <= 1024, or D = C if C is larger.
 
-    Maps (B, C, H, W) are averaged to the largest grid that is small enough, tokens (B, N, C) over as many runs of
-    tokens as are. Maps (B, H, W, C), as Swin's, are told by their sides: the first two, and not the last two, are as
-    the images'.
+    Maps (B, C, H, W) are pooled to the largest grid that fits, and tokens (B, N, C) to the largest number of runs of
+    tokens. Maps (B, H, W, C), as Swin's, are recognised by their shape: their first two sides have the images' aspect
+    ratio, and their last two do not.
 
     Args:
-        outputs: Of a stage.
-        image: Channels, height and width of the images that the network takes.
+        outputs: Outputs of a stage.
+        image: Channels, height and width of the network's images.
     """
     if outputs.ndim == 4:
         (_, down, across), (first, second, third) = image, outputs.shape[1:]
@@ -51,15 +51,14 @@ def pooled(outputs: torch.Tensor, image: Sequence[int]) -> torch.Tensor:
 
 
 def read_all_layers(network: Network, *, classes: int, seed: int) -> None:
-    """Give the network, in place, a new linear head that reads the outputs of all layers below it.
+    """Replace the network's head, in place, by a linear one that reads the outputs of all layers below it.
 
-    The outputs of a layer are pooled as for scores and scaled to a mean square of 1 for each image, so that no layer
-    outweighs another; outputs that are all zero stay so. The paper normalises layer by layer, too (to length 1; here a
-    learning rate that suits another head suits this one), but then keeps the features that a group lasso chooses. Here
-    all are kept.
+    Each layer's outputs are ``pooled`` and scaled to a mean square of 1 for each image, so that no layer outweighs
+    another; outputs of zero stay zero. The paper also normalises each layer (to length 1; with a mean square of 1 the
+    learning rate need not change), but then keeps only features that a group lasso chooses. Here all are kept.
 
-    A stage takes and gives one tensor: what the head will read of the layers so far and, beside it, the outputs of the
-    last of them. So a network can still be cut between any two, and frozen and reused up to there.
+    Stages still pass on one tensor: the head's features of the layers so far, joined with the last layer's outputs. So
+    the network can still be cut, frozen and reused between any two stages.
 
     Args:
         network: The network, on its device.
@@ -94,7 +93,7 @@ def read_all_layers(network: Network, *, classes: int, seed: int) -> None:
 
 @torch.no_grad()
 def _sizes(network: Network) -> tuple[list[tuple[int, ...]], int]:
-    """Shape of what each stage below the head takes of an image, and how many numbers the new head will read."""
+    """Shape of each stage's input for one image, for stages below the head, and the new head's number of inputs."""
     like, shapes, features = next(network.module.parameters()), [], 0
     with untouched(network.module):
         network.module.eval()
@@ -109,7 +108,7 @@ def _sizes(network: Network) -> tuple[list[tuple[int, ...]], int]:
 def _beside(
     atoms: Sequence[Atom], shape: tuple[int, ...], image: Sequence[int], *, is_first: bool, is_last: bool
 ) -> tuple[Atom]:
-    """What a stage does with what the head will read so far and, in the last columns, inputs of a shape."""
+    """A stage whose inputs are the head's features so far, joined with its own inputs, which have this shape."""
     size = math.prod(shape)
 
     def run(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:

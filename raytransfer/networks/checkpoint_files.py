@@ -1,4 +1,4 @@
-"""Checkpoint files that were made elsewhere, read without running anything of theirs."""
+"""Reading checkpoint files from elsewhere, without running code from them."""
 
 import argparse
 import re
@@ -14,15 +14,13 @@ from raytransfer.errors import UserError
 
 
 def read_file(path: Path) -> Any:
-    """What a checkpoint file holds, on the CPU: a dict of tensors, or dicts of them among other plain values.
+    """Read a checkpoint file to the CPU: a dict of tensors, or nested dicts of tensors and plain values.
 
-    Safetensors are told from PyTorch's own files (zip and the format before 1.6) by content. Pickles are read with
-    ``weights_only=True``, so only tensors and plain values come out of them. Where the file can be mapped into memory,
-    tensors are read from it when they are used, so it must stay as it is until then.
+    The content tells safetensors from PyTorch's own formats (zip, and the one before 1.6). Pickles are read with
+    ``weights_only=True``. A file that can be memory-mapped is, so it must not change while its tensors are in use.
 
     Raises:
-        UserError: There is no such file; it is damaged or of another format; it holds objects other than tensors and
-            plain values.
+        UserError: The file does not exist, is damaged or of another format, or holds other objects.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder: name the checkpoint file in it")
@@ -37,18 +35,18 @@ def read_file(path: Path) -> Any:
         raise UserError(f"{path} is empty: it is no checkpoint")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle's protocol and old storages: nothing that a user can change
+            warnings.simplefilter("ignore")  # about pickle's protocol and old storages, which a user cannot change
             if path.suffix == ".safetensors" or start[8:9] == b"{":
                 return load_file(path)
-            # Namespaces, in which many training scripts keep their options, are data as dicts are.
+            # Many training scripts save their options as a Namespace, which is plain data.
             with torch.serialization.safe_globals([argparse.Namespace]):
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
-    except Exception as error:  # what is no checkpoint can make a reader raise anything
+    except Exception as error:  # a file that is no checkpoint can make a reader raise anything
         raise UserError(f"{path} {_complaint(error, start)}") from error
 
 
 def _can_be_mapped(path: Path) -> bool:
-    """Whether it is a zip file in which nothing is compressed."""
+    """Whether a file is a zip archive without compression."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -56,7 +54,7 @@ def _can_be_mapped(path: Path) -> bool:
 
 
 def _complaint(error: Exception, start: bytes) -> str:
-    """What is wrong with a file, in few words: PyTorch needs ten lines, and advises to run the file."""
+    """What is wrong with a file, in one line; PyTorch takes ten, and advises to allow the file's code to run."""
     message = str(error)
     again = "save it again as a plain state dict: torch.save(model.state_dict(), FILE)"
     code = re.search(r"GLOBAL (\S+)", message)

@@ -1,6 +1,7 @@
-"""Where a traced module can be cut: where one tensor, a row an image, and nothing else that depends on pixels passes.
+"""Cuts of a traced module: places that only one tensor passes, with a row for each image.
 
-What lies between two such places is an *atom*, the smallest part that can be copied, frozen or left out by itself.
+Values that depend on shapes but not on pixels may pass a cut, too. Between two cuts lies an *atom*, the smallest part
+that can be copied, frozen or skipped by itself.
 """
 
 import operator
@@ -22,13 +23,13 @@ _NEW_FUNCTIONS = {"_assert", "zeros_like", "ones_like", "empty_like"}
 
 @dataclass(frozen=True, eq=False)
 class Atom:
-    """What lies between two cuts.
+    """The computation between two cuts.
 
     Attributes:
-        code: Python source of a function of the network's module and a tensor; it can be shown.
+        code: Python source of a function of the network's module and a tensor.
         run: That function.
         tensors: Names of the parameters and buffers that it uses.
-        bare: Those among them that it uses itself, not through a submodule.
+        bare: Those among them that it uses directly, not through a submodule.
         modules: Paths of the submodules that it calls, in order.
         functions: Names of the functions and methods that it calls.
     """
@@ -42,11 +43,11 @@ class Atom:
 
 
 class _CrossedError(Exception):
-    """Something else than the cut's tensor crosses it."""
+    """Something other than the cut's tensor crosses it."""
 
 
 def pixel_nodes(level: Level) -> set[fx.Node]:
-    """The nodes whose value depends on the numbers in the input, not on its shape alone."""
+    """The nodes whose values depend on the numbers in the input, not only on its shape."""
     found: set[fx.Node] = set()
     for node in level.graph.nodes:
         if node.op == "placeholder":
@@ -59,7 +60,7 @@ def pixel_nodes(level: Level) -> set[fx.Node]:
             )
         ) or (node.op == "call_method" and node.target in _SHAPE_METHODS | _NEW_METHODS):
             depends = False
-        else:  # a number that comes of tensors without numbers can only be a shape
+        else:  # a value that is no tensor can only come from shapes
             depends = any(source in found for source in node.all_input_nodes) and (
                 node.op == "output" or _has_tensor(level.values.get(node))
             )
@@ -73,7 +74,7 @@ def _has_tensor(value: Any) -> bool:
 
 
 def cut_nodes(level: Level, pixels: set[fx.Node]) -> tuple[list[fx.Node], bool]:
-    """The nodes that can be cut at, in order, and whether the paths never divide."""
+    """The nodes after which one can cut, in order, and whether the module's paths never divide."""
     position = level.position
     last_use = {
         node: max(
@@ -102,7 +103,7 @@ def cut_nodes(level: Level, pixels: set[fx.Node]) -> tuple[list[fx.Node], bool]:
 
 
 def slice_between(graph: fx.Graph, start: fx.Node, end: fx.Node) -> list[fx.Node]:
-    """The nodes that ``end`` needs beside ``start``, in order."""
+    """The nodes that compute ``end`` from ``start``, in order."""
     needed: set[fx.Node] = set()
     waiting = [end]
     while waiting:
@@ -114,7 +115,7 @@ def slice_between(graph: fx.Graph, start: fx.Node, end: fx.Node) -> list[fx.Node
 
 
 def used_tensors(module: nn.Module, nodes: Iterable[fx.Node]) -> set[str]:
-    """Names of the parameters and buffers that nodes use, through submodules or themselves."""
+    """Names of the parameters and buffers that nodes use, directly or through submodules."""
     names: set[str] = set()
     for node in nodes:
         if node.op == "call_module":
@@ -130,7 +131,7 @@ def find_atoms(level: Level, larger: Level) -> list[Atom]:
 
     Args:
         level: Its trace on a batch of 2.
-        larger: The same on a batch of 3, which tells what stands for the size of the batch.
+        larger: Its trace on a batch of 3, which shows which numbers depend on the size of the batch.
 
     Raises:
         TraceError: The graph depends on the size of the batch.
@@ -141,7 +142,7 @@ def find_atoms(level: Level, larger: Level) -> list[Atom]:
     cuts, _ = cut_nodes(level, traces.pixels)
     (start,) = (node for node in level.graph.nodes if node.op == "placeholder")
     output = next(node for node in level.graph.nodes if node.op == "output")
-    # What passes a cut is kept and compared image by image. Patches may be rows of their own, and tokens come first.
+    # Outputs at a cut are stored and compared by image, but rows may be patches, or the first axis may be tokens.
     cuts = [cut for cut in cuts if traces.has_row_for_each_image(cut)]
     if not isinstance(level.values.get(output.args[0]), torch.Tensor):
         raise TraceError("its output is not one tensor of logits")
@@ -152,7 +153,7 @@ def find_atoms(level: Level, larger: Level) -> list[Atom]:
             try:
                 atom = traces.atom(start, end)
                 break
-            except _CrossedError as error:  # it was no cut after all: go on from the one before
+            except _CrossedError as error:  # ``start`` is no cut after all: go back to the one before
                 if not atoms:
                     raise TraceError(f"it cannot be cut: {error}") from error
                 start = starts.pop()
@@ -180,7 +181,7 @@ class _Traces:
         """The atom from the value of one node to that of another.
 
         Raises:
-            _CrossedError: It needs something from before that is neither the value of ``start`` nor a shape.
+            _CrossedError: It needs a value from before ``start`` that is no shape.
         """
         builder = _Builder(self, start)
         nodes = builder.copy(end)
@@ -199,7 +200,7 @@ class _Traces:
 
 
 class _Builder:
-    """The graph of one atom under way."""
+    """Builds the graph of one atom."""
 
     def __init__(self, traces: _Traces, start: fx.Node) -> None:
         self._traces, self._start = traces, start
@@ -209,7 +210,7 @@ class _Builder:
         self._sizes: dict[int, fx.Node] = {}
 
     def copy(self, end: fx.Node) -> list[fx.Node]:
-        """Copy what ``end`` needs, in the order in which the whole draws random numbers; gives the nodes."""
+        """Copy the nodes that ``end`` needs, in their order, as that is the order of random draws; returns them."""
         needed = self._needed(end)
         copied = []
         for node in self._traces.level.graph.nodes:
@@ -229,9 +230,9 @@ class _Builder:
         return copied
 
     def _arguments(self, node: fx.Node, first: int = 0) -> tuple[Any, Any]:
-        """The arguments of a copy of a node, positional ones from the first on, and those by name.
+        """Arguments for a copy of a node, the positional ones from number ``first`` on, and those by name.
 
-        Numbers that grow with the batch, as ``len(x)`` gives them, are told from the atom's own input.
+        Numbers that grow with the batch, as from ``len(x)``, are computed from the atom's own input.
         """
         larger: list[Any] = []
         other = self._traces.larger_nodes[node]
@@ -262,16 +263,16 @@ class _Builder:
         return needed
 
     def _is_before(self, node: fx.Node) -> bool:
-        """Whether a node carries pixels and stands before the atom."""
+        """Whether a node depends on pixels and comes before the atom."""
         position = self._traces.position
         return node in self._traces.pixels and position[node] < position[self._start]
 
     def _comes_from_before(self, node: fx.Node) -> bool:
-        """Whether a node says something of a shape before the atom."""
+        """Whether a node's value is computed from the shape of a node before the atom."""
         return node not in self._traces.pixels and any(map(self._is_before, node.all_input_nodes))
 
     def _shape_of_before(self, node: fx.Node) -> Any:
-        """What a node says of a shape before the atom, told from the atom's own input."""
+        """Such a value, computed from the atom's own input instead."""
         if node.op == "call_function" and node.target is getattr and node.args[1] in ("device", "dtype"):
             return self.graph.call_function(getattr, (self._input, node.args[1]))
         if node.op == "call_method" and node.target in _NEW_METHODS:
@@ -280,7 +281,7 @@ class _Builder:
         return self._constant(self._traces.level.values[node], self._traces.larger[node])
 
     def _constant(self, value: Any, larger: Any) -> Any:
-        """A value that is the same for every batch, or grows with it."""
+        """A value that is constant, or else a node if it grows with the batch."""
         if isinstance(value, tuple | list):
             return tuple(self._constant(*pair) for pair in zip(value, larger, strict=True))
         if value is not None and not isinstance(value, int | float | bool | str):
@@ -297,7 +298,7 @@ class _Builder:
         raise _CrossedError(f"{self._start} has no axis that grows with the batch")
 
     def _scaled(self, axis: int, value: int, size: int) -> fx.Node:
-        """A number that is ``value`` where this axis of the atom's input has this size, and in proportion."""
+        """A number proportional to an axis of the atom's input: ``value`` where the axis has this size."""
         if axis not in self._sizes:
             shape = self.graph.call_function(getattr, (self._input, "shape"))
             self._sizes[axis] = self.graph.call_function(operator.getitem, (shape, axis))
@@ -308,10 +309,10 @@ class _Builder:
 
 
 def owners(atoms: Sequence[Atom], tensors: dict[str, torch.Tensor]) -> list[list[str]]:
-    """The tensors that each atom owns: every one belongs to the first that uses it, whatever name it has there.
+    """The tensors that each atom owns: a tensor belongs to the first atom that uses it under any name.
 
-    A later owner would let training change what frozen layers before it give. What none uses goes with the atom that
-    owns its nearest neighbours by name.
+    If a later atom owned it, training that atom would change the outputs of frozen layers before it. Tensors that no
+    atom uses go with the atom that owns the most similar names.
     """
     first: dict[str, int] = {}
     for i, atom in enumerate(atoms):
@@ -329,7 +330,7 @@ def owners(atoms: Sequence[Atom], tensors: dict[str, torch.Tensor]) -> list[list
 
 
 def _nearest(name: str, first: dict[str, int]) -> int:
-    """The atom that owns the tensors whose names begin most like this one."""
+    """The last atom that uses a tensor from the innermost possible module around this one."""
     parts = name.split(".")[:-1]
     while parts:
         inside = [i for other, i in first.items() if other.startswith(".".join(parts) + ".")]

@@ -1,4 +1,4 @@
-"""A network's stages as people want to see them before they choose where to cut."""
+"""A description of a network's stages, to choose where to cut."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,17 @@ from raytransfer.networks.surgery import behaviour
 
 @dataclass(frozen=True, kw_only=True)
 class StageRow:
-    """What there is to say of one stage.
+    """A description of one stage.
 
     Attributes:
-        n: Its number, counted from 1: the cut n lies behind it.
+        n: Its number, from 1; cut n lies after it.
         name: Its name.
-        parameters: Numbers in its parameters.
-        output: Shape of what it makes of one image.
+        parameters: Number of its parameters.
+        output: Shape of its output for one image.
         mflops: Millions of floating-point operations for one image, a multiply-add counted as two.
         random: Whether it draws random numbers in training.
-        statistics: Whether it keeps statistics that move in training.
-        parts: What it consists of, in order; in parentheses what has no weights or only normalises.
+        statistics: Whether it updates statistics in training.
+        parts: Its parts, in order; those without weights or that only normalise in parentheses.
     """
 
     n: int
@@ -38,7 +38,7 @@ class StageRow:
 
 @torch.no_grad()
 def describe(network: Network) -> list[StageRow]:
-    """Run a network once in each mode and say what its stages are."""
+    """Describe a network's stages, by running it in both modes."""
     from torch.utils.flop_counter import FlopCounterMode  # imports PyTorch's compiler
 
     seen = behaviour(network, len(network.stages))
@@ -65,7 +65,7 @@ def describe(network: Network) -> list[StageRow]:
 
 
 def _part(module: nn.Module, atom: Atom) -> str:
-    """What an atom is called; in parentheses where it has no weights or only normalises, and so is no stage."""
+    """Name of an atom, in parentheses if it has no weights or only normalises, and so makes no stage."""
     functions = sorted(atom.functions - {"getattr", "getitem"}) or ["select"]
     name = "+".join(atom.modules or functions)
     inside = {tensor.rpartition(".")[0] for tensor in atom.tensors - atom.bare}

@@ -1,4 +1,4 @@
-"""Which modules of a network are looked into for cuts, and which are blocks that stay whole."""
+"""Deciding which modules of a network to trace through for cuts, and which are blocks that stay whole."""
 
 import collections
 import re
@@ -15,26 +15,26 @@ _NORM_NAME = re.compile(r"Norm(2d|Act|Act2d)?$|^LayerNorm|BatchNorm|GroupNorm|Rm
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module normalises: such a one is no layer of its own in the papers' sense, and joins the one before."""
+    """Whether a module is a normalisation: in the papers' sense that is no layer, but part of the one before."""
     return isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm) or bool(_NORM_NAME.search(type(module).__name__))
 
 
 def expandable(module: nn.Module, calls: Calls) -> set[str]:
-    """Paths of the modules to look into; the others are blocks.
+    """Paths of the modules to trace through; the others are blocks.
 
-    Containers are looked into. Of other modules it is decided class by class, from the outside in: a class is looked
-    into if none of its instances is a block, that is, if in each the paths never divide, or it holds a series of alike
-    blocks; and if one can be cut between two parts with weights.
+    Containers are traced through. Other modules are decided class by class, from the outside in. A class is traced
+    through if in each instance the paths never divide, or it holds a series of blocks of one class, and if at least one
+    instance can be cut between two parts with weights.
 
     Args:
         module: The network.
-        calls: What its submodules took and gave.
+        calls: Recorded inputs and outputs of its submodules.
     """
     return _Expansion(module, calls).expand
 
 
 class _Look(NamedTuple):
-    """What a trace of a module shows.
+    """What the trace of a module shows.
 
     Attributes:
         can_be_cut: Whether there is a cut between two parts with weights.
@@ -46,7 +46,7 @@ class _Look(NamedTuple):
 
 
 _OPAQUE = _Look(can_be_cut=False, undivided=False)
-"""What there is to say of a module that cannot be traced, or is called more than once."""
+"""The verdict on a module that cannot be traced or is called more than once."""
 
 
 class _Expansion:
@@ -68,12 +68,12 @@ class _Expansion:
                     paths += found
                 else:
                     self._blocks.add(cls)
-        for path in list(self.expand):  # a class found to be a block later stays whole everywhere
+        for path in list(self.expand):  # a class may have been found to be a block only after instances were added
             if path and type(module.get_submodule(path)) in self._blocks:
                 self.expand -= {other for other in self.expand if other == path or other.startswith(f"{path}.")}
 
     def _through_containers(self, paths: list[str]) -> dict[type[nn.Module], dict[str, nn.Module]]:
-        """Look into the containers below these modules; gives the other modules found there, by class and path."""
+        """Expand the containers below these modules; returns the other modules found there, by class and path."""
         undecided: dict[type[nn.Module], dict[str, nn.Module]] = collections.defaultdict(dict)
         for path, child, is_container in (found for parent in paths for found in self._below(parent)):
             if path not in self._calls or not _has_parts(child):
@@ -85,7 +85,7 @@ class _Expansion:
         return undecided
 
     def _below(self, parent: str) -> Iterator[tuple[str, nn.Module, bool]]:
-        """The modules below one by path, and whether each is a container to look into, below which it goes on."""
+        """Path and module of each child, and whether it is a container, whose children then follow."""
         for name, child in self._module.get_submodule(parent).named_children():
             path = f"{parent}.{name}" if parent else name
             if isinstance(child, nn.ModuleList | nn.ModuleDict) or (
@@ -100,7 +100,7 @@ class _Expansion:
                 yield from self._below(path)
 
     def _is_divisible(self, found: dict[str, nn.Module]) -> bool:
-        """Whether a class with these instances is looked into."""
+        """Whether to trace through a class with these instances."""
         looks = [(module, self._look(path, module)) for path, module in found.items()]
         none_is_a_block = all(look.undivided or (look.can_be_cut and _holds_series(module)) for module, look in looks)
         return none_is_a_block and any(look.can_be_cut for _, look in looks)
@@ -134,7 +134,7 @@ class _Expansion:
         return len(self._calls.get(path, ())) == 1
 
     def _is_one_layer(self, path: str, container: nn.Module) -> bool:
-        """Whether a container holds one layer with what goes with it, such as its norm; never one with the head."""
+        """Whether a container holds a single layer and, say, its norm; False for the one that holds the head."""
         if self._head.startswith(f"{path}."):
             return False
         weighty = [child for child in container.children() if any(map(_has_weights_itself, child.modules()))]
@@ -146,13 +146,13 @@ def _has_weights_itself(module: nn.Module) -> bool:
 
 
 def _without_norms(module: nn.Module, names: set[str]) -> set[str]:
-    """The tensors that belong to submodules which do not normalise."""
+    """The tensors that belong to submodules other than normalisations."""
     owners = ((name, name.rpartition(".")[0]) for name in names)
     return {name for name, owner in owners if owner and not is_norm(module.get_submodule(owner))}
 
 
 def _holds_series(module: nn.Module) -> bool:
-    """Whether a container in a module holds two or more modules of one class that have parts of their own."""
+    """Whether a container in a module holds at least two modules of one class that have children."""
     return any(
         max(collections.Counter(map(type, filter(_has_parts, child.children()))).values(), default=0) >= 2
         or _holds_series(child)

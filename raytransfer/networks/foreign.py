@@ -1,4 +1,4 @@
-"""Weights that were made elsewhere, found in what a checkpoint holds by name and shape."""
+"""Finding a network's weights in a checkpoint from elsewhere, by name and shape."""
 
 import itertools
 import re
@@ -13,11 +13,11 @@ from raytransfer.words import some_of
 
 Tensors = dict[str, torch.Tensor]
 
-_DEPTH = 3  # of dicts in dicts that are searched
+_DEPTH = 3  # levels of nested dicts that are searched
 _SHOWN = 3  # names in a message
-_COUNTER = "num_batches_tracked"  # of batch normalisation, since PyTorch 0.4.1; its momentum makes it idle
-# Last parts of names that say nothing of the architecture: what follows from it and is not learned, and masked
-# autoencoders' own.
+_COUNTER = "num_batches_tracked"  # of batch normalisation since PyTorch 0.4.1; unused if it has a momentum
+# Last parts of names that do not tell architectures apart: tensors that are not learned, and those of masked
+# autoencoders.
 _HARMLESS = {
     _COUNTER,
     "attn_mask",
@@ -28,7 +28,7 @@ _HARMLESS = {
     "total_ops",
     "total_params",
 }
-# What may be converted into each other. Other kinds, such as quantised numbers, mean nothing without their scales.
+# Dtypes that may be converted into each other. Others, such as quantised ones, would need their scales.
 _KINDS = (
     {torch.float16, torch.bfloat16, torch.float32, torch.float64},
     {torch.int32, torch.int64},
@@ -37,18 +37,18 @@ _KINDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """The strict account of what a checkpoint gave to a network.
+    """What a checkpoint holds of a network.
 
     Attributes:
-        tensors: By the network's own state-dict names, in its shapes and dtypes, contiguous on the CPU, no two in one
-            memory: all of the body, and the head where it was there. A counter in ``missing`` is zero, as in PyTorch.
-        path: Keys of the dicts that lead to the state dict in the file, joined by dots; empty for the file's own.
-        prefix: What stands before the network's names there, such as ``module.encoder_q.``.
-        head: Whether the whole head was there, too, in the network's shapes.
-        unused: Tensors that nothing took, by path and name, among them those of optimisers and of other networks; not
-            those that a renaming left out.
-        missing: Names of the body that the file lacks: counters of batch normalisation, and nothing else.
-        head_shapes: Shapes there of what has the names of the head.
+        tensors: Tensors of the body and, if ``head``, of the head, by the network's state-dict names, in its shapes and
+            dtypes; contiguous on the CPU, without shared memory. Counters in ``missing`` are zero, as in PyTorch.
+        path: Keys that lead to the state dict in the file, joined by dots; empty for the top level.
+        prefix: Prefix of the network's names there, such as ``module.encoder_q.``.
+        head: Whether the whole head is there in the network's shapes.
+        unused: Path and name of each tensor that is not used, such as those of optimisers; not those that ``rename``
+            leaves out.
+        missing: Names of the body that the file lacks, which are counters of batch normalisation only.
+        head_shapes: Shapes in the file of tensors with names of the head.
     """
 
     tensors: Tensors
@@ -70,30 +70,29 @@ def match(
     prefix: str | None = None,
     rename: Mapping[str, str | None] | None = None,
 ) -> Match:
-    """Find the weights of a network in a checkpoint, by name, shape and kind of number, whatever is around them.
+    """Find the weights of a network in a checkpoint by name, shape and dtype.
 
-    Every dict down to the third level is searched, and in it every prefix before a name of the body. Only a place that
-    holds all of the body will do. It must not hold other tensors inside the body's modules, bare ones beside them, or
-    modules that continue their numbering: ResNet-34 has all names and shapes of ResNet-18, and blocks more. Never does
-    order decide: two tensors of one shape are told apart by their names alone. Modules beside the body under other
-    names, such as projection heads and decoders, are left unused. Twins that share all names and shapes and compute
-    otherwise, such as timm's ``efficientnet_lite0`` and ``tf_efficientnet_lite0``, whose padding differs, pass as
-    each other.
+    Nested dicts are searched down to the third level, with every prefix before a name of the body. A place fits if it
+    holds all of the body, and no sign of another architecture: other tensors inside the body's modules, tensors without
+    a module beside them, or modules that continue their numbering (ResNet-34 has all names and shapes of ResNet-18, and
+    more blocks). The order of tensors never matters. Modules with other names beside the body, such as projection heads
+    and decoders, are ignored. Architectures that differ only in what they compute are not told apart, such as timm's
+    ``efficientnet_lite0`` and ``tf_efficientnet_lite0``, whose padding differs.
 
     Args:
-        content: What ``raytransfer.networks.checkpoint_files.read_file`` gave.
-        expected: State dict of the network, whose shapes and dtypes count; it may lie on the meta device.
-        head: Those of its names that belong to the head, which may be absent or of another shape.
-        name: What messages call the checkpoint, such as its path.
-        key: The only place to search, as ``Match.path`` has it; None for all.
+        content: What ``raytransfer.networks.checkpoint_files.read_file`` returned.
+        expected: State dict of the network, for shapes and dtypes; it may be on the meta device.
+        head: Names of tensors of the head, which may be absent or have other shapes.
+        name: Name of the checkpoint in messages, such as its path.
+        key: The only place to search, as in ``Match.path``; None for all.
         prefix: The only prefix to try; None for all.
-        rename: Names of the file to names of the network, applied first: regular expressions, and what replaces all
-            that they find in a name (``re.sub``), or None to leave tensors out in whose names they are found. Of
-            several that are found in a name only the first counts, and each must be the first for some name.
+        rename: Applied first: from regular expressions to replacements in the file's names (``re.sub``), or to None to
+            leave out the tensors that match. The first that matches a name is applied, and each must be the first for
+            some name.
 
     Raises:
-        UserError: No place fits, and the message says what comes closest; several fit and hold different tensors; a
-            key or prefix is not there; a renaming is no regular expression, changes nothing or makes two names one.
+        UserError: No place fits, and the message says what comes closest; several fit and hold different tensors; there
+            is no such key or prefix; or a renaming is no regular expression, changes nothing or makes two names equal.
     """
     places = _renamed(list(_places(content)), rename or {}, name)
     if not places:
@@ -119,7 +118,7 @@ def match(
 
 
 Place = tuple[str, Tensors]
-"""Keys to a dict, joined by dots, and the tensors that it holds itself."""
+"""Keys that lead to a dict, joined by dots, and the tensors directly in it."""
 
 
 def _places(content: Any, path: str = "", depth: int = 0) -> Iterator[Place]:
@@ -135,7 +134,7 @@ def _places(content: Any, path: str = "", depth: int = 0) -> Iterator[Place]:
 
 def _renamed(places: list[Place], rename: Mapping[str, str | None], name: str) -> list[Place]:
     rules = {pattern: _compiled(pattern) for pattern in rename}
-    first: set[str | None] = set()  # patterns that were, for some name
+    first: set[str | None] = set()  # patterns that were the first to match some name
     renamed = []
     for path, tensors in places:
         origins: dict[str, str] = {}
@@ -171,7 +170,7 @@ def _replaced(rule: re.Pattern[str], replacement: str | None, old: str) -> str |
 
 
 class _Wanted:
-    """What a network expects, and what may not stand beside it."""
+    """What a network expects, and which other tensors show another architecture."""
 
     def __init__(self, expected: Mapping[str, torch.Tensor], head: Collection[str]) -> None:
         self.body = {own: tensor for own, tensor in expected.items() if own not in head}
@@ -179,23 +178,23 @@ class _Wanted:
         self._modules = {start for own in self.body for start in _starts(own)}
         self._head_modules = tuple({_starts(own)[-1] for own in self.head} - {""})
         shared = [start for start in self._modules if all(own.startswith(start) for own in self.body)]
-        self._root = max(shared, key=len, default="")  # where the body's own modules lie: "", or "features." of a VGG
+        self._root = max(shared, key=len, default="")  # the module with all of the body: "", or "features." of a VGG
         self._numbered = {_unnumbered(self._part(own, self._root)) for own in self.body} - {None}
 
     def prefixes(self, tensors: Iterable[str]) -> list[str]:
-        """What stands before names of the body."""
+        """Prefixes before names of the body."""
         return list(
             dict.fromkeys(start for full in tensors for start in _starts(full) if full[len(start) :] in self.body)
         )
 
     def is_intruder(self, own: str) -> bool:
-        """Whether a tensor that is not expected shows that the weights are another network's."""
+        """Whether an unexpected tensor shows that the weights belong to another architecture."""
         if _last(own) in _HARMLESS or own.startswith(self._head_modules):
             return False
         module = max((start for start in _starts(own) if start in self._modules), key=len)
         if module == self._root:
             part = self._part(own, module)
-            is_bare = module + part == own  # such as position embeddings, which have no module of their own
+            is_bare = module + part == own  # in no module, such as position embeddings
             return is_bare or _unnumbered(part) in self._numbered
         return len(module) > len(self._root)
 
@@ -223,12 +222,12 @@ class _Candidate:
 
     @property
     def head_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of what has the names of the head."""
+        """Shapes of tensors with names of the head."""
         return {own: tuple(self._own[own].shape) for own in self._wanted.head if own in self._own}
 
     @property
     def place(self) -> str:
-        """Where it is, as the user would ask for it."""
+        """Where it is, as options of the user's."""
         return f'key="{self.path}" prefix="{self.prefix}"'
 
     def _agrees(self, own: str, wanted: torch.Tensor) -> bool:
@@ -242,7 +241,7 @@ class _Candidate:
         )
 
     def differences(self) -> list[str]:
-        """Each tensor of another shape or kind, beside what the network expects."""
+        """Each tensor of another shape or dtype, and what the network expects."""
         return [
             f"{own} is {_shape(self._own[own])}, not {_shape(self._wanted.body[own])}"
             if self._own[own].shape != self._wanted.body[own].shape
@@ -251,7 +250,7 @@ class _Candidate:
         ]
 
     def equals(self, other: "_Candidate") -> bool:
-        """Whether both would give the same: the body, and the head where both have one."""
+        """Whether both hold the same tensors: the body, and the head if both have one."""
         names = [*self._wanted.body, *(self._wanted.head if self.has_head and other.has_head else ())]
         mine, theirs = self._own, other._own
         return all(
@@ -262,7 +261,7 @@ class _Candidate:
         )
 
     def take(self) -> Tensors:
-        """The tensors for the network, copied: files may hold several in one memory, and may be mapped."""
+        """Copies of the tensors for the network; those of the file may share memory, or be memory-mapped."""
         expected = self._wanted.body | (self._wanted.head if self.has_head else {})
         return {
             own: torch.empty(wanted.shape, dtype=wanted.dtype).copy_(self._own[own])
@@ -275,7 +274,7 @@ class _Candidate:
 def _candidates(
     places: list[Place], wanted: _Wanted, name: str, key: str | None, prefix: str | None
 ) -> list[_Candidate]:
-    """Every place with every prefix there, or those that were chosen, which must be there."""
+    """All places and prefixes, or the chosen ones, which must exist."""
     paths = [path for path, _ in places]
     if key not in (None, *paths):
         there = [path or '"" (the top level)' for path in paths]
@@ -295,7 +294,7 @@ def _candidates(
 
 
 def _best(found: list[_Candidate], wanted: _Wanted, places: list[Place], name: str) -> _Candidate:
-    """The candidate that fits, with the head where one has it; others that fit must hold the same."""
+    """The candidate that fits, preferably with a head; others that fit must hold the same tensors."""
     fitting = sorted((candidate for candidate in found if candidate.fits), key=lambda c: not c.has_head)
     if not fitting:
         raise UserError(f"{name} does not fit the network: {_shortfall(found, wanted, places)}")
@@ -306,7 +305,7 @@ def _best(found: list[_Candidate], wanted: _Wanted, places: list[Place], name: s
 
 
 def _shortfall(found: list[_Candidate], wanted: _Wanted, places: list[Place]) -> str:
-    """What comes closest, and what it lacks."""
+    """The candidate that comes closest, and what it lacks, in words."""
     if not found:
         there = some_of([full for _, tensors in places for full in tensors], _SHOWN)
         return f"it has none of its names; it has {there}, and the network {some_of(list(wanted.body), _SHOWN)}"
@@ -325,7 +324,7 @@ def _shortfall(found: list[_Candidate], wanted: _Wanted, places: list[Place]) ->
 
 
 def _starts(name: str) -> list[str]:
-    """The names of the modules around a tensor, each with its dot, from the outermost, which is empty."""
+    """Prefixes of the modules around a tensor, each with its dot, from the outermost, which is empty."""
     return ["", *itertools.accumulate(part + "." for part in name.split(".")[:-1])]
 
 
@@ -334,7 +333,7 @@ def _last(name: str) -> str:
 
 
 def _unnumbered(part: str) -> str | None:
-    """``layer`` of ``layer4``; None where there is no number."""
+    """``layer`` of ``layer4``; None if there is no number."""
     stem = part.rstrip("0123456789")
     return None if stem == part else stem
 

@@ -1,4 +1,4 @@
-"""Networks of the user's own, ``package.module:function``: built and checked."""
+"""Building and checking networks of the user's own, ``package.module:function``."""
 
 import importlib
 import inspect
@@ -16,27 +16,28 @@ from raytransfer.networks.tracing import all_tensors
 
 
 def is_own(name: str) -> bool:
-    """Whether a network is a function of the user's; ``timm/hf-hub:ORG/NAME`` is none."""
+    """Whether a network is a function of the user's; ``timm/hf-hub:ORG/NAME`` is not."""
     return ":" in name and not name.startswith(("torchvision/", "timm/"))
 
 
 def build_own(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn.Module:
-    """What a function of the user's builds.
+    """Build a network with a function of the user's.
 
     Args:
         name: ``package.module:function``.
-        args: What it is given beside what follows.
-        image: Channels, height and width of its images, which it is given if it has such an argument.
+        args: Arguments beside ``num_classes`` and, if it takes that, ``image_shape``.
+        image: Channels, height and width of its images.
         classes: Outputs of its head.
 
     Raises:
-        UserError: It cannot be imported, does not take such arguments, raises, or gives no layers that can be followed.
+        UserError: The function cannot be imported, does not take these arguments, raises, or returns no module, or one
+            of compiled code.
     """
     path, _, attribute = name.partition(":")
-    if str(Path.cwd()) not in sys.path:  # an installed command does not look there by itself
+    if str(Path.cwd()) not in sys.path:  # Python leaves it out for an installed command
         sys.path.insert(0, str(Path.cwd()))
     try:
-        with torch.random.fork_rng(devices=[]):  # what a module draws at import is the same in every process
+        with torch.random.fork_rng(devices=[]):  # for draws at import to be the same in every process
             torch.default_generator.manual_seed(0)
             imported = importlib.import_module(path)
     except SystemExit as error:
@@ -59,17 +60,17 @@ def build_own(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn
         what = f"its part {part} is" if part else "it is"
         raise UserError(f"network={name}: {what} compiled, and layers of compiled code cannot be told: leave that out")
     if any(map(nn.parameter.is_lazy, all_tensors(module).values())):
-        with torch.no_grad():  # lazy layers take their shapes, and draw their weights, from the first images they see
+        with torch.no_grad():  # lazy layers get shapes and weights from the first images
             module.eval()(torch.zeros(2, *image))
         module.train()
     return module
 
 
 def called(name: str, make: Callable[[], Any]) -> nn.Module:
-    """What a builder makes, of a library's or the user's; its complaint about arguments in one line.
+    """Call a builder, of a library's or the user's, and check its result.
 
     Raises:
-        UserError: It does not take its arguments, or makes no module.
+        UserError: It does not take its arguments, or returns no module.
     """
     try:
         module = make()
@@ -89,21 +90,24 @@ def _built(name: str, function: Callable[..., Any], given: inspect.BoundArgument
 
 
 def _is_compiled(module: nn.Module) -> bool:
-    """Whether a module is what torch.compile or torch.jit made."""
+    """Whether a module was made by torch.compile or torch.jit."""
     return isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule"
 
 
 @torch.no_grad()
 def check_builder(module: nn.Module, build: Callable[[int], nn.Module], image: Shape) -> None:
-    """Check that a function of the user's makes new networks by the seed alone, of which state dicts say all.
+    """Check a function of the user's that builds networks.
+
+    It must build new layers at each call, with weights that depend on the seed only, and a network's outputs must
+    depend on its state dict only.
 
     Args:
-        module: What it built with seed 0, once it has run.
-        build: Builds anew with a seed.
+        module: A network that it built with seed 0, after a forward pass.
+        build: Builds another one with a seed.
         image: Shape of the images.
 
     Raises:
-        UserError: It does not.
+        UserError: It does not do so.
     """
     first, again, other = build(0), build(0), build(1)
     given = {id(parameter) for parameter in module.parameters()}

@@ -1,4 +1,4 @@
-"""The source of networks of the user's own, which must be that of what runs."""
+"""The source code of networks of the user's own, checked to be the code that runs."""
 
 import importlib
 import sys
@@ -13,18 +13,18 @@ from raytransfer.networks.own import is_own
 from raytransfer.specs import NetworkSpec
 
 _READ: dict[str, tuple[ModuleSpec | None, str]] = {}
-"""The source of each module of the user's that this process has read, by its name, and which import it was of."""
+"""By name of a module of the user's: its spec, which is new with every import, and its source."""
 
 
 def sources_of(spec: NetworkSpec) -> dict[str, str]:
-    """The source of a network of the user's, by the path of each file below the folder that it is imported from.
+    """Source code of a network of the user's, by path relative to the folder from which it is imported.
 
-    These are the files of its package, or those beside its module, that are loaded; the script that runs is one of them
-    only where it is imported, too, as by a network that it defines itself. Empty for other networks.
+    The files are those loaded from its package, or from the folder of its module; the main script only if it is also
+    imported as a module. Empty for other networks.
 
     Raises:
-        UserError: One is not UTF-8, or has changed since it was imported, as in a notebook, where what was imported
-            would run. Of one that is read for the first time since then, only changes of functions are told.
+        UserError: A file is not UTF-8, or has changed since it was imported, as in a notebook, where the old code would
+            run. When a file is read for the first time, only changes of functions are noticed.
     """
     if not is_own(spec.name):
         return {}
@@ -50,7 +50,7 @@ def sources_of(spec: NetworkSpec) -> dict[str, str]:
 
 
 def imported_anew() -> bool:
-    """Whether a module was, since its source was read, as by ``importlib.reload``."""
+    """Whether a module was imported again since its source was read, as by ``importlib.reload``."""
     return any(name in sys.modules and sys.modules[name].__spec__ is not its for name, (its, _) in _READ.items())
 
 
@@ -66,10 +66,9 @@ def _file(module: ModuleType) -> Path:
 
 
 def _runs_other_code(module: ModuleType, modules: Collection[ModuleType]) -> bool:
-    """Whether these modules hold functions of one of them that are not what its file says by now.
+    """Whether any of these modules holds functions of ``module`` that differ from its file.
 
-    What is no function is not looked at, such as numbers; nor is a module that something has changed on its way from
-    the file, as pytest does with tests.
+    Only functions are compared, and not in modules that are rewritten at import, as pytest does with tests.
     """
     if type(module.__loader__) is not SourceFileLoader:
         return False
@@ -78,13 +77,13 @@ def _runs_other_code(module: ModuleType, modules: Collection[ModuleType]) -> boo
         said = list(_inside(compile(Path(file).read_bytes(), file, "exec", dont_inherit=True)))
     except (SyntaxError, ValueError):
         return True
-    names = {code.co_qualname for code in said}  # a module that is imported anew keeps what its file has no more
+    names = {code.co_qualname for code in said}  # a reloaded module keeps functions that its file no longer has
     held = (code for holder in modules for value in list(vars(holder).values()) for code in _codes(value))
     return any(code.co_filename == file and code.co_qualname in names and code not in said for code in held)
 
 
 def _inside(code: CodeType) -> Iterator[CodeType]:
-    """The code of all functions that are defined in some code."""
+    """The code of all functions that are defined in some code, at any depth."""
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield constant

@@ -1,4 +1,4 @@
-"""From a module to its stages: found by following it, grouped, and checked by running it."""
+"""From a module to its stages: trace it, group its atoms, and check the result by running it."""
 
 import random
 import re
@@ -19,7 +19,7 @@ from raytransfer.networks.tracing import TraceError, all_tensors, record, trace
 
 Granularity = Literal["block", "fine", "coarse"]
 Table = Mapping[str, Sequence[str]]
-"""Stages of one's own: by name, paths of modules or patterns of the names of modules and tensors."""
+"""Stages by name, each with paths of modules or patterns for names of modules and tensors."""
 
 _BEFORE_HEAD = re.compile(r"pool|flatten|drop|mean|view|reshape|select|getitem")
 _NOT_BEFORE_HEAD = re.compile(r"maxpool")
@@ -27,7 +27,7 @@ _NOT_BEFORE_HEAD = re.compile(r"maxpool")
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """An atom in both modes, and the tensors that belong to it."""
+    """An atom in both modes, and the tensors that it owns."""
 
     evaluation: Atom
     training: Atom
@@ -37,17 +37,17 @@ class _Piece:
 def find_stages(
     module: nn.Module, image: tuple[int, ...], granularity: Granularity = "block", table: Table | None = None
 ) -> tuple[Stage, ...]:
-    """Follow a module and cut it into stages, the last of them its head.
+    """Trace a module and cut it into stages, the last of which is its head.
 
     Args:
-        module: It is run a few times, and left as it was; on meta it costs nothing.
+        module: It is run a few times and left unchanged; on the meta device this is cheap.
         image: Shape of one input, as (C, H, W).
-        granularity: ``block`` cuts wherever one tensor alone passes, a norm or what has no weights joining the layer
-            before it; ``fine`` and ``coarse`` join those to the groups that timm says.
-        table: Stages of one's own in place of a granularity; a cut stays where it lies between two of them.
+        granularity: ``block`` cuts wherever only one tensor passes, but leaves norms and parts without weights with the
+            layer before them; ``fine`` and ``coarse`` cut only between groups of timm's ``group_matcher``.
+        table: Stages to cut into, in place of a granularity.
 
     Raises:
-        UserError: It cannot be followed or cut, or the table or granularity does not fit it.
+        UserError: The module cannot be traced or cut, or the table or granularity does not fit it.
     """
     if table is not None and granularity != "block":
         raise UserError(
@@ -77,7 +77,7 @@ def find_stages(
 
 
 def staged(module: nn.Module, image: tuple[int, ...], table: Table) -> Network:
-    """A module as a network of the stages that a table names.
+    """A network of a module with the stages of a table.
 
     Raises:
         UserError: It cannot be cut so.
@@ -86,11 +86,11 @@ def staged(module: nn.Module, image: tuple[int, ...], table: Table) -> Network:
 
 
 def check_exact(network: Network) -> None:
-    """Run a network as a whole and stage by stage, in both modes, on noise.
+    """Check on noise, in both modes, that a network's stages in sequence do what its module does.
 
     Raises:
-        UserError: The outputs, the statistics, the random numbers drawn, or which parameters change or get gradients
-            differ; or a buffer below the head moves in eval mode, or in training by code that is in no layer.
+        UserError: They differ in outputs, buffers, random draws, or in which parameters change or get gradients; or a
+            buffer below the head changes in eval mode, or in training mode through code outside of any layer.
     """
     module = network.module
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
@@ -146,12 +146,12 @@ def check_exact(network: Network) -> None:
 
 
 def _versions(module: nn.Module) -> dict[str, tuple[int, int]]:
-    """What changes with each parameter that is changed in place, or replaced."""
+    """For each parameter, a value that changes when it is modified in place or replaced."""
     return {name: (parameter._version, parameter.data_ptr()) for name, parameter in module.named_parameters()}
 
 
 def _with_gradients(module: nn.Module, outputs: torch.Tensor) -> list[str]:
-    """Names of the parameters that get gradients from a module's outputs."""
+    """Names of the parameters on which a module's outputs depend differentiably."""
     nodes: set[Any] = set()
     waiting: set[Any] = {outputs.grad_fn} - {None}
     while waiting:
@@ -162,7 +162,7 @@ def _with_gradients(module: nn.Module, outputs: torch.Tensor) -> list[str]:
 
 
 def _pieces(module: nn.Module, image: tuple[int, ...]) -> list[_Piece]:
-    """The atoms of a module in both modes, cut alike."""
+    """The atoms of a module, with the same cuts in both modes."""
     tensors = all_tensors(module)
     _check_memory(module)
     like = next(module.parameters(), torch.zeros(()))
@@ -195,16 +195,16 @@ def _pieces(module: nn.Module, image: tuple[int, ...]) -> list[_Piece]:
 
 
 def _foreign_random_state() -> tuple[Any, ...]:
-    """The state of the global random numbers of Python and NumPy."""
+    """The state of Python's and NumPy's global random generators."""
     numpys: Any = np.random.get_state(legacy=True)
     return random.getstate(), numpys[1].tobytes(), *numpys[2:]
 
 
 def _check_memory(module: nn.Module) -> None:
-    """Check that no two parameters lie in one memory: the one of a frozen layer would move with the other.
+    """Check that no two parameters share memory: training one would change the other in a frozen layer.
 
     Raises:
-        TraceError: Two do.
+        TraceError: Two share memory.
     """
     names: dict[tuple[int, torch.Size], str] = {}
     for name, parameter in module.named_parameters():
@@ -227,7 +227,7 @@ def _unknown(name: str) -> str:
 
 
 def _by_block(module: nn.Module, pieces: Sequence[_Piece]) -> list[list[int]]:
-    """A stage for each piece with a layer, which takes along what follows it up to the next."""
+    """A stage for each piece with a layer, together with the pieces after it up to the next layer."""
     kinds = [_kind(module, piece) for piece in pieces]
     groups: list[list[int]] = [[0]]
     has_layer = kinds[0] == "layer"
@@ -250,7 +250,7 @@ def _kind(module: nn.Module, piece: _Piece) -> str:
 
 
 def _move_to_head(module: nn.Module, pieces: Sequence[_Piece], kinds: Sequence[str], groups: list[list[int]]) -> None:
-    """Pooling, flattening and dropout right before the head belong to it."""
+    """Move pooling, flattening and dropout right before the head into its stage."""
     before = groups[-2]
     first = len(before)
     while first > 1 and kinds[before[first - 1]] == "no weights":
@@ -266,7 +266,7 @@ def _move_to_head(module: nn.Module, pieces: Sequence[_Piece], kinds: Sequence[s
 
 
 def _by_matcher(module: nn.Module, pieces: Sequence[_Piece], *, coarse: bool) -> list[list[int]]:
-    """Stages that leave timm's groups of parameters whole."""
+    """Stages that keep timm's groups of parameters whole."""
     matcher = getattr(module, "group_matcher", None)
     if matcher is None:
         raise UserError("granularity=fine and coarse are groups that only timm's networks have: give stages={...}")
@@ -278,7 +278,7 @@ def _by_matcher(module: nn.Module, pieces: Sequence[_Piece], *, coarse: bool) ->
 
 
 def _by_table(pieces: Sequence[_Piece], table: Table) -> list[list[int]]:
-    """Stages that a table names."""
+    """The stages of a table."""
     labels = [
         [i for i, patterns in enumerate(table.values()) if any(_matches(piece, pattern) for pattern in patterns)]
         for piece in pieces
@@ -301,7 +301,7 @@ def _matches(piece: _Piece, pattern: str) -> bool:
 
 
 def _between(labels: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Group pieces by labels: a cut lies before a piece if all labels before it are smaller than all from it on."""
+    """Group pieces by labels: cut before a labelled piece if all labels before it are smaller than all from it on."""
     groups: list[list[int]] = [[0]]
     for i in range(1, len(labels)):
         before = [label for piece in labels[:i] for label in piece]
@@ -314,7 +314,7 @@ def _between(labels: Sequence[Sequence[int]]) -> list[list[int]]:
 
 
 def _names(owned: Sequence[Sequence[str]]) -> list[str]:
-    """Names of stages: of the first module of each, as much of its path as no other stage shares."""
+    """Names of stages: the shortest prefix of the first module's path that no other stage shares."""
     names = []
     for i, tensors in enumerate(owned):
         others = [name for j, group in enumerate(owned) if j != i for name in group]

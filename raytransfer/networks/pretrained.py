@@ -1,4 +1,4 @@
-"""Weights that others trained: named in options, read, matched, and made to fit the images of a sweep."""
+"""Pretrained weights: parse options, read and match weights, and convert them for the images of a sweep."""
 
 import json
 import math
@@ -25,19 +25,19 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsSource:
-    """Where weights come from, as the user said it.
+    """Where weights come from, as the user said.
 
     Attributes:
-        network: The network that they are of.
-        network_args: What its builder is given.
-        weights: A file, a name of torchvision's weights, a tag of timm's, or ``default`` for theirs.
-        key: Where in the file they lie; None to look for them.
-        prefix: What stands before their names there; None likewise.
-        rename: Names in the file to names of the network, as ``raytransfer.networks.foreign.match`` takes them.
-        mean: Per channel, what is subtracted from pixels of 0..1; empty for what is known of the weights.
-        std: Per channel, what they are then divided by; likewise.
-        accuracy: Published top-1 accuracy on the data they were trained on, 0..1; None where it is not known.
-        label: What tables call them.
+        network: Their network.
+        network_args: Arguments of its builder.
+        weights: A file, a name of torchvision's weights, a tag of timm's, or ``default`` for the library's default.
+        key: Where in the file they lie; None to search.
+        prefix: Prefix of their names there; None to search.
+        rename: From names in the file to names of the network, as for ``raytransfer.networks.foreign.match``.
+        mean: For each channel, what is subtracted from pixels of 0..1; empty for the publisher's.
+        std: For each channel, what the difference is divided by; empty likewise.
+        accuracy: Published top-1 accuracy on their training data set, 0..1; None if unknown.
+        label: Their name in tables.
     """
 
     network: str
@@ -53,29 +53,29 @@ class WeightsSource:
 
     @property
     def is_file(self) -> bool:
-        """Whether they lie in a file."""
+        """Whether they are a file."""
         return "/" in self.weights or self.weights.endswith(_SUFFIXES)
 
     @property
     def full_label(self) -> str:
-        """What tables call them where ``short_label`` would name others, too."""
+        """Their default label if ``short_label`` is ambiguous."""
         return f"{self.network}@{Path(self.weights).name if '/' in self.weights else self.weights}"
 
     @property
     def short_label(self) -> str:
-        """What tables call them where no label is given: without the network's library."""
+        """Their default label, without the network's library."""
         return self.full_label.rpartition("/")[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How images were made for weights.
+    """How images are preprocessed for some weights.
 
     Attributes:
-        resize_px: Shorter side to which they are resized.
-        crop_px: Side of the square that the network sees.
-        mean: Per channel, what is subtracted from pixels of 0..1.
-        std: Per channel, what they are then divided by.
+        resize_px: The shorter side is resized to this.
+        crop_px: Side of the square crop that the network sees.
+        mean: For each channel, what is subtracted from pixels of 0..1.
+        std: For each channel, what the difference is divided by.
         interpolation: ``bilinear`` or ``bicubic``.
     """
 
@@ -91,9 +91,9 @@ class Pretrained:
     """Weights for a network that takes the images of a sweep.
 
     Attributes:
-        state: State dict; without the classifier's tensors where the weights have none.
-        outputs: Outputs of the classifier; None where there is none.
-        account: What matched, in a line for people.
+        state: State dict; without the classifier's tensors if the weights have no classifier.
+        outputs: Outputs of the classifier; None if there is none.
+        account: What matched, in a line for the user.
     """
 
     state: dict[str, torch.Tensor]
@@ -102,16 +102,16 @@ class Pretrained:
 
 
 def parse(entry: Any, network: str, network_args: Mapping[str, Any]) -> WeightsSource:
-    """What one entry of the option ``weights`` names.
+    """Parse one entry of the option ``weights``.
 
     Args:
-        entry: ``WEIGHTS`` of the option ``network``, ``NETWORK@WEIGHTS``, or a mapping with ``weights`` and whatever
-            more there is to say.
+        entry: ``WEIGHTS`` for the option ``network``, ``NETWORK@WEIGHTS``, or a mapping of ``weights`` and other fields
+            of ``WeightsSource``.
         network: The option ``network``.
         network_args: The option ``network_args``.
 
     Raises:
-        UserError: It is none of these.
+        UserError: It is none of these, or has an invalid value.
     """
     if isinstance(entry, str):
         name, at, weights = entry.partition("@")
@@ -154,16 +154,16 @@ def _is_number(value: Any) -> bool:
 
 
 def _renaming(given: Any) -> Mapping[str, str | None] | None:
-    """A renaming, or what a JSON file holds of one.
+    """A renaming, given as a mapping or as the path of a JSON file.
 
     Raises:
-        UserError: It is none.
+        UserError: It is neither.
     """
     rules = given
     if isinstance(given, str):
         try:
             path = Path(given).expanduser()
-            if path.exists() and not path.is_file():  # a named pipe would be waited for without end
+            if path.exists() and not path.is_file():  # reading a named pipe would never end
                 raise ValueError("it is no regular file")
             rules = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RuntimeError) as error:
@@ -174,10 +174,10 @@ def _renaming(given: Any) -> Mapping[str, str | None] | None:
 
 
 def preprocessing(source: WeightsSource, spec: NetworkSpec) -> Preprocessing:
-    """How images were made for weights: what the entry says, or what their publisher does.
+    """How images are preprocessed for weights, by the user's entry or by their publisher.
 
     Raises:
-        UserError: There are no such weights, or nothing is known of how images were made for them.
+        UserError: There are no such weights, or their normalisation is unknown.
     """
     family, _, name = spec.name.partition("/")
     if family == "torchvision" and not source.is_file:
@@ -191,7 +191,7 @@ def preprocessing(source: WeightsSource, spec: NetworkSpec) -> Preprocessing:
         )
     elif family == "timm":
         config = _timm_config(source, name)
-        side = default_image_size(replace(spec, name=f"timm/{_tagged(source, name)}"))  # which the tag may say
+        side = default_image_size(replace(spec, name=f"timm/{_tagged(source, name)}"))  # it may depend on the tag
         found = Preprocessing(
             resize_px=int(side / config.crop_pct),
             crop_px=side,
@@ -214,7 +214,7 @@ def preprocessing(source: WeightsSource, spec: NetworkSpec) -> Preprocessing:
 
 
 def published_accuracy(source: WeightsSource, spec: NetworkSpec) -> float | None:
-    """Top-1 accuracy that the weights' publisher states on their own data, 0..1; None where there is none here."""
+    """Top-1 accuracy, 0..1, from the user's entry or from torchvision; None if unknown."""
     family, _, name = spec.name.partition("/")
     if source.accuracy is not None or family != "torchvision" or source.is_file:
         return source.accuracy
@@ -224,11 +224,11 @@ def published_accuracy(source: WeightsSource, spec: NetworkSpec) -> float | None
 
 
 def load_pretrained(source: WeightsSource, spec: NetworkSpec, image: Shape) -> Pretrained:
-    """Read weights and make them fit a network that takes images of this shape.
+    """Read weights and convert them for a network that takes images of this shape.
 
-    Where they were made for another image size or number of channels, timm's networks are converted as timm does it:
-    position embeddings and patch kernels are resampled, the filters of the first convolution summed over channels.
-    torchvision's vision transformers have their position embeddings resampled. Nothing else is converted.
+    Weights for another image size or number of channels are converted only for timm's networks, by timm (position
+    embeddings and patch kernels are resampled, filters of the first convolution summed over channels), and for
+    torchvision's vision transformers (position embeddings are resampled).
 
     Raises:
         UserError: They cannot be read, do not match the network, or do not fit the images.
@@ -255,10 +255,10 @@ def load_pretrained(source: WeightsSource, spec: NetworkSpec, image: Shape) -> P
 
 
 def _file(source: WeightsSource, spec: NetworkSpec) -> Path:
-    """The file in which weights lie.
+    """The weights' file.
 
     Raises:
-        UserError: They have a name instead, and the network none of that kind.
+        UserError: They are given by a name, which their network does not support.
     """
     if not source.is_file:
         raise UserError(
@@ -298,10 +298,10 @@ def _matched(content: Any, source: WeightsSource, spec: NetworkSpec, image: Shap
 
 
 def _check_numbers(source: WeightsSource, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Check that weights are numbers to compute with; masks of attention may hold -inf.
+    """Check that weights hold no NaN or +inf; attention masks may hold -inf.
 
     Raises:
-        UserError: One is not.
+        UserError: They do.
     """
     for name, tensor in tensors.items():
         wrong = tensor[tensor.isnan() | tensor.isposinf()]
@@ -310,7 +310,7 @@ def _check_numbers(source: WeightsSource, tensors: Mapping[str, torch.Tensor]) -
 
 
 def _empty(spec: NetworkSpec, image: Shape, classes: int) -> dict[str, torch.Tensor]:
-    """The state dict of a network as it is built, of which names, shapes and types count."""
+    """The state dict of a new network, for its names, shapes and dtypes."""
     with torch.random.fork_rng(devices=[]):
         return module_of(spec, image, classes).state_dict()
 
@@ -329,7 +329,7 @@ def _account(source: WeightsSource, found: Match, outputs: int | None) -> str:
 
 
 def _converted(made: Pretrained, source: WeightsSource, spec: NetworkSpec, native: Shape, image: Shape) -> Pretrained:
-    """Weights for images of one shape, made to fit those of another."""
+    """Convert weights for images of one shape to those of another."""
     family, _, name = spec.name.partition("/")
     size = "x".join(map(str, native))
     account = f"{made.account}; converted from images of {size}"
@@ -364,7 +364,7 @@ def _from_timm_tag(source: WeightsSource, spec: NetworkSpec, image: Shape) -> Pr
     tagged = NetworkSpec(name=f"timm/{_tagged(source, name)}", args=spec.args)
     try:
         module = module_of(tagged, image, int(config.num_classes), pretrained=True)
-    except Exception as error:  # the hub's client raises of many kinds
+    except Exception as error:  # the hub's client raises many kinds
         missing = f"weights={source.weights} of {spec.name} could not be had from the hub"
         raise UserError(f"{missing}: {first_line(error)}") from error
     outputs = int(config.num_classes) or None
@@ -373,10 +373,10 @@ def _from_timm_tag(source: WeightsSource, spec: NetworkSpec, image: Shape) -> Pr
 
 
 def _timm_config(source: WeightsSource, name: str) -> Any:
-    """What timm knows of weights.
+    """Timm's configuration of weights.
 
     Raises:
-        UserError: It does not know them.
+        UserError: Timm does not know them.
     """
     try:
         return timm_config(_tagged(source, name))
@@ -387,7 +387,7 @@ def _timm_config(source: WeightsSource, name: str) -> Any:
 
 
 def _tagged(source: WeightsSource, name: str) -> str:
-    """Timm's name of weights; a file has those of the network's default configuration."""
+    """Timm's name of network and weights; for a file, of the network alone."""
     return name if source.is_file or source.weights == "default" or "." in name else f"{name}.{source.weights}"
 
 
@@ -406,11 +406,11 @@ def _torchvision_weights(name: str, weights: str) -> Any:
 
 
 def _downloaded(name: str, weights: str) -> Any:
-    """The state dict of torchvision's weights, from its own folder or the network."""
+    """The state dict of torchvision's weights, from torch's cache or a download."""
     found = _torchvision_weights(name, weights)
     try:
         return found.get_state_dict(progress=False, check_hash=True)
-    except Exception as error:  # of the network, of the disk, or a damaged file
+    except Exception as error:  # from the network, the disk, or a damaged file
         place = Path(torch.hub.get_dir()) / "checkpoints" / Path(found.url).name
         missing = f"weights={weights} of {name} are not at {place} and could not be downloaded"
         raise UserError(f"{missing}: {first_line(error)}") from error

@@ -1,4 +1,4 @@
-"""From the name of a network to a module: the project's own, torchvision's, timm's or the user's."""
+"""Building networks by name: the project's own, torchvision's, timm's or the user's."""
 
 import difflib
 import functools
@@ -25,19 +25,18 @@ from raytransfer.networks.zoo import ZOO, initialise
 from raytransfer.specs import NetworkSpec
 
 _HUB = "huggingface.co", 443
-_HUB_NAMES = ("hf-hub:", "hf_hub:", "local-dir:")  # of timm's, for networks that a hub or a folder describes
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # in memory, another in each process
-_CLASSES = 10  # outputs of the network whose structure is hashed, whatever the task's
+_HUB_NAMES = ("hf-hub:", "hf_hub:", "local-dir:")  # timm's prefixes for networks that a hub or a folder describes
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # in memory, which differs between processes
+_CLASSES = 10  # outputs of the network whose structure is hashed, for every task
 _FOUND: dict[tuple[NetworkSpec, Shape, frozenset[str]], tuple[Stage, ...]] = {}
 """The stages that this process has found, by network, image and names of tensors.
 
-They do not depend on the weights, and the number of classes changes no more than the shapes of the head's;
-``check_network`` runs them for every number of classes.
+They depend neither on the weights nor on the number of classes; ``check_network`` runs them for every number.
 """
 
 
 def build(spec: NetworkSpec, *, image: Shape, classes: int, seed: int) -> Network:
-    """A network with freshly drawn weights.
+    """Build a network with new random weights.
 
     Args:
         spec: Which network, and its initialisation.
@@ -47,8 +46,7 @@ def build(spec: NetworkSpec, *, image: Shape, classes: int, seed: int) -> Networ
 
     Raises:
         UserError: There is no such network, it does not take such arguments, or it has no stages.
-        ValueError: It does not take such images.
-        RuntimeError: Likewise.
+        ValueError, RuntimeError: It does not take such images.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -67,7 +65,7 @@ def build(spec: NetworkSpec, *, image: Shape, classes: int, seed: int) -> Networ
 
 
 def check_network(spec: NetworkSpec, *, image: Shape, classes: int) -> Network:
-    """Build a network, push blank images through it, and compare it with its stages one after the other.
+    """Build a network, run it on blank images, and check that its stages in sequence do the same.
 
     Raises:
         UserError: There is no such network, it does not take such images, or it cannot be cut into stages.
@@ -94,15 +92,15 @@ def check_network(spec: NetworkSpec, *, image: Shape, classes: int) -> Network:
 
 
 def _named(spec: NetworkSpec, said: str) -> str:
-    """What is said of a network, with its name where it is not named."""
+    """A message about a network, with the network's name in front unless it is there."""
     return said if said.startswith("network=") else f"network={spec.name}: {said}"
 
 
 def default_image_size(spec: NetworkSpec) -> int:
-    """Side of the images, in pixels, that a network is made for.
+    """Side of a network's default images, in pixels.
 
     Raises:
-        UserError: There is no such network, or its arguments ask for no size.
+        UserError: There is no such network, or its arguments hold an invalid size.
     """
     args: dict[str, Any] = json.loads(spec.args)
     family, _, name = spec.name.partition("/")
@@ -119,10 +117,9 @@ def default_image_size(spec: NetworkSpec) -> int:
 
 
 def resolved(spec: NetworkSpec, image: Shape) -> NetworkSpec:
-    """The spec with the digest of what the name stands for, where that is not the project's own.
+    """Add a digest of a network's structure and code to its spec, unless it is the project's own.
 
-    Two networks of one name with other layers, widths or code are two networks: their trials must not be taken for each
-    other's.
+    Two networks of one name whose layers, widths or code differ must not share trials.
 
     Raises:
         UserError: As for ``check_network``.
@@ -142,7 +139,7 @@ def resolved(spec: NetworkSpec, image: Shape) -> NetworkSpec:
     tensors = all_tensors(network.module)
     content = [[stage.name, [[name, [*tensors[name].shape]] for name in stage.tensors]] for stage in network.stages]
     digest = hashlib.sha256(json.dumps(content).encode())
-    if spec.name.removeprefix("timm/").startswith(_HUB_NAMES):  # its description can change under its name
+    if spec.name.removeprefix("timm/").startswith(_HUB_NAMES):  # its description may change on the hub
         digest.update(_ADDRESS.sub("", repr(network.module)).encode())
     for name, text in sorted(sources_of(spec).items()):
         digest.update(f"{name}\n{text}".encode())
@@ -157,7 +154,7 @@ def _table(spec: NetworkSpec) -> Table | None:
 
 
 def module_of(spec: NetworkSpec, image: Shape, classes: int, **more: Any) -> nn.Module:
-    """The module with its own fresh weights, as torch's global generator draws them.
+    """Build a module with its own initialisation, drawn from torch's global generator.
 
     Args:
         spec: Which network.
@@ -193,7 +190,7 @@ def _from_torchvision(name: str, args: dict[str, Any], image: Shape, classes: in
         raise UserError(f"network=torchvision/{name} is not known{_nearest('torchvision', name, known)}")
     defaults: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
-        defaults = {"aux_logits": False, "init_weights": True}  # the side heads give more than one output
+        defaults = {"aux_logits": False, "init_weights": True}  # auxiliary heads would be more outputs
     if name.startswith("vit_"):
         defaults = {"image_size": image[1]}
     return models.get_model(name, weights=None, num_classes=classes, **{**defaults, **args})
@@ -231,12 +228,12 @@ def _answers(address: tuple[str, int]) -> bool:
         return False
 
 
-@functools.cache  # of a hub's network the whole is built for it
+@functools.cache  # a network on a hub is built for it
 def timm_config(name: str) -> Any:
-    """What timm knows of a network and, with a tag or on a hub, of its weights.
+    """Timm's configuration of a network and, with a tag or on a hub, of its weights.
 
     Raises:
-        UserError: It knows nothing of it.
+        UserError: Timm does not know it.
     """
     hub = name.startswith(_HUB_NAMES)
     timm = timm_module(hub=hub)
@@ -247,7 +244,7 @@ def timm_config(name: str) -> Any:
         if hub:
             return SimpleNamespace(**{"fixed_input_size": False, **timm.create_model(name).pretrained_cfg})
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    except Exception as error:  # the hub's client raises of many kinds
+    except Exception as error:  # the hub's client raises many kinds
         raise UserError(f"network=timm/{name} is not known to timm: {first_line(error)}") from error
     if config is None:
         raise UserError(f"network=timm/{name} is not known to timm")

@@ -1,4 +1,4 @@
-"""A network as stages that run one after the other and share out its parameters and buffers."""
+"""A network as a sequence of stages, among which its parameters and buffers are divided."""
 
 import operator
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ Shape = tuple[int, int, int]
 
 @contextmanager
 def untouched(module: nn.Module) -> Iterator[None]:
-    """A block that may run a module in any mode: its buffers and the flags of its modules are then as they were."""
+    """Restore a module's buffers and modes at the end of a block that runs it."""
     flags = [(child, child.training) for child in module.modules()]
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     try:
@@ -31,10 +31,10 @@ def untouched(module: nn.Module) -> Iterator[None]:
 
 
 def clear_kept(module: nn.Module) -> None:
-    """Have layers drop what they keep of their weights, and leave the module in eval mode.
+    """Have layers drop what they cache of their weights, and leave the module in eval mode.
 
-    Attention of timm's LeViT, TinyViT and EfficientFormer keeps its biases by place from its first images in eval mode
-    on, with or without their gradient, and drops them in training mode: other weights in their place change nothing.
+    In eval mode, attention of timm's LeViT, TinyViT and EfficientFormer caches its position biases, with or without
+    gradients, until the module enters training mode; changes of the weights would have no effect.
     """
     module.train()
     module.eval()
@@ -42,13 +42,13 @@ def clear_kept(module: nn.Module) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
-    """One layer of a network in the sense of the papers: what is copied or frozen as a whole.
+    """One layer of a network in the sense of the papers, which is copied or frozen as a whole.
 
     Attributes:
-        name: What papers and rows call it, such as ``conv1``.
-        tensors: Names of the parameters and buffers that belong to it, those that no state dict holds included.
-        evaluation: What it does in eval mode, in order.
-        training: The same in training mode.
+        name: Its name in tables, such as ``conv1``.
+        tensors: Names of its parameters and buffers, non-persistent ones included.
+        evaluation: Its atoms in eval mode, in order.
+        training: Its atoms in training mode.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Stage:
 
 
 def run_stages(module: nn.Module, stages: Sequence[Stage], inputs: torch.Tensor) -> torch.Tensor:
-    """Outputs of some stages of a module, one after the other, in its mode."""
+    """Run some stages of a module in sequence, in its current mode."""
     for stage in stages:
         for atom in stage.training if module.training else stage.evaluation:
             inputs = atom.run(module, inputs)
@@ -67,23 +67,21 @@ def run_stages(module: nn.Module, stages: Sequence[Stage], inputs: torch.Tensor)
 
 @dataclass(eq=False)
 class Network:
-    """A module and its stages, from the input to the head, and which of them stay as they are while it trains.
+    """A module, its stages from the input to the head, and which of them are frozen.
 
     Attributes:
-        module: Takes images (B, C, H, W), float, and gives logits (B, classes).
-        stages: Its N stages; the last is the head, so n copied layers run from 1 to N-1. Run one after the other they
-            compute what the module computes.
-        image: Channels, height and width of the images it takes.
-        frozen: Stages, counted from 0, whose tensors stay as they are; ``raytransfer.networks.freeze`` sets it, and the
-            next two.
-        still: The modules of those stages that stay in eval mode, so that their statistics do not move.
-        repeatable: How many stages, of the frozen ones from the input on, always give the same for the same image in
-            training mode: they draw no random numbers, and what they make of an image does not depend on the others of
-            its batch.
-        below_head: Its stages below the head as they are by themselves, where the head reads all layers and ``stages``
-            carry what it will read; none for other networks.
-        fixed: Names of the parameters that the module came with out of training, such as position embeddings that are
-            sines: they stay so, whatever is frozen or released.
+        module: Takes images (B, C, H, W), float, and returns logits (B, classes).
+        stages: Its N stages, which in sequence compute what the module computes. The last is the head, so that 1 to N-1
+            layers can be copied.
+        image: Channels, height and width of its images.
+        frozen: Frozen stages, counted from 0; ``raytransfer.networks.freeze`` sets this and the next two.
+        still: Modules of these stages that stay in eval mode, so that their statistics do not change.
+        repeatable: Number of frozen stages from the input on whose outputs in training mode depend on the image alone:
+            they draw no random numbers, and do not mix the images of a batch.
+        below_head: If the head reads all layers, the stages below it without the features that ``stages`` pass on to
+            the head; empty for other networks.
+        fixed: Names of parameters that the module itself keeps from training, such as sine position embeddings; they
+            never train.
     """
 
     module: nn.Module
@@ -107,22 +105,22 @@ class Network:
                 raise ValueError(f"{tensor} must belong to one stage, and belongs to {owners.get(tensor, 'none')}")
 
     def through(self, inputs: torch.Tensor, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """Outputs of the stages ``start`` to ``stop``, which is left out; by default all, from images to logits.
+        """Run the stages from ``start`` up to but not including ``stop``; by default all, from images to logits.
 
         Args:
-            inputs: (B, ...) what stage ``start`` takes: images for 0, else the outputs of the stages before it.
-            start: First stage to run, counted from 0: as many stages are skipped.
+            inputs: (B, ...) inputs of stage ``start``: images for 0, else the outputs of the stage before it.
+            start: First stage to run, counted from 0.
             stop: Stage to stop before; None for the end.
         """
         return run_stages(self.module, self.stages[start:stop], inputs)
 
     def outputs(self, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
-        """The outputs of each layer, one after the other: the next may overwrite them.
+        """Yield the outputs of each layer in turn; computing the next may overwrite them.
 
         Args:
             inputs: (B, C, H, W) images.
         """
-        outputs = inputs.clone()  # as a stage may begin by overwriting what it takes
+        outputs = inputs.clone()  # a stage may overwrite its inputs
         for stage in self.below_head or self.stages:
             outputs = run_stages(self.module, (stage,), outputs)
             yield outputs
@@ -130,7 +128,7 @@ class Network:
             yield self.through(inputs)
 
     def tensors(self, stage: int) -> Iterator[tuple[str, torch.Tensor]]:
-        """Names, and the parameters and buffers of a stage, counted from 0."""
+        """Names and tensors of the parameters and buffers of a stage, counted from 0."""
         for name in self.stages[stage].tensors:
             yield name, operator.attrgetter(name)(self.module)
 

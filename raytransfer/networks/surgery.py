@@ -1,4 +1,4 @@
-"""Copy the first n layers, freeze any layers."""
+"""Copying the first n layers, and freezing any layers."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from raytransfer.networks.stages import Network, untouched
 
 
 def cpu_copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies on the CPU that later steps do not change, as safetensors wants them: contiguous, and none twice."""
+    """Copies on the CPU, contiguous and without shared memory, as safetensors needs them."""
     return {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
@@ -23,8 +23,8 @@ def copy_first(base: Mapping[str, torch.Tensor], network: Network, n: int) -> No
 
     Args:
         base: State dict of a network with the same stages.
-        network: Receives the copies; its other stages stay as they are.
-        n: Stages to copy, counted from the input.
+        network: Receives the copies.
+        n: Number of stages to copy, from the input.
 
     Raises:
         KeyError: The base lacks a tensor of those stages.
@@ -40,19 +40,19 @@ def copy_first(base: Mapping[str, torch.Tensor], network: Network, n: int) -> No
 
 
 def freeze(network: Network, stages: Collection[int]) -> None:
-    """Take these stages out of training, and those that were frozen and are not among them back in.
+    """Freeze exactly these stages; stages that were frozen and are not among them train again.
 
-    ``train_mode`` keeps the statistics of the frozen ones still. What they do in training mode is seen by running them
-    on noise, not told from the types of their modules. Nothing of the network but its flags changes by that, and
-    torch's random numbers stay where they were. What a stage got after it was frozen, such as the adapters of
-    ``raytransfer.networks.adapters``, trains on.
+    Frozen parameters need no gradients, and ``train_mode`` keeps statistics of frozen stages constant. What the stages
+    do in training mode is found by running them on noise, not by the types of their modules. The network's tensors and
+    torch's random state do not change. Tensors that a stage got while it was frozen, such as the adapters of
+    ``raytransfer.networks.adapters``, continue to train.
 
     Args:
         network: The network.
-        stages: Stages, counted from 0: a prefix, a range, or any.
+        stages: Any stages, counted from 0.
 
     Raises:
-        UserError: A buffer of theirs moves though its module is in eval mode, or belongs to the network itself.
+        UserError: A buffer of theirs changes even in eval mode, or belongs to no submodule.
     """
     for i in network.frozen.symmetric_difference(stages):
         for name, tensor in network.tensors(i):
@@ -75,7 +75,7 @@ def freeze(network: Network, stages: Collection[int]) -> None:
 
 
 def frozen_prefix(network: Network) -> int:
-    """How many stages, from the input on, have nothing that trains: what they make of an image never changes."""
+    """Number of stages, from the input on, without anything that trains."""
     for i in range(len(network.stages)):
         if i not in network.frozen or any(tensor.requires_grad for _, tensor in network.tensors(i)):
             return i
@@ -88,7 +88,7 @@ class Behaviour:
 
     Attributes:
         draws: Whether it draws random numbers.
-        mixes: Whether what it makes of an image depends on the other images of the batch.
+        mixes: Whether its output for an image depends on the other images of the batch.
         moving: Names of its buffers that change.
     """
 
@@ -99,9 +99,9 @@ class Behaviour:
 
 @torch.no_grad()
 def behaviour(network: Network, n: int) -> list[Behaviour]:
-    """What each of the first n stages does in training mode, seen by running two batches that share one image.
+    """What each of the first n stages does in training mode, found by running two batches that share one image.
 
-    The network is left as it was, and so are torch's random numbers.
+    The network and torch's random state are restored.
     """
     like = next(network.module.parameters())
     batch = torch.randn((4, *network.image), generator=torch.Generator().manual_seed(0)).to(like)
@@ -112,7 +112,7 @@ def behaviour(network: Network, n: int) -> list[Behaviour]:
         train_mode(network)
         for i in range(n):
             before = {name: t.clone() for name, t in network.tensors(i) if not isinstance(t, nn.Parameter)}
-            other = torch.cat([batch[:1], other[1:]])  # what a stage before mixed is no fault of this one
+            other = torch.cat([batch[:1], other[1:]])  # an earlier stage may have mixed images
             seed_layers(0, like.device)
             start = _random_state(like.device)
             batch = network.through(batch.clone(), i, i + 1)
@@ -131,9 +131,9 @@ def behaviour(network: Network, n: int) -> list[Behaviour]:
 
 
 def seed_layers(seed: int, device: torch.device) -> None:
-    """Seed the random numbers that layers on this device draw from.
+    """Seed the random generator of layers on this device.
 
-    ``torch.manual_seed`` would also write down, and keep, where it was called for each kind of GPU that is not there.
+    ``torch.manual_seed`` would also store a stack trace for each kind of device that is not there.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
@@ -141,12 +141,12 @@ def seed_layers(seed: int, device: torch.device) -> None:
 
 
 def _random_state(device: torch.device) -> torch.Tensor:
-    """The state of the random numbers that layers on this device draw from."""
+    """The state of the random generator of layers on this device."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def train_mode(network: Network) -> None:
-    """Set the network to training mode, all but those modules of its frozen stages whose statistics would move.
+    """Set the network to training mode, except modules of frozen stages whose statistics would change.
 
     Dropout of frozen stages stays on, as in the 2014 experiments.
     """
@@ -156,5 +156,5 @@ def train_mode(network: Network) -> None:
 
 
 def trainable(network: Network) -> list[tuple[str, nn.Parameter]]:
-    """Names and parameters that train: only these reach the optimiser, so weight decay cannot move the others."""
+    """Names and parameters that train; only these reach the optimiser, so that weight decay skips the others."""
     return [(name, parameter) for name, parameter in network.module.named_parameters() if parameter.requires_grad]

@@ -1,7 +1,7 @@
-"""What a module does with a batch, as a graph of one level: its children are seen as wholes, but for those expanded.
+"""Tracing a module on a batch into a graph in which its children are single nodes, except expanded ones.
 
-Blocks stay whole that way, where a trace of everything would cut through them. The graph knows the shape of every
-value, so that a network's own decisions about shapes can be followed; decisions about pixels cannot.
+So blocks stay whole, which a full trace would cut through. Every value is known during the trace, so that a network may
+branch on shapes; it may not branch on pixels.
 """
 
 import collections
@@ -18,14 +18,14 @@ from raytransfer.errors import one_line
 
 
 class TraceError(Exception):
-    """A module cannot be followed; the message says why, for people."""
+    """A module cannot be traced; the message says why, for the user."""
 
 
 _PIXELS = "what it does depends on the numbers in its input, not only on their shape"
 _READS_NUMBERS = ("item", "tolist")
 
 Calls = Mapping[str, list[tuple[tuple[Any, ...], dict[str, Any], Any]]]
-"""By the path of a submodule, each of its calls: positional and keyword arguments and output."""
+"""The calls of each submodule by its path: positional arguments, keyword arguments and output."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +34,8 @@ class Level:
 
     Attributes:
         module: The module.
-        graph: What its ``forward`` does; children are leaves, but for the expanded ones.
-        values: What each node gave on the inputs that it was traced with.
+        graph: Its ``forward``; children are leaves, except expanded ones.
+        values: Value of each node for the inputs of the trace.
     """
 
     module: nn.Module
@@ -47,12 +47,12 @@ class Level:
 
     @property
     def position(self) -> dict[fx.Node, int]:
-        """Where each node stands in the order of execution."""
+        """Position of each node in the order of execution."""
         return {node: i for i, node in enumerate(self.graph.nodes)}
 
 
 def all_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    """All parameters and buffers of a module by name: those under two names twice, and those no state dict holds."""
+    """All parameters and buffers of a module by name, under each of their names, non-persistent ones included."""
     return {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),
@@ -60,10 +60,7 @@ def all_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def record(module: nn.Module, inputs: torch.Tensor) -> Calls:
-    """Run a module and note what each of its submodules takes and gives.
-
-    Whatever the module raises passes through.
-    """
+    """Run a module and record inputs and outputs of each submodule; the module's exceptions are not caught."""
     calls: dict[str, list[Any]] = collections.defaultdict(list)
     names = {child: name for name, child in module.named_modules()}
 
@@ -81,16 +78,16 @@ def record(module: nn.Module, inputs: torch.Tensor) -> Calls:
 
 
 def trace(root: nn.Module, path: str, expand: Collection[str], calls: Calls) -> Level:
-    """Trace a module on the arguments of its last call, whose tensors become the graph's inputs.
+    """Trace a module on the arguments of its last recorded call; their tensors become the graph's inputs.
 
     Args:
         root: The module.
-        path: Its path in the network, whose calls were recorded.
-        expand: Paths below the module of the submodules to look into.
-        calls: What was recorded.
+        path: Its path in the network whose calls were recorded.
+        expand: Paths, relative to the module, of the submodules to trace through.
+        calls: The recorded calls.
 
     Raises:
-        TraceError: What it does depends on the numbers in its input, or cannot be followed for another reason.
+        TraceError: It branches on the numbers in its input, or cannot be traced for another reason.
     """
     args, kwargs, _ = calls[path][-1]
     leaves, spec = tree_flatten((args, kwargs))
@@ -104,7 +101,7 @@ def trace(root: nn.Module, path: str, expand: Collection[str], calls: Calls) -> 
         return cls.forward(self, *positional, **keyword)
 
     tracer = _Tracer(root, path, expand, calls, {name: _detached(tensor) for name, tensor in tensors.items()})
-    # fx reads the names of the inputs off the signature, so a forward of just the tensors stands in for the module's.
+    # fx reads names of inputs from the signature, so the module gets a forward that takes just the tensors.
     names = ", ".join(tensors)
     scope: dict[str, Any] = {"forward": forward}
     exec(f"def stand_in(self, {names}):\n    return forward(self, {names})", scope)
@@ -118,7 +115,7 @@ def trace(root: nn.Module, path: str, expand: Collection[str], calls: Calls) -> 
         raise TraceError(_reason(error)) from error
     finally:
         root.__class__ = cls
-        for module, own in buffers:  # one that forward assigns is a proxy now
+        for module, own in buffers:  # forward may have assigned a proxy to one
             module._buffers.update(own)
     return Level(root, graph, tracer.values)
 
@@ -128,10 +125,10 @@ def _detached(values: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """A value that stands for itself, and is not told by the pixels.
+    """Return a value that does not depend on pixels.
 
     Raises:
-        TraceError: It is a tensor.
+        TraceError: It is a tensor, so it may.
     """
     if isinstance(value, torch.Tensor):
         raise TraceError(_PIXELS)
@@ -139,7 +136,7 @@ def _number(value: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """One line on why a module cannot be followed."""
+    """Why a module cannot be traced, in one line."""
     text = one_line(error)
     if "numpy" in text.lower() or "__array" in text:
         return "it computes with NumPy, which cannot be followed"
@@ -147,7 +144,7 @@ def _reason(error: Exception) -> str:
 
 
 class _Value(fx.Proxy):
-    """A proxy that also knows what it stands for, so that decisions about shapes can be made."""
+    """A proxy that also knows its value, so that a network can branch on shapes."""
 
     value: Any = None
 
@@ -200,7 +197,7 @@ class _Attribute(_Value):
 
     @property
     def node(self) -> fx.Node:  # type: ignore[override]  # fx's own Attribute does the same
-        if self._node is None:  # a method that is called needs no node of its own
+        if self._node is None:  # only made if needed, as a method call needs none
             self._node = self.tracer.create_proxy("call_function", getattr, (self.root, self.attr), {}).node
         return self._node
 

@@ -1,4 +1,4 @@
-"""The project's own networks, each with its table of stages; those of 2014 among them."""
+"""The project's own networks and their stages, among them those of 2014."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,12 +15,12 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Architecture:
-    """A way to build a network.
+    """How to build a network.
 
     Attributes:
-        build: From the shape of the images and the number of classes to the module with its own init.
-        stages: The table of stages: the modules of each.
-        meaning: One line for people.
+        build: From image shape and number of classes to a module with its own initialisation.
+        stages: Its stages, and the modules of each.
+        meaning: One line for the user.
     """
 
     build: Callable[[Shape, int], nn.Module]
@@ -29,11 +29,10 @@ class Architecture:
 
 
 def _convnet8(image: Shape, classes: int) -> nn.Module:
-    """Five 3x3 convolutions and three fully connected layers: the shape of the 2014 network for small images.
+    """Five 3x3 convolutions and three fully connected layers, like the network of 2014, for small images.
 
-    Images with a side under 16 pixels get half the width and no pooling after conv1, so that conv5 still has a 2x2 map
-    to pool from 8x8. Weights start Kaiming-normal: without normalisation layers, eight layers do not train from smaller
-    ones.
+    Images with a side below 16 pixels get half the width and no pooling after conv1, so that for 8x8 images conv5 still
+    has 2x2 maps to pool. Weights are Kaiming-normal: with smaller ones, eight layers without norms do not train.
     """
     in_channels, height, width_px = image
     small = min(height, width_px) < 16
@@ -43,7 +42,7 @@ def _convnet8(image: Shape, classes: int) -> nn.Module:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i in range(1, 6):
         parts: list[nn.Module] = [nn.Conv2d(channels[i - 1], channels[i], 3, padding=1)]
-        if i in pooled:  # before the ReLU: the same numbers, and a quarter of them to rectify
+        if i in pooled:  # before the ReLU, which gives the same numbers with a quarter of the work
             parts.append(nn.MaxPool2d(2))
             height, width_px = height // 2, width_px // 2
         layers[f"conv{i}"] = nn.Sequential(*parts, nn.ReLU(inplace=True))
@@ -132,11 +131,11 @@ ZOO: dict[str, Architecture] = {
     "alexnet": Architecture(_torchvision("alexnet"), _ALEXNET_STAGES, "torchvision's AlexNet, for 63 pixels and more"),
     "resnet18": Architecture(_torchvision("resnet18"), _RESNET18_STAGES, "torchvision's ResNet-18, cut between blocks"),
 }
-"""They are named without a prefix; ``raytransfer.networks.sources`` knows where others come from."""
+"""Networks with names without a prefix; ``raytransfer.networks.sources`` builds all others."""
 
 
 def initialise(module: nn.Module, init: str) -> None:
-    """Draw all weights of convolutions and fully connected layers anew: ``kaiming`` or ``gaussian``."""
+    """Reinitialise all convolutions and fully connected layers: ``kaiming`` or ``gaussian``."""
     for layer in module.modules():
         if init == "kaiming":
             _kaiming(layer)
