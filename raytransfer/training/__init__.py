@@ -1,4 +1,4 @@
-"""The training loop and what makes it fast: plain PyTorch that knows neither Ray nor disks."""
+"""The training loop in plain PyTorch, independent of Ray and of storage."""
 
 from raytransfer.training.core import use_one_core
 from raytransfer.training.frozen import (

@@ -1,6 +1,6 @@
-"""Random-resized crops and colour jitter of a whole batch at once, as torchvision makes them image by image.
+"""Random-resized crops and colour jitter of whole batches, by torchvision's rules for single images.
 
-What is random is drawn beforehand, as whole numbers: the same on every device, and wherever a training goes on.
+Random numbers are drawn beforehand as whole numbers, so that they are the same on every device and after resuming.
 """
 
 import math
@@ -11,23 +11,23 @@ import torch
 from raytransfer.specs import Recipe
 
 COLOURS = ("brightness", "contrast", "saturation", "hue")
-"""What of an image's colours is jittered, in this order."""
+"""Properties that are jittered, in this order."""
 
 STEPS = 2**20
-"""A colour is drawn as one of so many numbers, evenly spread over its range."""
+"""Number of evenly spaced values from which a jitter is drawn."""
 
-_CACHED = 2**19  # values
-_TRIES = 10  # boxes that are drawn for an image, of which the first that fits is taken
-_LONGEST = 4 / 3  # sides of a box to each other, at most
-_GREY = (0.2989, 0.587, 0.114)  # luma as torchvision has it
+_CACHED = 2**19  # values that a CPU's cache holds
+_TRIES = 10  # boxes drawn for an image, of which the first that fits is taken
+_LONGEST = 4 / 3  # largest aspect ratio of a box
+_GREY = (0.2989, 0.587, 0.114)  # torchvision's luma
 
 
 def in_parts(
     make: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], images: torch.Tensor, draws: torch.Tensor
 ) -> torch.Tensor:
-    """What a function makes of images (B, C, H, W) and what is drawn for them (R, B).
+    """Apply a function to images (B, C, H, W) and their draws (R, B).
 
-    A CPU is given as many at once as its cache holds, which takes half of the time; a GPU all.
+    On a CPU it gets as many images at once as the cache holds, which halves the time.
     """
     if images.device.type != "cpu":
         return make(images, draws)
@@ -40,9 +40,9 @@ def in_parts(
 def draw_boxes(count: int, height: int, width: int, least: float, generator: torch.Generator) -> torch.Tensor:
     """Boxes (4, count) of random-resized crops: upper edge, left edge, height and width (Szegedy et al. 2015).
 
-    A box takes a share of the image's area, uniform in ``least`` to 1, and its sides are to each other as 3:4 to 4:3,
-    uniform in the logarithm. Of ten that are drawn the first that fits is taken; where none does, the largest central
-    one. That is torchvision's rule, with draws of our own.
+    A box's share of the image's area is uniform in ``least``..1, and the logarithm of its aspect ratio uniform between
+    3:4 and 4:3. Of ten boxes the first that fits is taken, or else the largest central one. This is torchvision's rule,
+    with other random numbers.
     """
     share, shape = torch.rand((2, _TRIES, count), generator=generator, dtype=torch.float64)
     place = torch.rand((2, count), generator=generator, dtype=torch.float64)
@@ -55,7 +55,7 @@ def draw_boxes(count: int, height: int, width: int, least: float, generator: tor
     sides = sides[:, first, torch.arange(count)]
     corner = (place * (room[..., 0] - sides + 1)).long()
     largest = torch.tensor(
-        [min(height, round(width * _LONGEST)), min(width, round(height * _LONGEST))]  # the whole of most images
+        [min(height, round(width * _LONGEST)), min(width, round(height * _LONGEST))]  # for most images, all of it
     ).view(2, 1)
     none = ~fits.any(0)
     sides = torch.where(none, largest, sides)
@@ -64,16 +64,16 @@ def draw_boxes(count: int, height: int, width: int, least: float, generator: tor
 
 
 def resized_crops(images: torch.Tensor, boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Boxes of images, resized: bilinear, with antialiasing where they shrink.
+    """Crop boxes from images and resize them bilinearly, with antialiasing.
 
-    Each row of the result is a weighted mean of rows of the image, and each column of columns: two products of
-    matrices a image, whatever the boxes are.
+    Each row of the result is a weighted mean of rows of the image, and each column of columns. So this is two matrix
+    products for each image, whatever its box.
 
     Args:
         images: (B, C, H, W).
         boxes: (4, B): upper edge, left edge, height and width.
         height: Height of the result.
-        width: Its width.
+        width: Width of the result.
 
     Returns:
         (B, C, height, width), float, not rounded.
@@ -88,7 +88,7 @@ def resized_crops(images: torch.Tensor, boxes: torch.Tensor, height: int, width:
 
 
 def _weights(start: torch.Tensor, length: torch.Tensor, seen: int, side: int) -> torch.Tensor:
-    """How much each of ``side`` pixels counts for each of ``seen``, for pieces of a side (B, seen, side)."""
+    """Weights (B, seen, side) of ``side`` input pixels for ``seen`` output pixels of the interval (start, length)."""
     scale = (length.float() / seen).view(-1, 1, 1)
     centre = (torch.arange(seen, device=start.device) + 0.5).view(1, -1, 1) * scale
     pixel = (torch.arange(side, device=start.device) - start.view(-1, 1, 1)).float()
@@ -103,12 +103,12 @@ def jitters(recipe: Recipe) -> bool:
 
 
 def jittered(images: torch.Tensor, draws: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """Images with other brightness, contrast, saturation and hue, in this order.
+    """Change brightness, contrast, saturation and hue, in this order.
 
     Args:
         images: (B, C, H, W), values 0..255.
-        draws: (4, B), for each of the four a whole number below ``STEPS``.
-        recipe: How much of each at most.
+        draws: (4, B), a whole number below ``STEPS`` for each of the four.
+        recipe: Largest change of each.
 
     Returns:
         (B, C, H, W), float, values 0..255.
@@ -137,16 +137,16 @@ def _grey(images: torch.Tensor) -> torch.Tensor:
 
 
 def _turned(images: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """Colours (B, 3, H, W) with their hue turned by shares (B, 1, 1, 1) of the circle; value and saturation stay."""
+    """Colours (B, 3, H, W) with hue rotated by fractions (B, 1, 1, 1) of the circle; value and saturation stay."""
     red, green, blue = images.unbind(1)
     most = images.amax(1)
     spread = most - images.amin(1)
-    part = spread.clamp_min(1e-6)  # grey has no hue, and stays grey whatever it is given
+    part = spread.clamp_min(1e-6)  # grey stays grey, whatever its hue
     sixths = torch.where(
         most == red,
         (green - blue) / part,
         torch.where(most == green, 2 + (blue - red) / part, 4 + (red - green) / part),
     )
-    # 5, 3 and 1 are made on the device: nothing is sent there while a step is recorded.
+    # 5, 3 and 1 are made on the device, as nothing may be sent there while a CUDA graph is recorded.
     place = (sixths[:, None] + 6 * turn + torch.arange(5, 0, -2, device=images.device).view(1, 3, 1, 1)).remainder(6)
     return most[:, None] - spread[:, None] * torch.minimum(place, 4 - place).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""A process that has one core to itself."""
+"""Settings for a process that computes on one core."""
 
 import ctypes
 
@@ -9,13 +9,13 @@ _KEPT_BYTES = 2**31 - 1
 
 
 def use_one_core() -> None:
-    """Compute in one thread, in one order, and keep the memory that a training step frees for the next one.
+    """Compute in one thread, deterministically, and keep freed memory for the next training step.
 
-    One thread makes the same spec give the same bits whatever the number of cores: sums over more round in another way.
-    On a GPU cuDNN would by itself sum gradients of weights in whatever order its threads come.
+    With one thread the same spec gives the same bits on any number of cores; more threads sum, and so round, in another
+    order. By default cuDNN sums gradients of weights in no fixed order.
 
-    glibc gives large pieces back to the system as soon as they are free, and the system clears every page again before
-    the next step can have it: with convnet8 on CIFAR-10 a fifth of a trial's time.
+    By default glibc returns large blocks to the system as soon as they are freed, and the system must clear every page
+    before it is used again, which takes a fifth of the time of convnet8 on CIFAR-10.
     """
     torch.set_num_threads(1)
     torch.backends.cudnn.deterministic = True

@@ -1,4 +1,4 @@
-"""Outputs of frozen layers: computed once and looked up, instead of again at every step and every evaluation."""
+"""Outputs of frozen layers, computed once and reused at every step and every evaluation."""
 
 import math
 from collections.abc import Iterator
@@ -11,47 +11,47 @@ from raytransfer.tasks.threads import ahead
 from raytransfer.training.images import DeviceData, DeviceImages, to_device
 
 EVALUATION_BATCH = 500
-"""Images that an evaluation takes together."""
+"""Batch size of evaluations."""
 
 
 class BatchSource(Protocol):
     """Where batches come from.
 
     Attributes:
-        stages_done: Stages of the network that its inputs have passed.
+        stages_done: Number of the network's stages that its inputs have already passed.
     """
 
     stages_done: int
 
     def fetch(self, views: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Send to the device what ``inputs`` takes, for views (R, B) on the CPU."""
+        """Send what ``inputs`` needs for views (R, B) from the CPU to the device."""
 
     def inputs(self, sent: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs (B, ...) of the stages to run, and labels (B,): work of the device alone."""
+        """Inputs (B, ...) of the stages to run, and labels (B,), computed on the device only."""
 
 
 class FrozenOutputs:
-    """A source of batches: the outputs of the first stages for every view of every training image.
+    """A source of batches that stores the outputs of the first stages for every view of every training image.
 
     Args:
-        network: In the mode of training; its first ``stages`` stages are frozen and draw no random numbers.
+        network: In training mode; its first ``stages`` stages are frozen and draw no random numbers.
         data: The task.
-        stages: How many stages the images are taken through.
+        stages: Number of stages whose outputs are stored.
 
     Attributes:
-        stages_done: The same number, as every source of batches has it.
+        stages_done: The same number.
     """
 
     def __init__(self, network: Network, data: DeviceData, stages: int) -> None:
         self._data, self.stages_done = data, stages
         count, size = data.view_count, data.batch_size // data.ranks.count
-        # Batches as large as training's: others run through other kernels, which round in another way.
+        # The batch size of training, as other sizes may use other kernels, which round differently.
         batches = torch.split(torch.arange(math.ceil(count / size) * size).remainder(count), size)
         for batch, numbers in enumerate(batches):
             inputs, _ = data.inputs(data.fetch(data.numbered_views(numbers)))
             outputs = _outputs(network, data, inputs, stages)
             if batch == 0:
-                # An image's numbers stay in the order that they have in memory: it, too, decides about kernels.
+                # The memory format of outputs is kept, as kernels are chosen by it, too.
                 inside = sorted(range(1, outputs.ndim), key=outputs.stride, reverse=True)
                 self._order = (0, *inside)
                 self._outputs = outputs.new_empty((count, *(outputs.shape[i] for i in inside)))
@@ -59,15 +59,15 @@ class FrozenOutputs:
 
     @property
     def nbytes(self) -> int:
-        """The memory that the outputs take."""
+        """Bytes of the stored outputs."""
         return self._outputs.nbytes
 
     def fetch(self, views: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Send to the device what ``inputs`` takes: the views (4, B)."""
+        """Send the views (4, B) to the device."""
         return (to_device(views, self._data.device),)
 
     def inputs(self, sent: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the first stage that trains takes (B, ...), and labels (B,), of the views that were sent."""
+        """Stored outputs (B, ...) and labels (B,) for the views that were sent."""
         (views,) = sent
         outputs = self._outputs.index_select(0, self._data.view_numbers(views))
         back = sorted(range(outputs.ndim), key=self._order.__getitem__)
@@ -75,16 +75,14 @@ class FrozenOutputs:
 
 
 class EvaluationInputs:
-    """Batches for evaluation: central crops taken through the frozen stages; kept after the first time if they fit.
-
-    Of several ranks each has its own share of the batches.
+    """Batches for evaluation: outputs of the first stages for central crops. Each rank gets its share of the batches.
 
     Args:
         network: The network.
         data: The task.
         images: Its training or test images.
-        stages: How many stages the images are taken through: those that are frozen, or none.
-        keep: Whether to keep the batches.
+        stages: Number of stages that the images pass; they must be frozen.
+        keep: Whether to keep the batches after the first iteration.
 
     Attributes:
         stages_done: The same number.
@@ -97,7 +95,7 @@ class EvaluationInputs:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         if self._kept:
-            # Copies, as a stage may begin by overwriting what it takes.
+            # Copies, as a stage may overwrite its inputs.
             yield from ((inputs.clone(), labels) for inputs, labels in self._kept)
             return
         ranks = self._data.ranks
@@ -113,12 +111,12 @@ class EvaluationInputs:
 
 
 def batch_source(network: Network, data: DeviceData, steps: int) -> BatchSource:
-    """Where training takes its batches from: reused outputs of frozen stages where that is worth it, else images.
+    """The source of batches for training: stored outputs of frozen stages if that is worth it, else images.
 
     Args:
-        network: In the mode of training.
-        data: The task; what reused outputs take is taken off its ``memory_left``.
-        steps: For how many steps.
+        network: In training mode.
+        data: The task; stored outputs reduce its ``memory_left``.
+        steps: Number of steps.
     """
     stages = reusable_stages(network, data, steps)
     if not stages:
@@ -129,10 +127,10 @@ def batch_source(network: Network, data: DeviceData, steps: int) -> BatchSource:
 
 
 def reusable_stages(network: Network, data: DeviceData, steps: int) -> int:
-    """How many frozen stages to compute once for so many steps.
+    """Number of frozen stages whose outputs are worth storing for so many steps.
 
-    None unless training draws more views than there are, and their outputs fit. Stages from the first that draws random
-    numbers are not reused: frozen or not, dropout draws anew at every step.
+    0 unless training draws more views than exist, and their outputs fit into memory. Stages from the first that draws
+    random numbers on are not stored: frozen or not, dropout draws at every step.
     """
     stages = min(network.repeatable, frozen_prefix(network))
     if stages == 0 or data.view_count > steps * data.batch_size:
@@ -141,7 +139,7 @@ def reusable_stages(network: Network, data: DeviceData, steps: int) -> int:
 
 
 def evaluation_inputs(network: Network, data: DeviceData) -> EvaluationInputs:
-    """Batches of the test images past the frozen stages, kept where they fit the memory left; they are taken off it."""
+    """Batches of test images after the frozen stages; kept if they fit ``data.memory_left``, which they reduce."""
     stages = frozen_prefix(network)
     needed = len(data.test) * _bytes_per_image(network, data, stages)
     keep = needed <= data.memory_left
@@ -151,7 +149,7 @@ def evaluation_inputs(network: Network, data: DeviceData) -> EvaluationInputs:
 
 
 def _bytes_per_image(network: Network, data: DeviceData, stages: int) -> int:
-    """Size of what the first stages make of one image."""
+    """Bytes of the first stages' outputs for one image."""
     blank = torch.zeros((2, *data.shape), device=data.device)
     output = _outputs(network, data, blank, stages)[0]
     return output.numel() * output.element_size()

@@ -1,4 +1,4 @@
-"""A task's images on the device, and the views of them that training draws."""
+"""A task's images on the device, and the random views of them that training sees."""
 
 import math
 import warnings
@@ -17,14 +17,14 @@ from raytransfer.training.rand_augment import draw_operations, rand_augmented
 from raytransfer.training.ranks import ALONE, Ranks
 
 ENDLESS = 2**60
-"""Views of an image of which none comes twice."""
+"""Number of views of an image if none ever repeats."""
 
 
 class DeviceImages:
     """The training or the test images of a task, uint8.
 
-    On a CPU they are the data set's own: its mapped array, which all trials of the machine share, or what is decoded
-    whenever it is taken. On a GPU they are resident, brought there once, or sent whenever they are taken.
+    On a CPU they are those of the data set: its memory-mapped array, which all trials of the machine share, or images
+    that are decoded on every access. On a GPU they are resident, or sent on every access.
 
     Attributes:
         shape: Channels, height and width of an image.
@@ -35,7 +35,7 @@ class DeviceImages:
         channels, height, width = part.images.shape[1:]
         self.shape: tuple[int, int, int] = channels, height, width
         self._device, self._rows, self._images = device, torch.tensor(part.rows), part.images
-        # PyTorch picks rows of an array faster than NumPy.
+        # PyTorch selects rows faster than NumPy.
         self._array = _unwarned(part.images) if isinstance(part.images, np.ndarray) else None
         self._resident = self._read(self._rows).to(device) if resident else None
 
@@ -43,13 +43,13 @@ class DeviceImages:
         return len(self.labels)
 
     def take(self, chosen: torch.Tensor) -> torch.Tensor:
-        """The images (B, C, H, W) of these numbers (B,) in 0..n-1, on the device."""
+        """The images (B, C, H, W) with these numbers (B,), 0..n-1, on the device."""
         if self._resident is not None:
             return self._resident.index_select(0, chosen.to(self._device))
         return to_device(self.read(chosen.cpu()), self._device)
 
     def read(self, chosen: torch.Tensor) -> torch.Tensor:
-        """The same of numbers on the CPU, on the CPU."""
+        """The same on the CPU, for numbers on the CPU."""
         return self._read(self._rows[chosen])
 
     def _read(self, rows: torch.Tensor) -> torch.Tensor:
@@ -60,43 +60,42 @@ class DeviceImages:
 
 def _unwarned(array: Images) -> torch.Tensor:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the array is read-only, and nothing here writes to it
+        warnings.simplefilter("ignore", UserWarning)  # about the array being read-only; nothing here writes to it
         return torch.from_numpy(array)
 
 
 class DeviceData:
     """A task on the device: its images, and batches of them, cropped, mirrored and normalised there.
 
-    A *view* is one way to see a training image: where it is cropped and whether it is mirrored. Views (R, B) are rows
-    of image numbers, upper edges and left edges of the crop in the padded image, and 1 where mirrored, else 0. Where
-    crops are resized, rows of their heights and widths follow; then one row for each operation of RandAugment; where
-    colours are jittered, four rows for these.
+    A *view* is a training image with one outcome of all random augmentation. Views (R, B) have rows of image numbers,
+    of upper and of left edges of the crop in the padded image, and of 1 where mirrored, else 0. Random-resized crops
+    add rows of heights and widths; RandAugment adds a row for each operation; colour jitter adds four rows.
 
     Args:
         task: The task.
         recipe: How it is augmented and normalised.
         device: Where the batches are wanted.
-        memory_bytes: What may be used of a GPU's memory for images, and of any device's for outputs of frozen layers.
-        ranks: The processes that share the work, of which each has all of this.
+        memory_bytes: Bytes that images may take on a GPU, and stored outputs of frozen layers on any device.
+        ranks: The processes that share the work; each has all of the task.
 
     Attributes:
         train: The training images.
         test: The test images.
-        streamed: Whether images come batch by batch: they do not fit ``memory_bytes`` of a GPU, or, on a CPU, they are
-            decoded whenever they are taken; or RandAugment makes them, which it does on the CPU alone: it does other
+        streamed: Whether images are fetched batch by batch: on a GPU if they do not fit into ``memory_bytes``; on a CPU
+            if they are decoded on every access; and for RandAugment, which runs on the CPU, since it does different
             things to each image, and a GPU would wait for each.
-        memory_left: Bytes that the images leave.
-        shape: Channels, height and width of the images the network sees: the crop's, or the images' own.
-        views_per_image: How many views a training image has; ``ENDLESS`` where crops are resized, colours jittered, or
-            operations of RandAugment drawn.
+        memory_left: Bytes of ``memory_bytes`` that are left.
+        shape: Channels, height and width of the images that the network sees, after cropping.
+        views_per_image: Number of views of a training image; ``ENDLESS`` with random-resized crops, colour jitter or
+            RandAugment.
     """
 
-    stages_done = 0  # as a source of batches: they have passed no stage of the network
+    stages_done = 0  # as a BatchSource
 
     def __init__(
         self, task: TaskData, recipe: Recipe, device: torch.device, memory_bytes: int, ranks: Ranks = ALONE
     ) -> None:
-        if device.type == "cuda":  # by number: a thread that streams images would take the first for it
+        if device.type == "cuda":  # with its number, as threads that stream images would default to the first GPU
             device = torch.device("cuda", torch.cuda.current_device())
         needed = image_bytes(task)
         on_gpu = device.type != "cpu"
@@ -117,7 +116,7 @@ class DeviceData:
         channels, height, width = self.train.shape
         crop = recipe.crop_px
         self.shape = (channels, height, width) if crop is None else (channels, crop, crop)
-        # Of a crop, downwards and to the right.
+        # Number of positions of a crop, downwards and to the right.
         self._offsets = tuple(
             side + 2 * recipe.pad_px - seen + 1 for side, seen in zip((height, width), self.shape[1:], strict=True)
         )
@@ -128,24 +127,24 @@ class DeviceData:
 
     @property
     def _crops(self) -> bool:
-        """Whether there is more than one place to crop."""
+        """Whether there are several positions for a crop of fixed size."""
         return max(self._offsets) > 1 and not self._resizes
 
     @property
     def view_count(self) -> int:
-        """Views of all training images together."""
+        """Number of views of all training images."""
         return len(self.train) * self.views_per_image
 
     @property
     def batch_size(self) -> int:
-        """Images a step, on all ranks together."""
+        """Images of a step, on all ranks together."""
         return min(self.recipe.batch_size, len(self.train))
 
     def draw(self, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Endless batches of random views (R, B) on the CPU; each epoch is a fresh permutation of the images.
+        """Endless batches of random views (R, B) on the CPU; each epoch is a new permutation of the images.
 
-        All random numbers are drawn on the CPU, so that every device sees the same views; batches run on across
-        epochs, so that every batch is full.
+        All random numbers are drawn on the CPU, so that every device sees the same views. A batch may span two epochs,
+        so that every batch is full.
         """
         count, size = len(self.train), self.batch_size
         order = torch.empty(0, dtype=torch.long)
@@ -170,10 +169,7 @@ class DeviceData:
             yield views
 
     def fetch(self, views: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Send to the device what ``inputs`` takes: the views, and the images too where they are streamed.
-
-        They are those of the data set, or what RandAugment has made of their crops.
-        """
+        """Send views to the device, and streamed images with them; with RandAugment, the augmented crops."""
         sent = to_device(views, self.device)
         if self.recipe.rand_augment:
             seen = self._cropped(self.train.read(views[0]), views)
@@ -183,7 +179,7 @@ class DeviceData:
         return (sent, self.train.take(views[0])) if self.streamed else (sent,)
 
     def inputs(self, sent: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The network's inputs (B, C, H, W), float, and labels (B,) of the views that were sent."""
+        """The network's inputs (B, C, H, W), float, and labels (B,) for the views that were sent."""
         rows = sent[0][0]
         seen = sent[1] if self.streamed else self.train.take(rows)
         if not self.recipe.rand_augment:
@@ -194,7 +190,7 @@ class DeviceData:
 
     @property
     def _operations(self) -> slice:
-        """The rows of views for RandAugment."""
+        """The rows of views with operations of RandAugment."""
         first = 4 + 2 * self._resizes
         return slice(first, first + self.recipe.rand_augment)
 
@@ -223,21 +219,21 @@ class DeviceData:
     def numbered_views(self, numbers: torch.Tensor) -> torch.Tensor:
         """The views (4, B) that have these numbers (B,)."""
         shape = (len(self.train), *self._offsets, self._mirrors)
-        # torch's own function of this name imports a library for symbolic mathematics: half a second.
+        # torch.unravel_index would import SymPy, which takes half a second.
         return torch.from_numpy(np.stack(np.unravel_index(numbers.numpy(), shape)))
 
     def central(self, images: DeviceImages, rows: torch.Tensor) -> torch.Tensor:
-        """The network's inputs (B, C, H, W) for evaluation: central crops of these images (B,), not mirrored."""
+        """The network's inputs (B, C, H, W) for evaluation: central crops of the images with these numbers (B,)."""
         return self.centres(images.take(rows))
 
     def centres(self, taken: torch.Tensor) -> torch.Tensor:
-        """The same of images (B, C, H, W) uint8 that are taken already."""
+        """The same for images (B, C, H, W), uint8, that are on the device."""
         top, left = ((side - seen) // 2 for side, seen in zip(taken.shape[2:], self.shape[1:], strict=True))
         _, height, width = self.shape
         return self.normalize(taken[:, :, top : top + height, left : left + width])
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The context in which the network computes, for the recipe's precision."""
+        """The context for the recipe's precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
@@ -248,7 +244,7 @@ class DeviceData:
 
 
 def image_bytes(task: TaskData) -> int:
-    """What the images of a task take on a GPU, training and test images together."""
+    """Bytes of a task's images on a GPU, training and test images together."""
     return sum(len(part.rows) * math.prod(part.images.shape[1:]) for part in (task.train, task.test))
 
 

@@ -25,27 +25,27 @@ from raytransfer.training.step import Step, fastest
 Batch = TypeVar("Batch")
 
 SAVE_EVERY_S = 60.0
-"""Seconds of wall time between two savings of a training's state: short trainings never pay for one."""
+"""Seconds between two saved states of a training, long enough that short trainings save none."""
 
 
 def stream_seed(seed: int, *stream: str) -> int:
-    """A seed of 63 bits for one named stream of random numbers, so that no two streams of a run are alike."""
+    """A seed of 63 bits for a named stream of random numbers, different for each stream of a run."""
     digest = hashlib.sha256("/".join([str(seed), *stream]).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What training gave.
+    """The results of a training.
 
     Attributes:
-        curve: One evaluation on the test images for each of the recipe's evaluation steps, the last one last.
+        curve: An evaluation on the test images for each of the recipe's evaluation steps, in order.
         train_top1: Accuracy on the training images at the end, in eval mode without augmentation.
         train_loss_nats: Cross-entropy likewise.
-        images_per_s: Training images a second, evaluation left out.
-        reused_layers: Frozen layers whose outputs were looked up, not computed, until the last step.
-        waited: Share of the time of its steps, since the training last began, in which it waited for streamed images,
-            0..1; NaN for others, and where it took none.
+        images_per_s: Training images per second of steps, without evaluation.
+        reused_layers: Number of frozen layers whose outputs were stored and reused in the last phase.
+        waited: Share of the time of steps, since the training started or resumed, that was spent waiting for streamed
+            images, 0..1; NaN if images are not streamed, or no step was left.
     """
 
     curve: list[Evaluation] = field(default_factory=list)
@@ -69,34 +69,34 @@ def train(
     save_every_s: float = SAVE_EVERY_S,
     stop: Callable[[], bool] = never,
 ) -> Outcome:
-    """Train the network's trainable parameters as the recipe of ``data`` says, in place.
+    """Train the network's trainable parameters by the recipe of ``data``, in place.
 
-    Frozen layers may be released on the way: each phase between two releases computes anew what it reuses of frozen
-    layers. What is released joins the optimiser with buffers at zero; the learning rate goes on by its one schedule.
+    Frozen layers may be released during training. Each phase between two releases stores outputs of frozen layers anew.
+    Released parameters join the optimiser with buffers of zero; the schedule of the learning rate does not restart.
 
-    From a state on, a training of the same network and data ends with the same bits as if it had not been stopped.
+    A training that resumes from a state ends with the same bits as one that was never stopped.
 
     Args:
         network: On the device of the data.
         data: The task and the recipe.
         seed: Seed of batches, augmentation and dropout.
-        surgery: When the network's frozen layers are released, and how rate and decay differ between layers. What is
-            copied and frozen when training begins is the network's own.
-        checkpoint_steps: Steps, 0..recipe.steps, after which ``on_checkpoint`` gets the step and the module.
-        on_checkpoint: Called at those steps.
-        state: What to go on from, which ``TrainingState.check`` has passed; None for the beginning. Checkpoints at
-            its step or before are not taken again.
+        surgery: When frozen layers are released, and how learning rate and decay differ between layers. The network
+            must already have its copied and frozen layers.
+        checkpoint_steps: Steps, 0..recipe.steps, after which ``on_checkpoint`` is called.
+        on_checkpoint: Gets the step and the module.
+        state: State to resume from, for which ``TrainingState.check`` has passed; None to start. Checkpoints at its
+            step or before are not taken again.
         on_state: Gets the state after a step, once ``save_every_s`` have passed since the last one, and when the
-            training is told to stop; None for nobody.
+            training is told to stop.
         save_every_s: Seconds between two states, >= 0; 0 for one after each step.
-        stop: Asked after each step whether to stop.
+        stop: Called after each step; returns whether to stop.
 
     Returns:
         The learning curve and the final accuracy on the training images.
 
     Raises:
         FloatingPointError: The training loss is infinite or not a number.
-        Interrupted: ``stop`` said so.
+        Interrupted: ``stop`` returned True.
     """
     recipe, outcome = data.recipe, Outcome()
     generator = torch.Generator().manual_seed(stream_seed(seed, "batches"))
@@ -109,27 +109,27 @@ def train(
         outcome.curve, done, since, seconds = list(state.curve), state.step, state.since, state.seconds
     elif 0 in checkpoint_steps:
         on_checkpoint(0, network.module)
-    # The batches before are drawn again and passed over: that is cheap, and spares the state the order of the images.
+    # Earlier batches are drawn again and skipped: that is cheap, and the state need not hold the order of the images.
     views = map(data.ranks.part, itertools.islice(data.draw(generator), done, None))
     due, memory = set(evaluation_steps(recipe)), data.memory_left
     clock, waits, saved = _Clock(seconds), _Waits(), time.perf_counter()
     for phase in phases(recipe.steps, network.frozen, surgery.thaw):
-        if phase.last <= done and phase.last < recipe.steps:  # the last is entered in any case, for its evaluation
+        if phase.last <= done and phase.last < recipe.steps:  # the last is always entered, for the evaluation below
             continue
         freeze(network, phase.frozen)
         train_mode(network)
-        data.memory_left = memory  # what the phase before reused is gone
+        data.memory_left = memory  # outputs that the phase before stored are freed
         source = batch_source(network, data, phase.last - phase.first)
         tested = evaluation_inputs(network, data)
         one_step = Step(network, data, source, layer_decay=surgery.layer_decay, anchors=anchors)
         do = fastest(one_step, data)
-        if state is not None:  # after all that draws random numbers on the way to the phase's first step
+        if state is not None:  # last, as setting up the phase draws random numbers
             state.put_back(one_step)
         left = itertools.islice(views, phase.last - done)
         batches = waits.noted(ahead(source.fetch, left)) if data.streamed else map(source.fetch, left)
         for step, batch in enumerate(batches, done + 1):
             one_step.set_rate(learning_rate(recipe, step - 1))
-            if data.ranks.rank:  # no two ranks draw the same dropout, and that of all but the first needs no state
+            if data.ranks.rank:  # dropout differs between ranks, and only that of rank 0 is part of the state
                 seed_layers(stream_seed(seed, "dropout", f"rank {data.ranks.rank}", f"step {step}"), data.device)
             do(batch)
             since += 1
@@ -143,7 +143,7 @@ def train(
                 on_checkpoint(step, network.module)
             stopping = stop()
             saving = on_state is not None and (stopping or time.perf_counter() - saved >= save_every_s)
-            # A phase begins as a training that goes on does, so that one stopped in between gives the same bits.
+            # A phase starts from a state, as a resumed training does, so that stopping in between gives the same bits.
             if saving or step == phase.last < recipe.steps:
                 with clock.stopped(one_step):
                     state = TrainingState.capture(
@@ -155,7 +155,7 @@ def train(
             if stopping:
                 raise Interrupted(f"told to stop after step {step} of {recipe.steps}")
         done, outcome.reused_layers = phase.last, source.stages_done
-        del source, tested, one_step, do, batches  # before the next phase takes as much memory
+        del source, tested, one_step, do, batches  # frees their memory for the next phase
     outcome.images_per_s = recipe.steps * data.batch_size / clock.seconds
     if data.streamed and clock.seconds > seconds:
         outcome.waited = min(1.0, waits.seconds / (clock.seconds - seconds))
@@ -165,14 +165,14 @@ def train(
 
 
 class _Clock:
-    """How long a training has spent on its steps, in seconds: as long as it had before, and from now on."""
+    """Measures the seconds that a training spends on its steps, added to those before it resumed."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self._started = seconds, time.perf_counter()
 
     @contextlib.contextmanager
     def stopped(self, one_step: Step) -> Iterator[None]:
-        """Wait for the device to finish its steps; what is done then does not count."""
+        """Wait for the device to finish its steps; the time of the block does not count."""
         one_step.loss_sum.item()
         self.seconds += time.perf_counter() - self._started
         yield
@@ -180,13 +180,13 @@ class _Clock:
 
 
 class _Waits:
-    """How long a training waited for its batches, in seconds."""
+    """Measures the seconds that a training waits for its batches."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def noted(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The same batches; the time until each is there counts."""
+        """Yield the same batches, and count the time until each arrives."""
         started = time.perf_counter()
         for batch in batches:
             self.seconds += time.perf_counter() - started
@@ -197,7 +197,11 @@ class _Waits:
 def _evaluation(
     network: Network, data: DeviceData, tested: EvaluationInputs, step: int, train_loss: float
 ) -> Evaluation:
-    """The point of the learning curve after a step."""
+    """Evaluate the network for the learning curve.
+
+    Raises:
+        FloatingPointError: The training loss is infinite or not a number.
+    """
     if not math.isfinite(train_loss):
         raise FloatingPointError(f"training diverged: its loss is {train_loss} by step {step}")
     top1, loss = evaluate(network, data, tested)
@@ -207,13 +211,7 @@ def _evaluation(
 
 @torch.no_grad()
 def evaluate(network: Network, data: DeviceData, batches: EvaluationInputs) -> tuple[float, float]:
-    """Accuracy (0..1) and mean cross-entropy (nats), in eval mode; of several ranks all get it of all their images.
-
-    Args:
-        network: The network.
-        data: The task.
-        batches: Its images, taken through some of its stages.
-    """
+    """Accuracy (0..1) and mean cross-entropy (nats) in eval mode, over the images of all ranks."""
     network.module.eval()
     correct, loss, count = (torch.zeros((), device=data.device) for _ in range(3))
     for inputs, labels in batches:

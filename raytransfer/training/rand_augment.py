@@ -1,4 +1,4 @@
-"""RandAugment of a batch (Cubuk et al. 2019, arXiv 1909.13719): torchvision's operations, with draws of our own."""
+"""RandAugment of a batch (Cubuk et al. 2019, arXiv 1909.13719): torchvision's operations, other random numbers."""
 
 import math
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 MOST_MAGNITUDE = 30
-"""The largest magnitude: torchvision has 31 of them, the first being 0."""
+"""The largest magnitude; torchvision has 31 of them, from 0."""
 
-_MOVE = 150 / 331  # of a side of the image, at most
+_MOVE = 150 / 331  # largest translation, as a fraction of the image's side
 
 
 def _level(magnitude: int, last: float, first: float = 0.0) -> float:
-    """The value of a magnitude between two, in torchvision's own rounding."""
+    """The value of a magnitude on a linear scale from ``first`` to ``last``, rounded as by torchvision."""
     return float(torch.linspace(first, last, MOST_MAGNITUDE + 1)[magnitude])
 
 
@@ -44,20 +44,20 @@ OPERATIONS: dict[str, Callable[[Any, torch.Tensor, int, int], torch.Tensor]] = {
     "Equalize": lambda tv, x, m, _: tv.equalize(x),
     "Identity": lambda tv, x, m, _: x,
 }
-"""What is done to images (B, C, H, W) uint8 at a magnitude, and in which direction, 1 or -1, where it has two."""
+"""Operations on images (B, C, H, W), uint8, given a magnitude and a sign, 1 or -1, which some ignore."""
 
 _ALL = tuple(OPERATIONS.values())
 
 
 def draw_operations(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
-    """Which operations are done to each image, one after the other (count, size): twice its place, and 1 for a sign."""
+    """Draw operations (count, size) to apply to each image in turn: twice the operation's index, plus 1 for sign -1."""
     return torch.randint(0, 2 * len(OPERATIONS), (count, size), generator=generator)
 
 
 def rand_augmented(images: torch.Tensor, draws: torch.Tensor, magnitude: int) -> torch.Tensor:
-    """Images (B, C, H, W) uint8 on the CPU after the operations that were drawn for them (R, B).
+    """Apply the operations that were drawn (R, B) to images (B, C, H, W), uint8, on the CPU.
 
-    Images to which the same is done are taken together; each comes out as it would alone.
+    Images with the same operation are processed together, with the same result as alone.
     """
     from torchvision.transforms.v2 import functional as tv  # takes a second, and few recipes need it
 

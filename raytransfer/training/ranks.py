@@ -1,4 +1,4 @@
-"""A training split over several processes, its ranks: each takes a part of every batch; gradients are averaged."""
+"""A training split over several processes (ranks), which share every batch and average their gradients."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,35 +12,35 @@ from raytransfer.networks import Network, seed_layers
 from raytransfer.networks.stages import untouched
 
 
-class RankDied(Exception):  # noqa: N818 - as Interrupted it says what happened, which is no fault of the training's
-    """A process that a training is split over has died, and the training has ended with it: it can start again."""
+class RankDied(Exception):  # noqa: N818 - named like Interrupted, as it is no fault of the training's
+    """A process that a training is split over has died, which ended the training; it can be started again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """The processes that a training is split over, as one of them sees them.
+    """The processes that a training is split over, from the point of view of one of them.
 
-    Each has the same weights and draws the same batches, of which it takes its own part. Nothing but gradients, losses,
-    counts and what batches are normalised by is sent. PyTorch's DistributedDataParallel would import its compiler, a
-    second of every process.
+    Each has the same weights and draws the same batches, of which it takes its own part. Only gradients, losses, counts
+    and statistics of batch normalisation are exchanged. PyTorch's DistributedDataParallel is not used, as it imports
+    PyTorch's compiler, which takes every process a second.
 
     Attributes:
-        rank: Which of them this one is, 0..count-1; the first alone writes.
-        count: How many there are.
+        rank: Number of this process, 0..count-1; only rank 0 writes results.
+        count: Number of processes.
     """
 
     rank: int = 0
     count: int = 1
 
     def part(self, batch: torch.Tensor) -> torch.Tensor:
-        """What this rank takes of a batch (..., B): B / count entries."""
+        """The part of a batch (..., B) for this rank: B / count entries."""
         return batch.chunk(self.count, dim=-1)[self.rank]
 
     def average(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace each tensor by its mean over all ranks.
 
         Raises:
-            RankDied: Another one is gone.
+            RankDied: Another rank is gone.
         """
         self._sum(tensors, 1 / self.count)
 
@@ -48,16 +48,16 @@ class Ranks:
         """Replace each tensor by its sum over all ranks.
 
         Raises:
-            RankDied: Another one is gone.
+            RankDied: Another rank is gone.
         """
         self._sum(tensors, 1.0)
 
     def agree(self, number: int, device: torch.device) -> None:
-        """Check that all ranks have the same whole number; none goes on before all have come here.
+        """Check that all ranks have the same whole number; waits for all of them.
 
         Raises:
-            RuntimeError: They have not.
-            RankDied: Another one is gone.
+            RuntimeError: They differ.
+            RankDied: Another rank is gone.
         """
         total = torch.tensor(number, device=device)
         self.total([total])
@@ -89,7 +89,7 @@ def _add_up(tensor: torch.Tensor) -> None:
 
 
 class _Total(torch.autograd.Function):
-    """The sum of a tensor over all ranks; on the way back, of its gradients, for each rank's loss depends on it."""
+    """The sum of a tensor over all ranks. Its gradient is also summed, as every rank's loss depends on it."""
 
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
@@ -103,10 +103,10 @@ class _Total(torch.autograd.Function):
 
 
 def share_batch_norm() -> None:
-    """Have batch normalisation, while it trains, take mean and variance over the parts of all ranks.
+    """Make batch normalisation in training use mean and variance over all ranks, for the rest of the process.
 
-    For good: a rank is a process of its own. Modules of PyTorch's and timm's call this one function.
-    ``torch.nn.SyncBatchNorm`` is for CUDA alone.
+    This replaces ``functional.batch_norm``, which modules of PyTorch and timm call. ``torch.nn.SyncBatchNorm`` supports
+    CUDA only.
     """
     functional.batch_norm = _shared_batch_norm
 
@@ -124,8 +124,8 @@ def _shared_batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> torch.Tensor:
-    """``torch.nn.functional.batch_norm`` over the batch of all ranks; each has as much of it."""
-    if not (training and torch.is_grad_enabled()):  # evaluated batches are not split
+    """``torch.nn.functional.batch_norm`` over the batch of all ranks, whose parts are of one size."""
+    if not (training and torch.is_grad_enabled()):  # batches of evaluations are not split
         return _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     dims = [0, *range(2, input.dim())]
     shape = [1, -1, *[1] * (input.dim() - 2)]
@@ -148,13 +148,13 @@ def _shared_batch_norm(
 
 @torch.no_grad()
 def check_parts(network: Network) -> None:
-    """Check that only batch normalisation looks at more than one image of a batch.
+    """Check that only batch normalisation, which all ranks share, mixes the images of a batch.
 
-    It alone is told of the parts of other ranks. The network is run in its mode, on the CPU, on two batches that share
-    one image, with every image normalised by itself, and is left as it was, as are torch's random numbers.
+    The network is run in its mode, on the CPU, on two batches that share one image, with batch normalisation replaced
+    by a normalisation of each image. The network and torch's random state are restored.
 
     Raises:
-        ValueError: Something else does, or keeps statistics of what it sees.
+        ValueError: Something else mixes images, or keeps statistics of them.
     """
     first = torch.randn((4, *network.image), generator=torch.Generator().manual_seed(0))
     seen = []
@@ -184,5 +184,5 @@ def _alone(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> torch.Tensor:
-    """In place of ``torch.nn.functional.batch_norm``: every image by itself, and no statistics."""
+    """Replacement for ``torch.nn.functional.batch_norm`` that normalises each image by itself, without statistics."""
     return functional.group_norm(input, 1, weight, bias, eps)

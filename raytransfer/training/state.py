@@ -1,4 +1,4 @@
-"""A training between two steps, as bytes: what it needs to go on from there to the same bits."""
+"""The state of a training between two steps, from which it can resume with the same bits."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from raytransfer.training.schedule import evaluation_steps, phases
 from raytransfer.training.step import KINDS, Step, buffer_kinds
 
 
-class Interrupted(Exception):  # noqa: N818 - told to stop is no error
+class Interrupted(Exception):  # noqa: N818 - being told to stop is no error
     """A training was told to stop; its state is saved."""
 
 
 def never() -> bool:
-    """Say no: for a training that nobody stops."""
+    """Return False, for a training that nothing stops."""
     return False
 
 
@@ -32,8 +32,8 @@ class Evaluation:
     Attributes:
         step: Optimiser steps done.
         learning_rate: Learning rate of the last of them.
-        train_loss_nats: Mean cross-entropy of the training batches since the evaluation before, with labels smoothed as
-            the recipe has it.
+        train_loss_nats: Mean cross-entropy of the training batches since the last evaluation, with the recipe's label
+            smoothing.
         top1: Test accuracy, 0..1.
         loss_nats: Test cross-entropy.
     """
@@ -47,18 +47,18 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingState:
-    """All that the further course of a training depends on, but for its spec.
+    """All that the rest of a training depends on, beside its spec. Tensors are contiguous and on the CPU.
 
     Attributes:
         step: Optimiser steps done, 1..recipe.steps.
         since: Batches since the last evaluation.
-        seconds: Seconds spent on steps, evaluation and saving left out.
-        wall_time_s: Seconds that the trial has taken until now; whoever keeps the state fills it in.
-        curve: The evaluations until now.
-        weights: State dict of the module, in contiguous memory on the CPU, as all tensors here.
+        seconds: Seconds spent on steps, without evaluation and saving.
+        wall_time_s: Seconds that the trial has taken so far; set by the caller that stores the state.
+        curve: The evaluations so far.
+        weights: State dict of the module.
         optimizer: The optimiser's buffers by kind and name of their parameter, such as ``momentum/conv1.0.weight``.
         loss_sum: Sum of the batches' losses since the last evaluation, of shape ().
-        random: States of torch's random numbers: ``cpu`` and, for a training on a GPU, ``cuda``.
+        random: States of torch's random generators: ``cpu`` and, for a training on a GPU, ``cuda``.
     """
 
     step: int
@@ -75,7 +75,7 @@ class TrainingState:
     def capture(
         cls, network: Network, one_step: Step, *, step: int, since: int, seconds: float, curve: Sequence[Evaluation]
     ) -> Self:
-        """Copy the state of a training after optimiser step ``step``; waits for the device."""
+        """Copy the state of a training after optimiser step ``step``, which waits for the device."""
         return cls(
             step=step,
             since=since,
@@ -88,9 +88,9 @@ class TrainingState:
         )
 
     def put_back(self, one_step: Step) -> None:
-        """Give a new optimiser its buffers, and torch its random numbers: nothing may draw from them in between.
+        """Restore the optimiser's buffers and torch's random state; nothing may draw before the next step.
 
-        The weights are not part of it: they have to be there before the outputs of frozen layers are computed.
+        Weights are not restored here, as they are needed before outputs of frozen layers are stored.
         """
         one_step.set_buffers(self.optimizer)
         one_step.loss_sum.copy_(self.loss_sum)
@@ -99,15 +99,15 @@ class TrainingState:
             torch.cuda.set_rng_state(self.random["cuda"], one_step.loss_sum.device)
 
     def check(self, network: Network, data: DeviceData, surgery: Surgery = UNCUT) -> None:
-        """Check that it is a state of the training of this network as the recipe of ``data`` and the surgery say.
+        """Check that this is a state of a training of this network with the recipe of ``data`` and this surgery.
 
         Args:
-            network: As it is before its first step.
+            network: As before its first step.
             data: The task and the recipe.
             surgery: As for ``raytransfer.training.train``.
 
         Raises:
-            ValueError: It is that of another training, or of one on another kind of device.
+            ValueError: It belongs to another training, or to another kind of device.
         """
         recipe = data.recipe
         if not 0 < self.step <= recipe.steps:
@@ -130,7 +130,7 @@ class TrainingState:
         _check_alike("random", self.random, _random(data.device))
 
     def to_bytes(self) -> bytes:
-        """As the content of a safetensors file; the same state gives the same bytes."""
+        """Content of a safetensors file; the same state always gives the same bytes."""
         tensors = {f"weights/{name}": tensor for name, tensor in self.weights.items()}
         tensors |= self.optimizer
         tensors |= {f"random/{name}": tensor for name, tensor in self.random.items()}
@@ -141,13 +141,13 @@ class TrainingState:
             "wall_time_s": self.wall_time_s,
             "curve": [asdict(evaluation) for evaluation in self.curve],
         }
-        # one entry of metadata, for safetensors writes several in any order
+        # a single entry of metadata, as safetensors writes several in no fixed order
         content: bytes = save({**tensors, "loss/sum": self.loss_sum}, {"state": json.dumps(numbers)})
         return content
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """The state that ``to_bytes`` made this of, to the bit.
+        """The inverse of ``to_bytes``.
 
         Raises:
             ValueError: The content is damaged, or no state.
@@ -176,7 +176,7 @@ class TrainingState:
 
 
 def _random(device: torch.device) -> dict[str, torch.Tensor]:
-    """The states of the random numbers that a training on this device may draw from."""
+    """The states of the random generators that a training on this device may use."""
     states = {"cpu": torch.get_rng_state()}
     return states | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
 

@@ -1,4 +1,4 @@
-"""One optimiser step: run as written, or on a GPU recorded once and replayed as a CUDA graph."""
+"""One optimiser step, run eagerly or, on a GPU, recorded once and replayed as a CUDA graph."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,19 +15,19 @@ from raytransfer.specs import Recipe
 from raytransfer.training.frozen import BatchSource
 from raytransfer.training.images import DeviceData
 
-_EAGER = 3  # steps before a graph is recorded, in which libraries make their plans
-_WAITED = "called a synchronizing CUDA operation"  # as PyTorch warns
+_EAGER = 3  # steps before a graph is recorded, in which libraries choose their algorithms
+_WAITED = "called a synchronizing CUDA operation"  # from PyTorch's warning
 
 
 class Step:
-    """A step of the recipe's optimiser on the trainable parameters and one batch, or this rank's part of one.
+    """A step of the recipe's optimiser on the trainable parameters, for a batch or this rank's part of it.
 
     Args:
-        network: In the mode of training.
+        network: In training mode.
         data: The task, with the recipe.
         source: Where the batches come from.
-        layer_decay: Factor of the learning rate for each stage on the way from the head down.
-        anchors: What parameters decay towards, by name; those not among them decay towards zero.
+        layer_decay: Factor of the learning rate, once for each stage that a parameter lies below the head.
+        anchors: Values towards which parameters decay, by name; others decay towards zero.
 
     Attributes:
         loss_sum: Sum of the batches' losses since it was last set to zero, on the device.
@@ -66,7 +66,7 @@ class Step:
         self.loss_sum = torch.zeros((), device=data.device)
 
     def set_rate(self, rate: float) -> None:
-        """Set the learning rate of the coming steps."""
+        """Set the learning rate of the next steps."""
         for group in self._groups:
             group.set_rate(rate)
 
@@ -80,13 +80,13 @@ class Step:
         }
 
     def set_buffers(self, buffers: Mapping[str, torch.Tensor]) -> None:
-        """Copy buffers in, by kind and name of their parameter, before the first step; the others stay at zero."""
+        """Set buffers, by kind and name of their parameter, before the first step; others stay at zero."""
         for name, buffer in self.buffers().items():
             if name in buffers:
                 buffer.copy_(buffers[name])
 
     def __call__(self, sent: tuple[torch.Tensor, ...]) -> None:
-        """Train on what the source's ``fetch`` sent."""
+        """Train on a batch that the source's ``fetch`` sent."""
         inputs, labels = self._source.inputs(sent)
         for parameter in self._parameters:
             parameter.grad = None
@@ -98,7 +98,7 @@ class Step:
         loss = loss.detach()
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         self._data.ranks.average([*gradients, loss])
-        if recipe.clip_norm is not None:  # all on the device: nothing waits for the norm
+        if recipe.clip_norm is not None:  # without waiting for the device
             nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm)
         for group in self._groups:
             group.step()
@@ -106,18 +106,19 @@ class Step:
 
 
 KINDS: Mapping[str, tuple[str, ...]] = {"sgd": ("momentum",), "adamw": ("exp_avg", "exp_avg_sq", "step")}
-"""What each optimiser keeps of a parameter, as PyTorch names it."""
+"""PyTorch's names for what each optimiser keeps for a parameter."""
 
 
 def buffer_kinds(recipe: Recipe) -> tuple[str, ...]:
-    """What the recipe's optimiser keeps of a parameter: SGD without momentum nothing."""
+    """What the recipe's optimiser keeps for a parameter: nothing for SGD without momentum."""
     return () if recipe.optimizer == "sgd" and recipe.momentum == 0 else KINDS[recipe.optimizer]
 
 
 class _Group:
-    """Parameters of one learning rate and one decay, towards zero or towards anchors.
+    """Parameters with the same learning rate and decay, towards zero or towards anchors.
 
-    PyTorch's optimisers as functions: their classes import PyTorch's compiler, a second and 80 MB of every process.
+    It calls the functions behind PyTorch's optimisers, as their classes import PyTorch's compiler, which takes every
+    process a second and 80 MB.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class _Group:
     ) -> None:
         self.names = [name for name, _ in named]
         self.parameters: list[torch.Tensor] = [parameter for _, parameter in named]
-        # Zeros in the memory layout of the parameter: the fused kernels go through both as they lie in memory.
+        # In the parameter's memory format, as fused kernels read both in the order of memory.
         self.buffers = {
             kind: [
                 torch.zeros((), device=data.device) if kind == "step" else torch.zeros_like(parameter)
@@ -140,7 +141,7 @@ class _Group:
             for kind in buffer_kinds(data.recipe)
         }
         self._rate_multiplier, self._decay, self._anchors, self._recipe = rate_multiplier, decay, anchors, data.recipe
-        # On a GPU the rate is a tensor there: a recorded step reads it each time.
+        # On a GPU the rate is a tensor, which a recorded step reads each time.
         self._rate: float | torch.Tensor = torch.zeros((), device=data.device) if data.device.type == "cuda" else 0.0
 
     def set_rate(self, rate: float) -> None:
@@ -151,13 +152,13 @@ class _Group:
 
     @torch.no_grad()
     def step(self) -> None:
-        # A parameter that the loss does not depend on has no gradient, and stays.
+        # Parameters on which the loss does not depend have no gradient, and do not change.
         used = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
         parameters = [self.parameters[i] for i in used]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         buffers = {kind: [tensors[i] for i in used] for kind, tensors in self.buffers.items()}
         decay = self._decay
-        if self._anchors is not None:  # as the optimiser's own decay, but of the distance to the anchors
+        if self._anchors is not None:  # the optimiser's decay, applied to the distance from the anchors
             decay = 0.0
             away = [self.parameters[i] - self._anchors[i] for i in used]
             if self._recipe.optimizer == "adamw":
@@ -203,20 +204,20 @@ class _Group:
 
 
 def fastest(step: Step, data: DeviceData) -> Callable[[tuple[torch.Tensor, ...]], None]:
-    """How to take a step: on a GPU as a recorded one.
+    """The fastest way to run a step: on a GPU, recorded as a CUDA graph.
 
-    Not for streamed images, whose thread would disturb recording, nor on several ranks, which talk in every step.
+    Steps are not recorded with streamed images, whose thread would disturb the recording, nor on several ranks, which
+    communicate in every step.
     """
     return RecordedStep(step) if data.device.type == "cuda" and not data.streamed and data.ranks.count == 1 else step
 
 
 class RecordedStep:
-    """The same on a GPU, as one CUDA graph: small networks then no longer wait for kernels to be launched one by one.
+    """A step as one CUDA graph, which saves small networks the time to launch kernels one by one.
 
-    A step that waits for the device, as where a network's ``forward`` sends a tensor there, cannot be recorded, and is
-    taken as written.
-
-    Batches must all have one shape. After the section "Whole-network capture" of PyTorch's notes on CUDA graphs.
+    A step that waits for the device, for example because the network's ``forward`` sends a tensor there, cannot be
+    recorded and is run eagerly. All batches must have one shape. This follows the section "Whole-network capture" of
+    PyTorch's notes on CUDA graphs.
     """
 
     def __init__(self, step: Step) -> None:
@@ -226,7 +227,7 @@ class RecordedStep:
         self._sent: tuple[torch.Tensor, ...] = ()
 
     def __call__(self, sent: tuple[torch.Tensor, ...]) -> None:
-        """Train on what the source's ``fetch`` sent."""
+        """Train on a batch that the source's ``fetch`` sent."""
         self._calls += 1
         if self._calls <= _EAGER or self._waits:
             self._stream.wait_stream(torch.cuda.current_stream())
@@ -246,7 +247,7 @@ class RecordedStep:
         self._graph.replay()
 
     def _watched(self, sent: tuple[torch.Tensor, ...]) -> bool:
-        """Take a step, and say whether it waited for the device."""
+        """Run a step, and return whether it waited for the device."""
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
@@ -257,10 +258,10 @@ class RecordedStep:
         return any(_WAITED in str(warning.message) for warning in told)
 
     def _record(self, graph: torch.cuda.CUDAGraph) -> None:
-        """Record a step, and compute nothing.
+        """Record a step without computing it.
 
         Raises:
-            Exception: What the step raised. To end a recording that has failed raises, too, and says nothing of why.
+            Exception: What the step raised; ending a failed recording raises another error, which hides the cause.
         """
         raised: list[Exception] = []
         try:
