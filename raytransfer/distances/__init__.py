@@ -1,4 +1,4 @@
-"""Distances between tasks: how far apart two samples of labelled images are, by each measure.
+"""Distances between tasks, each computed from two samples of labelled images.
 
 To add one, write a function of two samples in a file of its own, and add its line to ``DISTANCES``.
 """
@@ -19,24 +19,24 @@ from raytransfer.distances.tree import parse_tree, tree_distance
 
 __all__ = ["DIAL_KINDS", "DISTANCES", "Distance", "Sample", "parse_tree"]
 
-# What a dial may change of a task: its pixels (blur, noise, shuffling, another data set), which classes it has, how
-# the same images are labelled (classes merged, split or other ones), and what part of its labels is random.
+# What a dial may change in a task: pixels (blur, noise, shuffling, another data set), which classes it shares, how the
+# same images are labelled (classes merged, split or replaced), and what share of labels is random.
 DIAL_KINDS = ("input", "shared", "labelling", "random labels")
 
 
 @dataclass(frozen=True)
 class Distance:
-    """A measure of how far apart two tasks are.
+    """A distance and its properties.
 
     Attributes:
-        function: From source and target to the distance, larger the further apart they are.
-        reads: What it looks at: ``features``, pixels or outputs of a stage of a probe network; ``pixels`` alone;
-            ``probe``, a probe network and the images as it takes them; or ``classes``, their names alone.
-        blind_to: Kinds of dial that it cannot see by construction, of ``DIAL_KINDS``.
-        meaning: One line for people.
+        function: From source and target to the distance.
+        reads: What it reads: ``features``, pixels or outputs of a stage of a probe network; only ``pixels``; ``probe``,
+            a probe network and its input images; or ``classes``, only their names.
+        blind_to: Those of ``DIAL_KINDS`` that cannot change it, by construction.
+        meaning: One line for the user.
         symmetric: Whether it is the same in both directions.
-        least_labels: Labels, with two images or more of each, that it takes of a task.
-        same_labels: Whether it is defined only where both tasks have the same labels.
+        least_labels: Number of labels, with at least two images each, that a task must have.
+        same_labels: Whether it is defined only for tasks with the same labels.
     """
 
     function: Callable[[Sample, Sample], float]

@@ -1,4 +1,4 @@
-"""An order of rows that depends on what they hold, and not on where they stand."""
+"""Ordering rows by their content, so that results do not depend on the order of a sample."""
 
 import hashlib
 from typing import Any
@@ -10,20 +10,20 @@ DIGEST_BYTES = 16  # enough that two rows never share one
 
 
 def digests(rows: npt.NDArray[Any], *, length: int = DIGEST_BYTES) -> list[bytes]:
-    """A digest of the content of each row: SHAKE-256 of its bytes, so equal rows have equal digests.
+    """SHAKE-256 digest of each row; equal rows have equal digests.
 
-    In the order of their digests, different rows are shuffled, always the same way whatever order they came in.
+    Sorting by digest shuffles rows in a way that does not depend on their original order.
 
     Args:
         rows: (n, ...) numbers.
         length: Bytes of a digest.
     """
-    rows = np.ascontiguousarray(rows + 0)  # -0.0 and 0.0 are one number of two byte patterns: adding 0 makes it 0.0
+    rows = np.ascontiguousarray(rows + 0)  # adding 0 turns -0.0 into 0.0, which has other bytes
     return [hashlib.shake_256(row.tobytes()).digest(length) for row in rows]
 
 
 def content_order(rows: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> list[int]:
-    """The order of rows by the digest of their content, and by label where that is equal.
+    """The indices that sort rows by digest, and equal rows by label.
 
     Args:
         rows: (n, ...) numbers.

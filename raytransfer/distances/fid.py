@@ -8,9 +8,9 @@ from raytransfer.errors import UserError
 def fid(source: Sample, target: Sample) -> float:
     """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½) of the samples' means and covariances.
 
-    Heusel et al. 2017, *GANs trained by a two time-scale update rule*, on whichever features the samples have. It needs
-    n ≫ D: with fewer images the covariances are noisy, and two samples of one task come out far apart, about
-    2 tr Σ where n ≪ D. Compare values only at equal n.
+    Heusel et al. 2017, *GANs trained by a two time-scale update rule*, on the samples' features. It needs n ≫ D: with
+    fewer images covariances are noisy, and two samples of one task are far apart, by about 2 tr Σ if n ≪ D. Compare
+    values only at equal n.
 
     Returns:
         At least 0, in squared units of a feature.

@@ -14,8 +14,8 @@ from torch.overrides import TorchFunctionMode
 from raytransfer.distances.sample import Features
 from raytransfer.networks import Network, clear_kept, is_norm
 
-_NUMBERS = 25_000_000  # held at once, or those of a single image if it has more
-_SAME = 1e-3  # of the largest of a layer: what rounding may change
+_NUMBERS = 25_000_000  # held at once; more only if a single image needs more
+_SAME = 1e-3  # difference that rounding may make, relative to the largest value of a layer
 
 Sizes = int | tuple[int, ...]
 
@@ -31,10 +31,10 @@ class Body(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(B, d) outputs of the stage before the head."""
         clear_kept(self.module)
-        return self.network.through(inputs.clone(), 0, -1).flatten(1)  # it may begin by overwriting its images
+        return self.network.through(inputs.clone(), 0, -1).flatten(1)  # a stage may overwrite its inputs
 
     def weights(self) -> dict[str, nn.Parameter]:
-        """Weights of convolutions and full layers, and whatever else has filters but normalisation layers."""
+        """Weights with filters: those of convolutions, full layers and others, except normalisation layers."""
         names = {f"module.{name}" for name in self.network.first_names(len(self.network.stages) - 1)}
         return {
             name: w
@@ -44,17 +44,18 @@ class Body(nn.Module):
 
 
 def fisher(body: Body, head: nn.Linear, inputs: torch.Tensor, directions: torch.Tensor) -> Features:
-    """Mean over images and each filter's weights of Σ_d (∂/∂w Σ_k d_k √p(k|x) log p(k|x))², p under the root fixed.
+    """Fisher information of each filter, from the gradients of Σ_k d_k √p(k|x) log p(k|x) in some directions d.
 
-    It is computed ``by_layers`` where these tell it, and else ``by_weights``, which takes several times as long. Both
-    give the same but for rounding.
+    The p under the root is held constant. The squared gradient by each weight is summed over an image's directions, and
+    averaged over images and over each filter's weights. It is computed ``by_layers`` if possible, else ``by_weights``,
+    which takes several times as long. Both give the same up to rounding.
 
     Args:
         body: The probe without its head.
         head: The task's head.
         inputs: (n, C, H, W) images.
-        directions: (n, m, K) the directions d of each image: the K unit vectors give the sum over classes itself, a
-            vector of random signs an estimate of it.
+        directions: (n, m, K) directions d for each image: the K unit vectors give the exact sum over classes, a vector
+            of random signs an estimate of it.
 
     Returns:
         (filters,) in the order of the body's weights.
@@ -68,10 +69,10 @@ def fisher(body: Body, head: nn.Linear, inputs: torch.Tensor, directions: torch.
 
 
 def by_weights(body: Body, head: nn.Linear, images: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """(filters,) the sum over images that ``fisher`` takes the mean of, from each image's gradient by each weight.
+    """(filters,) n times what ``fisher`` returns, from each image's gradient by each weight.
 
-    One gradient after the other: ``torch.func.vmap`` of PyTorch 2.15 gives wrong ones, without a word, where tokens are
-    made of what batch normalisation gives. It is much quicker on tiny networks alone.
+    Gradients are computed one after the other: ``torch.func.vmap`` of PyTorch 2.15 silently gives wrong ones if tokens
+    are made from outputs of batch normalisation, and is much faster only on tiny networks.
     """
     weights = {name: w.detach().requires_grad_() for name, w in body.weights().items()}
     total = torch.zeros(sum(len(w) for w in weights.values()), dtype=torch.float64, device=images.device)
@@ -85,10 +86,10 @@ def by_weights(body: Body, head: nn.Linear, images: torch.Tensor, directions: to
 
 
 def by_layers(body: Body, head: nn.Linear, images: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """(filters,) what ``by_weights`` gives, from what layers see and the gradients by their outputs alone.
+    """(filters,) the same as ``by_weights``, from the inputs of layers and the gradients by their outputs.
 
-    The rows of V, which are the gradients by logits √p ∘ d − (√p · d) p, count by VᵀV alone, the same as RᵀR of V = QR.
-    As each row of V adds up to 0, the last of K rows of R is 0.
+    Let V hold the gradients by logits, √p ∘ d − (√p · d) p, as rows. The result depends on VᵀV only, which is RᵀR for
+    V = QR, so R's rows can replace V's. As each row of V sums to 0, the last of K rows of R is 0.
     """
     layers = _Layers(body, len(images), _rows(directions))
     with torch.enable_grad(), layers:
@@ -101,22 +102,22 @@ def by_layers(body: Body, head: nn.Linear, images: torch.Tensor, directions: tor
 
 
 def _rows(directions: torch.Tensor) -> int:
-    """How many gradients of an image ``by_layers`` takes."""
+    """Number of gradients that ``by_layers`` computes for an image."""
     return min(directions.shape[1], directions.shape[2] - 1)
 
 
 def held_by_layers(body: Body, like: torch.Tensor, m: int) -> int | None:
-    """How many numbers ``by_layers`` holds for an image; None where layers do not tell the gradients by weights.
+    """How many numbers ``by_layers`` holds for an image; None if it cannot be used.
 
-    They do where each weight is used by one convolution or full layer, once, and images do not see each other. They do
+    It can be used if each weight is used once, by one convolution or full layer, and images do not affect each other:
     not with position embeddings, class tokens, attention with weights of its own, transposed convolutions, or weights
-    that are shared or made anew in each pass. It is tried on two images of noise: the squared gradients that layers
-    tell must be those that each image has alone.
+    that are shared or computed in each pass. This is tested on two images of noise, whose squared gradients must be
+    those of each image alone.
 
     Args:
         body: The probe without its head.
-        like: (n, C, H, W) images such as those to come.
-        m: Gradients of an image that are taken.
+        like: (n, C, H, W) images of the shape to come.
+        m: Number of gradients for an image.
     """
     noise = torch.Generator().manual_seed(0)
     weights = {name: w.detach().requires_grad_() for name, w in body.weights().items()}
@@ -141,7 +142,7 @@ def held_by_layers(body: Body, like: torch.Tensor, m: int) -> int | None:
 
 
 class _Layers(TorchFunctionMode):
-    """What the layers of a body see of a batch that passes: its calls of ``conv2d`` and ``linear`` are noted."""
+    """Records the calls of ``conv2d`` and ``linear`` during a forward pass of a body."""
 
     def __init__(self, body: Body, images: int, m: int) -> None:
         super().__init__()
@@ -149,28 +150,28 @@ class _Layers(TorchFunctionMode):
         self._images, self._m = images, m
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a function of torch, and note the call where it multiplies one of the weights."""
+        """Call a function of torch, and record the call if it multiplies by one of the weights."""
         outputs = func(*args, **(kwargs or {}))
         if kwargs or func not in (functional.conv2d, functional.linear) or id(args[1]) not in self._calls:
             return outputs
         seen = (_patches if func is functional.conv2d else _entries)(self._images, *args)
         if seen is None:
             return outputs
-        if not outputs.requires_grad:  # as of the first layer: no weight wants a gradient
+        if not outputs.requires_grad:  # as for the first layer, since weights do not require gradients
             outputs.requires_grad_()
         self._calls[id(args[1])].append(_Call(seen, outputs, self._m, sequence=func is functional.linear))
-        return outputs.clone()  # what writes over the clone leaves the outputs as they are
+        return outputs.clone()  # in-place operations then do not change the recorded outputs
 
     def are_all(self) -> bool:
-        """Whether each weight was used in one call that was noted."""
+        """Whether each weight was used in exactly one recorded call."""
         return all(len(calls) == 1 for calls in self._calls.values())
 
     def numbers(self) -> int:
-        """How many numbers the calls hold."""
+        """How many numbers the recorded calls hold."""
         return sum(call.numbers for (call,) in self._calls.values())
 
     def squares(self, values: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-        """(filters,) the sum over images of (∂/∂w Σ direction · values)², its mean over each filter's weights."""
+        """(filters,) the sum over images of (∂/∂w Σ direction · values)², averaged over each filter's weights."""
         calls = [call for (call,) in self._calls.values()]
         outputs = [call.outputs for call in calls]
         deltas = torch.autograd.grad(_along(direction, values), outputs, retain_graph=True, materialize_grads=True)
@@ -178,25 +179,25 @@ class _Layers(TorchFunctionMode):
 
 
 def _squares(value: torch.Tensor, weights: dict[str, torch.Tensor]) -> torch.Tensor:
-    """(filters,) the squares of a value's gradients by weights, their mean over each filter."""
+    """(filters,) squared gradients of a value by weights, averaged over each filter."""
     gradients = torch.autograd.grad(value, list(weights.values()), retain_graph=True, materialize_grads=True)
     return torch.cat([gradient.square().flatten(1).mean(1) for gradient in gradients])
 
 
 def _along(direction: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Σ direction · values, whose gradient is taken: autograd imports SymPy where it is handed the direction itself."""
+    """Σ direction · values, to be differentiated: autograd imports SymPy if it is given ``grad_outputs`` instead."""
     with torch.enable_grad():
         return (direction * values).sum()
 
 
 class _Call:
-    """A convolution or full layer that a batch passes.
+    """A recorded call of a convolution or full layer.
 
-    At each position p (a pixel of a convolution's output, an entry of a sequence) a filter multiplies its D weights
-    with a_p; of a convolution that is the patch under it. With δ_p the gradient by its output there, the gradient by
-    its weights is Σ_p a_p δ_p = A δ, where A = (a_1 ... a_P), and the sum of its squares is ‖A δ‖² = δᵀ (AᵀA) δ. For an
-    image and O filters, A δ takes O D P operations in each of m directions; with AᵀA, of D P² operations once for each
-    group of filters, it is O P². The fewer are taken.
+    At each position p (a pixel of a convolution's output, or an entry of a sequence) a filter multiplies its D weights
+    with inputs a_p; for a convolution, a patch. With δ_p the gradient by its output there, the gradient by its weights
+    is Σ_p a_p δ_p = A δ, where A = (a_1 ... a_P), and its squared norm is ‖A δ‖² = δᵀ (AᵀA) δ. For an image and O
+    filters, A δ takes O D P operations in each of m directions. With AᵀA, which takes D P² operations once for each
+    group of filters, it takes O P². The cheaper way is chosen.
 
     Attributes:
         outputs: The layer's outputs, by which gradients are wanted.
@@ -231,7 +232,7 @@ def _patches(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> torch.Tensor | None:
-    """(B, groups, D, P) what each filter of a convolution multiplies its weights with; None if it is not told here."""
+    """(B, groups, D, P) the patches that a convolution's filters multiply; None if the call is not supported."""
     if isinstance(padding, str) or maps.ndim != 4 or len(maps) != images:
         return None
     patches = functional.unfold(maps, weight.shape[2:], dilation, padding, stride)
@@ -241,7 +242,7 @@ def _patches(
 def _entries(
     images: int, sequences: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor | None:
-    """(B, 1, D, P) the same of a full layer; entries of an image that lie in several rows are one sequence."""
+    """(B, 1, D, P) the inputs of a full layer; if an image has several rows, they are one sequence."""
     if len(sequences) % images:
         return None
     return _by_channel(sequences, images)[:, None]

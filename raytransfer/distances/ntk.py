@@ -1,4 +1,4 @@
-"""How far the weights of a two-layer network must move from one task to fit another."""
+"""The NTK residual: how far a two-layer network trained on one task must move to fit another."""
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -12,21 +12,20 @@ _RIDGE = 1e-3 * 0.5  # ½ is every diagonal entry of H
 def ntk_residual(source: Sample, target: Sample) -> float:
     """(1/n_Q) Σ_classes (y_Q − y_{P→Q})ᵀ (H_Q)⁻¹ (y_Q − y_{P→Q}), with y_{P→Q} = H_PQᵀ (H_P)⁻¹ y_P.
 
-    Liu et al. 2019, *Towards understanding the transferability of deep representations*, in our definition: the squared
-    bound on how far an infinitely wide two-layer ReLU network, trained on the source P, moves on the target Q, for each
-    target image. H_ij = xᵢᵀxⱼ (π − arccos xᵢᵀxⱼ) / 2π, images scaled to unit norm. Labels are one-hot. H_P and H_Q get
-    5e-4 added to their diagonals of ½, so that copies of an image leave them invertible; copies with different labels
-    cost up to 2,000 each.
+    This is our definition from the bound of Liu et al. 2019, *Towards understanding the transferability of deep
+    representations*: the squared bound on how far an infinitely wide two-layer ReLU network, trained on the source P,
+    moves when it is trained on the target Q, divided by the number of target images. H_ij = xᵢᵀxⱼ (π − arccos xᵢᵀxⱼ) /
+    2π, with images scaled to unit norm. Labels are one-hot. 5e-4 is added to the diagonals of H_P and H_Q, which are ½,
+    so that copies of an image leave them invertible; copies with different labels cost up to 2,000 each.
 
-    The bound knows one set of labels: P's network is asked for Q's. So both tasks must have the same. With a column for
-    each class of either, what P's network says of classes that Q does not have would count as an error, and the same
-    images under other names would lie farther than noise.
+    Both tasks must have the same labels, as P's network predicts those of Q. With a column for each class of either
+    task, its predictions for classes that Q lacks would count as errors, and the same images under other names would be
+    farther away than noise.
 
-    Not symmetric. An all-zero image has no direction: a network without biases gives 0 for it whatever its weights, so
-    such images are left out, of n_Q too.
+    It is not symmetric. All-zero images, for which a network without biases always gives 0, are left out, also of n_Q.
 
     Returns:
-        At least 0; 0 where the source's network is right on the target already.
+        At least 0; 0 if the source's network already fits the target.
 
     Raises:
         UserError: The features differ in length, the tasks in their labels, or all images of a sample are zero.
@@ -56,7 +55,7 @@ def _directions(sample: Sample, names: list[str]) -> tuple[Features, Features]:
 
 def unit_rows(images: Features) -> Features:
     """(n, D) images scaled to unit norm; none of them is zero."""
-    # Divided by the largest value first, which no square of can underflow or overflow.
+    # Dividing by the largest value first keeps squares from underflow and overflow.
     scaled = images / np.abs(images).max(axis=1, keepdims=True)
     unit: Features = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
     return unit

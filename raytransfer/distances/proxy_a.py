@@ -16,22 +16,21 @@ def proxy_a(source: Sample, target: Sample) -> float:
     """2(1 − 2ε), with ε the held-out error of a classifier of source images against target images.
 
     Ben-David et al. 2007, *Analysis of representations for domain adaptation*. ε is the error over 5-fold
-    cross-validation of logistic regression (L2, C = 1/D) on features standardised over both samples; with that penalty
-    the weights are as free at 3,072 features as at 64. The larger sample is cut to the size of the smaller, so that
-    chance is ½. Folds and the cut go by a digest of each image's content: the order of a sample changes nothing, and
-    copies of one image fall into one fold.
+    cross-validation of logistic regression (L2, C = 1/D) on features standardised over both samples; this penalty
+    constrains the weights equally for 64 and 3,072 features. The larger sample is cut to the size of the smaller, so
+    that chance is ½. The cut and the folds depend on a digest of each image's content, so that the order of a sample
+    does not matter, and copies of an image fall into one fold.
 
     Returns:
-        0 (cannot be told apart) to 2 (always told apart). It is clipped to that: where there is nothing to learn, ε
-        scatters about ½, and is more than ½ where an image that the classifier has learnt as one sample's has a near
-        twin in the other.
+        0 (cannot be told apart) to 2 (always told apart). It is clipped to that range: ε scatters about ½ if there is
+        nothing to learn, and exceeds ½ if training images of one sample have near-copies in the other.
 
     Raises:
         UserError: The features differ in length, or a sample has a single image.
     """
     check_comparable(source, target)
     n = min(len(source.features), len(target.features))
-    if n < 2:  # with one image a side there is nothing left to train on once it is held out
+    if n < 2:  # with one image of each, nothing is left to train on once it is held out
         raise UserError(f"{source.name} and {target.name}: proxy-A needs at least 2 images of each, not {n}")
     features, keys = zip(*(_first_by_content(sample.features, n) for sample in (source, target)), strict=True)
     pooled, folds = np.concatenate(features), _folds([*keys[0], *keys[1]])
@@ -40,7 +39,7 @@ def proxy_a(source: Sample, target: Sample) -> float:
     wrong = 0
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold
-        if len(np.unique(is_target[train])) < 2:  # all copies of one image: no classifier, so it is a toss
+        if len(np.unique(is_target[train])) < 2:  # as where all images are copies: no classifier, so it is a coin toss
             wrong += test.sum() / 2
             continue
         classifier = LogisticRegression(C=1 / scaled.shape[1], max_iter=1000).fit(scaled[train], is_target[train])
@@ -56,6 +55,6 @@ def _first_by_content(features: Features, n: int) -> tuple[Features, list[bytes]
 
 
 def _folds(keys: list[bytes]) -> npt.NDArray[np.int64]:
-    """(n,) the fold of each row: those of equal content share one, and the others are dealt out in turn."""
+    """(n,) the fold of each row; rows of equal content share one, and different ones take turns."""
     turn = {key: i % _FOLDS for i, key in enumerate(sorted(set(keys)))}
     return np.array([turn[key] for key in keys])

@@ -1,4 +1,4 @@
-"""What a distance may look at of a task."""
+"""What a distance reads of a task."""
 
 from dataclasses import dataclass
 
@@ -14,20 +14,19 @@ Features = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 
-# Compared and hashed by identity: what holds arrays has no single truth of equality.
+# Compared and hashed by identity, as arrays do not compare to a single truth value.
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sample:
     """Some labelled images of a task.
 
     Attributes:
         name: What errors call the task.
-        features: (n, D) what feature distances compare: pixels, or outputs of a stage of the probe network.
+        features: (n, D) pixels, or outputs of a stage of the probe network.
         labels: (n,) 0..K-1; every class has at least one image.
-        classes: K names that say which class of which data set each label is; classes of two tasks are the same where
-            their names are.
-        inputs: (n, C, H, W) the images as the probe network takes them, on its device.
-        probe: The network whose weights Task2Vec looks at, the same for both tasks; None where there is none.
-        tree: The hierarchy of classes, the same for both tasks; None where there is none.
+        classes: Name of the class and data set of each of the K labels; equal names mean equal classes.
+        inputs: (n, C, H, W) images as input of the probe network, on its device.
+        probe: The network for Task2Vec, the same for both tasks; None if there is none.
+        tree: The hierarchy of classes, the same for both tasks; None if there is none.
     """
 
     name: str

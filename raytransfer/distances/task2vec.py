@@ -1,4 +1,4 @@
-"""Task2Vec: which of a network's filters matter to a task."""
+"""Task2Vec: which filters of a network matter for a task."""
 
 import math
 from weakref import WeakKeyDictionary
@@ -23,13 +23,13 @@ _EMBEDDINGS: WeakKeyDictionary[Sample, Features] = WeakKeyDictionary()
 
 
 def task2vec(source: Sample, target: Sample) -> float:
-    """Cosine distance of the tasks' embeddings F, normalised by their sum: of F_P/(F_P + F_Q) and F_Q/(F_P + F_Q).
+    """Cosine distance between F_P/(F_P + F_Q) and F_Q/(F_P + F_Q), with the tasks' embeddings F.
 
-    Achille et al. 2019, *Task2Vec: task embedding for meta-learning*, the symmetric distance; ``embedding`` says what
-    F is. Filters that matter to neither task are left out.
+    Achille et al. 2019, *Task2Vec: task embedding for meta-learning*, the symmetric distance. ``embedding`` defines F.
+    Filters that matter for neither task are left out.
 
     Returns:
-        0 (the same filters matter as much) to 1, which it also is where to one task alone no filter matters.
+        0 (every filter matters equally for both) to 1; 1 also if no filter matters for exactly one of the tasks.
 
     Raises:
         UserError: A sample has no inputs or no probe, their probes differ, or a task has a single class.
@@ -38,7 +38,7 @@ def task2vec(source: Sample, target: Sample) -> float:
     if not _equal(one, other):
         raise UserError(f"{source.name} and {target.name}: Task2Vec compares tasks under one probe network, not two")
     a, b = embedding(source), embedding(target)
-    if not a.any() or not b.any():  # as of a task whose images are all equal; a cosine with 0 is undefined
+    if not a.any() or not b.any():  # as for a task whose images are all equal; a cosine with 0 is undefined
         return float(a.any() != b.any())
     used = a + b > 0
     total = a[used] + b[used]
@@ -46,20 +46,20 @@ def task2vec(source: Sample, target: Sample) -> float:
 
 
 def embedding(sample: Sample) -> Features:
-    """The diagonal Fisher information of the probe's weights on a task, averaged over each filter.
+    """The diagonal Fisher information of the probe's weights for a task, averaged over each filter.
 
-    A linear head is fitted on the outputs of all stages but the probe's own head (logistic regression, L2, C = 1, on
-    standardised outputs, with all images). Then for each weight w of those stages
-    F_w = mean over images of Σ_k p(k|x) (∂ log p(k|x) / ∂w)², in eval mode, and F of a filter (an output channel of a
-    convolution, a unit of a full layer) is the mean over its weights; biases and normalisation layers are left out.
+    The probe's head is replaced by a linear one, fitted to all images (logistic regression, L2, C = 1, on standardised
+    outputs of the stage below). Then for each weight w below it, in eval mode,
+    F_w = mean over images of Σ_k p(k|x) (∂ log p(k|x) / ∂w)². F of a filter (an output channel of a convolution, or a
+    unit of a full layer) is the mean over its weights. Biases and normalisation layers are left out.
 
-    Up to 10 classes the sum is exact, by one gradient for each image and class: at most 5,000 gradients, as at most 500
-    images are used, the first by their digests. With more it is estimated by one gradient an image, of
-    Σ_k s_k √p(k|x) log p(k|x) with the p under the root held fixed and random signs s_k = ±1, digests of the image: the
-    square of it has that sum as its mean, at a cost that does not grow with classes. The estimate's noise hides much of
-    what labels change. The order of the sample changes nothing in either case.
+    At most 500 images are used, the first by digest. With up to 10 classes the sum over k is exact, from a gradient for
+    each image and class. With more it is estimated from one gradient for each image, of Σ_k s_k √p(k|x) log p(k|x),
+    where the p under the root is held constant and s_k = ±1 are random signs from a digest of the image. The expected
+    square of that gradient is the sum, at a cost that does not grow with classes, but its noise hides much of what
+    labels change. The order of the sample does not matter.
 
-    A sample's embedding is kept as long as the sample is, so that each is computed once for all pairs.
+    A sample's embedding is cached as long as the sample exists.
 
     Args:
         sample: With inputs and probe; neither is changed.
@@ -81,7 +81,7 @@ def embedding(sample: Sample) -> Features:
             raise UserError(f"{sample.name}: Task2Vec looks at a probe's filters below its head, and it has none")
         with torch.no_grad():
             outputs = torch.cat([body(batch) for batch in torch.split(inputs, _BATCH)])
-            if inputs.eq(inputs[:1]).all():  # batches of other sizes round otherwise, which a head would tell apart
+            if inputs.eq(inputs[:1]).all():  # rounding differs between batch sizes, from which a head would learn
                 outputs = outputs[:1].expand_as(outputs)
             head = fit_head(outputs, sample.labels[order])
             used = inputs[:_MAX_IMAGES]
@@ -101,7 +101,7 @@ def _equal(one: Network, other: Network) -> bool:
 
 
 def fit_head(outputs: torch.Tensor, labels: Labels) -> nn.Linear:
-    """Fit the linear head of a task: logistic regression, with the standardisation folded into its weights.
+    """Fit a linear head by logistic regression, with the standardisation folded into its weights.
 
     Args:
         outputs: (n, d) outputs of the body.
@@ -110,10 +110,10 @@ def fit_head(outputs: torch.Tensor, labels: Labels) -> nn.Linear:
     features = outputs.double().numpy(force=True)
     scaler = StandardScaler().fit(features)
     scaled = scaler.transform(features)
-    scaled[:, np.ptp(features, axis=0) == 0] = 0.0  # of what is constant the mean may be off by rounding
+    scaled[:, np.ptp(features, axis=0) == 0] = 0.0  # the mean of a constant may be off by rounding
     model = LogisticRegression(max_iter=1000).fit(scaled, labels)
     weight, bias = model.coef_ / scaler.scale_, model.intercept_ - model.coef_ @ (scaler.mean_ / scaler.scale_)
-    if len(weight) == 1:  # two classes have one logit, that of the second
+    if len(weight) == 1:  # for two classes scikit-learn has one logit, that of the second
         weight, bias = np.concatenate([0 * weight, weight]), np.append(0 * bias, bias)
     head = nn.Linear(weight.shape[1], len(weight), device="meta")
     head.weight, head.bias = (nn.Parameter(torch.as_tensor(part).to(outputs)) for part in (weight, bias))
@@ -121,15 +121,15 @@ def fit_head(outputs: torch.Tensor, labels: Labels) -> nn.Linear:
 
 
 def directions(inputs: torch.Tensor, classes: int) -> torch.Tensor:
-    """(n, m, classes) what ``fisher`` takes: every class for itself while they are few, else one draw of signs."""
+    """(n, m, classes) directions for ``fisher``: all unit vectors if classes are few, else a vector of random signs."""
     if classes <= _EXACT_CLASSES:
         return torch.eye(classes).to(inputs).expand(len(inputs), -1, -1)
     return random_signs(inputs, classes)[:, None]
 
 
 def random_signs(inputs: torch.Tensor, classes: int) -> torch.Tensor:
-    """(n, classes) of ±1 that depend on each image's content alone."""
-    # The first bytes of a digest order the images, and so choose them: they are not random any more.
+    """(n, classes) of ±1 that depend on each image's content only."""
+    # The first bytes of a digest decided which images are used, so they are not random any more.
     length = DIGEST_BYTES + math.ceil(classes / 8)
     rows = [
         np.frombuffer(digest[DIGEST_BYTES:], np.uint8) for digest in digests(inputs.numpy(force=True), length=length)

@@ -21,27 +21,27 @@ class Tree:
     """A hierarchy of classes.
 
     Attributes:
-        paths: For each class, the groups it is in, from the widest to the narrowest; empty where it is in none.
-        longest: Edges between the two classes furthest apart, at least 2.
+        paths: The groups around each class, from the widest to the narrowest; empty if there are none.
+        longest: Number of edges between the two classes furthest apart, at least 2.
     """
 
     paths: Mapping[str, tuple[str, ...]]
     longest: int
 
     def edges(self, one: str, other: str) -> int:
-        """Edges on the way from one class up to the narrowest group of both, and down to the other."""
+        """Number of edges on the path between two classes."""
         return 0 if one == other else _edges(self.paths[one], self.paths[other])
 
 
 def parse_tree(nested: object) -> Tree:
-    """Read a hierarchy as YAML has it.
+    """Parse a hierarchy from nested mappings and lists, as YAML has it.
 
     Args:
-        nested: A mapping from groups to what is in them, or a list of classes; in a list, mappings may stand among the
-            classes. Such as ``{"animals": ["bird", "cat"], "vehicles": {"road": ["truck"], "water": ["ship"]}}``.
+        nested: A mapping from groups to their content, or a list of classes and mappings, such as
+            ``{"animals": ["bird", "cat"], "vehicles": {"road": ["truck"], "water": ["ship"]}}``.
 
     Raises:
-        UserError: It is no such thing, a name is no string, a class occurs twice, a group is empty, or there are fewer
+        UserError: It has another form, a name is no string, a class occurs twice, a group is empty, or there are fewer
             than 2 classes.
     """
     paths: dict[str, tuple[str, ...]] = {}
@@ -52,7 +52,7 @@ def parse_tree(nested: object) -> Tree:
         paths[name] = path
     if len(paths) < 2:
         raise UserError(f"tree: it has only the class {next(iter(paths))!r}; distances need at least 2 classes")
-    # Classes of one group have one path, and are nearer to each other, by 2 edges, than to any other class.
+    # Classes of one group have equal paths and are 2 edges apart, which is the default.
     apart = (_edges(one, other) for one, other in combinations(set(paths.values()), 2))
     return Tree(paths, max(apart, default=2))
 
@@ -61,11 +61,11 @@ def check_in_tree(names: Sequence[str], tree: Tree) -> list[list[str]]:
     """Find classes in a tree.
 
     Args:
-        names: Of a task's classes, such as ``cifar10/cat``, ``cifar10/cat+dog`` or ``cifar10/cat part 1 of 2``.
+        names: Names of a task's classes, such as ``cifar10/cat``, ``cifar10/cat+dog`` or ``cifar10/cat part 1 of 2``.
         tree: The hierarchy.
 
     Returns:
-        For each name, the tree's classes that it consists of.
+        The tree's classes in each name.
 
     Raises:
         UserError: The tree lacks one.
@@ -89,7 +89,7 @@ def check_in_tree(names: Sequence[str], tree: Tree) -> list[list[str]]:
 
 
 def _end_in_tree(name: str, tree: Tree) -> str | None:
-    """The longest end of a name that is a class of the tree, from its beginning or a slash of its first class on."""
+    """The longest suffix of a name that is a class of the tree and begins at the start or after a slash."""
     first, plus, others = name.partition("+")
     while first + plus + others not in tree.paths:
         _, slash, first = first.partition("/")
@@ -99,19 +99,19 @@ def _end_in_tree(name: str, tree: Tree) -> str | None:
 
 
 def tree_distance(source: "Sample", target: "Sample") -> float:
-    """Mean way from a class of one task to the nearest class of the other, averaged over both directions.
+    """Mean distance from a class of one task to the nearest class of the other, averaged over both directions.
 
-    Two classes are apart by the edges on the path between them, over the longest such path in the tree; a merged class
-    is as near as the nearest of its parts. The tree knows classes by their name alone: of ``cifar10/cat`` it looks for
-    ``cat``, of ``cifar10/cat+dog`` for ``cat`` and ``dog``, and of ``cifar10/cat part 1 of 2`` for ``cat``; of
-    ``fashion_mnist/T-shirt/top`` for ``T-shirt/top``, then for ``top``. So merging and splitting classes moves a task
-    nowhere.
+    The distance of two classes is the number of edges on the path between them, divided by that of the longest path in
+    the tree; a merged class is as near as the nearest of its parts. Classes are looked up by name: ``cifar10/cat`` as
+    ``cat``, ``cifar10/cat+dog`` as ``cat`` and ``dog``, ``cifar10/cat part 1 of 2`` as ``cat``, and
+    ``fashion_mnist/T-shirt/top`` as ``T-shirt/top`` or else ``top``. So a task has
+    distance 0 from itself with classes merged or split.
 
     Returns:
-        0 (each class has its like in the other task) to 1.
+        0 (each class is also in the other task) to 1.
 
     Raises:
-        UserError: A sample has no tree, the two have different ones, or theirs lacks a class.
+        UserError: A sample has no tree, the trees differ, or the tree lacks a class.
     """
     if source.tree is None or target.tree is None or source.tree != target.tree:
         raise UserError(f"{source.name} and {target.name}: a tree distance needs one tree of classes for both")

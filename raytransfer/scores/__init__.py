@@ -1,6 +1,6 @@
-"""Scores of one trained representation on one target task: the larger, the better it should transfer.
+"""Scores that predict from a representation how well it transfers to a target task; larger is better.
 
-A score is a function of one `Representation` in a file of its own, and a line here.
+To add one, write a function of a `Representation` in a file of its own, and add it to ``SCORES``.
 """
 
 from collections.abc import Callable
@@ -26,16 +26,16 @@ __all__ = ["SCORES", "Representation", "Score"]
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A score and what is known of it.
+    """A score and its properties.
 
     Attributes:
         function: The score, a pure function.
-        reads: What it looks at: ``stage`` the features of one stage; ``head`` the whole network's softmax;
-            ``reference`` also the same stage of the target's own network.
-        low: The least it can be; None where there is no bound, or one that depends on the number of classes.
-        high: The most it can be, likewise.
-        meaning: One line for people.
-        revision: Raised whenever its value for the same input changes, so that old values are not taken for new ones.
+        reads: What it reads: ``stage``, features of one stage; ``head``, the network's softmax; ``reference``, features
+            of one stage, and of the same stage of a network trained on the target.
+        low: Lower bound; None if there is none, or it depends on the number of classes.
+        high: Upper bound, likewise.
+        meaning: One line for the user.
+        revision: Incremented when values for the same input change, so that old ones are not reused.
     """
 
     function: Callable[[Representation], float]

@@ -1,4 +1,4 @@
-"""CKA: how alike two networks arrange the same images."""
+"""CKA: similarity of two networks' features of the same images."""
 
 import numpy as np
 
@@ -7,14 +7,13 @@ from raytransfer.scores.scaling import centred_to_unit_norm
 
 
 def cka(r: Representation) -> float:
-    """Debiased linear CKA of a stage with the same stage of a network trained on the target (−1..1).
+    """Debiased linear CKA between a stage and the same stage of a network trained on the target (−1..1).
 
         CKA = HSIC(K, L) / √(HSIC(K, K) HSIC(L, L)),  K = XXᵀ and L = YYᵀ without their diagonals,
         HSIC(K, L) = [tr(KL) + 1ᵀK1 · 1ᵀL1/((n − 1)(n − 2)) − 2/(n − 2) · 1ᵀKL1] / (n(n − 3))
 
-    HSIC is unbiased, so independent features score about 0 even where n < D; it can fall a little below. Identical
-    features score 1. A factor, a shift or a rotation of either changes nothing. Constant features, alike to nothing,
-    score 0.
+    HSIC is unbiased, so independent features score about 0, or slightly less, even if n < D. Identical features score
+    1. Scaling, shifting or rotating either features changes nothing. Constant features score 0.
 
     Source: Kornblith, Norouzi, Lee, Hinton 2019, "Similarity of neural network representations revisited" (arXiv
     1905.00414), section 3; HSIC of Song et al. 2012, "Feature selection via dependence maximization", equation 5, as in
@@ -33,7 +32,7 @@ def cka(r: Representation) -> float:
     xy = _unbiased_hsic(products[0], norms_x, norms_y)
     xx = _unbiased_hsic(products[1], norms_x, norms_x)
     yy = _unbiased_hsic(products[2], norms_y, norms_y)
-    # Both are 0 for constant features but for rounding; rows have a mean squared norm of 1.
+    # For constant features one is 0 up to rounding; rows have a mean squared norm of 1.
     if min(xx, yy) <= 1e-12 * len(x) ** 2:
         return 0.0
     return float(np.clip(xy / np.sqrt(xx * yy), -1.0, 1.0))
@@ -42,8 +41,7 @@ def cka(r: Representation) -> float:
 def _unbiased_hsic(product: float, norms_x: Features, norms_y: Features) -> float:
     """n(n − 3) times HSIC.
 
-    With centred X the rows of XXᵀ sum to 0, so those of K sum to minus its diagonal ‖x_i‖², and all terms but one are
-    sums over the images.
+    X is centred, so the rows of XXᵀ sum to 0, and those of K to −‖x_i‖². So all terms but one are sums over images.
 
     Args:
         product: ‖XᵀY‖²_F = tr(XXᵀYYᵀ).

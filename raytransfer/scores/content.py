@@ -1,4 +1,4 @@
-"""An order of images that depends on their features, and not on where they stand."""
+"""Ordering images by their features, so that results do not depend on the order of a sample."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,15 +7,9 @@ from raytransfer.scores.representation import Features
 
 
 def places_by_content(features: Features) -> npt.NDArray[np.int64]:
-    """The place, 0..G-1, of each row among the G different rows, sorted as lists of numbers; copies share one.
+    """The rank (n,), 0..G-1, of each row (n, D) among the G different rows in lexicographic order.
 
-    Numbers and not their bytes are compared, so a positive factor or a shift of the features changes no place.
-
-    Args:
-        features: (n, D).
-
-    Returns:
-        (n,).
+    Equal rows share a rank. Scaling by a positive factor or shifting the features changes no rank.
     """
     places: npt.NDArray[np.int64] = np.unique(features, axis=0, return_inverse=True)[1]
     return places.ravel()  # NumPy 2.0 gives them as a column

@@ -1,4 +1,4 @@
-"""GBC: how much the classes overlap, each taken for a Gaussian."""
+"""GBC: overlap of the classes, each modelled as a Gaussian."""
 
 import numpy as np
 
@@ -10,15 +10,14 @@ _LEAST_VARIANCE = 1e-4
 
 
 def gbc(r: Representation) -> float:
-    """Gaussian Bhattacharyya coefficients between classes, negative (−K(K − 1) at worst, 0 at best).
+    """Minus the sum of Gaussian Bhattacharyya coefficients between classes (−K(K − 1) at worst, 0 at best).
 
         GBC = −Σ_{i≠j} exp(−D_B(i, j)),  D_B = ‖μ_i − μ_j‖²/(8σ²) + d/2 ln(σ²/(σ_i σ_j)),  σ² = (σ_i² + σ_j²)/2
 
     over ordered pairs of classes, after a principal component analysis to d = min(64, D, n − 1) dimensions. Covariances
     are spherical, the default of the authors' code: σ_c² is the mean over dimensions of the class's variance (over
-    n_c). The features are first divided by one number, so that the kept dimensions have a mean variance of 1, and σ_c²
-    is at least 1e-4 of that. A factor, a shift or a rotation of the features changes nothing. Constant features score
-    −K(K − 1).
+    n_c). The features are first scaled so that the kept dimensions have a mean variance of 1, and σ_c² is at least
+    1e-4. Scaling, shifting or rotating the features changes nothing. Constant features score −K(K − 1).
 
     Source: Pándy, Agostinelli, Uijlings, Ferrari, Mensink 2022, "Transferability estimation using Bhattacharyya class
     separability" (arXiv 2111.12780), section 3.

@@ -1,4 +1,4 @@
-"""H-score: how much of the features' spread lies between the classes."""
+"""H-score: how much of the features' variance lies between the classes."""
 
 import numpy as np
 from scipy import linalg
@@ -6,16 +6,16 @@ from scipy import linalg
 from raytransfer.scores.representation import Features, Representation
 from raytransfer.scores.scaling import centred_to_unit_norm
 
-_LEAST_SHRINKAGE = 1e-9  # keeps the covariance invertible where Ledoit and Wolf's formula asks for no shrinkage
+_LEAST_SHRINKAGE = 1e-9  # keeps the covariance invertible if Ledoit and Wolf's formula gives 0
 
 
 def hscore(r: Representation) -> float:
-    """Shrunk H-score: 0 for classes of equal means, at most K − 1 for classes without any spread within.
+    """Shrunk H-score, from 0 for classes with equal means to K − 1 for classes without variance.
 
         H = tr(Σ⁻¹ (1 − δ) cov(E[f | y])),  Σ = (1 − δ) cov(f) + δ tr(cov(f))/D · I
 
-    with Ledoit and Wolf's shrinkage δ. The factor 1 − δ on the second covariance keeps H below K − 1. A factor or a
-    rotation of the features changes nothing. Constant features score 0.
+    with Ledoit and Wolf's shrinkage δ. The factor 1 − δ on the second covariance keeps H below K − 1. Scaling or
+    rotating the features changes nothing. Constant features score 0.
 
     Source: Bao et al. 2019, "An information-theoretic approach to transferability in task transfer learning" (ICIP);
     shrinkage as in Ibrahim, Ponomareva, Mazumder 2021, "Newer is not always better" (arXiv 2110.06893); δ from Ledoit,
@@ -40,7 +40,7 @@ def hscore(r: Representation) -> float:
 
 
 def _ledoit_wolf_shrinkage(features: Features, gram: Features) -> float:
-    """Ledoit and Wolf's δ, as scikit-learn's ``ledoit_wolf_shrinkage``, from a Gram matrix that is there already.
+    """Ledoit and Wolf's δ, as scikit-learn's ``ledoit_wolf_shrinkage``, from a Gram matrix that is already computed.
 
     Args:
         features: (n, D) centred, of mean squared norm 1.

@@ -14,13 +14,12 @@ _NEIGHBOURS = 5
 def knn(r: Representation) -> float:
     """Held-out accuracy, 0..1, of the 5 nearest neighbours by Euclidean distance, weighted by 1/distance.
 
-    It is cross-validated over the images of ``r`` alone, with copies of an image held out together (see
-    ``held_out_accuracy``). The weights decide where a class has fewer than 5 images in training and equal votes would
-    tie. With fewer than 5 images in training, all of them vote. A factor or a shift of the features changes
-    nothing, but where rounding decides between images that are equally near. How classes are numbered decides which
-    images are held out together.
+    It is cross-validated over the images of ``r`` (see ``held_out_accuracy``). The weights matter if a class has fewer
+    than 5 training images and equal votes would tie. With fewer than 5 training images, all of them vote. Scaling or
+    shifting the features changes nothing, unless rounding decides between images that are equally near. The folds
+    depend on how classes are numbered.
     """
-    # In one order before the means are taken: their last bits decide between copies that are labelled differently.
+    # Sorted before the means are computed, whose last bits decide between copies with different labels.
     order = np.argsort(places_by_content(r.features), kind="stable")
     return held_out_accuracy(_predict, centred_to_unit_norm(r.features[order]), r.labels[order])
 

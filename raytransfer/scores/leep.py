@@ -1,4 +1,4 @@
-"""LEEP: how well the network's own classes predict the target's, as they stand."""
+"""LEEP: how well the network's predictions for its own classes predict the target's classes."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ def leep(r: Representation) -> float:
     """
     head = head_of(r)
     head = head / head.sum(axis=1, keepdims=True)
-    head = head[:, head.sum(axis=0) > 0]  # a class that no image is given any of has no P̂(y | z), and needs none
+    head = head[:, head.sum(axis=0) > 0]  # P̂(y | z) is undefined, and not needed, if all images have θ(x)_z = 0
     joint = np.eye(r.labels.max() + 1)[r.labels].T @ head
     conditional = joint / joint.sum(axis=0)
     predicted = (conditional[r.labels] * head).sum(axis=1)

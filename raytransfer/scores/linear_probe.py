@@ -12,11 +12,10 @@ from raytransfer.scores.scaling import centred_to_unit_norm
 def linear_probe(r: Representation) -> float:
     """Held-out accuracy, 0..1, of a multinomial logistic regression on standardised features.
 
-    It is cross-validated over the images of ``r`` alone, with copies of an image held out together (see
-    ``held_out_accuracy``), and standardised by the mean and standard deviation of the training folds. The penalty is
-    scikit-learn's, ‖w‖²/2 against the summed loss (C = 1). A factor or a shift of the features changes nothing
-    but by rounding. How classes are numbered decides which images are held out together. Constant features give the
-    share of the commonest class.
+    It is cross-validated over the images of ``r`` (see ``held_out_accuracy``); the mean and standard deviation are
+    those of the training folds. The penalty is scikit-learn's, ‖w‖²/2 added to the summed loss (C = 1). Scaling or
+    shifting the features changes nothing but rounding. The folds depend on how classes are numbered. Constant features
+    score the share of the most common class.
     """
     return held_out_accuracy(_predict, centred_to_unit_norm(r.features), r.labels)
 

@@ -1,4 +1,4 @@
-"""LogME: how probable the labels are under a Bayesian linear model of the features."""
+"""LogME: evidence for the labels in a Bayesian linear model of the features."""
 
 import numpy as np
 from scipy import linalg
@@ -20,18 +20,18 @@ def logme(r: Representation) -> float:
 
         ln p(y | F, α, β) = D/2 ln α + n/2 ln β − n/2 ln 2π − β/2 ‖Fm − y‖² − α/2 ‖m‖² − ½ ln|A|
 
-    maximised over α and β by the paper's fixed point γ = Σ βσ²/(α + βσ²), α = γ/‖m‖², β = (n − γ)/‖Fm − y‖². It starts
-    from the best of a grid of α/β, since there can be more than one local maximum. With the singular values σ of F,
-    D/2 ln α − ½ ln|A| = ½ Σ ln α/(α + βσ²) over the non-zero σ only, whatever n and D are.
+    maximised over α and β by the paper's fixed point γ = Σ βσ²/(α + βσ²), α = γ/‖m‖², β = (n − γ)/‖Fm − y‖². The
+    iteration starts from the best of a grid of α/β, since there can be several local maxima. With the singular values σ
+    of F, D/2 ln α − ½ ln|A| = ½ Σ ln α/(α + βσ²) over the non-zero σ, for any n and D.
 
-    Labels that the features fit exactly have no largest β; it is kept to at most 1e10, a noise of 1e-5. There is no
-    intercept, as in the paper, so a shift of the features matters; a factor or a rotation does not.
+    If the features fit the labels exactly, β is unbounded; it is limited to 1e10, a noise of 1e-5. There is no
+    intercept, as in the paper, so shifting the features matters; scaling or rotating them does not.
 
     Source: You, Liu, Wang, Long 2021, "LogME: Practical assessment of pre-trained models for transfer learning"
     (arXiv 2102.11005), section 4.
     """
     n = len(r.labels)
-    # A factor changes nothing but α. This one lets one grid serve features of any scale.
+    # Scaling changes only α, and lets one grid serve features of any scale.
     features = r.features / (np.abs(r.features).max() or 1.0)
     if n < features.shape[1]:  # F = RᵀQᵀ has the left singular vectors of the small Rᵀ
         features = linalg.qr(features.T, mode="r")[0][:n].T
@@ -44,12 +44,12 @@ def logme(r: Representation) -> float:
 
 
 def _maximum_evidence(variances: Features, squares: Features, outside: Features, n: int) -> Features:
-    """Iterate all K classes until none gains.
+    """Iterate all K classes until none improves.
 
     Args:
         variances: (R, 1) σ², of mean 1.
         squares: (R, K) squared projections of the labels on the left singular vectors.
-        outside: (K,) squared norm of what of each label lies outside their span.
+        outside: (K,) squared norm of each label's component outside their span.
         n: Number of images.
 
     Returns:
@@ -68,7 +68,7 @@ def _maximum_evidence(variances: Features, squares: Features, outside: Features,
         gain, best = evidence - best, np.maximum(best, evidence)
         if (np.abs(gain) <= _TOLERANCE * n).all():
             break
-        # n - γ as a sum of what is unexplained, since the difference is lost in rounding where γ is close to n.
+        # n - γ is summed from the unexplained parts, as the difference loses precision if γ is close to n.
         gamma, n_less_gamma = (beta * variances / precision).sum(axis=0), n - len(variances) + unexplained.sum(axis=0)
         alpha = np.clip(gamma / np.maximum(weights, _TINY), 1 / _LARGEST_ALPHA, _LARGEST_ALPHA)
         beta = np.clip(n_less_gamma / np.maximum(residual, _TINY), 1 / _LARGEST_BETA, _LARGEST_BETA)
@@ -78,7 +78,7 @@ def _maximum_evidence(variances: Features, squares: Features, outside: Features,
 def _best_of_grid(variances: Features, squares: Features, outside: Features, n: int) -> tuple[Features, Features]:
     """The best α and β of each class over a grid of λ = α/β, with the best β for each λ.
 
-    Of a given λ, ln p = n/2 ln(β/2π) − βq/2 + ½ Σ ln λ/(λ + σ²) with q = Σ z² λ/(λ + σ²) + outside, so β = n/q.
+    For a given λ, ln p = n/2 ln(β/2π) − βq/2 + ½ Σ ln λ/(λ + σ²) with q = Σ z² λ/(λ + σ²) + outside, so β = n/q.
     """
     ratios = np.logspace(-12, 8, 101)
     unexplained = ratios[:, None] / (ratios[:, None] + variances)  # (101, R)

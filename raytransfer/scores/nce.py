@@ -1,4 +1,4 @@
-"""NCE: what the class that the network sees leaves unknown of the target's."""
+"""NCE: entropy of the target's labels given the network's predicted class."""
 
 import numpy as np
 from scipy.special import xlogy

@@ -21,18 +21,17 @@ _MOST_STEPS = 10_000
 def nleep(r: Representation) -> float:
     """LEEP with the posterior of a Gaussian mixture as the head (nats, −ln K at worst, 0 at best).
 
-    The features are reduced to the first principal components that hold 80% of their variance, and a mixture of 5K
-    Gaussians is fitted to them by expectation maximisation. What `leep` calls θ(x)_z is the posterior of component z.
-    The 80% and 5K are the paper's. The rest is ours, for few images: n/5 components where that is fewer, so that each
-    has 5 images on average, and never more than there are different images; diagonal covariances, since a full one has
-    more parameters than a component has numbers; one start from k-means with seed 0. Components are divided by one
-    number, so that their mean variance is 1, of which scikit-learn adds 1e-6 to each variance.
+    The features are reduced to the first principal components with 80% of their variance, and a mixture of 5K Gaussians
+    is fitted to them by expectation maximisation. θ(x)_z in ``leep`` is the posterior of component z. The 80% and 5K
+    are the paper's. The rest is our choice for few images: at most n/5 components, so that each has 5 images on
+    average, and at most as many as there are distinct images; diagonal covariances, since full ones would have more
+    parameters than a component has data; one start from k-means with seed 0. The reduced features are scaled to a mean
+    variance of 1, to which scikit-learn adds 1e-6 for each component.
 
-    Images are sorted by their features before, so their order changes nothing; nor does a factor or a shift of the
-    features, but by rounding where some are equal. A rotation changes the start, and may change which optimum is found.
-    The mixture is fitted to the images that are scored, and few images a component raise the score of any labels:
-    compare scores of one number of images.
-    Constant features score minus the entropy of the labels.
+    Images are sorted by their features first, so their order does not matter, nor does scaling or shifting the features
+    except for rounding where some are equal. A rotation changes the start, and possibly the optimum. The mixture is
+    fitted to the images that are scored, and the fewer images a component has, the higher any labels score: compare
+    scores at equal n. Constant features score minus the entropy of the labels.
 
     Source: Li, Jia, Sang, Zhu, Green, Wang, Gong 2021, "Ranking neural checkpoints" (arXiv 2011.11200), N-LEEP.
     """
@@ -42,13 +41,13 @@ def nleep(r: Representation) -> float:
     components = min(
         _COMPONENTS_OF_A_CLASS * (int(r.labels.max()) + 1), len(places) // _IMAGES_OF_A_COMPONENT, int(places.max()) + 1
     )
-    has_clusters = components > 1 and features.any()  # of what differs in its rounding alone nothing is left
+    has_clusters = components > 1 and features.any()  # features that differ only by rounding are now all 0
     posterior = _posterior(features, components) if has_clusters else np.ones((len(places), 1))
     return leep(replace(r, features=features, labels=r.labels[order], head=posterior, reference=None))
 
 
 def _posterior(features: Features, components: int) -> Features:
-    """(n, components) what a Gaussian mixture makes of each row."""
+    """(n, components) posterior of a Gaussian mixture fitted to the rows."""
     reduced = PCA(_VARIANCE_KEPT, svd_solver="full").fit_transform(features)
     reduced /= np.sqrt((reduced**2).mean())
     mixture = GaussianMixture(components, covariance_type="diag", random_state=_SEED, max_iter=_MOST_STEPS)

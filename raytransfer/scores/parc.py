@@ -13,22 +13,22 @@ _DECIMALS = 9
 def parc(r: Representation) -> float:
     """Spearman correlation, over pairs of images, of the distances of their features and of their labels (−1..1).
 
-    A distance is 1 less the Pearson correlation of two images' vectors: of features over the D dimensions, each
-    standardised over the images before, as in the authors' code; of one-hot labels, which gives 0 for one class and
-    K/(K − 1) for two. Equal distances share their mean rank. So features that tell nothing score about 0, and those
-    whose distances are 0 within and equal between classes score 1; distances that all differ reach at most about
-    √(3p(1 − p)), with p the share of pairs of two classes: 0.87 for two classes, 0.52 for ten.
+    A distance is 1 minus the Pearson correlation of two images' vectors. Those of features have D dimensions, each
+    standardised over the images, as in the authors' code. Those of labels are one-hot, with distances of 0 within a
+    class and K/(K − 1) between classes. Equal distances share their mean rank. So uninformative features score about 0,
+    and features whose distances are 0 within and equal between classes score 1. If all distances differ, the score is
+    at most about √(3p(1 − p)), with p the share of pairs of different classes: 0.87 for two classes, 0.52 for ten.
 
-    The paper reduces features to 32 principal components before. We do not, since the Pearson correlation then depends
-    on their arbitrary signs. The authors report 100 times this number. A factor or a shift of each feature changes
-    nothing, a rotation does. An image whose standardised features are all equal has a distance of 1 to every other.
+    The paper first reduces features to 32 principal components. We do not, since the Pearson correlation would depend
+    on their arbitrary signs. The authors report 100 times this number. Scaling or shifting each feature changes
+    nothing; a rotation does. An image whose standardised features are all equal has a distance of 1 to all others.
     Distances are rounded to 9 decimals, so that copies tie. Constant features, or a single one, score 0.
 
     Source: Bolya, Mittapalli, Hoffman 2021, "Scalable diverse model selection for accessible transfer learning" (arXiv
     2111.06977), section 4.
     """
     vectors = _centred_rows(_standardised(r.features))
-    # squareform takes the triangle of the pairs; it need not check for a diagonal of 0, which rounding denies.
+    # squareform takes the upper triangle; its checks would fail, as rounding leaves the diagonal near 0.
     ranks = rankdata(squareform(np.round(1 - vectors @ vectors.T, _DECIMALS), checks=False))
     ranks -= ranks.mean()
     differ = squareform((r.labels[:, None] != r.labels).astype(np.float64), checks=False)
@@ -41,14 +41,14 @@ def _standardised(features: Features) -> Features:
     """(n, D) with columns of mean 0 and standard deviation 1, or all 0 where a column is constant."""
     centred = centred_to_unit_norm(features)
     largest = np.abs(centred).max(axis=0)
-    centred /= np.where(largest > 0, largest, 1.0)  # before squaring, which very small numbers do not survive
+    centred /= np.where(largest > 0, largest, 1.0)  # so that squares of very small numbers do not underflow
     deviations = centred.std(axis=0)
     standardised: Features = centred / np.where(deviations > 0, deviations, 1.0)
     return standardised
 
 
 def _centred_rows(features: Features) -> Features:
-    """(n, D) with rows of mean 0 and norm 1, or all 0 where a row is constant but for rounding."""
+    """(n, D) with rows of mean 0 and norm 1, or all 0 if a row is constant up to rounding."""
     centred = features - features.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(centred, axis=1, keepdims=True)
     is_constant = norms <= 1e-12 * np.linalg.norm(features, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""What a score may look at of a trained network on a target task."""
+"""What a score reads of a trained network on a target task."""
 
 from dataclasses import dataclass
 
@@ -11,23 +11,20 @@ Features = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 LEAST_LABELS = 2
-"""Labels, with two images or more of each, that every score takes of a task."""
+"""Number of labels, with at least two images each, that a task must have for any score."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Representation:
-    """What a network makes of labelled images of a target task, and what another network makes of the same.
-
-    All numbers are kept as float64.
+    """A network's outputs, and perhaps another network's, for labelled images of a target task, as float64.
 
     Attributes:
-        name: What errors call it.
+        name: Its name in errors.
         features: (n, D) outputs of one stage.
-        labels: (n,) 0..K-1 the target's labels; every class has at least 2 images.
-        head: (n, K_s) the network's softmax over the classes it was trained on, rows summing to 1; None where the
-            score looks at a stage below the head.
-        reference: (n, D_r) outputs of the same stage of a network trained on the target, for similarities; None where
-            there is none.
+        labels: (n,) the target's labels, 0..K-1; every class has at least 2 images.
+        head: (n, K_s) the network's softmax over the classes it was trained on, rows summing to 1; None for scores of a
+            stage below the head.
+        reference: (n, D_r) outputs of the same stage of a network trained on the target; None if there is none.
     """
 
     name: str
@@ -42,7 +39,7 @@ class Representation:
             if array is None:
                 continue
             array = np.asarray(array, dtype=np.float64)
-            object.__setattr__(self, part, array)  # the only way to set a field of a frozen dataclass
+            object.__setattr__(self, part, array)  # the dataclass is frozen
             if array.ndim != 2 or array.shape[1] == 0 or len(array) != len(self.labels):
                 raise UserError(
                     f"{self.name}: {part} of shape {array.shape} for {len(self.labels)} labels; "

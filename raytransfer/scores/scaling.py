@@ -1,4 +1,4 @@
-"""Features brought to one centre, one scale and fewer dimensions."""
+"""Centring and scaling features, and reducing their dimensions."""
 
 import numpy as np
 from scipy import linalg
@@ -7,9 +7,10 @@ from raytransfer.scores.representation import Features
 
 
 def centred_to_unit_norm(features: Features) -> Features:
-    """Subtract each column's mean, then divide all by one number, so that rows have a mean squared norm of 1.
+    """Subtract each column's mean, then scale the whole matrix so that rows have a mean squared norm of 1.
 
-    A column whose spread is below 1e-12 of its largest magnitude is taken for constant: what remains of it is rounding.
+    A column that deviates from its mean by at most 1e-12 of its largest magnitude is constant up to rounding, and set
+    to 0.
 
     Args:
         features: (n, D).
@@ -23,7 +24,7 @@ def centred_to_unit_norm(features: Features) -> Features:
     largest = np.abs(centred).max()
     if largest == 0:
         return centred
-    centred /= largest  # before squaring, which very small or large numbers do not survive
+    centred /= largest  # so that squares do not underflow or overflow
     centred *= np.sqrt(len(centred)) / np.linalg.norm(centred)
     return centred
 
@@ -36,7 +37,7 @@ def principal_components(centred: Features, kept: int) -> Features:
         kept: Number of components, at most min(n, D).
 
     Returns:
-        (n, kept), by rising variance.
+        (n, kept), in order of increasing variance.
     """
     n, d = centred.shape
     gram = centred @ centred.T if n < d else centred.T @ centred

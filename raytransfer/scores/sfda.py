@@ -1,4 +1,4 @@
-"""SFDA: how well a Fisher discriminant tells the classes apart once hard images are made harder."""
+"""SFDA: how well a Fisher discriminant separates the classes after hard images are made harder."""
 
 import numpy as np
 from scipy import linalg
@@ -15,29 +15,29 @@ _LEAST_VARIANCE = 1e-9
 def sfda(r: Representation) -> float:
     """Mean log-probability of the labels under a self-challenging Fisher discriminant (nats, at most 0).
 
-    Regularised Fisher discriminant analysis (FDA) takes the classes for Gaussians of one covariance
+    Regularised Fisher discriminant analysis (FDA) models the classes as Gaussians with one covariance
 
         S = (1 − λ) S_W + λ tr(S_W)/d · I,  λ = exp(−5 σ(S_W)),  S_W = (1/n) Σ_i (f_i − μ_{y_i})(f_i − μ_{y_i})ᵀ
 
-    with σ the largest eigenvalue, and gives each image
+    with σ the largest eigenvalue. For each image
 
-        ln p(c | f) = fᵀS⁻¹μ_c − ½ μ_cᵀS⁻¹μ_c + ln(n_c/n) + the same for all classes, so that Σ_c p(c | f) = 1.
+        ln p(c | f) = fᵀS⁻¹μ_c − ½ μ_cᵀS⁻¹μ_c + ln(n_c/n) + a constant, so that Σ_c p(c | f) = 1.
 
-    It is the paper's Bayes classifier in Fisher space, with fᵀUUᵀμ_c and U the leading K − 1 directions: other
-    directions add the same to every class, so no eigenproblem is left. Then every image is drawn towards the other
-    classes, the more so the less sure its label is (ConfMix),
+    This equals the paper's Bayes classifier in Fisher space, fᵀUUᵀμ_c with the leading K − 1 directions U: other
+    directions add the same number for every class, so no eigenproblem need be solved. Then every image is moved towards
+    the other classes, the further the less probable its label is (ConfMix),
 
         f_i ← p_i f_i + (1 − p_i) · mean of the μ_c with c ≠ y_i,  p_i = p(y_i | f_i)
 
     and the score is (1/n) Σ_i ln p(y_i | f_i) of a second FDA, with the λ of the first, on the mixed features.
 
-    The 5 and the target tr(S_W)/d of the shrinkage are those of the authors' code. That code takes another softmax of p
-    before it mixes, and the mean of p in place of ln p; we do neither. Ours are the scale and the dimensions. Features
-    are centred and divided by one number, so that rows have a mean squared norm of 1; λ is then 1 where the classes are
-    points, and e⁻⁵ at the least. They are reduced to the first d = min(D, n/5) principal components: the images are
-    scored by a classifier fitted to them, which with n ≤ D fits any labels, and a few images a class raise the score of
-    any labels even so; compare scores of one number of images. A factor, a shift or a rotation of the features changes
-    nothing. Constant features score minus the entropy of the labels.
+    The 5 and the target tr(S_W)/d of the shrinkage are those of the authors' code. That code applies another softmax to
+    p before it mixes, and averages p in place of ln p; we do neither. Scale and dimensions are our choice. Features are
+    centred and scaled so that rows have a mean squared norm of 1; λ is then 1 if the classes are points, and at least
+    e⁻⁵. They are reduced to the first d = min(D, n/5) principal components, since the classifier is fitted to the
+    images that it scores, and for n ≤ D would fit any labels. Even so, the fewer images a class has, the higher any
+    labels score: compare scores at equal n. Scaling, shifting or rotating the features changes nothing. Constant
+    features score minus the entropy of the labels.
 
     Source: Shao, Zhao, Ge, Zhang, Yang, Wang, Shan, Luo 2022, "Not all models are equal: predicting model
     transferability in a self-challenging Fisher space" (arXiv 2207.03036), section 4.
@@ -64,7 +64,7 @@ def _log_posterior(features: Features, labels: Labels, shrinkage: float) -> Feat
     within = features - means[labels]
     n, d = features.shape
     covariance = (1 - shrinkage) * within.T @ within / n
-    # Classes that are points have no variance at all, and the least keeps the covariance invertible.
+    # The minimum keeps the covariance invertible if all classes are points.
     covariance.flat[:: d + 1] += shrinkage * max(float((within**2).sum()) / n, _LEAST_VARIANCE) / d
     weights = linalg.solve(covariance, means.T, assume_a="pos")
     shares = np.bincount(labels) / n

@@ -1,4 +1,4 @@
-"""TransRate: information between features and labels, by coding rates."""
+"""TransRate: mutual information of features and labels, estimated by coding rates."""
 
 import numpy as np
 
@@ -9,20 +9,20 @@ _EPSILON = 1e-4
 
 
 def transrate(r: Representation) -> float:
-    """Coding rate of all features less that of the features of each class (nats, at least 0).
+    """Coding rate of all features minus the mean coding rate of each class's features (nats, at least 0).
 
         TransRate = R(Z) − Σ_c (n_c/n) R(Z_c),  R(Z) = ½ ln det(I + ZᵀZ/(nε))
 
-    with n the rows of the matrix at hand and ε = 1e-4. Z is centred once, over all images, and Z_c are its rows of
-    class c, not centred again, as in the paper; so two classes of one size, each drawn together in one point, score 0,
-    and three or more do not. This is the paper's form: the D/ε² of the rate-distortion literature is its 1/ε here.
-    Where the paper's listing divides by the number of classes we weigh by n_c/n, the same for classes of one size and
-    never negative.
+    with n the number of rows of the matrix at hand and ε = 1e-4. Z is centred over all images, and Z_c are its rows of
+    class c, not centred again, as in the paper; so two classes of equal size that are each a single point score 0, and
+    three or more do not. As in the paper, 1/ε stands for the D/ε² of the rate-distortion literature. The paper's
+    listing divides by the number of classes; we weight by n_c/n, which is the same for classes of equal size, and never
+    negative.
 
-    The rate depends on the features' scale. We divide by one number, so that rows have a mean squared norm of 1; the
-    paper's listing does not. A factor, a shift or a rotation of the features then changes nothing. Constant features
-    score 0. Which bases score higher depends on this choice and on ε, down to the sign of the score's correlation with
-    transfer (a table is in the README of this folder).
+    The rate depends on the features' scale. We scale them so that rows have a mean squared norm of 1; the paper's
+    listing does not. So scaling, shifting or rotating the features changes nothing. Constant features score 0. This
+    choice and ε decide which bases score higher, and even the sign of the score's correlation with transfer (a table is
+    in the README of this folder).
 
     Source: Huang, Huang, Rong, Yang, Wei 2022, "Frustratingly easy transferability estimation" (arXiv 2106.09362),
     section 3.

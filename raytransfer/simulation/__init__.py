@@ -1,1 +1,1 @@
-"""Simulations of theory."""
+"""Simulations that test theory."""

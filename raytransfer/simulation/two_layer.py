@@ -1,4 +1,4 @@
-"""The theory of fine-tuning a wide two-layer ReLU network, measured: how far the weights move, against the bound."""
+"""Fine-tuning wide two-layer ReLU networks: how far the weights move, compared with the bound of theory."""
 
 import math
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from raytransfer.distances.sample import Features
 from raytransfer.errors import UserError
 
 TOLERANCE = 1e-3
-"""Training stops where what is left of the way is this fraction of the way from the random weights."""
+"""Training stops when the distance left is this fraction of the distance from the random weights."""
 
-_CHECK_EVERY = 20  # steps; a check costs about as much as a step
-_SAME_DIRECTION = 1e-12  # 1 − cosine; the Gram matrix of two such images is singular but for rounding
+_CHECK_EVERY = 20  # steps; a check takes about as long as a step
+_SAME_DIRECTION = 1e-12  # 1 − cosine; the Gram matrix of two such images is singular up to rounding
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """What was measured on networks of one width, and what an infinitely wide one does.
+    """Measurements on networks of one width, and predictions for infinite width.
 
     W(0) are the random weights, W(P) those after training on P from W(0), and W(Q) those after training on Q from W(P);
     *from scratch* is training on Q from W(0). H_P, H_Q and H_PQ are H∞ (``distances.ntk.gram``), and
@@ -41,9 +41,10 @@ class Simulation:
         steps_p: Steps of gradient descent to W(P).
         steps_q: Steps to W(Q).
         steps_from_scratch: Steps to W′(Q).
-        unfinished: The largest of the three trainings' ways left, as a fraction of the way from the random weights.
-        converged: Whether no training was stopped by the cap on steps; else the distances are too short. The losses
-            say whether the network fits: one of very few units may come to rest without.
+        unfinished: Distance left, as a fraction of the distance from the random weights; the largest of the three
+            trainings.
+        converged: Whether all trainings ended before the limit on steps; otherwise the distances are too short. The
+            losses say whether the network fits: with very few units it may converge without fitting.
         min_eigenvalue_p: Smallest eigenvalue of H_P, above 0.
         min_eigenvalue_q: Smallest eigenvalue of H_Q.
     """
@@ -72,7 +73,7 @@ class Simulation:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Trained:
-    """Weights after training, steps taken, the loss there, and the way left."""
+    """Weights after training, steps taken, the loss, and the distance left as in ``Simulation.unfinished``."""
 
     weights: Features
     steps: int
@@ -92,34 +93,36 @@ def simulate(
 ) -> Simulation:
     """Train a two-layer ReLU network on P, then on Q, and compare how far it moved with what theory predicts.
 
-    f_W(x) = (1/√m) Σ_r a_r max(w_rᵀx, 0) with m units, ½‖f(X) − y‖², full-batch gradient descent on W alone at the rate
-    1 / λ_max, λ_max the largest eigenvalue of the Gram matrix Ĥ of the weights at the start, to which H∞ is the limit.
-    Units come in pairs of equal w_r(0) ~ N(0, I) and opposite a_r = ±1, so that f is exactly 0 at W(0): theory neglects
-    f(0), which otherwise needs small weights, while those turn sooner and need a greater width.
+    The network is f_W(x) = (1/√m) Σ_r a_r max(w_rᵀx, 0) with m units, and the loss ½‖f(X) − y‖². Only W is trained, by
+    full-batch gradient descent with learning rate 1 / λ_max, where λ_max is the largest eigenvalue of the Gram matrix Ĥ
+    of the initial weights (H∞ for infinite width). Units come in pairs of equal w_r(0) ~ N(0, I) and opposite a_r = ±1,
+    so that f is exactly 0 at W(0). Theory neglects f at W(0), which would otherwise need small weights; these change
+    direction sooner, and so need a larger width.
 
-    A training stops where √(rᵀ Ĥ⁻¹ r), r = y − f(X), is at most ``TOLERANCE`` of √(yᵀ H∞⁻¹ y): to first order, and with
-    Ĥ of the weights there, that is the way from there to the end. So distances lack at most 0.1% of the way from
-    scratch; W(P) adds 0.1% of its own way, which matters only where Q lies hundreds of times nearer to P than to W(0).
+    A training stops when √(rᵀ Ĥ⁻¹ r), r = y − f(X), with Ĥ of the current weights, is at most ``TOLERANCE`` times
+    √(yᵀ H∞⁻¹ y). To first order that is the distance left. So distances fall short by at most 0.1% of the distance from
+    scratch. W(P) adds 0.1% of its own distance, which matters only if Q is hundreds of times nearer to P than to W(0).
 
-    To first order in W − W(0) the bound is met with equality: as width grows, distance / bound goes to 1. Gradients are
-    in a form of ours: by the same linearisation ∇_W L_Q = Jᵀ(f − y_Q) with J Jᵀ = H_Q, and f = y_{P→Q} at W(P) but 0 at
-    W(0), so that ‖f − y_Q‖² differs by 2 y_Qᵀ y_{P→Q} − ‖y_{P→Q}‖², and squared gradients likewise in the metric H_Q.
+    To first order in W − W(0) the bound is an equality: as width grows, distance / bound goes to 1. Predicted gradients
+    are ours: by the same linearisation ∇_W L_Q = Jᵀ(f − y_Q) with J Jᵀ = H_Q, and f = y_{P→Q} at W(P) but 0 at W(0). So
+    between W(0) and W(P), ‖f − y_Q‖² differs by 2 y_Qᵀ y_{P→Q} − ‖y_{P→Q}‖², and squared gradients do in the metric
+    H_Q.
 
-    Weights outside the span of the images neither move nor matter, so W has as many coordinates as the span, those of
-    Q first: one seed gives Q the same random network beside every P.
+    Weights outside the span of the images neither change nor matter, so W is represented in coordinates of that span,
+    those of Q first: with one seed, Q gets the same random network beside every P.
 
     Args:
-        x_p: (n_P, D) images of P, scaled to unit norm here.
+        x_p: (n_P, D) images of P, which are scaled to unit norm.
         y_p: (n_P,) labels, −1 or +1.
-        x_q: (n_Q, D) images of Q; they may be among those of P.
+        x_q: (n_Q, D) images of Q; they may overlap those of P.
         y_q: (n_Q,) labels.
         width: m, even.
-        seed: What W(0) is drawn from.
-        max_steps: Cap on the steps of each training, which need about 7 λ_max / λ_min.
+        seed: Seed of W(0).
+        max_steps: Limit on the steps of each training, which need about 7 λ_max / λ_min.
 
     Raises:
-        UserError: An image is zero or not finite; two images of one task have one direction, for then H is singular;
-            labels are not ±1, one an image; the images of P and Q differ in length; width is odd or below 2; or
+        UserError: An image is zero or not finite; two images of a task have the same direction, which makes H singular;
+            labels are not ±1, one for each image; the images of P and Q differ in length; width is odd or below 2; or
             max_steps is below 1.
     """
     if width < 2 or width % 2 or max_steps < 1:
@@ -165,7 +168,7 @@ def simulate(
 
 
 def _directions(x: Features, y: Features, task: str) -> Features:
-    """Images scaled to unit norm, after checking that they make a task."""
+    """Check a task, and scale its images to unit norm."""
     if x.ndim != 2 or y.shape != (len(x),) or not len(x):
         raise UserError(f"{task} has images of shape {x.shape} and labels of shape {y.shape}: a label for each image")
     if not (np.abs(y) == 1).all():
@@ -206,12 +209,12 @@ def _gradient(x: Features, y: Features, weights: Features) -> Features:
 
 
 def _train(x: Features, y: Features, start: Features, *, way: float, max_steps: int) -> _Trained:
-    """Descend from the starting weights until the way left is at most ``TOLERANCE`` of ``way``."""
+    """Gradient descent until the distance left is at most ``TOLERANCE`` times ``way``."""
     weights, signs, steps = start.copy(), _signs(start.shape[1]), 0
     steepest = float(np.linalg.eigvalsh(_empirical_gram(x, weights))[-1])
-    rate = 1 / steepest if steepest > 0 else 0.0  # 0 where no unit is on for any image: nothing moves
+    rate = 1 / steepest if steepest > 0 else 0.0  # 0 if no unit is active for any image
     units, on, step = np.empty((len(x), len(signs))), np.empty((len(x), len(signs))), np.empty_like(weights)
-    while True:  # in place: new arrays of this size would take half of the time
+    while True:  # in place, as allocating arrays of this size would take half of the time
         np.matmul(x, weights, out=units)
         np.greater(units, 0, out=on)
         residual = np.multiply(units, on, out=units) @ signs - y
@@ -226,13 +229,13 @@ def _train(x: Features, y: Features, start: Features, *, way: float, max_steps: 
 
 
 def _empirical_gram(x: Features, weights: Features) -> Features:
-    """Ĥ_ij = xᵢᵀxⱼ times the share of units that are on for both, (n, n)."""
+    """Ĥ_ij = xᵢᵀxⱼ times the share of units that are active for both, (n, n)."""
     on = (x @ weights > 0).astype(np.float64)
     return np.asarray((x @ x.T) * (on @ on.T) / weights.shape[1])
 
 
 def _inverse(symmetric: Features) -> Features:
-    """H⁻¹, or the pseudo-inverse where units are too few for H to have an inverse."""
+    """H⁻¹, or the pseudo-inverse if there are too few units for H to be invertible."""
     return np.asarray(np.linalg.pinv(symmetric, hermitian=True), dtype=np.float64)
 
 
