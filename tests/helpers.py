@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from rich.console import Console, RenderableType
 
+from raytransfer.networks import Network, find_stages
 from raytransfer.report.page import Asked
 from raytransfer.report.svg import inline_svg
 from raytransfer.store import finished
@@ -24,6 +25,11 @@ ROOT = Path(__file__).parents[1]
 
 REPEATABLE = [column.name for column in TRIALS if column.repeatable]
 """Columns of a trial's row that are the same at every run."""
+
+
+def staged(module, image, table):
+    """A network of a module with the stages of a table."""
+    return Network(module, find_stages(module, image, table=table), image)
 
 
 def checkpoint(trial, step):

@@ -5,7 +5,7 @@ from raytransfer.networks.all_layers import pooled, read_all_layers
 from raytransfer.networks.description import describe
 from raytransfer.networks.expansion import is_norm
 from raytransfer.networks.own_sources import sources_of
-from raytransfer.networks.partition import find_stages, staged
+from raytransfer.networks.partition import find_stages
 from raytransfer.networks.sources import build, check_network, default_image_size, resolved
 from raytransfer.networks.stages import Network, Shape, clear_kept
 from raytransfer.networks.surgery import (
@@ -41,7 +41,6 @@ __all__ = [
     "resolved",
     "seed_layers",
     "sources_of",
-    "staged",
     "train_mode",
     "trainable",
     "used_elsewhere",

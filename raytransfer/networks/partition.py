@@ -76,15 +76,6 @@ def find_stages(
     )
 
 
-def staged(module: nn.Module, image: tuple[int, ...], table: Table) -> Network:
-    """A network of a module with the stages of a table.
-
-    Raises:
-        UserError: It cannot be cut so.
-    """
-    return Network(module, find_stages(module, image, table=table), image)
-
-
 def check_exact(network: Network) -> None:
     """Check on noise, in both modes, that a network's stages in sequence do what its module does.
 

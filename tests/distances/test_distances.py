@@ -27,8 +27,9 @@ from raytransfer.distances.proxy_a import proxy_a
 from raytransfer.distances.task2vec import directions, embedding, fit_head, random_signs, task2vec
 from raytransfer.distances.tree import check_in_tree, tree_distance
 from raytransfer.errors import UserError
-from raytransfer.networks import build, staged
+from raytransfer.networks import build
 from raytransfer.specs import NetworkSpec
+from tests.helpers import staged
 
 PROBE = build(NetworkSpec(name="convnet8"), image=(1, 8, 8), classes=5, seed=0)
 TREE = parse_tree({"low": list("01234"), "high": {"less": ["5", "6"], "more": ["7", "8", "9"]}})

@@ -10,8 +10,9 @@ from torch.nn.utils import parametrizations
 from raytransfer.distances import fisher as module
 from raytransfer.distances.fisher import Body, by_layers, by_weights, fisher, held_by_layers
 from raytransfer.distances.task2vec import directions
-from raytransfer.networks import build, staged
+from raytransfer.networks import build
 from raytransfer.specs import NetworkSpec
+from tests.helpers import staged
 
 IMAGE = (3, 12, 12)
 

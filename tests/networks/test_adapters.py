@@ -7,9 +7,10 @@ from torch import nn
 from torch.nn import functional
 
 from raytransfer.errors import UserError
-from raytransfer.networks import add_lora, build, freeze, frozen_prefix, merged, staged, used_elsewhere
+from raytransfer.networks import add_lora, build, freeze, frozen_prefix, merged, used_elsewhere
 from raytransfer.networks.surgery import trainable
 from raytransfer.specs import NetworkSpec
+from tests.helpers import staged
 
 
 def grouped():

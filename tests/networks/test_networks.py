@@ -14,12 +14,12 @@ from raytransfer.networks import (
     copy_first,
     freeze,
     frozen_prefix,
-    staged,
     train_mode,
 )
 from raytransfer.networks.partition import check_exact
 from raytransfer.networks.surgery import trainable
 from raytransfer.specs import NetworkSpec
+from tests.helpers import staged
 
 SHAPES = {"convnet8": (1, 8), "alexnet": (3, 64), "resnet18": (3, 32), "caffenet": (3, 227)}
 

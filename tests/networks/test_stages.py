@@ -24,7 +24,6 @@ from raytransfer.networks import (
     copy_first,
     find_stages,
     freeze,
-    staged,
     train_mode,
 )
 from raytransfer.networks.partition import check_exact
@@ -34,6 +33,7 @@ from raytransfer.networks.tracing import all_tensors
 from raytransfer.specs import NetworkSpec, Recipe
 from raytransfer.tasks import Part, TaskData
 from raytransfer.training import DeviceData, EvaluationInputs, evaluate, train
+from tests.helpers import staged
 
 CLASSES = 4
 RECIPE = Recipe(steps=3, batch_size=4, learning_rate=0.01, evaluations=1)

@@ -12,11 +12,12 @@ from torch.nn import functional
 from torchvision.models.resnet import BasicBlock
 
 from raytransfer.errors import UserError
-from raytransfer.networks import build, staged
+from raytransfer.networks import build
 from raytransfer.probes.flatness import flat, hessian_product, largest_eigenvalues, quadratic_forms
 from raytransfer.probes.gradient_components import leading_components
 from raytransfer.probes.weights import filter_normalised, trained_parameters, trained_weights
 from raytransfer.specs import NetworkSpec
+from tests.helpers import staged
 from tests.probes.test_probes import (
     LARGEST,
     SIDE,

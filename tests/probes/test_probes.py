@@ -14,11 +14,12 @@ from torch import nn
 from torch.nn import functional
 
 from raytransfer.errors import UserError
-from raytransfer.networks import Network, find_stages, freeze, read_all_layers, staged
+from raytransfer.networks import Network, find_stages, freeze, read_all_layers
 from raytransfer.probes import PROBES, Reading, Subject
 from raytransfer.probes.weights import filter_normalised, filter_norms
 from raytransfer.scores import Representation
 from raytransfer.scores.cka import cka
+from tests.helpers import staged
 
 LARGEST = float(np.finfo(np.float32).max)
 SIDE, CLASSES = 6, 3

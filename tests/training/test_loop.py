@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from raytransfer.networks import build, freeze, staged
+from raytransfer.networks import build, freeze
 from raytransfer.networks.surgery import trainable
 from raytransfer.specs import NetworkSpec, Recipe
 from raytransfer.sweep.failures import why
@@ -33,7 +33,7 @@ from raytransfer.training import (
 )
 from raytransfer.training.frozen import batch_source
 from raytransfer.training.step import RecordedStep
-from tests.helpers import ROOT
+from tests.helpers import ROOT, staged
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(steps=12, batch_size=16, learning_rate=0.05, evaluations=4)

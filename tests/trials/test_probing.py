@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.networks import build, freeze, staged
+from raytransfer.networks import build, freeze
 from raytransfer.specs import NetworkSpec, ProbeSpec, Trained
 from raytransfer.store import Store, compact, finished, load_weights, read_table, save_checkpoint
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site, run
 from raytransfer.trials.probing import _settle
-from tests.helpers import Quiet
+from tests.helpers import Quiet, staged
 
 NORMED = "tests.trials.networks:normed"
 

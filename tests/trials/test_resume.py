@@ -16,14 +16,14 @@ from safetensors.torch import save
 from torch import nn
 
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.networks import add_lora, freeze, staged
+from raytransfer.networks import add_lora, freeze
 from raytransfer.specs import UNCUT, Surgery
 from raytransfer.specs.dependencies import needs
 from raytransfer.store import Store, failures, is_unmerged, read_table
 from raytransfer.store.states import delete_state, load_state, save_state
 from raytransfer.training import DeviceData, Evaluation, Interrupted, TrainingState, train
 from raytransfer.trials import Site, attempt, run, training
-from tests.helpers import REPEATABLE
+from tests.helpers import REPEATABLE, staged
 from tests.training.test_loop import RECIPE, net, states, task
 
 TOLD = "told to stop after step"
