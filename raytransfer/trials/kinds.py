@@ -55,6 +55,8 @@ def looks_of(spec: TrialSpec) -> list[Look]:
     if isinstance(spec, DistanceSpec):
         from raytransfer.distances import DISTANCES
 
+        if DISTANCES[spec.measure].reads == "classes":
+            return []
         least = DISTANCES[spec.measure].least_labels
         return [
             Look(measure=spec.measure, task=task, images=spec.images, seed=spec.seed, least_labels=least)

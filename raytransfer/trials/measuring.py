@@ -34,18 +34,19 @@ _KEPT = 4  # images or outputs that a process keeps for the next trial
 def run_distance(spec: DistanceSpec, site: Site) -> None:
     """Measure how far apart two tasks are, and publish the row."""
     started = time.perf_counter()
-    source, target = (
-        _sample(site, task, spec.reference, spec.n_layers, spec.images, spec.seed, spec.tree)
-        for task in (spec.source, spec.target)
-    )
-    value = DISTANCES[spec.measure].function(source, target)
+    measure, tasks = DISTANCES[spec.measure], (spec.source, spec.target)
+    if measure.reads == "classes":
+        source, target = (_named(site, task, spec.tree) for task in tasks)
+    else:
+        source, target = (_sample(site, task, spec.reference, spec.n_layers, spec.images, spec.seed) for task in tasks)
+    value = measure.function(source, target)
     columns = {
         "features": _features_name(spec),
         "source_task": spec.source.label,
         "target_task": spec.target.label,
         "reference_id": spec.reference.source_id if spec.reference else None,
-        "source_images": len(source.labels),
-        "target_images": len(target.labels),
+        "source_images": 0 if measure.reads == "classes" else len(source.labels),
+        "target_images": 0 if measure.reads == "classes" else len(target.labels),
     }
     _publish(site, "distances", spec, value, started, columns)
 
@@ -185,7 +186,6 @@ def _sample(
     n_layers: int | None,
     images: int,
     seed: int,
-    tree: str | None,
 ) -> Sample:
     """What a distance may look at of one of its two tasks; measures may keep what they computed of it with it."""
     drawn = _draw(site, task, images, seed)
@@ -207,5 +207,16 @@ def _sample(
         classes=drawn.names,
         inputs=inputs,
         probe=network,
+    )
+
+
+def _named(site: Site, task: TaskSpec, tree: str | None) -> Sample:
+    """A sample for a distance that reads names of classes alone: all the task has, whichever images are drawn."""
+    names = label_names(site.dataset(task.fingerprint), task)
+    return Sample(
+        name=task.label,
+        features=np.zeros((len(names), 1)),
+        labels=np.arange(len(names)),
+        classes=names,
         tree=parse_tree(json.loads(tree)) if tree else None,
     )

@@ -117,6 +117,20 @@ def test_values_are_those_of_the_measures(tiny):
     assert rows.loc[probed.id, "value"] != rows.loc[fid.id, "value"]
 
 
+def test_distances_of_class_names_know_all_classes_whichever_images_are_drawn(tiny):
+    options = ["distances=[class overlap,tree]", "tree={x: ['0', '1', '2'], y: ['3', '4', '5']}", "scores=[]"]
+    plan, store, _ = sweep(tiny(*options, "dials={random_labels: [1]}", "images=4"))  # some label is not there twice
+    for spec in plan.trials.values():
+        if isinstance(spec, DistanceSpec):
+            drawn = labels_drawn(plan.datasets[spec.source.fingerprint], spec.source, 4, spec.seed)
+            assert (np.bincount(drawn, minlength=3) < 2).any()
+    rows = read_table(store, "distances").set_index("id")
+    found = {(c.measure, c.base): rows.loc[c.spec.id, "value"] for c in plan.cells if c.treatment == "distance"}
+    same = {(name, base): 0 for name in ("class overlap", "tree") for base in ("low unchanged", "low random_labels=1")}
+    assert found == same | {("class overlap", "high"): 1, ("tree", "high"): 1}
+    assert set(rows["source_images"]) == set(rows["target_images"]) == {0}
+
+
 def pixels_of(plan, spec, task):
     """What a distance of pixels looks at of a task."""
     part = sample_task(plan.datasets[task.fingerprint], task, spec.images, spec.seed).train
