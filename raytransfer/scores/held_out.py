@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from raytransfer.scores.content import places_by_content
 from raytransfer.scores.representation import Features, Labels
+from raytransfer.scores.scaling import centred_to_unit_norm
 
 _FOLDS = 5
 
@@ -17,7 +18,7 @@ Predict = Callable[[Features, Labels, Features], Labels]
 def held_out_accuracy(predict: Predict, features: Features, labels: Labels) -> float:
     """Accuracy, 0..1, in stratified 5-fold cross-validation.
 
-    Distinct images are sorted by their features, shuffled with a fixed seed and dealt to the folds class by class. So
+    Features are centred and divided by their norm first. Distinct images are sorted by their features, shuffled with a fixed seed and dealt to the folds class by class. So
     the result does not depend on the order of the images, nor on scaling or shifting the features. Copies of an image
     fall into one fold, whatever their labels, and are dealt as their most common class. If the other folds hold fewer
     than two classes, because so few images are distinct, the most common class of all images is predicted.
@@ -31,6 +32,10 @@ def held_out_accuracy(predict: Predict, features: Features, labels: Labels) -> f
         features: (n, D).
         labels: (n,).
     """
+    # Sorted before the means are computed: their last bits decide between copies with different labels, and where a
+    # regression stops.
+    order = np.argsort(places_by_content(features), kind="stable")
+    features, labels = centred_to_unit_norm(features[order]), labels[order]
     places = places_by_content(features)
     order = np.lexsort((labels, places))  # a classifier may break ties by the order of its images
     features, labels, places = features[order], labels[order], places[order]

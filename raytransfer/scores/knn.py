@@ -1,12 +1,9 @@
 """kNN: accuracy of the nearest neighbours."""
 
-import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 
-from raytransfer.scores.content import places_by_content
 from raytransfer.scores.held_out import held_out_accuracy
 from raytransfer.scores.representation import Features, Labels, Representation
-from raytransfer.scores.scaling import centred_to_unit_norm
 
 _NEIGHBOURS = 5
 
@@ -19,9 +16,7 @@ def knn(r: Representation) -> float:
     shifting the features changes nothing, unless rounding decides between images that are equally near. The folds
     depend on how classes are numbered.
     """
-    # Sorted before the means are computed, whose last bits decide between copies with different labels.
-    order = np.argsort(places_by_content(r.features), kind="stable")
-    return held_out_accuracy(_predict, centred_to_unit_norm(r.features[order]), r.labels[order])
+    return held_out_accuracy(_predict, r.features, r.labels)
 
 
 def _predict(features: Features, labels: Labels, unseen: Features) -> Labels:

@@ -6,7 +6,6 @@ from sklearn.preprocessing import StandardScaler
 
 from raytransfer.scores.held_out import held_out_accuracy
 from raytransfer.scores.representation import Features, Labels, Representation
-from raytransfer.scores.scaling import centred_to_unit_norm
 
 
 def linear_probe(r: Representation) -> float:
@@ -17,7 +16,7 @@ def linear_probe(r: Representation) -> float:
     shifting the features changes nothing but rounding. The folds depend on how classes are numbered. Constant features
     score the share of the most common class.
     """
-    return held_out_accuracy(_predict, centred_to_unit_norm(r.features), r.labels)
+    return held_out_accuracy(_predict, r.features, r.labels)
 
 
 def _predict(features: Features, labels: Labels, unseen: Features) -> Labels:

@@ -491,6 +491,16 @@ def test_which_copies_are_neighbours_does_not_depend_on_the_order_of_the_images(
         assert len(found) == 1
 
 
+def test_where_a_regression_stops_does_not_depend_on_the_order_of_the_images():
+    for seed in (7, 35):
+        rng = np.random.default_rng(seed)
+        labels = np.arange(60) % 6
+        features = (rng.normal(size=(60, 1)) + labels[:, None]) * rng.normal(size=(1, 300))
+        orders = [rng.permutation(60) for _ in range(4)]
+        found = {linear_probe(Representation(name="r", features=features[o], labels=labels[o])) for o in orders}
+        assert len(found) == 1
+
+
 def test_the_linear_probe_is_a_logistic_regression_on_the_other_folds():
     r = few_digits()
     folds = literal_folds(r)
