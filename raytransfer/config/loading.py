@@ -201,7 +201,7 @@ def _typed(cls: type[SweepConfig], key: str, value: Any, text: Any) -> Any:
         }
     if key == "recipe" and isinstance(value, dict):
         return {inner: _typed(cls, f"recipe.{inner}", entry, text[inner]) for inner, entry in value.items()}
-    if key == "tasks" and isinstance(value, dict):
+    if key in ("tasks", "targets") and isinstance(value, dict):  # targets of a selection are tasks, not names of some
         return {
             name: {**task, "data": text[name]["data"]} if isinstance(task, dict) and "data" in task else task
             for name, task in value.items()

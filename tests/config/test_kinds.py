@@ -43,7 +43,7 @@ def test_what_weights_are_must_be_of_its_kind(entry, message):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("targets={a: 1}", r"targets name \{'a': '1'\}, which is no task"),
+        ("targets={a: 1}", r"targets name \{'a': 1\}, which is no task"),
         ("bases=[[a]]", r"bases name \['a'\], which is no task"),
         ("tasks={a: {data: [digits]}, b: {classes: A}}", r"task a has data=\['digits'\]: it must name a data set"),
         ("tasks={a: {data: null}, b: {classes: A}}", "task a has data=null: it must name a data set"),

@@ -342,6 +342,9 @@ def test_names_of_tasks_and_their_data_are_text(request):
     config = load_config(DistanceConfig, path, [tasks, "targets=[1e3, 1]", "bases=007"])
     assert config.tasks == {"1e3": {"data": "1.10", "classes": [0, 1]}, "007": {"data": "0123"}, "1": {}}
     assert (config.targets, config.bases) == (["1e3", "1"], "007")
+    selection = EXPERIMENTS["selection"]
+    config = load_config(selection.config, selection.defaults, ["weights=x", tasks.replace("tasks", "targets")])
+    assert config.targets == {"1e3": {"data": "1.10", "classes": [0, 1]}, "007": {"data": "0123"}, "1": {}}
 
 
 @pytest.mark.parametrize(
