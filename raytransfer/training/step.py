@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 
 import torch
@@ -14,6 +15,7 @@ from raytransfer.networks import Network, trainable
 from raytransfer.specs import Recipe
 from raytransfer.training.frozen import BatchSource
 from raytransfer.training.images import DeviceData
+from raytransfer.training.seen_taps import SeenTaps
 
 _EAGER = 3  # steps before a graph is recorded, in which libraries choose their algorithms
 _WAITED = "called a synchronizing CUDA operation"  # from PyTorch's warning
@@ -63,6 +65,7 @@ class Step:
             for (rate_multiplier, decay, anchored), named in members.items()
         ]
         self._parameters = [parameter for group in self._groups for parameter in group.parameters]
+        self._taps = SeenTaps() if data.device.type == "cpu" and recipe.precision == "bf16" else None
         self.loss_sum = torch.zeros((), device=data.device)
 
     def set_rate(self, rate: float) -> None:
@@ -90,8 +93,10 @@ class Step:
         inputs, labels = self._source.inputs(sent)
         for parameter in self._parameters:
             parameter.grad = None
-        with self._data.autocast():
+        with self._data.autocast(), self._taps or nullcontext():
             logits = self._network.through(inputs, start=self._source.stages_done)
+        if self._taps is not None and not self._taps.needed:
+            self._taps = None  # it takes a tenth of a tiny network's time
         recipe = self._data.recipe
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]

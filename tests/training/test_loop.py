@@ -364,6 +364,34 @@ def test_checkpoints_are_taken_at_their_steps():
     assert not torch.equal(taken[5][key], taken[12][key])
 
 
+class _Scaled(nn.Conv2d):
+    """A convolution with weights made anew in each pass, that names its arguments."""
+
+    def forward(self, input):
+        return functional.conv2d(input, weight=2 * self.weight, stride=[*self.stride], padding=self.padding)
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, _Scaled])
+def test_what_of_a_filter_meets_padding_alone_stays_as_it_is_in_bf16(kind):
+    body = nn.Sequential(nn.Conv2d(1, 16, 8), kind(16, 32, 3, stride=2, padding=1), nn.ReLU())  # 1 x 1 after the first
+    module = nn.Sequential()
+    module.add_module("body", body)
+    module.add_module("head", nn.Sequential(nn.Flatten(), nn.Linear(32, 4)))
+    network = staged(module, (1, 8, 8), {"body": ["body"], "head": ["head"]})
+    recipe = replace(RECIPE, precision="bf16", weight_decay=0.0)
+    data = device_data(task(), recipe)
+    step, batches, before = Step(network, data, data), data.draw(torch.Generator()), states(network)
+    step.set_rate(0.05)
+    for _ in range(10):
+        rubbish = [torch.full((size,), 1e30) for size in (64, 1000, 5000, 20_000)]
+        del rubbish  # what lies in memory
+        step(data.fetch(next(batches)))
+    moved = (network.module.body[1].weight - before["body.1.weight"]).detach().abs()
+    assert moved[:, :, 1, 1].max() > 1e-4
+    moved[:, :, 1, 1] = 0.0
+    assert not moved.any()
+
+
 @pytest.mark.parametrize("change", [{"precision": "bf16"}, {"channels_last": True}])
 def test_precision_and_layout_change_little(change):
     outcomes = []
