@@ -18,10 +18,11 @@ Predict = Callable[[Features, Labels, Features], Labels]
 def held_out_accuracy(predict: Predict, features: Features, labels: Labels) -> float:
     """Accuracy, 0..1, in stratified 5-fold cross-validation.
 
-    Features are centred and divided by their norm first. Distinct images are sorted by their features, shuffled with a fixed seed and dealt to the folds class by class. So
-    the result does not depend on the order of the images, nor on scaling or shifting the features. Copies of an image
-    fall into one fold, whatever their labels, and are dealt as their most common class. If the other folds hold fewer
-    than two classes, because so few images are distinct, the most common class of all images is predicted.
+    Features are centred and divided by their norm first. Distinct images are sorted by their features, shuffled with a
+    fixed seed and dealt to the folds class by class. So the result does not depend on the order of the images, nor on
+    scaling or shifting the features. Copies of an image fall into one fold, whatever their labels, and are dealt as
+    their most common class. If the other folds hold fewer than two classes, because so few images are distinct, the
+    most common class of all images is predicted.
 
     On noise the mean is chance from 20 images on, but a single value scatters (standard deviation 0.15 for 20 images of
     two classes, 0.07 for 50 of five). With 12 images of two classes the mean is 0.03 below chance, since a class that
