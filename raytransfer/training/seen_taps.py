@@ -1,4 +1,4 @@
-"""What of a convolution's filters meets a map at all, in bf16 on a CPU."""
+"""Gradients of filter weights that meet only padding, in bf16 on a CPU."""
 
 import functools
 from typing import Any
@@ -9,13 +9,13 @@ from torch.overrides import TorchFunctionMode
 
 
 class SeenTaps(TorchFunctionMode):
-    """Has no gradient reach what of a convolution's filters meets padding alone, and nothing of a map: there it is 0.
+    """While it is active, filter weights of ``conv2d`` that meet only padding get the gradient 0, as they should.
 
-    In bf16 on a CPU, PyTorch 2.15 gives what lies in memory in its place, whatever that is, as of a 3 x 3 filter that
-    goes in steps of 2 over a map of 1 x 1. No output shows it; norms of gradients and of weights do.
+    For these PyTorch 2.15 returns uninitialised memory in bf16 on a CPU, for example for a 3 x 3 filter with stride 2
+    over a 1 x 1 map. No output depends on such weights, but norms of gradients and of weights do.
 
     Attributes:
-        needed: Whether there was any such filter.
+        needed: Whether there were any.
     """
 
     needed = False
@@ -44,7 +44,7 @@ class SeenTaps(TorchFunctionMode):
 
 
 class _Without(torch.autograd.Function):
-    """A tensor whose gradient is 0 at some places."""
+    """The same tensor, with a gradient of 0 at some places."""
 
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -59,8 +59,8 @@ class _Without(torch.autograd.Function):
 
 @functools.cache
 def _unseen(map_size: Any, filter_size: Any, stride: Any, padding: Any, dilation: Any) -> torch.Tensor | None:
-    """(height, width) whether each place of a filter meets padding alone; None where none does."""
-    with torch.enable_grad():  # not in float32, which autocast would round
+    """Which places (height, width) of a filter meet only padding; None if none does."""
+    with torch.enable_grad():  # float64, which autocast leaves alone
         weight = torch.ones(1, 1, *filter_size, dtype=torch.float64, requires_grad=True)
         image = torch.ones(1, 1, *map_size, dtype=torch.float64)
         outputs = functional.conv2d(image, weight, None, stride, padding, dilation)

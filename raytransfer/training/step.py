@@ -96,7 +96,7 @@ class Step:
         with self._data.autocast(), self._taps or nullcontext():
             logits = self._network.through(inputs, start=self._source.stages_done)
         if self._taps is not None and not self._taps.needed:
-            self._taps = None  # it takes a tenth of a tiny network's time
+            self._taps = None  # it costs a tenth of a tiny network's step
         recipe = self._data.recipe
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
