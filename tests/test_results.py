@@ -103,7 +103,7 @@ def test_the_correlations_of_distances_are_those_of_their_rows(name, place, colu
     head, rows = list(tables((RESULTS / "distance.md").read_text()))[place]
     assert len(head) == 1 + len(columns)
     compared = [row[0].replace("MMD²", "MMD2") for row in rows]
-    found = correlations(outcomes, measures, ("AnB", "AnB+"))
+    found = correlations(outcomes, measures)
     found = found[(found["coefficient"] == "Spearman") & (found["scope"] == "within target")]
     found = found.set_index(["measure", "outcome", "n_layers"])
     for measure, (_, *cells) in zip(compared, rows, strict=True):
@@ -211,7 +211,7 @@ def grid_of(outcomes, side, labels):
 
 def explained(outcomes, grid):
     """What the dials of a grid explain of outcomes, and the same in percent as pages have it."""
-    shares = variance_of_dials(outcomes, grid, ("AnB", "AnB+")).set_index(["outcome", "n_layers", "part"])
+    shares = variance_of_dials(outcomes, grid).set_index(["outcome", "n_layers", "part"])
     percent = 100 * shares[["eta_squared", "low", "high"]].clip(0, 1)
     told = {place: f"{eta:.0f}% [{low:.0f}, {high:.0f}]" for place, eta, low, high in percent.itertuples(name=None)}
     return shares["eta_squared"], told

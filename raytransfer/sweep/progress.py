@@ -69,7 +69,7 @@ class ProgressView(Observer):
             if cell.spec.id in specs:
                 self._missing.setdefault(cell.treatment, set()).add(cell.spec.id)
         self._treatments = {treatment: _Treatment(total=len(trials)) for treatment, trials in self._missing.items()}
-        self._widest = max(8, *map(len, self._treatments))
+        self._widest = max([8, *map(len, self._treatments)])
         self._start = self._last_line = time.monotonic()
         self._running: dict[str, _Batch] = {}
         self._seconds: dict[_Kind, list[float]] = {}
