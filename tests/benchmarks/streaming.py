@@ -1,7 +1,7 @@
 """Images a second that streaming decodes, against plain decoding with as many workers, and the memory that it takes.
 
     python tests/benchmarks/streaming.py            # 50,000 JPEGs of 256 pixels, 0.9 GB
-    python tests/benchmarks/streaming.py 5000 1     # as many images, and rounds of timing instead of 3
+    python tests/benchmarks/streaming.py 5000 1     # as many images, at least 2500, and rounds of timing instead of 3
 
 Makes JPEGs from crops of scikit-learn's two photographs, and removes them. Each round streams batches of a training in
 random order, and lets as many workers decode as many images of the same folder, in random order: threads with
