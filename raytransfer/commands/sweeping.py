@@ -19,7 +19,7 @@ from raytransfer.report import Report
 from raytransfer.report.console import show_answer, show_places, show_tables
 from raytransfer.report.files import write_files
 from raytransfer.report.page import FAILURES_FRAME, Asked
-from raytransfer.store import Store, compact, finished, held, is_compact, lock, read_table, write_failures, write_places
+from raytransfer.store import Store, compact, held, is_compact, lock, read_table, write_failures, write_places
 from raytransfer.store.schema import FAILURES
 from raytransfer.sweep.backlog import Backlog, backlog
 from raytransfer.sweep.curves import Curves, Tracker, trackers
@@ -165,7 +165,7 @@ def _report(
     if any(dataset.streamed for dataset in plan.datasets.values()):
         report = replace(report, notes=[*report.notes, *_what_bound(plan, store)])
     left = backlog(plan, store, "cached")
-    if report.frames and (unfinished := _unfinished(plan, store, left)):
+    if report.frames and (unfinished := _unfinished(plan, left)):
         report = replace(report, notes=[*report.notes, unfinished])
     failed = failure_rows(left.failed, places({trial: plan.trials[trial] for trial in left.failed}, plan.cells))
     if failed and report.frames:
@@ -188,11 +188,11 @@ def _report(
     return Reported(report=report, store=store, folder=folder, failed=failed, left=left, files=files, code=code)
 
 
-def _unfinished(plan: Plan[Cell, Any], store: Store, left: Backlog) -> str:
+def _unfinished(plan: Plan[Cell, Any], left: Backlog) -> str:
     """How much of a sweep the report covers, where that is not all of it."""
-    done = len(plan.trials.keys() & finished(store))
-    if done == len(plan.trials):
+    if not left.unfinished:
         return ""
+    done = len(plan.trials) - len(left.unfinished)
     failed = f", and {len(left.failed)} failed" if left.failed else ""
     return f"{done} of {number_of(len(plan.trials), 'trial')} have finished{failed}: what is told is of these alone."
 

@@ -22,11 +22,13 @@ class Backlog:
         to_run: Trials to run by identity, in the plan's order.
         failed: Trials that failed before and are left alone, with the reason.
         blocked: Trials that read the weights of one that failed before, or of one that is blocked itself.
+        unfinished: Trials without results. ``to_run`` may also hold finished ones, whose weights are gone.
     """
 
     to_run: dict[str, TrialSpec]
     failed: dict[str, str]
     blocked: set[str]
+    unfinished: set[str]
 
 
 def backlog(plan: Plan[Cell, Any], store: Store, mode: str) -> Backlog:
@@ -49,7 +51,12 @@ def backlog(plan: Plan[Cell, Any], store: Store, mode: str) -> Backlog:
     failed = {} if mode in ("force", "retry") else {t: error for t, error in recorded.items() if t in missing}
     blocked = waiting(missing - failed.keys(), reads, failed)
     out = missing - failed.keys() - blocked
-    return Backlog(to_run={t: s for t, s in plan.trials.items() if t in out}, failed=failed, blocked=blocked)
+    return Backlog(
+        to_run={t: s for t, s in plan.trials.items() if t in out},
+        failed=failed,
+        blocked=blocked,
+        unfinished=plan.trials.keys() - done,
+    )
 
 
 def reads_of(places: Iterable["pd.DataFrame"]) -> dict[str, list[str]]:
