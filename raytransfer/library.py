@@ -20,11 +20,13 @@ from raytransfer.commands.sweeping import run_sweep
 from raytransfer.config import as_argument, dotted, load_config
 from raytransfer.console.logs import logged
 from raytransfer.console.output import is_terminal
-from raytransfer.distances import DISTANCES
+from raytransfer.distances import DISTANCES, Distance
 from raytransfer.errors import UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
+from raytransfer.probes import PROBES, Probe
 from raytransfer.report import Report
 from raytransfer.report.files import png
+from raytransfer.scores import SCORES, Score
 from raytransfer.specs import TrainingSpec, from_json
 from raytransfer.specs.treatments import treatment_of
 from raytransfer.store import Store, failures, read_table
@@ -213,7 +215,8 @@ class Results:
 def load(out: str | Path) -> Results:
     """Read a store, while sweeps write to it or afterwards.
 
-    Distances join with the trainings of a pair on ``["base_task", "target_task", "seed"]``:
+    Distances join with the trainings of a pair on ``["base_task", "target_task", "seed"]``. Distances, scores and
+    readings of probes whose definition has changed since are left out.
 
     >>> import raytransfer as rt
     >>> found = rt.load("results")  # doctest: +SKIP
@@ -234,9 +237,11 @@ def load(out: str | Path) -> Results:
     return Results(
         trials=_with_treatment_and_recipe(read_table(store, "trials")),
         curves=read_table(store, "curves"),
-        distances=_on_ordered_pairs(read_table(store, "distances")),
-        scores=read_table(store, "scores"),
-        probes=read_table(store, "probes").merge(read_table(store, "readings"), on="id"),
+        distances=_on_ordered_pairs(_as_defined_now(read_table(store, "distances"), "measure", DISTANCES)),
+        scores=_as_defined_now(read_table(store, "scores"), "measure", SCORES),
+        probes=_as_defined_now(read_table(store, "probes"), "probe", PROBES).merge(
+            read_table(store, "readings"), on="id"
+        ),
         simulations=read_table(store, "simulations"),
         failures=pd.DataFrame({"id": [*failed], "error": [*failed.values()]}, dtype="str"),
     )
@@ -250,6 +255,13 @@ def _with_treatment_and_recipe(trials: pd.DataFrame) -> pd.DataFrame:
 
 def _treatment(config: str) -> str | None:
     return treatment_of(cast(TrainingSpec, from_json(config)))
+
+
+def _as_defined_now(rows: pd.DataFrame, name: str, defined: Mapping[str, Distance | Score | Probe]) -> pd.DataFrame:
+    """Rows of the revision that a measure has now, and of measures that are not defined here."""
+    revisions = {measure: known.revision for measure, known in defined.items()}
+    then = pd.Series([json.loads(config).get("revision", 1) for config in rows["config"]], rows.index, dtype="int64")
+    return rows[then == rows[name].map(revisions).fillna(then)]
 
 
 def _on_ordered_pairs(distances: pd.DataFrame) -> pd.DataFrame:

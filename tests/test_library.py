@@ -1,5 +1,6 @@
 """The library on a real store: tables that join without losing or inventing rows."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -8,13 +9,17 @@ import pytest
 
 import raytransfer as rt
 from raytransfer.cli import main
+from raytransfer.distances import DISTANCES
 from raytransfer.errors import UserError
+from raytransfer.scores import SCORES
 from raytransfer.specs import from_json
 from raytransfer.specs.treatments import TREATMENTS, treatment_of
 from raytransfer.store import Store, publish_failure, read_table, sweep_names
 
 SHORT = ["backend=in-process", "seeds=1", "n_layers=[2,7]", "train_per_class=5"]
 SHORT += ["recipe.steps=4", "recipe.warmup_steps=0", "recipe.evaluations=1"]
+DISTANCE = ["images=40", "base_per_class=20", "dials={noise: [80]}", "dial_grid=null", "distance_features=[pixels]"]
+DISTANCE += ["distances=[MMD2,NTK residual,class overlap]", "scores=[LogME]", "drawn=[MMD2 of pixels]"]
 PAIR = ["base_task", "target_task", "seed"]
 
 
@@ -24,10 +29,8 @@ def store(tmp_path_factory, no_pictures):
     root = tmp_path_factory.mktemp("library")
     places = [f"out={root / 'out'}", f"cache_dir={root / 'cache'}", f"data_dir={root}"]
     grid = ["halves=[random]", "splits=1", "treatments=[baseB,BnB,BnB+,AnB,AnB+,RnB,AnB-LoRA,AnB-preserve1]"]
-    few = ["images=40", "base_per_class=20", "dials={noise: [80]}", "dial_grid=null", "distance_features=[pixels]"]
-    measured = ["distances=[MMD2,NTK residual,class overlap]", "scores=[LogME]", "drawn=[MMD2 of pixels]"]
     with pytest.MonkeyPatch.context() as patch:
-        for experiment, options in (("yosinski", grid), ("distance", [*few, *measured])):
+        for experiment, options in (("yosinski", grid), ("distance", DISTANCE)):
             # Two cuts of which one leaves no room for a preserved layer: that treatment runs at the other alone.
             patch.setattr("sys.argv", ["raytransfer", "run", experiment, *SHORT, *options, *places])
             with pytest.raises(SystemExit, match="0"):
@@ -81,6 +84,18 @@ def test_symmetric_distances_stand_in_both_directions_and_others_in_one(results)
         reversed_too = {(target, base, seed) for base, target, seed in directed}
         assert (directed == reversed_too) == (measure != "NTK residual"), measure
     assert not results.distances.duplicated(["measure", "features", *PAIR]).any()
+
+
+def test_measures_whose_definition_has_changed_are_left_out_and_measured_anew(store, tmp_path, monkeypatch):
+    before = rt.load(store.root)
+    for measures, name in ((DISTANCES, "MMD2"), (SCORES, "LogME")):
+        monkeypatch.setitem(measures, name, dataclasses.replace(measures[name], revision=measures[name].revision + 1))
+    after = rt.load(store.root)
+    assert set(before.distances["measure"]) - set(after.distances["measure"]) == {"MMD2"}
+    assert len(after.scores) == 0 < len(before.scores)
+    places = {"out": store.root, "cache_dir": tmp_path / "cache", "data_dir": tmp_path}
+    cells = rt.plan("distance", *SHORT, *DISTANCE, estimate=False, quiet=True, **places).cells
+    assert set(cells.loc[cells["state"] == "to run", "measure"]) == {"MMD2 of pixels", "LogME"}
 
 
 def test_failures_are_a_table(store):

@@ -37,6 +37,7 @@ class Distance:
         symmetric: Whether it is the same in both directions.
         least_labels: Number of labels, with at least two images each, that a task must have.
         same_labels: Whether it is defined only for tasks with the same labels.
+        revision: Incremented when values for the same input change, so that old ones are not reused.
     """
 
     function: Callable[[Sample, Sample], float]
@@ -46,6 +47,7 @@ class Distance:
     symmetric: bool = True
     least_labels: int = 1
     same_labels: bool = False
+    revision: int = 1
 
 
 _SEES_ALL: frozenset[str] = frozenset()
@@ -54,10 +56,12 @@ _NO_IMAGES = frozenset({"input", "random labels"})
 _NO_IMAGES_NOR_MERGING = frozenset({"input", "labelling", "random labels"})
 
 DISTANCES: dict[str, Distance] = {
-    "proxy-A": Distance(proxy_a, "features", _NO_LABELS, "how well a classifier tells their images apart, 0..2"),
-    "MMD2": Distance(mmd2, "features", _NO_LABELS, "squared distance of kernel means, about 0..2"),
-    "FID": Distance(fid, "features", _NO_LABELS, "squared Fréchet distance of Gaussians of their images"),
-    "OTDD": Distance(otdd, "features", _SEES_ALL, "debiased cost of moving labelled images, squared units"),
+    "proxy-A": Distance(
+        proxy_a, "features", _NO_LABELS, "how well a classifier tells their images apart, 0..2", revision=2
+    ),
+    "MMD2": Distance(mmd2, "features", _NO_LABELS, "squared distance of kernel means, about 0..2", revision=2),
+    "FID": Distance(fid, "features", _NO_LABELS, "squared Fréchet distance of Gaussians of their images", revision=2),
+    "OTDD": Distance(otdd, "features", _SEES_ALL, "debiased cost of moving labelled images, squared units", revision=2),
     "Task2Vec": Distance(
         task2vec, "probe", _SEES_ALL, "how much other filters of a probe matter, 0..1", least_labels=2
     ),
@@ -70,7 +74,9 @@ DISTANCES: dict[str, Distance] = {
         same_labels=True,
     ),
     "class overlap": Distance(
-        class_overlap, "classes", _NO_IMAGES, "part of all their classes they do not share, 0..1"
+        class_overlap, "classes", _NO_IMAGES, "part of all their classes they do not share, 0..1", revision=2
     ),
-    "tree": Distance(tree_distance, "classes", _NO_IMAGES_NOR_MERGING, "way between classes in a hierarchy, 0..1"),
+    "tree": Distance(
+        tree_distance, "classes", _NO_IMAGES_NOR_MERGING, "way between classes in a hierarchy, 0..1", revision=2
+    ),
 }

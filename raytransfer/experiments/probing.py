@@ -74,6 +74,7 @@ def probe_specs(name: str, trained: TrainingSpec, config: TrainingConfig) -> lis
             points=config.landscape_points if name.endswith("landscape") else None,
             settled=step == 0 and probe.reads == "images",
             seed=trained.seed,
+            revision=probe.revision,
         )
         for step in _steps(name, trained, config.probe_steps)
         for against, other in _others(probe.against, trained)

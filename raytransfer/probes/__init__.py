@@ -38,6 +38,7 @@ class Probe:
             and test images instead; ``weights`` no images.
         least_images: Fewest images that it needs, where it looks at ``images``.
         meaning: One line for people.
+        revision: Incremented when values for the same input change, so that old ones are not reused.
     """
 
     function: Callable[[Subject], list[Reading]]
@@ -47,6 +48,7 @@ class Probe:
     reads: Literal["images", "all images", "weights"] = "images"
     least_images: int = 1
     meaning: str
+    revision: int = 1
 
 
 PROBES: dict[str, Probe] = {
@@ -81,5 +83,6 @@ PROBES: dict[str, Probe] = {
         against=("base", "scratch", "twin"),
         least_images=LEAST_IMAGES,
         meaning="CKA of two networks' outputs, layer by layer",
+        revision=2,
     ),
 }

@@ -22,6 +22,7 @@ class DistanceSpec(Identified):
         images: Training images of each task, at most, drawn whatever their labels.
         seed: Seed of their draw.
         tree: The hierarchy of class names as canonical JSON, for a measure that takes one.
+        revision: Which reading of the distance's definition, as ``raytransfer.distances.DISTANCES`` has it.
     """
 
     kind: ClassVar[str] = "distance"
@@ -34,6 +35,7 @@ class DistanceSpec(Identified):
     images: int
     seed: int
     tree: str | None = None
+    revision: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,7 @@ class ProbeSpec(Identified):
         points: Points on a side of a landscape; None for other probes.
         settled: Whether batch normalisation that has seen no image takes the statistics of those it is looked at with.
         seed: Seed of the draw of images, and of random directions, whose stream the task names, too.
+        revision: Which reading of the probe's definition, as ``raytransfer.probes.PROBES`` has it.
     """
 
     kind: ClassVar[str] = "probe"
@@ -96,6 +99,7 @@ class ProbeSpec(Identified):
     points: int | None = None
     settled: bool = False
     seed: int
+    revision: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,6 +75,7 @@ def test_every_probe_leaves_readings_that_lead_to_its_network(all_probes, tiny):
     rows = read_table(store, "probes").set_index("id")
     for identity, row in rows.iterrows():
         assert from_json(row["config"]) == plan.trials[identity]
+        assert plan.trials[identity].revision == PROBES[row["probe"]].revision
         trained = plan.trials[row["trained_id"]]
         told = {"target_task": trained.task.label, "n_layers": 0}
         if isinstance(trained, TransferSpec):

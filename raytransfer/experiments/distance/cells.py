@@ -150,6 +150,7 @@ def _distances(layout: Layout, pair: Pair, seed: int) -> list[PairCell]:
                 images=measures.images,
                 seed=seed,
                 tree=measures.tree if name == "tree" else None,
+                revision=DISTANCES[name].revision,
             )
             shown = f"{name} of {compared}" if reads == "features" else name
             found.append(PairCell(**place, measure=shown, spec=spec))

@@ -92,7 +92,8 @@ def _distance(name: str, base: PretrainSpec, target: PretrainSpec, images: int) 
     source, goal = base.task, target.task
     if DISTANCES[name].symmetric:  # one trial then serves a pair and its reverse
         source, goal = sorted((source, goal), key=repr)
-    return DistanceSpec(measure=name, source=source, target=goal, images=images, seed=target.seed)
+    revision = DISTANCES[name].revision
+    return DistanceSpec(measure=name, source=source, target=goal, images=images, seed=target.seed, revision=revision)
 
 
 def basins(places: Sequence[MechanismCell], n: int) -> list[MechanismCell]:
