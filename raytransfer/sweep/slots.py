@@ -1,9 +1,9 @@
 """How many trials run at once."""
 
 import math
-import os
 
 import torch
+from joblib import cpu_count
 
 from raytransfer.errors import UserError
 from raytransfer.words import number_of
@@ -18,9 +18,12 @@ def usable_gpus() -> int:
 
 
 def of_this_machine() -> tuple[int, str]:
-    """How many GPUs this machine has, or CPU cores where it has none, and which of them: ``GPU`` or ``CPU``."""
+    """How many GPUs this machine has, or CPU cores where it has none, and which of them: ``GPU`` or ``CPU``.
+
+    Cores are those that this process may use: a batch system or a container may give it a few of a large machine's.
+    """
     gpus = usable_gpus()
-    return (gpus, "GPU") if gpus else (os.cpu_count() or 1, "CPU")
+    return (gpus, "GPU") if gpus else (cpu_count(), "CPU")
 
 
 def check_ranks(ranks: int, base_ranks: int, most: int, kind: str) -> None:

@@ -1,6 +1,5 @@
 """Time one training, by a few of its steps, or one measurement, by running it."""
 
-import os
 import signal
 import tempfile
 import threading
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from joblib import cpu_count
 
 from raytransfer.networks import Network, freeze, train_mode
 from raytransfer.specs import Recipe, TrainingSpec, TrialSpec
@@ -82,7 +82,7 @@ def timed_training(
     whole = DeviceData(task, spec.recipe, device, memory_bytes)
     own = max(_TRIED, whole.batch_size // count)  # batch normalisation takes no single image
     decoded = isinstance(task.train.images, np.ndarray)
-    crowd = 1.0 if decoded else max(1.0, count * THREADS / (os.cpu_count() or 1))
+    crowd = 1.0 if decoded else max(1.0, count * THREADS / cpu_count())
 
     def few(recipe: Recipe, images: int) -> DeviceData:
         part = replace(task, train=_first(task.train, images), test=_first(task.test, images))

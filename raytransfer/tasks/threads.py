@@ -1,16 +1,17 @@
 """Threads that read and decode images ahead of what uses them."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from joblib import cpu_count
+
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
-THREADS = min(16, os.cpu_count() or 1)
+THREADS = min(16, cpu_count())
 """Threads that decode at once; decoding holds the GIL for about 0.1 ms an image."""
 
 

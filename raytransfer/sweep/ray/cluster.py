@@ -17,6 +17,7 @@ from types import MappingProxyType
 import ray
 import torch
 import yaml
+from joblib import cpu_count
 
 # Ray has no public way to ask for these: where it keeps its files, what it makes of an address, the one that the last
 # cluster on this machine left, and which machines are being taken away.
@@ -131,7 +132,9 @@ def _started(named: str | None, where: str | None, environment: dict[str, str]) 
         with _handlers_kept():
             ray.init(
                 address=named,
-                # Ray would count GPUs, too, that this PyTorch cannot use. A cluster's machines have told.
+                # Ray would count cores, too, that this process may not use, and GPUs that this PyTorch cannot. A
+                # cluster's machines have told.
+                num_cpus=cpu_count() if where is None else None,
                 num_gpus=usable_gpus() if where is None else None,
                 include_dashboard=False,
                 log_to_driver=False,

@@ -2,6 +2,7 @@
 
 import http.server
 import logging
+import os
 import socket
 import sys
 import threading
@@ -18,6 +19,7 @@ from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store, compact, failures, publish, publish_failure, save_state
 from raytransfer.sweep.ray import Slots, tuning, wait_for_machines
 from raytransfer.sweep.run import Run
+from raytransfer.sweep.slots import of_this_machine
 from raytransfer.trials import Site
 from tests.helpers import ROOT, Quiet
 
@@ -531,6 +533,31 @@ def test_a_ray_that_is_started_has_the_gpus_that_pytorch_can_use(monkeypatch, co
     with cluster.cluster():
         pass
     assert told == [given]
+
+
+@pytest.fixture
+def one_core():
+    """A process that may use one core of the machine, as in a job of a batch system."""
+    all_cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(all_cores)})
+    yield
+    os.sched_setaffinity(0, all_cores)
+
+
+@pytest.mark.parametrize(("where", "given"), [(None, 1), ("127.0.0.1:6379", None)])
+def test_a_ray_that_is_started_has_the_cores_that_the_process_may_use(one_core, monkeypatch, where, given):
+    """Ray itself counts all that the machine has, and would run as many trials at once."""
+    told = []
+    monkeypatch.setattr(cluster, "_address", lambda: (where, where))
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: told.append(options["num_cpus"]))
+    with cluster.cluster():
+        pass
+    assert told == [given]
+
+
+def test_a_plan_counts_the_cores_that_the_process_may_use(one_core, monkeypatch):
+    monkeypatch.setattr("raytransfer.sweep.slots.usable_gpus", lambda: 0)
+    assert of_this_machine() == (1, "CPU")
 
 
 def test_sigterm_while_ray_starts_is_an_interruption(addresses, monkeypatch):
