@@ -8,19 +8,25 @@ What is on the machine can be read on every host: the programs, and the Python e
 """
 
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 SHARED = Path("/run/shared")  # the same folder on every host, as over NFS
+LAB = Path("/run/lab")  # logs, and each host's folder, at the desk
 HOME = Path("/run/home")  # each host's own
 CHECKOUT = Path("/run/checkout")  # the checkout this file is in, on the desk
-_BRIDGE = "10.77.0.1"
+DESK = "10.77.0.1"
+_STARTED = time.monotonic()
 _NAMESPACES = ("--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
 _SSHD = """
 mount --bind "$1/tmp" /tmp && mount --bind "$1/home" /run/home && mount -t tmpfs -o size=1g shm /dev/shm
@@ -96,7 +102,7 @@ def furnish(folder: Path) -> None:
     os.chdir(CHECKOUT)
     _ip("link", "set", "lo", "up")
     _ip("link", "add", "bridge", "type", "bridge")
-    _ip("address", "add", f"{_BRIDGE}/24", "dev", "bridge")
+    _ip("address", "add", f"{DESK}/24", "dev", "bridge")
     _ip("link", "set", "bridge", "up")
 
 
@@ -106,7 +112,7 @@ def start(name: str, address: str) -> Host:
     Its home holds what stands for the installation there: the environment of this process as ~/raytransfer-venv, and a
     ~/.bashrc by which the package is imported from the host's own ~/raytransfer.
     """
-    place = Path("/run/lab", name)
+    place = LAB / name
     for part in ("home", "tmp"):
         (place / part).mkdir(parents=True)
     (place / "home/raytransfer-venv").symlink_to(sys.prefix)
@@ -130,6 +136,84 @@ def start(name: str, address: str) -> Host:
             return Host(name, address, process)
         time.sleep(0.1)
     raise SystemExit(f"host {name} does not answer: {(place / 'host.log').read_text()}")
+
+
+def live(script: str, story: Callable[[], bool]) -> None:
+    """At the desk, live a script's story; outside, make the desk and clear up after it.
+
+    Exits with 0 only if the story ends well.
+    """
+    if sys.argv[1:2] == ["--at-the-desk"]:
+        furnish(Path(sys.argv[2]))
+        try:
+            sys.exit(0 if story() else 1)
+        except KeyboardInterrupt:
+            say("interrupted")
+            sys.exit(130)
+    if os.geteuid() or sys.argv[1:] not in ([], ["--keep"]):
+        sys.exit(f"usage, as root: python {script} [--keep]")
+    folder = Path(tempfile.mkdtemp(prefix="hosts-"))
+    try:
+        code = at_the_desk(folder, script)
+    finally:
+        if "--keep" in sys.argv:
+            print(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder)
+    sys.exit(code)
+
+
+def begin(name: str, command: list[str], environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start a command whose output goes to the log of this name."""
+    with (LAB / f"{name}.log").open("wb") as output:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+
+
+def run(name: str, command: list[str], limit_s: float, environment: dict[str, str] | None = None) -> None:
+    """Run a command to its end; stops the story if it fails or takes too long."""
+    process = begin(name, command, environment)
+    wait(" ".join(command), lambda: process.poll() is not None, limit_s, name)
+    if process.returncode:
+        fail(f"{' '.join(command)} ended with exit code {process.returncode}", name)
+
+
+def wait(
+    what: str,
+    condition: Callable[[], bool],
+    limit_s: float,
+    log: str,
+    meanwhile: subprocess.Popen[bytes] | None = None,
+) -> None:
+    """Wait until a condition holds; stops the story after the limit, or if the process ends before."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if meanwhile is not None and meanwhile.poll() is not None:
+            fail(f"the sweep ended before {what}", log)
+        if time.monotonic() > deadline:
+            fail(f"waited {limit_s:.0f} s in vain for {what}", log)
+        time.sleep(0.5)
+
+
+def fail(what: str, log: str) -> None:
+    print("\n".join(printed(log).splitlines()[-30:]))
+    say(f"NO   {what}; above the end of {log}.log")
+    sys.exit(1)
+
+
+def printed(name: str) -> str:
+    """A log without codes for colours and cursors, and without progress bars."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", (LAB / f"{name}.log").read_text(errors="replace"))
+    return "\n".join(line for line in text.replace("\r", "\n").splitlines() if line and "━" not in line)
+
+
+def say(what: str) -> None:
+    print(f"{time.monotonic() - _STARTED:5.0f} s  {what}", flush=True)
+
+
+def ray_processes() -> list[str]:
+    """Ray's processes on all hosts, of which the desk sees each."""
+    names = [path.read_text() for path in Path("/proc").glob("[0-9]*/comm") if path.exists()]
+    return [name for name in names if name.startswith(("raylet", "gcs_server", "ray::"))]
 
 
 def _ip(*arguments: str) -> None:

@@ -1,6 +1,8 @@
 """Two stores of one sweep compared, to the bit, and one store looked through for rows that are there twice."""
 
+from collections import Counter
 from io import BytesIO
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -72,3 +74,19 @@ def rows_twice(store: Store) -> list[str]:
         )
         found += [f"{table} holds {tuple(row)} twice" for row in rows[rows.duplicated()].itertuples(index=False)]
     return found
+
+
+def done(store: Path) -> int:
+    """How many trials have finished since their rows were merged last."""
+    return len(list((store / "trials").glob("*.parquet")))
+
+
+def host_of_trials(store: Path) -> dict[str, str]:
+    """Which host ran each finished trial."""
+    rows = read_table(Store(str(store)), "trials")
+    return dict(zip(rows["id"], rows["host"], strict=True))
+
+
+def by_host(store: Path) -> str:
+    """How many trials each host ran, as text."""
+    return ", ".join(f"{host} {count}" for host, count in sorted(Counter(host_of_trials(store).values()).items()))
