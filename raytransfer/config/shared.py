@@ -5,6 +5,7 @@ An experiment adds options of its own in a class below one of these. What a valu
 """
 
 import re
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -180,8 +181,8 @@ class SweepConfig:
 
     @property
     def memory_bytes(self) -> int:
-        """``memory_gb`` in bytes."""
-        return int(self.memory_gb * 1e9)
+        """``memory_gb`` in bytes, at most as many as an address can count."""
+        return int(min(self.memory_gb * 1e9, sys.maxsize))
 
 
 @dataclass

@@ -1,5 +1,6 @@
 import dataclasses
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -426,3 +427,8 @@ def test_a_configuration_is_free_of_those_that_were_loaded_before(yaml):
     other.n_layers.append(5)
     other.halves.clear()
     assert load_config(GridConfig, yaml, ["n_layers=[1, 3]"]) == first
+
+
+def test_more_memory_than_there_are_addresses_is_all_of_them(yaml):
+    assert load_config(GridConfig, yaml, ["memory_gb=1e308"]).memory_bytes == sys.maxsize
+    assert load_config(GridConfig, yaml, ["memory_gb=0.5"]).memory_bytes == 5 * 10**8
