@@ -230,6 +230,8 @@ def _parse_arguments(arguments: Sequence[str], cls: type[SweepConfig], schema: D
 def _parsed(argument: str, cls: type[SweepConfig], key: str, text: str) -> Any:
     if any("\ud800" <= character <= "\udfff" for character in text):  # how Python shows bytes that are no text
         raise UserError(f"{argument} is not valid UTF-8")
+    if "\0" in text:  # no command line holds one, but a program may
+        raise UserError(f"{argument} holds the character 0, which no name can")
     hint, may_be_null = _hint(cls, key), _takes_null(cls, key)
     if not text:
         raise UserError(f"{argument} is empty: give a value{', or null' if may_be_null else ''}")

@@ -136,6 +136,7 @@ def test_every_option_has_a_meaning(yaml):
         ("seeds=a\nb", "seeds=a b has the wrong type"),
         ("mode=a\nb", r"mode=a\nb is not known"),
         ("out=\udcff", r"out=\udcff is not valid UTF-8"),
+        ("cache_dir=a\0b", r"cache_dir=a\x00b holds the character 0, which no name can"),
         ("halves=!!binary aGk=", "!, & and * have no meaning here"),
         ("halves=&a [*a]", "!, & and * have no meaning here"),
         ("halves=" + 1000 * "[", "nested more than 20 levels deep"),
