@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from raytransfer.errors import UserError
-from raytransfer.tasks.parts import HALVED, Contents, Parts, choices, part_of, placed
+from raytransfer.tasks.parts import HALVED, Contents, Parts, choices, part_of, placed, unread
 from raytransfer.tasks.places import Place, inside, stamp
 from raytransfer.words import number_of, some_of
 
@@ -33,13 +33,20 @@ class DataFiles(Parts):
 
     def contents(self) -> Contents:
         """Which files are used for what."""
-        base = self.path.parent if self.path.is_file() else self.path
+        alone = self.path.is_file()
+        base = self.path.parent if alone else self.path
 
         def shown(files: Sequence[Place]) -> str:
             return some_of([inside(base, file) for file in files], _SHOWN)
 
         aside = (f"{shown(self.set_aside)} (a held-out part beside the test part)",) if self.set_aside else ()
-        return Contents(train=shown(self.train), test=shown(self.test) if self.test else HALVED, left_out=aside)
+        test = shown(self.test) if self.test else HALVED
+        return Contents(train=shown(self.train), test=test, left_out=aside if alone else aside + self._unread())
+
+    def _unread(self) -> tuple[str, ...]:
+        files = {*self.used, *self.set_aside}
+        folders = {file.parent for file in files}
+        return unread(self.path, {self.path, *folders}, files | folders)
 
     def identity(self) -> dict[str, Any]:
         """Each file's path and stamp, and how many are of the training part."""

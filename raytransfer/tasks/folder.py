@@ -21,6 +21,7 @@ from raytransfer.tasks.parts import (
     part_of,
     placed,
     says_only_its_part,
+    unread,
 )
 from raytransfer.tasks.places import REQUESTS, Place, RemotePath, inside, utf8_name
 from raytransfer.tasks.threads import ahead
@@ -132,7 +133,9 @@ class FolderSource:
 
     def contents(self) -> Contents:
         """What is used for what."""
-        left_out = self._walk.passed_over()
+        # of folders and images the walk has told
+        told: set[Place] = {entry for entry in self.path.iterdir() if not entry.is_file() or _is_image(entry.name)}
+        left_out = self._walk.passed_over() + unread(self.path, [self.path], told)
         if self._parts is None:
             return Contents(train="all class folders", test=HALVED, left_out=left_out)
         aside = tuple(f"{folder.name}/ (a held-out part beside the test part)" for folder in self._parts.set_aside)

@@ -7,11 +7,12 @@ the plan says so. A name that fits no part is refused: nothing is left out silen
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from raytransfer.errors import UserError
-from raytransfer.tasks.places import Place
+from raytransfer.tasks.places import Place, inside
+from raytransfer.words import some_of
 
 PARTS = {
     "train": ("train", "training", "trainval", "trainset"),
@@ -21,6 +22,7 @@ PARTS = {
 """The words for each part."""
 
 _WORDS = {word: part for part, words in PARTS.items() for word in words}
+_SHOWN = 5  # names listed at most
 _LIKE_A_WORD = re.compile("train|test|valid|holdout")
 
 
@@ -119,6 +121,21 @@ def placed(paths: Sequence[Place], place: Place) -> Parts | None:
         test=tuple(test),
         set_aside=tuple(held_out) if test is not held_out else (),
     )
+
+
+def unread(root: Place, folders: Collection[Place], read: Collection[Place]) -> tuple[str, ...]:
+    """What is named like a part, and is not read, as ``test.zip`` beside ``train``: an entry for ``Contents``, or none.
+
+    Args:
+        root: The data set's folder, from which names are told.
+        folders: The folders to look into.
+        read: What is known of what they hold.
+    """
+    names = []
+    for folder in folders:
+        entries: list[Place] = [entry for entry in folder.iterdir() if entry not in read and _words(entry.name)]
+        names += [inside(root, entry) for entry in entries if not entry.name.startswith(".")]
+    return (f"{some_of(sorted(names), _SHOWN)} (named like a part of the data set, and not read)",) if names else ()
 
 
 def choices() -> str:

@@ -276,6 +276,40 @@ def test_files_in_a_class_that_are_no_images_are_said(tmp_path):
     }
 
 
+UNREAD = {
+    "a file of another ending": (lambda root: (table(root, "train.parquet"), table(root, "test.pq")), "test.pq"),
+    "a link to nothing": (
+        lambda root: (table(root, "data/train.parquet"), link(root / "data" / "test.parquet", "gone.parquet")),
+        "data/test.parquet",
+    ),
+    "a folder without any": (
+        lambda root: (table(root, "train.parquet"), (root / "test").mkdir(), (root / "test" / "0.arrow").touch()),
+        "test",
+    ),
+    "an archive": (lambda root: (folders(root, "train"), (root / "test.zip").touch()), "test.zip"),
+    "lists": (
+        lambda root: (folders(root, "."), [(root / f"{part}.txt").touch() for part in ("train", "test")]),
+        "test.txt, train.txt",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD)
+def test_what_is_named_like_a_part_and_is_not_read_is_said(tmp_path, case):
+    make, names = UNREAD[case]
+    root = tmp_path / "data"
+    make(root)
+    (root / "README.md").touch()
+    found = opened(root)
+    assert found.contents.test.startswith("a fixed half")
+    assert found.contents.left_out == (f"{names} (named like a part of the data set, and not read)",)
+
+
+def test_a_file_that_is_named_is_the_data_set_whatever_lies_beside_it(tmp_path):
+    table(tmp_path / "data", "train.parquet", "test.parquet")
+    assert opened(tmp_path / "data" / "train.parquet").contents.left_out == ()
+
+
 def test_what_was_decoded_as_classes_is_not_taken_for_the_parts_it_is(tmp_path):
     root = tmp_path / "data"
     folders(root, "Train", "Val")
