@@ -204,8 +204,12 @@ class _Walk:
     def folders(self, path: Place) -> list[Place]:
         """The folders in a folder that may hold images, in alphabetical order."""
         found = []
-        for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
-            if why := _why_not(folder):
+        entries: list[Place] = sorted(path.iterdir())
+        for folder in entries:
+            if not folder.is_dir():
+                if folder.is_symlink() and not folder.is_file() and not _is_image(folder.name):
+                    self.pass_over(folder, "links to nothing")  # a class, perhaps, on a disk that is not there
+            elif why := _why_not(folder):
                 self.pass_over(folder, why)
             else:
                 found.append(folder)

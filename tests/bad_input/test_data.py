@@ -276,6 +276,14 @@ def test_files_in_a_class_that_are_no_images_are_said(tmp_path):
     }
 
 
+@pytest.mark.parametrize("name", ["train/c", "test"])
+def test_a_class_or_part_on_a_disk_that_is_not_there_is_said(tmp_path, name):
+    root = tmp_path / "data"
+    folders(root, "train")
+    link(root / name, tmp_path / "gone")
+    assert opened(root).contents.left_out == (f"{name} (links to nothing)",)
+
+
 UNREAD = {
     "a file of another ending": (lambda root: (table(root, "train.parquet"), table(root, "test.pq")), "test.pq"),
     "a link to nothing": (
