@@ -37,7 +37,7 @@ from raytransfer.tasks import DataSource
 from raytransfer.words import number_of
 
 _CONNECT_S = 10.0
-_HOST_AND_PORT = re.compile(r"[^/\s]+:\d{1,5}")
+_HOST_AND_PORT = re.compile(r"(\[[^/\s\]]+\]|[^/\s:]+):\d{1,5}")  # brackets tell colons of IPv6 from that of the port
 _HTTP2_SETTINGS = b"\x04" + bytes(5)  # the type of a frame, its flags and its stream
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTINGS
 _GRPC_SETTING = b"\xfe\x03"

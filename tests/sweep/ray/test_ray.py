@@ -421,6 +421,7 @@ def addresses(monkeypatch, tmp_path):
         ("host:", "RAY_ADDRESS=host: is no address"),
         (":6379", "RAY_ADDRESS=:6379 is no address"),
         ("host:6379/x", "RAY_ADDRESS=host:6379/x is no address"),
+        ("::1", "RAY_ADDRESS=::1 is no address of a Ray cluster: give"),
         (
             "ray://host:10001",
             "RAY_ADDRESS=ray://host:10001 is no address .* but of Ray's client or jobs,",
