@@ -155,10 +155,13 @@ def _report_store(console: Console, root: str, arguments: Sequence[str]) -> int:
 
 def _config_of(experiment: Experiment[Any], content: bytes, overrides: Sequence[str]) -> SweepConfig:
     """The options that a sweep's folder has, as YAML, with others in place of some."""
-    with tempfile.TemporaryDirectory(prefix="raytransfer-") as folder:
-        yaml = Path(folder, "config.yaml")
-        yaml.write_bytes(content)
-        config: SweepConfig = load_config(experiment.config, yaml, overrides)
+    try:
+        with tempfile.TemporaryDirectory(prefix="raytransfer-") as folder:
+            yaml = Path(folder, "config.yaml")
+            yaml.write_bytes(content)
+            config: SweepConfig = load_config(experiment.config, yaml, overrides)
+    except OSError as error:  # its disk may be full
+        raise UserError(f"the folder for temporary files cannot be written: {error}; name another as TMPDIR") from None
     return config
 
 

@@ -4,6 +4,7 @@ import datetime
 import json
 import re
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -447,6 +448,14 @@ def test_a_store_s_sweeps_are_reported_again(store, folder, command):
     assert "n_layers=[2]" in page  # the command that makes it again
     assert "9 of 9 finished" in page  # of which 3 have no place
     assert status(store.root)[1][0].state == "complete"
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_report_that_finds_no_room_for_temporary_files_says_so(store, command, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
+    code, _, error = command("report", store.root)
+    assert code == 2
+    assert re.fullmatch(r"error: yosinski_grid-\S+: the folder for temporary files cannot .*; name another .*\n", error)
 
 
 @pytest.mark.usefixtures("no_pictures")
