@@ -81,6 +81,8 @@ def held(store: Store) -> str | None:
     with suppress(OSError):  # it is not there, or may not be read: then nothing is known of it
         if beside.exists():
             return _holder_beside(beside)
+        if not file.is_file():  # opening a pipe would wait for ever
+            return None
         with file.open() as opened:
             try:  # a driver that looks in this very moment would find it held
                 fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -20,6 +20,7 @@ from raytransfer.store import (
     failures,
     finish_times,
     finished,
+    held,
     is_compact,
     load_weights,
     lock,
@@ -316,6 +317,15 @@ def test_a_lock_that_cannot_be_written_is_named_with_its_owner(store, monkeypatc
     monkeypatch.setattr("raytransfer.store.locking.FileLock", refuse)
     with pytest.raises(UserError, match=message), lock(store):
         pass
+
+
+def test_a_pipe_in_the_lock_s_place_is_held_by_nobody(store):
+    os.mkfifo(Path(store.root, ".lock"))
+    told = []
+    asking = threading.Thread(target=lambda: told.append(held(store)), daemon=True)
+    asking.start()
+    asking.join(5)  # else it would wait for ever
+    assert told == [None]
 
 
 def test_what_fails_under_a_lock_is_not_taken_for_the_lock_s_fault(store):
