@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from raytransfer.errors import UserError
 from raytransfer.networks.stages import Network
+from raytransfer.networks.surgery import load_tensors
 
 
 class LoRALinear(nn.Linear):
@@ -110,7 +111,7 @@ def used_elsewhere(adapted: Network, plain: Network) -> str | None:
         for path in paths:
             layer = adapted.module.get_submodule(path)
             layer.lora_b.fill_(0.01 if path in chosen else 0.0)  # type: ignore[operator]  # a parameter
-        plain.module.load_state_dict(merged(adapted.module.state_dict()))
+        load_tensors(plain.module, merged(adapted.module.state_dict()))
         return torch.equal(*(network(images.clone()) for network in networks))  # a network may overwrite its input
 
     return None if same(paths) else next((path for path in paths if not same([path])), paths[0])

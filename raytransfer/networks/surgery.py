@@ -1,5 +1,6 @@
-"""Copying the first n layers, and freezing any layers."""
+"""Copying the first n layers or all, and freezing any layers."""
 
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -37,6 +38,17 @@ def copy_first(base: Mapping[str, torch.Tensor], network: Network, n: int) -> No
                 shapes = f"{tuple(base[name].shape)} in the base, {tuple(state[name].shape)} here"
                 raise ValueError(f"{name} cannot be copied: its shape is {shapes}")
             state[name].copy_(base[name])
+
+
+def load_tensors(module: nn.Module, state: Mapping[str, torch.Tensor], *, strict: bool = True) -> None:
+    """Load a state dict that a module of the same class gave, as ``load_state_dict`` does.
+
+    The layers' versions are taken from the module: safetensors keep none, and torchvision's MNASNet refuses a state
+    without.
+    """
+    versioned = OrderedDict(state)
+    versioned._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]  # PyTorch's own
+    module.load_state_dict(versioned, strict=strict)
 
 
 def freeze(network: Network, stages: Collection[int]) -> None:

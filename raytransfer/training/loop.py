@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from raytransfer.networks import Network, freeze, frozen_prefix, seed_layers, train_mode, trainable
+from raytransfer.networks import Network, freeze, frozen_prefix, load_tensors, seed_layers, train_mode, trainable
 from raytransfer.specs import UNCUT, Surgery
 from raytransfer.tasks.threads import ahead
 from raytransfer.training.frozen import EvaluationInputs, batch_source, evaluation_inputs
@@ -105,7 +105,7 @@ def train(
     anchors = {name: tensor.detach().clone() for name, tensor in trainable(network) if name in copied}
     done, since, seconds = 0, 0, 0.0
     if state is not None:  # before outputs of frozen layers are computed
-        network.module.load_state_dict(state.weights)
+        load_tensors(network.module, state.weights)
         outcome.curve, done, since, seconds = list(state.curve), state.step, state.since, state.seconds
     elif 0 in checkpoint_steps:
         on_checkpoint(0, network.module)

@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from raytransfer.networks import Network, add_lora, build, copy_first, freeze, merged, read_all_layers, train_mode
+from raytransfer.networks import (
+    Network,
+    add_lora,
+    build,
+    copy_first,
+    freeze,
+    load_tensors,
+    merged,
+    read_all_layers,
+    train_mode,
+)
 from raytransfer.specs import PretrainSpec, TrainingSpec, TransferSpec, Weights
 from raytransfer.store import (
     Store,
@@ -230,7 +240,7 @@ def stored_network(weights: Weights, store: Store, data: DeviceData) -> Network:
     if weights.surgery.reads_all:
         read_all_layers(network, classes=weights.outputs or 2, seed=0)
     # Without a classifier among the weights the head stays as it was built: nothing that reads it is planned.
-    network.module.load_state_dict(merged(load_weights(store, weights)), strict=weights.outputs is not None)
+    load_tensors(network.module, merged(load_weights(store, weights)), strict=weights.outputs is not None)
     freeze(network, weights.surgery.kept_stages(len(network.stages)))
     network.module.eval()
     return network

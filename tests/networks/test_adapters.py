@@ -173,3 +173,10 @@ def test_weights_that_other_layers_use_too_have_no_adapter(how, layer):
     assert used_elsewhere(adapted, plain) == layer
     add_lora(one_layer, 1, rank=2, seed=0)
     assert used_elsewhere(one_layer, staged(Tied(how), (1, 4, 4), table)) is None
+
+
+def test_layers_that_refuse_a_state_dict_without_a_version_are_looked_at_too():
+    spec = NetworkSpec(name="torchvision/mnasnet0_5")
+    network, plain = (build(spec, image=(3, 32, 32), classes=2, seed=0) for _ in range(2))
+    add_lora(network, 2, rank=2, seed=0)
+    assert used_elsewhere(network, plain) is None

@@ -30,16 +30,26 @@ TOLD = "told to stop after step"
 DAMAGED = "no state of a training, or a damaged one"
 
 
+class Versioned(nn.Linear):
+    """Refuses a state dict that tells no version, as torchvision's MNASNet does."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state, prefix, metadata, *more):
+        assert metadata.get("version") == 2
+        super()._load_from_state_dict(state, prefix, metadata, *more)
+
+
 def dropping(seed, fixed=False):
     """A small network with batch normalisation and dropout, in a layer that may be frozen and in one that trains.
 
-    The scales of its normalisation may be kept out of training.
+    Its head refuses a state dict without versions. The scales of its normalisation may be kept out of training.
     """
     torch.manual_seed(seed)
     conv = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
     conv[1].weight.requires_grad_(not fixed)
     hidden = nn.Sequential(nn.Dropout(0.2), nn.Flatten(), nn.Linear(8 * 4 * 4, 16), nn.ReLU())
-    head = nn.Sequential(nn.Dropout(0.5), nn.Linear(16, 4))
+    head = nn.Sequential(nn.Dropout(0.5), Versioned(16, 4))
     return staged(nn.Sequential(conv, hidden, head), (3, 8, 8), {f"layer{i + 1}": [str(i)] for i in range(3)})
 
 

@@ -151,3 +151,15 @@ def test_weights_lie_in_memory_as_the_recipe_says(digits, tmp_path):
         maps = [tensor for tensor in found.values() if tensor.ndim == 4]
         assert maps
         assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in maps)
+
+
+def test_stored_weights_hold_no_versions_of_layers_and_are_those_of_these_layers(cache_dir, tmp_path):
+    """torchvision's MNASNet refuses a state dict that does not say its version."""
+    source = DataSource(data="digits", data_dir=str(tmp_path), cache_dir=cache_dir, image_size_px=32, channels=3)
+    digits, store = open_dataset(source), Store(str(tmp_path))
+    spec = dataclasses.replace(base(digits, [0, 1, 2]), network=NetworkSpec(name="torchvision/mnasnet0_5"))
+    fresh = started(digits, store, spec)
+    save_checkpoint(store, spec.id, 2, fresh)
+    data = DeviceData(load_task(digits, spec.task), spec.recipe, CPU, memory_bytes=0)
+    found = stored_network(spec.weights, store, data).module.state_dict()
+    assert same(found, fresh) == list(found)
