@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -21,6 +22,12 @@ from raytransfer.words import some_of
 
 _TEXTS = ("network", "weights", "key", "prefix", "label")
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+# Names in torchvision's files of its densenets and vision transformers, and what it makes of them when it loads them.
+_OLD_NAMES = (
+    (re.compile(r"(\bdenselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
+    (re.compile(r"(\bencoder_layer_\d+\.mlp\.)linear_1\."), r"\g<1>0."),
+    (re.compile(r"(\bencoder_layer_\d+\.mlp\.)linear_2\."), r"\g<1>3."),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +247,8 @@ def load_pretrained(source: WeightsSource, spec: NetworkSpec, image: Shape) -> P
         content = _downloaded(name, source.weights)
     else:
         content = read_file(_file(source, spec))
+    if family == "torchvision" and source.rename is None:
+        content = _with_new_names(content)
     try:
         return _matched(content, source, spec, image)
     except UserError as error:
@@ -252,6 +261,19 @@ def load_pretrained(source: WeightsSource, spec: NetworkSpec, image: Shape) -> P
         except UserError:
             raise error from None
         return _converted(made, source, spec, native, image)
+
+
+def _with_new_names(content: Any) -> Any:
+    """What was read of a torchvision network, with old names of its tensors as they are today."""
+    if not isinstance(content, Mapping):
+        return content
+    renamed = {}
+    for name, value in content.items():
+        new = name
+        for old, replacement in _OLD_NAMES if isinstance(name, str) else ():
+            new = old.sub(replacement, new)
+        renamed[name if new in content else new] = _with_new_names(value)
+    return renamed
 
 
 def _file(source: WeightsSource, spec: NetworkSpec) -> Path:

@@ -129,6 +129,32 @@ def test_torchvisions_weights_go_by_name(monkeypatch, tmp_path):
         load_pretrained(source, network, (3, 32, 32))
 
 
+def old_densenet(name):
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", name)
+
+
+def old_transformer(name):
+    return name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2.")
+
+
+@pytest.mark.parametrize(("name", "old"), [("densenet121", old_densenet), ("vit_b_32", old_transformer)])
+def test_names_in_torchvisions_own_files_are_read_as_torchvision_reads_them(tmp_path, monkeypatch, name, old):
+    whole, small = models.VisionTransformer, {"num_layers": 11, "hidden_dim": 12, "num_heads": 2, "mlp_dim": 8}
+    place = "torchvision.models.vision_transformer.VisionTransformer"
+    monkeypatch.setattr(place, lambda **given: whole(**(given | small)))  # one of 88 million parameters is slow
+    network = spec(f"torchvision/{name}")
+    state = saved(tmp_path, network, (3, 32, 32)).state_dict()
+    torch.save({"model": {old(key): tensor for key, tensor in state.items()}}, tmp_path / "file.pth")
+    found = read(tmp_path, network, (3, 32, 32))
+    assert found.outputs == 7
+    assert sum(old(key) != key for key in state) > 40
+    assert found.state.keys() == state.keys()
+    assert all(torch.equal(found.state[key], tensor) for key, tensor in state.items())
+    if name == "vit_b_32":
+        rename = {r"linear_1\.": "0.", r"linear_2\.": "3."}
+        assert read(tmp_path, network, (3, 32, 32), rename=rename).state.keys() == state.keys()
+
+
 def test_the_preprocessing_is_the_weights_own():
     lite = spec("timm/tf_efficientnet_lite0")
     how = preprocessing(parse("/x/lite0.pth", lite.name, {}), lite)
