@@ -22,6 +22,8 @@ from raytransfer.words import some_of
 
 _TEXTS = ("network", "weights", "key", "prefix", "label")
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+# With weights of torchvision's by name, and only then, these turn its usual normalisation into one to -1..1 inside.
+_NORMALISING = ("googlenet", "inception_v3")
 # Names in torchvision's files of its densenets and vision transformers, and what it makes of them when it loads them.
 _OLD_NAMES = (
     (re.compile(r"(\bdenselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
@@ -189,11 +191,14 @@ def preprocessing(source: WeightsSource, spec: NetworkSpec) -> Preprocessing:
     family, _, name = spec.name.partition("/")
     if family == "torchvision" and not source.is_file:
         made = _torchvision_weights(name, source.weights).transforms()
+        mean, std = tuple(made.mean), tuple(made.std)
+        if name in _NORMALISING and "transform_input" not in json.loads(spec.args):
+            mean = std = (0.5,) * 3
         found = Preprocessing(
             resize_px=int(made.resize_size[0]),
             crop_px=int(made.crop_size[0]),
-            mean=tuple(made.mean),
-            std=tuple(made.std),
+            mean=mean,
+            std=std,
             interpolation=made.interpolation.value,
         )
     elif family == "timm":

@@ -155,6 +155,31 @@ def test_names_in_torchvisions_own_files_are_read_as_torchvision_reads_them(tmp_
         assert read(tmp_path, network, (3, 32, 32), rename=rename).state.keys() == state.keys()
 
 
+@pytest.mark.parametrize(
+    "args", [{}, {"transform_input": True}, {"transform_input": False}], ids=["as it comes", "inside", "not inside"]
+)
+def test_networks_that_normalise_images_themselves_see_the_same_images(monkeypatch, args):
+    torch.manual_seed(0)
+    torchvisions = {**args, "init_weights": False}
+    state = models.googlenet(num_classes=1000, **torchvisions).state_dict()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: state)
+    weights, pixels = models.GoogLeNet_Weights.IMAGENET1K_V1, torch.rand(2, 3, 64, 64)
+    plain, seen = models.googlenet(weights=weights, **torchvisions).eval(), []
+    plain.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+    def normalised(by):
+        mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (by.mean, by.std))
+        return (pixels - mean) / std
+
+    plain(normalised(weights.transforms()))
+    entry = {"network": "torchvision/googlenet", "network_args": args, "weights": "IMAGENET1K_V1"}
+    network = spec("torchvision/googlenet", **torchvisions)
+    ours = module_of(network, (3, 64, 64), 1000).eval()
+    ours.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    ours(normalised(preprocessing(parse(entry, "convnet8", {}), network)))
+    torch.testing.assert_close(seen[1], seen[0])
+
+
 def test_the_preprocessing_is_the_weights_own():
     lite = spec("timm/tf_efficientnet_lite0")
     how = preprocessing(parse("/x/lite0.pth", lite.name, {}), lite)
