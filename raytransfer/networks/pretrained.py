@@ -366,7 +366,9 @@ def _converted(made: Pretrained, source: WeightsSource, spec: NetworkSpec, nativ
         with tempfile.TemporaryDirectory() as folder:
             file = str(Path(folder) / "weights.safetensors")
             save_file(made.state, file)
-            module = module_of(spec, image, made.outputs, pretrained=True, pretrained_cfg_overlay={"file": file})
+            # timm leaves out a classifier of another size than its configuration says, and keeps a random one.
+            overlay = {"file": file, "num_classes": made.outputs}
+            module = module_of(spec, image, made.outputs, pretrained=True, pretrained_cfg_overlay=overlay)
         return Pretrained(state=module.state_dict(), outputs=made.outputs, account=account)
     wanted = module_of(spec, image, made.outputs or 2)
     state = dict(made.state)

@@ -58,7 +58,9 @@ def test_timms_networks_are_converted_to_another_size_and_number_of_channels(tmp
     kernel, summed = made.patch_embed.proj.weight, found.state["patch_embed.proj.weight"]
     torch.testing.assert_close(summed, kernel.sum(1, keepdim=True))
     assert "converted from images of 3x32x32" in found.account
-    assert torch.equal(found.state["blocks.1.mlp.fc1.weight"], made.state_dict()["blocks.1.mlp.fc1.weight"])
+    for name in ("blocks.1.mlp.fc1.weight", "head.weight", "head.bias"):
+        assert torch.equal(found.state[name], made.state_dict()[name])
+    assert found.outputs == 7
 
 
 def test_a_folder_or_hub_that_describes_a_network_is_read_as_timm_does(tmp_path):
