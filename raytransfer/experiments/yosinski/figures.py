@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator
 
 from raytransfer.analysis import READINGS
 from raytransfer.analysis.transfer import halves_rank
@@ -296,10 +296,11 @@ def _panels(rows: pd.DataFrame, title: str, subtitle: str) -> tuple[Figure, list
     figure = new_figure((4 + 5 * len(mosaic[0]), 1.5 + 3.5 * len(mosaic)), title, subtitle)
     figure.supxlabel("number of copied layers n", fontsize=10)
     figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
+    all_n = sorted(set(known["n_layers"]))
     all_axes: dict[str, Axes] = figure.subplot_mosaic(mosaic)  # type: ignore[arg-type]  # lists of str are hashable lists
     for name, axes in all_axes.items():
         head(axes, name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(FixedLocator(all_n, nbins=_MOST_TICKS))  # the n that ran
     return figure, [(all_axes[name], content) for name, content in contents.items()]
 
 

@@ -43,6 +43,14 @@ def test_treatments_at_one_n_stand_apart_and_bases_at_zero():
     assert [max(np.abs(list(p))) for p in places if len(p) == 1] == pytest.approx([0.07, 0.07])
 
 
+@pytest.mark.parametrize(("draw", "told"), [(points_figure, [0, 1, 4, 7]), (lines_figure, [1, 4, 7])])
+def test_the_axis_tells_the_n_that_ran(draw, told):
+    runs = grid().replace({"n_layers": {2: 4, 3: 7}})
+    for axes in draw(runs if draw is points_figure else treatment_means(runs), title="t").axes:
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == told
+
+
 def test_lines_join_the_means_with_whiskers_and_the_base_as_a_band():
     means = treatment_means(yosinski2014(), "top1_best10")
     figure = lines_figure(means, title="t")
