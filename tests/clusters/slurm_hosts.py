@@ -7,7 +7,21 @@ The hosts are namespaces of this machine (hosts.py). The job is that of sweeps/c
 without its line of GPUs, and without that of the environment: the one that runs this script is there already. Then the
 same sweep runs undisturbed on one machine, and both stores are compared to the bit.
 
-Exits with 0 only if all checks hold.
+Exits with 0 only if all checks hold. With Slurm 22.05, on two cores that had other work to do as well, it printed:
+
+        6 s  three hosts are up: one, two and three, with a core each; Slurm runs their jobs
+       94 s  sbatch: a sweep of 74 trials runs on one,three; the first is done
+      124 s  its time is nearly up, with 10 trials done: the job is queued again
+      213 s  it has gone on; 20 done: one 12, three 8
+      243 s  scancel: the job is CANCELLED, and no process of Ray is left
+      307 s  sbatch goes on from there, on one,three; 30 done
+      307 s  three loses its power, with 30 trials done
+      608 s  Slurm has run it again on one,two: it is COMPLETED; one 43, three 12, two 19
+     1043 s  the same sweep has run on one machine, undisturbed
+     1043 s  yes  all 74 trials are done, with one row each
+     1043 s  yes  all hosts have finished trials
+     1043 s  yes  a job that was cancelled stays so, and one that ends has completed
+     1043 s  yes  rows, learning curves and checkpoints equal those of the undisturbed sweep
 """
 
 import os
