@@ -23,6 +23,7 @@ from pathlib import Path
 
 SHARED = Path("/run/shared")  # the same folder on every host, as over NFS
 LAB = Path("/run/lab")  # logs, and each host's folder, at the desk
+SSH = ["ssh", "-i", str(LAB / "key"), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
 HOME = Path("/run/home")  # each host's own
 CHECKOUT = Path("/run/checkout")  # the checkout this file is in, on the desk
 DESK = "10.77.0.1"

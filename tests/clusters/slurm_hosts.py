@@ -31,7 +31,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hosts import CHECKOUT, DESK, LAB, SHARED, Host, fail, live, ray_processes, run, say, start, wait
+from hosts import CHECKOUT, DESK, LAB, SHARED, SSH, Host, fail, live, ray_processes, run, say, start, wait
 from stores import by_host, differences, host_of_trials, rows_twice
 
 from raytransfer.store import Store
@@ -132,11 +132,10 @@ def _start_slurm() -> dict[str, Host]:
     run("munged", ["munged", "--force", "--socket=/run/munge/munge.socket.2", *files], 30)
     run("slurmctld", ["slurmctld"], 30)
     hosts = {name: start(name, address) for name, address in _ADDRESSES.items()}
-    ssh = ["ssh", "-i", str(LAB / "key"), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     for name, address in _ADDRESSES.items():
         run(
             f"slurmd-{name}",
-            [*ssh, f"root@{address}", f"mount -t tmpfs cgroup /sys/fs/cgroup && SLURM_CONF={config} slurmd"],
+            [*SSH, f"root@{address}", f"mount -t tmpfs cgroup /sys/fs/cgroup && SLURM_CONF={config} slurmd"],
             30,
         )
     wait("Slurm to see its hosts", lambda: _told("sinfo", "--noheader", "--format=%D %t") == "3 idle", 60, "slurmctld")

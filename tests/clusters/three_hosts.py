@@ -37,7 +37,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from hosts import CHECKOUT, LAB, SHARED, begin, fail, live, printed, ray_processes, run, say, start, wait
+from hosts import CHECKOUT, LAB, SHARED, SSH, begin, fail, live, printed, ray_processes, run, say, start, wait
 from stores import by_host, differences, done, host_of_trials, rows_twice
 
 from raytransfer.store import Store
@@ -133,16 +133,15 @@ def _write_cluster_file() -> None:
 def _join(address: str) -> None:
     """Let a host join the cluster under way: what the head does to a worker of its list, done from here."""
     config = yaml.safe_load(_CLUSTER.read_text())
-    ssh = ["ssh", "-i", str(LAB / "key"), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
-    run("join-folders", [*ssh, f"root@{address}", "mkdir -p ~/.ray"], 60)
+    run("join-folders", [*SSH, f"root@{address}", "mkdir -p ~/.ray"], 60)
     for there, here in config["file_mounts"].items():
         source = Path(here).expanduser()
         excluded = [f"--exclude={pattern}" for pattern in config["rsync_exclude"]]
         folder = "/" if source.is_dir() else ""
         target = f"root@{address}:{there}{folder}"
-        run("join-rsync", ["rsync", "-a", "-e", " ".join(ssh), *excluded, f"{source}{folder}", target], 60)
+        run("join-rsync", ["rsync", "-a", "-e", " ".join(SSH), *excluded, f"{source}{folder}", target], 60)
     for number, command in enumerate(config["setup_commands"] + config["worker_start_ray_commands"]):
-        run(f"join-{number}", [*ssh, f"root@{address}", f"export RAY_HEAD_IP={_HEAD}; {command}"], 120)
+        run(f"join-{number}", [*SSH, f"root@{address}", f"export RAY_HEAD_IP={_HEAD}; {command}"], 120)
 
 
 def _refused() -> bool:
