@@ -64,6 +64,7 @@ class ColourFoundError(Exception):
 class Decoding:
     """How images are decoded; the same bytes always give the same array.
 
+    They are resized and cropped to the pixel as by torchvision's ``Resize`` and ``CenterCrop``, but for very long ones.
     Images are rotated and mirrored as their EXIF orientation says, if it can be read. Of several frames the first is
     taken. Images of more than ``MOST_PIXELS`` are refused.
 
@@ -110,7 +111,7 @@ class Decoding:
                 pixels = np.asarray(image)
         height, width = pixels.shape[:2]
         if self.size_px is not None:
-            top, left = ((side - self.size_px) // 2 for side in (height, width))
+            top, left = (round((side - self.size_px) / 2) for side in (height, width))
             pixels = pixels[top : top + self.size_px, left : left + self.size_px]
         elif (height, width) != self.shape[1:]:
             raise UserError(  # no ImageError, as it is not broken
@@ -269,11 +270,11 @@ def _resized(image: Image.Image, size_px: int, interpolation: str) -> Image.Imag
     An image longer than 3 times its shorter side is first cropped to that at both ends, to bound the memory.
     """
     short, long = min(image.size), max(image.size)
-    end = max(0, (long - _LONGEST * short) // 2)
+    end = max(0, (long - _LONGEST * short) // 4 * 2)  # even, which moves no middle that lies between two pixels
     if end:
         wide = image.width == long
         image = image.crop((end, 0, long - end, short) if wide else (0, end, short, long - end))
-    width, height = (max(size_px, round(side * size_px / short)) for side in image.size)
+    width, height = (size_px * side // short for side in image.size)
     if (width, height) == image.size:
         return image
     return image.resize((width, height), Image.Resampling[interpolation.upper()])

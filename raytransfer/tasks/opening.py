@@ -16,7 +16,7 @@ from raytransfer.tasks.making import LARGE_VERSION, EncodedSource, check_is_text
 from raytransfer.tasks.shards import ShardSource
 from raytransfer.tasks.sources import DataSource, Source, find_source, unreadable
 
-DECODE_VERSION = 3
+DECODE_VERSION = 4
 """Incremented when the same files would be decoded into other arrays, or the layout of the cache changes."""
 
 

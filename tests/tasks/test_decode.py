@@ -15,9 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import simplejpeg
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, features
+from torchvision.transforms import v2
 
 from raytransfer.errors import UserError
 from raytransfer.tasks import DataSource, decode, open_dataset
@@ -144,9 +146,8 @@ def test_jpegs_have_the_pixels_that_pillow_gives_or_are_refused_as_it_refuses_th
     found = kept_size(channels, None, height, width).decode("x", content)
     assert np.array_equal(found, expected.reshape(height, width, channels).transpose(2, 0, 1))
     side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
     square = kept_size(channels, side).decode("x", content)
-    assert np.array_equal(square, found[:, top : top + side, left : left + side])
+    assert np.array_equal(square, v2.functional.center_crop(torch.from_numpy(found.copy()), [side, side]))
 
 
 PHOTOGRAPH = smooth(16, 24)
@@ -229,6 +230,16 @@ def test_an_image_up_to_three_times_as_long_is_resized_whole(tmp_path, opened):
     write(tmp_path / "data", image)
     whole = np.asarray(image.resize((48, 16), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
     assert np.array_equal(opened(image_size_px=16).train_images[0], whole[:, :, 16:32])
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_images_are_resized_and_cropped_as_by_torchvision(interpolation):
+    how = v2.InterpolationMode[interpolation.upper()]
+    usual = v2.Compose([v2.Resize(32, interpolation=how), v2.CenterCrop(32), v2.PILToTensor()])
+    for height, width in [(50, 41), (41, 50), (37, 64), (33, 32), (35, 32), (32, 35), (20, 33), (90, 31)]:
+        image = pixels(height, width)
+        decoding = image_module.Decoding(shape=(3, 32, 32), size_px=32, interpolation=interpolation, convert=True)
+        assert np.array_equal(decoding.decode("x", image), usual(image).numpy()), (height, width)
 
 
 def test_an_image_beyond_the_limit_is_named_with_its_size(tmp_path, opened, monkeypatch):
