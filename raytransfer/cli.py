@@ -95,7 +95,8 @@ def _command(console: Console, command: str, *arguments: str) -> int:
         *names, last = COMMANDS
         raise UserError(f"{command} is no command; there are {', '.join(names)} and {last} (raytransfer --help)")
     takes_experiment = command in ("run", "plan", "report")
-    if any(argument in HELP_FLAGS for argument in (arguments[:1] if takes_experiment else arguments)):
+    of_experiment = takes_experiment and bool(arguments) and arguments[0] in EXPERIMENTS  # which has help of its own
+    if not of_experiment and any(argument in HELP_FLAGS for argument in arguments):
         print_command_help(console, command)
         return 0
     return _experiment(console, command, arguments) if takes_experiment else _other(console, command, arguments)

@@ -1,5 +1,6 @@
 """The command: what it lists, what it runs, and how it refuses."""
 
+import json
 import re
 
 import pytest
@@ -43,7 +44,7 @@ def call(monkeypatch, capsys, tmp_path, cache_dir):
         ((), EXPERIMENTS),
         (("experiments",), EXPERIMENTS),
         (("treatments",), TREATMENTS),
-        (("networks",), ZOO),
+        (("networks",), [*ZOO, "torchvision/NAME", "timm/NAME", "package.module:function"]),
         (("distances",), DISTANCES),
         (("scores",), SCORES),
         (("probes",), PROBES),
@@ -56,12 +57,23 @@ def test_list_names_every_entry(call, what, names):
     assert all(re.search(rf"(^|\s|\.){re.escape(name)}(\s|$)", printed, re.MULTILINE) for name in names)
 
 
+def test_json_of_a_list_has_names_and_meanings(call):
+    told = [{"name": name, "meaning": treatment.meaning} for name, treatment in TREATMENTS.items()]
+    assert json.loads(call("list", "treatments", "--json")[1]) == told
+
+
+def test_a_list_of_columns_has_their_types(call):
+    assert re.search(r"^trials\.top1 +(float|double): ", call("list", "columns")[1], re.MULTILINE)
+
+
 def test_help_and_version(call):
     for arguments in ((), ("--help",)):
         code, printed, _ = call(*arguments)
         assert code == 0
         assert "run EXPERIMENT" in printed
-        assert all(name in printed for name in EXPERIMENTS)
+        said = " ".join(printed.split())
+        assert all(f" {name} {experiment.question}" in said for name, experiment in EXPERIMENTS.items())
+        assert " --version " in said
     assert re.fullmatch(r"raytransfer \d+\.\d+\.\d+\n", call("--version")[1])
 
 
@@ -77,7 +89,7 @@ def test_help_and_version(call):
             "run takes an experiment, one of yosinski, distance, checkpoints, .*, and got nothing",
         ),
         (["plan", "cats"], "plan takes an experiment, one of yosinski, .*, and got cats"),
-        (["list", "cats"], "list cats is not known; choose from experiments, treatments"),
+        (["list", "cats"], "list cats is not known; choose from experiments, .*, probes, columns"),
         (["list", "scores", "probes"], "list takes one thing to list, and got scores probes"),
         (["run", "yosinski", "--dry"], "--dry is no flag; there are --plan, --markdown, --json and --help"),
         (["networks"], "networks takes the name of a network first"),
@@ -150,6 +162,17 @@ def test_a_network_s_layers_are_shown(call):
     lines = [line.split() for line in printed.splitlines()]
     assert ["1", "conv1", "160", "16x8x8", "0.0184", "conv1"] in lines  # 2 * 9 * 16 * 64 operations
     assert ["head", "fc8", "650", "10", "0.00128", "fc8.0"] in lines
+
+
+def test_a_network_s_layers_say_what_they_draw_and_update_and_what_joined_them(call):
+    _, printed, _ = call("networks", "timm/test_resnet", "network_args={drop_rate: 0.1}", "image_size_px=64")
+    heading, first, *_, head = [re.split("  +", line.strip()) for line in printed.splitlines()[1:-1]]
+    assert heading == ["n", "layer", "parameters", "output", "MFLOPs", "draws", "moves", "parts"]
+    assert first == ["1", "conv1.0", "464", "16x32x32", "0.885", "statistics", "conv1.0, (conv1.1), (conv1.2)"]
+    assert head[-2:] == ["random", "(global_pool), (dropout), fc"]
+    assert "33 MFLOPs an image of 64 pixels" in printed
+    _, printed, _ = call("networks", "convnet8", "image_size_px=8")
+    assert printed.splitlines()[1].split()[-2:] == ["MFLOPs", "parts"]
 
 
 def test_a_large_network_s_operations_are_whole_numbers(call):

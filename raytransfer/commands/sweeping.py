@@ -217,10 +217,6 @@ def _folder(experiment: Experiment[Any], plan: Plan[Cell, Any]) -> str:
 
 def _asked(experiment: Experiment[Any], plan: Plan[Cell, Any], config: SweepConfig, command: str) -> Asked:
     """What the report's page says of a sweep."""
-
-    def written(value: Any) -> str:
-        return plain_yaml.one_line(list(value) if isinstance(value, tuple) else value)
-
     return Asked(
         title=f"{experiment.name} on {plan.data}",
         question=experiment.question,
@@ -231,7 +227,7 @@ def _asked(experiment: Experiment[Any], plan: Plan[Cell, Any], config: SweepConf
             *plan.accounts,
         ],
         changed=[
-            (f"{option.name} = {written(value)}", written(option.default), option.meaning)
+            (f"{option.name} = {plain_yaml.one_line(value)}", plain_yaml.one_line(option.default), option.meaning)
             for option, value in differing(config, experiment.defaults)
             if option.name not in WHERE_AND_HOW
         ],

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from raytransfer.commands.listing import LISTS
-from raytransfer.config import options, presets
+from raytransfer.config import options, plain_yaml, presets
 from raytransfer.console.definitions import print_definitions
 from raytransfer.errors import UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
@@ -138,14 +138,10 @@ def print_experiment_help(
     console: Console, experiment: Experiment[Any], overrides: Sequence[str], usage: str, description: str
 ) -> None:
     """Print every option of an experiment, with its default for what is given."""
-    rows = []
-    for option in options(experiment.config, experiment.defaults, overrides):
-        default = "null" if option.default is None else option.default
-        if isinstance(default, bool):
-            default = str(default).lower()
-        elif isinstance(default, list | tuple):
-            default = f"[{','.join(str(entry) for entry in default)}]"
-        rows.append((option.name, str(default), option.meaning))
+    rows = [
+        (option.name, plain_yaml.one_line(option.default), option.meaning)
+        for option in options(experiment.config, experiment.defaults, overrides)
+    ]
     for part in description.strip().split("\n\n"):
         if part.startswith(" "):  # commands, which can be copied as long as no line is broken
             console.print(part, soft_wrap=True)
@@ -174,7 +170,7 @@ def split(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]
     known = {**COMMANDS[command].flags, "--help": ""}
     flags = [argument for argument in arguments if argument.startswith("-")]
     for flag in flags:
-        if flag not in (*known, *HELP_FLAGS):
+        if flag not in known:
             one = len(known) == 1
             raise UserError(f"{flag} is no flag of {command}; there {'is' if one else 'are'} {' and '.join(known)}")
     return [argument for argument in arguments if not argument.startswith("-")], flags

@@ -3,6 +3,7 @@
 YAML 1.1, which PyYAML speaks, reads 0123 as 83, 2024_11_26 as 20241126, 1:30 as 90 and no as false.
 """
 
+import math
 import re
 from typing import Any, ClassVar
 
@@ -97,8 +98,10 @@ def dump(value: Any) -> str:
 
 def one_line(value: Any) -> str:
     """Write a value on one line, for people: text that looks like a number is in quotes."""
-    written: str = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, default_flow_style=True)
-    return " ".join(written.removesuffix("\n...\n").split())
+    written: str = yaml.dump(
+        value, Dumper=_Dumper, allow_unicode=True, sort_keys=False, default_flow_style=True, width=math.inf
+    )
+    return written.removesuffix("...\n").rstrip()
 
 
 def _load(text: str, loader: Any) -> Any:

@@ -24,11 +24,35 @@ from raytransfer.store.schema import TABLES
 def test_every_command_says_what_it_is_for_with_an_example(command, name):
     code, printed, error = command(name, "--help")
     assert (code, error) == (0, "")
-    usage = COMMANDS[name]
-    assert usage.meaning[1:] in printed
+    usage, said = COMMANDS[name], " ".join(printed.split())
+    assert f"{usage.meaning[1:]}. {usage.more}".strip() in said
     assert f"Example: {usage.example}" in printed
-    assert all(flag in printed for flag in usage.flags)
+    assert all(f"{flag} {meaning}" in said for flag, meaning in usage.flags.items())
+    assert ("Experiments:" in printed) == ("EXPERIMENT [name" in usage.arguments)
     assert f"raytransfer {name} " in usage.example
+
+
+def test_help_of_a_report_of_a_store_reports_nothing(command):
+    assert command("report", "no-such-store", "--help") == command("report", "-h") == command("report", "--help")
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("distance", []), ("yosinski", ["data=cifar10"]), ("mechanisms", ["preset=real"])]
+)
+def test_help_has_every_option_with_the_default_for_what_is_given_as_one_would_write_it(
+    command, monkeypatch, name, given
+):
+    from raytransfer.config import options, plain_yaml
+
+    monkeypatch.setenv("COLUMNS", "9999")  # a meaning is one line then
+    printed, experiment = command("run", name, *given, "--help")[1], EXPERIMENTS[name]
+    assert f"Usage: raytransfer run {name} [name=value ...]" in printed
+    assert all(f"  {flag} " in printed for flag in ("--plan", "--markdown", "--json", "--help"))
+    assert re.search("^option +default +meaning$", printed, re.MULTILINE)
+    for option in options(experiment.config, experiment.defaults, given):
+        row = rf"^{re.escape(option.name)} +(\S.*?)\s+{re.escape(option.meaning)}$"
+        (default,) = re.findall(row, printed, re.MULTILINE)
+        assert plain_yaml.load(default) == (list(option.default) if option.default == () else option.default)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +66,7 @@ def test_every_command_says_what_it_is_for_with_an_example(command, name):
         (["status", "a", "--delete"], "--delete is no flag of status; there are --json and --help"),
         (["networks", "x", "--json"], "--json is no flag of networks; there is --help"),
         (["networks", "convnet8", "classes"], "classes is no option of networks; .*, as name=value"),
+        (["networks", "convnet8", "classes=true"], "classes=True must be a whole number from 2 on"),
         (["networks", "convnet8", "network_args={"], "network_args={ cannot be read"),
         (
             ["networks", "torchvision/vit_b_16", "network_args={image_size: large}"],
@@ -164,6 +189,9 @@ COMPLETED = {
     ("report", "results", "--m"): "--markdown",
     ("gc", "results", "--d"): "--delete",
     ("list", "treat"): "treatments",
+    ("completion", "z"): "zsh",
+    ("status", "--h"): "--help",
+    ("--v",): "--version",
     ("status", "no-such-folder"): "",
 }
 
