@@ -55,6 +55,7 @@ def test_choices_are_those_of_the_formula(seed):
             assert (row["base"], None if pd.isna(row["n_layers"]) else row["n_layers"]) == (base, n)
             of_seeds = student_t(np.array([accuracy(outcomes, target, base, n, s) for s in SEEDS]))
             assert (row["top1"], row["low"]) == pytest.approx((of_seeds.estimate, of_seeds.low))
+            assert row["units"] == 3
             assert row["gain"] == pytest.approx(row["top1"] - blind)
             gains[target, measure] = row["gain"]
         held_out = []
@@ -62,7 +63,10 @@ def test_choices_are_those_of_the_formula(seed):
             others = outcomes[(outcomes["target"] == target) & (outcomes["seed"] != s)]
             base, n = others.groupby(["base", "n_layers"])["top1"].mean().idxmax()
             held_out.append(accuracy(outcomes, target, base, n, s))
-        assert found.loc[(target, MEASURED), "top1"] == pytest.approx(np.mean(held_out))
+        row, starts = found.loc[(target, MEASURED)], outcomes[outcomes["target"] == target]
+        assert row["top1"] == pytest.approx(np.mean(held_out))
+        assert np.isnan(row["low"])
+        assert (row["base"], row["n_layers"]) == starts.groupby(["base", "n_layers"])["top1"].mean().idxmax()
     for target in TARGETS:
         mean = {m: np.mean([gains[t, m] for t in TARGETS if t != target]) for m in ("LogME", "kNN", "OTDD")}
         (recommended,) = found.loc[target].query("recommended").index
@@ -77,6 +81,7 @@ def test_a_single_target_recommends_by_itself_and_says_so():
     row = found[found["recommended"]].iloc[0]
     assert row["gain"] == found[~found["by"].isin([ANY, MEASURED])]["gain"].max()
     assert not row["elsewhere"]
+    assert MEASURED in set(recommendations(one[one["seed"] < 2], of_one)["by"])
     single = recommendations(one[one["seed"] == 0], of_one)
     assert MEASURED not in set(single["by"])  # there is no other repeat to choose on
     assert single["low"].isna().all()
@@ -166,3 +171,35 @@ def test_a_measure_is_recommended_by_all_other_targets_and_not_by_those_alone_wh
     blind = right.assign(measure="class overlap", value=right["value"].where(right["target"].isin(["w", "x"]), 0.0))
     found = recommendations(outcomes, pd.concat([right, blind])).set_index(["target", "by"])
     assert list(found.loc["x"].query("recommended").index) == ["LogME"]
+
+
+def test_a_measure_that_chose_nothing_on_a_target_or_on_any_other_is_not_recommended_there():
+    rows = [
+        ("AnB", target, base, 2, seed, top1)
+        for target in "wxyz"
+        for base, top1 in (("a", 0.1), ("b", 0.4))
+        for seed in SEEDS
+    ]
+    outcomes = pd.DataFrame(rows, columns=["treatment", "target", "base", "n_layers", "seed", "top1"])
+    right = outcomes["base"].map({"a": 0.0, "b": 1.0})
+    wrong_on_w = outcomes.assign(measure="LogME", value=right.where(outcomes["target"] != "w", -right))
+    silent_on_y = outcomes.assign(measure="class overlap", value=right.where(outcomes["target"] != "y", 0.0))
+    wrong = outcomes.assign(measure="kNN", value=-right)
+    on_y_alone = outcomes.assign(measure="class overlap", value=right.where(outcomes["target"] == "y", 0.0))
+    for measures, recommended in (([wrong_on_w, silent_on_y], "LogME"), ([wrong, on_y_alone], "kNN")):
+        found = recommendations(outcomes, pd.concat(measures)).set_index(["target", "by"])
+        assert list(found.loc["y"].query("recommended").index) == [recommended]
+
+
+def test_treatments_are_recommended_for_by_themselves_and_a_start_that_lacks_a_repeat_is_none():
+    frozen, measures = random_sweep(0)
+    tuned = random_sweep(1)[0].assign(treatment="AnB+")
+    both = recommendations(pd.concat([frozen, tuned]), measures)
+    alone = [recommendations(outcomes, measures) for outcomes in (frozen, tuned)]
+    pd.testing.assert_frame_equal(both, pd.concat(alone, ignore_index=True))
+    assert both[both["recommended"]].groupby("target")["by"].nunique().max() == 2
+    best = frozen.assign(top1=frozen["top1"].where(frozen["base"] != "b", 1.0))
+    lacking = best[(best["base"] != "b") | (best["seed"] != 0)]
+    pd.testing.assert_frame_equal(
+        recommendations(lacking, measures), recommendations(best[best["base"] != "b"], measures)
+    )

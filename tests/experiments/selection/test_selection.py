@@ -237,6 +237,8 @@ def test_headings_say_of_how_few_repeats_and_targets_a_number_is():
     found = found.assign(treatment="AnB", kind="score", target_block=found["target"], checkpoints=4)
     table = "\n".join(rendered(predictors_table(predictor_means(found)), 120))
     assert "4 checkpoints, 2 to 5 targets, 2 to 5 sources" in table
+    fewer = predictor_means(found.assign(checkpoints=found["target"].map({"t0": 3}).fillna(4)))
+    assert set(fewer["checkpoints"]) == {3}
 
 
 def test_tables_have_no_empty_column_and_random_layers_are_no_checkpoint_s_cut():
@@ -309,6 +311,7 @@ def test_predictors_are_kendalls_tau_beside_baselines_that_look_at_no_image():
     best = means[means["kind"] == "baseline"]["tau"].idxmax()
     assert means.loc["LogME", "tau"] == pytest.approx(taus.mean())
     assert (means.loc["LogME", "over"], means.loc["LogME", "targets"]) == (best, 3)
+    assert means.loc[means["kind"] == "baseline", "over"].isna().all()
     lead = taus - found.loc[best, "tau"].to_numpy()
     assert means.loc["LogME", "lead"] == pytest.approx(lead.mean())
     assert means.loc["LogME", "lead_low"] < lead.mean() < means.loc["LogME", "lead_high"]
@@ -316,6 +319,10 @@ def test_predictors_are_kendalls_tau_beside_baselines_that_look_at_no_image():
     pairs = dict(zip(names, [(0.1, 0.2), (0.15, 0.15), (0.2, 0.1), (0.12, 0.18), (0.0, 0.3)], strict=True))
     level = outcomes_of([("AnB", c, t, s, 7, pairs[c][s]) for t in targets for c in names for s in range(2)])
     assert predictors(level, scores, known, ["AnB"])["tau"].isna().all()
+    alike = [("LogME", c, t, s, 7, pairs[c][s], 8) for t in targets for c in names for s in range(2)]
+    alike = pd.DataFrame(alike, columns=scores.columns).astype({"n_layers": "Int64"})
+    tied = predictors(outcomes_of(rows), alike, known, ["AnB"]).set_index("predictor")
+    assert tied.loc["LogME", "tau"].isna().all()
     related = outcomes_of(rows).replace({"target_block": {"y": "x"}})
     of_others = predictors(related, scores, known, ["AnB"]).set_index(["predictor", "target"])["tau"]
     truth, of_z = ([accuracy[t, c] for c in names] for t in ("x", "z"))
@@ -353,6 +360,17 @@ def test_the_fixed_ranking_takes_targets_that_have_all_checkpoints():
     fixed = found[found["predictor"] == "fixed ranking"].set_index("target")
     assert fixed["tau"].to_dict() == pytest.approx({"y": 1.0, "z": 1.0})
     assert set(fixed["checkpoints"]) == {5}
+
+
+def test_the_fixed_ranking_ranks_a_target_s_own_checkpoints_alone():
+    # Among these three the others' targets have c and d once each before the other; others stand between them once.
+    orders = {"x": "cde", "y": "dabce", "z": "cdeab"}
+    rows = [("AnB", c, t, 0, 7, i / 10) for t, order in orders.items() for i, c in enumerate(order)]
+    scores = pd.DataFrame(columns=["measure", "checkpoint", "target", "seed", "n_layers", "value", "depth"])
+    known = pd.DataFrame({"checkpoint": list("abcde"), "accuracy": None, "parameters": 1})
+    found = predictors(outcomes_of(rows), scores.astype({"n_layers": "Int64"}), known, ["AnB"])
+    tau = found.set_index(["predictor", "target"]).loc[("fixed ranking", "x"), "tau"]
+    assert tau == pytest.approx(kendalltau([1, 2, 3], [1.5, 1.5, 3]).statistic)
 
 
 def test_a_lead_is_of_the_checkpoints_that_score_and_baseline_both_know():
@@ -410,10 +428,14 @@ def test_a_plan_says_that_fresh_heads_start_unlike(init, unlike, arguments, tmp_
 
 
 def test_ranks_of_checkpoints_are_means_over_targets_and_repeats_at_the_last_cut():
-    values = {("a", 0): 0.9, ("b", 0): 0.5, ("a", 1): 0.2, ("b", 1): 0.6, ("a", 2): 0.8, ("b", 2): 0.1}
-    rows = [("LogME", name, "x", seed, 3, 4, value) for (name, seed), value in values.items()]
+    places = [("x", 0), ("x", 1), ("x", 2), ("y", 0)]  # on y all values are larger
+    values = {"a": (0.9, 0.2, 0.8, 9.0), "b": (0.5, 0.6, 0.1, 8.0)}
+    rows = [("LogME", c, *at, 3, 4, value) for c, of in values.items() for at, value in zip(places, of, strict=True)]
     rows += [("LogME", "b", "x", 0, 2, 4, 99.0)]  # below the last cut
+    rows += [("LEEP", "a", "x", 0, None, 4, -1.0)]  # of the whole network
     columns = ["measure", "checkpoint", "target", "seed", "n_layers", "depth", "value"]
-    found = score_ranks(pd.DataFrame(rows, columns=columns)).set_index("checkpoint")
-    assert found["value"].to_dict() == pytest.approx({"a": 1.9 / 3, "b": 1.2 / 3})
-    assert found["rank"].to_dict() == pytest.approx({"a": 4 / 3, "b": 5 / 3})
+    found = score_ranks(pd.DataFrame(rows, columns=columns)).set_index(["measure", "checkpoint"])
+    assert found["value"].to_dict() == pytest.approx(
+        {("LogME", "a"): 10.9 / 4, ("LogME", "b"): 9.2 / 4, ("LEEP", "a"): -1}
+    )
+    assert found["rank"].to_dict() == pytest.approx({("LogME", "a"): 5 / 4, ("LogME", "b"): 7 / 4, ("LEEP", "a"): 1})
