@@ -16,6 +16,7 @@ from raytransfer.report import Report
 from raytransfer.report.curves import QUANTITIES
 from raytransfer.report.grids import Grid, grid_of_frame, parts_of
 from raytransfer.report.svg import described, inline_svg
+from raytransfer.words import number_of
 
 FAILURES_FRAME = "failures"
 """The frame of what failed, if there is one; its file is written by itself (``raytransfer.store.write_failures``)."""
@@ -103,9 +104,10 @@ def _facts(provenance: pd.DataFrame, trials: int) -> list[tuple[str, str]]:
     took = datetime.timedelta(seconds=round(seconds))
     facts.append(("Time", f"{took} (hours:minutes:seconds) of trials, one after the other"))
     facts.append(("Finished", days.min() if days.nunique() == 1 else f"{days.min()} to {days.max()}"))
+    of_all = number_of(len(provenance), "trial")
     for name, values in (("Device", provenance["device"]), ("Commit", provenance["commit"])):
         counted = values.dropna().value_counts()
-        told = "; ".join(f"{value} ({count} of {len(provenance)} trials)" for value, count in counted.items())
+        told = "; ".join(f"{value} ({count} of {of_all})" for value, count in counted.items())
         facts += [(name, told)] * bool(told)
     versions = [json.loads(text) for text in provenance["versions"].dropna().unique()]
     listed = sorted({", ".join(f"{name} {value}" for name, value in each.items()) for each in versions})

@@ -335,6 +335,8 @@ def test_peaks_are_steps_and_points_with_their_intervals_and_what_would_be_seen(
     outcomes.loc[outcomes["treatment"] == "AnB+", "top1"] += 0.01 * outcomes["seed"] * (outcomes["pretrain_step"] == 0)
     lines = rendered(peaks_table(checkpoint_peaks(outcomes)), 80)
     assert lines[0] == "Does transfer rise, then decline? Points. Schedule: step, 4 seeds"
+    assert lines[2].split() == ["treatment", "n", "peak", "step", "rise", "decline", "would", "see"]
+    assert "Rise: peak - first checkpoint. Decline: peak - last." in "\n".join(lines)
     rows = {line.split()[0]: line.split()[1:] for line in lines if "AnB" in line}
     assert rows["AnB"] == ["2", "1000", "+9.0", "+4.0", "-"]  # all units are equal
     assert rows["AnB+"] == ["2", "1000", "+7.5", "[5.4,9.6]", "+4.0", "-"]
@@ -356,4 +358,19 @@ def test_drops_are_points():
     outcomes.loc[dropped, "top1"] += 0.02 + 0.01 * (outcomes["seed"] - 1.5)
     effects = drop_effects(outcomes, pd.DataFrame({"schedule": ["step"], "step": [1500]}))
     lines = rendered(drops_table(effects), 80)
+    assert lines[0] == "Drops of the learning rate, points. Schedule: step, 4 seeds"
+    assert lines[2].split() == [
+        "treatment",
+        "n",
+        "drop",
+        "at",
+        "step",
+        "from",
+        "to",
+        "effect",
+        "on",
+        "transfer",
+        "would",
+        "see",
+    ]
     assert ["AnB", "2", "1500", "1000", "2000", "+2.0", "[-0.1,4.1]", "2.7"] in [line.split() for line in lines]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import raytransfer as rt
+from raytransfer.commands import cleaning
 from raytransfer.commands.cleaning import KINDS, garbage
 from raytransfer.commands.failed import failed_trials
 from raytransfer.commands.status import status
@@ -361,6 +362,27 @@ def test_json_of_gc_lists_what_can_go_and_what_went(store, command):
     assert (code, json.loads(printed), error) == (0, {"store": store.root, "removed": False, "files": [file]}, "")
     assert json.loads(command("gc", store.root, "damaged", "--delete", "--json")[1])["removed"]
     assert json.loads(command("gc", store.root, "damaged", "--json")[1])["files"] == []
+
+
+@pytest.mark.parametrize(
+    ("size", "written"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (2_600_000, "3 MB"), (999e6, "999 MB"), (1.26e9, "1.3 GB")],
+)
+def test_sizes_are_in_the_unit_that_suits_them(size, written):
+    assert cleaning._size(size) == written
+
+
+def test_gc_sums_the_sizes_of_each_kind_and_of_all(store, command):
+    for name, size in (("damaged/x", 1500), ("damaged/y", 700), (f"states/{min(finished(store))}.safetensors", 800)):
+        store.write(name, b"x" * size)
+    printed = command("gc", store.root, "damaged", "states")[1].splitlines()
+    assert [re.split("  +", line.strip()) for line in printed[:3]] == [
+        ["kind", "files", "size", "what it is"],
+        ["states", "1", "800 B", KINDS["states"]],
+        ["damaged", "2", "2 kB", KINDS["damaged"]],
+    ]
+    assert printed[3] == "3 files, 3 kB can go; --delete removes them, of these kinds or of those named"
+    assert command("gc", store.root, "damaged", "--delete")[1].splitlines()[-1] == "2 files, 2 kB removed"
 
 
 def test_gc_keeps_what_is_read_by_what_is_left_to_run(store, folder):

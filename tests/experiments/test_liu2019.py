@@ -20,8 +20,8 @@ from raytransfer.experiments.theory.config import TheoryConfig
 from raytransfer.networks import build
 from raytransfer.report.console import show_answer, show_places, show_tables
 from raytransfer.report.files import write_files
-from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, ProbeSpec, SimulationSpec, TransferSpec
-from raytransfer.store import Store, import_weights
+from raytransfer.specs import DistanceSpec, NetworkSpec, PretrainSpec, ProbeSpec, Recipe, SimulationSpec, TransferSpec
+from raytransfer.store import Store, import_weights, read_table
 from raytransfer.sweep.backlog import backlog
 from raytransfer.sweep.run import Run, run_in_process
 from raytransfer.trials import Site, simulating
@@ -128,13 +128,34 @@ def test_the_sweep_along_pretraining_lays_out_both_arms_at_every_checkpoint(tiny
         ("cosine", 8),
         ("constant", 8),
     }
-    assert {base.recipe.milestones for base in bases if base.recipe.schedule == "step"} == {(0.5,)}
+    assert {(base.recipe.schedule, base.recipe.milestones) for base in bases} == {
+        ("step", (0.5,)),
+        ("cosine", ()),
+        ("constant", ()),
+    }
     transfers = [spec for spec in plan.trials.values() if isinstance(spec, TransferSpec)]
     steps = {0, 1, 4, 5, 8}  # 5 because the rate drops after 4
     assert {spec.weights.step for spec in transfers} == steps
     assert len(transfers) == len(bases) * len(steps) * 2
     assert {(spec.recipe.schedule, spec.recipe.steps) for spec in transfers} == {("cosine", 4)}
-    assert sum(isinstance(spec, ProbeSpec) for spec in plan.trials.values()) == len(bases) * len(steps)
+    looks = [spec for spec in plan.trials.values() if isinstance(spec, ProbeSpec)]
+    assert len(looks) == len(bases) * len(steps)
+    assert all(look.seed == look.trained.seed for look in looks)
+
+
+def test_how_far_a_rate_drops_is_of_trainings_alone_whose_rate_drops(tiny):
+    plan = EXPERIMENTS["checkpoints"].plan(tiny(CheckpointsConfig, "recipe.gamma=0.3"))
+    gammas = {
+        (type(spec), spec.recipe.schedule, spec.recipe.gamma)
+        for spec in plan.trials.values()
+        if not isinstance(spec, ProbeSpec)
+    }
+    assert gammas == {
+        (PretrainSpec, "step", 0.3),
+        (PretrainSpec, "cosine", Recipe.gamma),
+        (PretrainSpec, "constant", Recipe.gamma),
+        (TransferSpec, "cosine", Recipe.gamma),
+    }
 
 
 def test_without_a_step_schedule_no_steps_are_added_around_drops(tiny):
@@ -143,12 +164,24 @@ def test_without_a_step_schedule_no_steps_are_added_around_drops(tiny):
 
 
 def test_the_sweep_along_pretraining_reports_what_the_store_holds(tiny):
-    printed, folder = run_and_report(tiny(CheckpointsConfig, "schedules=[step,constant]", "probes=[generalisation]"))
+    config = tiny(CheckpointsConfig, "schedules=[step,constant]", "probes=[generalisation]")
+    printed, folder = run_and_report(config)
     assert "Does transfer rise, then decline?" in printed
     assert "Drops of the learning rate" in printed
+    assert "Verdicts" in printed
+    assert "Every transfer of the sweep, one row each (bases.parquet: the bases' own accuracy), in pandas:" in printed
+    assert " along pretraining: too few units: " in printed
+    assert "convnet8 on digits: 1 pair x 2 seeds." in (folder / "report.html").read_text()
     outcomes, bases = (pd.read_parquet(folder / f"{name}.parquet") for name in ("outcomes", "bases"))
     assert len(outcomes) == 2 * 2 * 5 * 2
     assert len(bases) == 2 * 2 * 5
+    trained = read_table(Store(config.out), "trials").set_index("id")[["top1", "train_top1"]]
+    last = bases[bases["step"] == 8].set_index(["schedule", "seed"])[["top1", "train_top1"]]
+    for cell in EXPERIMENTS["checkpoints"].plan(config).cells:
+        if cell.treatment == "baseA":
+            assert last.loc[cell.schedule, cell.seed].to_dict() == trained.loc[cell.spec.id].to_dict()
+    drops = pd.read_parquet(folder / "drop_effects.parquet")
+    assert set(zip(drops["drop_step"], drops["before_step"], drops["after_step"], strict=True)) == {(4, 4, 5)}
     looked_at = pd.read_parquet(folder / "probe_readings.parquet")["trained_id"].nunique()
     assert looked_at == 2 * 2 + len(outcomes)
     # Until the drop, both schedules train the same network and give the same transfers.
@@ -323,6 +356,13 @@ def test_a_plan_says_that_a_base_has_fewer_steps_than_are_asked_for(tiny):
             r"base_checkpoints has 9, which a base never reaches: .* 0\.\.8",
         ),
         (CheckpointsConfig, ["base_checkpoints=1"], r"base_checkpoints=1 must lie in 2..1000"),
+        (CheckpointsConfig, ["base_checkpoints=1001"], r"base_checkpoints=1001 must lie in 2..1000"),
+        (CheckpointsConfig, ["base_checkpoints=[3]"], r"base_checkpoints=\[3\] must be a number, or list at least two"),
+        (
+            CheckpointsConfig,
+            ["base_milestones=[]"],
+            r"schedules has step, which drops at base_milestones, and there are",
+        ),
         (
             CheckpointsConfig,
             ["base_checkpoints=[3,3]"],

@@ -183,6 +183,28 @@ def test_facts_say_what_ran_and_how_long(odd):
     assert "torch 2.11, ray 2.50" in text
 
 
+def test_facts_of_one_trial_are_in_the_singular_and_of_one_day():
+    one = PROVENANCE.iloc[:1].assign(commit="0a1b2c")
+    html = page(Report(notes=["Nothing."]), asked(), trials=1, provenance=one, reading="", curves={})
+    facts = re.findall(r"<dt>([^<]*)</dt>\s*<dd>([^<]*)</dd>", html)
+    assert [fact for fact in facts if fact[0] not in ("Versions", "Time")][-4:] == [
+        ("Trials", "1 of 1 finished"),
+        ("Finished", "2026-01-02"),
+        ("Device", "CPU (1 of 1 trial)"),
+        ("Commit", "0a1b2c (1 of 1 trial)"),
+    ]
+
+
+def test_the_page_says_what_its_frames_hold_and_its_notes_once(odd):
+    html, report = odd
+    text = " ".join(Page(html).text.split())
+    assert "Every trial, in pandas:" in text
+    assert f"results ({len(report.frames['results'])} rows), means ({len(report.frames['means'])} rows)" in text
+    noted = " ".join(Page(written(Report(notes=["A note."], answer=["An answer."]))).text.split())
+    assert (noted.count("A note."), noted.count("An answer.")) == (1, 1)
+    assert " ".join(Page(written(Report(notes=["A note."]))).text.split()).count("A note.") == 1
+
+
 def test_nothing_finished_is_a_page_too():
     html = page(Report(notes=["Nothing."]), asked(), trials=3, provenance=PROVENANCE.iloc[:0], reading="", curves={})
     assert Page(html).faults == []

@@ -79,7 +79,7 @@ def _bases(cells: Sequence[CheckpointCell], store: Store) -> pd.DataFrame:
     seen = seen.rename(columns={"test top1": "top1", "train top1": "train_top1"})
     columns = ["schedule", "target", "base", "seed", "step"]
     found = placed.astype({"step": "int64"}).merge(seen, on="id")
-    return found[[*columns, "top1", "train_top1"]].drop_duplicates(ignore_index=True)
+    return found[[*columns, "top1", "train_top1"]]
 
 
 def _title(plan: Plan[CheckpointCell, None], config: CheckpointsConfig) -> str:

@@ -255,6 +255,45 @@ def test_tables_have_no_empty_column_and_random_layers_are_no_checkpoint_s_cut()
         assert "0.500 (1.0)" in table  # as many digits as other values have
 
 
+def test_tables_have_the_best_checkpoint_on_top_and_frozen_beside_fine_tuned_layers():
+    ranks = [("a", "LogME", 0.5, 1.75), ("b", "LogME", 0.25, 1.25), ("a", "kNN", 0.7, 1.5), ("b", "kNN", 0.9, 1.0)]
+    ranks = pd.DataFrame(ranks, columns=["checkpoint", "measure", "value", "rank"])
+    known = [("a", 0.69758, 11_689_512), ("b", 0.8, 25_557_032)]
+    lines = rendered(ranking_table(ranks, pd.DataFrame(known, columns=["checkpoint", "accuracy", "parameters"])), 120)
+    assert lines[0] == "Scores before the head, with the mean rank over targets and repeats (1 is best)"
+    assert [re.split("  +", line.strip()) for line in lines[1:4]] == [
+        ["checkpoint", "published top-1 %", "parameters, M", "LogME", "kNN"],
+        ["b", "80.0", "25.6", "0.250 (1.2)", "0.900 (1.0)"],
+        ["a", "69.8", "11.7", "0.500 (1.8)", "0.700 (1.5)"],
+    ]
+    rows = [("AnB", "a", 7, 0.5), ("AnB+", "a", 7, 0.6), ("AnB", "b", 7, 0.8), ("AnB+", "b", 7, 0.7)]
+    table = outcomes_of([(treatment, c, "t", seed, n, top1) for treatment, c, n, top1 in rows for seed in range(3)])
+    lines = rendered(starts_table(start_means(table), {"a": 8, "b": 8}), 120)
+    assert lines[0] == "Top-1 on t, %: mean over 3 repeats [95%]"  # and not of none, with which gains are paired
+    assert [re.split("  +", line.strip()) for line in lines[1:4]] == [
+        ["checkpoint", "AnB, all", "AnB+, all", "best cut", "top-1 there"],
+        ["b", "80.0", "70.0", "AnB,n=7", "80.0"],
+        ["a", "50.0", "60.0", "AnB+,n=7", "60.0"],
+    ]
+
+
+def test_predictors_stand_from_the_best_down_with_their_leads():
+    taus = {"LogME": (0.5, 0.6, 0.7), "kNN": (0.8, 0.8, 0.9), "parameters": (0.2, 0.2, 0.2)}
+    found = pd.DataFrame(
+        [(name, t, tau, tau - 0.2) for name, of in taus.items() for t, tau in zip("xyz", of, strict=True)],
+        columns=["predictor", "target", "tau", "lead over parameters"],
+    )
+    kind = np.where(found["predictor"] == "parameters", "baseline", "score")
+    found = found.assign(treatment="AnB", kind=kind, target_block=found["target"], checkpoints=4)
+    lines = rendered(predictors_table(predictor_means(found)), 120)
+    assert [re.split("  +", line.strip()) for line in lines[1:5]] == [
+        ["predictor", "kind", "Kendall's τ", "lead over parameters"],
+        ["kNN", "score", "+0.83 [0.63,0.93]", "+0.63 [0.49,0.78]"],
+        ["LogME", "score", "+0.60 [0.30,0.79]", "+0.40 [0.15,0.65]"],
+        ["parameters", "baseline", "+0.20"],
+    ]
+
+
 def test_a_cut_of_fewer_repeats_is_not_the_best():
     level = (0.5, 0.6, 0.7)  # the last draw is an easy one
     rows = [("AnB", "a", "t", s, 4, top1) for s, top1 in enumerate(level)] + [("AnB", "a", "t", 2, 7, 0.65)]
