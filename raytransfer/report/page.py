@@ -77,7 +77,7 @@ def page(
         notes=report.notes if report.answer else (),
         figures=[_figure(report, name, f"figure{number}") for number, name in enumerate(report.figures, 1)],
         parts=[("grid", part) if isinstance(part, Grid) else ("text", part) for part in parts_of(report.tables)],
-        failures=None if failed is None or failed.empty else grid_of_frame(failed, "Trials that failed"),
+        failures=None if failed is None else grid_of_frame(failed, "Trials that failed"),
         curves=curves,
         quantities=QUANTITIES,
         facts=_facts(provenance, trials),

@@ -181,6 +181,7 @@ def test_facts_say_what_ran_and_how_long(odd):
     assert "2026-01-02 to 2026-01-03" in text
     assert "NVIDIA <H100> (1 of 2 trials)" in text
     assert "torch 2.11, ray 2.50" in text
+    assert "Commit" not in text  # of none is known
 
 
 def test_facts_of_one_trial_are_in_the_singular_and_of_one_day():
@@ -199,6 +200,7 @@ def test_the_page_says_what_its_frames_hold_and_its_notes_once(odd):
     html, report = odd
     text = " ".join(Page(html).text.split())
     assert "Every trial, in pandas:" in text
+    assert text.count(f"{ODD} t; s.") == len(report.figures) == 3
     assert f"results ({len(report.frames['results'])} rows), means ({len(report.frames['means'])} rows)" in text
     noted = " ".join(Page(written(Report(notes=["A note."], answer=["An answer."]))).text.split())
     assert (noted.count("A note."), noted.count("An answer.")) == (1, 1)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from raytransfer.commands import forecasting
 from raytransfer.commands.forecasting import Forecast, forecast, print_forecast
 from raytransfer.commands.planning import plan_as_json
 from raytransfer.experiments.yosinski.plan import make_plan
@@ -66,6 +67,46 @@ def test_json_of_a_plan_has_the_numbers_of_its_forecast_and_counts_a_trial_of_tw
         "basis": "nothing; split; broken",
         "work_s_by_treatment": {treatment: 2 * count for treatment, count in counts.items()},
     }
+
+
+def test_what_times_were_measured_on_is_said():
+    every = Estimate(seconds={}, kinds=5, measured=5, broken_off=0)
+    assert forecasting._basis(every) == "a few measured steps of each kind of training and one measurement of each kind"
+    assert forecasting._basis(replace(every, measured=3, broken_off=1)) == (
+        f"3 of 5 kinds of trials, as many as could be measured in {estimating.TIME_S:.0f} s; 1 kind of measurements "
+        "broken off, which would take longer than that"
+    )
+    split = rehearsing.Split(count=2, start_s=1.25, messages_s=[0.001, 0.003])
+    told = "added are 2 ms a step for what its processes tell each other, above all their gradients, and 1.2 s for"
+    assert told in forecasting._of_split(split, "GPU")
+
+
+def test_a_forecast_is_a_row_a_treatment_and_how_long_all_takes(tiny):
+    config = tiny("n_layers=[2]", "treatments=[baseB,AnB]", "directions=[A->B]")
+    plan, console = make_plan(config), Console(width=400, record=True, quiet=False)
+    cells = {cell.treatment: cell.spec.id for cell in plan.cells}
+    (base,) = set(plan.trials) - set(cells.values())
+    seconds = {base: 30.0, cells["baseB"]: 2.5, cells["AnB"]: 1200.0}
+    found = replace(FORECAST, seconds=seconds, bases={base, cells["baseB"]}, of_base=1, slots=2)
+    print_forecast(console, found, plan, config)
+    print_forecast(console, found, plan, replace(config, backend="ray"))
+    lines = [line.split() for line in console.export_text().splitlines()]
+    assert lines[:4] == [
+        ["treatment", "to", "run", "each", "together"],
+        [*NOT_IN_A_CELL.split(), "1", "30.00", "s", "30", "s"],
+        ["baseB", "1", "2.50", "s", "2", "s"],
+        ["AnB", "1", "20", "min", "20", "min"],
+    ]
+    assert " ".join(lines[4]) == "About 20 min on 2 slots of this machine: 21 min of work, from nothing"
+    assert " ".join(lines[9]).startswith("About 20 min on 2 slots of this machine, after Ray has started: 21 min")
+    assert len(lines) == 10
+
+
+def test_a_trial_of_two_treatments_costs_once_in_the_first(tiny):
+    plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB]"))
+    (first, *_) = plan.cells
+    twice = replace(plan, cells=[*plan.cells, replace(first, treatment="BnB")])
+    assert forecasting.costs(twice, {first.spec.id: 1.0}) == {"AnB": [1.0]}
 
 
 def said(config, tmp_path, monkeypatch, machine):
