@@ -310,9 +310,10 @@ def _print(console: Console, comparison: Comparison) -> None:
         cells = ["" if pd.isna(row[name]) else str(row[name]) for name in where]
         table.add_row(row["of"], *cells, points, str(row["units"]), "*" * row["clear"])
     console.print(table)
+    rows = number_of(len(comparison.changes), "row")
     console.print(
         "Second minus first, percentage points, paired by run. [95%]: Student t over units (of a grid splits, "
         "or seeds of fixed halves; else sources of targets or, of one source, seeds), none under 3 units or where all "
-        f"are equal. *: clear of zero, by intervals that are not corrected for the {len(comparison.changes)} rows.",
+        f"are equal. *: clear of zero, by intervals that are not corrected for the {rows}.",
         soft_wrap=True,
     )

@@ -178,8 +178,19 @@ def test_other_experiments_compare_their_outcomes_by_place(tmp_path, command):
     (found,) = compare(str(one), str(two))
     assert (found.options, found.shared, found.same) == ([("new", None, 2)], 6, 3)  # of AnB 4, of RnB 2
     change, fewer = found.changes.to_dict("records")
+    alone = write(tmp_path / "alone" / "transfer_vs_distance-digits-2", outcomes=moved.drop(columns=["RnB", "RnB_id"]))
+    assert command("compare", alone, two)[1].rstrip().endswith("not corrected for the 1 row.")
     assert (fewer["of"], fewer["runs"], fewer["estimate"]) == ("RnB", 2, 0)
     assert (change["of"], change["n_layers"], change["units"], change["clear"]) == ("AnB", 2, 4, True)
+    code, printed, _ = command("compare", one, two)
+    assert printed.startswith("first:  transfer_vs_distance-digits-0\nsecond: transfer_vs_distance-digits-1\n\n")
+    assert "  new: null -> 2\n" in printed
+    points = f"{100 * change['estimate']:+.1f}"
+    interval = f"[{100 * change['low']:.1f},{100 * change['high']:.1f}]"
+    rows = [line.split() for line in printed.splitlines() if "nB " in line]
+    assert rows == [["AnB", "2", points, interval, "4", "*"], ["RnB", "2", "+0.0", "2"]]
+    assert "Second minus first, percentage points" in printed
+    assert printed.rstrip().endswith("not corrected for the 2 rows.")
     theory = write(tmp_path / "two_layer_theory-digits-0")
     code, printed, _ = command("compare", theory, theory)
     assert code == 0

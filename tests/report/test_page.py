@@ -382,6 +382,8 @@ def test_curves_have_their_places_and_their_values():
 
 
 def test_of_very_many_evaluations_some_are_left_with_the_last(monkeypatch):
+    monkeypatch.setattr("raytransfer.report.curves._MOST_EVALUATIONS", 9)
+    assert pickable(*CURVES)["every"] == 1
     monkeypatch.setattr("raytransfer.report.curves._MOST_EVALUATIONS", 5)
     found = pickable(*CURVES)
     assert found["every"] == 2
