@@ -41,6 +41,7 @@ from raytransfer.store import (
 )
 from raytransfer.sweep import record, run
 from tests.commands.conftest import TINY
+from tests.helpers import Page
 
 NOT_ASKED = "only read by others"
 
@@ -60,12 +61,13 @@ def counts(store, treatment):
     return {state: count for state, count in standing.treatments[treatment].items() if count}
 
 
-def test_of_several_sweeps_the_last_one_to_have_written_comes_last(store, folder):
+def test_of_several_sweeps_the_last_one_to_have_written_comes_last(store, folder, command):
     begun = folder.with_name(folder.name[:-8] + "zzzzzzzz")
     begun.mkdir()
     places = pd.read_parquet(folder / "places.parquet").iloc[:1].assign(id="not run")
     places.to_parquet(begun / "places.parquet")
     assert [standing.sweep for standing in status(store.root)[1]] == [begun.name, folder.name]
+    assert f"{begun.name}: unfinished, 1 trial; no row yet\n" in command("status", store.root)[1]
 
 
 def test_a_finished_sweep_is_complete(store, command):
@@ -198,6 +200,7 @@ def test_of_two_sweeps_that_runs_which_the_driver_named_and_there_what_has_not_e
         write_progress(store, told | {"running": running, "written": ago(600)})
         printed = command("status", store.root)[1]
         assert "about 0 s left" in printed
+        assert re.search(rf"^running  {runs}, AnB \(.*\), for 6\d s$", printed, re.MULTILINE)
         assert "is held by" not in printed
 
 
@@ -222,6 +225,7 @@ def test_of_very_many_that_run_some_are_shown(store, folder, command, count, mor
     write_progress(store, {"sweep": folder.name, "running": running, "left_s": None})
     with lock(store):
         lines = command("status", store.root)[1].splitlines()
+    assert "time left is not known yet; no row yet" in lines[0]
     assert sum(line.startswith("running  t") for line in lines) == 20
     assert [line for line in lines if line.startswith("and ")] == [more] * bool(more)
 
@@ -467,7 +471,14 @@ def test_a_store_s_sweeps_are_reported_again(store, folder, command):
     assert printed.lstrip().startswith(folder.name)
     assert {"places.parquet", "report.html", "results.parquet"} <= {file.name for file in folder.iterdir()}
     page = (folder / "report.html").read_text()
-    assert "n_layers=[2]" in page  # the command that makes it again
+    text = " ".join(Page(page).text.split())
+    assert "raytransfer run yosinski " in text
+    assert "n_layers=[2]" in text  # the command that makes it again
+    assert text.count("yosinski on digits") == 2  # the title, which a browser shows, too
+    assert "digits: 901 training and 896 test images of 10 classes, 8 x 8 pixels, grey" in text
+    assert " classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 " in text
+    assert '<th scope="row">recipe.steps = 4</th><td>200</td><td>Optimiser steps.</td>' in page  # and the default
+    assert " data_dir = " not in text  # which changes no result
     assert "9 of 9 finished" in page  # of which 3 have no place
     assert status(store.root)[1][0].state == "complete"
 

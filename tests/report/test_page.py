@@ -394,6 +394,7 @@ def test_of_very_many_evaluations_some_are_left_with_the_last(monkeypatch):
 def test_without_a_curve_of_two_evaluations_the_page_has_no_such_part(odd, places):
     assert pickable(places, CURVES[1]) == {}
     assert "single trials" in odd[0]
+    assert "top-1 accuracy on the test images, %" in Page(odd[0]).text
     assert "single trials" not in written(odd[1], pickable(places, CURVES[1]))
 
 
