@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -324,6 +325,18 @@ def test_a_plan_tells_what_is_streamed_and_what_a_large_data_set_is_known_by(tmp
     assert contents(open_dataset(source("stream")), source("stream")) == [*head, streamed, sampled]
     bicubic = replace(source("stream"), image_size_px=8, interpolation="bicubic")
     assert contents(open_dataset(bicubic), bicubic)[0].endswith("8 x 8 pixels, resized bicubically, colour")
+
+
+def test_a_plan_tells_the_gigabytes_that_a_cache_would_keep():
+    images = SimpleNamespace(shape=(1_000_000, 3, 64, 32))
+    many = SimpleNamespace(
+        **{"name": "x", "train_labels": range(1_000_000), "test_labels": range(1), "class_names": range(1000)},
+        **{"train_images": images, "contents": None, "repeated": 0, "streamed": True, "sample": None},
+    )
+    assert contents(many, DataSource(data="x", data_dir="", cache_dir="")) == [
+        "x: 1000000 training and 1 test image of 1000 classes, 64 x 32 pixels, colour",
+        "  streamed: decoded whenever they are taken; decoded=cache would keep 6.14 GB",
+    ]
 
 
 def spoiled(content, how):
