@@ -66,7 +66,9 @@ def cuts_figure(means: pd.DataFrame, depth: dict[str, int], *, title: str) -> Fi
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[::columns]:
         axes.set_ylabel("test top-1, %", fontsize=9)
-    handles, labels = grid[0].get_legend_handles_labels()
+    # Of a checkpoint some trainings may not have finished: each panel may have others.
+    drawn_as = {label: mark for axes in grid for mark, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    handles, labels = [*drawn_as.values()], [*drawn_as]
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     return figure
 

@@ -8,7 +8,7 @@ from raytransfer.analysis.selection import start_means
 from raytransfer.experiments.selection.figures import cuts_figure, scores_figure, starts_figure
 from raytransfer.report.style import COLORS
 from raytransfer.specs.treatments import TREATMENTS
-from tests.helpers import marks, overlaps
+from tests.helpers import legend, marks, overlaps
 
 CHECKPOINTS = ("one", "two", "three")
 
@@ -91,6 +91,8 @@ def test_cuts_and_starts_tell_accuracy_interval_and_repeats():
     assert "one on cats, baseB: 51.0 [48.5, 53.5]%, 3 repeats" in told
     assert "two on dogs, AnB, n = 4: 55.0 [52.5, 57.5]%, 3 repeats" in told
     assert series == ["baseB", "AnB"]
+    some = means[(means["checkpoint"] != "one") | (means["treatment"] == "baseB")]  # of one no transfer has finished
+    assert legend(cuts_figure(some, dict.fromkeys(CHECKPOINTS, 8), title="t")) == ["baseB", "AnB"]
     starts = means[means["n_layers"].isna() | (means["n_layers"] == 4)]
     told, series = marks(starts_figure(starts, title="t"))
     assert len(told) == len(set(told)) == len(starts) == 12
