@@ -1,7 +1,9 @@
 """What the commands tell of a store: while a sweep runs, after it was killed, and when it is done."""
 
 import datetime
+import io
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -13,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 import raytransfer as rt
 from raytransfer.commands import cleaning
 from raytransfer.commands.cleaning import KINDS, garbage
 from raytransfer.commands.failed import failed_trials
-from raytransfer.commands.status import status
+from raytransfer.commands.status import print_interrupted, status
 from raytransfer.config import as_argument
 from raytransfer.errors import StorageError, UserError
 from raytransfer.specs import from_json
@@ -68,6 +71,9 @@ def test_of_several_sweeps_the_last_one_to_have_written_comes_last(store, folder
     places.to_parquet(begun / "places.parquet")
     assert [standing.sweep for standing in status(store.root)[1]] == [begun.name, folder.name]
     assert f"{begun.name}: unfinished, 1 trial; no row yet\n" in command("status", store.root)[1]
+    console = Console(file=io.StringIO(), width=200)
+    print_interrupted(console, store, begun.name)  # which tells of this sweep alone
+    assert (begun.name in console.file.getvalue(), folder.name in console.file.getvalue()) == (True, False)
 
 
 def test_a_finished_sweep_is_complete(store, command):
@@ -90,6 +96,8 @@ def test_rows_have_the_time_they_were_written_merged_or_not(store):
     assert set(finish_times(store).values()) == {store.times("trials")[file.name]}
     store.write(f"trials/{trial}.parquet", b"not read for its time")
     assert finish_times(store)[trial] > merged[trial]
+    os.utime(store.place(f"trials/{trial}.parquet"), (2e9, 2e9))
+    assert status(store.root)[1][0].last == "2033-05-18T03:33:20+00:00"  # of the last row
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -161,6 +169,7 @@ def test_a_killed_sweep_is_told_from_a_running_one(store, command, folder):
         holder, (standing,) = status(store.root)
         assert (holder, standing.state, standing.left_s) == ("by another sweep", "running", 90)
         assert counts(store, "AnB") == {"running": 1, "left": 2}
+        assert json.loads(command("status", store.root, "--json")[1])["held"] == "by another sweep"
         printed = command("status", store.root)[1]
         assert "running, 9 trials; process 7 on far, since 2030-01-01T00:00:00+00:00; about 90 s left" in printed
         assert f"running  {trial}, AnB (halves=random, split=random" in printed

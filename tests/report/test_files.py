@@ -78,3 +78,8 @@ def test_a_long_name_is_cut_where_a_folder_is_named_after_it(tmp_path, name):
     files = write_files(report, store, folder=folder, cells=[], asked=asked(config="a: 1\n"), places=[])
     assert list(files) == ["config.yaml", "rows.parquet", "one.png", "one.pdf", "report.html"]
     assert pq.read_table(files["rows.parquet"]).to_pylist() == [{"a": 1, "probe": 2}]
+
+
+def test_a_folder_is_named_after_all_of_its_data():
+    plan = SimpleNamespace(data="mnist, digits", cells=[])
+    assert re.fullmatch("sweeps/grid-mnist-digits-[0-9a-f]{8}", sweeping._folder(SimpleNamespace(script="grid"), plan))
