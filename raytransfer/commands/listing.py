@@ -155,8 +155,7 @@ def print_network(console: Console, arguments: Sequence[str]) -> None:
     )
     console.print(table)
     console.print(
-        "In parentheses: what has no weights or only normalises. It joins the layer before it; what pools, flattens or "
-        "drops out right before the head joins the head. No cut lies inside a part.",
+        "In parentheses: what has no weights, or only normalises. A cut at n lies after layer n, never inside a part.",
         soft_wrap=True,
     )
 

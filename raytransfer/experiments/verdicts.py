@@ -100,7 +100,9 @@ def said_effect(row: Row) -> str:
 
 
 def _ratio(value: float) -> str:
-    return f"{value:.2f}" if 0.1 <= value < 99.995 else f"{value:.2g}"
+    if value >= 99.995:
+        return f"{value:.3g}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def _rho(value: float) -> str:

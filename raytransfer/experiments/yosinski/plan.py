@@ -77,7 +77,7 @@ def _halvings(config: GridConfig, dataset: Dataset) -> list[Halving]:
         else:
             a, b = halves(dataset, wanted)
             name = wanted if isinstance(wanted, str) else _list_name(a, b)
-            if any((a, b) == (other.a, other.b) and other.halves != "random" for other in found):
+            if any(sorted((a, b)) == sorted((other.a, other.b)) and other.halves != "random" for other in found):
                 raise UserError(f"halves={wanted} are there twice: each way to halve the classes counts once")
             found.append(Halving(halves=name, split=name, a=a, b=b))
     return found

@@ -253,6 +253,7 @@ def test_help_lists_every_option_with_default_and_meaning(environment):
         (["halves=null"], "halves="),
         (["halves=[3]"], "halves=3 must be random, the name of a pair, or lists"),
         (["halves=[{A: [0,1], B: [2,3]},{A: [1,0], B: [3,2]}]"], "are there twice"),
+        (["halves=[{A: [0,1], B: [2,3]},{A: [2,3], B: [0,1]}]"], "are there twice"),
         (["out="], "out= is empty: give a value"),
         (["out=~nosuchuser/x"], "out=~nosuchuser/x is no path"),
         (["recipe.pad_px=100000"], "recipe.pad_px=100000 must not exceed the images' side: 8 x 8 pixels"),
