@@ -26,6 +26,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from spread import spread
+from threadpoolctl import threadpool_limits
 
 from raytransfer.distances import DISTANCES, Sample
 from raytransfer.scores import SCORES, Representation
@@ -90,6 +91,7 @@ def main() -> None:
     given = dict(argument.split("=") for argument in sys.argv[1:])
     images, data = int(given.get("images", 1000)), given.get("data", "cifar10")
     torch.set_num_threads(1)
+    threadpool_limits(1)  # of BLAS, as in a trial: threads that wait for each other took 80 times the CPU time for FID
     source = DataSource(
         data=data,
         data_dir="~/.cache/raytransfer-data",
