@@ -50,13 +50,11 @@ def main() -> None:
         site = Site(sources=plan.sources, root=root, device="cpu", memory_bytes=0)
         started = time.monotonic()
         run_on_ray(Run(specs, site, Finishes()), slots)
-        elapsed = time.monotonic() - started
+        elapsed, used = time.monotonic() - started, slots.now()
         rows = read_table(store, "distances")
         assert not failures(store), failures(store)
     tasks = {spec.source for spec in specs.values()} | {spec.target for spec in specs.values()}
-    print(
-        f"{len(tasks)} tasks of {config.images} images, {len(specs)} distances on {slots.now()} slots: {elapsed:.0f} s"
-    )
+    print(f"{len(tasks)} tasks of {config.images} images, {len(specs)} distances on {used} slots: {elapsed:.0f} s")
     for measure, count in Counter(rows["measure"]).items():
         seconds = rows.loc[rows["measure"] == measure, "wall_time_s"]
         print(f"  {measure:14} {count:4} pairs, {spread(list(seconds), 2)} s each")
