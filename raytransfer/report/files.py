@@ -1,6 +1,9 @@
 """A report as files: a page, Parquet, PNG, PDF and text in a folder of the store."""
 
 import io
+import logging
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +29,8 @@ from raytransfer.store import Store, read_table
 _TEXT_WIDTH_IN = 7.0  # of a page with two columns
 _LEAST_PT, _LEAST_LINE = 6.0, 0.6  # letters, and the share of their size to which lines and markers are shrunk
 _LONGEST_WORD, _LONGEST_LINE, _LONGEST_LABEL = 32, 120, 48  # letters in a figure, which is no wider
+_MISSING = r"Glyph (\d+) .*missing from"  # as matplotlib warns of a letter, by its number
+_LOG = logging.getLogger("raytransfer")
 
 
 def write_files(
@@ -67,21 +72,42 @@ def write_files(
     for file, content in contents.items():
         store.write(f"{folder}/{file}", content)
     drawn: list[str] = []
-    for file, figure in report.figures.items():  # last: drawing is the most that can fail
-        for ending, draw in (("png", png), ("pdf", pdf)):  # in this order: the first settles the texts for all
-            drawn.append(f"{file}.{ending}")
-            store.write(f"{folder}/{drawn[-1]}", draw(figure))
-    main = report.main[0]
-    html = page(
-        report,
-        asked,
-        trials=len(in_order(cell.spec for cell in cells)),
-        provenance=provenance(cells, store),
-        reading=how_to_read(store, main, store.place(f"{folder}/{main}.parquet")) if main else "",
-        curves=pickable(places, read_table(store, "curves")),
-    )
+    with _missing_letters_told():
+        for file, figure in report.figures.items():  # last: drawing is the most that can fail
+            for ending, draw in (("png", png), ("pdf", pdf)):  # in this order: the first settles the texts for all
+                drawn.append(f"{file}.{ending}")
+                store.write(f"{folder}/{drawn[-1]}", draw(figure))
+        main = report.main[0]
+        html = page(
+            report,
+            asked,
+            trials=len(in_order(cell.spec for cell in cells)),
+            provenance=provenance(cells, store),
+            reading=how_to_read(store, main, store.place(f"{folder}/{main}.parquet")) if main else "",
+            curves=pickable(places, read_table(store, "curves")),
+        )
     store.write(f"{folder}/report.html", html.encode())
     return {file: store.place(f"{folder}/{file}") for file in [*contents, *drawn, "report.html"]}
+
+
+@contextmanager
+def _missing_letters_told() -> Iterator[None]:
+    """A block of drawing after which one line names the letters that no font has, of which each picture would warn."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", message=_MISSING)
+        yield
+    letters: dict[str, None] = {}
+    for warning in caught:
+        if found := re.match(_MISSING, str(warning.message)):
+            letters[chr(int(found[1]))] = None
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if letters:
+        _LOG.warning(
+            "Pictures have boxes for %s, which no font in matplotlib's font.family has; report.html shows them where "
+            "its reader has one",
+            " ".join(letters),
+        )
 
 
 def as_they_stand(figure: Figure) -> None:

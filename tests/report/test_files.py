@@ -83,3 +83,12 @@ def test_a_long_name_is_cut_where_a_folder_is_named_after_it(tmp_path, name):
 def test_a_folder_is_named_after_all_of_its_data():
     plan = SimpleNamespace(data="mnist, digits", cells=[])
     assert re.fullmatch("sweeps/grid-mnist-digits-[0-9a-f]{8}", sweeping._folder(SimpleNamespace(script="grid"), plan))
+
+
+def test_letters_that_no_font_has_are_told_once(tmp_path, caplog):
+    report = Report(frames={"rows": pd.DataFrame({"a": [1]})}, figures={"one": drawn("中文"), "two": drawn("文 b")})
+    files = write_files(report, Store(str(tmp_path)), folder="sweep", cells=[], asked=asked(config=""), places=[])
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.startswith("Pictures have boxes for 中 文, which no font")
+    assert "中文" in (tmp_path / "sweep" / "report.html").read_text(encoding="utf-8")
+    assert len(files) == 7
