@@ -249,6 +249,10 @@ class Slots:
         """How many run at once on the machines that are there."""
         return self._slots(_resources(self._ranks))
 
+    def gone(self) -> bool:
+        """Whether there are none and none can come: of a Ray of this machine alone, that has died."""
+        return not self._may_grow and not self.now()
+
     def wanted_now(self) -> int:
         """How many to ask for: a cluster that starts machines does so where trials wait for a slot."""
         if self._may_grow and self._wanted is not None:

@@ -205,6 +205,8 @@ class _Searcher(SearchAlgorithm):
             self._run.resize(self._slots.now())
             self._most = self._slots.wanted_now()
             self._gone = machines_gone()
+            if self._slots.gone():  # Tune would wait for ever
+                self._run.abandon("the Ray of this machine has died; Ray's logs say why")
             self._next_look_s = time.monotonic() + _LOOK_S
 
     def on_trial_start(self, trial_id: str) -> None:

@@ -65,7 +65,7 @@ def searcher(tiny, machines):
     plan, store, observer = make_plan(config), Store(config.out), Watching()
     store.create()
     run = Run(plan.trials, Site(sources=plan.sources, root=store.root, device="cpu", memory_bytes=10**9), observer)
-    made = tuning._Searcher(run, Slots(None, 1.0))
+    made = tuning._Searcher(run, Slots(None, 1.0, may_grow=True))
     made.add_configurations([SimpleNamespace(storage=None)])
     made.run, made.observer = run, observer
     return made
@@ -181,6 +181,16 @@ def test_as_many_trials_are_handed_out_as_there_are_slots_when_machines_join_and
     machines["now"] = {}
     assert searcher.next_trial() is None
     assert searcher.observer.sizes == [1, 3, 0]
+
+
+def test_a_ray_of_this_machine_alone_that_has_died_ends_the_sweep(searcher, machines):
+    alone = tuning._Searcher(searcher.run, Slots(None, 1.0))
+    alone.add_configurations([SimpleNamespace(storage=None)])
+    assert alone.next_trial() is not None
+    machines["now"] = {}
+    assert alone.next_trial() is None
+    with pytest.raises(StorageError, match="the Ray of this machine has died"):
+        alone.next_trial()
 
 
 def test_a_trial_has_begun_when_tune_has_found_a_slot(searcher):
