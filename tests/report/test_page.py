@@ -341,7 +341,7 @@ def test_a_caption_is_no_wider_than_the_screen_where_its_table_is():
 
 def test_a_long_name_of_a_series_breaks_and_is_no_wider_than_the_screen():
     html = page(Report(notes=["Nothing."]), asked(), trials=3, provenance=PROVENANCE.iloc[:0], reading="", curves={})
-    assert "\nlabel { overflow-wrap: anywhere; }" in html
+    assert "\nlabel { overflow-wrap: anywhere; max-width: 100%; }" in html
 
 
 def test_a_text_right_before_a_table_is_its_caption_and_others_stand_alone():
@@ -437,6 +437,7 @@ def test_a_browser_shows_it_without_errors_switches_series_off_and_steps_through
       press("ArrowLeft"), told.push(tip.textContent === marks.at(-2).textContent);
       press("Escape"), told.push(!tip.textContent, plot.querySelector(".ring").hidden);
       document.querySelector("#figures").textContent = `stepped: ${marks.length} ${told.length} ${told.every(Boolean)}`;
+      layers.add(new Option("n".repeat(240)));
       document.title = [box.closest("fieldset").hidden, drawn.length, drawn.filter(d => d.style.display).length,
         document.querySelector(".told").textContent, document.documentElement.scrollWidth <= innerWidth].join("; ");
     </script>"""
