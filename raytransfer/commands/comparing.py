@@ -201,15 +201,23 @@ def _grid_changes(
     )
     several = any(frame["train_per_class"].nunique() > 1 for frame in (one, other))  # else the two may differ in it
     by = ["train_per_class"] if several else []
+    if several:
+        one, other = _numbered(one, first), _numbered(other, second)
     shared = paired(one, other, [*CELL, *by], "top1")
     _check_shared(shared, first, second)
     if not several:
         return grid_changes(one, other), shared
     parts = [
-        grid_changes(one[one[by[0]] == number], other[other[by[0]] == number]).assign(train_per_class=number)
+        grid_changes(one[one[by[0]] == number], other[other[by[0]] == number]).assign(train_per_class=int(number))
         for number in sorted(shared[by[0]].unique())
     ]
     return pd.concat(parts, ignore_index=True), shared
+
+
+def _numbered(frame: pd.DataFrame, sweep: SweepFolder) -> pd.DataFrame:
+    """A grid's results with their number of training images, which those of a grid of one number leave out."""
+    number = sweep.options.get("train_per_class")
+    return frame.fillna({"train_per_class": number}) if isinstance(number, int) else frame
 
 
 def _of(frame: pd.DataFrame, value: str) -> pd.DataFrame:

@@ -237,9 +237,18 @@ def test_what_cannot_be_compared_is_refused(store, folder, other, tmp_path):
     with pytest.raises(UserError, match="have no run in common by which they could be paired"):
         compare(str(folder), str(other))
     results.drop(columns="train_per_class").to_parquet(folder / "results.parquet")  # as frames of before
-    pd.concat([results.assign(train_per_class=number) for number in (2, 5)]).to_parquet(other / "results.parquet")
+    pd.concat([results.assign(train_per_class=number) for number in (2, 7)]).to_parquet(other / "results.parquet")
     with pytest.raises(UserError, match="have no run in common by which they could be paired"):
         compare(str(folder), str(other))
+
+
+def test_a_grid_of_one_number_of_images_is_compared_with_that_of_several_which_has_it(folder, other):
+    results = pd.read_parquet(other / "results.parquet")
+    numbered = [results.assign(train_per_class=number, top1=results["top1"] + number) for number in (5, 7)]
+    pd.concat(numbered).to_parquet(other / "results.parquet")
+    (found,) = compare(str(folder), str(other))
+    assert (found.shared, set(found.changes["train_per_class"])) == (len(results), {5})
+    assert row(found.changes, "mean of baseB")["estimate"] == pytest.approx(5)
 
 
 def test_grids_of_several_numbers_of_images_are_compared_number_by_number(folder, other):
