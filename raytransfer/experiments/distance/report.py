@@ -213,7 +213,8 @@ def _recommendations(outcomes: pd.DataFrame, measures: pd.DataFrame, config: Dis
 def _figures(found: dict[str, pd.DataFrame], title: str, config: DistanceConfig) -> dict[str, Figure]:
     """Every picture of the report by name, of what there is to draw."""
     figures = {}
-    if not found["correlations"].empty:
+    within = found["correlations"].query("scope == 'within target' and coefficient == 'Spearman'")
+    if within["estimate"].notna().any():  # few pairs have pooled ones alone
         figures["correlations"] = correlations_figure(found["correlations"], title=title)
     for measure in config.drawn:
         points = found.get(f"points-of-{_word(measure)}")

@@ -90,6 +90,17 @@ def test_a_sweep_without_measures_names_no_file_of_them_and_settings_are_as_they
     assert report.frames["dials"]["setting"].to_list() == [pd.NA, "40"]
 
 
+def test_correlations_are_drawn_only_where_a_target_has_any(tiny):
+    few = ["tasks={a: {classes: [0, 1]}, b: {classes: [2, 3]}, c: {classes: [4, 5]}}", "targets=all", "bases=all"]
+    measured = ["distances=[FID]", "distance_features=[pixels]", "scores=[]", "drawn=[FID of pixels]"]
+    config = tiny(*few, *measured, "dials={}", "dial_grid=null", "n_layers=[2]", "tree=null")
+    plan, store, _ = sweep(config)
+    report = make_report(plan, store, config)
+    known = report.frames["correlations"].query("coefficient == 'Spearman'").groupby("scope")["estimate"].count()
+    assert (known["within target"], known["pooled"] > 0) == (0, True)
+    assert set(report.figures) == {"transfer-against-FID-of-pixels"}
+
+
 def test_a_new_measure_runs_alone(tiny):
     sweep(tiny())
     plan, _, ended = sweep(
