@@ -146,18 +146,19 @@ def _started(named: str | None, where: str | None, environment: dict[str, str]) 
             f"the Ray cluster at {where} does not let this machine in: start one there, or unset RAY_ADDRESS; "
             "if it wants a token, set RAY_AUTH_MODE=token and copy its ~/.ray/auth_token here"
         ) from error
-    except RuntimeError as error:
-        if "Version mismatch" not in str(error):
+    except Exception as error:
+        if "Version mismatch" in str(error):
+            raise UserError(
+                f"the Ray cluster at {where} cannot be used from here: {one_line(error)} "
+                "Install the same versions on all machines (constraints.txt pins them)"
+            ) from error
+        if where is not None and not isinstance(error, OSError):
             raise
-        raise UserError(
-            f"the Ray cluster at {where} cannot be used from here: {one_line(error)} "
-            "Install the same versions on all machines (constraints.txt pins them)"
-        ) from error
-    except OSError as error:
+        # Where its folder has no room, Ray waits for its own processes in vain and raises bare exceptions.
         folder = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
         raise UserError(
-            f"Ray does not start on this machine: {one_line(error)}; it writes to {folder} (set RAY_TMPDIR to have "
-            "another folder, of a short path) and to ~/.ray (set HOME to have another)"
+            f"Ray does not start on this machine: {one_line(error)}; it writes to {folder}, which must have room (set "
+            "RAY_TMPDIR to have another folder, of a short path) and to ~/.ray (set HOME to have another)"
         ) from error
     except SystemExit as stopped:  # Ray's handler of SIGTERM, as long as it starts
         raise KeyboardInterrupt from stopped

@@ -518,6 +518,8 @@ def test_a_file_that_leads_to_no_cluster_is_passed_over_and_said(addresses, capl
         (OSError("AF_UNIX path length cannot exceed 107 bytes: /long"), "AF_UNIX .*/long; it writes to .*RAY_TMPDIR"),
         (PermissionError(13, "Permission denied", "/tmp/ray/session_1"), "'/tmp/ray/session_1'; .*RAY_TMPDIR"),
         (FileNotFoundError(2, "No such file", "/home/x/.ray"), r"'/home/x/.ray'; .* ~/.ray \(set HOME"),
+        (Exception("The current node timed out during startup."), r"timed out during startup\.; .* must have room"),
+        (RuntimeError("Timed out waiting for file /tmp/ray/port"), "waiting for file /tmp/ray/port; .* must have room"),
         (AuthenticationError("no token"), "the Ray cluster at .* does not let this machine in"),
     ],
 )
