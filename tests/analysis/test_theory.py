@@ -220,11 +220,17 @@ def test_the_table_has_a_row_a_base_and_a_column_a_width():
     ]
     flip = at(theory_means(rows), "flip", 100)
     half = f"±{flip['ratio_high'] - flip['ratio']:.2f}"
-    (row,) = [line.split() for line in lines if "flipped" in line]
-    assert row[:6] == ["label:", "flipped", "0.25", "4.50", f"{flip['ratio']:.2f}*", half]
+    (row,) = [line.split() for line in lines if "flip" in line]
+    assert row[:5] == ["label:", "flip", "4.50", f"{flip['ratio']:.2f}*", half]
     assert row[-1] == "1,000"
     (same,) = [line.split() for line in lines if line.strip().startswith("same")]
     assert same == ["same", "0.00", "-", "-", "-", "-"]
+
+
+def test_the_table_names_a_base_by_the_setting_of_its_dial_and_not_by_its_level():
+    rows = simulations(bases=("flip",)).assign(base="digits shuffle_px=4", kind="input", dial="shuffle_px", level=1.0)
+    lines = rendered(theory_table(theory_means(rows), asymptotic_width(rows)), 100)
+    assert any(line.strip().startswith("input: shuffle_px=4 ") for line in lines)
 
 
 def test_several_targets_are_named_and_what_was_left_out_is_said():

@@ -47,8 +47,10 @@ def theory_table(means: pd.DataFrame, asymptotic: pd.DataFrame) -> Group:
 
 
 def _name(row: Row) -> str:
-    kind, dial, level = row["kind"], row["dial"], row["level"]
-    return str(row["base"]) if kind == "none" or pd.isna(dial) else f"{kind}: {dial} {level:g}"
+    """What a dial changes and its setting, which is not its level; the name of a base that no dial made."""
+    if row["kind"] == "none":
+        return str(row["base"])
+    return f"{row['kind']}: {row['base'].removeprefix(row['target'] + ' ')}"
 
 
 def _ratio(ratio: float, low: float, high: float) -> Text:
