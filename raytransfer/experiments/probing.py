@@ -98,6 +98,8 @@ def _steps(name: str, trained: TrainingSpec, wanted: Any) -> list[int]:
             f"probe_steps={wanted} leave nothing for {name}: before step 1 the head has not trained (the landscape of "
             "such a network is the probe initial-landscape); name a later step, or last"
         )
+    if kind == "solution" and steps[-1] < last:  # what it is compared with, such as a twin, is at its own last step
+        raise UserError(f"probe_steps={wanted} leave out step {last}, the last, and {name} looks there alone: add last")
     return steps[-1:] if kind == "solution" else steps
 
 

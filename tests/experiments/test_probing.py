@@ -218,6 +218,7 @@ def test_a_probe_needs_the_networks_it_compares(tiny):
         (["probes=[path,path]"], r"probes=\['path', 'path'\] must name each once"),
         (["probes=[flatness]", "probe_steps=[7]"], r"probe_steps has 7, which no training reaches: .* 0\.\.6"),
         (["probes=[flatness]", "probe_steps=[end]"], r"probe_steps has end, .* or is last"),
+        (["probes=[path]", "probe_steps=[0,3]"], r"leave out step 6, the last, and path looks there alone: add last"),
         (["probes=[landscape]", "probe_steps=[0]"], r"leave nothing for landscape: before step 1 the head has not"),
         (["probes=[flatness]", "eigenvalues=100000"], r"eigenvalues=100000 must not exceed .* convnet8 has \d{5} "),
         (["landscape_points=4"], r"landscape_points=4 must be odd and at least 3"),
