@@ -97,9 +97,13 @@ def test_what_did_not_converge_is_counted_and_left_out():
     row = at(theory_means(rows), "flip", 1000)
     assert (row["seeds"], row["unconverged"]) == (2, 2)
     assert row["ratio"] == pytest.approx(1.05, abs=0.03)
-    none = at(theory_means(rows.assign(converged=False)), "flip", 1000)
+    rows["converged"] &= rows["base"] != "flip"
+    means = theory_means(rows)
+    none = at(means, "flip", 1000)
     assert (none["seeds"], none["unconverged"]) == (0, 4)
     assert math.isnan(none["distance"])
+    (line,) = [line for line in rendered(theory_table(means, asymptotic_width(rows)), 100) if "flip" in line]
+    assert line.split() == ["label:", "flip", *("-" for _ in range(5))]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from raytransfer.analysis.intervals import MIN_UNITS, TOO_FEW
 from raytransfer.console.table import NumberTable
-from raytransfer.experiments.words import NO_INTERVAL, Row, counted
+from raytransfer.experiments.words import NO_INTERVAL, Row, counted, with_interval
 from raytransfer.words import number_of
 
 
@@ -28,7 +28,7 @@ def theory_table(means: pd.DataFrame, asymptotic: pd.DataFrame) -> Group:
         width = row["asymptotic_width"]
         table.add_row(
             Text(f"{row['target']}: {_name(row)}" if several else _name(row)),
-            f"{cells['bound'].iloc[-1]:.2f}",
+            with_interval(cells["bound"].iloc[-1], math.nan, math.nan, ".2f"),
             *(_ratio(*cells.loc[w, ["ratio", "ratio_low", "ratio_high"]]) if w in cells.index else "" for w in widths),
             TOO_FEW if 0 < cells["ratio_seeds"].iloc[-1] < MIN_UNITS else "-" if pd.isna(width) else f"{width:,}",
         )
