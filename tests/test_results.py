@@ -311,17 +311,14 @@ def test_what_batch_normalisation_says_on_two_machines_is_what_their_rows_say():
     for claim, *cells in table:
         assert cells == [said_effect(found.loc[claim]) for found in told]
         assert told[0].loc[claim, "verdict"].split(":")[0] == told[1].loc[claim, "verdict"].split(":")[0]
-    before, now = (comparisons(effects).set_index(["test", "base"]) for effects in (there, here))
-    share, matched = "first relative projection along training", "at matched training loss"
-    for found, test, base, said in (
-        (before, share, "CIFAR A", "({} from the other classes"),
-        (before, share, "unchanged", "from the other classes, {} from the same)"),
-        (now, share, "CIFAR A", "here it is not ({},"),
-        (now, f"filter-normalised trace {matched}", "CIFAR A", "trace is {} times that from scratch"),
-        (now, f"filter-normalised trace {matched}", "unchanged", "(from the same classes {}), the plain trace"),
-        (now, f"trace {matched}", "CIFAR A", "the plain trace and the largest eigenvalue {} and"),
-        (now, f"top eigenvalue {matched}", "CIFAR A", "and {}, and at the last step two of the three are told, too"),
-        (now, "top eigenvalue at the last step", "CIFAR A", "and the eigenvalue {}, where 1.50 would be seen"),
+    found = comparisons(here).set_index(["test", "base"])
+    matched = "at matched training loss"
+    for test, base, said in (
+        (f"filter-normalised trace {matched}", "CIFAR A", "trace is {} times that from scratch"),
+        (f"filter-normalised trace {matched}", "unchanged", "(from the same classes {}), the plain trace"),
+        (f"trace {matched}", "CIFAR A", "the plain trace and the largest eigenvalue {} and"),
+        (f"top eigenvalue {matched}", "CIFAR A", "and {}, and at the last step two of the three are told, too"),
+        ("top eigenvalue at the last step", "CIFAR A", "and the eigenvalue {}, where 1.50 would be seen"),
     ):
         assert said.format(written(found.loc[test, base], 2)) in section
     barriers = pd.read_parquet(data / "mechanisms_cifar10_gain_batch_norm_barriers.parquet")

@@ -72,7 +72,7 @@ def probe_specs(name: str, trained: TrainingSpec, config: TrainingConfig) -> lis
             images=config.probe_images if probe.reads == "images" else None,
             eigenvalues=config.eigenvalues if name == "flatness" else None,
             points=config.landscape_points if name.endswith("landscape") else None,
-            settled=step == 0 and probe.reads == "images",
+            settled=probe.reads == "images" and (probe.steps == "all" or step == 0),
             seed=trained.seed,
             revision=probe.revision,
         )

@@ -65,15 +65,23 @@ PROBES: dict[str, Probe] = {
     "flatness": Probe(function=flatness, steps="trained", meaning="eigenvalues and traces of the Hessian of the loss"),
     "landscape": Probe(function=landscape, steps="solution", meaning="loss on a plane through the trained weights"),
     "initial-landscape": Probe(
-        function=landscape, steps="initial", meaning="loss on a plane through the weights before training"
+        function=landscape, steps="initial", meaning="loss on a plane through the weights before training", revision=2
     ),
     "loss-variation": Probe(
-        function=loss_variation, steps="all", meaning="change of loss and gradient on a walk along the gradient"
+        function=loss_variation,
+        steps="all",
+        meaning="change of loss and gradient on a walk along the gradient",
+        revision=2,
     ),
     "gradient-components": Probe(
-        function=gradient_components, steps="all", meaning="weights in the main directions of their gradient"
+        function=gradient_components,
+        steps="all",
+        meaning="weights in the main directions of their gradient",
+        revision=2,
     ),
-    "gradient-scale": Probe(function=gradient_scale, steps="all", meaning="size of the gradient at each layer"),
+    "gradient-scale": Probe(
+        function=gradient_scale, steps="all", meaning="size of the gradient at each layer", revision=2
+    ),
     "path": Probe(
         function=path, steps="solution", against=("twin",), meaning="loss between two networks, and its barrier"
     ),

@@ -81,7 +81,7 @@ class ProbeSpec(Identified):
             all.
         eigenvalues: How many of the Hessian's; None for other probes.
         points: Points on a side of a landscape; None for other probes.
-        settled: Whether batch normalisation that has seen no image takes the statistics of those it is looked at with.
+        settled: Whether batch normalisation that trains takes the statistics of the images it is looked at with.
         seed: Seed of the draw of images, and of random directions, whose stream the task names, too.
         revision: Which reading of the probe's definition, as ``raytransfer.probes.PROBES`` has it.
     """

@@ -54,23 +54,22 @@ def _subject(spec: ProbeSpec, site: Site) -> Subject:
 
 @torch.no_grad()
 def _settle(network: Network, inputs: torch.Tensor) -> None:
-    """Give batch normalisation that has seen no image the statistics of these.
+    """Give batch normalisation that trains the statistics of these images, as it has those of its batch in training.
 
-    In eval mode a fresh one has mean 0 and variance 1, and normalises nothing: it would be a network that never trains.
-    Copied ones keep what they were copied with, and those of frozen random layers what they train with above them.
+    Its own are those of the last ten steps or so. Before step 1 a fresh one has mean 0 and variance 1 and normalises
+    nothing, and for some steps after it hardly does, while a copied one has its base's: a loss in eval mode would tell
+    these apart, and not how the networks train. Frozen ones keep what they train with.
     """
     every = (m for m in network.module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    layers = [layer for layer in every if layer not in network.still]
-    held = [(m, m.running_mean, m.running_var) for m in layers]
-    fresh = [m for m, mean, var in held if mean is not None and var is not None and not mean.any() and var.eq(1).all()]
-    if not fresh:
+    layers = [layer for layer in every if layer not in network.still and layer.running_mean is not None]
+    if not layers:
         return
-    momenta = [layer.momentum for layer in fresh]
-    for layer in fresh:
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
         layer.train()
         layer.momentum = 1.0
     network.through(inputs.clone())  # it may begin by overwriting them
-    for layer, momentum in zip(fresh, momenta, strict=True):
+    for layer, momentum in zip(layers, momenta, strict=True):
         layer.eval()
         layer.momentum = momentum
 
