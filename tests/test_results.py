@@ -296,21 +296,31 @@ def test_the_gain_on_cifar10_is_that_of_its_rows(name):
         assert said.format(written(student_t(gains.to_numpy()))) in page
 
 
-def test_what_batch_normalisation_says_on_two_machines_is_what_their_rows_say():
+def test_what_batch_normalisation_says_is_what_its_rows_say():
     data = RESULTS / "data"
-    here, there = (
+    here, there, own = (
         pd.read_parquet(data / f"mechanisms_cifar10_gain_batch_norm_{name}.parquet")
-        for name in ("effects", "other_effects")
+        for name in ("effects", "other_effects", "own_statistics_effects")
     )
     none = pd.read_parquet(data / "mechanisms_digits_rhos.parquet").head(0)
     section = (RESULTS / "liu2019.md").read_text().split("### The same with batch norm")[1].split("\n## ")[0]
-    table = next(rows for head, rows in tables(section) if head == ["claim", "here", "there"])
+    told = {
+        name: verdicts(effects, none).set_index("claim")
+        for name, effects in {
+            "here": here,
+            "there": there,
+            "with its own statistics": own,
+            "with those of the images": here,
+        }.items()
+    }
+    compared = [table for table in tables(section) if table[0][-1] in told]
+    assert [claim for _, rows in compared for claim, *_ in rows] == told["there"].index.to_list()
+    for (_, *machines), rows in compared:
+        for claim, *cells in rows:
+            assert cells == [said_effect(told[name].loc[claim]) for name in machines]
+    for claim in ("smaller generalisation gap", "weights stay near"):
+        assert told["here"].loc[claim, "verdict"] == told["there"].loc[claim, "verdict"]
     section = " ".join(section.split())
-    told = [verdicts(effects, none).set_index("claim") for effects in (here, there)]
-    assert [claim for claim, *_ in table] == told[1].index.to_list()
-    for claim, *cells in table:
-        assert cells == [said_effect(found.loc[claim]) for found in told]
-        assert told[0].loc[claim, "verdict"].split(":")[0] == told[1].loc[claim, "verdict"].split(":")[0]
     found = comparisons(here).set_index(["test", "base"])
     matched = "at matched training loss"
     for test, base, said in (
@@ -319,6 +329,14 @@ def test_what_batch_normalisation_says_on_two_machines_is_what_their_rows_say():
         (f"trace {matched}", "CIFAR A", "the plain trace and the largest eigenvalue {} and"),
         (f"top eigenvalue {matched}", "CIFAR A", "and {}, and at the last step two of the three are told, too"),
         ("top eigenvalue at the last step", "CIFAR A", "and the eigenvalue {}, where 1.50 would be seen"),
+        ("spread over stages along training", "CIFAR A", "no difference is told from zero ({} from the other classes"),
+        ("loss variation at step 0", "CIFAR A", "varies {} times as much as in a fresh network"),
+        ("loss variation at step 0", "unchanged", "in a fresh network (from the same classes {})"),
+        (
+            "first relative projection along training",
+            "CIFAR A",
+            "it is not told ({} from the other classes, where 1.61",
+        ),
     ):
         assert said.format(written(found.loc[test, base], 2)) in section
     barriers = pd.read_parquet(data / "mechanisms_cifar10_gain_batch_norm_barriers.parquet")
