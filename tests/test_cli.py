@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -55,6 +57,12 @@ def test_list_names_every_entry(call, what, names):
     code, printed, _ = call("list", *what)
     assert code == 0
     assert all(re.search(rf"(^|\s|\.){re.escape(name)}(\s|$)", printed, re.MULTILINE) for name in names)
+
+
+def test_python_m_raytransfer_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "raytransfer", "list", "treatmentz"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: list treatmentz is not known; choose from ")
 
 
 def test_json_of_a_list_has_names_and_meanings(call):
