@@ -1,5 +1,6 @@
 """How figures draw networks from scratch and fine-tuned ones: their styles, lines with bands, axes and legends."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -116,9 +117,12 @@ def cut_off(set_limits: Any, limits: tuple[float, float], means: Floats, *, log:
 
 
 def log_ticks(axis: XAxis | YAxis, limits: tuple[float, float]) -> None:
-    """Plain numbers: at 1, 2 and 5 of each decade where there are few, at every second decade or so where many."""
-    few = limits[1] < 50 * limits[0]
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if few else LogLocator(subs=(1,), numticks=6))
+    """Plain numbers: at 1, 2 and 5 of each decade, at 1 and 3 where there are more, or at every second decade or so."""
+    decades = math.log10(limits[1] / limits[0])
+    if decades < 3:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.7 else (1, 3)))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1,), numticks=6))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter("{x:g}")
 

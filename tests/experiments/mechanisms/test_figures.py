@@ -12,7 +12,7 @@ from raytransfer.analysis.profiles import profiles
 from raytransfer.analysis.verdicts import NEARER, PRIMARY, rank_correlations, verdicts
 from raytransfer.experiments.mechanisms.figures import comparisons_figure, gradients_figure, training_figure
 from raytransfer.experiments.mechanisms.landscapes import landscape_figure, paths_figure
-from raytransfer.experiments.mechanisms.networks import largest_n
+from raytransfer.experiments.mechanisms.networks import largest_n, log_ticks
 from raytransfer.experiments.mechanisms.tables import comparisons_table, nearness_table
 from raytransfer.experiments.verdicts import said_verdict, size, verdicts_markdown, verdicts_table
 from tests.analysis.test_comparisons import DISTANCES, STAGES, comparisons, frame, nearness, row, sweep, two_networks
@@ -30,6 +30,25 @@ EFFECT = ["base", "n_layers", "claim", "test", "estimate", "low", "high", "units
 REST = ["unit", "runs", "scale", "detectable", "extrapolated"]
 
 every_figure = pytest.mark.parametrize("draw", OF_READINGS.values(), ids=OF_READINGS)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "named"),
+    [
+        (0.0033, 0.035, [0.005, 0.01, 0.02]),
+        (0.0017, 0.087, [0.003, 0.01, 0.03]),
+        (0.01, 2.2, [0.01, 0.03, 0.1, 0.3, 1]),
+        (0.009, 11, [0.01, 0.1, 1, 10]),
+        (1e-9, 1, [1e-8, 1e-6, 1e-4, 0.01, 1]),
+    ],
+)
+def test_a_logarithmic_axis_names_values_to_read_by_and_no_more(low, high, named):
+    axes = Figure().add_subplot()
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    log_ticks(axes.yaxis, (low, high))
+    places = axes.yaxis.get_majorticklocs()
+    assert places[(low <= places) & (places <= high)] == pytest.approx(named)
 
 
 @pytest.fixture(scope="module")
