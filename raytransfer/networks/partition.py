@@ -101,6 +101,11 @@ def check_exact(network: Network) -> None:
                     results.append((outputs, buffers, changed, torch.get_rng_state()))
             (whole, moved, changed, drawn), (staged_too, moved_too, changed_too, drawn_too) = results
             mode = "training" if training else "eval"
+            if whole.isnan().any():
+                raise UserError(
+                    f"on images of noise its output has NaN in {mode} mode, such as from the logarithm or the root of "
+                    "a negative number"
+                )
             if not torch.equal(whole, staged_too):
                 raise UserError(f"stage by stage it gives other numbers than as a whole, in {mode} mode")
             if other := [name for name, buffer in moved.items() if not torch.equal(buffer, moved_too[name])]:

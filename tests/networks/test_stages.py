@@ -22,6 +22,7 @@ from raytransfer.networks import (
     Network,
     check_network,
     copy_first,
+    describe,
     find_stages,
     freeze,
     train_mode,
@@ -711,6 +712,39 @@ def test_a_network_without_a_cut_is_refused():
 
 def one_layer(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))
+
+
+class Logarithm(Pooled):
+    def __init__(self):
+        super().__init__(conv(3, 6))
+
+    def forward(self, x):
+        return super().forward(x).log()
+
+
+def test_outputs_that_are_no_numbers_are_called_so():
+    found = Network(module := Logarithm(), find_stages(module, (3, 8, 8)), (3, 8, 8))
+    with pytest.raises(UserError, match=r"^on images of noise its output has NaN in eval mode, such as from the log"):
+        check_exact(found)
+
+
+def test_operations_of_attention_are_counted_where_pytorch_has_one_kernel_for_all_of_them():
+    layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+    module = nn.Sequential(nn.Conv2d(3, 16, 4, 4), nn.Flatten(2), Transposed(), layer, MeanToken(), nn.Linear(16, 4))
+    rows = describe(Network(module, find_stages(module, (3, 8, 8)), (3, 8, 8)))
+    weights, scores = 3 * 16 * 16 + 16 * 16 + 2 * 16 * 32, 2 * 4 * 16  # 4 tokens of 16 numbers
+    assert [row.mflops * 1e6 for row in rows] == [2 * 4 * 48 * 16, 2 * 4 * (weights + scores), 2 * 16 * 4]
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+class Transposed(nn.Module):
+    def forward(self, x):
+        return x.mT
+
+
+class MeanToken(nn.Module):
+    def forward(self, x):
+        return x.mean(1)
 
 
 class RowsOfPatches(nn.Module):
