@@ -25,6 +25,7 @@ from raytransfer.experiments.yosinski.tables import boosts_table, means_table, r
 from raytransfer.networks import ZOO
 from raytransfer.report import Report
 from raytransfer.report.rows import places_of
+from raytransfer.specs import Imported, TransferSpec
 from raytransfer.store import Store, read_table
 from raytransfer.store.schema import CELLS, arrow_schema
 from raytransfer.sweep.plan import Plan
@@ -35,8 +36,7 @@ _CAPTIONS = {
     "images": "The readings against the number of training images a class, a line an n.",
     "readings": "What was lost or gained, in percentage points, against the number of copied layers. Each reading is "
     "the difference of two treatments within one split, direction and seed; the distance effect is that of dissimilar "
-    "halves less that of random ones. Intervals are not corrected for their number. Grey, for a network of 8 layers: "
-    "what came out in 2014 on ILSVRC12.",
+    "halves less that of random ones. Intervals are not corrected for their number.",
     "lines": "Mean top-1 accuracy of every treatment against the number of copied layers (Yosinski et al. 2014, Figure "
     "2, bottom). Whiskers and bands contain the spread between targets, which the readings are free of.",
     "points": "Every run's top-1 accuracy against the number of copied layers (Yosinski et al. 2014, Figure 2, top). "
@@ -108,11 +108,12 @@ def _of_one_number(
     """The report of runs with one number of training images."""
     results, means, paired, averaged = (frames[name] for name in ("results", "means", "readings", "boosts"))
     title, subtitle = _title(plan, config, _amount(number)), _sample(results)
-    figures = {}
+    figures, captions = {}, dict(_CAPTIONS)
     if not paired.empty:
-        figures["readings"] = readings_figure(
-            paired, title=title, subtitle=subtitle, published=_published(plan, config)
-        )
+        published = _published(plan, config)
+        figures["readings"] = readings_figure(paired, title=title, subtitle=subtitle, published=published)
+        if published is not None:
+            captions["readings"] += " Grey: what came out in 2014 on ILSVRC12."
     figures["lines"] = lines_figure(means, title=title, subtitle=subtitle)
     figures["points"] = points_figure(results, title=title, subtitle=subtitle)
     return Report(
@@ -120,8 +121,8 @@ def _of_one_number(
         main=("results", "Every trial of the sweep, one row each"),
         tables=[means_table(means), readings_table(paired), *([] if averaged.empty else [boosts_table(averaged)])],
         figures={**figures, **_curves(results, store, title)},
-        captions=_CAPTIONS,
-        answer=sentences(paired),
+        captions=captions,
+        answer=sentences(paired, _checkpoint(plan)),
     )
 
 
@@ -141,7 +142,15 @@ def _heading(number: int) -> Text:
 
 
 def _title(plan: Plan[GridCell, None], config: GridConfig, amount: str) -> str:
-    return f"{plan.network} on {plan.data}, {amount}, {number_of(config.recipe.steps, 'step')}"
+    title = f"{plan.network} on {plan.data}, {amount}, {number_of(config.recipe.steps, 'step')}"
+    checkpoint = _checkpoint(plan)
+    return title if checkpoint is None else f"{title}\nA: {checkpoint}"
+
+
+def _checkpoint(plan: Plan[GridCell, None]) -> str | None:
+    """What the weights of others are called that stand in for those of base A; None where none do."""
+    copied = (spec.weights for spec in plan.trainings if isinstance(spec, TransferSpec))
+    return next((weights.label for weights in copied if isinstance(weights, Imported)), None)
 
 
 def results_of(cells: Sequence[GridCell], store: Store) -> pd.DataFrame:

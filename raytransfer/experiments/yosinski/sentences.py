@@ -1,7 +1,7 @@
 """The readings in words: sentences made by rule."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -11,24 +11,24 @@ from raytransfer.experiments.words import Row, with_interval
 from raytransfer.words import number_of
 
 # For each reading: what loses or gains, against what, and whether a positive reading is a loss. {0} and {1} are its
-# treatments.
+# treatments, {other} is what A was, {distant} the same of halves that are unlike.
 _WORDS = {
     "co-adaptation drop": ("the network's own layers, frozen ({1}),", "training from scratch ({0})", True),
-    "specificity drop": ("frozen layers of the other task ({1})", "the network's own ({0})", True),
+    "specificity drop": ("frozen layers of {other} ({1})", "the network's own ({0})", True),
     "recovery": ("the network's own layers, fine-tuned ({0}),", "the same kept frozen ({1})", False),
-    "generalisation boost": ("layers of the other task, fine-tuned ({0}),", "training from scratch ({1})", False),
-    "distance effect": ("frozen layers of the other task ({1} against {0})", "the same on random halves", True),
-    "value of distant features": ("frozen layers of a distant task ({0})", "random ones ({1})", False),
+    "generalisation boost": ("layers of {other}, fine-tuned ({0}),", "training from scratch ({1})", False),
+    "distance effect": ("frozen layers of {other} ({1} against {0})", "the same on random halves", True),
+    "value of distant features": ("frozen layers of {distant} ({0})", "random ones ({1})", False),
     "boost over twice the steps": (
-        "layers of the other task, fine-tuned ({0}),",
+        "layers of {other}, fine-tuned ({0}),",
         "training from scratch for twice the steps ({1})",
         False,
     ),
-    "boost over selffer": ("layers of the other task, fine-tuned ({0}),", "the network's own, fine-tuned ({1})", False),
+    "boost over selffer": ("layers of {other}, fine-tuned ({0}),", "the network's own, fine-tuned ({1})", False),
 }
 
 
-def sentences(readings: pd.DataFrame) -> list[str]:
+def sentences(readings: pd.DataFrame, checkpoint: str | None = None) -> list[str]:
     """Say each reading in words, in percentage points: a text for each, with a sentence or two for each kind of halves.
 
     Sentences are about the largest n with a reading, a choice that does not depend on the results; for the first halves
@@ -38,7 +38,9 @@ def sentences(readings: pd.DataFrame) -> list[str]:
 
     Args:
         readings: Output of ``raytransfer.analysis.readings`` on accuracies.
+        checkpoint: What the weights of others are called that stood in for those of base A; None where none did.
     """
+    named = {"other": checkpoint or "the other task", "distant": checkpoint or "a distant task"}
     several = readings["halves"].nunique() > 1
     found = []
     for reading in READINGS:
@@ -46,14 +48,14 @@ def sentences(readings: pd.DataFrame) -> list[str]:
         for halves, rows in readings[readings["reading"] == reading].groupby("halves", sort=False):
             ordered = rows.sort_values("n_layers").to_dict("records")
             where = "" if not several else " on random halves" if halves == "random" else f" on {halves}"
-            said += [_further(ordered[-1], where)] if said else [_first(ordered[-1], where), *_range(ordered)]
+            said += [_further(ordered[-1], where)] if said else [_first(ordered[-1], where, named), *_range(ordered)]
         found += [" ".join(said)] * bool(said)
     return found
 
 
-def _first(row: Row, where: str) -> str:
+def _first(row: Row, where: str, named: Mapping[str, str]) -> str:
     subject, other, _ = _WORDS[row["reading"]]
-    subject, other = (words.format(*READINGS[row["reading"]]) for words in (subject, other))
+    subject, other = (words.format(*READINGS[row["reading"]], **named) for words in (subject, other))
     does = ("gain", "over") if _gains(row) else ("lose", "against")
     return (
         f"At n = {row['n_layers']}{where}, {subject} {does[0]} {_size(row)} points {does[1]} {other}: {rests_on(row)}"

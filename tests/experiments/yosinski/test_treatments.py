@@ -1,11 +1,14 @@
 """Every treatment on tiny trainings: what ran, what its rows say, and that the report shows it."""
 
 import json
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch import nn
 
+import raytransfer as rt
 from raytransfer.analysis import BASES
 from raytransfer.config import load_config
 from raytransfer.errors import UserError
@@ -65,6 +68,48 @@ def test_rows_tell_the_treatments_apart(grid):
     assert at_two.loc["AnB-LoRA", "lora_rank"] == 8
     assert at_two.loc["AnB-LP-FT", "thaw"] == "halfway"
     assert at_two.loc["AnB+", ["thaw", "layer_decay"]].tolist() == ["never", 1.0]
+
+
+def narrow(num_classes):
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3, stride=2), nn.ReLU(), nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(4, num_classes)
+    )
+
+
+def test_a_checkpoint_that_stands_in_for_base_a_is_named_where_layers_of_the_other_task_would_be(
+    tmp_path, cache_dir, no_pictures
+):
+    torch.save(narrow(10).state_dict(), tmp_path / "mine.pth")
+    sweep = rt.run(
+        "yosinski",
+        network="tests.experiments.yosinski.test_treatments:narrow",
+        weights={"weights": str(tmp_path / "mine.pth"), "mean": [0.3], "std": [0.4], "label": "mine"},
+        image_size_px=8,
+        halves=["random"],
+        splits=1,
+        treatments=["baseB", "BnB", "AnB", "AnB+"],
+        recipe={"steps": 2, "warmup_steps": 0, "evaluations": 1},
+        out=tmp_path / "out",
+        cache_dir=str(cache_dir),
+        backend="in-process",
+        quiet=True,
+    )
+    said = " ".join(sweep.answer)
+    assert "frozen layers of mine (AnB)" in said
+    assert "layers of mine, fine-tuned (AnB+)," in said
+    assert "other task" not in said
+    assert {figure.get_suptitle().splitlines()[1] for figure in sweep.figures.values()} == {"A: mine"}
+    # Its n are not those of 2014, of which no line is drawn, and no caption speaks.
+    page = (Path(sweep.folder) / "report.html").read_text()
+    assert "Each reading is the difference" in page
+    assert "2014 on ILSVRC12" not in page
+
+
+def test_the_caption_tells_of_2014_where_a_line_of_it_is_drawn(grid):
+    config, plan, store = grid
+    report = make_report(plan, store, config)
+    assert "2014, ILSVRC12" in legend(report.figures["readings"])
+    assert report.captions["readings"].endswith(" Grey: what came out in 2014 on ILSVRC12.")
 
 
 def test_treatments_without_a_cut_stand_where_bases_do(grid):
