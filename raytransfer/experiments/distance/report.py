@@ -53,9 +53,12 @@ _CAPTIONS = {
     "monotonicity": "How each distance, score and outcome moves along each dial: mean rank correlation with the level, "
     "{}.",
 }
-_TRANSFER = "Transfer against {}: a point is a pair of tasks, the mean over its seeds; bands over {}."
+_TRANSFER = "Transfer against {}: a point is a pair of tasks, the mean over its seeds{}."
 _UNDEFINED = (
     "Without any correlation, as they are the same for all bases of each target, or there for fewer than 4 of them"
+)
+_NOT_ORDERED = (
+    "Which distance or score best puts the bases of a target in order is not said: it takes 4 bases of one target."
 )
 _MEASURES = " (measures.parquet: every distance and score)"
 _PLACE = ["treatment", "measure", "target", "target_block", "base", "base_block", "n_layers", "seed"]
@@ -70,14 +73,16 @@ def make_report(plan: Plan[PairCell, Design], store: Store, config: DistanceConf
     found = _analysed(outcomes, _measured(plan.cells, store), plan.design, config)
     frames = {name: table for name, table in found.items() if not table.empty}
     found["correlations"], undefined = with_any(found["correlations"])
+    answer = _answer(found["correlations"])
+    notes = [_NOT_ORDERED] if not answer and not found["correlations"].empty else []
     return Report(
         frames=frames,
         main=("outcomes", f"Every transfer of the sweep, one row each{_MEASURES if 'measures' in frames else ''}"),
         tables=_tables(found, config),
         figures=_figures(found, _title(plan, config), config),
         captions=_captions(found, config),
-        answer=_answer(found["correlations"]) + advice(found["recommendations"]),
-        notes=[f"{_UNDEFINED}: {listed(undefined)}."] if undefined else [],
+        answer=answer + advice(found["recommendations"]),
+        notes=[*notes, *([f"{_UNDEFINED}: {listed(undefined)}."] if undefined else [])],
     )
 
 
@@ -98,7 +103,9 @@ def _captions(found: dict[str, pd.DataFrame], config: DistanceConfig) -> dict[st
     for measure in config.drawn:
         of_measure = found.get(f"curves-of-{_word(measure)}", pd.DataFrame())
         if not of_measure.empty:
-            said[_against(measure)] = _TRANSFER.format(measure, said_blocks(of_measure))
+            banded = of_measure["low"].notna().any()
+            bands = f"; bands over {said_blocks(of_measure)}" if banded else ""
+            said[_against(measure)] = _TRANSFER.format(measure, bands)
     return said
 
 

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from raytransfer.experiments.distance import report
+from raytransfer.experiments.distance.config import DistanceConfig
 from raytransfer.experiments.distance.dial_figures import dial_grid_figure, dials_figure, monotonicity_figure
 from raytransfer.experiments.distance.figures import correlations_figure, transfer_figure
 from tests.helpers import legend, marks, overlaps, titles
@@ -125,6 +126,16 @@ def test_every_pair_is_a_point_and_curves_and_bands_are_those_of_the_table():
             assert heights.min() == pytest.approx(100 * expected["low"].min())
             assert heights.max() == pytest.approx(100 * expected["high"].max())
     assert legend(figure)[:3] == list(OUTCOMES)
+
+
+def test_a_caption_tells_of_bands_where_there_are_some():
+    config = DistanceConfig(drawn=["OTDD"], tree=None)
+    none = dict.fromkeys(report._CAPTIONS, pd.DataFrame())
+    against = report._captions({**none, "curves-of-OTDD": curves()}, config)["transfer-against-OTDD"]
+    assert against.endswith("the mean over its seeds; bands over 10 blocks.")
+    bare = curves().assign(low=np.nan, high=np.nan)
+    against = report._captions({**none, "curves-of-OTDD": bare}, config)["transfer-against-OTDD"]
+    assert against.endswith("the mean over its seeds.")
 
 
 def test_several_targets_have_colours_and_each_outcome_a_row():

@@ -99,6 +99,10 @@ def test_correlations_are_drawn_only_where_a_target_has_any(tiny):
     known = report.frames["correlations"].query("coefficient == 'Spearman'").groupby("scope")["estimate"].count()
     assert (known["within target"], known["pooled"] > 0) == (0, True)
     assert set(report.figures) == {"transfer-against-FID-of-pixels"}
+    # It is said why no measure is called the best, and of bands only where there are some.
+    assert any(note.endswith("is not said: it takes 4 bases of one target.") for note in report.notes)
+    assert not any("puts bases best in the order" in said for said in report.answer)
+    assert "band" not in report.captions["transfer-against-FID-of-pixels"]
 
 
 def test_a_new_measure_runs_alone(tiny):
