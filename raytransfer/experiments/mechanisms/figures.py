@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from raytransfer.analysis.intervals import Floats
 from raytransfer.analysis.profiles import profiles
@@ -134,7 +134,10 @@ def training_figure(readings: pd.DataFrame, *, title: str) -> Figure:
     for axis, (name, rows) in zip(all_axes, panels.items(), strict=True):
         head(axis, name)
         draw_lines(axis, rows, "step", styles_of(shown))
-        axis.set_xscale("symlog", linthresh=_decade(next((s for s in steps if s > 0), 1)), linscale=0.5)
+        first = next((s for s in steps if s > 0), 1)
+        axis.set_xscale("symlog", linthresh=_decade(first), linscale=0.5)
+        if steps[-1] < 10 * first:  # one power of ten does not say how an axis goes on
+            axis.xaxis.set_major_locator(FixedLocator(sorted({0, first, steps[-1]})))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter("{x:g}")
         axis.set_xlim(0, max(steps[-1], 1) * 1.15)

@@ -172,6 +172,13 @@ def test_training_shows_scratch_against_each_base_at_every_step(readings):
     assert {axes.get_xscale() for axes in figure.axes} == {"symlog"}
 
 
+def test_steps_within_a_power_of_ten_are_named_on_their_logarithmic_axis(readings):
+    near = readings[readings["step"].isin([0, 10, 100])].replace({"step": {100: 30}})
+    axis = training_figure(near, title="t").axes[0].xaxis
+    assert list(axis.get_majorticklocs()) == [0, 10, 30]
+    assert len(training_figure(readings, title="t").axes[0].xaxis.get_majorticklocs()) > 3
+
+
 def test_a_second_eigenvalue_below_zero_leaves_the_first_on_its_logarithmic_axis(readings):
     negative = readings.assign(value=readings["value"].where(readings["index"].ne(3).fillna(True), -1.0))
     assert training_figure(negative, title="t").axes[3].get_yscale() == "log"
@@ -384,6 +391,8 @@ def test_verdicts_say_test_effect_units_and_what_would_be_seen():
     assert line.startswith(f"weights stay near {effect.replace(', ', ',')} 4 ×{row['detectable']:.2f} ")
     assert any("over 4 sources of targets" in line for line in rendered(verdicts_table(table), 120))
     assert rendered(verdicts_table(table), 120)[-1] == ""  # what comes next stands apart
+    # The note explains the words that stand in the table.
+    assert any(line.startswith("no effect beyond: not seen, ") for line in rendered(verdicts_table(table), 120))
     assert said_verdict(row.to_dict()).startswith(f"supported (relative deviation at the last step: ratio {effect}, ")
     nothing = dict.fromkeys(("estimate", "low", "high", "detectable"), math.nan)
     assert "at the last step: no value, " in said_verdict(row.to_dict() | nothing)
