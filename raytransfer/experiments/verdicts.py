@@ -19,6 +19,7 @@ WOULD_SEE = (
 """What a column of detectable effects means, for the note below a table."""
 _NONE = "none"
 _NO_LARGER = "no effect beyond"
+_COMPARED = {"ratio": "fine-tuned / scratch", "difference": "fine-tuned − scratch"}
 
 
 def verdicts_table(verdicts: pd.DataFrame) -> Group:
@@ -59,7 +60,7 @@ def verdicts_markdown(verdicts: pd.DataFrame) -> str:
 
 def said_verdict(row: Row) -> str:
     """One verdict with its test, effect and units, in words."""
-    effect = f"{row['scale']} {said_effect(row)}"
+    effect = f"{_COMPARED.get(row['scale'], row['scale'])} {said_effect(row)}"
     if math.isnan(row["estimate"]):
         effect = "no value"
     said = f"{_verdict(row)} ({row['test']}: {effect}, {number_of(row['units'], row['unit'])}"

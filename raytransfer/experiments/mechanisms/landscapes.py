@@ -51,7 +51,8 @@ def landscape_figure(readings: pd.DataFrame, *, title: str) -> Figure:
     styles = styles_of(losses)
     target, seed = min(zip(losses["target"], losses["seed"], strict=True))
     of_unit = losses[(losses["target"] == target) & (losses["seed"] == seed)]
-    figure = new_figure((2.9 + 2.1 * max(len(styles), 3), 3.6 + 2.3 * len(probes)), headline)
+    beside = 1.1 + 0.08 * max(len(label_of(name)) for name in styles)  # of the legend
+    figure = new_figure((max(2.9, beside) + 2.1 * max(len(styles), 3), 3.6 + 2.3 * len(probes)), headline)
     parts: Any = figure.subfigures(2, 1, height_ratios=[2.3 * len(probes), 2.6])
     upper, lower = parts
     all_axes = upper.subplots(len(probes), len(styles), squeeze=False, sharex=True, sharey=True)
@@ -80,9 +81,10 @@ def landscape_figure(readings: pd.DataFrame, *, title: str) -> Figure:
         for probe in probes
     }
     for axis, (probe, rows) in zip(lower.subplots(1, len(probes), squeeze=False)[0], cuts.items(), strict=True):
-        head(axis, f"{kinds[probe]}, along the first direction")
+        head(axis, kinds[probe])
         draw_lines(axis, rows, "x", styles, marked=False)
         axis.set_xticks([-1, -0.5, 0, 0.5, 1])
+        axis.set_xlabel("along the first direction", fontsize=9)
         axis.set_ylabel("loss, nats", fontsize=9)
     add_legend(figure, styles, list(cuts.values()), marked=False)
     return figure

@@ -250,6 +250,8 @@ def test_no_text_lies_on_another_or_leaves_the_page(readings):
     assert overlaps(gradients_figure(long, stages, **WORDS)) == []
     assert overlaps(landscape_figure(long, **WORDS)) == []
     assert overlaps(paths_figure(long, stages, **WORDS)) == []
+    of_one = sweep(bases=("package.module:network@step250.safetensors",), targets=("A",), seeds=3)
+    assert overlaps(landscape_figure(of_one, **WORDS)) == []
 
 
 def test_each_quantity_of_which_differences_are_taken_has_an_axis_with_its_unit():
@@ -393,7 +395,9 @@ def test_verdicts_say_test_effect_units_and_what_would_be_seen():
     assert rendered(verdicts_table(table), 120)[-1] == ""  # what comes next stands apart
     # The note explains the words that stand in the table.
     assert any(line.startswith("no effect beyond: not seen, ") for line in rendered(verdicts_table(table), 120))
-    assert said_verdict(row.to_dict()).startswith(f"supported (relative deviation at the last step: ratio {effect}, ")
+    assert said_verdict(row.to_dict()).startswith(
+        f"supported (relative deviation at the last step: fine-tuned / scratch {effect}, "
+    )
     nothing = dict.fromkeys(("estimate", "low", "high", "detectable"), math.nan)
     assert "at the last step: no value, " in said_verdict(row.to_dict() | nothing)
 
