@@ -17,9 +17,7 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from raytransfer.analysis.pairs import OUTCOMES
 from raytransfer.distances import DIAL_KINDS
-from raytransfer.experiments.distance.figures import said_transfer
 from raytransfer.experiments.words import Row, counted, said_units, told_mean, with_interval
 from raytransfer.report.style import drawable, fit_to, head, layer_colors, new_figure, panels_of, words
 from raytransfer.report.svg import tell
@@ -49,20 +47,19 @@ def dial_grid_figure(means: pd.DataFrame, *, title: str) -> Figure:
     Raises:
         ValueError: There are no cells.
     """
-    known = drawable(means, "outcome", OUTCOMES)
-    outcomes = [outcome for outcome in OUTCOMES if outcome in set(known["outcome"])]
+    known = drawable(means, "outcome", _DASHES)
+    outcomes = [outcome for outcome in _DASHES if outcome in set(known["outcome"])]
     all_n, inputs, labels = (sorted(known[name].unique()) for name in ("n_layers", "input_level", "label_level"))
     width, height = 0.3 + 0.62 * len(labels), 0.4 + 0.46 * len(inputs)
     figure = new_figure((2.7 + width * len(all_n), 1.2 + height * len(outcomes)), title)
     axes = figure.subplots(len(outcomes), len(all_n), squeeze=False, sharex="all", sharey="all")
     for of_row, outcome in zip(axes, outcomes, strict=True):
         shown = known[known["outcome"] == outcome]
-        percent, boost = 100 * shown["mean"], outcome == "boost"
-        most = percent.abs().max()
-        norm = Normalize(-most, most) if boost else Normalize(percent.min(), percent.max())
+        norm = Normalize(100 * shown["mean"].min(), 100 * shown["mean"].max())
         for axis, n_layers in zip(of_row, all_n, strict=True):
             rows = shown[shown["n_layers"] == n_layers]
-            head(axis, f"{outcome}, n = {n_layers}, {counted(rows['runs'], 'run')} a cell")
+            runs = "" if rows.empty else f", {counted(rows['runs'], 'run')} a cell"  # of an n that has not begun
+            head(axis, f"{outcome}, n = {n_layers}{runs}")
             cells = {
                 (inputs.index(row["input_level"]), labels.index(row["label_level"])): (
                     100 * row["mean"],
@@ -71,11 +68,10 @@ def dial_grid_figure(means: pd.DataFrame, *, title: str) -> Figure:
                 )
                 for row in rows.to_dict("records")
             }
-            shape, cmap = (len(inputs), len(labels)), "RdBu" if boost else "Blues"
-            drawn = _draw_matrix(axis, cells, shape, norm, cmap, origin="lower")
+            drawn = _draw_matrix(axis, cells, (len(inputs), len(labels)), norm, "Blues", origin="lower")
             axis.set_xticks(range(len(labels)), [f"{level:g}" for level in labels])
             axis.set_yticks(range(len(inputs)), [f"{level:g}" for level in inputs])
-        figure.colorbar(drawn, ax=list(of_row), label="boost, points" if boost else f"{outcome}: top-1, %", pad=0.01)
+        figure.colorbar(drawn, ax=list(of_row), label=f"{outcome}: top-1, %", pad=0.01)
     figure.supxlabel("level of the label dial (0: as the target)", fontsize=10)
     figure.supylabel("level of the input dial (0: as the target)", fontsize=10)
     return figure
@@ -208,14 +204,12 @@ def _told_movement(row: Row) -> str:
 def _mean(row: Row) -> str:
     """What a cell says of transfer: its mean in percent, and half the width of its interval."""
     half = f"\n±{50 * (row['high'] - row['low']):.1f}" if np.isfinite(row["low"]) else ""
-    return f"{100 * row['mean']:z.1f}".replace("-", "−") + half
+    return f"{100 * row['mean']:.1f}{half}"
 
 
 def _told_mean(row: Row) -> str:
     """The same for a tooltip: where it stands, its interval, and of how many units it is."""
-    mean = said_transfer(row["outcome"], row["mean"], row["low"], row["high"])
-    levels = f"input {row['input_level']:g}, label {row['label_level']:g}"
-    return f"{levels}: {mean}, {number_of(row['units'], row['unit'])}"
+    return f"input {row['input_level']:g}, label {row['label_level']:g}: {told_mean(row)}"
 
 
 def _draw_matrix(

@@ -101,13 +101,13 @@ def _draw_fit(axis: Axes, curve: pd.DataFrame, color: str, series: str) -> None:
     low, high = 100 * curve["low"].astype(float), 100 * curve["high"].astype(float)
     tell(axis.fill_between(curve["x"], low, high, color=color, alpha=0.15, linewidth=0), series)
     rows = curve.to_dict("records")
-    values = [said_transfer(row["outcome"], row["y"], row["low"], row["high"]) for row in rows]
+    values = [_said_transfer(row["outcome"], row["y"], row["low"], row["high"]) for row in rows]
     fitted = f"{values[0]} at {rows[0]['x']:.3g}, {values[-1]} at {rows[-1]['x']:.3g}"
     tell(drawn, series, [f"{_place(rows[0])}, fit: {fitted}, {said_blocks(curve)}"])
 
 
 def _told_pair(row: Row) -> str:
-    value, seeds = said_transfer(row["outcome"], row["y"]), number_of(row["seeds"], "seed")
+    value, seeds = _said_transfer(row["outcome"], row["y"]), number_of(row["seeds"], "seed")
     return f"{_place(row)}, {row['base']} to {row['target']}: {value} at {row['measure']} {row['x']:.3g}, {seeds}"
 
 
@@ -127,7 +127,7 @@ def _signed(measure: str, kind: str) -> str:
     return f"− {measure}" if kind == "distance" else measure
 
 
-def said_transfer(outcome: str, value: float, low: float = math.nan, high: float = math.nan) -> str:
+def _said_transfer(outcome: str, value: float, low: float = math.nan, high: float = math.nan) -> str:
     """An accuracy in percent, or a boost in points, with its interval where there is one."""
     if outcome == "boost":
         return f"{in_points(value, low, high)} points"
@@ -148,12 +148,13 @@ def correlations_figure(correlations: pd.DataFrame, *, title: str) -> Figure:
     Raises:
         ValueError: There is no such ρ.
     """
+    outcomes = (ANB.name, ANB_PLUS.name)
     known = correlations[(correlations["scope"] == "within target") & (correlations["coefficient"] == "Spearman")]
+    known = known[known["outcome"].isin(outcomes)]
     if known.empty:
         raise ValueError("nothing to draw: no row is Spearman within target")
     order = known.groupby("measure")["estimate"].mean().sort_values(na_position="first", kind="stable").index
     kinds = known.drop_duplicates("measure").set_index("measure")["kind"]
-    outcomes = (ANB.name, ANB_PLUS.name)
     all_n = sorted(known["n_layers"].unique())
     colors = dict(zip(all_n, layer_colors(all_n), strict=True))
     tested = bool(known["p_adjusted"].notna().any())
