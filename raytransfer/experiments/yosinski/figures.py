@@ -17,18 +17,20 @@ from matplotlib.ticker import FixedLocator
 from raytransfer.analysis import READINGS
 from raytransfer.analysis.transfer import halves_rank
 from raytransfer.experiments.words import Row, in_points, told_mean
-from raytransfer.report.style import COLORS, drawable, fit_to, head, new_figure, panels_of, words
+from raytransfer.report.style import COLORS, MARKERS, drawable, fit_to, head, new_figure, panels_of, words
 from raytransfer.report.svg import tell
 from raytransfer.specs.treatments import ANB, BASE_B, RNB, TREATMENTS, Treatment
 from raytransfer.words import number_of
 
 _APART, _WIDEST = 0.14, 0.8  # in n: between treatments that stand side by side, and of all of them
-_Dash = Literal["-", "--", ":", "-."]
-_DASHES: tuple[_Dash, ...] = ("--", ":", "-.")  # of other halves, in order; random halves are solid
+_Dash = Literal["-", "--", ":", "-."] | tuple[int, tuple[int, ...]]
+_DASHES: tuple[_Dash, ...] = (  # of other halves, in order; random halves are solid
+    *("--", ":", "-."),
+    *((0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 3))),
+)
 
 _COMPARED = (BASE_B.name, ANB.name, RNB.name)  # over all halves, on one scale
 _GREY, _PALE = "#555555", "#b5b5b5"
-_OF_HALVES = tuple(zip(COLORS, ("o", "s", "^", "D"), strict=False))
 _MOST_TICKS = 12
 
 
@@ -144,6 +146,9 @@ def readings_figure(
     readings = drawable(readings, "reading", READINGS)
     names = [name for name in READINGS if name in set(readings["reading"])]
     halves, all_n = _halves(readings), sorted({int(n) for n in readings["n_layers"]})
+    looks = {  # of the first, the random halves, the last marker, a dot
+        of_halves: (COLORS[i % len(COLORS)], MARKERS[(i - 1) % len(MARKERS)]) for i, of_halves in enumerate(halves)
+    }
     figure, panels = multiples(len(names), title, subtitle)
     figure.supxlabel("number of copied layers n", fontsize=10)
     figure.supylabel("difference of top-1 accuracy, percentage points", fontsize=10)
@@ -157,7 +162,7 @@ def readings_figure(
             rows = readings[(readings["reading"] == name) & (readings["halves"] == of_halves)]
             if rows.empty:
                 continue
-            color, marker = _OF_HALVES[i % len(_OF_HALVES)]
+            color, marker = looks[of_halves]
             x = rows["n_layers"].to_numpy() + step * (i - (len(halves) - 1) / 2)
             estimate, low, high = (100 * rows[column].to_numpy() for column in ("estimate", "low", "high"))
             known = np.isfinite(low)
@@ -175,7 +180,7 @@ def readings_figure(
         axes.xaxis.set_major_locator(FixedLocator(all_n, nbins=_MOST_TICKS))  # the n that ran
     handles = [
         Line2D([], [], linestyle="none", marker=marker, color=color, mfc=_fill(name, color), label=_halves_label(name))
-        for name, (color, marker) in zip(halves, _OF_HALVES * len(halves), strict=False)
+        for name, (color, marker) in looks.items()
     ]
     if published is not None:
         handles.append(Line2D([], [], color=_PALE, linewidth=2, label="2014, ILSVRC12"))

@@ -20,7 +20,7 @@ from raytransfer.report.svg import tell
 
 NUMBER = "train_per_class"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
-_BESIDE = 0.06  # of a number of images: how far the whiskers of two n stand apart
+_BESIDE, _WIDEST = 0.06, 0.5  # of a number of images: how far the whiskers of two n stand apart, and of all n
 
 
 def changes_with_images(results: pd.DataFrame) -> pd.DataFrame:
@@ -58,6 +58,7 @@ def images_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> 
     all_n, numbers = sorted(shown["n_layers"].unique()), sorted(shown[NUMBER].unique())
     colors = dict(zip(all_n, colormaps["viridis"](np.linspace(0, 0.85, len(all_n))), strict=True))
     markers = {n: _MARKERS[i % len(_MARKERS)] for i, n in enumerate(all_n)}
+    beside = min(_BESIDE, _WIDEST / len(all_n))
     figure, panels = multiples(len(names), title, subtitle)
     figure.supxlabel("training images a class", fontsize=10)
     figure.supylabel("difference of top-1 accuracy, percentage points", fontsize=10)
@@ -68,7 +69,7 @@ def images_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> 
             rows = shown[(shown["reading"] == name) & (shown["n_layers"] == n)].sort_values(NUMBER)
             if rows.empty:
                 continue
-            x = rows[NUMBER].to_numpy(dtype=float) * (1 + _BESIDE * (i - (len(all_n) - 1) / 2))
+            x = rows[NUMBER].to_numpy(dtype=float) * (1 + beside * (i - (len(all_n) - 1) / 2))
             estimate, low, high = (100 * rows[column].to_numpy(dtype=float) for column in ("estimate", "low", "high"))
             known = np.isfinite(low)
             label = f"n = {n}"

@@ -8,9 +8,12 @@ from matplotlib.text import Text
 
 from raytransfer.analysis import readings, treatment_means, yosinski2014
 from raytransfer.experiments.yosinski.figures import curves_figure, lines_figure, points_figure, readings_figure
+from raytransfer.experiments.yosinski.images import images_figure
+from raytransfer.specs.treatments import TREATMENTS
 from tests.helpers import legend, overlaps, titles
 
 COPIES = ("BnB", "BnB+", "AnB", "AnB+", "RnB")
+COLORS = {name: to_hex(TREATMENTS[name].color) for name in ("baseB", "baseB-2x", *COPIES)}
 
 
 def grid(halves: tuple[str, ...] = ("random", "animals/vehicles"), seeds: int = 2) -> pd.DataFrame:
@@ -34,6 +37,126 @@ def test_every_run_is_one_point_at_its_percent():
     heights = np.concatenate([line.get_ydata() for line in random.lines])
     assert heights == pytest.approx(70)
     assert all(line.get_markerfacecolor() == "none" for line in pair.lines)
+
+
+def varied(**given) -> pd.DataFrame:
+    """A grid in which no two runs are alike, of three splits where halves are random."""
+    runs = grid(**given)
+    random = runs[runs["halves"] == "random"]
+    runs = pd.concat([runs, random.assign(split="random1"), random.assign(split="random2")], ignore_index=True)
+    return runs.assign(top1=np.random.default_rng(7).uniform(0.3, 0.6, len(runs)))
+
+
+def markers(axes) -> dict[str, list[tuple[float, float]]]:
+    """The points of every colour, from left to right."""
+    found = {}
+    for line in axes.lines:
+        if line.get_marker() not in ("None", ""):
+            found.setdefault(to_hex(line.get_markeredgecolor()), []).extend(zip(*line.get_data(), strict=True))
+    return {color: sorted(places) for color, places in found.items()}
+
+
+def whiskers(axes) -> dict[str, list[tuple[float, float, float]]]:
+    """The place and ends of the whiskers of every colour."""
+    found = {}
+    for lines in axes.collections:
+        for (x, low), (_, high) in lines.get_segments():
+            found.setdefault(to_hex(lines.get_color()[0]), []).append((x, low, high))
+    return {color: sorted(ends) for color, ends in found.items()}
+
+
+def test_every_point_is_the_run_of_its_colour_and_n_and_treatments_stand_in_the_legend_s_order():
+    runs = varied()
+    figure = points_figure(runs, title="t")
+    for axes, halves in zip(figure.axes[:2], ("random", "animals/vehicles"), strict=True):
+        drawn = {color: [(round(x), y) for x, y in places] for color, places in markers(axes).items()}
+        for treatment in set(COLORS) - {"RnB"}:
+            rows = runs[(runs["treatment"] == treatment) & (runs["halves"] == halves)]
+            expected = sorted(zip(rows["n_layers"], 100 * rows["top1"], strict=True))
+            np.testing.assert_allclose(sorted(drawn.pop(COLORS[treatment])), expected)
+        assert drawn == {}
+    for axes in figure.axes:
+        at_two = {x: color for color, places in markers(axes).items() for x, _ in places if round(x) == 2}
+        shown = [name for name in COPIES if COLORS[name] in at_two.values()]
+        assert [at_two[x] for x in sorted(at_two)] == [COLORS[name] for name in shown]
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == (
+        "number of copied layers n",
+        "top-1 accuracy on the target, %",
+    )
+
+
+def test_every_mean_has_its_whisker_at_its_place_and_treatments_stand_in_the_legend_s_order():
+    means = treatment_means(varied(halves=("random",)))
+    figure = lines_figure(means, title="t")
+    (axes,) = [axes for axes in figure.axes if axes.get_title("left") == "random halves"]
+    drawn, ends = markers(axes), whiskers(axes)
+    assert list(drawn) == [COLORS[name] for name in ("AnB", "AnB+", "BnB", "BnB+")]
+    for name in COPIES[:-1]:
+        rows = means[means["treatment"] == name]
+        np.testing.assert_allclose([y for _, y in drawn[COLORS[name]]], 100 * rows["mean"])
+        assert [round(x) for x, _ in drawn[COLORS[name]]] == [1, 2, 3]
+        expected = zip(
+            (x for x, _ in drawn[COLORS[name]]),
+            100 * rows["low"].clip(0, 1),
+            100 * rows["high"].clip(0, 1),
+            strict=True,
+        )
+        np.testing.assert_allclose(ends[COLORS[name]], list(expected))
+    assert sorted(COPIES[:-1], key=lambda name: drawn[COLORS[name]][0]) == list(COPIES[:-1])
+    bases = {to_hex(line.get_color()): line.get_ydata() for line in axes.lines if line.get_marker() == "None"}
+    for name in ("baseB", "baseB-2x"):
+        (mean,) = means.loc[means["treatment"] == name, "mean"]
+        assert bases[COLORS[name]] == pytest.approx([100 * mean] * 2)
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == (
+        "number of copied layers n",
+        "top-1 accuracy on the target, %",
+    )
+
+
+def test_every_reading_has_its_whisker_at_its_place_and_the_look_of_its_halves():
+    found = readings(varied(seeds=3))
+    figure = readings_figure(found, title="t")
+    halves = ["random", "animals/vehicles"]
+    looks = [(to_hex(handle.get_color()), handle.get_marker()) for handle in figure.legends[0].legend_handles[:2]]
+    assert legend(figure) == ["random halves", "animals/vehicles", "whiskers:\n95% intervals"]
+    assert [handle.get_markerfacecolor() for handle in figure.legends[0].legend_handles[1:2]] == ["none"]
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == (
+        "number of copied layers n",
+        "difference of top-1 accuracy, percentage points",
+    )
+    headings = dict(title.split("\n") for title in titles(figure))
+    assert headings["specificity drop"] == "BnB − AnB"
+    assert headings["distance effect"] == "(baseB − AnB) less random's"
+    for axes, reading in zip(figure.axes, headings, strict=True):
+        drawn, ends = markers(axes), whiskers(axes)
+        for of_halves, (color, _), side in zip(halves, looks, (-1, 1), strict=True):
+            rows = found[(found["reading"] == reading) & (found["halves"] == of_halves)]
+            if rows.empty:
+                assert color not in drawn
+                continue
+            x, y = zip(*drawn[color], strict=True)
+            np.testing.assert_allclose(x, rows["n_layers"] + 0.07 * side)
+            np.testing.assert_allclose(y, 100 * rows["estimate"])
+            expected = [(a, 100 * b, 100 * c) for a, b, c in zip(x, rows["low"], rows["high"], strict=True)]
+            np.testing.assert_allclose(ends[color], expected)
+
+
+def test_of_many_halves_no_two_look_alike():
+    runs = varied(halves=("random", *"abcdef"), seeds=3)
+    handles = readings_figure(readings(runs), title="t").legends[0].legend_handles[:7]
+    assert len({(handle.get_color(), handle.get_marker()) for handle in handles}) == 7
+    handles = lines_figure(treatment_means(runs), title="t").legends[0].legend_handles[-8:-1]
+    assert len({str(handle._unscaled_dash_pattern) for handle in handles}) == 7
+
+
+def test_of_many_n_the_readings_stand_beside_their_numbers_of_images():
+    found = readings(grid(("random",), seeds=3)).query("reading == 'recovery'").iloc[:1]
+    rows = pd.concat([found.assign(n_layers=n, train_per_class=number) for n in range(1, 41) for number in (10, 20)])
+    (axes,) = images_figure(rows, title="t").axes
+    lines = [line.get_xdata() for line in axes.lines if line.get_marker() != "None"]
+    assert len(lines) == 40
+    assert np.diff(lines, axis=0).min() > 0
+    np.testing.assert_allclose(lines, np.broadcast_to([10, 20], (40, 2)), rtol=0.25)
 
 
 def test_treatments_at_one_n_stand_apart_and_bases_at_zero():
