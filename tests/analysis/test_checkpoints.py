@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
 from scipy import stats
 
 from raytransfer.analysis.checkpoints import (
@@ -294,6 +295,64 @@ def test_every_schedule_and_treatment_has_a_panel_with_a_line_for_each_n(schedul
     of_base = [axes.lines[0].get_ydata() for axes in figure.axes if not axes.get_title("left")]
     assert len(of_base) == len(panels)
     np.testing.assert_allclose(of_base[0], 100 * bases_mean.loc[bases_mean["schedule"] == "step", "mean"])
+
+
+def test_every_panel_has_the_lines_bands_bests_and_base_of_its_schedule_and_treatment():
+    schedules, layers = ("constant", "step", "cosine"), (1, 2, 4)
+    curves, bases_mean, peaks, drops = everything(schedules, layers)
+    figure = checkpoints_figure(curves, bases_mean, peaks, drops, title="t")
+    left = [axes for axes in figure.axes if axes.get_title("left")]
+    right = [axes for axes in figure.axes if not axes.get_title("left")]
+    looks = {
+        handle.get_label(): (to_hex(handle.get_color()), handle.get_marker())
+        for handle in figure.legends[0].legend_handles[: len(layers)]
+    }
+    assert list(looks) == [f"n = {n}" for n in layers]
+    assert len(set(looks.values())) == len(layers)
+    places = itertools.product(("AnB", "AnB+"), ("step", "cosine", "constant"))
+    for axes, twin, (treatment, schedule) in zip(left, right, places, strict=True):
+        of_panel = curves[(curves["treatment"] == treatment) & (curves["schedule"] == schedule)]
+        best = peaks[(peaks["treatment"] == treatment) & (peaks["schedule"] == schedule)].set_index("n_layers")
+        strips = []
+        for n in layers:
+            color, marker = looks[f"n = {n}"]
+            rows = of_panel[of_panel["n_layers"] == n].sort_values("pretrain_step")
+            lines = [line for line in axes.lines if to_hex(line.get_color()) == color]
+            (curve,) = [line for line in lines if len(line.get_xdata()) == len(STEPS)]
+            np.testing.assert_allclose(curve.get_xdata(), rows["pretrain_step"])
+            np.testing.assert_allclose(curve.get_ydata(), 100 * rows["mean"])
+            assert curve.get_marker() == marker
+            (band,) = [band for band in axes.collections if to_hex(band.get_facecolor()[0]) == color]
+            corners = {(x, round(y, 6)) for x, y in band.get_paths()[0].vertices}
+            assert {
+                (x, round(100 * y, 6)) for x, y in rows[["pretrain_step", "low"]].itertuples(index=False)
+            } <= corners
+            assert {
+                (x, round(100 * y, 6)) for x, y in rows[["pretrain_step", "high"]].itertuples(index=False)
+            } <= corners
+            (peak,) = [line for line in lines if len(line.get_xdata()) == 1]
+            assert (peak.get_xdata()[0], peak.get_marker()) == (best.loc[n, "peak_step"], marker)
+            ends = [tuple(line.get_xdata()) for line in lines if len(line.get_xdata()) == 2]
+            assert ends == [tuple(best.loc[n, ["low", "high"]])] * int(np.isfinite(best.loc[n, "low"]))
+            strips.append(peak.get_ydata()[0])
+        assert strips == sorted(strips, reverse=True)  # the smallest n on top
+        bottom, top = axes.get_ylim()
+        assert bottom + max(strips) * (top - bottom) < 100 * of_panel["mean"].min()  # below all curves
+        (base,) = twin.lines
+        rows = bases_mean[bases_mean["schedule"] == schedule].sort_values("step")
+        np.testing.assert_allclose(base.get_xydata(), np.stack([rows["step"], 100 * rows["mean"]], axis=1))
+        assert twin.get_ylim()[0] < 100 * bases_mean["mean"].min() < 100 * bases_mean["mean"].max() < twin.get_ylim()[1]
+        assert twin.yaxis.get_tick_params()["labelright"] == (schedule == "constant")  # the last of a row
+        (drop,) = drops.loc[drops["schedule"] == schedule, "step"] if schedule == "step" else (None,)
+        dotted = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
+        assert dotted == ([] if drop is None else [drop])
+        assert axes.get_xscale() == "symlog"
+        assert axes.get_xticks().tolist() == [0, 10, 100, 1000]
+    assert legend(figure)[-2:] == ["the base on its own\ntask: right scale, %", "learning rate drops"]
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == (
+        "step of the base's training at which its layers were copied",
+        "top-1 accuracy, %",
+    )
 
 
 def test_checkpoints_peaks_and_bases_tell_step_accuracy_interval_and_units():

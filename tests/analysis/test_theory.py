@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
 from scipy import stats
 
 from raytransfer.analysis.theory import asymptotic_width, theory_means
@@ -179,8 +180,31 @@ def test_the_figure_shows_distances_against_bounds_and_ratios_against_width():
         for line, base in zip(drawn, ("blur2", "flip"), strict=True):
             np.testing.assert_allclose(line.get_ydata(), [at(means, base, width)[name] for width in WIDTHS])
             np.testing.assert_allclose(line.get_xdata(), WIDTHS, rtol=0.02)
+            for line, whiskers in zip(drawn, axes.collections, strict=True):  # in the same place and colour
+                places = [segment[0, 0] for segment in whiskers.get_segments()]
+                np.testing.assert_allclose(places, line.get_xdata())
+                assert to_hex(whiskers.get_color()[0]) == to_hex(line.get_color())
+            for whiskers, base in zip(axes.collections, ("blur2", "flip"), strict=True):
+                ends = [[at(means, base, width)[f"{name}_{end}"] for end in ("low", "high")] for width in WIDTHS]
+                np.testing.assert_allclose([segment[:, 1] for segment in whiskers.get_segments()], ends)
+            (near,) = axes.patches
+            assert (near.get_y(), near.get_y() + near.get_height()) == pytest.approx((0.9, 1.1))
+            assert (axes.get_xlabel(), axes.get_xscale(), axes.get_xticks().tolist()) == ("width", "log", list(WIDTHS))
+            low, high = axes.get_ylim()
+            assert low < 0.9 < means[name].max() < high < 2
+    assert (left.get_xlabel(), left.get_ylabel()) == ("bound, √(rᵀ H⁻¹ r)", "distance, ‖W(Q) − W(P)‖")
+    assert (
+        left.get_xlim()
+        == left.get_ylim()
+        == pytest.approx((0, 1.08 * max(means["bound"].max(), means["distance"].max())))
+    )
     words = [*(f"width {width:,}" for width in WIDTHS), "blur2: input differs", "flip: label differs"]
     assert legend(figure) == [*words, "whiskers:\n95% intervals\nover seeds"]
+    drawn = [*widths, *(line for line in ratio.lines if len(line.get_xdata()) == 3)]
+    looks = [(line.get_marker(), to_hex(line.get_color()), line.get_linestyle()) for line in drawn]
+    entries = figure.legends[0].legend_handles[:5]
+    assert looks == [(entry.get_marker(), to_hex(entry.get_color()), entry.get_linestyle()) for entry in entries]
+    assert len(set(looks)) == 5
 
 
 def test_simulations_tell_width_and_means_with_their_intervals_and_seeds():

@@ -59,6 +59,24 @@ def test_a_change_that_all_runs_share_is_clear_and_what_they_do_not_share_is_lef
     assert not changes["clear"][changes["estimate"] == 0].any()  # all equal: no interval
 
 
+@pytest.mark.parametrize(("shift", "clear"), [(0.1, True), (-0.1, True), (0.0, False)])
+def test_a_change_is_clear_where_its_interval_lies_on_one_side_of_zero(shift, clear):
+    first = grid()
+    noise = np.random.default_rng(0).normal(shift, 0.01, len(first))
+    changes = grid_changes(first, first.assign(top1=first["top1"] + noise))
+    found = row(changes, "mean of AnB", halves="random", n_layers=2)
+    assert (found["clear"], found["low"] < 0 < found["high"]) == (clear, not clear)
+
+
+def test_grids_without_a_run_in_common_have_no_change_and_a_missing_column_is_named():
+    first = grid()
+    assert grid_changes(first, first.assign(seed=first["seed"] + 99)).empty
+    with pytest.raises(ValueError, match="second lack the column top1"):
+        grid_changes(first, first.drop(columns="top1"))
+    with pytest.raises(ValueError, match="changes lack the column target_block"):
+        mean_changes(pd.DataFrame({"seed": [0], "change": [0.1]}), [])
+
+
 def test_units_of_changes_are_sources_of_targets_and_of_one_source_seeds():
     rng = np.random.default_rng(0)
     rows = pd.DataFrame({"target": list("aabbccddee"), "target_block": list("xxxxyyyyzz"), "seed": [0, 1] * 5})

@@ -136,8 +136,24 @@ def test_a_caption_tells_of_bands_where_there_are_some():
     assert against.endswith("the mean over its seeds.")
 
 
+def test_the_axis_below_says_which_way_a_measure_should_go():
+    for kind, way in (("distance", "larger is farther"), ("score", "larger should transfer better")):
+        figure = transfer_figure(points().assign(kind=kind), curves(), title="t")
+        assert figure.get_supxlabel() == f"OTDD ({way})"
+        assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["AnB and AnB+: top-1, %", "boost, points"]
+
+
 def test_several_targets_have_colours_and_each_outcome_a_row():
     figure = transfer_figure(points(("T", "U")), curves(), title="t")
+    entries = {
+        entry.get_label(): to_hex(entry.get_color()) for entry in figure.legends[0].legend_handles if entry.get_marker()
+    }
+    rows_of = dict(list(points(("T", "U")).groupby(["outcome", "n_layers", "target"])))
+    for axes, place in zip(figure.axes, itertools.product(OUTCOMES, N), strict=True):
+        for target in ("T", "U"):
+            rows = rows_of[*place, target]
+            (drawn,) = [line for line in axes.lines if to_hex(line.get_color()) == entries[f"target {target}"]]
+            np.testing.assert_allclose(drawn.get_xydata(), rows.assign(y=100 * rows["y"])[["x", "y"]])
     assert len(figure.axes) == 9
     assert titles(figure)[0] == "n = 2, 20 pairs"
     colors = [
@@ -229,9 +245,23 @@ def test_dots_and_intervals_are_spearmans_within_target_best_on_top_and_not_the_
         assert sorted(x for _, (xs, _) in dots for x in xs) == pytest.approx(sorted(rows["estimate"]))
         for _, (xs, ys) in dots:  # each dot on the row of its measure
             assert np.round(ys) / 12 - 0.1 == pytest.approx(xs)
+        assert axes.get_xlim()[0] < -1 < 1 < axes.get_xlim()[1]
+        assert axes.get_ylim()[0] < min(min(ys) for _, (_, ys) in dots if len(ys))
+        assert axes.get_ylim()[1] > max(max(ys) for _, (_, ys) in dots if len(ys))
+        top = {round(y, 3): to_hex(line.get_color()) for line, (_, ys) in dots for y in ys if round(y) == 11}
+        entries = {to_hex(entry.get_color()): entry.get_label() for entry in figure.legends[0].legend_handles[:3]}
+        assert [entries[top[y]] for y in sorted(top, reverse=True)] == ["n = 2", "n = 4", "n = 6"]
+        for line, (xs, ys) in dots:
+            for x, y in zip(xs, ys, strict=True):
+                n = int(entries[to_hex(line.get_color())].removeprefix("n = "))
+                found = rows[(rows["n_layers"] == n) & np.isclose(rows["estimate"], x)]
+                assert (found["p_adjusted"].item() < 0.05) == (line.get_markerfacecolor() != "white")
+                assert abs(y - round(y)) < 0.45
         ends = sorted(tuple(segment[:, 0]) for lines in axes.collections for segment in lines.get_segments())
         np.testing.assert_allclose(ends, sorted(zip(rows["low"], rows["high"], strict=True)))
-    assert "adjusted p < 0.05" in legend(figure)
+    assert figure.get_supxlabel() == "Spearman's correlation with transfer, within target"
+    assert legend(figure)[3:] == ["adjusted p < 0.05", "adjusted p ≥ 0.05", "lines: 95% intervals\n−: minus a distance"]
+    assert [entry.get_markerfacecolor() for entry in figure.legends[0].legend_handles[3:5]] == ["#333333", "white"]
     few = legend(correlations_figure(correlations().assign(blocks=3), title="t"))
     assert "3 blocks:\nno p below 1/6,\nso none can be below 0.05" in few
     assert not any("no p below" in text for text in legend(figure))

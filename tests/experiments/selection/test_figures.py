@@ -78,6 +78,50 @@ def test_starts_at_one_cut_are_a_row_for_each_checkpoint():
     assert bottom > top  # the first checkpoint is on top
 
 
+def whiskers(bars) -> np.ndarray:
+    """The ends of the whiskers of a series, along the axis on which they lie."""
+    segments = np.array(bars.lines[2][0].get_segments())
+    return segments[:, :, int(np.ptp(segments[:, :, 0], axis=1).max() == 0)]
+
+
+def test_every_mean_of_a_cut_has_its_whisker_and_scratch_its_band():
+    rows = pd.concat(
+        outcomes((treatment,)).assign(n_layers=n, seed=seed)
+        for treatment, n in (("baseB", None), ("AnB", 4), ("AnB", 2), ("AnB+", 2), ("AnB+", 4))
+        for seed in range(3)
+    ).astype({"n_layers": "Int64"})
+    rows["top1"] = rows["top1"] / 2 + 0.02 * rows["seed"] + 0.01 * rows["n_layers"].fillna(0)
+    means = start_means(rows)
+    figure = cuts_figure(means, {"one": 8, "two": 9, "three": 10}, title="t")
+    assert [axes.get_title() for axes in figure.axes] == [f"{c}\non {t}" for c in CHECKPOINTS for t in ("cats", "dogs")]
+    assert [axes.get_xlabel() for axes in figure.axes[::2]] == [f"layers copied, n (of {n})" for n in (7, 8, 9)]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["test top-1, %", ""] * 3
+    for axes, (_, panel) in zip(figure.axes, means.groupby(["checkpoint", "target"], sort=False), strict=True):
+        of = {name: rows.sort_values("n_layers") for name, rows in panel.groupby("treatment")}
+        (across,) = [line for line in axes.lines if line.get_linestyle() == "-" and len(set(line.get_ydata())) == 1]
+        assert across.get_ydata()[0] == pytest.approx(100 * of["baseB"]["top1"].item())
+        (band,) = axes.patches
+        ends = (100 * of["baseB"][end].clip(0, 1).item() for end in ("top1_low", "top1_high"))
+        assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx(tuple(ends))
+        for bars, name in zip(axes.containers, ("AnB", "AnB+"), strict=True):
+            assert bars[0].get_color() == TREATMENTS[name].color
+            np.testing.assert_allclose(bars[0].get_xydata(), np.stack([[2, 4], 100 * of[name]["top1"]], axis=1))
+            np.testing.assert_allclose(whiskers(bars), 100 * of[name][["top1_low", "top1_high"]].clip(0, 1))
+
+
+def test_every_start_has_its_whisker_in_the_row_of_its_checkpoint():
+    means = outcomes(("AnB", "AnB+")).assign(units=3)
+    means = means.assign(top1_low=means["top1"] - 0.3, top1_high=means["top1"] + 0.2)  # some of them beyond 0 and 100%
+    figure = starts_figure(means, title="t")
+    assert figure.get_supxlabel() == "test top-1, %"
+    for axes, target in zip(figure.axes, ("cats", "dogs"), strict=True):
+        for bars, treatment, shift in zip(axes.containers, ("AnB", "AnB+"), (-0.175, 0.175), strict=True):
+            rows = means[(means["target"] == target) & (means["treatment"] == treatment)]
+            assert rows["checkpoint"].tolist() == list(CHECKPOINTS)
+            np.testing.assert_allclose(bars[0].get_ydata().astype(float), np.arange(3) + shift)
+            np.testing.assert_allclose(whiskers(bars), 100 * rows[["top1_low", "top1_high"]].clip(0, 1))
+
+
 def test_cuts_and_starts_tell_accuracy_interval_and_repeats():
     rows = pd.concat(
         outcomes((treatment,)).assign(n_layers=n, seed=seed, top1=0.5 + 0.01 * seed + (n or 0) / 100)
