@@ -50,7 +50,7 @@ def transfer_figure(points: pd.DataFrame, curves: pd.DataFrame, *, title: str) -
     accuracies = [outcome for outcome in present if outcome != "boost"]
     targets, all_n = (sorted(known[name].unique()) for name in ("target", "n_layers"))
     if len(targets) == 1:
-        rows = [accuracies] if accuracies else []
+        rows = [accuracies]
         known = known.assign(color=known["outcome"].map(_COLORS), series=known["outcome"])
         line_colors = _COLORS
         handles = [dot(_COLORS[name], name, marker=_MARKERS[name]) for name in present]

@@ -119,6 +119,7 @@ def test_every_pair_is_a_point_and_curves_and_bands_are_those_of_the_table():
         expected = curves()[(curves()["n_layers"] == n) & (curves()["outcome"] == "AnB")]
         assert lines["#b2182b"] == pytest.approx(100 * expected["y"].to_numpy())
         assert set(lines) == {"#b2182b", "#f4866a"}
+        assert len(axes.collections) == 2
         for band in axes.collections:
             heights = band.get_paths()[0].vertices[:, 1]
             assert heights.min() == pytest.approx(100 * expected["low"].min())
@@ -280,6 +281,9 @@ def test_a_measure_without_a_correlation_keeps_its_row_at_the_bottom():
     table.loc[table["measure"] == "measure 7", ["estimate", "low", "high", "p_adjusted"]] = np.nan
     figure = correlations_figure(table, title="t")
     assert figure.axes[0].get_yticklabels()[0].get_text() == "measure 7"
+    assert legend(figure)[-1] == "lines: 95% intervals\n−: minus a distance"
+    without = correlations_figure(table.assign(low=np.nan, high=np.nan), title="t")
+    assert legend(without)[-1] == "−: minus a distance"
 
 
 def test_cells_say_their_means_and_half_widths():

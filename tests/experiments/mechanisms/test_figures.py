@@ -179,6 +179,114 @@ def test_steps_within_a_power_of_ten_are_named_on_their_logarithmic_axis(reading
     assert len(training_figure(readings, title="t").axes[0].xaxis.get_majorticklocs()) > 3
 
 
+def drawn_as(figure: Figure) -> dict[str, str]:
+    """The colour of every network in the legend."""
+    return {entry.get_label(): to_hex(entry.get_color()) for entry in figure.legends[0].legend_handles[:3]}
+
+
+def test_every_panel_has_the_means_and_bands_of_each_network():
+    three = sweep(bases=("far", "near"), n_layers=(4,), targets=tuple("ABC"))
+    backwards, copied = STAGES[::-1], three[three["stage"].isin(STAGES[:4])]
+    whole = three[three["stage"].isna()]
+    expected = {
+        "training": [
+            *(
+                profiles(three, name).assign(at=lambda rows: rows["step"])
+                for name in ("train loss", "generalisation gap")
+            ),
+            *(profiles(whole, name).assign(at=lambda rows: rows["step"]) for name in ("relative deviation",)),
+            profiles(three[three["index"].eq(1).fillna(False)], "eigenvalue").assign(at=lambda rows: rows["step"]),
+            profiles(three, "loss variation").assign(at=lambda rows: rows["step"]),
+        ],
+        "gradients": [
+            rows
+            for step in (0, "last")
+            for rows in (
+                profiles(three, "input gradient", step=step).assign(at=lambda rows: rows["stage"].map(backwards.index)),
+                profiles(copied, "relative projection", step=step, over_stages=True).assign(
+                    at=lambda rows: rows["index"]
+                ),
+            )
+        ],
+        "paths": [
+            *(
+                profiles(three, f"path loss from {start}", step="last").assign(at=lambda rows: rows["x"])
+                for start in ("one start", "two starts")
+            ),
+            *(
+                profiles(three[three["against"].eq(against).fillna(False)], "CKA", step="last").assign(
+                    at=lambda rows: rows["stage"].map(STAGES.index)
+                )
+                for against in ("base", "scratch", "twin")
+            ),
+        ],
+    }
+    for name, panels in expected.items():
+        figure = OF_READINGS[name](three)
+        looks = drawn_as(figure)
+        assert list(looks) == ["scratch (baseB)", "base far", "base near"]
+        for axes, rows in zip(figure.axes, panels, strict=True):
+            found = {to_hex(line.get_color()): line for line in axes.lines}
+            bands = {to_hex(band.get_facecolor()[0]): band for band in axes.collections}
+            for network, color in looks.items():
+                of = rows[rows["base"].isna() if network.startswith("scratch") else rows["base"] == network[5:]]
+                if of.empty:
+                    assert color not in found
+                    continue
+                of = of.sort_values("at").astype({"at": float})
+                np.testing.assert_allclose(found[color].get_xydata(), of[["at", "mean"]])
+                corners = [tuple(corner) for corner in bands[color].get_paths()[0].vertices]
+                for end in ("low", "high"):
+                    for corner in of[["at", end]].dropna().itertuples(index=False):
+                        assert any(np.allclose(corner, other) for other in corners)
+
+
+def test_every_effect_stands_in_the_row_of_its_test_and_on_the_side_of_its_base():
+    table = pd.concat(
+        [
+            compared(
+                ("far", 7, test, value, value / 2, value * 2, "ratio", 0),
+                ("near", 7, test, value + 1, value, 9, "ratio", 0),
+            )
+            for test, value in (("top eigenvalue at the last step", 0.5), ("trace at the last step", 0.7))
+        ]
+    )
+    table["claim"] = np.where(table["test"].str.startswith("top"), "one claim", "another")
+    figure = comparisons_figure(table, title="t")
+    (axes,) = figure.axes
+    labels = ["one claim", "top eigenvalue at the last step", "another", "trace at the last step"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == labels
+    assert axes.get_ylim() == (3.5, -0.5)  # the first on top
+    looks = dict(list(drawn_as(figure).items())[:2])
+    for base, shift in (("far", -0.1), ("near", 0.1)):
+        rows = table[table["base"] == base]
+        dots = [line for line in axes.lines if to_hex(line.get_color()) == looks[f"base {base}"]]
+        places = [(line.get_xdata()[0], line.get_ydata()[0]) for line in dots]
+        expected = [(row.estimate, labels.index(row.test) + shift) for row in rows.itertuples()]
+        np.testing.assert_allclose(sorted(places), sorted(expected))
+        (ends,) = [lines for lines in axes.collections if to_hex(lines.get_color()[0]) == looks[f"base {base}"]]
+        segments = [tuple(segment.ravel()) for segment in ends.get_segments()]
+        expected = [
+            (row.low, labels.index(row.test) + shift, row.high, labels.index(row.test) + shift)
+            for row in rows.itertuples()
+        ]
+        np.testing.assert_allclose(sorted(segments), sorted(expected))
+    assert axes.get_xlabel() == "ratio fine-tuned / scratch"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale", "filled"),
+    [
+        *((1.1, 2.0, "ratio", True), (0.9, 2.0, "ratio", False), (0.4, 0.9, "ratio", True)),
+        *((0.1, 2.0, "difference", True), (-0.9, 0.9, "difference", False), (-0.9, -0.1, "difference", True)),
+    ],
+)
+def test_a_mark_is_filled_where_its_interval_lies_on_one_side_of_no_effect(low, high, scale, filled):
+    rows = compared(("near", 7, "trace at the last step", (low + high) / 2, low, high, scale, 0))
+    (mark,) = [m for m in comparisons_figure(rows, title="t").axes[0].lines if m.get_marker() != "None"]
+    assert (mark.get_markerfacecolor() == mark.get_color()) == filled
+
+
 def test_a_second_eigenvalue_below_zero_leaves_the_first_on_its_logarithmic_axis(readings):
     negative = readings.assign(value=readings["value"].where(readings["index"].ne(3).fillna(True), -1.0))
     assert training_figure(negative, title="t").axes[3].get_yscale() == "log"
