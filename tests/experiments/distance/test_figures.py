@@ -298,6 +298,12 @@ def test_cells_say_their_means_and_half_widths():
         assert text.get_text() == f"{100 * row['mean']:.1f}\n±1.3"
         assert axes.images[0].get_array()[y, x] == pytest.approx(100 * row["mean"])
     assert len(axes.texts) == 16
+    inks = {text.get_position(): text.get_color() for text in axes.texts}
+    assert (inks[0, 0], inks[3, 3]) == ("white", "black")  # on dark blue, the most, and on the lightest
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == tuple(
+        f"level of the {dial} dial (0: as the target)" for dial in ("label", "input")
+    )
+    assert [bar.get_ylabel() for bar in figure.axes[6:]] == ["AnB: top-1, %", "AnB+: top-1, %"]
     scales = [axes.images[0].get_clim() for axes in figure.axes[:6]]
     assert scales[0] == scales[2] == pytest.approx((100 * (0.9 - 0.4 - 0.2 - 0.06), 88))
 
@@ -332,7 +338,43 @@ def test_dials_have_a_panel_each_solid_for_frozen_and_dashed_for_tuned():
         heights = sorted(tuple(line.get_ydata()) for line in axes.lines)
         rows = dial_means(("blur_px",)).groupby(["outcome", "n_layers"])["mean"]
         assert heights == [pytest.approx(tuple(line)) for line in sorted(tuple(100 * mean) for _, mean in rows)]
-    assert legend(figure)[:5] == ["n = 2", "n = 4", "n = 6", "AnB", "AnB+"]
+    runs = ["points: means of\n3 runs", "whiskers:\n95% intervals over\n3 seeds of these targets alone"]
+    assert legend(figure) == ["n = 2", "n = 4", "n = 6", "AnB", "AnB+", *runs]
+    assert figure.get_supxlabel() == "setting of the dial (–: the target itself)"
+    assert figure.get_supylabel() == "top-1 accuracy on the target, %"
+
+
+def test_every_mean_along_a_dial_has_its_whisker_beside_it_within_0_to_100_percent():
+    rng = np.random.default_rng(0)
+    means = dial_means(("blur_px", "invert"))
+    means = means.assign(mean=rng.uniform(0.02, 0.98, len(means)))
+    means = means.assign(low=means["mean"] - 0.1, high=means["mean"] + 0.05)
+    figure = dials_figure(means, SETTINGS, title="t")
+    entries = figure.legends[0].legend_handles
+    color_of = {n: to_hex(entry.get_color()) for n, entry in zip(N, entries, strict=False)}
+    dash_of = {entry.get_label(): (entry.get_linestyle(), entry.get_marker()) for entry in entries[3:5]}
+    for axes, dial in zip(figure.axes, ("blur_px", "invert"), strict=True):
+        starts = []
+        for n, outcome in itertools.product(N, ("AnB", "AnB+")):
+            rows = means[(means["dial"] == dial) & (means["n_layers"] == n) & (means["outcome"] == outcome)]
+            look = (color_of[n], *dash_of[outcome])
+            (line,) = [
+                line
+                for line in axes.lines
+                if (to_hex(line.get_color()), line.get_linestyle(), line.get_marker()) == look
+            ]
+            np.testing.assert_allclose(line.get_ydata(), 100 * rows["mean"])
+            np.testing.assert_allclose(np.diff(line.get_xdata()), [1, 1, 2])
+            ends = np.stack([line.get_xdata(), *(100 * rows[end].clip(0, 1) for end in ("low", "high"))], axis=1)
+            drawn = [
+                [(a, low, high) for (a, low), (_, high) in lines.get_segments()]
+                for lines in axes.collections
+                if to_hex(lines.get_color()[0]) == color_of[n]
+            ]
+            assert any(np.allclose(each, ends) for each in drawn)
+            starts.append(line.get_xdata()[0])
+        assert starts == sorted(set(starts))  # in the order of the legend
+        assert sum(starts) == pytest.approx(0.5 * 6 * 0.032 / 2)  # around the level: AnB+ half a step to the right
 
 
 def test_the_matrix_holds_the_mean_correlations_and_says_who_is_blind():
@@ -341,6 +383,12 @@ def test_the_matrix_holds_the_mean_correlations_and_says_who_is_blind():
     table.loc[(table["measure"] == "FID of pixels") & (table["dial_kind"] == "random labels"), "estimate"] = np.nan
     figure = monotonicity_figure(table, title="t")
     distances, scores, outcomes = figure.axes[:3]
+    assert titles(figure) == [
+        "distances: +1 is right, they grow along the dial",
+        "scores: −1 is right, they fall along the dial",
+        "transfer: −1 where it falls along the dial",
+    ]
+    assert figure.axes[3].get_ylabel() == "mean Spearman ρ of level and value"
     assert [text.get_text() for text in distances.texts] == ["+0.90"] * 2 + ["const."] + ["blind"] * 2 + ["+0.90"]
     of_two = monotonicity_figure(table.assign(levels=2, curves=3, right_way=3), title="t").axes[0]
     assert [text.get_text() for text in of_two.texts][:3] == ["3 of 3"] * 2 + ["const."]
