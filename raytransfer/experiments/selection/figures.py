@@ -3,6 +3,8 @@
 A figure shows what its DataFrames hold: it selects rows and scales fractions to percent, and computes means alone.
 """
 
+import itertools
+
 import pandas as pd
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -29,11 +31,16 @@ def cuts_figure(means: pd.DataFrame, depth: dict[str, int], *, title: str) -> Fi
         title: What was run.
     """
     means = _clipped(means)
-    panels = list(means.groupby(["checkpoint", "target"], sort=False))
-    several = means["target"].nunique() > 1
-    columns = means["target"].nunique() if several else _COLUMNS
+    checkpoints, targets = (list(dict.fromkeys(means[name])) for name in ("checkpoint", "target"))
+    panels = list(itertools.product(checkpoints, targets))
+    several = len(targets) > 1
+    columns = len(targets) if several else _COLUMNS
     figure, grid = panels_of(len(panels), columns, panel=(3.0, 2.6), around=(1.2, 1.2), title=title, sharey=True)
-    for axes, ((checkpoint, target), of_panel) in zip(grid, panels, strict=True):
+    for axes, (checkpoint, target) in zip(grid, panels, strict=True):
+        of_panel = means[(means["checkpoint"] == checkpoint) & (means["target"] == target)]
+        if of_panel.empty:  # nothing of it has finished
+            axes.remove()
+            continue
         for treatment, line in of_panel.groupby("treatment", sort=False):
             style = TREATMENTS[str(treatment)]
             if line["n_layers"].isna().all():

@@ -109,6 +109,16 @@ def test_every_mean_of_a_cut_has_its_whisker_and_scratch_its_band():
             np.testing.assert_allclose(whiskers(bars), 100 * of[name][["top1_low", "top1_high"]].clip(0, 1))
 
 
+def test_a_row_of_cuts_is_of_one_checkpoint_though_nothing_of_it_has_finished_on_some_target():
+    means = start_means(pd.concat(outcomes(("AnB",)).assign(n_layers=n) for n in (2, 4)))
+    begun = means[(means["checkpoint"] != "two") | (means["target"] != "cats")]
+    figure = cuts_figure(begun, dict.fromkeys(CHECKPOINTS, 8), title="t")
+    rows = {}
+    for axes in figure.axes:
+        rows.setdefault(axes.get_subplotspec().rowspan.start, []).append(axes.get_title().split("\n")[0])
+    assert rows == {0: ["one", "one"], 1: ["two"], 2: ["three", "three"]}
+
+
 def test_every_start_has_its_whisker_in_the_row_of_its_checkpoint():
     means = outcomes(("AnB", "AnB+")).assign(units=3)
     means = means.assign(top1_low=means["top1"] - 0.3, top1_high=means["top1"] + 0.2)  # some of them beyond 0 and 100%
