@@ -207,11 +207,13 @@ def test_dials_cells_and_movements_tell_where_they_stand_and_of_how_many_units_t
     table = monotonicity().assign(low=-0.95, high=0.95)
     table["blind"] = (table["measure"] == "class overlap") & (table["dial_kind"] == "input")
     table.loc[table["dial"] == "blur_px", ["levels", "right_way"]] = [2, 1]
+    table.loc[(table["measure"] == "FID of pixels") & (table["dial"] == "random labels"), "estimate"] = np.nan
     told, series = marks(monotonicity_figure(table, title="t"))
     assert len(told) == len(set(told)) == len(table)
     assert "LogME, n = 4, random labels: ρ = -0.80 [-0.95, 0.95], 3 of 3 curves the right way, 3 seeds" in told
     assert "AnB, n = 6, blur_px (input): 1 of 3 curves the right way" in told
     assert "class overlap, block shuffle (input): blind" in told
+    assert "FID of pixels, random labels: const." in told
     assert len(series) == 1
 
 
@@ -342,6 +344,11 @@ def test_dials_have_a_panel_each_solid_for_frozen_and_dashed_for_tuned():
     assert legend(figure) == ["n = 2", "n = 4", "n = 6", "AnB", "AnB+", *runs]
     assert figure.get_supxlabel() == "setting of the dial (–: the target itself)"
     assert figure.get_supylabel() == "top-1 accuracy on the target, %"
+    wide = dial_means().assign(low=-1.0, high=2.0)  # as of few seeds: cut off, and the scale is the means'
+    bottom, top = dials_figure(wide, SETTINGS, title="t").axes[0].get_ylim()
+    least, most = 100 * wide["mean"].min(), 100 * wide["mean"].max()
+    margin = 0.35 * (most - least) + 0.5
+    assert (bottom, top) == pytest.approx((least - margin, most + margin))
 
 
 def test_every_mean_along_a_dial_has_its_whisker_beside_it_within_0_to_100_percent():
