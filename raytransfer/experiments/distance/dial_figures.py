@@ -98,7 +98,7 @@ def dials_figure(means: pd.DataFrame, dials: pd.DataFrame, *, title: str) -> Fig
     colors = dict(zip(all_n, layer_colors(all_n), strict=True))
     figure, panels = panels_of(len(shown), 4, panel=(2.7, 2.4), around=(2.7, 1.2), title=title, sharey=True)
     for axis, (kind, dial) in zip(panels, shown, strict=True):
-        rows = known[(known["kind"] == kind) & (known["dial"] == dial)]
+        rows = known[known["dial"] == dial]  # which is of one kind
         head(axis, _dial_name(kind, dial))
         levels = {level: _setting(settings.get((dial, level))) for level in sorted(rows["level"].unique())}
         _draw_dial(axis, rows.assign(setting=rows["level"].map(levels)), colors)
