@@ -32,8 +32,9 @@ _WRAPPED = 18  # characters above a column
 def landscape_figure(readings: pd.DataFrame, *, title: str) -> Figure:
     """Draw the loss around the initialisation and the solution: contours for one unit, cuts for all.
 
-    Contours are of the first target and seed, a column for each network, with one scale of colours and levels a row;
-    what lies outside 1e-6..1e3 nats is cut off. Below, the cut along the first direction, the mean over units.
+    Contours are of the first target and seed of which most landscapes are there, a column for each network, with one
+    scale of colours and levels a row; what lies outside 1e-6..1e3 nats is cut off. Below, the cut along the first
+    direction, the mean over units.
 
     Args:
         readings: One row per reading.
@@ -49,7 +50,8 @@ def landscape_figure(readings: pd.DataFrame, *, title: str) -> Figure:
     if not probes:
         raise ValueError("nothing to draw: no reading is of a landscape")
     styles = styles_of(losses)
-    target, seed = min(zip(losses["target"], losses["seed"], strict=True))
+    there = losses.drop_duplicates(["target", "seed", "probe", "base"]).groupby(["target", "seed"]).size()
+    target, seed = there.index[there == there.max()][0]
     of_unit = losses[(losses["target"] == target) & (losses["seed"] == seed)]
     beside = 1.1 + 0.08 * max(len(label_of(name)) for name in styles)  # of the legend
     figure = new_figure((max(2.9, beside) + 2.1 * max(len(styles), 3), 3.6 + 2.3 * len(probes)), headline)
@@ -131,6 +133,7 @@ def paths_figure(readings: pd.DataFrame, stages: Sequence[str], *, title: str) -
 
 
 def _loss_scale(values: Floats) -> tuple[LogNorm, Floats]:
-    least, most = np.clip([values.min(), values.max()], _LEAST, _MOST)
+    # Of no values, where a unit lacks what another has, the scale is of nothing.
+    least, most = np.clip([values.min(initial=_MOST), values.max(initial=_LEAST)], _LEAST, _MOST)
     levels = np.geomspace(least, max(most, 1.01 * least), _LEVELS)
     return LogNorm(levels[0], levels[-1]), levels

@@ -320,6 +320,36 @@ def test_landscapes_share_levels_in_a_row_and_cuts_are_means_over_units(readings
     assert line(figure, cut, BLACK).get_ydata() == pytest.approx(expected.to_numpy())
 
 
+def contours(figure: Figure) -> list[list[bool]]:
+    """Which networks of a row have contours, above the cuts."""
+    panels = [axes for axes in figure.axes if not axes.get_title("left") and axes.get_label() != "<colorbar>"]
+    return [[bool(axes.collections) for axes in panels[at : at + 3]] for at in range(0, len(panels), 3)]
+
+
+def test_contours_are_of_the_unit_that_has_most_and_of_none_that_has_both_kinds_a_row_is_empty(readings):
+    at_solution, of_a = readings["probe"] == "landscape", readings["target"] == "A"
+    figure = landscape_figure(readings[~(at_solution & of_a)], title="t")
+    assert contours(figure) == [[True] * 3] * 2
+    assert "target B, seed 0" in figure.subfigs[0].get_supxlabel()
+    figure = landscape_figure(readings[at_solution != of_a], title="t")
+    assert contours(figure) == [[True] * 3, [False] * 3]
+    assert "target A, seed 0" in landscape_figure(readings, title="t").subfigs[0].get_supxlabel()
+
+
+def test_contours_have_the_losses_at_their_places(readings):
+    skewed = readings.assign(value=readings["value"] * (1 + readings["x"].fillna(0) / 4 + readings["y"].fillna(0) / 9))
+    figure = landscape_figure(skewed, title="t")
+    axes = next(axes for axes in figure.axes if axes.get_title() == "base far")
+    rows = skewed.query("probe == 'initial-landscape' and target == 'A' and base == 'far' and n_layers == 4")
+    table = {(row.x, row.y): row.value for row in rows.itertuples()}
+    filled = axes.collections[0]
+    assert table[1, 0] != pytest.approx(table[0, 1])
+    for (x, y), value in table.items():
+        above = filled.levels.searchsorted(value, side="right") - 1
+        inside = [path.contains_point((0.999 * x, 0.999 * y), radius=1e-3) for path in filled.get_paths()]
+        assert any(inside[max(0, above - 1) : above + 2])
+
+
 def test_a_loss_that_overflowed_is_cut_off(readings):
     huge = readings.assign(value=readings["value"].where(readings["x"] != 1, 3.4e38))
     figure = landscape_figure(huge, title="t")
