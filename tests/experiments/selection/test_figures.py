@@ -28,7 +28,25 @@ def test_scores_stand_against_accuracy_with_a_line_for_each_target_and_a_name_fo
     scores = [("LogME", c, t, 0, 7, 8, rng.random()) for c in CHECKPOINTS for t in ("cats", "dogs")]
     scores = pd.DataFrame(scores, columns=["measure", "checkpoint", "target", "seed", "n_layers", "depth", "value"])
     known = pd.DataFrame({"checkpoint": CHECKPOINTS, "accuracy": [0.7, 0.8, np.nan], "parameters": [2e6, 3e6, 4e6]})
-    figure = scores_figure(table, scores, known, title="t")
+    untrained = pd.DataFrame({"checkpoint": ["untrained"], "accuracy": [0.9], "parameters": [5e6]})
+    figure = scores_figure(table, scores, pd.concat([known, untrained]), title="t")
+    assert {axes.get_ylabel() for axes in figure.axes} == {"test top-1, %", ""}
+    values = scores.set_index(["checkpoint", "target"])["value"]
+    for axes in figure.axes:
+        of = {
+            "LogME": values,
+            "published accuracy": known.set_index("checkpoint")["accuracy"],
+            "parameters, M": known.set_index("checkpoint")["parameters"] / 1e6,
+        }[axes.get_xlabel()]
+        for (treatment, name), rows in table.groupby(["treatment", "checkpoint"]):
+            color = COLORS[CHECKPOINTS.index(name)]
+            (points,) = [
+                line
+                for line in axes.lines
+                if line.get_color() == color and (line.get_markerfacecolor() == "white") == (treatment == "AnB")
+            ]
+            places = [of[name, target] if axes.get_xlabel() == "LogME" else of[name] for target in rows["target"]]
+            np.testing.assert_allclose(points.get_xydata(), np.stack([places, 100 * rows["top1"]], axis=1))
     panels = {axes.get_xlabel(): axes for axes in figure.axes}
     assert set(panels) == {"LogME", "published accuracy", "parameters, M"}
     for treatment in treatments:
@@ -74,8 +92,7 @@ def test_starts_at_one_cut_are_a_row_for_each_checkpoint():
         for treatment in ("AnB", "AnB+"):
             rows = means[(means["target"] == target) & (means["treatment"] == treatment)]
             np.testing.assert_allclose(drawn[TREATMENTS[treatment].color], 100 * rows["top1"])
-    bottom, top = figure.axes[0].get_ylim()
-    assert bottom > top  # the first checkpoint is on top
+    assert figure.axes[0].get_ylim() == (2.5, -0.5)  # the first checkpoint is on top
 
 
 def whiskers(bars) -> np.ndarray:
@@ -94,6 +111,9 @@ def test_every_mean_of_a_cut_has_its_whisker_and_scratch_its_band():
     means = start_means(rows)
     figure = cuts_figure(means, {"one": 8, "two": 9, "three": 10}, title="t")
     assert [axes.get_title() for axes in figure.axes] == [f"{c}\non {t}" for c in CHECKPOINTS for t in ("cats", "dogs")]
+    alone = cuts_figure(means[means["target"] == "cats"], dict.fromkeys(CHECKPOINTS, 8), title="t")
+    assert [axes.get_title() for axes in alone.axes] == list(CHECKPOINTS)  # side by side
+    assert len({axes.get_subplotspec().rowspan.start for axes in alone.axes}) == 1
     assert [axes.get_xlabel() for axes in figure.axes[::2]] == [f"layers copied, n (of {n})" for n in (7, 8, 9)]
     assert [axes.get_ylabel() for axes in figure.axes] == ["test top-1, %", ""] * 3
     for axes, (_, panel) in zip(figure.axes, means.groupby(["checkpoint", "target"], sort=False), strict=True):
