@@ -355,6 +355,35 @@ def test_every_panel_has_the_lines_bands_bests_and_base_of_its_schedule_and_trea
     )
 
 
+def test_the_scales_are_those_of_the_means_with_room_below_for_the_best_checkpoints():
+    curves, bases_mean, peaks, drops = everything(("step",), tuple(range(1, 9)))
+    wide = curves.assign(low=-1.0, high=2.0)  # as of few units
+    figure = checkpoints_figure(wide, bases_mean, peaks, drops, title="t")
+    for axes, treatment in zip(figure.axes[:2], ("AnB", "AnB+"), strict=True):
+        means = 100 * curves.loc[curves["treatment"] == treatment, "mean"]
+        margin = 0.15 * (means.max() - means.min()) + 0.5
+        bottom, top = axes.get_ylim()
+        assert top == pytest.approx(means.max() + margin)
+        strips = [line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
+        assert len(strips) == 8
+        assert bottom < bottom + max(strips) * (top - bottom) < means.min() - margin  # of the panel, from its bottom
+        assert means.min() - margin == pytest.approx(bottom + 0.34 * (top - bottom))
+        assert all(means.min() - margin <= tick <= top for tick in axes.get_yticks())
+    of_bases = 100 * bases_mean["mean"]
+    margin = 0.05 * (of_bases.max() - of_bases.min()) + 0.5
+    assert figure.axes[-1].get_ylim() == pytest.approx((of_bases.min() - margin, of_bases.max() + margin))
+
+
+def test_an_axis_of_few_checkpoints_names_the_first_and_the_last():
+    curves, bases_mean, peaks, _ = (
+        rows[rows[step].isin([0, 1000, 2000])] if step in rows else rows.iloc[:0]
+        for rows, step in zip(everything(("step",), (2,)), ("pretrain_step", "step", "peak_step", "x"), strict=True)
+    )
+    drops = pd.DataFrame({"schedule": ["step"], "step": [1000]})
+    figure = checkpoints_figure(curves, bases_mean, peaks, drops, title="t")
+    assert figure.axes[0].get_xticks().tolist() == [0, 1000, 2000]
+
+
 def test_checkpoints_peaks_and_bases_tell_step_accuracy_interval_and_units():
     curves, bases_mean, peaks, drops = everything(("constant", "step"), (2, 4))
     told, series = marks(checkpoints_figure(curves, bases_mean, peaks, drops, title="t"))
