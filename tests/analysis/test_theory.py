@@ -207,6 +207,21 @@ def test_the_figure_shows_distances_against_bounds_and_ratios_against_width():
     assert len(set(looks)) == 5
 
 
+@pytest.mark.parametrize("ratios", [(1.3, 1.05, 1.01), (0.5, 0.95, 0.99), (1.3, 0.95, 0.5)])
+def test_the_scales_are_those_of_the_means_and_of_the_band_near_one(ratios):
+    means = theory_means(simulations(ratios))
+    ends = {
+        f"{name}_{end}": value for name in ("ratio", "gradient_ratio") for end, value in (("low", -5.0), ("high", 9.0))
+    }
+    left, *right = theory_figure(means.assign(**ends), title="t").axes  # as of few seeds: cut off
+    for axes, name in zip(right, ("ratio", "gradient_ratio"), strict=True):
+        least, most = min(means[name].min(), 0.9), max(means[name].max(), 1.1)
+        assert axes.get_ylim() == pytest.approx((least - 0.25 * (most - least), most + 0.25 * (most - least)))
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["100", "1,000", "10,000"]
+        assert [line.get_ydata() for line in axes.lines if line.get_color() == "#999999"] == [[1, 1]]
+    assert left.get_xlim()[1] == pytest.approx(1.08 * max(means["bound"].max(), means["distance"].max()))
+
+
 def test_simulations_tell_width_and_means_with_their_intervals_and_seeds():
     means = theory_means(simulations())
     told, series = marks(theory_figure(means, title="t"))
@@ -235,6 +250,8 @@ def test_a_single_width_of_one_seed_can_be_drawn():
     assert legend(theory_figure(theory_means(rows), title="t")) == said
     same = theory_figure(theory_means(rows.query("base == 'same'")), title="t")
     assert legend(same) == ["width 100"]
+    alone = theory_figure(theory_means(simulations(bases=("flip",)).query("width == 100")), title="t")
+    assert all(axes.get_xlim()[0] < 99 < 101 < axes.get_xlim()[1] for axes in alone.axes[1:])
     with pytest.raises(ValueError, match="nothing to draw: no simulation has converged"):
         theory_figure(theory_means(rows.assign(converged=False)), title="t")
 

@@ -116,6 +116,8 @@ def _draw_ratios(
     axes.axhline(1, color="#999999", linewidth=1, zorder=0)
     axes.set_xscale("log")
     lines = list(means.dropna(subset=[name]).groupby(["kind", "dial", "level", "target", "base"], dropna=False))
+    beside = 1.2 * 1.015 ** (len(lines) / 2)
+    axes.set_xlim(widths[0] / beside, widths[-1] * beside)  # which of one width would be none
     for i, (key, rows) in enumerate(lines):
         line = rows.sort_values("width")
         kind, base = str(key[0]), str(key[-1])
