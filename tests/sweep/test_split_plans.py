@@ -102,6 +102,23 @@ def test_a_forecast_is_a_row_a_treatment_and_how_long_all_takes(tiny):
     assert len(lines) == 10
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "3 min of a GPU in all: 2 bases, 1 at once, each on 8, then 2 other trials, 2 at once, each on 1"),
+        ({"seconds": {"base1": 10.0}}, "80 s of a GPU in all: 1 base, 1 at once, each on 8"),
+        (
+            {"seconds": {"x": 60.0, "y": 30.0, "z": 3.0}, "bases": set(), "share": 0.5, "slots": 2},
+            "46 s of a GPU in all: 3 trials, 2 at once, each on 0.5",
+        ),
+    ],
+)
+def test_what_is_split_says_how_much_of_a_machine_it_holds(given, told):
+    found = replace(FORECAST, **given)
+    found = replace(found, bases=found.bases & found.seconds.keys())
+    assert forecasting._held(found) == f"What runs holds {told}"
+
+
 def test_a_trial_of_two_treatments_costs_once_in_the_first(tiny):
     plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB]"))
     (first, *_) = plan.cells
