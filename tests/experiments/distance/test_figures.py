@@ -184,6 +184,8 @@ def test_a_pair_tells_its_tasks_and_values_and_a_fit_its_ends():
 def test_a_correlation_tells_its_interval_pairs_and_blocks_and_one_that_is_missing_nothing():
     table = correlations()
     table.loc[table["measure"] == "measure 7", ["estimate", "low", "high", "p_adjusted"]] = np.nan
+    untested, _ = marks(correlations_figure(table.assign(p_adjusted=np.nan), title="t"))
+    assert all(text.endswith("30 pairs, 10 blocks") for text in untested)
     told, series = marks(correlations_figure(table, title="t"))
     rows = table.query(DRAWN).dropna(subset=["estimate"])
     assert sorted(told) == sorted(
@@ -404,7 +406,7 @@ def test_the_matrix_holds_the_mean_correlations_and_says_who_is_blind():
     assert len(distances.patches) == 2
     assert all(patch.get_hatch() for patch in distances.patches)
     assert [label.get_text() for label in scores.get_yticklabels()] == [f"LogME, n = {n}" for n in N]
-    np.testing.assert_allclose(scores.images[0].get_array(), np.full((3, 3), -0.8))
+    np.testing.assert_allclose(scores.images[0].get_array().filled(np.nan), np.full((3, 3), -0.8))
     assert scores.images[0].get_clim() == (-1, 1)
     assert {text.get_text() for text in outcomes.texts} == {"−0.80"}
     table.loc[table["dial"] == "blur_px", ["levels", "right_way"]] = [2, 1]

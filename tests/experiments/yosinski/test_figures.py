@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -75,6 +76,14 @@ def test_every_point_is_the_run_of_its_colour_and_n_and_treatments_stand_in_the_
             expected = sorted(zip(rows["n_layers"], 100 * rows["top1"], strict=True))
             np.testing.assert_allclose(sorted(drawn.pop(COLORS[treatment])), expected)
         assert drawn == {}
+    first = next(line for line in figure.axes[0].lines if to_hex(line.get_markeredgecolor()) == COLORS["AnB"])
+    series, *told = json.loads(first.get_gid())
+    assert (series, len(told)) == ("AnB", 36)
+    assert [float(text.partition(": ")[2].partition("%")[0]) for text in told] == pytest.approx(
+        first.get_ydata().tolist(), abs=0.0501
+    )
+    assert told[0].startswith("AnB, n = 1: ")
+    assert told[0].endswith("% (random0, A->B, seed 0)")
     for axes in figure.axes:
         at_two = {x: color for color, places in markers(axes).items() for x, _ in places if round(x) == 2}
         shown = [name for name in COPIES if COLORS[name] in at_two.values()]
