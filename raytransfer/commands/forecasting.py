@@ -78,7 +78,7 @@ class Forecast:
 
 def _side_by_side(seconds: Sequence[float], most: int) -> float:
     """How long trials take of which so many run at once: no trial is shared between two places."""
-    return max([sum(seconds) / most, *seconds]) if seconds else 0.0
+    return max([sum(seconds) / most, *seconds])
 
 
 def forecast(console: Console, plan: Plan[Cell, Any], todo: Backlog, config: SweepConfig) -> Forecast | None:
