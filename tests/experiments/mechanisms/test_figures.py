@@ -170,6 +170,8 @@ def test_training_shows_scratch_against_each_base_at_every_step(readings):
     assert line(figure, 3, BLUE).get_ydata() == pytest.approx(top["mean"].to_numpy())
     assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear", "log", "log", "log"]
     assert {axes.get_xscale() for axes in figure.axes} == {"symlog"}
+    assert all(axes.get_xlim()[0] == 0 and axes.get_xlim()[1] > 1000 for axes in figure.axes)
+    assert figure.get_supxlabel() == "training step"
 
 
 def test_steps_within_a_power_of_ten_are_named_on_their_logarithmic_axis(readings):
@@ -330,6 +332,7 @@ def test_contours_are_of_the_unit_that_has_most_and_of_none_that_has_both_kinds_
     at_solution, of_a = readings["probe"] == "landscape", readings["target"] == "A"
     figure = landscape_figure(readings[~(at_solution & of_a)], title="t")
     assert contours(figure) == [[True] * 3] * 2
+    assert [axes.get_ylabel() for axes in figure.axes if axes.get_label() == "<colorbar>"] == ["loss, nats"] * 2
     assert "target B, seed 0" in figure.subfigs[0].get_supxlabel()
     figure = landscape_figure(readings[at_solution != of_a], title="t")
     assert contours(figure) == [[True] * 3, [False] * 3]
@@ -364,6 +367,8 @@ def test_paths_show_the_lines_of_both_starts_and_cka_at_every_stage(readings):
         "loss on the line, two starts, nats",
         *("CKA with the base", "CKA with scratch", "CKA with the twin"),
     ]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["α"] * 2 + ["stage, from input to head"] * 3
+    assert all([tick.get_text() for tick in axes.get_xticklabels()] == STAGES for axes in figure.axes[2:])
     assert list(line(figure, 0, BLACK).get_xdata()) == pytest.approx(np.linspace(0, 1, 11))
     cka = profiles(readings, "CKA", step="last").query("treatment == 'baseB'").set_index("stage")["mean"]
     assert line(figure, 4, BLACK).get_ydata() == pytest.approx(cka[STAGES].to_numpy())
