@@ -147,6 +147,19 @@ def test_two_stores_or_folders_are_compared(store, folder, other, command):
     assert [entry["low"] for entry in told["changes"] if entry["of"] == "mean of baseB"] == [None]
 
 
+def test_of_two_stores_the_sweeps_and_the_splits_that_both_have_are_compared(store, folder, other):
+    shutil.copytree(folder, folder.with_name(folder.name.replace("digits", "letters")))  # which the other has not
+    results = pd.read_parquet(other / "results.parquet")
+    more = results[results["split"] == "random0"].assign(split="random9", id="more")
+    pd.concat([results, more]).to_parquet(other / "results.parquet")
+    (found,) = compare(store.root, str(other.parents[1]))
+    assert (found.first, found.second, found.shared) == (folder.name, other.name, 6)
+    shutil.rmtree(folder)
+    shutil.copytree(other, folder.with_name(folder.name.replace("digits", "pictures")))
+    with pytest.raises(UserError, match="share no experiment on the same data: they hold yosinski_grid-letters-"):
+        compare(store.root, str(other.parents[1]))
+
+
 def test_a_sweep_beside_itself_has_not_changed(store, folder):
     (found,) = compare(str(folder), store.root)
     assert (found.options, found.shared, found.same) == ([], 6, 6)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from raytransfer.analysis.comparisons import effects
 from raytransfer.analysis.profiles import profiles
 from raytransfer.analysis.verdicts import NEARER, PRIMARY, rank_correlations, verdicts
+from raytransfer.experiments.mechanisms.cells import RESTART
 from raytransfer.experiments.mechanisms.figures import comparisons_figure, gradients_figure, training_figure
 from raytransfer.experiments.mechanisms.landscapes import landscape_figure, paths_figure
 from raytransfer.experiments.mechanisms.networks import largest_n, log_ticks
@@ -378,6 +379,14 @@ def test_paths_show_the_lines_of_both_starts_and_cka_at_every_stage(readings):
 @every_figure
 def test_the_largest_n_is_shown_and_named(draw, readings):
     assert draw(readings).get_suptitle() == "convnet8 on cifar10, 2 targets, 1 seed, n = 4"
+
+
+def test_networks_that_start_again_are_not_drawn_among_those_from_scratch(readings):
+    again = readings[readings["treatment"] == "baseB"].assign(treatment=RESTART, value=99.0)
+    for draw in (OF_READINGS["training"], OF_READINGS["gradients"]):
+        with_it, without = (draw(rows) for rows in (pd.concat([readings, again], ignore_index=True), readings))
+        for one, other in zip(with_it.axes, without.axes, strict=True):
+            assert [list(line.get_ydata()) for line in one.lines] == [list(line.get_ydata()) for line in other.lines]
 
 
 def test_a_single_n_needs_no_name(readings):
