@@ -282,6 +282,23 @@ def test_a_grid_of_one_number_of_images_is_compared_with_that_of_several_which_h
     assert row(found.changes, "mean of baseB")["estimate"] == pytest.approx(5)
 
 
+def test_grids_of_one_number_of_images_each_are_compared_though_the_numbers_differ(folder, other):
+    for place, number in ((folder, 5), (other, 7)):
+        pd.read_parquet(place / "results.parquet").assign(train_per_class=number).to_parquet(place / "results.parquet")
+    (found,) = compare(str(folder), str(other))
+    assert (found.shared, "train_per_class" in found.changes) == (6, False)
+
+
+def test_targets_of_one_source_are_no_units_of_a_change(tmp_path):
+    rows = pd.DataFrame({"target": list("aaabbb"), "base": "e", "n_layers": 2, "seed": [0, 1, 2] * 2, "AnB": 0.5})
+    rows = rows.assign(target_block="one source")
+    one = write(tmp_path / "one" / "transfer_vs_distance-digits-0", outcomes=rows)
+    moved = rows.assign(AnB=[0.6, 0.61, 0.62, 0.6, 0.63, 0.61])
+    two = write(tmp_path / "two" / "transfer_vs_distance-digits-0", outcomes=moved)
+    (change,) = compare(str(one), str(two))[0].changes.to_dict("records")
+    assert (change["units"], change["runs"], change["clear"]) == (3, 6, True)  # seeds
+
+
 def test_grids_of_several_numbers_of_images_are_compared_number_by_number(folder, other):
     results = pd.read_parquet(folder / "results.parquet")
     for place, change in ((folder, 0.0), (other, 0.25)):
