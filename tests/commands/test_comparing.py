@@ -297,6 +297,9 @@ def test_targets_of_one_source_are_no_units_of_a_change(tmp_path):
     two = write(tmp_path / "two" / "transfer_vs_distance-digits-0", outcomes=moved)
     (change,) = compare(str(one), str(two))[0].changes.to_dict("records")
     assert (change["units"], change["runs"], change["clear"]) == (3, 6, True)  # seeds
+    none = write(tmp_path / "none" / "transfer_vs_distance-digits-0", outcomes=moved.assign(seed=[7, 8, 9] * 2))
+    with pytest.raises(UserError, match="have no run in common by which they could be paired"):
+        compare(str(one), str(none))
 
 
 def test_grids_of_several_numbers_of_images_are_compared_number_by_number(folder, other):
