@@ -3,14 +3,12 @@
 import base64
 import html
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
-import torch
 from rich.console import Console
 
 from raytransfer.commands.forecasting import Forecast, forecast, print_forecast
@@ -23,6 +21,7 @@ from raytransfer.console.output import is_terminal
 from raytransfer.distances import DISTANCES, Distance
 from raytransfer.errors import UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
+from raytransfer.networks.settings import settings_kept
 from raytransfer.probes import PROBES, Probe
 from raytransfer.report import Report
 from raytransfer.report.files import png
@@ -113,7 +112,7 @@ def run(experiment: str, *overrides: str, out: str | Path = "results", quiet: bo
     chosen, arguments = _asked(experiment, overrides, out, options)
     config = load_config(chosen.config, chosen.defaults, arguments)
     console = _console(quiet=quiet)
-    with logged(console), _threads_kept():
+    with logged(console), settings_kept():
         done = run_sweep(console, chosen, config, [text for text in arguments if not text.startswith("mode=")])
     return Sweep(
         report=done.report, folder=done.store.place(done.folder), failures=done.failures, complete=done.code == 0
@@ -152,7 +151,7 @@ def plan(
     chosen, arguments = _asked(experiment, overrides, out, options)
     config = load_config(chosen.config, chosen.defaults, arguments)
     console = _console(quiet=quiet)
-    with logged(console), _threads_kept():
+    with logged(console), settings_kept():
         sweep, todo, _ = plan_sweep(console, chosen, config)
         found = forecast(console, sweep, todo, config) if estimate else None
         if found is not None:
@@ -170,16 +169,6 @@ def _asked(
         raise UserError(f"{experiment} is no experiment; choose from {', '.join(EXPERIMENTS)}")
     given = {"out": out} | dotted(options)
     return EXPERIMENTS[experiment], [*overrides, *(as_argument(name, value) for name, value in given.items())]
-
-
-@contextmanager
-def _threads_kept() -> Iterator[None]:
-    """A block after which torch computes in as many threads as before; trials in this process compute in one."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _console(*, quiet: bool) -> Console:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from raytransfer.errors import UserError, first_line
+from raytransfer.networks.settings import settings_kept
 from raytransfer.networks.stages import Shape
 from raytransfer.networks.tracing import all_tensors
 
@@ -37,7 +38,8 @@ def build_own(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn
     if str(Path.cwd()) not in sys.path:  # Python leaves it out for an installed command
         sys.path.insert(0, str(Path.cwd()))
     try:
-        with torch.random.fork_rng(devices=[]):  # for draws at import to be the same in every process
+        # The first trial of a process, which imports, computes as later ones, and draws at import are the same in all.
+        with torch.random.fork_rng(devices=[]), settings_kept():
             torch.default_generator.manual_seed(0)
             imported = importlib.import_module(path)
     except SystemExit as error:
@@ -83,7 +85,8 @@ def called(name: str, make: Callable[[], Any]) -> nn.Module:
 
 def _built(name: str, function: Callable[..., Any], given: inspect.BoundArguments, image: Shape) -> Any:
     try:
-        return function(*given.args, **given.kwargs)
+        with settings_kept():
+            return function(*given.args, **given.kwargs)
     except Exception as error:  # a function of the user's can raise anything
         told = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"network={name} cannot be built for images of {'x'.join(map(str, image))}: {told}") from error

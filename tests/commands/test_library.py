@@ -11,6 +11,7 @@ from raytransfer import library
 from raytransfer.config import as_argument, differing, load_config
 from raytransfer.errors import UserError
 from raytransfer.experiments import EXPERIMENTS
+from raytransfer.networks.settings import settings_kept
 from raytransfer.store import publish_failure
 from tests.commands.conftest import TINY
 
@@ -50,6 +51,29 @@ def test_read_only_runs_nothing_and_failures_come_back_as_a_table(again, store, 
     assert torch.get_num_threads() == threads
     assert not sweep.complete
     assert set(sweep.failures["id"]) == {trial}
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_what_a_notebook_has_set_of_torch_changes_no_row_and_stays(again, tmp_path, monkeypatch):
+    plain, told = again(out=tmp_path / "plain", splits=1), []
+    ran = library.run_sweep
+
+    def run_and_tell(*asked):
+        done = ran(*asked)
+        told.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark))
+        return done
+
+    monkeypatch.setattr(library, "run_sweep", run_and_tell)
+    with settings_kept():
+        torch.set_float32_matmul_precision("medium")  # products of fp32 have the 7 bits of bf16 where a CPU can
+        torch.backends.cudnn.benchmark = True
+        changed = again(out=tmp_path / "changed", splits=1)
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark) == ("medium", True)
+    assert told == [("highest", False)]
+    assert changed.complete
+    columns = ["id", "top1", "loss_nats", "train_loss_nats"]
+    first, second = (sweep.frames["results"].sort_values("id")[columns] for sweep in (plain, changed))
+    assert first.to_dict("list") == second.to_dict("list")
 
 
 def test_a_plan_says_how_every_trial_stands(store, cache_dir, tmp_path, capsys):

@@ -15,8 +15,10 @@ from torch import nn
 
 from raytransfer.errors import UserError
 from raytransfer.networks import build, resolved, sources_of
+from raytransfer.networks.settings import settings_kept
 from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
+from raytransfer.training import use_one_core
 
 CODE = """
 import os
@@ -319,6 +321,23 @@ def test_what_a_module_draws_at_import_changes_no_weights(tmp_path, monkeypatch)
         drawn.append(sys.modules.pop("draws_at_import").DRAWN)
     assert torch.equal(*drawn)
     assert all(torch.equal(tensor, weights[0]) for tensor in weights)
+
+
+SETS = "torch.set_num_threads({threads}); torch.set_float32_matmul_precision('medium'); cudnn.benchmark = True"
+
+
+def test_what_a_module_or_function_sets_of_torch_ends_with_it(tmp_path, monkeypatch):
+    at_import, called = SETS.format(threads=2), SETS.format(threads=3)
+    (tmp_path / "sets_threads.py").write_text(
+        f"import torch\nfrom torch.backends import cudnn\n\n{at_import}\n\n\ndef build(num_classes):\n    {called}\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with settings_kept():
+        use_one_core()
+        build(NetworkSpec(name="sets_threads:build"), image=(1, 8, 8), classes=5, seed=0)
+        assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (1, "highest")
+        assert not torch.backends.cudnn.benchmark
 
 
 def test_the_script_that_runs_is_part_of_a_network_that_it_defines(tmp_path, monkeypatch):
