@@ -111,7 +111,10 @@ def _missing_letters_told() -> Iterator[None]:
 
 
 def as_they_stand(figure: Figure) -> None:
-    """Make a figure draw its texts literally, not as formulas, and shorten very long ones in the middle."""
+    """Make a figure draw its texts literally, not as formulas, and shorten very long ones in the middle.
+
+    Numbers have formulas, such as powers of ten, which matplotlib draws itself.
+    """
     numbers = _numbers(figure)
     legends = [*figure.legends, *(legend for axes in figure.axes if (legend := axes.get_legend()) is not None)]
     labels = {text for legend in legends for text in legend.get_texts()}
@@ -120,10 +123,10 @@ def as_they_stand(figure: Figure) -> None:
             names = [_short_line(label.get_text(), _LONGEST_LABEL) for label in axis.get_ticklabels()]
             axis.set_ticks(axis.get_ticklocs(), labels=names)  # else they would be labelled anew when they are drawn
     for text in figure.findobj(Text):
+        text.set_usetex(False)
         if text not in numbers:
             longest = _LONGEST_LABEL if text in labels else _LONGEST_LINE
             text.set_parse_math(False)
-            text.set_usetex(False)
             text.set_text("\n".join(_short_line(line, longest) for line in text.get_text().split("\n")))
 
 

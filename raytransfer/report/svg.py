@@ -54,14 +54,16 @@ def untitled(figure: Figure) -> Iterator[None]:
 
 @contextmanager
 def at_150_dpi(figure: Figure) -> Iterator[None]:
-    """A block in which a figure's pixels are drawn at 150 dots per inch.
+    """A block in which a figure's pixels are drawn at 150 dots per inch, and new labels of axes without TeX.
 
-    ``Figure.savefig`` does so by itself, but draws each figure twice, once to nowhere.
+    ``Figure.savefig`` sets the dots by itself, but draws each figure twice, once to nowhere. A ``matplotlibrc`` may ask
+    for TeX, which need not be installed.
     """
     before = figure.dpi
     figure.set_dpi(_DPI)
     try:
-        yield
+        with rc_context({"text.usetex": False}):
+            yield
     finally:
         figure.set_dpi(before)
 

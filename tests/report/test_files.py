@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -49,6 +50,15 @@ def test_powers_of_ten_stay_formulas():
     labels = figure.axes[0].get_xticklabels()
     assert any("mathdefault" in label.get_text() and label.get_parse_math() for label in labels)
     assert not figure.axes[0].get_yticklabels()[0].get_parse_math()
+
+
+def test_pictures_need_no_tex_where_matplotlibrc_asks_for_it(monkeypatch):
+    monkeypatch.setenv("PATH", "")  # where latex would be
+    with rc_context({"text.usetex": True}):
+        figure = drawn("50%")
+        assert png(figure).startswith(b"\x89PNG")
+        assert pdf(figure).startswith(b"%PDF")
+        assert "50%" in inline_svg(figure, key="key", alternative="a picture")[0]
 
 
 def test_a_pdf_is_as_wide_as_a_papers_text_and_leaves_the_figure_as_it_was():
