@@ -65,6 +65,7 @@ def _exit(console: Console, do: Callable[[], int]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         with interruptible():
+            _check_folder()
             code = do()
     except UserError as error:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"error: {error}")
@@ -81,6 +82,14 @@ def _exit(console: Console, do: Callable[[], int]) -> None:
         code = 3
     release()
     sys.exit(code)
+
+
+def _check_folder() -> None:
+    """Check that the folder that this process runs in is there: torch ends the process where it is not."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError(f"the current folder cannot be read: {error.strerror}; change to one that is there") from error
 
 
 def _command(console: Console, command: str, *arguments: str) -> int:

@@ -188,3 +188,24 @@ def test_a_large_network_s_operations_are_whole_numbers(call):
     _, printed, _ = call("networks", "torchvision/resnet18", stages)
     assert "11,689,512 parameters, 3,628 MFLOPs an image of 224 pixels" in printed
     assert ["1", "low", "157,504", "64x56x56", "1,161"] in [line.split()[:5] for line in printed.splitlines()]
+
+
+@pytest.mark.parametrize("arguments", [("status", "results"), ("plan", "yosinski"), ("gc", "results")])
+def test_a_folder_that_is_gone_is_one_line(call, tmp_path, monkeypatch, arguments):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    line = "error: the current folder cannot be read: No such file or directory; change to one that is there\n"
+    assert call(*arguments) == (2, "", line)
+
+
+def test_ray_without_a_home_is_one_line(call, monkeypatch):
+    def unknown(uid):
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)  # as in a container for a user that it was not made for
+    code, _, error = call("run", "yosinski", *TINY[:-1], *STEPS)
+    assert code == 2
+    assert re.fullmatch("error: Ray does not start on this machine: HOME is not set, .*; set HOME .*\n", error)
