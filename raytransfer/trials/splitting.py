@@ -214,13 +214,13 @@ def _run(job: _Job, folder: Path, rank: int, stop: Callable[[], bool]) -> None:
     on_gpu = job.device == "cuda"
     if on_gpu:
         torch.cuda.set_device(rank)
+    patience = timedelta(seconds=job.patience_s)
     try:
+        # An address of the file would end at a # or ?.
+        meeting = distributed.FileStore(str(folder / "meeting"), job.count)  # type: ignore[attr-defined]
+        meeting.set_timeout(patience)
         distributed.init_process_group(
-            "nccl" if on_gpu else "gloo",
-            init_method=f"file://{folder}/meeting",
-            rank=rank,
-            world_size=job.count,
-            timeout=timedelta(seconds=job.patience_s),
+            "nccl" if on_gpu else "gloo", store=meeting, rank=rank, world_size=job.count, timeout=patience
         )
     except distributed.DistError as error:  # above all for the time it took
         raise RankDied(f"rank {rank} of {job.count} has not met the others: {error}") from error

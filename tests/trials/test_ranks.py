@@ -272,9 +272,13 @@ def test_only_batch_normalisation_may_look_at_several_images_of_a_batch_that_is_
     "device",
     ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
 )
-def test_one_rank_sends_to_itself(device):
-    """With gloo, and with NCCL."""
+def test_one_rank_sends_to_itself(device, tmp_path, monkeypatch):
+    """With gloo, and with NCCL; whatever the folder for temporary files is called."""
+    folder = tmp_path / "job#1?"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
     splitting.run_ranks(functools.partial(normalised_alone_and_shared, device), device, 1, never, 60)
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_ranks_begin_after_the_same_step(monkeypatch):
