@@ -9,7 +9,7 @@ from raytransfer.errors import UserError, first_line
 from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec, TrainingSpec, TrialSpec
 from raytransfer.sweep.plan import Cell, Plan
 from raytransfer.tasks import load_task
-from raytransfer.training import EVALUATION_BATCH
+from raytransfer.training import EVALUATION_BATCH, use_one_core
 from raytransfer.trials import Look, looks_of, try_parts, try_single_image, try_step
 from raytransfer.words import number_of
 
@@ -39,6 +39,7 @@ def check_trials(
         UserError: A network cannot train or be evaluated so, a training cannot be split so, or too few images are
             looked at.
     """
+    use_one_core()  # as in trials; with more, where OMP_THREAD_LIMIT allows 1, torch waits for ever in a backward pass
     trainings = [spec for spec in specs if isinstance(spec, TrainingSpec)]
     by_network: dict[NetworkSpec, list[TrainingSpec]] = {}
     batches: dict[tuple[str, TaskSpec, Recipe], TrainingSpec] = {}
