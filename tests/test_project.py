@@ -22,6 +22,7 @@ ROOMS = [
     {"commands"},
     {"library"},
     {"cli"},
+    {"__main__"},
 ]
 HEAVY = {
     "ray": {"sweep/ray"},

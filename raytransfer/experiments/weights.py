@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 from raytransfer.config import WeightsConfig
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import Setup, network_spec
-from raytransfer.networks import Shape
+from raytransfer.networks import Shape, image_size_of_args
 from raytransfer.networks.pretrained import WeightsSource, load_pretrained, parse, preprocessing, published_accuracy
 from raytransfer.specs import Imported
 from raytransfer.store import weights_digest
@@ -40,7 +40,7 @@ def checkpoint(entry: Any, config: Config) -> Checkpoint[Config]:
     """Look up an entry of ``weights``, before any image is read.
 
     Raises:
-        UserError: It is no entry, or there are no such weights.
+        UserError: It is no entry, there are no such weights, or how their images are made is unknown.
     """
     source = parse(entry, config.network, config.network_args)
     own = replace(config, network=source.network, network_args=dict(source.network_args))
@@ -52,6 +52,11 @@ def checkpoint(entry: Any, config: Config) -> Checkpoint[Config]:
     recipe = replace(config.recipe, normalization="given", channel_mean=made.mean, channel_std=made.std)
     size = config.image_size_px
     if size is None:
+        if ":" in spec.name and image_size_of_args(spec) is None:
+            raise UserError(
+                f"weights={source.weights} of network={spec.name} come with no size of images: say image_size_px, "
+                "the side of those that they were trained on, or preprocessing=own, which leaves images as they are"
+            )
         size = made.resize_px
         recipe = replace(recipe, crop_px=config.recipe.crop_px or made.crop_px)
     channels = config.channels or len(made.mean)

@@ -6,7 +6,7 @@ from raytransfer.networks.description import describe
 from raytransfer.networks.expansion import is_norm
 from raytransfer.networks.own_sources import sources_of
 from raytransfer.networks.partition import find_stages
-from raytransfer.networks.sources import build, check_network, default_image_size, resolved
+from raytransfer.networks.sources import build, check_network, default_image_size, image_size_of_args, resolved
 from raytransfer.networks.stages import Network, Shape, clear_kept
 from raytransfer.networks.surgery import (
     copy_first,
@@ -35,6 +35,7 @@ __all__ = [
     "find_stages",
     "freeze",
     "frozen_prefix",
+    "image_size_of_args",
     "is_norm",
     "load_tensors",
     "merged",

@@ -145,7 +145,7 @@ def find_atoms(level: Level, larger: Level) -> list[Atom]:
     # Outputs at a cut are stored and compared by image, but rows may be patches, or the first axis may be tokens.
     cuts = [cut for cut in cuts if traces.has_row_for_each_image(cut)]
     if not isinstance(level.values.get(output.args[0]), torch.Tensor):
-        raise TraceError("its output is not one tensor of logits")
+        raise TraceError("its output is not one tensor of logits: wrap it in a module that returns these alone")
     atoms: list[Atom] = []
     starts: list[fx.Node] = []
     for end in [*(cut for cut in cuts if cut not in (output.args[0], start)), output]:

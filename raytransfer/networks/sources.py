@@ -96,20 +96,31 @@ def _named(spec: NetworkSpec, said: str) -> str:
     return said if said.startswith("network=") else f"network={spec.name}: {said}"
 
 
+def image_size_of_args(spec: NetworkSpec) -> int | None:
+    """Side of the images that a network's arguments name, in pixels; None if they name none.
+
+    Raises:
+        UserError: It is invalid.
+    """
+    args: dict[str, Any] = json.loads(spec.args)
+    key = "img_size" if "img_size" in args else "image_size"
+    given = args.get(key)
+    if given is None:
+        return None
+    side = given[0] if isinstance(given, list) and given else given
+    if not isinstance(side, int) or side < 1:
+        raise UserError(f"network_args={args} have {key}={given}: it must be a whole number from 1 on, or list two")
+    return side
+
+
 def default_image_size(spec: NetworkSpec) -> int:
     """Side of a network's default images, in pixels.
 
     Raises:
         UserError: There is no such network, or its arguments hold an invalid size.
     """
-    args: dict[str, Any] = json.loads(spec.args)
     family, _, name = spec.name.partition("/")
-    key = "img_size" if "img_size" in args else "image_size"
-    given = args.get(key)
-    if given is not None:
-        side = given[0] if isinstance(given, list) and given else given
-        if not isinstance(side, int) or side < 1:
-            raise UserError(f"network_args={args} have {key}={given}: it must be a whole number from 1 on, or list two")
+    if (side := image_size_of_args(spec)) is not None:
         return side
     if family == "timm":
         return int(timm_config(name).input_size[-1])

@@ -141,7 +141,12 @@ DISTANCES = (
             pa.string(),
             "What was compared: pixels, a layer or the weights of the target's network; null for class names.",
         ),
-        ("source_task", pa.string(), "Task to come from; a symmetric measure may have the two swapped."),
+        (
+            "source_task",
+            pa.string(),
+            "Task to come from; a symmetric measure may have the two swapped; `raytransfer.load` names it `base_task` "
+            "and gives both directions.",
+        ),
         ("target_task", pa.string(), "Task to go to."),
         (
             "reference_id",

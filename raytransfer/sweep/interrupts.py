@@ -11,7 +11,7 @@ from types import FrameType
 EXIT_CODE = 130
 """What an interrupted command ends with."""
 
-INTERRUPTED = "Interrupted: what finished is in the store; the same command goes on from there."
+INTERRUPTED = "Interrupted: what a sweep has finished is in its store, and the same command goes on from there."
 """What it says last."""
 
 _PATIENCE_S = 8.0  # who stops jobs kills what is still there after 10 s or more

@@ -60,6 +60,6 @@ def test_a_job_whose_time_is_nearly_up_ends_its_sweep_and_is_queued_again(job, c
             os.killpg(process.pid, signal.SIGKILL)
     text = (folder / "log").read_text()
     assert "Running 4 trials, 1 at once, on cpu" in text
-    assert "Interrupted: what finished is in the store" in text
+    assert "Interrupted: what a sweep has finished is in its store" in text
     assert (folder / "scontrol-was-told").read_text() == "requeue 7\n"
     assert 1 <= len(finished(store)) < 4

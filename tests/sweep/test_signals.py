@@ -63,7 +63,7 @@ def test_a_second_signal_changes_nothing_and_the_end_comes_soon(body):
     output, error = process.communicate(timeout=10)
     assert (process.returncode, error) == (130, "")
     tidied = "tidying up\n" if body == TIDIES_UP else ""
-    said = "Interrupted: what finished is in the store; the same command goes on from there.\n"
+    said = "Interrupted: what a sweep has finished is in its store, and the same command goes on from there.\n"
     assert re.sub(r"\s+", " ", output) == re.sub(r"\s+", " ", tidied + said)
 
 

@@ -12,6 +12,7 @@ import raytransfer as rt
 from raytransfer.analysis import BASES
 from raytransfer.config import load_config
 from raytransfer.errors import UserError
+from raytransfer.experiments.weights import only_checkpoint
 from raytransfer.experiments.yosinski.config import GridConfig
 from raytransfer.experiments.yosinski.figures import lines_figure, points_figure
 from raytransfer.experiments.yosinski.plan import make_plan
@@ -103,6 +104,15 @@ def test_a_checkpoint_that_stands_in_for_base_a_is_named_where_layers_of_the_oth
     page = (Path(sweep.folder) / "report.html").read_text()
     assert "Each reading is the difference" in page
     assert "2014 on ILSVRC12" not in page
+
+
+@pytest.mark.parametrize("option", ["image_size_px=8", "network_args={image_size: 8}", "preprocessing=own"])
+def test_weights_of_ones_own_network_are_not_given_a_size_that_nobody_said(tiny, option):
+    name = "tests.experiments.yosinski.test_treatments:narrow"
+    entry = "weights={weights: /no/mine.pth, mean: [0.3], std: [0.4]}"
+    with pytest.raises(UserError, match=r"^weights=/no/mine.pth of .* come with no size of images: say image_size_px"):
+        only_checkpoint(tiny(f"network={name}", entry))
+    assert only_checkpoint(tiny(f"network={name}", entry, option)).config.image_size_px in (8, None)
 
 
 def test_the_caption_tells_of_2014_where_a_line_of_it_is_drawn(grid):
