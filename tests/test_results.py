@@ -264,7 +264,10 @@ def test_the_verdicts_along_320_epochs_are_those_of_their_rows():
 GAIN = ["mechanisms_cifar10_gain", "mechanisms_cifar10_gain_batch_norm"]
 
 
-@pytest.mark.parametrize("name", [*GAIN, "mechanisms_real", "mechanisms_imagenet"])
+IMAGENET = ["mechanisms_imagenet", "mechanisms_imagenet_1000_steps"]
+
+
+@pytest.mark.parametrize("name", [*GAIN, "mechanisms_real", *IMAGENET])
 def test_the_verdicts_on_images_are_those_of_their_rows(name):
     effects = pd.read_parquet(RESULTS / "data" / f"{name}_effects.parquet")
     none = pd.read_parquet(RESULTS / "data" / "mechanisms_digits_rhos.parquet").head(0)  # of two bases
@@ -549,26 +552,75 @@ def test_transfer_along_200_epochs_of_cifar10_is_that_of_its_rows():
     assert f"{means} ({written(grown, 2, sign=True)})" in page
 
 
+def imagenet_section():
+    return " ".join(
+        (RESULTS / "liu2019.md").read_text().split("## Pretrained on ImageNet")[1].split("\n## ")[0].split()
+    )
+
+
 def test_the_gain_of_imagenet_weights_is_that_of_its_rows():
     rows = pd.read_parquet(RESULTS / "data" / "mechanisms_imagenet_accuracies.parquet")
     top1 = 100 * rows.pivot(index="seed", columns="network", values="top1")
-    found = student_t((top1["fine-tuned"] - top1["scratch"]).to_numpy())
-    reached = "Fine-tuned the network reaches {fine-tuned:.1f}% on the test images, from scratch {scratch:.1f}%".format(
-        **top1.mean()
-    )
-    page = (RESULTS / "liu2019.md").read_text()
-    assert f"{reached}: a gain of {written(found)} points" in page
-    loss = rows.groupby("network")["train_loss_nats"].mean()
-    told = "its training loss is {scratch:.2f} nats at the end, and that of the fine-tuned network {fine-tuned:.2f}"
-    assert told.format(**loss) in page
-    longer = top1["scratch, 1000 steps"].dropna()
+    section = imagenet_section()
+    reached = "Fine-tuned the network reaches {fine-tuned:.1f}% on the test images, from scratch {scratch:.1f}%"
     for gains, said in (
-        (longer - top1["scratch"], "{} points more"),
-        (top1["fine-tuned"] - longer, "{} points over that"),
+        (top1["fine-tuned"] - top1["scratch"], f"{reached}: a gain of {{}} points"),
+        (
+            top1["scratch, 1000 steps"] - top1["scratch"],
+            "From scratch it then reaches {scratch, 1000 steps:.1f}%, {} points more",
+        ),
+        (top1["fine-tuned, 1000 steps"] - top1["scratch, 1000 steps"], "fine-tuning gains {} points over that"),
+        (top1["fine-tuned"] - top1["scratch, 1000 steps"], "points over that, and for 200 steps {}."),
     ):
-        assert said.format(written(student_t(gains.dropna().to_numpy()))) in page
-    assert f"it reaches {longer.mean():.1f}%" in page
-    assert f"at a training loss of {loss['scratch, 1000 steps']:.2f} nats" in page
+        assert said.format(written(student_t(gains.to_numpy())), **top1.mean()) in section
+    loss = rows.groupby("network")["train_loss_nats"].mean()
+    for said in (
+        "(its training loss is {scratch:.2f} nats at the end, and that of the fine-tuned network {fine-tuned:.2f})",
+        "at a training loss of {scratch, 1000 steps:.2f} nats",
+        "(a training loss of {fine-tuned, 1000 steps:.3f} nats)",
+    ):
+        assert said.format(**loss) in section
+
+
+def test_what_is_said_of_imagenet_weights_beside_the_verdicts_is_what_the_rows_say():
+    short, long = (
+        comparisons(pd.read_parquet(RESULTS / "data" / f"{name}_effects.parquet")).set_index("test")
+        for name in IMAGENET
+    )
+    section = imagenet_section()
+    for found, test, words in (
+        (short, "loss gap at matched training loss", "that of the loss is smaller ({} nats)"),
+        (long, "top-1 gap at matched training loss", "both are smaller ({}, and"),
+        (long, "loss gap at matched training loss", "and {} nats)"),
+        (long, "top-1 gap at the last step", "the top-1 gap is still smaller ({})"),
+        (long, "loss gap at the last step", "that of the loss not told ({}; 0.18 would be seen"),
+        (short, "deviation at the last step", "by plain distance ({} and"),
+        (long, "deviation at the last step", "and {})"),
+        (short, "loss variation at step 0", "by {} times what it does in a fresh network"),
+        (long, "loss variation at step 0", "by {} times what it does in a fresh network"),
+    ):
+        assert words.format(said_effect(found.loc[test]).replace("-", "−")) in section
+    assert round(long.loc["loss gap at the last step", "detectable"], 2) == 0.18
+    for found in (short, long):
+        highs = found["high"]
+        assert max(highs[f"first relative projection {when}"] for when in ("at step 0", "along training")) < 1
+        assert max(highs[f"spread over stages {when}"] for when in ("at step 0", "along training")) < 0
+
+
+def test_smoothness_of_imagenet_weights_is_that_of_its_curves():
+    rows = pd.read_parquet(RESULTS / "data" / "mechanisms_imagenet_1000_steps_curves.parquet")
+    curves = rows.pivot(index="seed", columns=["quantity", "network", "step"], values="value")
+    variation, loss = np.log(curves["loss variation"]), curves["train loss"].mean()
+    mean = np.exp(variation.mean())
+    section = imagenet_section()
+    grows, falls = mean["scratch"][[0, 1000]], mean["fine-tuned"][[0, 1000]]
+    assert f"it grows from {grows[0]:.2f} nats to {grows[1000]:.1f} after 1,000 steps" in section
+    assert f"it falls from {falls[0]:.1f} to {falls[1000]:.5f}." in section
+    ratio = student_t((variation["fine-tuned"][40] - variation["scratch"][1000]).to_numpy())
+    ends = [f"{np.exp(end):.2f}" for end in (ratio.estimate, ratio.low, ratio.high)]
+    assert f"at a training loss of {loss['fine-tuned'][40]:.2f} nats" in section
+    assert f"its loss varies by {ends[0]} [{ends[1]}, {ends[2]}] times what it does after 1,000 from scratch" in section
+    assert f"at {loss['scratch'][1000]:.2f} nats" in section
 
 
 def test_the_gain_over_four_data_sets_is_that_of_its_rows():

@@ -18,7 +18,7 @@ WOULD_SEE = (
 )
 """What a column of detectable effects means, for the note below a table."""
 _NONE = "none"
-_NO_LARGER = "no effect beyond"
+_BEYOND = "no effect beyond"
 _COMPARED = {"ratio": "fine-tuned / scratch", "difference": "fine-tuned − scratch"}
 
 
@@ -36,7 +36,7 @@ def verdicts_table(verdicts: pd.DataFrame) -> Group:
         table.add_row(row["claim"], said_effect(row), str(row["units"]), seen, _p_value(row), _verdict(row))
     note = (
         f"One test a claim, over {said_units(verdicts)}. p: corrected for the number of claims (Holm).\n{WOULD_SEE}\n"
-        f"{_NO_LARGER}: not seen, and the interval holds none of that size. too few units: fewer than {MIN_UNITS}.\n"
+        f"{_BEYOND}: not seen, and the interval holds none of that size. too few units: fewer than {MIN_UNITS}.\n"
     )
     return Group(Text("Verdicts", style="bold"), table, Text(note))
 
@@ -79,7 +79,7 @@ def _verdict(row: Row) -> str:
     """The verdict and, where it is open, how many units it takes to see the effect that was seen."""
     verdict, needed = str(row["verdict"]), row["units_needed"]
     if verdict == NO_LARGER:
-        return f"{_NO_LARGER} {size(row['detectable'], row['scale'])}"
+        return f"{_BEYOND} {size(row['detectable'], row['scale'])}"
     if pd.isna(needed):
         return f"{verdict}: how many it takes cannot be said" if verdict == TOO_FEW else verdict
     if needed <= row["units"]:
