@@ -606,7 +606,7 @@ class OneMemory(Pooled):
         (OneMemory, r"1\.weight and 2\.weight are two parameters in one memory: to share it, assign the same .*"),
         (LooksAtPixels, "what it does depends on the numbers in its input, not only on their shape"),
         (NumPyInForward, "it computes with NumPy, which cannot be followed"),
-        (TwoOutputs, "its output is not one tensor of logits: wrap it"),
+        (TwoOutputs, "its output is not one tensor of logits: wrap it in a module that returns these alone"),
         (Batches, "what it does depends on the size of the batch"),
     ],
 )
