@@ -68,7 +68,7 @@ def _exit(console: Console, do: Callable[[], int]) -> None:
             _check_folder()
             code = do()
     except UserError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"error: {error}")
+        Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False).print(f"error: {error}")
         if not isinstance(error, StorageError):
             sys.exit(2)
         console.print("What finished is in the store; the same command goes on from there.", soft_wrap=True)
@@ -291,4 +291,4 @@ def _print_markdown(console: Console, reported: "Reported") -> None:
 
 def _beside() -> Console:
     """Standard error, where people look on while standard output goes elsewhere."""
-    return Console(stderr=True, highlight=False, markup=False)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)

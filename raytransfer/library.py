@@ -173,7 +173,9 @@ def _asked(
 
 def _console(*, quiet: bool) -> Console:
     """Standard output as it is: in a notebook plain lines, one below the other."""
-    return Console(highlight=False, markup=False, quiet=quiet, force_jupyter=False, force_terminal=is_terminal())
+    return Console(
+        highlight=False, markup=False, emoji=False, quiet=quiet, force_jupyter=False, force_terminal=is_terminal()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

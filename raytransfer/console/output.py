@@ -54,7 +54,7 @@ class Output:
             os.dup2(nowhere, self._stream.fileno())  # what is buffered goes there, too
             os.close(nowhere)
             line = f"standard output cannot be written: {error.strerror}; going on without it"
-            Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(line)
+            Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False).print(line)
         return len(text or "")
 
 
@@ -69,7 +69,9 @@ def new_console() -> Console:
     file: Any = None if sys.stdout is None else Output(sys.stdout)
     # COLUMNS=0 says nothing.
     environ = {name: value for name, value in os.environ.items() if name != "COLUMNS" or value.strip("0")}
-    console = Console(file=file, force_terminal=is_terminal(), highlight=False, markup=False, _environ=environ)
+    console = Console(
+        file=file, force_terminal=is_terminal(), highlight=False, markup=False, emoji=False, _environ=environ
+    )
     console.width = max(console.width, _LEAST_WIDTH)
     return console
 
@@ -89,7 +91,7 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 def print_json(console: Console, value: Any) -> None:
     """Print a value as JSON, unchanged by the console; NaN and infinity are null."""
-    console.print(json.dumps(_finite(value), indent=2, default=str), soft_wrap=True, emoji=False)
+    console.print(json.dumps(_finite(value), indent=2, default=str), soft_wrap=True)
 
 
 def _finite(value: Any) -> Any:

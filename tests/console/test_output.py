@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from raytransfer import library
+from raytransfer import cli, library
 from raytransfer.cli import main
 from raytransfer.console.output import new_console
 from tests.helpers import ROOT
@@ -73,6 +73,18 @@ def test_letters_that_are_no_text_are_shown_as_escapes(monkeypatch):
 def test_a_console_is_never_narrower_than_a_number(monkeypatch, capsys, columns, width):
     monkeypatch.setenv("COLUMNS", columns)
     assert new_console().width == width
+
+
+def test_words_between_colons_are_no_pictures(monkeypatch, capsys):
+    line = "nets:two: 5 layers; nets.py:100: no"
+    for console in (new_console(), library._console(quiet=False), cli._beside()):
+        console.print(line)
+    monkeypatch.setattr("sys.argv", ["raytransfer", "list", line])
+    with pytest.raises(SystemExit, match=r"2"):
+        main()
+    printed, error = capsys.readouterr()
+    assert printed == f"{line}\n" * 2
+    assert error.startswith(f"{line}\nerror: list {line} is not known")
 
 
 def test_a_store_that_takes_no_files_still_gives_its_tables(call, places):
