@@ -111,7 +111,7 @@ def _weights(store: Store, unread: Mapping[str, int]) -> list[Garbage]:
 def _delete(store: Store, file: Garbage) -> None:
     store.delete(file.name)
     folder = file.name.rpartition("/")[0]
-    if file.kind in ("checkpoints", "bases") and not store.names(folder):
+    if file.kind in ("checkpoints", "bases") and store.is_empty(folder):
         store.delete_folder(folder)
 
 

@@ -226,10 +226,16 @@ class Store:
         files = (info for info in found if info.type == fs.FileType.File and info.base_name[0] != ".")
         return {info.path.removeprefix(top).lstrip("/"): info.size for info in files}
 
+    def is_empty(self, folder: str) -> bool:
+        """Whether nothing lies in a folder, hidden files neither, or there is none."""
+        return not self._all_listed(folder)
+
     def _listed(self, folder: str) -> list[fs.FileInfo]:
+        return [info for info in self._all_listed(folder) if info.base_name[0] != "."]
+
+    def _all_listed(self, folder: str) -> list[fs.FileInfo]:
         selector = fs.FileSelector(f"{self._path}/{folder}".rstrip("/"), allow_not_found=True)
-        found = self._patiently(folder, lambda: self._fs.get_file_info(selector))
-        return [info for info in found if info.base_name[0] != "."]
+        return list(self._patiently(folder, lambda: self._fs.get_file_info(selector)))
 
     def delete(self, name: str) -> None:
         """Remove a file, which may already be gone."""

@@ -358,7 +358,29 @@ def test_gc_says_what_can_go_and_removes_only_that(store, command):
     assert len(finished(store)) == 9
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "mine.safetensors", "{}/notes.txt", "{}/best.safetensors", "{}/4.bak"])
+def files_of(store):
+    return {path for path in Path(store.root).rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gc_of_one_kind_is_of_that_alone_and_to_look_writes_nothing(store, kind):
+    save_checkpoint(store, min(finished(store)), 2, {})
+    for name in (f"states/{min(finished(store))}.safetensors", "damaged/x"):
+        store.write(name, b"x")
+    Path(store.root, f"sweeps/.x.parquet.{'0' * 32}").write_bytes(b"x")  # with folders alone beside it
+    Path(store.root, ".lock").unlink()  # of which to look has no need
+    before, files = garbage_of(store), files_of(store)
+    assert {found for found, _ in before} == {*KINDS}
+    assert garbage_of(store, kinds=[kind]) == {file for file in before if file[0] == kind}
+    assert files_of(store) == files
+    gone = {Path(store.root, file.name) for file in garbage(store.root, [kind], delete=True)}
+    assert garbage_of(store) == {file for file in before if file[0] != kind}
+    assert files_of(store) - {Path(store.root, ".lock")} == files - gone
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "mine.safetensors", "{}/notes.txt", "{}/.notes", "{}/best.safetensors", "{}/4.bak"]
+)
 def test_gc_neither_counts_nor_removes_what_people_put_beside_checkpoints(store, command, name):
     mine = "checkpoints/" + name.format(min(all_checkpoints(store)).partition("/")[0])
     store.write(mine, b"mine")
