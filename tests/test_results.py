@@ -767,3 +767,29 @@ def test_what_the_start_of_heads_does_is_what_its_rows_say():
     assert len(table) == 4
     for checkpoint, *cells in table:
         assert cells == [intervals[checkpoint, t, init] for t in ("AnB", "AnB+") for init in ("network", "gaussian")]
+
+
+def test_what_another_draw_says_of_four_checkpoints_is_what_its_rows_say():
+    page = " ".join((RESULTS / "which_checkpoint.md").read_text().split())
+    told = page.split("**On another draw of the data**")[1].split("## ")[0]
+    kept = []
+    for name in ("_another_draw", ""):
+        rows = pd.read_parquet(RESULTS / "data" / f"which_checkpoint{name}.parquet")
+        of_share = (rows["n_layers"] / (rows["depth"] - 1)).round(1).isin([0.8, 1.0])
+        kept.append(rows[of_share & rows["treatment"].isin(["AnB", "AnB+"])])
+    here, there = kept
+    whole = here["n_layers"] == here["depth"] - 1
+    of_mobilenet = whole & (here["checkpoint"] == "mobilenet_v2")
+    frozen, fine_tuned = (here["treatment"] == name for name in ("AnB", "AnB+"))
+    for treatment, words in ((frozen, "the mobilenet on {}"), (fine_tuned, "and {}. At four fifths")):
+        assert words.format(written(student_t(100 * here[of_mobilenet & treatment]["top1"].to_numpy()))) in told
+    others = 100 * here[whole & ~of_mobilenet].groupby(["treatment", "checkpoint"])["top1"].mean()
+    for treatment, words in (("AnB", "frozen"), ("AnB+", "fine-tuned")):
+        assert f"{others[treatment].min():.1f} to {others[treatment].max():.1f}% {words}" in told
+    means = [
+        100 * rows[rows["n_layers"] < rows["depth"] - 1].groupby(["treatment", "checkpoint"])["top1"].mean()
+        for rows in (here, there)
+    ]
+    lower = means[1] - means[0]
+    assert f"all eight means are lower than above, by {lower.min():.1f} to {lower.max():.1f} points" in told
+    assert len(lower) == 8
