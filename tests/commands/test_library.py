@@ -67,7 +67,13 @@ def test_what_a_notebook_has_set_of_torch_changes_no_row_and_stays(again, tmp_pa
     with settings_kept():
         torch.set_float32_matmul_precision("medium")  # products of fp32 have the 7 bits of bf16 where a CPU can
         torch.backends.cudnn.benchmark = True
-        changed = again(out=tmp_path / "changed", splits=1)
+        torch.backends.mkldnn.enabled = False
+        torch.set_default_dtype(torch.float64)
+        with torch.inference_mode(), torch.autocast("cpu"):
+            changed = again(out=tmp_path / "changed", splits=1)
+            assert torch.is_inference_mode_enabled()
+            assert torch.is_autocast_enabled("cpu")
+        assert (torch.get_default_dtype(), torch.backends.mkldnn.enabled) == (torch.float64, False)
         assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark) == ("medium", True)
     assert told == [("highest", False)]
     assert changed.complete

@@ -323,7 +323,11 @@ def test_what_a_module_draws_at_import_changes_no_weights(tmp_path, monkeypatch)
     assert all(torch.equal(tensor, weights[0]) for tensor in weights)
 
 
-SETS = "torch.set_num_threads({threads}); torch.set_float32_matmul_precision('medium'); cudnn.benchmark = True"
+SETS = (
+    "torch.set_num_threads({threads}); torch.set_float32_matmul_precision('medium'); cudnn.benchmark = True; "
+    "torch.backends.mkldnn.enabled = False; torch.set_default_dtype(torch.float64); torch.set_grad_enabled(False); "
+    "torch.set_autocast_enabled('cpu', True)"
+)
 
 
 def test_what_a_module_or_function_sets_of_torch_ends_with_it(tmp_path, monkeypatch):
@@ -338,6 +342,8 @@ def test_what_a_module_or_function_sets_of_torch_ends_with_it(tmp_path, monkeypa
         build(NetworkSpec(name="sets_threads:build"), image=(1, 8, 8), classes=5, seed=0)
         assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (1, "highest")
         assert not torch.backends.cudnn.benchmark
+        assert (torch.backends.mkldnn.enabled, torch.is_grad_enabled()) == (True, True)
+        assert (torch.get_default_dtype(), torch.is_autocast_enabled("cpu")) == (torch.float32, False)
 
 
 def test_the_script_that_runs_is_part_of_a_network_that_it_defines(tmp_path, monkeypatch):
