@@ -15,6 +15,7 @@ from raytransfer.probes import PROBES
 from raytransfer.scores import SCORES
 from raytransfer.specs.treatments import TREATMENTS
 from raytransfer.store.schema import TABLES
+from tests.helpers import ROOT
 
 TINY = ["halves=[random]", "splits=1", "seeds=1", "n_layers=[2]", "treatments=[baseB,AnB]", "backend=in-process"]
 STEPS = ["train_per_class=5", "recipe.steps=6", "recipe.batch_size=8", "recipe.evaluations=3", "recipe.warmup_steps=1"]
@@ -209,3 +210,11 @@ def test_ray_without_a_home_is_one_line(call, monkeypatch):
     code, _, error = call("run", "yosinski", *TINY[:-1], *STEPS)
     assert code == 2
     assert re.fullmatch("error: Ray does not start on this machine: HOME is not set, .*; set HOME .*\n", error)
+
+
+def test_ray_without_docstrings_is_refused():
+    """Its Tune reads its own when it is imported."""
+    code = "import sys; from raytransfer.errors import UserError\ntry: import raytransfer.sweep.ray\n"
+    code += "except UserError as error: sys.exit(str(error))"
+    done = subprocess.run([sys.executable, "-OO", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.startswith("Ray needs docstrings")) == (1, True)

@@ -1,8 +1,13 @@
 """The sweep on Ray: the cluster and its slots, and trials as those of Ray Tune. The only place that imports Ray."""
 
 import os
+import sys
 
+from raytransfer.errors import UserError
 from raytransfer.sweep.collector import lasting
+
+if sys.flags.optimize > 1:
+    raise UserError("Ray needs docstrings, which PYTHONOPTIMIZE=2 and python -OO leave out: set it to 1, or unset it")
 
 # Read by Ray when it is imported, or by its workers when they start.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
