@@ -22,7 +22,7 @@ from raytransfer.commands.usage import (
 )
 from raytransfer.config import SweepConfig, as_argument, differing, load_config
 from raytransfer.console.logs import logged
-from raytransfer.console.output import Output, new_console, print_json
+from raytransfer.console.output import Output, new_console, plain_console, print_json
 from raytransfer.errors import StorageError, UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
 from raytransfer.sweep.collector import lasting, release
@@ -68,7 +68,7 @@ def _exit(console: Console, do: Callable[[], int]) -> None:
             _check_folder()
             code = do()
     except UserError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False).print(f"error: {error}")
+        plain_console(stderr=True, soft_wrap=True).print(f"error: {error}")
         if not isinstance(error, StorageError):
             sys.exit(2)
         console.print("What finished is in the store; the same command goes on from there.", soft_wrap=True)
@@ -291,4 +291,4 @@ def _print_markdown(console: Console, reported: "Reported") -> None:
 
 def _beside() -> Console:
     """Standard error, where people look on while standard output goes elsewhere."""
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+    return plain_console(stderr=True)

@@ -15,6 +15,11 @@ _LEAST_WIDTH = 40
 _PLAIN = {"±": "+-", "–": "-", "−": "-", "→": "->"}
 
 
+def plain_console(**options: Any) -> Console:
+    """A console with Rich's options that shows texts as they are, whatever brackets, colons and numbers they hold."""
+    return Console(highlight=False, markup=False, emoji=False, **options)
+
+
 class Output:
     """Standard output that is given up, with a line on standard error, once its disk is full.
 
@@ -54,7 +59,7 @@ class Output:
             os.dup2(nowhere, self._stream.fileno())  # what is buffered goes there, too
             os.close(nowhere)
             line = f"standard output cannot be written: {error.strerror}; going on without it"
-            Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False).print(line)
+            plain_console(stderr=True, soft_wrap=True).print(line)
         return len(text or "")
 
 
@@ -69,9 +74,7 @@ def new_console() -> Console:
     file: Any = None if sys.stdout is None else Output(sys.stdout)
     # COLUMNS=0 says nothing.
     environ = {name: value for name, value in os.environ.items() if name != "COLUMNS" or value.strip("0")}
-    console = Console(
-        file=file, force_terminal=is_terminal(), highlight=False, markup=False, emoji=False, _environ=environ
-    )
+    console = plain_console(file=file, force_terminal=is_terminal(), _environ=environ)
     console.width = max(console.width, _LEAST_WIDTH)
     return console
 
