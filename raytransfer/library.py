@@ -17,11 +17,11 @@ from raytransfer.commands.planning import plan_sweep, state_of
 from raytransfer.commands.sweeping import run_sweep
 from raytransfer.config import as_argument, dotted, load_config
 from raytransfer.console.logs import logged
-from raytransfer.console.output import is_terminal
+from raytransfer.console.output import is_terminal, plain_console
 from raytransfer.distances import DISTANCES, Distance
 from raytransfer.errors import UserError
 from raytransfer.experiments import EXPERIMENTS, Experiment
-from raytransfer.networks.settings import settings_kept
+from raytransfer.networks.settings import plain_settings
 from raytransfer.probes import PROBES, Probe
 from raytransfer.report import Report
 from raytransfer.report.files import png
@@ -112,7 +112,7 @@ def run(experiment: str, *overrides: str, out: str | Path = "results", quiet: bo
     chosen, arguments = _asked(experiment, overrides, out, options)
     config = load_config(chosen.config, chosen.defaults, arguments)
     console = _console(quiet=quiet)
-    with logged(console), settings_kept():
+    with logged(console), plain_settings():
         done = run_sweep(console, chosen, config, [text for text in arguments if not text.startswith("mode=")])
     return Sweep(
         report=done.report, folder=done.store.place(done.folder), failures=done.failures, complete=done.code == 0
@@ -151,7 +151,7 @@ def plan(
     chosen, arguments = _asked(experiment, overrides, out, options)
     config = load_config(chosen.config, chosen.defaults, arguments)
     console = _console(quiet=quiet)
-    with logged(console), settings_kept():
+    with logged(console), plain_settings():
         sweep, todo, _ = plan_sweep(console, chosen, config)
         found = forecast(console, sweep, todo, config) if estimate else None
         if found is not None:
@@ -173,9 +173,7 @@ def _asked(
 
 def _console(*, quiet: bool) -> Console:
     """Standard output as it is: in a notebook plain lines, one below the other."""
-    return Console(
-        highlight=False, markup=False, emoji=False, quiet=quiet, force_jupyter=False, force_terminal=is_terminal()
-    )
+    return plain_console(quiet=quiet, force_jupyter=False, force_terminal=is_terminal())
 
 
 @dataclass(frozen=True, kw_only=True)

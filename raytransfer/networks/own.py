@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from raytransfer.errors import UserError, first_line
-from raytransfer.networks.settings import settings_kept
+from raytransfer.networks.settings import plain_settings
 from raytransfer.networks.stages import Shape
 from raytransfer.networks.tracing import all_tensors
 
@@ -39,7 +39,7 @@ def build_own(name: str, args: dict[str, Any], image: Shape, classes: int) -> nn
         sys.path.insert(0, str(Path.cwd()))
     try:
         # The first trial of a process, which imports, computes as later ones, and draws at import are the same in all.
-        with torch.random.fork_rng(devices=[]), settings_kept():
+        with torch.random.fork_rng(devices=[]), plain_settings():
             torch.default_generator.manual_seed(0)
             imported = importlib.import_module(path)
     except SystemExit as error:
@@ -85,7 +85,7 @@ def called(name: str, make: Callable[[], Any]) -> nn.Module:
 
 def _built(name: str, function: Callable[..., Any], given: inspect.BoundArguments, image: Shape) -> Any:
     try:
-        with settings_kept():
+        with plain_settings():
             return function(*given.args, **given.kwargs)
     except Exception as error:  # a function of the user's can raise anything
         told = f"{type(error).__name__}: {first_line(error)}"

@@ -12,11 +12,12 @@ _ONE_DNN: Any = torch.backends.mkldnn
 
 
 @contextmanager
-def settings_kept() -> Iterator[None]:
-    """A block after which torch computes as before: in as many threads, as exactly, by the same algorithms.
+def plain_settings() -> Iterator[None]:
+    """A block in which torch computes as in a process that has set nothing, and after which it does as before.
 
-    It begins with gradients, in fp32, without autocast and with oneDNN, as a process does that has set nothing: with
-    these set otherwise, the same spec would give other numbers, or none.
+    It begins with gradients, in fp32, without autocast and with oneDNN: with these set otherwise, the same spec would
+    give other numbers, or none. The number of threads, the precision of products and cuDNN's algorithms are left to the
+    block (``raytransfer.training.use_one_core``), and given back after it.
     """
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     algorithms = cudnn.deterministic, cudnn.benchmark

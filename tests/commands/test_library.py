@@ -11,7 +11,7 @@ from raytransfer import library
 from raytransfer.config import as_argument, differing, load_config
 from raytransfer.errors import UserError
 from raytransfer.experiments import EXPERIMENTS
-from raytransfer.networks.settings import settings_kept
+from raytransfer.networks.settings import plain_settings
 from raytransfer.store import publish_failure
 from tests.commands.conftest import TINY
 
@@ -64,7 +64,7 @@ def test_what_a_notebook_has_set_of_torch_changes_no_row_and_stays(again, tmp_pa
         return done
 
     monkeypatch.setattr(library, "run_sweep", run_and_tell)
-    with settings_kept():
+    with plain_settings():
         torch.set_float32_matmul_precision("medium")  # products of fp32 have the 7 bits of bf16 where a CPU can
         torch.backends.cudnn.benchmark = True
         torch.backends.mkldnn.enabled = False

@@ -15,7 +15,7 @@ from torch import nn
 
 from raytransfer.errors import UserError
 from raytransfer.networks import build, resolved, sources_of
-from raytransfer.networks.settings import settings_kept
+from raytransfer.networks.settings import plain_settings
 from raytransfer.specs import NetworkSpec
 from raytransfer.store import Store, read_table
 from raytransfer.training import use_one_core
@@ -337,7 +337,7 @@ def test_what_a_module_or_function_sets_of_torch_ends_with_it(tmp_path, monkeypa
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, num_classes))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    with settings_kept():
+    with plain_settings():
         use_one_core()
         build(NetworkSpec(name="sets_threads:build"), image=(1, 8, 8), classes=5, seed=0)
         assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (1, "highest")

@@ -13,7 +13,7 @@ from raytransfer.commands.forecasting import forecast, print_forecast
 from raytransfer.distances import DISTANCES, Sample
 from raytransfer.errors import UserError
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.networks.settings import settings_kept
+from raytransfer.networks.settings import plain_settings
 from raytransfer.scores import SCORES, Representation
 from raytransfer.store import Store, write_failures
 from raytransfer.store.schema import FAILURES
@@ -38,7 +38,7 @@ def test_an_image_left_over_in_an_evaluation_is_tried_alone(tiny, monkeypatch):
 def test_steps_are_tried_on_one_core(tiny, monkeypatch):
     threads, step = [], trying.try_step
     monkeypatch.setattr(trying, "try_step", lambda *given: threads.append(torch.get_num_threads()) or step(*given))
-    with settings_kept():
+    with plain_settings():
         torch.set_num_threads(2)
         plan = make_plan(tiny("n_layers=[1]"))
         check_trials(plan.trials.values(), plan, images="images")
