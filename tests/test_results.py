@@ -35,6 +35,11 @@ def tables(page):
         yield head, rows
 
 
+def section_of(page, heading):
+    """What stands below a heading of a page, up to the next one of its second level."""
+    return (RESULTS / f"{page}.md").read_text().split(heading)[1].split("\n## ")[0]
+
+
 def points(text):
     """The numbers of a cell, as fractions."""
     return [float(number.replace("−", "-")) / 100 for number in re.findall(r"[-+−]?\d+\.\d+", text)]
@@ -142,7 +147,7 @@ def test_transrate_by_variant_is_what_its_rows_say():
 def test_what_features_of_other_data_are_worth_is_what_their_rows_say():
     rows = pd.read_parquet(RESULTS / "data" / "distance_real_outcomes.parquet").query("n_layers == 6")
     rows = rows.assign(own=rows["target_block"] == rows["base_block"], over_random=rows["AnB"] - rows["RnB"])
-    section = (RESULTS / "distance.md").read_text().split("## CIFAR-10, Fashion")[1].split("\n## ")[0]
+    section = section_of("distance", "## CIFAR-10, Fashion")
     for own, value, said in (
         (False, "over_random", "by {1} points, in each of the four"),
         (True, "over_random", "not told from random ones ({0}, where {2} would be seen in 4 studies of 5;"),
@@ -306,7 +311,7 @@ def test_what_batch_normalisation_says_is_what_its_rows_say():
         for name in ("effects", "other_effects", "own_statistics_effects")
     )
     none = pd.read_parquet(data / "mechanisms_digits_rhos.parquet").head(0)
-    section = (RESULTS / "liu2019.md").read_text().split("### The same with batch norm")[1].split("\n## ")[0]
+    section = section_of("liu2019", "### The same with batch norm")
     told = {
         name: verdicts(effects, none).set_index("claim")
         for name, effects in {
@@ -371,7 +376,7 @@ def test_the_verdicts_on_digits_in_bf16_and_with_more_looks_are_those_of_their_r
     first = verdicts(*(pd.read_parquet(data / f"mechanisms_digits_{name}.parquet") for name in ("effects", "rhos")))
     others = [pd.read_parquet(data / f"mechanisms_digits_{name}_verdicts.parquet") for name in ("bf16", "dense")]
     told = [found.set_index("claim") for found in (first, *others)]
-    section = (RESULTS / "liu2019.md").read_text().split("## Digits again")[1].split("\n## ")[0]
+    section = section_of("liu2019", "## Digits again")
     ((_, rows),) = tables(section)
     assert [claim for claim, *_ in rows] == first["claim"].to_list()
     for claim, *cells in rows:
@@ -552,16 +557,10 @@ def test_transfer_along_200_epochs_of_cifar10_is_that_of_its_rows():
     assert f"{means} ({written(grown, 2, sign=True)})" in page
 
 
-def imagenet_section():
-    return " ".join(
-        (RESULTS / "liu2019.md").read_text().split("## Pretrained on ImageNet")[1].split("\n## ")[0].split()
-    )
-
-
 def test_the_gain_of_imagenet_weights_is_that_of_its_rows():
     rows = pd.read_parquet(RESULTS / "data" / "mechanisms_imagenet_accuracies.parquet")
     top1 = 100 * rows.pivot(index="seed", columns="network", values="top1")
-    section = imagenet_section()
+    section = " ".join(section_of("liu2019", "## Pretrained on ImageNet").split())
     reached = "Fine-tuned the network reaches {fine-tuned:.1f}% on the test images, from scratch {scratch:.1f}%"
     for gains, said in (
         (top1["fine-tuned"] - top1["scratch"], f"{reached}: a gain of {{}} points"),
@@ -587,7 +586,7 @@ def test_what_is_said_of_imagenet_weights_beside_the_verdicts_is_what_the_rows_s
         comparisons(pd.read_parquet(RESULTS / "data" / f"{name}_effects.parquet")).set_index("test")
         for name in IMAGENET
     )
-    section = imagenet_section()
+    section = " ".join(section_of("liu2019", "## Pretrained on ImageNet").split())
     for found, test, words in (
         (short, "loss gap at matched training loss", "that of the loss is smaller ({} nats)"),
         (long, "top-1 gap at matched training loss", "both are smaller ({}, and"),
@@ -612,7 +611,7 @@ def test_smoothness_of_imagenet_weights_is_that_of_its_curves():
     curves = rows.pivot(index="seed", columns=["quantity", "network", "step"], values="value")
     variation, loss = np.log(curves["loss variation"]), curves["train loss"].mean()
     mean = np.exp(variation.mean())
-    section = imagenet_section()
+    section = " ".join(section_of("liu2019", "## Pretrained on ImageNet").split())
     grows, falls = mean["scratch"][[0, 1000]], mean["fine-tuned"][[0, 1000]]
     assert f"it grows from {grows[0]:.2f} nats to {grows[1000]:.1f} after 1,000 steps" in section
     assert f"it falls from {falls[0]:.1f} to {falls[1000]:.5f}." in section
