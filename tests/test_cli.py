@@ -1,6 +1,7 @@
 """The command: what it lists, what it runs, and how it refuses."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -201,15 +202,18 @@ def test_a_folder_that_is_gone_is_one_line(call, tmp_path, monkeypatch, argument
     assert call(*arguments) == (2, "", line)
 
 
-def test_ray_without_a_home_is_one_line(call, monkeypatch):
-    def unknown(uid):
-        raise KeyError(uid)
-
-    monkeypatch.delenv("HOME", raising=False)
-    monkeypatch.setattr("pwd.getpwuid", unknown)  # as in a container for a user that it was not made for
-    code, _, error = call("run", "yosinski", *TINY[:-1], *STEPS)
-    assert code == 2
-    assert re.fullmatch("error: Ray does not start on this machine: HOME is not set, .*; set HOME .*\n", error)
+def test_ray_without_a_home_is_one_line(tmp_path, cache_dir):
+    """As in a container for a user that it was not made for."""
+    code = "import pwd\n\ndef unknown(uid):\n    raise KeyError(uid)\n\npwd.getpwuid = unknown\n"
+    code += "from raytransfer.cli import main; main()"
+    places = [f"cache_dir={cache_dir}", f"data_dir={tmp_path}", f"out={tmp_path / 'out'}"]
+    asked = [sys.executable, "-c", code, "run", "yosinski", *TINY[:-1], *STEPS, *places]
+    homeless = {name: value for name, value in os.environ.items() if name != "HOME"}
+    homeless["MPLCONFIGDIR"] = str(tmp_path)  # else matplotlib adds a line of its own
+    done = subprocess.run(asked, capture_output=True, text=True, env=homeless, cwd=tmp_path)
+    assert done.returncode == 2
+    told = "error: Ray does not start on this machine: HOME is not set, .*; set HOME .*\n"
+    assert re.fullmatch(told, done.stderr), done.stderr
 
 
 def test_ray_without_docstrings_is_refused():

@@ -4,14 +4,13 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
 
 from raytransfer.config import SweepConfig, TrainingConfig, to_yaml
-from raytransfer.errors import UnreadableError, UserError
+from raytransfer.errors import UnreadableError
 from raytransfer.networks import sources_of
 from raytransfer.specs import TrialSpec
 from raytransfer.specs.dependencies import imports, scouts_first
@@ -96,13 +95,6 @@ def _slots(console: Console, plan: Plan[Cell, Any], store: Store, config: SweepC
         yield None
         return
     console.print("Starting Ray ...")
-    try:
-        Path.home()
-    except RuntimeError as error:  # Ray cannot even be imported
-        raise UserError(
-            "Ray does not start on this machine: HOME is not set, and this user has no entry in /etc/passwd; set HOME "
-            "to a folder that can be written"
-        ) from error
     from raytransfer.sweep.ray import Slots, cluster, wait_for_machines
 
     networks = {training.network for training in plan.trainings}

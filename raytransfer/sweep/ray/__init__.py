@@ -2,12 +2,21 @@
 
 import os
 import sys
+from pathlib import Path
 
 from raytransfer.errors import UserError
 from raytransfer.sweep.collector import lasting
 
+# Where these are so Ray cannot even be imported.
 if sys.flags.optimize > 1:
     raise UserError("Ray needs docstrings, which PYTHONOPTIMIZE=2 and python -OO leave out: set it to 1, or unset it")
+try:
+    Path.home()
+except RuntimeError as error:
+    raise UserError(
+        "Ray does not start on this machine: HOME is not set, and this user has no entry in /etc/passwd; set HOME to a "
+        "folder that can be written"
+    ) from error
 
 # Read by Ray when it is imported, or by its workers when they start.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
