@@ -7,7 +7,8 @@ from raytransfer.config import WeightsConfig
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import Setup, network_spec
 from raytransfer.networks import Shape, image_size_of_args
-from raytransfer.networks.pretrained import WeightsSource, load_pretrained, parse, preprocessing, published_accuracy
+from raytransfer.networks.pretrained import load_pretrained, preprocessing, published_accuracy
+from raytransfer.networks.weights_source import WeightsSource, parse
 from raytransfer.specs import Imported
 from raytransfer.store import weights_digest
 from raytransfer.sweep.plan import Read

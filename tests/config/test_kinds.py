@@ -6,7 +6,7 @@ from raytransfer.config import load_config
 from raytransfer.errors import UserError
 from raytransfer.experiments import EXPERIMENTS
 from raytransfer.experiments.design import make_design
-from raytransfer.networks.pretrained import parse
+from raytransfer.networks.weights_source import parse
 
 
 @pytest.mark.parametrize("option", ["halves", "n_layers", "network_args", "probe_steps", "gpus_per_trial", "seeds"])

@@ -13,8 +13,9 @@ from torchvision import models
 from raytransfer.errors import UserError
 from raytransfer.experiments.weights import checkpoint
 from raytransfer.experiments.yosinski.config import GridConfig
-from raytransfer.networks.pretrained import load_pretrained, parse, preprocessing, published_accuracy
+from raytransfer.networks.pretrained import load_pretrained, preprocessing, published_accuracy
 from raytransfer.networks.sources import module_of, resolved
+from raytransfer.networks.weights_source import parse
 from raytransfer.specs import NetworkSpec, Recipe
 
 VIT = {"patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
