@@ -21,13 +21,13 @@ import numpy as np
 from raytransfer.errors import UserError
 from raytransfer.tasks.decode import Raw
 from raytransfer.tasks.files import check_runs, sorted_files
-from raytransfer.tasks.folder import SUFFIXES
 from raytransfer.tasks.image import Encoded
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.places import CHANGED, REQUESTS, Place, RemotePath, inside, stamp
 from raytransfer.tasks.streamed import Members
 from raytransfer.tasks.tars import check_plain, compressed_tars, headers, tar_files
 from raytransfer.tasks.threads import ahead
+from raytransfer.tasks.walking import SUFFIXES
 from raytransfer.words import number_of
 
 CLASS_NAMES = "classnames.txt"

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from raytransfer.errors import UserError
 from raytransfer.storage.addresses import is_address, without_options
 from raytransfer.tasks.decode import Raw
-from raytransfer.tasks.folder import FolderSource, folders_of_images, holds_classes, is_store
+from raytransfer.tasks.folder import FolderSource, folders_of_images, holds_classes
 from raytransfer.tasks.image import MOST_SIDE
 from raytransfer.tasks.parquet import ParquetSource, parquet_files
 from raytransfer.tasks.parts import Contents
@@ -15,6 +15,7 @@ from raytransfer.tasks.places import Place, RemotePath, inside, place, utf8_name
 from raytransfer.tasks.published import DigitsSource, TorchvisionSource
 from raytransfer.tasks.shards import ShardSource, are_shards
 from raytransfer.tasks.tars import compressed_tars, tar_files
+from raytransfer.tasks.walking import is_store
 
 
 @dataclass(frozen=True, kw_only=True)
