@@ -279,6 +279,17 @@ def test_the_verdicts_on_images_are_those_of_their_rows(name):
     assert f"\n\n{verdicts_markdown(verdicts(effects, none))}\n\n" in (RESULTS / "liu2019.md").read_text()
 
 
+def test_the_verdicts_in_short_are_those_of_the_tables_below():
+    (head, in_short), *later = tables((RESULTS / "liu2019.md").read_text())
+    below = [{claim: told.strip("*").partition(":")[0] for claim, *_, told in rows} for h, rows in later if "p" in h]
+    of_networks = [told for told in below if "weights stay near" in told]
+    for column, told in enumerate(of_networks, start=1):
+        shown = {row[0]: row[column].strip("*") for row in in_short}
+        assert shown == {claim: told.get(claim, "–") for claim in shown}
+        assert told.keys() <= shown.keys()
+    assert len(of_networks) == len(head) - 1
+
+
 @pytest.mark.parametrize("name", GAIN)
 def test_the_gain_on_cifar10_is_that_of_its_rows(name):
     rows = pd.read_parquet(RESULTS / "data" / f"{name}_accuracies.parquet")
@@ -335,15 +346,23 @@ def test_what_batch_normalisation_says_is_what_its_rows_say():
         (f"filter-normalised trace {matched}", "CIFAR A", "trace is {} times that from scratch"),
         (f"filter-normalised trace {matched}", "unchanged", "(from the same classes {}), the plain trace"),
         (f"trace {matched}", "CIFAR A", "the plain trace and the largest eigenvalue {} and"),
-        (f"top eigenvalue {matched}", "CIFAR A", "and {}, and at the last step two of the three are told, too"),
-        ("top eigenvalue at the last step", "CIFAR A", "and the eigenvalue {}, where 1.50 would be seen"),
-        ("spread over stages along training", "CIFAR A", "no difference is told from zero ({} from the other classes"),
+        (f"top eigenvalue {matched}", "CIFAR A", "and {}. At the last step both traces are still smaller"),
+        (
+            "top eigenvalue at the last step",
+            "CIFAR A",
+            "and the eigenvalue does not differ significantly ({}; detectable: 1.50)",
+        ),
+        (
+            "spread over stages along training",
+            "CIFAR A",
+            "they do not differ significantly ({} from the other classes; detectable: 0.04)",
+        ),
         ("loss variation at step 0", "CIFAR A", "varies {} times as much as in a fresh network"),
         ("loss variation at step 0", "unchanged", "in a fresh network (from the same classes {})"),
         (
             "first relative projection along training",
             "CIFAR A",
-            "it is not told ({} from the other classes, where 1.61",
+            "it does not differ significantly ({} from the other classes; detectable: 1.61)",
         ),
     ):
         assert said.format(written(found.loc[test, base], 2)) in section
@@ -367,7 +386,7 @@ def test_what_denser_looks_on_cifar10_say_is_what_their_rows_say():
         rows.loc[f"{test} at matched training loss"] for test in ("top-1 gap", "loss gap", "filter-normalised trace")
     )
     assert f"from the other classes is {written(gap, 3)} at one loss" in page
-    assert f"that of the loss is {written(loss_gap, 2)}" in page
+    assert f"That of the loss is {written(loss_gap, 2)}" in page
     assert f"with the denser looks {written(trace, 2)} from the other" in page
 
 
@@ -525,10 +544,12 @@ def test_input_against_label_over_four_data_sets_is_that_of_its_rows():
     more = student_t(100 * (at_6[4, 0] - at_6[0, 1]).to_numpy())
     seen = {place: f"{detectable(cost):.1f}" for place, cost in costs.items()}
     assert f"{written(more)} more than with shuffled pixels" in page
-    assert f"{costs['AnB', 6, 'pixels'].estimate:.1f} are not told ({seen['AnB', 6, 'pixels']} would be seen" in page
-    assert f"({seen['AnB', 3, 'pixels']} for pixels, {seen['AnB', 3, 'labels']} for labels would be seen)" in page
+    assert (
+        f"{costs['AnB', 6, 'pixels'].estimate:.1f} are not significant (detectable: {seen['AnB', 6, 'pixels']})" in page
+    )
+    assert f"(detectable: {seen['AnB', 3, 'pixels']} for pixels, {seen['AnB', 3, 'labels']} for labels)" in page
     tuned = [seen["AnB+", 3, "pixels"], seen["AnB+", 3, "labels"], seen["AnB+", 6, "labels"]]
-    assert "would be with {}, {} and {} points".format(*tuned) in page
+    assert "(Detectable: {} points for pixels at n = 3, {} and {} for labels at n = 3 and 6.)".format(*tuned) in page
     _, told = explained(outcomes, grid)
     label, pixels = told["AnB", 6, "label"], told["AnB", 6, "input"]
     assert f"labels explain {label} of the variance over the grid, shuffled pixels {pixels}." in page
@@ -592,7 +613,7 @@ def test_what_is_said_of_imagenet_weights_beside_the_verdicts_is_what_the_rows_s
         (long, "top-1 gap at matched training loss", "both are smaller ({}, and"),
         (long, "loss gap at matched training loss", "and {} nats)"),
         (long, "top-1 gap at the last step", "the top-1 gap is still smaller ({})"),
-        (long, "loss gap at the last step", "that of the loss not told ({}; 0.18 would be seen"),
+        (long, "loss gap at the last step", "that of the loss does not differ significantly ({}; detectable: 0.18)"),
         (short, "deviation at the last step", "by plain distance ({} and"),
         (long, "deviation at the last step", "and {})"),
         (short, "loss variation at step 0", "by {} times what it does in a fresh network"),
@@ -613,7 +634,7 @@ def test_smoothness_of_imagenet_weights_is_that_of_its_curves():
     mean = np.exp(variation.mean())
     section = " ".join(section_of("liu2019", "## Pretrained on ImageNet").split())
     grows, falls = mean["scratch"][[0, 1000]], mean["fine-tuned"][[0, 1000]]
-    assert f"it grows from {grows[0]:.2f} nats to {grows[1000]:.1f} after 1,000 steps" in section
+    assert f"the variation grows from {grows[0]:.2f} nats to {grows[1000]:.1f} after 1,000 steps" in section
     assert f"it falls from {falls[0]:.1f} to {falls[1000]:.5f}." in section
     ratio = student_t((variation["fine-tuned"][40] - variation["scratch"][1000]).to_numpy())
     ends = [f"{np.exp(end):.2f}" for end in (ratio.estimate, ratio.low, ratio.high)]
