@@ -459,7 +459,7 @@ def test_what_more_images_give_is_what_their_rows_say():
         gains, before = (top1["AnB+"] - top1[control] for top1 in (many, few))
         assert cells == [written(student_t(values.to_numpy()), sign=True) for values in (gains, gains - before)]
         seen.append(f"{detectable(student_t(gains.to_numpy())):.1f}")
-    assert f"two controls {seen[1]} and {seen[2]} points would be seen" in page
+    assert f"is significant (detectable: {seen[1]} and {seen[2]} points)" in page
     assert f"({written(student_t((many['baseB-2x'] - many['baseB']).to_numpy()))} points here" in page
     grid = (
         pd.read_parquet(data / "cifar10_grid.parquet").query("halves == 'random'").groupby("treatment")["top1"].mean()
@@ -480,7 +480,8 @@ def test_what_cut_gradients_cost_is_what_their_rows_say():
     assert f"the base loses {written(base)} points" in page
     assert f"and AnB+ at n = 5 {written(tuned)}" in page
     changes = [student_t((by_norm[5][name] - by_norm[0][name]).to_numpy()) for name in ("baseB", "AnB+")]
-    assert f"({', '.join(written(change, sign=True) for change in changes)})" in page
+    told = ", ".join(written(change, sign=True) for change in changes)
+    assert "({}; detectable: {:.1f} and {:.1f})".format(told, *map(detectable, changes)) in page
 
 
 def test_the_grid_with_cut_gradients_is_that_of_its_rows():
@@ -506,14 +507,14 @@ def test_the_grid_with_cut_gradients_is_that_of_its_rows():
     assert (top1.mean().diff().dropna() < 0).all()
     assert f"training loss is {random['train_loss_nats'].max():.2f} nats" in page
     dip, drop = (student_t((top1[one] - top1[other]).to_numpy()) for one, other in ((5, 6), (4, 5)))
-    assert f"({written(dip, sign=True)}, where {detectable(dip):.1f} would be seen" in page
+    assert f"({written(dip, sign=True)}; detectable: {detectable(dip):.1f})" in page
     assert f"from n = 4 to 5, {written(drop)} points" in page
     means = 100 * rows.pivot(index="split", columns=["treatment", "n_layers"], values="top1")
     losses = [
         detectable(student_t((means["AnB+", 7] - means[control]).to_numpy()))
         for control in (("baseB-2x", 0), ("BnB+", 7))
     ]
-    assert "losses of {:.1f} and {:.1f} points would be seen".format(*losses) in page
+    assert "(detectable: losses of {:.1f} and {:.1f} points)".format(*losses) in page
 
 
 def test_input_against_label_over_four_data_sets_is_that_of_its_rows():
