@@ -150,9 +150,9 @@ def test_what_features_of_other_data_are_worth_is_what_their_rows_say():
     section = section_of("distance", "## CIFAR-10, Fashion")
     for own, value, said in (
         (False, "over_random", "by {1} points, in each of the four"),
-        (True, "over_random", "not told from random ones ({0}, where {2} would be seen in 4 studies of 5;"),
-        (True, "boost", "from the other half ({0} points at n = 6, where {2} would be seen)"),
-        (False, "boost", "nor from other data ({0}, where {2} would)"),
+        (True, "over_random", "not differ significantly from random ones ({0}; detectable: {2})"),
+        (True, "boost", "from the other half ({0} points at n = 6; detectable: {2})"),
+        (False, "boost", "nor from other data ({0}; detectable: {2})"),
     ):
         gains = 100 * rows[rows["own"] == own].groupby("target_block")[value].mean().to_numpy()
         gain, loss = student_t(gains), student_t(-gains)
