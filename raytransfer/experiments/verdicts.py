@@ -83,7 +83,7 @@ def _verdict(row: Row) -> str:
     if pd.isna(needed):
         return f"{verdict}: how many it takes cannot be said" if verdict == TOO_FEW else verdict
     if needed <= row["units"]:
-        return f"{verdict}: one test would see this effect, among so many claims it is not told"
+        return f"{verdict}: significant by itself, not once corrected for so many claims"
     return f"{verdict}: it takes about {number_of(needed, row['unit'])} to see this effect"
 
 

@@ -545,7 +545,7 @@ def test_a_report_says_of_how_many_trials_it_is_where_some_have_not_finished(sto
     rows = pd.read_parquet(part).sort_values("n_layers")  # bases first
     pq.write_table(pa.Table.from_pandas(rows[:-2], pq.read_schema(part), preserve_index=False), part)
     printed = command("report", store.root, "--markdown")[1]
-    told = "7 of 9 trials have finished: what is told is of these alone."
+    told = "7 of 9 trials have finished: all results here are of these alone."
     assert printed.rstrip().endswith(told)
     assert told in (folder / "report.html").read_text()
     publish_failure(store, rows["id"].iloc[-1], "on a machine: ValueError: no")

@@ -120,12 +120,12 @@ def _answer(correlations: pd.DataFrame) -> list[str]:
             continue
         best = rows.loc[rows["estimate"].idxmax()]
         rho = with_interval(best["estimate"], best["low"], best["high"], "z.2f")
-        sure = "told" if best["p_adjusted"] < SURE else "not told"
+        sure = "significant" if best["p_adjusted"] < SURE else "not significant"
         least = no_p_below([best["blocks"]])
         said.append(
             f"{outcome} at n = {best['n_layers']}: of {len(rows)} distances and scores, {best['measure']} puts bases "
             f"best in the order of their transfer to one target, ρ = {rho}, {best['pairs']} "
-            f"pairs of {said_blocks(rows.loc[[best.name]])}; {sure} from chance (p = {best['p_adjusted']:.2g}, "
+            f"pairs of {said_blocks(rows.loc[[best.name]])}; {sure} (p = {best['p_adjusted']:.2g}, "
             f"corrected for all that were tried{f'; {least}' if least else ''})."
         )
     return said
