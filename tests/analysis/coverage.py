@@ -363,7 +363,7 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
 def main(studies: int) -> None:
     """Print all tables."""
     print(f"# How often intervals cover and tests err\n\nMade by `python -m tests.analysis.coverage {studies}`,")
-    print("of so many studies a number. Intervals are of a nominal 95%; tests should err in at most 5%.")
+    print(f"{studies:,} simulated studies a number. Intervals are of a nominal 95%; tests should err in at most 5%.")
     print("\n## Correlations, explained variance (blocks left out) and stars (blocks permuted)\n")
     print(f"Some star: of {MEASURES} measures without relation, within targets.")
     with ProcessPoolExecutor() as pool:
