@@ -687,15 +687,15 @@ def test_the_accuracies_of_which_checkpoint_are_those_of_its_rows():
     fifths = [of[3].estimate for t in ("AnB", "AnB+") for of in at[t]]
     without = [of[3].estimate for of in at["RnB"]] + [i.estimate for i in intervals.xs("baseB", level="treatment")]
     assert (
-        f"reach {min(fifths):.1f} to {max(fifths):.1f}%, where training from scratch and frozen random layers reach "
-        f"{min(without):.1f} to {max(without):.1f}%."
+        f"{min(fifths):.1f} to {max(fifths):.1f}% right after 100 steps, where training from scratch and frozen random "
+        f"layers reach {min(without):.1f} to {max(without):.1f}%."
     ) in page
     paired = rows.pivot(index=["checkpoint", "n_layers", "seed"], columns="treatment", values="top1")
     gains = (100 * (paired["AnB+"] - paired["AnB"])).dropna().groupby(["checkpoint", "n_layers"])
     gains = gains.apply(lambda gain: student_t(gain.to_numpy())).groupby("checkpoint").head(3)
     seen = gains.map(detectable)
     assert f"within {gains.map(lambda gain: abs(gain.estimate)).max():.1f} points" in page
-    assert f"differences of {seen.min():.1f} to {seen.max():.1f} points would have been seen in 4 studies" in page
+    assert f"points of each other (detectable: {seen.min():.1f} to {seen.max():.1f})" in page
     trapped = [of[4].estimate for of in at["AnB"]][:3]
     assert f"right on {min(trapped):.0f} to {max(trapped):.0f}%, though" in page
 
@@ -712,18 +712,20 @@ def test_the_rankings_of_which_checkpoint_are_those_of_its_rows():
         known["published"] = [0.751, 0.767, 0.776, 0.71878]
         top1 = worth.groupby("checkpoint").nth(place)
         taus[cut] = {name: round(kendalltau(values, top1).statistic, 2) for name, values in known.items()}
-    assert (min(taus["all"].values()), max(taus["all"].values())) == (-0.33, 0.0)
-    assert "misses it (Kendall's τ −0.33 to 0)" in page
-    one_wrong = dict.fromkeys(("LogME", "H-score", "PARC", "published"), 0.67)
-    assert taus["four fifths"] == one_wrong | {"linear probe": 0.33, "N-LEEP": 0.33, "SFDA": 0.0}
-    assert "(τ 0.67), the linear probe and N-LEEP two (0.33), SFDA three (0)." in page
+    assert (min(taus["all"].values()), max(taus["all"].values())) == (-0.67, 0.33)
+    assert "finds it (Kendall's τ −0.67 to 0.33)" in page
+    others = dict.fromkeys(("LogME", "H-score", "PARC", "SFDA", "published"), 0.0)
+    assert taus["four fifths"] == others | {"linear probe": 0.33, "N-LEEP": -0.33}
+    assert "the linear probe has a τ of 0.33, N-LEEP −0.33, and the published accuracy and the other scores 0." in page
     at_four_fifths = rows.sort_values("n_layers").groupby(["checkpoint", "seed"])["top1"].nth(3)
     draws = rows.loc[at_four_fifths.index].pivot(index="seed", columns="checkpoint", values="top1")
     differences = [student_t(100 * (draws[a] - draws[b]).to_numpy()) for a, b in itertools.combinations(draws, 2)]
     assert len(differences) == 6
     assert all(interval.low < 0 < interval.high for interval in differences)
     seen = [detectable(interval) for interval in differences]
-    assert f"none of their six differences is told from zero ({min(seen):.1f} to {max(seen):.1f} points would" in page
+    assert (
+        f"none of their six differences is significant (detectable: {min(seen):.1f} to {max(seen):.1f} points)" in page
+    )
     apart = 100 * worth.groupby("checkpoint").nth(3)
     assert f"the four lie within {apart.max() - apart.min():.1f} points" in page
 
@@ -756,7 +758,7 @@ def test_the_predictors_of_which_checkpoint_are_those_of_their_rows():
     behind = student_t(-over.loc["digits", "efficientnet_lite2"].to_numpy())
     assert f"lite2 lies {written(behind)} points behind it" in page
     unseen = [detectable(student_t(over.loc[t, name].to_numpy())) for t in ("fashion", "mnist") for name in names[1:]]
-    assert f"ones of {min(unseen):.1f} to {max(unseen):.1f} points would have been seen" in page
+    assert f"six differences is significant (detectable: {min(unseen):.1f} to {max(unseen):.1f} points)" in page
     drawn = 100 * rows[rows["init"] == "network"].groupby(["target", "checkpoint"])["top1"].mean().unstack()
     first = drawn["mobilenet_v2"] - drawn[names[1:]].max(axis=1)
     assert f"first on every target, by {first.min():.1f} to {first.max():.1f} points" in page
@@ -769,13 +771,15 @@ def test_the_predictors_of_which_checkpoint_are_those_of_their_rows():
     above = sum(interval.low > 0 for interval in of_large)
     assert f"the EfficientNets gain {min(means[0]):.1f} to {max(means[0]):.1f} points ({above} of 12 intervals" in page
     seen = [detectable(interval) for interval in of_small]
-    small = f"{min(means[1]):.1f} to {max(means[1]):.1f} (gains of {min(seen):.1f} to {max(seen):.1f} would".replace(
-        "-", "−"
+    small = (
+        f"{min(means[1]):.1f} to {max(means[1]):.1f} (detectable: gains of {min(seen):.1f} to {max(seen):.1f})".replace(
+            "-", "−"
+        )
     )
-    assert f"starts so by itself, {small} have been seen)" in page
+    assert f"starts so by itself, {small};" in page
     leads = found.dropna(subset="lead")[["lead", "lead_low", "lead_high"]].to_numpy()
     seen = [detectable(Interval(estimate=mean, low=low, high=high, degrees=3)) for mean, low, high in leads]
-    assert f"leads of {min(seen):.1f} to {max(seen):.1f} would have been seen" in page
+    assert f"(detectable: leads of {min(seen):.1f} to {max(seen):.1f})" in page
     spread = both.loc["gaussian"].max(axis=1) - both.loc["gaussian"].min(axis=1)
     assert f"lie within {spread.min():.1f} to {spread.max():.1f} points of each other" in page
 
@@ -790,27 +794,19 @@ def test_what_the_start_of_heads_does_is_what_its_rows_say():
         assert cells == [intervals[checkpoint, t, init] for t in ("AnB", "AnB+") for init in ("network", "gaussian")]
 
 
-def test_what_another_draw_says_of_four_checkpoints_is_what_its_rows_say():
+def test_what_an_earlier_draw_said_of_four_checkpoints_is_what_its_rows_say():
     page = " ".join((RESULTS / "which_checkpoint.md").read_text().split())
-    told = page.split("**On another draw of the data**")[1].split("## ")[0]
-    kept = []
-    for name in ("_another_draw", ""):
-        rows = pd.read_parquet(RESULTS / "data" / f"which_checkpoint{name}.parquet")
-        of_share = (rows["n_layers"] / (rows["depth"] - 1)).round(1).isin([0.8, 1.0])
-        kept.append(rows[of_share & rows["treatment"].isin(["AnB", "AnB+"])])
-    here, there = kept
-    whole = here["n_layers"] == here["depth"] - 1
-    of_mobilenet = whole & (here["checkpoint"] == "mobilenet_v2")
-    frozen, fine_tuned = (here["treatment"] == name for name in ("AnB", "AnB+"))
-    for treatment, words in ((frozen, "the mobilenet on {}"), (fine_tuned, "and {}. At four fifths")):
-        assert words.format(written(student_t(100 * here[of_mobilenet & treatment]["top1"].to_numpy()))) in told
-    others = 100 * here[whole & ~of_mobilenet].groupby(["treatment", "checkpoint"])["top1"].mean()
+    told = page.split("**Run before on another draw of the images**")[1].split("## ")[0]
+    now, earlier = (pd.read_parquet(RESULTS / "data" / f"which_checkpoint{name}.parquet") for name in ("", "_earlier"))
+    whole = earlier[(earlier["n_layers"] == earlier["depth"] - 1) & (earlier["checkpoint"] != "mobilenet_v2")]
+    trapped = 100 * whole.groupby(["treatment", "checkpoint"])["top1"].mean()
     for treatment, words in (("AnB", "frozen"), ("AnB+", "fine-tuned")):
-        assert f"{others[treatment].min():.1f} to {others[treatment].max():.1f}% {words}" in told
+        assert f"{trapped[treatment].min():.1f} to {trapped[treatment].max():.1f}% {words}" in told
     means = [
-        100 * rows[rows["n_layers"] < rows["depth"] - 1].groupby(["treatment", "checkpoint"])["top1"].mean()
-        for rows in (here, there)
+        100
+        * rows[rows["treatment"].isin(["AnB", "AnB+"])].groupby(["treatment", "checkpoint", "n_layers"])["top1"].mean()
+        for rows in (earlier, now)
     ]
-    lower = means[1] - means[0]
-    assert f"all eight means are lower than above, by {lower.min():.1f} to {lower.max():.1f} points" in told
-    assert len(lower) == 8
+    higher = (means[0] - means[1]).groupby(["treatment", "checkpoint"]).nth(3)
+    assert f"all eight means were {higher.min():.1f} to {higher.max():.1f} points higher" in told
+    assert len(higher) == 8

@@ -194,7 +194,9 @@ def _unfinished(plan: Plan[Cell, Any], left: Backlog) -> str:
         return ""
     done = len(plan.trials) - len(left.unfinished)
     failed = f", and {len(left.failed)} failed" if left.failed else ""
-    return f"{done} of {number_of(len(plan.trials), 'trial')} have finished{failed}: all results here are of these alone."
+    return (
+        f"{done} of {number_of(len(plan.trials), 'trial')} have finished{failed}: all results here are of these alone."
+    )
 
 
 def _what_bound(plan: Plan[Cell, Any], store: Store) -> list[str]:
