@@ -19,8 +19,8 @@ _READ: dict[str, tuple[ModuleSpec | None, str]] = {}
 def sources_of(spec: NetworkSpec) -> dict[str, str]:
     """Source code of a network of the user's, by path relative to the folder from which it is imported.
 
-    The files are those loaded from its package, or from the folder of its module; the main script only if it is also
-    imported as a module. Empty for other networks.
+    The files are those loaded from its package, which may be one without ``__init__.py``, or from the folder of its
+    module; the main script only if it is also imported as a module. Empty for other networks.
 
     Raises:
         UserError: A file is not UTF-8, or has changed since it was imported, as in a notebook, where the old code would
@@ -29,15 +29,22 @@ def sources_of(spec: NetworkSpec) -> dict[str, str]:
     if not is_own(spec.name):
         return {}
     network = spec.name
-    file = _file(importlib.import_module(network.partition(":")[0].partition(".")[0]))
-    below = file.parent
-    root = below.parent if file.name == "__init__.py" else below
-    imported = {name: module for name, module in list(sys.modules.items()) if name != "__main__"}
+    first = importlib.import_module(network.partition(":")[0].partition(".")[0])
+    is_package = hasattr(first, "__path__")
+    folders = [Path(place).resolve() for place in first.__path__] if is_package else [_file(first).parent]
+    main = sys.modules.get("__main__")  # multiprocessing, which torch imports, names it __mp_main__, too
+    imported = {name: module for name, module in list(sys.modules.items()) if module is not main}
     names = {_file(module): name for name, module in imported.items() if getattr(module, "__file__", None)}
+    roots = {
+        path: folder.parent if is_package else folder
+        for folder in folders
+        for path in names
+        if path.is_relative_to(folder)
+    }
     own = {
         path: names[path]
-        for path in sorted(names)
-        if path.is_relative_to(below) and path.suffix == ".py" and path.exists() and "site-packages" not in path.parts
+        for path in sorted(roots)
+        if path.suffix == ".py" and path.exists() and "site-packages" not in path.parts
     }
     modules = {name: imported[name] for name in own.values()}
     texts = {path: _text(path, network) for path in own}
@@ -46,7 +53,7 @@ def sources_of(spec: NetworkSpec) -> dict[str, str]:
         if texts[path] != _READ[name][1] if is_same_import else _runs_other_code(modules[name], modules.values()):
             raise UserError(f"network={network}: {path} has changed since it was imported: start Python anew")
     _READ.update((name, (modules[name].__spec__, texts[path])) for path, name in own.items())
-    return {str(path.relative_to(root)): text for path, text in texts.items()}
+    return {str(path.relative_to(roots[path])): text for path, text in texts.items()}
 
 
 def imported_anew() -> bool:

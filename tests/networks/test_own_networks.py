@@ -353,9 +353,26 @@ def test_the_script_that_runs_is_part_of_a_network_that_it_defines(tmp_path, mon
         (tmp_path / f"{name}.py").write_text("def build(num_classes): ...\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "argv", [script.__file__])
-    monkeypatch.setitem(sys.modules, "__main__", script)
+    for name in ("__main__", "__mp_main__"):  # both are there once multiprocessing is imported
+        monkeypatch.setitem(sys.modules, name, script)
     assert list(sources_of(NetworkSpec(name="lies_beside:build"))) == ["lies_beside.py"]
     assert list(sources_of(NetworkSpec(name="starts_sweeps:build"))) == ["lies_beside.py", "starts_sweeps.py"]
+
+
+def test_a_package_may_have_no_init_file_and_lie_in_several_folders(tmp_path, monkeypatch):
+    text = "def build(num_classes): ...\n"
+    for folder in ("here", "there"):
+        inner = tmp_path / folder / "no_init" / folder
+        inner.mkdir(parents=True)
+        (inner / "part.py").write_text(text)
+        monkeypatch.syspath_prepend(tmp_path / folder)
+    (tmp_path / "here" / "no_init" / "net.py").write_text(f"import no_init.there.part\n\n\n{text}")
+    monkeypatch.chdir(tmp_path / "there")
+    importlib.import_module("no_init.here.part")
+    assert list(sources_of(NetworkSpec(name="no_init.here.part:build"))) == ["no_init/here/part.py"]
+    importlib.import_module("no_init.net")
+    parts = ["no_init/here/part.py", "no_init/net.py", "no_init/there/part.py"]
+    assert list(sources_of(NetworkSpec(name="no_init.net:build"))) == parts
 
 
 def test_code_that_has_changed_since_its_import_is_refused(tmp_path, monkeypatch):
