@@ -15,7 +15,7 @@ from raytransfer.commands.forecasting import Forecast, forecast, print_forecast
 from raytransfer.commands.opening import opened
 from raytransfer.commands.planning import plan_sweep, state_of
 from raytransfer.commands.sweeping import run_sweep
-from raytransfer.config import as_argument, dotted, load_config
+from raytransfer.config import as_argument, dotted, load_config, takes_text
 from raytransfer.console.logs import logged
 from raytransfer.console.output import is_terminal, plain_console
 from raytransfer.distances import DISTANCES, Distance
@@ -165,10 +165,18 @@ def _asked(
     experiment: str, overrides: Sequence[str], out: str | Path, options: Mapping[str, Any]
 ) -> tuple[Experiment[Any], list[str]]:
     """The experiment, and all that is asked of it as options of the command."""
-    if experiment not in EXPERIMENTS:
+    if not isinstance(experiment, str) or experiment not in EXPERIMENTS:
         raise UserError(f"{experiment} is no experiment; choose from {', '.join(EXPERIMENTS)}")
-    given = {"out": out} | dotted(options)
-    return EXPERIMENTS[experiment], [*overrides, *(as_argument(name, value) for name, value in given.items())]
+    if wrong := [text for text in overrides if not isinstance(text, str)]:
+        raise UserError(f"{wrong[0]!r} is no option: give options by name, as splits=8, or as text, 'splits=8'")
+    chosen = EXPERIMENTS[experiment]
+    # One by one, so that an option in recipe={...} and by its whole name is seen to be given twice.
+    taken_apart = [dotted({name: value}).items() for name, value in {"out": out, **options}.items()]
+    given = [entry for entries in taken_apart for entry in entries]
+    for name, value in given:
+        if value is None and takes_text(chosen.config, name):
+            raise UserError(f"{name}=None has the wrong type: it takes text")
+    return chosen, [*overrides, *(as_argument(name, value) for name, value in given)]
 
 
 def _console(*, quiet: bool) -> Console:

@@ -138,6 +138,22 @@ def test_a_treatment_is_told_from_its_training(results):
         assert name in TREATMENTS
 
 
+@pytest.mark.parametrize(
+    ("overrides", "options", "message"),
+    [
+        ([{"splits": 2}], {}, r"^\{'splits': 2\} is no option: give options by name, as splits=8, or as text"),
+        ([], {"recipe": {"steps": 30}, "recipe.steps": 40}, "^recipe.steps=30 and recipe.steps=40 are both given"),
+        ([], {"out": None}, "^out=None has the wrong type: it takes text$"),
+        ([], {"cache_dir": None}, "^cache_dir=None has the wrong type: it takes text$"),
+    ],
+)
+def test_options_in_python_are_of_their_kind_and_given_once(overrides, options, message):
+    with pytest.raises(UserError, match=message):
+        rt.plan("yosinski", *overrides, estimate=False, quiet=True, **options)
+    with pytest.raises(UserError, match=r"^\['yosinski'\] is no experiment; choose from yosinski, "):
+        rt.plan(["yosinski"])
+
+
 def test_what_is_not_there_is_said_with_what_is():
     with pytest.raises(
         AttributeError, match="raytransfer has no lod; it has PlannedSweep, Results, Sweep, load, plan, run"

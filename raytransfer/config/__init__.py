@@ -1,6 +1,6 @@
 """From the defaults, a YAML file and the command line to one checked configuration."""
 
-from raytransfer.config.loading import dotted, load_config, presets
+from raytransfer.config.loading import dotted, load_config, presets, takes_text
 from raytransfer.config.shared import (
     WHERE_AND_HOW,
     PairsConfig,
@@ -23,6 +23,7 @@ __all__ = [
     "load_config",
     "options",
     "presets",
+    "takes_text",
     "to_yaml",
     "trains_bases",
 ]

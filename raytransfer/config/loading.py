@@ -258,6 +258,11 @@ def _takes_null(cls: type[SweepConfig], key: str) -> bool:
     return types.NoneType in typing.get_args(hint) or (hint is Any and getattr(cls, key, ...) is None)
 
 
+def takes_text(cls: type[SweepConfig], key: str) -> bool:
+    """Whether an option takes any text and never null, which would be the text null to it."""
+    return _is_text(_hint(cls, key)) and not _takes_null(cls, key)
+
+
 def _is_text(hint: Any) -> bool:
     """Whether an option takes text: a word of one's own, or one of several."""
     return hint in (str, str | None) or typing.get_origin(hint) is typing.Literal
