@@ -71,7 +71,8 @@ def _itself(shown: pd.DataFrame) -> str:
 
 
 def _start(row: Row) -> str:
-    return str(row["base"]) if pd.isna(row["n_layers"]) else f"{row['base']}, n = {row['n_layers']}"
+    cut: str = "the mean over its cuts" if pd.isna(row["n_layers"]) else f"n = {row['n_layers']}"
+    return f"{row['base']}, {cut}"
 
 
 def _percent(row: Row) -> str:

@@ -1,12 +1,14 @@
 """What measures would have chosen, against a twin written from the sentences."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from raytransfer.analysis.intervals import student_t
 from raytransfer.analysis.recommendation import ANY, MEASURED, recommendations
-from raytransfer.experiments.recommendation import recommendations_table
+from raytransfer.experiments.recommendation import advice, recommendations_table
 from tests.helpers import rendered
 
 TARGETS, BASES, CUTS, SEEDS = ("x", "y", "z"), ("a", "b", "c"), (2, 5), range(3)
@@ -203,3 +205,11 @@ def test_treatments_are_recommended_for_by_themselves_and_a_start_that_lacks_a_r
     pd.testing.assert_frame_equal(
         recommendations(lacking, measures), recommendations(best[best["base"] != "b"], measures)
     )
+
+
+def test_a_start_without_a_cut_is_said_to_be_the_mean_over_its_cuts():
+    outcomes, measures = random_sweep(0)
+    found = recommendations(outcomes, measures[measures["measure"] == "OTDD"])
+    for sentence in advice(found):
+        assert re.search(r"OTDD, .*, would start from [abc], the mean over its cuts: [\d.]+", sentence)
+        assert re.search(r"the best of all repeats is [abc], n = [25]\)", sentence)
