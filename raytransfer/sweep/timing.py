@@ -86,7 +86,7 @@ def timed_training(
 
     def few(recipe: Recipe, images: int) -> DeviceData:
         part = replace(task, train=_first(task.train, images), test=_first(task.test, images))
-        return DeviceData(part, recipe, device, memory_bytes)
+        return DeviceData(part, recipe, device, 0 if whole.streamed else memory_bytes)  # a few would fit any GPU
 
     tried = few(replace(spec.recipe, batch_size=_TRIED), _TRIED)
     network = untrained(spec, tried)

@@ -58,6 +58,23 @@ for sends in (False, True):
     assert len(replays) == 3, (sends, replays)  # the first three steps are not recorded, nor any that sends
     assert not sends or step.loss_sum.item() > 0
 """
+TIMED = """
+import torch
+from tests.pretended_gpu import pretend
+pretend()
+from raytransfer.specs import NetworkSpec, PretrainSpec, TaskSpec
+from raytransfer.sweep import timing
+from tests.training.test_loop import RECIPE, task
+many, streamed, step, evaluation = task(2000), set(), timing._timed_step, timing._timed_evaluation
+timing._timed_step = lambda take, data, *more: streamed.add(data.streamed) or step(take, data, *more)
+timing._timed_evaluation = lambda net, data, *more: streamed.add(data.streamed) or evaluation(net, data, *more)
+of = TaskSpec(dataset="x", fingerprint="x", classes=(0, 1, 2, 3), train_per_class=None, draw_seed=0)
+spec = PretrainSpec(task=of, network=NetworkSpec(name="convnet8"), recipe=RECIPE, seed=0)
+for memory_bytes, expected in ((10**9, False), (100_000, True)):
+    timing.timed_training(spec, many, torch.device("cuda"), memory_bytes, 1)
+    assert streamed == {expected}, (memory_bytes, streamed)
+    streamed.clear()
+"""
 OPTIONS = {
     "splits": 1,
     "halves": ["random"],
@@ -97,6 +114,10 @@ def test_a_sweep_on_a_pretended_gpu_gives_what_a_cpu_does(tmp_path):
 
 def test_a_rank_s_threads_send_streamed_images_to_its_own_gpu():
     subprocess.run([sys.executable, "-c", ON_THE_SECOND], check=True, capture_output=True, timeout=120)
+
+
+def test_a_plan_times_images_as_streamed_where_all_of_them_do_not_fit_the_gpu():
+    subprocess.run([sys.executable, "-c", TIMED], check=True, capture_output=True, timeout=120)
 
 
 def test_a_step_in_which_a_network_sends_a_tensor_to_the_gpu_is_not_recorded():
