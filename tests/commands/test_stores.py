@@ -21,6 +21,7 @@ import raytransfer as rt
 from raytransfer.commands import cleaning
 from raytransfer.commands.cleaning import KINDS, garbage
 from raytransfer.commands.failed import failed_trials
+from raytransfer.commands.opening import sweeps_of
 from raytransfer.commands.status import print_interrupted, status
 from raytransfer.config import as_argument
 from raytransfer.errors import StorageError, UserError
@@ -316,10 +317,15 @@ def test_failures_of_several_sweeps_and_reasons_are_told_apart(store, command, f
         **{(other, folder.name): 1, (other, folder.name[:-8] + "zzzzzzzz"): 1},
     }
     assert set(found.loc[(found["id"] == one) & (found["sweep"] == folder.name), "n_layers"]) == {2, 5}
+    assert len(json.loads(command("failures", store.root, "--json")[1])) == len(found) == 5
+    publish_failure(store, "0123456789abcdef", 'Traceback:\n  File "x.py", line 1, in f\nKeyError: that')
+    publish_failure(store, "123456789abcdef0", 'Traceback:\n  File "x.py", line 1, in f\nTypeError: that')
     printed = command("failures", store.root)[1]
+    assert printed.index("0123456789abcdef: ") < printed.index("KeyError: that") < printed.index("123456789abcdef0: ")
+    assert "TypeError: that" in printed
     assert "ValueError: this" in printed
     assert "ValueError: that" in printed
-    assert printed.endswith("\n2 trials failed; mode=retry runs them again\n")
+    assert printed.endswith("\n4 trials failed; mode=retry runs them again\n")
 
 
 def garbage_of(store, **options):
@@ -591,6 +597,13 @@ def test_a_report_of_other_options_says_that_it_is_of_another_sweep(store, folde
     assert f"With these options, and this raytransfer, {folder.name} is {other}" in printed
 
 
+def test_a_sweep_without_its_options_is_none_that_can_be_reported(store, folder):
+    shutil.copytree(folder, folder.with_name(folder.name[:-8] + "00000000"))
+    assert len(sweeps_of(store.root)[1]) == 2
+    folder.with_name(folder.name[:-8] + "00000000").joinpath("config.yaml").unlink()
+    assert sweeps_of(store.root)[1] == [folder.name]
+
+
 COMMANDS = ("status", "failures", "gc", "report", "compare")
 
 
@@ -667,7 +680,8 @@ def test_what_cannot_be_read_is_one_line(store, command, spoil, commands, messag
         assert "Traceback" not in printed
 
 
-def test_a_sweep_s_folder_in_place_of_its_store_is_told(folder, command):
+def test_a_sweep_s_folder_in_place_of_its_store_is_told(folder, command, tmp_path):
+    assert command("status", tmp_path)[2] == f"error: {tmp_path} is no store of raytransfer: it holds no store.json\n"
     code, _, error = command("status", folder)
     assert code == 2
     assert error.endswith("it is the folder of a sweep, whose store lies two folders above\n")

@@ -116,7 +116,9 @@ def test_a_plan_says_what_the_sweep_then_does(store, folder, command, cache_dir,
 @pytest.mark.usefixtures("no_pictures")
 def test_what_is_left_is_an_error_of_a_run_and_none_of_a_report(store, command, monkeypatch, cache_dir, tmp_path):
     options = options_of(store, cache_dir, tmp_path, splits=4)
-    code, printed, error = command("report", "yosinski", *options, "--json")
+    with monkeypatch.context() as patch:
+        patch.setattr(planning, "check_trials", lambda *_, **__: pytest.fail("nothing is to run"))
+        code, printed, error = command("report", "yosinski", *options, "--json")
     assert (code, json.loads(printed)[0]["left"], "Not run" in error) == (0, 3, False)
     monkeypatch.setattr(sweeping, "run_missing", lambda *_: None)  # as where weights are damaged again and again
     code, printed, _ = command("run", "yosinski", *options)
@@ -192,6 +194,14 @@ def test_by_force_all_runs_once_whether_damage_was_there_before_or_shows_at_the_
     assert store.names("damaged/trials") == ["part-early.parquet", "part-late.parquet"]
     assert rt.run("yosinski", **given, mode="force").complete
     assert len(ran) == 18
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_what_failed_is_retried_though_damage_shows_first(store, cache_dir, tmp_path):
+    publish_failure(store, min(finished(store)), "ValueError: no")
+    store.write("trials/part-early.parquet", b"PAR1")
+    given = TINY | {"out": store.root, "cache_dir": cache_dir, "data_dir": tmp_path, "quiet": True}
+    assert rt.run("yosinski", **given, mode="retry").complete
 
 
 def test_what_no_repair_mends_is_told(tmp_path):

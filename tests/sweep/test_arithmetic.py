@@ -1,8 +1,13 @@
 """What recipe.precision=auto is settled as."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
+from rich.console import Console
 
+from raytransfer.commands.planning import open_sweep
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.store import Store
 from raytransfer.sweep import arithmetic
@@ -64,6 +69,16 @@ def test_a_sweep_that_goes_on_elsewhere_keeps_what_it_has(tiny, machine, monkeyp
     assert anew.recipe.precision == "fp32"
     other, _, _ = settled(tiny("recipe.precision=auto", "recipe.steps=7"), store, make_plan)
     assert other.recipe.precision == "fp32"
+
+
+def test_what_was_chosen_is_told_before_what_matched(tiny, machine):
+    machine()
+    console = Console(width=400, record=True, quiet=False)
+    experiment = SimpleNamespace(plan=lambda config: replace(make_plan(config), accounts=["what matched"]))
+    _, config, plan = open_sweep(console, experiment, tiny("recipe.precision=auto"))
+    assert {config.recipe.precision, *(spec.recipe.precision for spec in plan.trials.values())} == {"fp32"}
+    chosen, matched = console.export_text().splitlines()
+    assert (chosen.partition(", for")[0], matched) == ("recipe.precision=auto: fp32", "what matched")
 
 
 def test_depthwise_convolutions_compute_in_fp32_on_a_cpu(tiny, machine):

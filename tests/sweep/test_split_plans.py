@@ -9,7 +9,7 @@ from rich.console import Console
 
 from raytransfer.commands import forecasting
 from raytransfer.commands.forecasting import Forecast, forecast, print_forecast
-from raytransfer.commands.planning import plan_as_json
+from raytransfer.commands.planning import plan_as_json, print_plan
 from raytransfer.experiments.yosinski.plan import make_plan
 from raytransfer.specs import PretrainSpec
 from raytransfer.store import Store
@@ -52,8 +52,15 @@ def test_json_of_a_plan_has_the_numbers_of_its_forecast_and_counts_a_trial_of_tw
     plan, store = make_plan(config), Store(str(tmp_path / "none"))
     todo = backlog(plan, store, "cached")
     found = replace(FORECAST, seconds=dict.fromkeys(plan.trials, 2.0), splits=["split"], failed=["broken"])
-    told = plan_as_json(plan, todo, store, replace(found, bases=set(list(plan.trials)[:3]), at_least=True), 1800)
-    assert (len(plan.cells), told["trials"], told["to_run"]) == (4, 5, 5)
+    found = replace(found, bases=set(list(plan.trials)[:3]), at_least=True)
+    told = plan_as_json(replace(plan, accounts=["what matched"]), todo, store, found, 1800)
+    assert (len(plan.cells), told["trials"], told["to_run"], told["accounts"]) == (4, 5, 5, ["what matched"])
+    console = Console(width=400, record=True, quiet=False)
+    print_plan(console, plan, todo, store)
+    assert console.export_text().endswith(f"5 trials, 5 to run, in {store.root}\n")
+    (first, *_) = plan.cells
+    print_plan(console, replace(plan, cells=[*plan.cells, replace(first, treatment="BnB")]), todo, store)
+    assert console.export_text().endswith(f"5 to run, in {store.root}; a trial of two treatments counts once\n")
     counts = {treatment: count["to run"] for treatment, count in told["treatments"].items()}
     assert counts == {"baseB": 1, "AnB": 2, NOT_IN_A_CELL: 2}
     assert told["estimate"] == {

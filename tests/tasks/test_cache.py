@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raytransfer.commands.planning import contents, shared
+from raytransfer.commands.planning import contents, plan_as_json, shared
 from raytransfer.errors import UserError
+from raytransfer.store import Store
+from raytransfer.sweep.backlog import Backlog
 from raytransfer.sweep.plan import plan_of
 from raytransfer.tasks import DataSource, open_dataset, open_fingerprint
 from raytransfer.tasks import decode as decode_module
@@ -252,10 +254,10 @@ def test_a_plan_says_which_images_are_in_two_data_sets(tmp_path, decoded):
             data=str(tmp_path / name), data_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"), decoded=decoded
         )
         opened.append((source, open_dataset(source)))
-    said = [
-        line.partition(": ")[2].partition(", by")[0].replace(f"{tmp_path}/", "")
-        for line in shared(plan_of([], opened, None))
-    ]
+    plan, nothing = plan_of([], opened, None), Backlog(to_run={}, failed={}, blocked=set(), unfinished=set())
+    lines = shared(plan)
+    assert plan_as_json(plan, nothing, Store(str(tmp_path / "out")), None, None)["data"][-len(lines) :] == lines
+    said = [line.partition(": ")[2].partition(", by")[0].replace(f"{tmp_path}/", "") for line in lines]
     assert said == [
         "8 of 8 images of pets are in copy, too",
         "2 of 8 images of pets are in farm, too",

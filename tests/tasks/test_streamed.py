@@ -337,6 +337,11 @@ def test_a_plan_tells_the_gigabytes_that_a_cache_would_keep():
         "x: 1000000 training and 1 test image of 1000 classes, 64 x 32 pixels, colour",
         "  streamed: decoded whenever they are taken; decoded=cache would keep 6.14 GB",
     ]
+    many.test_labels = range(500_000)
+    as_they_are = DataSource(data="x", data_dir="", cache_dir="", interpolation="bicubic")
+    first, streamed = contents(many, as_they_are)
+    assert first.endswith(", 64 x 32 pixels, colour")  # nothing is resized
+    assert streamed.endswith(" would keep 9.22 GB")
 
 
 def spoiled(content, how):

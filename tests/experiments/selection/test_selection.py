@@ -113,6 +113,7 @@ def test_only_the_best_are_trained(arguments, tmp_path, monkeypatch, capsys):
     assert set(read_table(store, "trials")["base_task"]) == {values.idxmax()}
     (folder,) = (tmp_path / "out" / "sweeps").iterdir()  # what was scored first has none of its own
     assert set(pd.read_parquet(folder / "places.parquet")["treatment"]) >= {"AnB", "score"}
+    assert "4 trials, 0 to run" in called(monkeypatch, capsys, "plan", "selection", *options)[1]
 
 
 @pytest.mark.usefixtures("no_pictures")
