@@ -150,7 +150,9 @@ def _room(console: Console, config: SweepConfig, units: int, kind: str) -> tuple
 def _basis(found: Estimate) -> str:
     basis = "a few measured steps of each kind of training and one measurement of each kind"
     if found.measured < found.kinds:
-        basis = f"{found.measured} of {found.kinds} kinds of trials, as many as could be measured in {TIME_S:.0f} s"
+        basis = f"{found.measured} of {found.kinds} kinds of trials"
+        if found.measured + len(found.failed) < found.kinds:
+            basis += f", as many as could be measured in {TIME_S:.0f} s"
     if found.broken_off:
         basis += (
             f"; {number_of(found.broken_off, 'kind')} of measurements broken off, which would take longer than that"

@@ -75,6 +75,10 @@ def test_of_several_sweeps_the_last_one_to_have_written_comes_last(store, folder
     console = Console(file=io.StringIO(), width=200)
     print_interrupted(console, store, begun.name)  # which tells of this sweep alone
     assert (begun.name in console.file.getvalue(), folder.name in console.file.getvalue()) == (True, False)
+    (begun / "places.parquet").rename(begun / "config.yaml")  # as it was told to stop before it had written them
+    console = Console(file=io.StringIO(), width=200)
+    print_interrupted(console, store, begun.name)
+    assert console.file.getvalue() == ""
 
 
 def test_a_finished_sweep_is_complete(store, command):
@@ -85,6 +89,7 @@ def test_a_finished_sweep_is_complete(store, command):
     assert code == 0
     assert f"{standing.sweep}: complete, 9 trials; last row {standing.last}" in printed
     told = json.loads(command("status", store.root, "--json")[1])
+    assert (told["store"], told["held"]) == (store.root, None)
     assert told["sweeps"][0]["treatments"]["AnB"] == {"done": 3, "running": 0, "failed": 0, "waiting": 0, "left": 0}
 
 
@@ -194,6 +199,7 @@ def test_of_two_sweeps_that_runs_which_the_driver_named_and_there_what_has_not_e
     two = places[places["id"] == runs].assign(n_layers=[5])  # two places in one treatment
     pd.concat([places, two]).to_parquet(folder / "places.parquet")
     running = {runs: ago(60), failed: ago(60), bases[0]: ago(3600), bases[1]: ago(-3600)}
+    running[bases[2]] = finish_times(store)[bases[2]].isoformat()  # at once
     told = {"sweep": folder.name, "host": "far", "process": 7, "started": ago(3600), "written": ago(60), "left_s": 90}
     write_progress(store, told | {"running": running})
     with lock(store):
@@ -212,6 +218,16 @@ def test_of_two_sweeps_that_runs_which_the_driver_named_and_there_what_has_not_e
         assert "about 0 s left" in printed
         assert re.search(rf"^running  {runs}, AnB \(.*\), for 6\d s$", printed, re.MULTILINE)
         assert "is held by" not in printed
+
+
+def test_a_time_that_cannot_be_read_is_taken_for_now(store, command, folder):
+    (trial, *_) = forget(store, "AnB")
+    told = {"sweep": folder.name, "host": "far", "process": 7, "started": "?", "written": "?", "left_s": 90}
+    write_progress(store, told | {"running": {trial: "?"}})
+    with lock(store):
+        printed = command("status", store.root)[1]
+    assert "about 90 s left" in printed
+    assert re.search(rf"^running  {trial}, AnB \(.*\), for 0 s$", printed, re.MULTILINE)
 
 
 def test_a_store_that_is_held_says_so_and_one_without_a_sweep_too(store, command):

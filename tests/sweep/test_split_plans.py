@@ -83,6 +83,9 @@ def test_what_times_were_measured_on_is_said():
         f"3 of 5 kinds of trials, as many as could be measured in {estimating.TIME_S:.0f} s; 1 kind of measurements "
         "broken off, which would take longer than that"
     )
+    failed = replace(every, measured=3, failed=("a", "b"))  # for which there was time
+    assert forecasting._basis(failed) == "3 of 5 kinds of trials"
+    assert forecasting._basis(replace(failed, measured=2)).endswith("as many as could be measured in 12 s")
     split = rehearsing.Split(count=2, start_s=1.25, messages_s=[0.001, 0.003])
     told = "added are 2 ms a step for what its processes tell each other, above all their gradients, and 1.2 s for"
     assert told in forecasting._of_split(split, "GPU")
