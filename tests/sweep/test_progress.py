@@ -41,6 +41,10 @@ def shown(view):
     return [line.split() for line in rendered(view._view())]
 
 
+def printed(view):
+    return re.sub(r"\x1b\[[\d;]*m", "", view._console.file.getvalue())
+
+
 def test_it_counts_by_treatment_and_tells_what_runs_and_for_how_long(view, clock):
     one, other = view.trials["baseB"]
     view.started([one])
@@ -62,20 +66,56 @@ def test_it_counts_by_treatment_and_tells_what_runs_and_for_how_long(view, clock
 def test_what_failed_counts_with_what_it_costs_and_is_said_at_once(view):
     base = view.trials["baseB"][0]
     view.started([base])
-    view.failed(base, "boom", view.trials["AnB"][:2])
+    view.failed(base, 'on a machine: Traceback:\n  File "x.py", line 1, in f\nValueError: no', view.trials["AnB"][:2])
     lines = shown(view)
     assert lines[1] == ["baseB", "0", "1", "1"]
     assert lines[2] == ["AnB", "0", "2", "2"]
-    assert lines[-1][1:] == ["3/6", "trials,", "1", "failed"]
-    assert f"failed   {base}" in view._console.file.getvalue()
+    assert lines[3:] == [[lines[-1][0], "3/6", "trials,", "1", "failed"]]  # nothing runs
+    told = printed(view)
+    assert told.startswith(f"failed   {base}, baseB (halves=random, ")
+    assert told.endswith("): ValueError: no; skipped: 2 trials that would read its weights\n")
+    view.failed(view.trials["baseB"][1], "boom", [])
+    assert shown(view)[1] == ["baseB", "0", "2"]
+    assert printed(view).endswith("): boom\n")
 
 
 def test_what_died_is_told_with_its_cause(view):
     base = view.trials["baseB"][0]
     view.started([base])
     view.died(base, "rank 1 of 2 was ended by signal 9")
-    told = re.sub(r"\x1b\[[\d;]*m", "", view._console.file.getvalue())
-    assert told == f"again    {base}: its process died; rank 1 of 2 was ended by signal 9\n"
+    assert printed(view) == f"again    {base}: its process died; rank 1 of 2 was ended by signal 9\n"
+    assert shown(view)[1] == ["baseB", "0", "2"]
+    assert len(shown(view)) == 4  # none runs
+
+
+def test_slots_that_come_and_go_are_told(view):
+    assert printed(view) == ""  # of the first
+    view.resized(3)
+    assert printed(view) == "slots    2 -> 3, as machines join or leave\n"
+
+
+def test_of_many_that_run_some_are_shown_each_since_it_began(tiny, clock):
+    plan = make_plan(tiny("treatments=[AnB]", "splits=2"))
+    view = ProgressView(Console(file=io.StringIO(), width=120), plan.cells, plan.trials)
+    for number, trial in enumerate(plan.trials):
+        view.started([trial])
+        clock.now += 2.0
+        lines = shown(view)[2:-1]
+        assert [line[:2] for line in lines[:8]] == [[str(2 * age), "s"] for age in range(number + 1, 0, -1)][:8]
+        assert lines[8:] == ([["and", str(number - 7), "more"]] if number > 7 else [])
+    assert number == 11
+
+
+def test_trials_handed_out_together_share_the_time_between_them(view, clock):
+    one, other = view.trials["baseB"]
+    view.started([one, other])
+    clock.now = 20.0
+    view.finished(one)
+    transfers = 20.0 / 2 * 2 * (0.84 + 0.44)  # a base took 10 s
+    assert view.seconds_left() == pytest.approx(transfers / 2)
+    clock.now = 22.0
+    view.finished(other)
+    assert view.seconds_left() == pytest.approx((20.0 + 22.0) / 20.0 * transfers / 2 / 2)
 
 
 def test_the_time_left_is_what_the_kinds_took_less_what_the_running_ones_have_had(view, clock):
@@ -129,7 +169,7 @@ def test_a_running_sweep_on_a_terminal_shows_accuracies_of_its_trials(tiny):
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(tiny, clock):
-    plan = make_plan(tiny("treatments=[baseB]"))
+    plan = make_plan(tiny("treatments=[baseB]", "seeds=2"))
     console = Console(file=io.StringIO(), width=120)
     view = ProgressView(console, plan.cells, plan.trials)
     view.resized(1)
@@ -137,7 +177,8 @@ def test_without_a_terminal_there_is_a_line_now_and_then(tiny, clock):
         view.started([trial])
         clock.now += 10.0
         view.finished(trial)
-    assert console.file.getvalue() == "2/2 trials, 0 s left\nbaseB       2 trials done after 20 s\n"
+    lines = ["2/4 trials, 20 s left", "4/4 trials, 0 s left", "baseB       4 trials done after 40 s"]
+    assert console.file.getvalue().splitlines() == lines
 
 
 def test_lines_of_treatments_with_long_names_stand_below_each_other(tiny):

@@ -1,5 +1,7 @@
 """What a sweep that runs leaves in its store for others to read, and when."""
 
+import datetime
+import os
 import threading
 import time
 
@@ -21,6 +23,23 @@ def soon(true):
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_it_says_which_sweep_runs_where_since_when_and_for_how_long_yet(store):
+    left = [90.0, 30.0]
+    with record.Record(store, "sweeps/x", lambda: left.pop(0), lambda: None) as observer:
+        first = read_progress(store)
+        time.sleep(1.1)  # times are in whole seconds
+        observer.started(["a"])
+        soon(lambda: read_progress(store)["running"])
+        then = read_progress(store)
+    same = {"sweep": "x", "host": os.uname().nodename, "process": os.getpid(), "started": first["started"]}
+    assert first == same | {"running": {}, "written": first["started"], "left_s": 90.0}
+    assert then == same | {"running": {"a": then["running"]["a"]}, "written": then["written"], "left_s": 30.0}
+    told = (first["started"], then["running"]["a"], then["written"])
+    times = [datetime.datetime.fromisoformat(text) for text in told]
+    now = datetime.datetime.now(datetime.UTC)
+    assert now - datetime.timedelta(minutes=1) < times[0] < times[1] <= times[2] <= now
 
 
 def test_what_ended_in_whatever_way_runs_no_longer_and_what_runs_beside_it_does(store):
