@@ -118,6 +118,8 @@ def forecast(console: Console, plan: Plan[Cell, Any], todo: Backlog, config: Swe
         ranks=ranks,
         base_ranks=base_ranks,
         units=there,
+        slots=max(1, slots * there // units),  # the cores of a larger machine decode as many more
+        of_base=of_base,
     )
     return Forecast(
         seconds=found.seconds,

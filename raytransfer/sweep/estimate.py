@@ -3,6 +3,7 @@
 import functools
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,8 +78,10 @@ def estimate(
     ranks: int = 1,
     base_ranks: int = 1,
     units: int = 1,
+    slots: int = 1,
+    of_base: int = 1,
 ) -> Estimate:
-    """Estimate the time of trials, each by itself on an idle processor.
+    """Estimate the time of trials, each by itself on an idle processor but for the decoding of streamed images.
 
     A few steps and an evaluation are measured for each kind of training (``alike``), and each kind of measurement is
     run once, all on untrained networks; nothing is kept. No kind is begun after ``TIME_S``, and batches are cut to the
@@ -87,7 +90,7 @@ def estimate(
 
     Of a training that is split over processes, the steps of one process are measured, with its part of a batch. Their
     communication and start are measured on as many processes if this machine has a GPU or core for each; else both
-    count as nothing.
+    count as nothing. Decoding takes all cores of the machine, which trainings side by side share.
 
     A kind that fails, such as one whose batch does not fit the GPU, counts as those next to it.
 
@@ -99,6 +102,8 @@ def estimate(
         ranks: How many processes a training is split over.
         base_ranks: The same of a base.
         units: GPUs of this machine, or its cores where it has none.
+        slots: Trials at once on this machine.
+        of_base: How many of these slots a base takes.
 
     Raises:
         UserError: No training that was tried could be measured.
@@ -116,7 +121,11 @@ def estimate(
     middle = started + TIME_S / 2 if measurements else started + TIME_S
     kinds = [_Kind(count=count, specs=same) for (count, *_), same in trainings.items()]
     failed: list[str] = []
-    seconds, measured, splits = _trainings(kinds, plan, torch.device(device), memory_bytes, middle, units, failed)
+    every = Counter(kind.count for kind in kinds for _ in kind.specs)
+    at_once = {count: min(max(1, slots if count == ranks else slots // of_base), every[count]) for count in every}
+    seconds, measured, splits = _trainings(
+        kinds, plan, torch.device(device), memory_bytes, middle, units, at_once, failed
+    )
     end = max(started + TIME_S, time.monotonic() + TIME_S / 2)
     found, taken, broken_off = _measurements(measurements, plan, device, memory_bytes, end, failed)
     torch.cuda.empty_cache()  # a notebook lives on, and trials want the GPU's memory
@@ -198,6 +207,7 @@ def _trainings(
     memory_bytes: int,
     end: float,
     units: int,
+    at_once: Mapping[int, int],
     failed: list[str],
 ) -> tuple[dict[str, float], int, list[Split]]:
     """Estimate trainings from as many kinds as can be measured before ``end``, one at least; notes what failed.
@@ -221,7 +231,8 @@ def _trainings(
             break
         spec = kind.specs[0]
         with _noting(failed, spec, plan):
-            measured[kind] = timed_training(spec, loaded(spec.task.plain), device, memory_bytes, kind.count)
+            processes = kind.count * at_once[kind.count]
+            measured[kind] = timed_training(spec, loaded(spec.task.plain), device, memory_bytes, kind.count, processes)
     if kinds and not measured:
         raise UserError(f"no training could be timed here, as it would fail in the sweep, too: {failed[0]}")
     costs: dict[tuple[int, str], dict[int, Cost]] = {network: {} for network in networks}  # by number of frozen layers

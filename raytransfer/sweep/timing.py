@@ -61,12 +61,12 @@ class Cost:
 
 
 def timed_training(
-    spec: TrainingSpec, task: TaskData, device: torch.device, memory_bytes: int, count: int
+    spec: TrainingSpec, task: TaskData, device: torch.device, memory_bytes: int, count: int, processes: int
 ) -> tuple[Cost, Rehearsal]:
     """Take a few steps of a training and evaluate it, with an untrained network and a few of its images.
 
     Streamed images are decoded by as many threads as this machine has cores, up to a number: by as many in every
-    process, so that these may have to share the cores.
+    process, those of other trainings included, so that these may have to share the cores.
 
     Args:
         spec: The training.
@@ -74,6 +74,7 @@ def timed_training(
         device: Where it computes.
         memory_bytes: As for ``DeviceData``.
         count: How many processes it is split over.
+        processes: How many train on this machine at once.
 
     Returns:
         What it costs one of the processes, and the steps to rehearse on all of them.
@@ -82,7 +83,7 @@ def timed_training(
     whole = DeviceData(task, spec.recipe, device, memory_bytes)
     own = max(_TRIED, whole.batch_size // count)  # batch normalisation takes no single image
     decoded = isinstance(task.train.images, np.ndarray)
-    crowd = 1.0 if decoded else max(1.0, count * THREADS / cpu_count())
+    crowd = 1.0 if decoded else max(1.0, processes * THREADS / cpu_count())
 
     def few(recipe: Recipe, images: int) -> DeviceData:
         part = replace(task, train=_first(task.train, images), test=_first(task.test, images))

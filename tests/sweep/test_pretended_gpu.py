@@ -71,7 +71,7 @@ timing._timed_evaluation = lambda net, data, *more: streamed.add(data.streamed) 
 of = TaskSpec(dataset="x", fingerprint="x", classes=(0, 1, 2, 3), train_per_class=None, draw_seed=0)
 spec = PretrainSpec(task=of, network=NetworkSpec(name="convnet8"), recipe=RECIPE, seed=0)
 for memory_bytes, expected in ((10**9, False), (100_000, True)):
-    timing.timed_training(spec, many, torch.device("cuda"), memory_bytes, 1)
+    timing.timed_training(spec, many, torch.device("cuda"), memory_bytes, 1, 1)
     assert streamed == {expected}, (memory_bytes, streamed)
     streamed.clear()
 """

@@ -160,6 +160,8 @@ def test_a_plan_measures_what_two_processes_tell_each_other(tiny, tmp_path, monk
 
 def test_a_plan_for_a_larger_machine_says_what_is_not_measured(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(estimating, "rehearse", lambda *_: pytest.fail("there is no room"))
+    at_once, times = [], estimating.timed_training
+    monkeypatch.setattr(estimating, "timed_training", lambda *given: at_once.append(given[-2:]) or times(*given))
     config = replace(tiny("n_layers=[2]", "treatments=[AnB,BnB]"), base_gpus_per_trial=8, backend="ray")
     text, found = said(config, tmp_path, monkeypatch, (2, "CPU"))
     assert "split over 8 CPU cores, and this machine has 2, on which the sweep would not start" in text
@@ -168,6 +170,7 @@ def test_a_plan_for_a_larger_machine_says_what_is_not_measured(tiny, tmp_path, m
     assert "At least " in text
     assert found["at_least"]
     assert found["slots"] == 8
+    assert set(at_once) == {(8, 8), (1, 2)}  # processes of one training, and of all that decode side by side here
 
 
 def test_a_base_that_takes_more_than_all_slots_runs_by_itself(tiny, tmp_path, monkeypatch):

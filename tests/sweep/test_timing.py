@@ -1,12 +1,13 @@
 """How long a sweep is said to take, made of the times of a few steps and evaluations."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from raytransfer.experiments.yosinski.plan import make_plan
-from raytransfer.specs import PretrainSpec
+from raytransfer.specs import PretrainSpec, TransferSpec
 from raytransfer.sweep import estimate as estimating
 from raytransfer.sweep import timing
 from raytransfer.sweep.estimate import estimate
@@ -75,7 +76,7 @@ def test_kinds_of_trainings_are_told_apart_by_frozen_layers_and_what_was_not_mea
 def timed(tiny, monkeypatch):
     """Time a training of which a step is said to take so long, and both evaluations 5 and 3 s; gives what was timed."""
 
-    def training(step_s, count, *overrides):
+    def training(step_s, count, *overrides, processes=1, held=lambda task: task):
         steps, evaluations = [], iter((5.0, 3.0))
 
         def timed_step(take, data, source, many, step, crowd=1.0):
@@ -86,7 +87,7 @@ def timed(tiny, monkeypatch):
         monkeypatch.setattr(timing, "_timed_evaluation", lambda *_: next(evaluations))
         plan = make_plan(tiny("n_layers=[2]", *overrides))
         (spec, *_) = (spec for spec in plan.trials.values() if not isinstance(spec, PretrainSpec))
-        return (*timing.timed_training(spec, data_of(plan, spec), CPU, 10**9, count), steps)
+        return (*timing.timed_training(spec, held(data_of(plan, spec)), CPU, 10**9, count, processes), steps)
 
     return training
 
@@ -110,6 +111,48 @@ def test_frozen_layers_compute_every_view_once_where_training_sees_each_more_oft
     assert timed(0.012, 1, *often, "treatments=[RnB]", "recipe.pad_px=0")[0].views_reused == views
     assert timed(0.012, 1, *often, "treatments=[RnB]", "recipe.pad_px=1")[0].views_reused == 0
     assert timed(0.012, 1, *often, "treatments=[AnB+]", "recipe.pad_px=0")[0].views_reused == 0
+
+
+class Streamed:
+    """Images that are decoded as they are taken."""
+
+    def __init__(self, images):
+        self.shape, self._images = images.shape, images
+
+    def __getitem__(self, rows):
+        return self._images[rows]
+
+
+def streamed(task):
+    train, test = (replace(part, images=Streamed(part.images)) for part in (task.train, task.test))
+    return replace(task, train=train, test=test)
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "held", "crowd"),
+    [(4, 1, streamed, 1.0), (4, 3, streamed, 3.0), (8, 3, streamed, 1.5), (4, 3, lambda task: task, 1.0)],
+)
+def test_decoding_takes_as_much_longer_as_processes_share_the_cores(timed, monkeypatch, cores, processes, held, crowd):
+    monkeypatch.setattr(timing, "cpu_count", lambda: cores)
+    monkeypatch.setattr(timing, "THREADS", 4)
+    _, _, steps = timed(0.012, 1, "treatments=[AnB+]", processes=processes, held=held)
+    assert steps[-1][-1] == crowd
+
+
+@pytest.mark.parametrize(
+    ("slots", "of_base", "bases", "others"), [(1, 1, 2, 1), (4, 2, 4, 4), (5, 2, 4, 4), (6, 6, 2, 4), (3, 3, 2, 3)]
+)
+def test_trainings_decode_beside_as_many_as_run_at_once(tiny, monkeypatch, slots, of_base, bases, others):
+    told = {}
+
+    def timed_training(spec, task, device, memory_bytes, count, processes):
+        told[type(spec)] = (count, processes)
+        return costing(), None
+
+    monkeypatch.setattr(estimating, "timed_training", timed_training)
+    plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB,BnB]"))  # two bases, and four others
+    estimate(plan.trials.values(), plan, "cpu", 10**9, base_ranks=2, slots=slots, of_base=of_base)
+    assert told == {PretrainSpec: (2, bases), TransferSpec: (1, others)}
 
 
 @pytest.mark.parametrize(
