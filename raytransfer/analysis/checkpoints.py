@@ -190,8 +190,8 @@ def drop_effects(outcomes: pd.DataFrame, drops: pd.DataFrame) -> pd.DataFrame:
                 interval = clustered_t(effects["effect"].to_numpy(dtype=np.float64), numbers_of(effects))
                 row = {"schedule": schedule, "treatment": treatment, "n_layers": n_layers}
                 row |= {"drop_step": drop, "before_step": before[-1], "after_step": after[0]}
-                row |= {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
-                rows.append(row | {"detectable": detectable(interval)} | unit_counts(effects))
+                row |= interval.columns("estimate") | {"detectable": detectable(interval)}
+                rows.append(row | unit_counts(effects))
     return pd.DataFrame(rows, columns=_DROPS_COLUMNS)
 
 

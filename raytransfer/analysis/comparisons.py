@@ -185,7 +185,7 @@ def values_of(effects: pd.DataFrame) -> tuple[Floats, str]:
 
 def scaled(interval: Interval, seen: float, scale: str) -> dict[str, float]:
     """Estimate, ends and detectable effect; of the scale ``ratio`` they are logarithms, of which exp is taken."""
-    numbers = {"estimate": interval.estimate, "low": interval.low, "high": interval.high, "detectable": seen}
+    numbers = interval.columns("estimate") | {"detectable": seen}
     if scale != "ratio":
         return numbers
     with np.errstate(over="ignore"):  # the interval of three units may be that wide

@@ -68,6 +68,10 @@ class Interval:
     high: float
     degrees: float = math.nan
 
+    def columns(self, name: str) -> dict[str, float]:
+        """Estimate and ends as columns: ``name``, ``low`` and ``high``."""
+        return {name: self.estimate, "low": self.low, "high": self.high}
+
     def named(self, name: str) -> dict[str, float]:
         """Estimate and ends as columns: ``name``, ``name_low`` and ``name_high``."""
         return {name: self.estimate, f"{name}_low": self.low, f"{name}_high": self.high}

@@ -84,9 +84,8 @@ def _choices(accuracies: dict[_Start, Floats], values: dict[str, dict[_Start, fl
 
     def choice(by: str, start: _Start, accuracy: Floats) -> dict[str, object]:
         told = student_t(accuracy)
-        ends = {"top1": told.estimate, "low": told.low, "high": told.high}
-        gain = told.estimate - any_start.mean()
-        return {"by": by, "base": start[0], "n_layers": start[1], **ends, "gain": gain, "units": len(accuracy)}
+        found = {"by": by, "base": start[0], "n_layers": start[1], **told.columns("top1")}
+        return found | {"gain": told.estimate - any_start.mean(), "units": len(accuracy)}
 
     yield choice(ANY, (None, None), any_start)
     repeats = range(len(any_start))

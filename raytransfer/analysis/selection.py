@@ -170,8 +170,8 @@ def predictor_means(predictors: pd.DataFrame) -> pd.DataFrame:
             mean, sources = _over_sources(taus[name])
             mean = within_one(mean)
             row = {"treatment": treatment, "predictor": name, "kind": of_one["kind"].iloc[0]}
-            row |= {"tau": mean.estimate, "low": mean.low, "high": mean.high, "targets": int(taus[name].count())}
-            row |= {"sources": sources, "checkpoints": int(of_one["checkpoints"].min())}
+            row |= mean.columns("tau") | {"targets": int(taus[name].count()), "sources": sources}
+            row |= {"checkpoints": int(of_one["checkpoints"].min())}
             if row["kind"] == "score" and best is not None:
                 lead, _ = _over_sources(of_one.set_index(["target_block", "target"])[_lead(best)])
                 row |= lead.named("lead") | {"over": best}

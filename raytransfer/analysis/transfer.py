@@ -146,7 +146,7 @@ def readings(results: pd.DataFrame, metric: str = "top1") -> pd.DataFrame:
                 continue
             rows.append(
                 {"reading": reading, "halves": halves, "n_layers": n_layers, "method": method}
-                | dataclasses.asdict(interval)
+                | interval.columns("estimate")
                 | {"units": group["unit_number"].nunique(), "random_units": random_units, "runs": len(group)}
                 | {"detectable": detectable(interval)}
             )

@@ -54,6 +54,5 @@ def unit_means(rows: pd.DataFrame, by: Sequence[str], value: str = "value", *, s
     found: list[dict[str, Any]] = []
     for key, group in rows.groupby(list(by), dropna=False, sort=sort):
         interval = clustered_t(group[value].to_numpy(dtype=np.float64), numbers_of(group))
-        mean = {"mean": interval.estimate, "low": interval.low, "high": interval.high}
-        found.append(dict(zip(by, key, strict=True)) | mean | unit_counts(group))
+        found.append(dict(zip(by, key, strict=True)) | interval.columns("mean") | unit_counts(group))
     return pd.DataFrame(found, columns=[*by, "mean", "low", "high", "units", "unit", "runs"])

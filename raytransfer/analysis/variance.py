@@ -171,9 +171,7 @@ def _analysis_of_variance(runs: pd.DataFrame, shape: tuple[int, int]) -> list[di
         {
             "part": part,
             "eta_squared": eta_squared[i],
-            "share": intervals[i].estimate,
-            "low": intervals[i].low,
-            "high": intervals[i].high,
+            **intervals[i].columns("share"),
             "units": k,
             "cells": runs.shape[1],
         }
