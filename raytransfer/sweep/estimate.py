@@ -165,12 +165,17 @@ def _measurements(
             broken_off += not whole
     seconds: dict[str, float] = {}
     for kind, same in kinds.items():
-        near = [cost for other, cost in taken.items() if other == kind] or [
-            cost for other, cost in taken.items() if other[:2] == kind[:2]
-        ]
-        cost = fmean(near or [cost for other, cost in taken.items() if other[0] == kind[0]] or taken.values() or [0.0])
-        seconds |= dict.fromkeys((trial.id for trial in same), cost)
+        seconds |= dict.fromkeys((trial.id for trial in same), _of_the_nearest(taken, kind))
     return seconds, len(taken), broken_off
+
+
+def _of_the_nearest(taken: Mapping[tuple[str | int, ...], float], kind: tuple[str | int, ...]) -> float:
+    """The time of a kind of measurement: its own, else the mean of those that share the most with it; 0 of none."""
+    for shared in (len(kind), 2, 1, 0):
+        near = [cost for other, cost in taken.items() if other[:shared] == kind[:shared]]
+        if near:
+            return fmean(near)
+    return 0.0
 
 
 @contextmanager
