@@ -79,15 +79,7 @@ class Walk:
             self._visited.add(_key(folder))
             if isinstance(folder, Path):
                 self._read.add(folder.resolve())
-        return [
-            [
-                (name, file)
-                for folder in folders
-                for name in (utf8_name(folder.name),)
-                for file in self._of_class(folder)
-            ]
-            for folders in classes
-        ]
+        return [[image for folder in folders for image in self._of_class(folder)] for folders in classes]
 
     def _classes(self, part: Place) -> list[Place]:
         """The class folders of a part, without those that hold results of sweeps and no images."""
@@ -107,8 +99,10 @@ class Walk:
         self._visited.add(_key(part))
         return folders
 
-    def _of_class(self, folder: Place) -> list[str]:
-        found = list(self.below(folder))
+    def _of_class(self, folder: Place) -> list[tuple[str, str]]:
+        """Class and path of every image of one class."""
+        name = utf8_name(folder.name)
+        found = [(name, file) for file in self.below(folder)]
         if not found:
             raise UserError(f"class folder {folder} holds no images ({' '.join(SUFFIXES)})")
         return found
