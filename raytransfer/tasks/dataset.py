@@ -16,7 +16,7 @@ from raytransfer.tasks.image import Decoding
 from raytransfer.tasks.parts import Contents
 from raytransfer.tasks.places import Place
 from raytransfer.tasks.sources import DataSource
-from raytransfer.tasks.streamed import ImageRows, StreamedImages, read_index
+from raytransfer.tasks.streamed import ImageRows, StreamedImages, array, read_index
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -140,11 +140,6 @@ def publish(partial: Path, cache: Path, fingerprint: str, source: DataSource, *,
     except OSError:
         if streamed or cached(cache, fingerprint, source, streamed=False) is None:
             raise
-
-
-def array(folder: Path, name: str) -> Any:
-    """Open an array of a cache entry, memory-mapped and read-only."""
-    return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
 
 def streamed_parts(folder: Path, source: DataSource, how: Decoding) -> tuple[ImageRows, ImageRows]:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from raytransfer.errors import UserError
-from raytransfer.tasks.dataset import Dataset, array, cached, publish, root_of, streamed_parts
+from raytransfer.tasks.dataset import Dataset, cached, publish, root_of, streamed_parts
 from raytransfer.tasks.decode import Raw, check_space, decode_images, every_error, first_decoding
 from raytransfer.tasks.draws import stable_permutation, stratified_half
 from raytransfer.tasks.folder import FolderSource
@@ -31,7 +31,7 @@ from raytransfer.tasks.image import ColourFoundError, Decoding, ImageError, Imag
 from raytransfer.tasks.parquet import ParquetSource
 from raytransfer.tasks.shards import ShardSource
 from raytransfer.tasks.sources import DataSource, Source, unreadable
-from raytransfer.tasks.streamed import ImageRows, blocks, write_copies, write_index, write_members
+from raytransfer.tasks.streamed import ImageRows, array, blocks, write_copies, write_index, write_members
 from raytransfer.tasks.threads import ahead
 from raytransfer.words import number_of
 

@@ -202,23 +202,25 @@ def _write(names: Sequence[bytes], sizes: Labels, starts: Labels, out: Path) -> 
     np.save(out / "names.npy", np.frombuffer(b"".join(names), np.uint8))
 
 
+def array(folder: Path, name: str) -> Any:
+    """Open an array of a cache entry, memory-mapped and read-only."""
+    return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+
 def read_index(folder: Path, root: Place) -> Index:
     """The index that ``write_index``, ``write_copies`` or ``write_members`` wrote.
 
     Raises:
         OSError, ValueError, EOFError: It is missing or damaged.
     """
-    arrays = {
-        name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        for name in ("sizes", "names", "ends", "starts")
-    }
+    arrays = {name: array(folder, name) for name in ("sizes", "names", "ends", "starts")}
     held: list[tuple[Place, int]] | None = None
     holders = np.broadcast_to(np.int64(0), arrays["sizes"].shape)
     if (folder / BLOB).exists():
         held = [(folder / BLOB, (folder / BLOB).stat().st_size)]
     elif (folder / _HELD).exists():
         held = [(root / name, size) for name, size in json.loads((folder / _HELD).read_text())]
-        holders = np.load(folder / "holders.npy", mmap_mode="r", allow_pickle=False)
+        holders = array(folder, "holders")
     return Index(root=root, held=held, holders=holders, **arrays)
 
 
