@@ -144,18 +144,13 @@ def readings_figure(
         ValueError: There is no reading.
     """
     readings = drawable(readings, "reading", READINGS)
-    names = [name for name in READINGS if name in set(readings["reading"])]
     halves, all_n = _halves(readings), sorted({int(n) for n in readings["n_layers"]})
     looks = {  # of the first, the random halves, the last marker, a dot
         of_halves: (COLORS[i % len(COLORS)], MARKERS[(i - 1) % len(MARKERS)]) for i, of_halves in enumerate(halves)
     }
-    figure, panels = multiples(len(names), title, subtitle)
-    figure.supxlabel("number of copied layers n", fontsize=10)
-    figure.supylabel("difference of top-1 accuracy, percentage points", fontsize=10)
+    figure, panels = reading_panels(readings, "number of copied layers n", title, subtitle)
     step = min(_APART, _WIDEST / len(halves))
-    for axes, name in zip(panels, names, strict=True):
-        head(axes, f"{name}\n{difference(name)}", size_pt=9)
-        axes.axhline(0, color="#888888", linewidth=1, zorder=1)
+    for name, axes in panels.items():
         if published is not None:
             _draw_published(axes, published[(published["reading"] == name) & published["n_layers"].isin(all_n)])
         for i, of_halves in enumerate(halves):
@@ -211,7 +206,7 @@ def curves_figure(curves: pd.DataFrame, *, title: str, subtitle: str = "") -> Fi
         raise ValueError(f"nothing to draw: no curve is of {', '.join(n for n, t in TREATMENTS.items() if t.has_cut)}")
     all_n = sorted({int(n) for n in means["n_layers"] if n > 0})
     shades = dict(zip(all_n, matplotlib.colormaps["viridis_r"](np.linspace(0.1, 1, len(all_n))), strict=True))
-    figure, panels = multiples(len(names), title, subtitle)
+    figure, panels = _multiples(len(names), title, subtitle)
     figure.supxlabel("training steps", fontsize=10)
     figure.supylabel("top-1 accuracy on the target, %", fontsize=10)
     base = means[means["treatment"] == BASE_B.name]
@@ -249,7 +244,19 @@ def _draw_published(axes: Axes, readings: pd.DataFrame) -> None:
         tell(line, "2014", told)
 
 
-def difference(reading: str) -> str:
+def reading_panels(readings: pd.DataFrame, across: str, title: str, subtitle: str) -> tuple[Figure, dict[str, Axes]]:
+    """Lay out a panel for each reading that has rows, by its name, with a line at zero; ``across`` is named below."""
+    names = [name for name in READINGS if name in set(readings["reading"])]
+    figure, panels = _multiples(len(names), title, subtitle)
+    figure.supxlabel(across, fontsize=10)
+    figure.supylabel("difference of top-1 accuracy, percentage points", fontsize=10)
+    for axes, name in zip(panels, names, strict=True):
+        head(axes, f"{name}\n{_difference(name)}", size_pt=9)
+        axes.axhline(0, color="#888888", linewidth=1, zorder=1)
+    return figure, dict(zip(names, panels, strict=True))
+
+
+def _difference(reading: str) -> str:
     """Which treatments a reading compares."""
     first, second = READINGS[reading]
     return f"({first} − {second}) less random's" if reading == "distance effect" else f"{first} − {second}"
@@ -264,7 +271,7 @@ def points(row: Row) -> str:
     return f"{in_points(row['estimate'], row['low'], row['high'])} points, {number_of(row['units'], 'unit')}"
 
 
-def multiples(count: int, title: str, subtitle: str) -> tuple[Figure, list[Axes]]:
+def _multiples(count: int, title: str, subtitle: str) -> tuple[Figure, list[Axes]]:
     """Lay out a figure of so many small panels on one scale, with room for a legend."""
     figure, panels = panels_of(
         count,

@@ -13,9 +13,9 @@ from raytransfer.analysis import READINGS, paired, readings
 from raytransfer.analysis.changes import CELL
 from raytransfer.console.table import NumberTable
 from raytransfer.experiments.words import NO_INTERVAL, Row, counted, in_points
-from raytransfer.experiments.yosinski.figures import difference, multiples, points
+from raytransfer.experiments.yosinski.figures import points, reading_panels
 from raytransfer.experiments.yosinski.sentences import rests_on
-from raytransfer.report.style import drawable, head, words
+from raytransfer.report.style import drawable, words
 from raytransfer.report.svg import tell
 
 NUMBER = "train_per_class"
@@ -54,17 +54,12 @@ def images_figure(readings: pd.DataFrame, *, title: str, subtitle: str = "") -> 
         ValueError: There is no reading.
     """
     shown = drawable(_of_first_halves(readings), "reading", READINGS)
-    names = [name for name in READINGS if name in set(shown["reading"])]
     all_n, numbers = sorted(shown["n_layers"].unique()), sorted(shown[NUMBER].unique())
     colors = dict(zip(all_n, colormaps["viridis"](np.linspace(0, 0.85, len(all_n))), strict=True))
     markers = {n: _MARKERS[i % len(_MARKERS)] for i, n in enumerate(all_n)}
     beside = min(_BESIDE, _WIDEST / len(all_n))
-    figure, panels = multiples(len(names), title, subtitle)
-    figure.supxlabel("training images a class", fontsize=10)
-    figure.supylabel("difference of top-1 accuracy, percentage points", fontsize=10)
-    for axes, name in zip(panels, names, strict=True):
-        head(axes, f"{name}\n{difference(name)}", size_pt=9)
-        axes.axhline(0, color="#888888", linewidth=1, zorder=1)
+    figure, panels = reading_panels(shown, "training images a class", title, subtitle)
+    for name, axes in panels.items():
         for i, n in enumerate(all_n):
             rows = shown[(shown["reading"] == name) & (shown["n_layers"] == n)].sort_values(NUMBER)
             if rows.empty:
