@@ -155,11 +155,6 @@ def _weights(x: Floats, y: Floats) -> Floats:
     return np.stack([np.full(k, 1 / k), np.full(k, 1 / k), weighted / weighted.sum()], axis=1)
 
 
-def centred_ranks(values: Floats, counts: Ints) -> Floats:
-    """Mid-ranks less their mean, in samples in which value k occurs ``counts[r, k]`` times: (R, K)."""
-    return counts.astype(np.float64) @ np.sign(values[None, :] - values[:, None]) / 2
-
-
 def _groups(x: Floats, y: Floats, scope: str) -> list[tuple[Ints, Ints]]:
     """Groups of pairs, as positions (targets, bases); each group gives one coefficient."""
     targets, bases = np.nonzero(np.isfinite(x) & np.isfinite(y))

@@ -27,6 +27,7 @@ from scipy.special import stdtrit
 
 from raytransfer.analysis.checks import listed, refuse_repeats, require
 from raytransfer.analysis.intervals import MIN_UNITS, ROUNDING_OF_FRACTIONS, Floats, Ints
+from raytransfer.errors import UserError
 from raytransfer.specs.treatments import ANB, ANB_PLUS
 
 OUTCOMES = (ANB.name, ANB_PLUS.name, "boost")
@@ -129,6 +130,19 @@ def measures_by_name(measures: pd.DataFrame) -> dict[str, pd.DataFrame]:
             if rows[column].isna().nunique() > 1:
                 raise ValueError(f"measure {name} has a {column} in some rows and none in others")
     return by_name
+
+
+def measure_rows(measures: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """The rows of one measure.
+
+    Raises:
+        UserError: No such measure.
+        ValueError: As in ``measures_by_name``.
+    """
+    by_name = measures_by_name(measures)
+    if measure not in by_name:
+        raise UserError(f"no measure {measure!r}: there are {', '.join(by_name) or 'none'}")
+    return by_name[measure]
 
 
 def outcome_cube(axes: Axes, outcomes: pd.DataFrame, column: str) -> Floats:

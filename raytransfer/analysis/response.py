@@ -12,13 +12,12 @@ from raytransfer.analysis.pairs import (
     axes_of,
     jackknife,
     measure_cube,
-    measures_by_name,
+    measure_rows,
     outcome_cube,
     outcomes_in,
     seed_means,
     without_blocks,
 )
-from raytransfer.errors import UserError
 
 _POINTS_COLUMNS = ["measure", "kind", "outcome", "n_layers", "target", "base", "x", "y", "seeds"]
 _CURVES_COLUMNS = ["measure", "outcome", "n_layers", "x", "y", "low", "high", "pairs", "blocks", "target_blocks"]
@@ -155,16 +154,3 @@ def _fits(x: Floats, y: Floats, targets: Ints, counts: Ints, degree: int, grid: 
     drawn = np.stack([counts[:, targets == i].sum(axis=1) > 0 for i in np.unique(targets)], axis=1).sum(axis=1)
     fits[distinct - drawn < degree] = np.nan
     return fits, intercepts
-
-
-def measure_rows(measures: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """The rows of one measure.
-
-    Raises:
-        UserError: No such measure.
-        ValueError: As in ``measures_by_name``.
-    """
-    by_name = measures_by_name(measures)
-    if measure not in by_name:
-        raise UserError(f"no measure {measure!r}: there are {', '.join(by_name) or 'none'}")
-    return by_name[measure]

@@ -10,18 +10,18 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from raytransfer.analysis.association import MIN_BASES, centred_ranks, fishers_z
+from raytransfer.analysis.association import MIN_BASES, fishers_z
 from raytransfer.analysis.intervals import Floats, Interval, Ints, student_t
 from raytransfer.analysis.pairs import (
     axes_of,
     jackknife,
     measure_cube,
+    measure_rows,
     outcome_cube,
     outcomes_in,
     seed_means,
     without_blocks,
 )
-from raytransfer.analysis.response import measure_rows
 from raytransfer.analysis.units import with_units
 
 _DIAL_COLUMNS = ["outcome", "n_layers", "part", "eta_squared", "share", "low", "high", "units", "unit", "cells"]
@@ -217,7 +217,7 @@ def _commonality(values: Sequence[Floats], targets: Ints, counts: Ints) -> Float
         here = targets == target
         of_target = counts[:, here]
         number = np.maximum(of_target.sum(axis=1), 1)
-        ranks = np.stack([centred_ranks(of[here], of_target) / number[:, None] for of in values])
+        ranks = np.stack([_centred_ranks(of[here], of_target) / number[:, None] for of in values])
         gram += np.einsum("arb,crb,rb->rac", ranks, ranks, of_target)
     spread = np.sqrt(np.einsum("raa->ra", gram))
     defined = (spread > 0).all(axis=1)
@@ -229,3 +229,8 @@ def _commonality(values: Sequence[Floats], targets: Ints, counts: Ints) -> Float
     both = np.where(collinear, of_input, joint)
     parts = [of_input, of_label, both, both - of_label, both - of_input, of_input + of_label - both]
     return np.where(defined[:, None], np.stack(parts, axis=1), math.nan)
+
+
+def _centred_ranks(values: Floats, counts: Ints) -> Floats:
+    """Mid-ranks less their mean, in samples in which value k occurs ``counts[r, k]`` times: (R, K)."""
+    return counts.astype(np.float64) @ np.sign(values[None, :] - values[:, None]) / 2
