@@ -246,12 +246,9 @@ def load(out: str | Path) -> Results:
 
 def _with_treatment_and_recipe(trials: pd.DataFrame) -> pd.DataFrame:
     recipes = pd.DataFrame([json.loads(config)["recipe"] for config in trials["config"]], index=trials.index)
-    trials.insert(1, "treatment", pd.Series([_treatment(config) for config in trials["config"]], dtype="str"))
+    treatments = [treatment_of(cast(TrainingSpec, from_json(config))) for config in trials["config"]]
+    trials.insert(1, "treatment", pd.Series(treatments, dtype="str"))
     return trials.join(recipes.add_prefix("recipe."))
-
-
-def _treatment(config: str) -> str | None:
-    return treatment_of(cast(TrainingSpec, from_json(config)))
 
 
 def _as_defined_now(rows: pd.DataFrame, name: str, defined: Mapping[str, Distance | Score | Probe]) -> pd.DataFrame:

@@ -112,11 +112,7 @@ def finished(store: Store) -> set[str]:
     A training whose learning curve is not there, or a probe whose readings are not, as in a copy that was made while a
     sweep ran, has not finished.
     """
-    return _retried(lambda: _finished(store))
-
-
-def _finished(store: Store) -> set[str]:
-    return set().union(*(_whole(store, table, _trials_of(store, table)) for table in _MARKS))
+    return _retried(lambda: set().union(*(_whole(store, table, _trials_of(store, table)) for table in _MARKS)))
 
 
 def _whole(store: Store, table: str, trials: set[str]) -> set[str]:
