@@ -23,6 +23,11 @@ Effect = tuple[Callable[[Any], bool], str]
 _MOST = 2**31 - 1
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number; Python takes true and false for such, too."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def at_least(low: int) -> Rule:
     """A whole number from ``low`` on."""
     return lambda value: low <= value <= _MOST, f"lie in {low}..{_MOST}"

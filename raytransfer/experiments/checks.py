@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raytransfer.config import SweepConfig, TrainingConfig
+from raytransfer.config.rules import is_whole
 from raytransfer.errors import UserError
 from raytransfer.networks import Shape, add_lora, build, check_network, resolved, used_elsewhere
 from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec
@@ -114,7 +115,7 @@ def _layer_numbers(config: TrainingConfig, stages: Sequence[str]) -> list[int]:
     asked = config.n_layers if isinstance(config.n_layers, list) else [config.n_layers]
     chosen = [_layer_number(entry, stages) for entry in asked]
     for entry, n in zip(asked, chosen, strict=True):
-        if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= highest:
+        if not is_whole(n) or not 1 <= n <= highest:
             layers = ", ".join(f"{i} {name}" for i, name in enumerate(stages[:-1], start=1))
             below = f"be a fraction of the depth, or name a layer of {config.network} below its head: {layers}"
             raise UserError(f"n_layers={entry} must lie in 1..{highest}, {below}")
