@@ -131,7 +131,7 @@ def forecast(console: Console, plan: Plan[Cell, Any], todo: Backlog, config: Swe
         unit=UNITS[kind],
         basis=_basis(found),
         splits=[_of_split(split, UNITS[kind]) for split in found.splits],
-        failed=[f"Not measured, as it failed, which it would in the sweep, too: {kind}" for kind in found.failed],
+        failed=[f"Not measured, as it failed, which it would in the sweep, too: {line}" for line in found.failed],
         at_least=found.broken_off > 0 or bool(found.failed) or any(split.why_not for split in found.splits),
     )
 

@@ -7,11 +7,14 @@ from rich.console import Console
 from yaml import YAMLError
 
 from raytransfer.config import TrainingConfig, plain_yaml
+from raytransfer.config.rules import choices_of, is_whole
 from raytransfer.console.definitions import print_definitions
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
 from raytransfer.errors import UserError, one_line
 from raytransfer.experiments import EXPERIMENTS
+from raytransfer.specs import NetworkSpec
+from raytransfer.specs.treatments import TREATMENTS
 from raytransfer.words import number_of
 
 
@@ -35,8 +38,6 @@ def _experiments() -> dict[str, str]:
 
 
 def _treatments() -> dict[str, str]:
-    from raytransfer.specs.treatments import TREATMENTS
-
     return {name: treatment.meaning for name, treatment in TREATMENTS.items()}
 
 
@@ -89,6 +90,9 @@ LISTS: dict[str, Callable[[], Mapping[str, str]]] = {
 }
 """Every table by its name: entries and what they mean."""
 
+_CUT: Mapping[str, Any] = {"network_args": {}, "granularity": "block", "stages": None}
+_NETWORK_OPTIONS: Mapping[str, Any] = {"image_size_px": None, "channels": 3, "classes": 1000, **_CUT}
+
 
 def print_network(console: Console, arguments: Sequence[str]) -> None:
     """Print the stages of a network, as a sweep would cut it.
@@ -102,39 +106,19 @@ def print_network(console: Console, arguments: Sequence[str]) -> None:
     """
     if not arguments or "=" in arguments[0]:
         raise UserError("networks takes the name of a network first, as raytransfer networks torchvision/resnet18")
-    from raytransfer.config.rules import choices_of
+    name, *rest = arguments
+    values = _network_options(rest)
     from raytransfer.experiments.checks import network_spec
     from raytransfer.networks import check_network, default_image_size, describe
-    from raytransfer.specs import NetworkSpec
 
-    name, *rest = arguments
-    cut: dict[str, Any] = {"network_args": {}, "granularity": "block", "stages": None}
-    values: dict[str, Any] = {"image_size_px": None, "channels": 3, "classes": 1000, **cut}
-    for argument in rest:
-        key, equals, text = argument.partition("=")
-        if key not in values or not equals:
-            raise UserError(f"{argument} is no option of networks; there are {', '.join(values)}, as name=value")
-        try:
-            values[key] = plain_yaml.load(text)
-        except (YAMLError, ValueError) as error:
-            raise UserError(f"{argument} cannot be read: {one_line(error)}") from error
-    for key, least in (("image_size_px", 1), ("channels", 1), ("classes", 2)):
-        value = values[key]
-        if value is None and key == "image_size_px":  # the network's own
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UserError(f"{key}={value} must be a whole number from {least} on")
-    choices = choices_of(NetworkSpec)["granularity"]
-    if values["granularity"] not in choices:
-        raise UserError(f"granularity={values['granularity']} is not known; choose from {', '.join(choices)}")
-    spec = network_spec(TrainingConfig(network=name, **{key: values[key] for key in cut}))
+    spec = network_spec(TrainingConfig(network=name, **{key: values[key] for key in _CUT}))
     side = values["image_size_px"] or default_image_size(spec)
     network = check_network(spec, image=(values["channels"], side, side), classes=values["classes"])
     rows = describe(network)
     draws, moves = any(row.random for row in rows), any(row.statistics for row in rows)
     headings = ["n", "layer", "parameters", "output", "MFLOPs", *["draws"] * draws, *["moves"] * moves, "parts"]
     table = NumberTable(
-        {name: "right" if name in ("n", "parameters", "MFLOPs") else "left" for name in headings}, keys=2, line=False
+        {head: "right" if head in ("n", "parameters", "MFLOPs") else "left" for head in headings}, keys=2, line=False
     )
     for row in rows:
         table.add_row(
@@ -158,6 +142,33 @@ def print_network(console: Console, arguments: Sequence[str]) -> None:
         "In parentheses: what has no weights, or only normalises. A cut at n lies after layer n, never inside a part.",
         soft_wrap=True,
     )
+
+
+def _network_options(arguments: Sequence[str]) -> dict[str, Any]:
+    """The options of ``print_network`` by name, those that are not given at their defaults.
+
+    Raises:
+        UserError: There is no such option, or it does not take such a value.
+    """
+    values = dict(_NETWORK_OPTIONS)
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
+        if key not in values or not equals:
+            raise UserError(f"{argument} is no option of networks; there are {', '.join(values)}, as name=value")
+        try:
+            values[key] = plain_yaml.load(text)
+        except (YAMLError, ValueError) as error:
+            raise UserError(f"{argument} cannot be read: {one_line(error)}") from error
+    for key, least in (("image_size_px", 1), ("channels", 1), ("classes", 2)):
+        value = values[key]
+        if value is None and key == "image_size_px":  # the network's own
+            continue
+        if not is_whole(value) or value < least:
+            raise UserError(f"{key}={value} must be a whole number from {least} on")
+    choices = choices_of(NetworkSpec)["granularity"]
+    if values["granularity"] not in choices:
+        raise UserError(f"granularity={values['granularity']} is not known; choose from {', '.join(choices)}")
+    return values
 
 
 def _mflops(value: float) -> str:
