@@ -51,7 +51,7 @@ def opened(root: str) -> Store:
         UserError: There is none, it is of another version, or it cannot be read.
     """
     store = Store(root, retry_s=READING_PATIENCE_S)
-    if not store.exists("store.json"):
+    if not store.is_made():
         is_sweep = store.exists("config.yaml")
         hint = "; it is the folder of a sweep, whose store lies two folders above" if is_sweep else ""
         raise UserError(f"{root} is no store of raytransfer: it holds no store.json{hint}")

@@ -140,7 +140,7 @@ def repaired(console: Console, config: SweepConfig, do: Callable[[SweepConfig], 
     if config.mode == "force" and may_write:  # so that damage which shows later does so when everything has run
         store = Store(config.out, config.retry_s)
         store.check()
-        if store.exists("store.json"):
+        if store.is_made():
             _set_aside(console, store)
     while True:
         try:

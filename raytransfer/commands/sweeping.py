@@ -126,7 +126,7 @@ def _run_missing(
 ) -> None:
     """Run what is to run, and give trackers the learning curves of all that has; ``mode=read-only`` runs nothing."""
     if config.mode == "read-only":
-        if not store.exists("store.json"):
+        if not store.is_made():
             raise UserError(f"out={store.root} holds no results, and mode=read-only runs nothing")
         return
     name = folder.rpartition("/")[2]

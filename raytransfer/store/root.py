@@ -71,6 +71,10 @@ class Store:
         """Whether it is a folder that this machine's own file system shows."""
         return isinstance(self._fs, fs.LocalFileSystem)
 
+    def is_made(self) -> bool:
+        """Whether the root is a store already, of whichever version."""
+        return self.exists(_MARK)
+
     def check(self) -> None:
         """Check, without writing, that the root is new or holds a store of this version.
 
@@ -79,7 +83,7 @@ class Store:
         """
         patient, self.retry_s = self.retry_s, min(self.retry_s, _CHECK_PATIENCE_S)
         try:
-            if self.exists(_MARK):
+            if self.is_made():
                 self._mark()
                 return
             self._check_parent()
@@ -133,7 +137,7 @@ class Store:
         """
         try:
             identity = self._holder() or uuid.uuid4().hex
-            if self.exists(_MARK):
+            if self.is_made():
                 self._mark()
             self.write(_MARK, json.dumps({**_VERSIONS, "id": identity}).encode())
         except (StorageError, FileNotFoundError) as error:  # as of a folder that cannot be made in /proc
@@ -148,7 +152,7 @@ class Store:
         Raises:
             StorageError: It is not.
         """
-        if not self.exists(_MARK) or identity not in (self._mark().get("id"), self._holder()):
+        if not self.is_made() or identity not in (self._mark().get("id"), self._holder()):
             raise StorageError(
                 f"out={self.root} is not the same place on {os.uname().nodename} as where the sweep was started: it "
                 "must be a folder that all machines of the cluster share, and no copy, or an object store. Or another "

@@ -45,7 +45,7 @@ def settled(
         first, other, why = "fp32", "bf16", "CPUs compute depthwise convolutions faster in it"
         chosen = replace(config, recipe=replace(config.recipe, precision=first))
         plan = make_plan(chosen)
-    done = finished(store) if config.mode != "force" and store.exists("store.json") else set()
+    done = finished(store) if config.mode != "force" and store.is_made() else set()
     if done and not _trained(plan, done):
         before = replace(config, recipe=replace(config.recipe, precision=other))
         plan_before = make_plan(before)
