@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from raytransfer.distances import DISTANCES
-from raytransfer.distances.sample import Sample
+from raytransfer.distances.sample import Features, Labels, Sample
 from raytransfer.distances.tree import parse_tree
 from raytransfer.networks import Network, pooled
 from raytransfer.scores import SCORES
@@ -23,9 +22,6 @@ from raytransfer.store import publish
 from raytransfer.tasks import INPUT_DIALS, Dataset, TaskData, label_names, sample_task
 from raytransfer.trials.site import Site, common_columns
 from raytransfer.trials.training import stored_network
-
-Features = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int64]
 
 _BATCH = 500
 _KEPT = 4  # images or outputs that a process keeps for the next trial
@@ -117,7 +113,7 @@ class _Drawn:
     """
 
     task: TaskData
-    labels: npt.NDArray[np.int64]
+    labels: Labels
     names: tuple[str, ...]
 
 
