@@ -136,7 +136,21 @@ def plan_sweep(
 
 
 def repaired(console: Console, config: SweepConfig, do: Callable[[SweepConfig], Done], *, may_write: bool) -> Done:
-    """Do something with a sweep; where a file of rows turns out damaged, set it aside and do it again."""
+    """Do something with a sweep; where a file of rows turns out damaged, set it aside and do it again.
+
+    Args:
+        console: Where what is set aside is printed.
+        config: The sweep's configuration.
+        do: Gets the configuration, the second time with ``mode=cached`` in place of ``force``.
+        may_write: Whether damaged files may be set aside.
+
+    Returns:
+        What ``do`` gives.
+
+    Raises:
+        UserError: A file is damaged, and may not be set aside.
+        UnreadableError: A file was damaged, and none is that can be set aside.
+    """
     if config.mode == "force" and may_write:  # so that damage which shows later does so when everything has run
         store = Store(config.out, config.retry_s)
         store.check()

@@ -53,7 +53,21 @@ _LOG = logging.getLogger("raytransfer")
 def make(
     found: Source, source: DataSource, cache: Path, key: str, identity: dict[str, Any], *, streamed: bool
 ) -> Dataset:
-    """Decode a data set into the cache, or index the images that are to be streamed, and open it."""
+    """Decode a data set into the cache, or index the images that are to be streamed, and open it.
+
+    Args:
+        found: What gives its images.
+        source: Where it is, and how its images are decoded.
+        cache: The cache, a folder that is there.
+        key: Key of ``identity``, under which the cache is asked for it.
+        identity: What tells the source from any other, and from itself as it was before a change.
+        streamed: Whether images are decoded as they are needed, and not into the cache.
+
+    Raises:
+        ImageError: An image cannot be used.
+        UserError: It is no classification set, it cannot be read, or the cache does not keep it.
+        OSError: The cache cannot be written.
+    """
     raw = _without_empty_classes(read(found, source.data), source.name)
     files = _files(found, identity)
     is_test = stratified_half(raw.labels) if raw.is_test is None else raw.is_test
