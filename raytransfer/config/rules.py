@@ -28,6 +28,11 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def as_list(value: Any) -> list[Any]:
+    """A list as it is, and any other value as the only entry of one: many options take either."""
+    return value if isinstance(value, list) else [value]
+
+
 def at_least(low: int) -> Rule:
     """A whole number from ``low`` on."""
     return lambda value: low <= value <= _MOST, f"lie in {low}..{_MOST}"
@@ -106,7 +111,7 @@ def check_values(config: Any) -> None:
         values = operator.attrgetter(name)(config)
         if values is None:
             continue
-        listed = values if isinstance(values, list) else [values]
+        listed = as_list(values)
         for value in listed:
             if value not in choices:
                 raise UserError(f"{name}={value} is not known; choose from {', '.join(choices)}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raytransfer.config import SweepConfig, TrainingConfig
-from raytransfer.config.rules import is_whole
+from raytransfer.config.rules import as_list, is_whole
 from raytransfer.errors import UserError
 from raytransfer.networks import Shape, add_lora, build, check_network, resolved, used_elsewhere
 from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec
@@ -112,7 +112,7 @@ def _layer_numbers(config: TrainingConfig, stages: Sequence[str]) -> list[int]:
         return list(range(1, highest + 1))
     if config.n_layers == "spread":
         return [1 + round(i * (highest - 1) / (_SPREAD - 1)) for i in range(_SPREAD)]
-    asked = config.n_layers if isinstance(config.n_layers, list) else [config.n_layers]
+    asked = as_list(config.n_layers)
     chosen = [_layer_number(entry, stages) for entry in asked]
     for entry, n in zip(asked, chosen, strict=True):
         if not is_whole(n) or not 1 <= n <= highest:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raytransfer.config import PairsConfig, trains_bases
+from raytransfer.config.rules import as_list
 from raytransfer.errors import UserError
 from raytransfer.experiments.tasks import NamedTask, Pair, ReadTask, chosen, read_tasks
 from raytransfer.networks import Shape
@@ -264,7 +265,7 @@ def _checked_values(option: str, wanted: Any) -> dict[str, list[Any]]:
     for dial, values in wanted.items():
         if dial not in KIND_OF_DIAL:
             raise UserError(f"{option} has {dial}, which is no dial; choose from {', '.join(KIND_OF_DIAL)}")
-        listed = values if isinstance(values, list) else [values]
+        listed = as_list(values)
         if not listed or None in listed or len({repr(value) for value in listed}) < len(listed):
             raise UserError(f"{option}.{dial}={values} must list at least one value, each once")
         found[str(dial)] = listed

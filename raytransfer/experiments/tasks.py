@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raytransfer.config import PairsConfig
+from raytransfer.config.rules import as_list
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import check_told_apart, data_source
 from raytransfer.specs import TaskSpec
@@ -139,7 +140,7 @@ def chosen(wanted: Any, option: str, tasks: Mapping[str, ReadTask]) -> list[Read
     """
     if wanted == "all":
         return list(tasks.values())
-    names = wanted if isinstance(wanted, list) else [wanted]
+    names = as_list(wanted)
     for name in names:
         if not isinstance(name, str) or name not in tasks:
             raise UserError(f"{option} name {name}, which is no task; choose from {', '.join(tasks)}, or all")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from raytransfer.config import WeightsConfig
+from raytransfer.config.rules import as_list
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import Setup, network_spec
 from raytransfer.networks import Shape, image_size_of_args
@@ -109,7 +110,7 @@ def only_checkpoint(config: Config) -> Checkpoint[Config] | None:
     """
     if config.weights is None:
         return None
-    entries = config.weights if isinstance(config.weights, list) else [config.weights]
+    entries = as_list(config.weights)
     if len(entries) != 1:
         raise UserError(f"weights={config.weights} must be one entry; sweeps/which_checkpoint.py compares several")
     return checkpoint(entries[0], config)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from raytransfer.config.rules import Effect, Rule, at_least
+from raytransfer.config.rules import Effect, Rule, as_list, at_least
 from raytransfer.config.shared import PairsConfig, TrainingConfig
 from raytransfer.errors import UserError
 
@@ -66,8 +66,7 @@ class DistanceConfig(PairsConfig, TrainingConfig):
             UserError: It is not, or has none.
         """
         for option in [name for name in ("drawn", "input_distance", "label_distance") if name in given]:
-            value = getattr(self, option)
-            for name in value if isinstance(value, list) else [value]:
+            for name in as_list(getattr(self, option)):
                 if not _is_measured(self, name):
                     there = ", ".join([*self.distances, *self.scores]) or "nothing"
                     raise UserError(f"{option} names {name}, which this sweep does not measure: it measures {there}")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from raytransfer.config.rules import check_names
+from raytransfer.config.rules import as_list, check_names
 from raytransfer.distances import DISTANCES
 from raytransfer.distances.tree import check_in_tree, parse_tree
 from raytransfer.errors import UserError
@@ -80,8 +80,7 @@ def _measures(config: DistanceConfig, labels: Callable[[TaskSpec, int], frozense
     for name, distance in DISTANCES.items():
         names += [f"{name} of {kind}" for kind in DISTANCE_FEATURES] if distance.reads == "features" else [name]
     for option in ("drawn", "input_distance", "label_distance"):
-        asked = getattr(config, option)
-        for name in asked if isinstance(asked, list) else [asked]:
+        for name in as_list(getattr(config, option)):
             if name not in names:
                 raise UserError(f"{option} has {name}, which is not known; choose from {', '.join(names)}")
     if config.tree is not None:

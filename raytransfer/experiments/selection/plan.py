@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from raytransfer.config.rules import check_names
+from raytransfer.config.rules import as_list, check_names
 from raytransfer.errors import UserError
 from raytransfer.experiments.checks import check_told_apart, checked_setup, data_source, without_cuts
 from raytransfer.experiments.probing import with_probes
@@ -73,7 +73,7 @@ def make_plan(config: SelectionConfig) -> SelectionPlan:
     Raises:
         UserError: Something asked for cannot be done.
     """
-    entries = config.weights if isinstance(config.weights, list) else [config.weights]
+    entries = as_list(config.weights)
     if not entries or None in entries:
         raise UserError("weights has no value: name the checkpoints, as weights=[torchvision/resnet18@IMAGENET1K_V1]")
     if config.best is not None and config.best > len(entries):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from raytransfer.config.rules import REPEATS, Effect, Rule, is_whole
+from raytransfer.config.rules import REPEATS, Effect, Rule, as_list, is_whole
 from raytransfer.config.shared import WeightsConfig
 from raytransfer.specs.treatments import (
     ANB,
@@ -24,7 +24,7 @@ _OF_THE_GRID = tuple(name for name, treatment in TREATMENTS.items() if treatment
 
 
 def _are_numbers(value: Any) -> bool:
-    numbers = value if isinstance(value, list) else [value]
+    numbers = as_list(value)
     whole = all(is_whole(number) and number >= 1 for number in numbers)
     return bool(numbers) and whole and len(set(numbers)) == len(numbers)
 
@@ -76,8 +76,7 @@ class GridConfig(WeightsConfig):
 
     def __post_init__(self) -> None:
         """One way to halve needs no list."""
-        if not isinstance(self.halves, list):
-            self.halves = [self.halves]
+        self.halves = as_list(self.halves)
 
     @property
     def numbers_of_images(self) -> list[int | None]:
