@@ -14,7 +14,7 @@ import numpy.typing as npt
 from raytransfer.tasks.decode import Labels
 from raytransfer.tasks.image import Decoding
 from raytransfer.tasks.parts import Contents
-from raytransfer.tasks.places import Place
+from raytransfer.tasks.places import Place, full_name
 from raytransfer.tasks.sources import DataSource
 from raytransfer.tasks.streamed import ImageRows, StreamedImages, array, read_index
 
@@ -156,7 +156,7 @@ def root_of(source: DataSource) -> Place:
 
 def _entry(cache: Path, fingerprint: str, source: DataSource, *, streamed: bool) -> Path:
     """Folder of a cache entry, named by fingerprint; for an index of files also by where these lie."""
-    place = f"-{hashlib.sha256(os.fsencode(source.place_name)).hexdigest()[:8]}" if streamed else ""
+    place = f"-{hashlib.sha256(os.fsencode(full_name(source.path))).hexdigest()[:8]}" if streamed else ""
     return cache / f"{fingerprint}{place}"
 
 

@@ -22,7 +22,7 @@ from raytransfer.tasks.parts import (
     says_only_its_part,
     unread,
 )
-from raytransfer.tasks.places import REQUESTS, Place, RemotePath
+from raytransfer.tasks.places import REQUESTS, Place, RemotePath, full_name
 from raytransfer.tasks.threads import ahead
 from raytransfer.tasks.walking import SUFFIXES, Walk, holds_images, is_image, is_part
 from raytransfer.words import some_of
@@ -141,7 +141,7 @@ class FolderSource:
             files = [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats]
         return {
             "kind": "folder",
-            "path": self.path.address if isinstance(self.path, RemotePath) else str(self.path),
+            "path": full_name(self.path),
             "n_train": self.n_train,  # the same files may have been read as classes before
             "files": files,
         }

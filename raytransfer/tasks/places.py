@@ -214,6 +214,11 @@ def utf8_name(name: str) -> str:
         return name
 
 
+def full_name(path: Place) -> str:
+    """The path, or the address that the user gave with its options: two servers may have buckets of one name."""
+    return path.address if isinstance(path, RemotePath) else str(path)
+
+
 def inside(folder: Place, file: Place) -> str:
     """Name of a file or folder relative to a folder."""
     return str(PurePath(str(file)).relative_to(str(folder)))

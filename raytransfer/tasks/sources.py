@@ -71,12 +71,6 @@ class DataSource:
             return Path(self.data).expanduser().resolve()
         return Path(self.data_dir).expanduser().resolve() / self.data
 
-    @property
-    def place_name(self) -> str:
-        """The whole path or address, with options: two servers may have buckets of one name."""
-        path = self.path
-        return path.address if isinstance(path, RemotePath) else str(path)
-
 
 class Source(Protocol):
     """A place that images can be read from."""
