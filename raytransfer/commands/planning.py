@@ -74,7 +74,7 @@ def shared(plan: Plan[Any, Any]) -> list[str]:
 
 def data_lines(plan: Plan[Any, Any]) -> list[str]:
     """What the data sets of a plan hold and have in common, in lines for people."""
-    return [*(line for dataset, source in plan.opened for line in contents(dataset, source)), *shared(plan)]
+    return [*(line for source, dataset in plan.opened for line in contents(dataset, source)), *shared(plan)]
 
 
 def classes(names: Sequence[str]) -> str:

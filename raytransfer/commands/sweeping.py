@@ -224,7 +224,11 @@ def _asked(experiment: Experiment[Any], plan: Plan[Cell, Any], config: SweepConf
         question=experiment.question,
         command=command,
         data=[
-            *(line for opened in plan.opened for line in [*contents(*opened), classes(opened[0].class_names)]),
+            *(
+                line
+                for source, dataset in plan.opened
+                for line in [*contents(dataset, source), classes(dataset.class_names)]
+            ),
             *shared(plan),
             *plan.accounts,
         ],

@@ -75,9 +75,9 @@ class Plan(Generic[SomeCell, Design]):
         return ", ".join(dict.fromkeys(dataset.name for dataset in self.datasets.values()))
 
     @property
-    def opened(self) -> list[tuple[Dataset, DataSource]]:
-        """The data sets, each with where it is."""
-        return [(self.datasets[fingerprint], source) for fingerprint, source in dict(self.sources).items()]
+    def opened(self) -> list[tuple[DataSource, Dataset]]:
+        """Where each data set is, and the data set."""
+        return [(source, self.datasets[fingerprint]) for fingerprint, source in dict(self.sources).items()]
 
     @property
     def trainings(self) -> list[TrainingSpec]:
