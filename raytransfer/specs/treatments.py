@@ -258,13 +258,12 @@ def treatment_of(spec: TrainingSpec) -> str | None:
     A sweep may use one training in several places. A base is baseB here, whatever copies from it, and a linear probe is
     AnB with n below the head, as they are the same training.
     """
-    transfer = spec if isinstance(spec, TransferSpec) else None
-    if transfer is None:
+    if not isinstance(spec, TransferSpec):
         return BASE_B.name
-    source = "random" if transfer.weights is None else "other"
-    if isinstance(transfer.weights, Trained) and transfer.weights.training.task == transfer.task:
+    source = "random" if spec.weights is None else "other"
+    if isinstance(spec.weights, Trained) and spec.weights.training.task == spec.task:
         source = "target"
-    surgery = replace(transfer.surgery, n_layers=0)
+    surgery = replace(spec.surgery, n_layers=0)
     return next(
         (name for name, entry in TREATMENTS.items() if (entry.source, entry.surgery) == (source, surgery)), None
     )
