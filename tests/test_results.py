@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from raytransfer.analysis import (
+    boosts,
     comparisons,
     correlations,
     grid_effects,
@@ -57,11 +58,16 @@ def written(interval, digits=1, sign=False):
 
 
 @pytest.mark.parametrize(
-    ("page", "place", "halves", "columns"),
-    [("digits", 0, "random", 6), ("cifar10", 0, "random", 6), ("cifar10", 1, "animals/vehicles", 4)],
+    ("page", "place", "rows", "halves", "columns"),
+    [
+        ("digits", 0, "digits_grid", "random", 6),
+        ("digits", 1, "digits_twenty_splits", "random", 6),
+        ("cifar10", 0, "cifar10_grid", "random", 6),
+        ("cifar10", 1, "cifar10_grid", "animals/vehicles", 4),
+    ],
 )
-def test_the_readings_of_a_grid_are_those_of_its_rows(page, place, halves, columns):
-    found = readings(pd.read_parquet(RESULTS / "data" / f"{page}_grid.parquet"))
+def test_the_readings_of_a_grid_are_those_of_its_rows(page, place, rows, halves, columns):
+    found = readings(pd.read_parquet(RESULTS / "data" / f"{rows}.parquet"))
     found = found[found["halves"] == halves].set_index(["reading", "n_layers"])
     head, rows = list(tables((RESULTS / f"{page}.md").read_text()))[place]
     assert len(head) == 1 + columns
@@ -70,6 +76,24 @@ def test_the_readings_of_a_grid_are_those_of_its_rows(page, place, halves, colum
         for reading, cell in zip(head[1:], cells, strict=True):
             expected = found.loc[(reading, int(n)), ["estimate", "low", "high"]].to_list()
             assert points(cell) == rounded(expected)
+
+
+def test_what_twenty_splits_say_is_what_their_rows_say():
+    section, rows = section_of("digits", "## Twenty splits"), RESULTS / "data" / "digits_twenty_splits.parquet"
+    found = boosts(pd.read_parquet(rows)).query("averaged == '1-7' and low.notna()").set_index(["of", "over"])
+    boost = 100 * found.loc[("AnB+", "baseB"), ["estimate", "low", "high"]].astype(float)
+    assert f"AnB+ lies {written(boost)} points over baseB" in section
+    over_selffer = 100 * found.loc[("AnB+", "BnB+"), ["estimate", "low", "high"]].astype(float)
+    assert f"AnB+ is {over_selffer['estimate']:.1f} [".replace("-", "−") in section
+    assert over_selffer["low"] < 0 < over_selffer["high"]
+    of_n = readings(pd.read_parquet(rows)).set_index(["reading", "n_layers"])
+    twice, drop = (100 * of_n.loc[name] for name in ("boost over twice the steps", "co-adaptation drop"))
+    assert f"at every n, by {-twice['estimate'].max():.1f} to {-twice['estimate'].min():.1f} points" in section
+    assert (twice["high"] < 0).all()
+    deep = drop.loc[5:]
+    assert f"lies {deep['estimate'].min():.1f} to {deep['estimate'].max():.1f} points below" in section
+    assert f"exclude zero ({deep['low'].min():.1f} to {deep['high'].max():.1f})" in section
+    assert ((drop["low"] > 0) == (drop.index >= 5)).all()
 
 
 def test_the_recipe_of_2014_drops_its_rate_every_100_000_steps():
