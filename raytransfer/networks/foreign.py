@@ -75,8 +75,9 @@ def match(
     Nested dicts are searched down to the third level, with every prefix before a name of the body. A place fits if it
     holds all of the body, and no sign of another architecture: other tensors inside the body's modules, tensors without
     a module beside them, or modules that continue their numbering (ResNet-34 has all names and shapes of ResNet-18, and
-    more blocks). The order of tensors never matters. Modules with other names beside the body, such as projection heads
-    and decoders, are ignored. Architectures that differ only in what they compute are not told apart, such as timm's
+    more blocks). A tensor with several names in the network is there by any of them, with the same numbers by all. The
+    order of tensors never matters. Modules with other names beside the body, such as projection heads and decoders, are
+    ignored. Architectures that differ only in what they compute are not told apart, such as timm's
     ``efficientnet_lite0`` and ``tf_efficientnet_lite0``, whose padding differs.
 
     Args:
@@ -175,6 +176,12 @@ class _Wanted:
     def __init__(self, expected: Mapping[str, torch.Tensor], head: Collection[str]) -> None:
         self.body = {own: tensor for own, tensor in expected.items() if own not in head}
         self.head = {own: tensor for own, tensor in expected.items() if own in head}
+        self.all = {**expected}
+        by_memory: dict[tuple[int, torch.Size], list[str]] = {}
+        for own, tensor in expected.items():
+            if tensor.numel() and not tensor.is_meta:
+                by_memory.setdefault((tensor.data_ptr(), tensor.shape), []).append(own)
+        self.tied = [names for names in by_memory.values() if len(names) > 1]  # each names one tensor of the network
         self._modules = {start for own in self.body for start in _starts(own)}
         self._head_modules = tuple({_starts(own)[-1] for own in self.head} - {""})
         shared = [start for start in self._modules if all(own.startswith(start) for own in self.body)]
@@ -210,6 +217,12 @@ class _Candidate:
         self.path, self.prefix, self.tensors = path, prefix, tensors
         self._wanted = wanted
         self._own = {full[len(prefix) :]: tensor for full, tensor in tensors.items() if full.startswith(prefix)}
+        self.torn: list[str] = []
+        for names in wanted.tied:  # which safetensors' save_model saves by one name
+            there = [own for own in names if own in self._own]
+            self._own |= {own: self._own[there[0]] for own in names if there and own not in self._own}
+            if all(self._agrees(own, wanted.all[own]) for own in there):
+                self.torn += [f"{there[0]} and {own}" for own in there[1:] if not self._are_equal(there[0], own)]
         self.missing = [own for own in wanted.body if own not in self._own]
         self.unlike = [own for own, tensor in wanted.body.items() if own in self._own and not self._agrees(own, tensor)]
         self.matched = len(wanted.body) - len(self.missing) - len(self.unlike)
@@ -218,7 +231,7 @@ class _Candidate:
         whole = not self.lacking and not self.unlike and self.matched > 0
         expected = wanted.body.keys() | wanted.head.keys()
         self.intruders = [own for own in self._own if own not in expected and wanted.is_intruder(own)] if whole else []
-        self.fits = whole and not self.intruders
+        self.fits = whole and not self.intruders and not self.torn
 
     @property
     def head_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -239,6 +252,10 @@ class _Candidate:
             and not tensor.is_meta
             and (tensor.dtype == wanted.dtype or any({tensor.dtype, wanted.dtype} <= kind for kind in _KINDS))
         )
+
+    def _are_equal(self, one: str, other: str) -> bool:
+        a, b = self._own[one], self._own[other]
+        return a.dtype == b.dtype and torch.equal(a, b)
 
     def differences(self) -> list[str]:
         """Each tensor of another shape or dtype, and what the network expects."""
@@ -315,6 +332,8 @@ def _shortfall(found: list[_Candidate], wanted: _Wanted, places: list[Place]) ->
             f"{best.place} has all of it, and {len(best.intruders)} more inside, as another architecture would: "
             f"{some_of(best.intruders, _SHOWN)}; if they do not matter, leave them out with rename={{PATTERN: null}}"
         )
+    if best.torn and not best.lacking and not best.unlike:
+        return f"{best.place} has other numbers for {some_of(best.torn, _SHOWN)}, one tensor in the network"
     parts = [f"{best.place} comes closest, with {best.matched} of {len(wanted.body)} tensors"]
     if best.lacking:
         parts.append(f"it lacks {some_of(best.lacking, _SHOWN)}")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save, save_file
+from safetensors.torch import save, save_file, save_model
 from torch import nn
 
 from raytransfer.errors import UserError
@@ -274,6 +274,30 @@ def test_tensors_that_share_memory_or_lie_crosswise_come_apart(tmp_path):
     found = matched(read_file(tmp_path / "a.pth"))
     assert_is(found, expected, head=False)
     save(found.tensors)  # refuses what shares memory
+
+
+class Tied(Net):
+    """Two blocks with one convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks[1].conv.weight = self.blocks[0].conv.weight
+
+
+def test_a_tensor_with_two_names_is_there_by_one_and_must_be_the_same_by_both(tmp_path):
+    torch.manual_seed(3)
+    tied, new = Tied().eval(), Tied().eval()
+    save_model(tied, str(tmp_path / "tied.safetensors"))
+    content = read_file(tmp_path / "tied.safetensors")
+    assert len(content) == len(tied.state_dict()) - 1
+    new.load_state_dict(match(content, new.state_dict(), head=HEAD, name="tied").tensors)
+    assert torch.equal(new(IMAGES), tied(IMAGES))
+    with pytest.raises(
+        UserError,
+        match=r'^apart does not fit the network: key="" prefix="" has other numbers for blocks.0.conv.weight and '
+        r"blocks.1.conv.weight, one tensor in the network$",
+    ):
+        match(state(), new.state_dict(), head=HEAD, name="apart")
 
 
 def test_a_compressed_file_is_read(tmp_path):
