@@ -575,6 +575,9 @@ def test_a_report_says_of_how_many_trials_it_is_where_some_have_not_finished(sto
     assert told in command("report", store.root)[1]
     (found,) = json.loads(command("report", store.root, "--json")[1])
     assert found["notes"] == [told]
+    publish_failure(store, rows["id"].iloc[-2], "on a machine: ValueError: no")  # so that nothing is left to run
+    (found,) = json.loads(command("report", store.root, "--json")[1])
+    assert found["notes"] == [told.replace("1 failed", "2 failed")]
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -1,6 +1,7 @@
 """What a report says of how a sweep ran."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -123,6 +124,23 @@ def test_what_is_left_is_an_error_of_a_run_and_none_of_a_report(store, command, 
     monkeypatch.setattr(sweeping, "run_missing", lambda *_: None)  # as where weights are damaged again and again
     code, printed, _ = command("run", "yosinski", *options)
     assert (code, "Not run: 3 trials; the same command runs them." in printed) == (1, True)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_notes_of_a_report_stand_beside_each_other_where_some_of_its_images_are_streamed(
+    store, command, monkeypatch, cache_dir, tmp_path
+):
+    opened = sweeping.open_sweep
+
+    def with_another(*given):
+        at, config, plan = opened(*given)
+        return at, config, replace(plan, datasets={**plan.datasets, "x": SimpleNamespace(name="x", streamed=True)})
+
+    monkeypatch.setattr(sweeping, "open_sweep", with_another)
+    monkeypatch.setattr(sweeping, "_what_bound", lambda *_: ["what bound"])
+    options = options_of(store, cache_dir, tmp_path, splits=4)
+    (told,) = json.loads(command("report", "yosinski", *options, "--json")[1])
+    assert told["notes"][-2:] == ["what bound", "9 of 12 trials have finished: what is told is of these alone."]
 
 
 @pytest.mark.usefixtures("no_pictures")

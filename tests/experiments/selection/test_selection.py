@@ -12,6 +12,7 @@ from scipy.stats import kendalltau
 
 from raytransfer.analysis.selection import predictor_means, predictors, score_ranks, start_means
 from raytransfer.cli import main
+from raytransfer.commands.sweeping import _folder
 from raytransfer.config import load_config
 from raytransfer.errors import UserError
 from raytransfer.experiments.selection import EXPERIMENT
@@ -114,6 +115,10 @@ def test_only_the_best_are_trained(arguments, tmp_path, monkeypatch, capsys):
     (folder,) = (tmp_path / "out" / "sweeps").iterdir()  # what was scored first has none of its own
     assert set(pd.read_parquet(folder / "places.parquet")["treatment"]) >= {"AnB", "score"}
     assert "4 trials, 0 to run" in called(monkeypatch, capsys, "plan", "selection", *options)[1]
+    scored = _folder(EXPERIMENT, make_plan(load_config(EXPERIMENT.config, EXPERIMENT.defaults, options)))
+    store.write(f"{scored}/report.html", b"of a sweep that only scores")
+    assert called(monkeypatch, capsys, "run", "selection", *options)[0] == 0
+    assert store.names(scored) == ["report.html"]
 
 
 @pytest.mark.usefixtures("no_pictures")
