@@ -211,7 +211,12 @@ def test_a_split_training_takes_its_share_of_the_arithmetic_its_messages_and_its
         order.append("rehearsed")
         return rehearsing.Split(count=count, start_s=100.0, messages_s=[10.0 for _ in rehearsals])
 
-    plan = make_plan(tiny("n_layers=[2]", "treatments=[AnB]"))
+    def timed(*given):
+        _, rehearsal = times(*given)
+        return Cost(step=0.5, image_frozen=0.0, image_trained=0.0, views_reused=0), rehearsal
+
+    plan, times = make_plan(tiny("n_layers=[2]", "treatments=[AnB]")), estimating.timed_training
+    monkeypatch.setattr(estimating, "timed_training", timed)
     monkeypatch.setattr(estimating, "rehearse", rehearsed)
     monkeypatch.setattr(estimating.torch.cuda, "empty_cache", lambda: order.append("emptied"))
     found = estimate(plan.trials.values(), plan, "cpu", 10**9, base_ranks=4, units=4)
@@ -219,7 +224,7 @@ def test_a_split_training_takes_its_share_of_the_arithmetic_its_messages_and_its
     assert order == ["emptied", "rehearsed", "emptied"]  # a GPU's memory is free for others
     for trial, spec in plan.trials.items():
         split = isinstance(spec, PretrainSpec)
-        assert found.seconds[trial] == pytest.approx(100 + 6 * 10 if split else 0, abs=9)
+        assert found.seconds[trial] == (100 + 6 * 10.5 if split else 6 * 0.5)
 
 
 def test_what_is_not_measured_split_takes_its_part_of_what_is_measured_whole(tiny, monkeypatch):
