@@ -61,6 +61,8 @@ def test_it_counts_by_treatment_and_tells_what_runs_and_for_how_long(view, clock
     ]
     assert lines[3][:3] == ["12", "s", "baseB"]
     assert lines[-1][1:3] == ["1/6", "trials,"]
+    view.finished(other)
+    assert printed(view) == "baseB       2 trials done after 12 s\n"  # of the six
 
 
 def test_what_failed_counts_with_what_it_costs_and_is_said_at_once(view):
