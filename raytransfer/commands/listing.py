@@ -7,7 +7,7 @@ from rich.console import Console
 from yaml import YAMLError
 
 from raytransfer.config import TrainingConfig, plain_yaml
-from raytransfer.config.rules import choices_of, is_whole
+from raytransfer.config.rules import choices_of, is_whole_number
 from raytransfer.console.definitions import print_definitions
 from raytransfer.console.output import print_json
 from raytransfer.console.table import NumberTable
@@ -163,7 +163,7 @@ def _network_options(arguments: Sequence[str]) -> dict[str, Any]:
         value = values[key]
         if value is None and key == "image_size_px":  # the network's own
             continue
-        if not is_whole(value) or value < least:
+        if not is_whole_number(value) or value < least:
             raise UserError(f"{key}={value} must be a whole number from {least} on")
     choices = choices_of(NetworkSpec)["granularity"]
     if values["granularity"] not in choices:

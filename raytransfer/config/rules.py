@@ -23,7 +23,7 @@ Effect = tuple[Callable[[Any], bool], str]
 _MOST = 2**31 - 1
 
 
-def is_whole(value: Any) -> bool:
+def is_whole_number(value: Any) -> bool:
     """Whether a value is a whole number; Python takes true and false for such, too."""
     return isinstance(value, int) and not isinstance(value, bool)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raytransfer.config import SweepConfig, TrainingConfig
-from raytransfer.config.rules import as_list, is_whole
+from raytransfer.config.rules import as_list, is_whole_number
 from raytransfer.errors import UserError
 from raytransfer.networks import Shape, add_lora, build, check_network, resolved, used_elsewhere
 from raytransfer.specs import NetworkSpec, PretrainSpec, Recipe, TaskSpec
@@ -115,7 +115,7 @@ def _layer_numbers(config: TrainingConfig, stages: Sequence[str]) -> list[int]:
     asked = as_list(config.n_layers)
     chosen = [_layer_number(entry, stages) for entry in asked]
     for entry, n in zip(asked, chosen, strict=True):
-        if not is_whole(n) or not 1 <= n <= highest:
+        if not is_whole_number(n) or not 1 <= n <= highest:
             layers = ", ".join(f"{i} {name}" for i, name in enumerate(stages[:-1], start=1))
             below = f"be a fraction of the depth, or name a layer of {config.network} below its head: {layers}"
             raise UserError(f"n_layers={entry} must lie in 1..{highest}, {below}")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from raytransfer.config import TrainingConfig
-from raytransfer.config.rules import as_list, check_names, is_whole
+from raytransfer.config.rules import as_list, check_names, is_whole_number
 from raytransfer.errors import UserError, first_line
 from raytransfer.networks import Network, Shape, build, freeze, read_all_layers, trainable
 from raytransfer.probes import PROBES, Subject
@@ -86,7 +86,7 @@ def _steps(name: str, trained: TrainingSpec, wanted: Any) -> list[int]:
     last, kind = trained.recipe.steps, PROBES[name].steps
     asked = as_list(wanted)
     for step in asked:
-        if step != "last" and (not is_whole(step) or not 0 <= step <= last):
+        if step != "last" and (not is_whole_number(step) or not 0 <= step <= last):
             raise UserError(f"probe_steps has {step}, which no training reaches: a step lies in 0..{last}, or is last")
     steps = sorted({last if step == "last" else step for step in asked})
     if kind == "initial":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from raytransfer.config.rules import is_whole
+from raytransfer.config.rules import is_whole_number
 from raytransfer.errors import UserError
 from raytransfer.experiments.checkpoints.cells import (
     CheckpointCell,
@@ -44,7 +44,7 @@ def make_plan(config: CheckpointsConfig) -> Plan[CheckpointCell, None]:
 
 def _fewer(wanted: Any, steps: int) -> list[str]:
     """Say that a base has fewer different steps to transfer from than are asked for, if it has."""
-    if not is_whole(wanted) or (there := len(spaced_steps(steps, wanted))) == wanted:
+    if not is_whole_number(wanted) or (there := len(spaced_steps(steps, wanted))) == wanted:
         return []
     return [
         f"base_checkpoints={wanted} gives {number_of(there, 'step')}: of {wanted} that are even on a logarithmic axis "
@@ -59,13 +59,13 @@ def milestones_of(config: CheckpointsConfig) -> list[float]:
 
 def _steps(wanted: Any, steps: int, milestones: Sequence[float]) -> list[int]:
     """The steps of a base to transfer from."""
-    if is_whole(wanted):
+    if is_whole_number(wanted):
         if not 2 <= wanted <= 1000:
             raise UserError(f"base_checkpoints={wanted} must lie in 2..1000, the first and the last, or list steps")
         return with_drops(spaced_steps(steps, wanted), steps, milestones)
     if not isinstance(wanted, list) or len(wanted) < 2 or len({repr(step) for step in wanted}) < len(wanted):
         raise UserError(f"base_checkpoints={wanted} must be a number, or list at least two steps, each once")
     for step in wanted:
-        if not is_whole(step) or not 0 <= step <= steps:
+        if not is_whole_number(step) or not 0 <= step <= steps:
             raise UserError(f"base_checkpoints has {step}, which a base never reaches: it takes steps 0..{steps}")
     return with_drops(wanted, steps, milestones)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from raytransfer.config.rules import REPEATS, Effect, Rule, as_list, is_whole
+from raytransfer.config.rules import REPEATS, Effect, Rule, as_list, is_whole_number
 from raytransfer.config.shared import WeightsConfig
 from raytransfer.specs.treatments import (
     ANB,
@@ -25,7 +25,7 @@ _OF_THE_GRID = tuple(name for name, treatment in TREATMENTS.items() if treatment
 
 def _are_numbers(value: Any) -> bool:
     numbers = as_list(value)
-    whole = all(is_whole(number) and number >= 1 for number in numbers)
+    whole = all(is_whole_number(number) and number >= 1 for number in numbers)
     return bool(numbers) and whole and len(set(numbers)) == len(numbers)
 
 
