@@ -63,9 +63,13 @@ def cluster(sources: Mapping[str, str] = MappingProxyType({}), *, share_gpus: bo
         Whether it was there before, and so may grow.
 
     Raises:
-        UserError: The address leads nowhere, or to a cluster of another version of Ray or Python; or Ray cannot start
-            on this machine.
+        UserError: The address leads nowhere, or to a cluster of another version of Ray or Python; Ray cannot start
+            on this machine; or this process uses Ray already, as a notebook may.
     """
+    if ray.is_initialized():
+        raise UserError(
+            "this process has called ray.init: call ray.shutdown() first; a sweep starts or joins Ray itself"
+        )
     named, where = _address()
     served = share_gpus and where is None and torch.version.hip is None and usable_gpus() > 0
     with tempfile.TemporaryDirectory() as folder, mps.service() if served else nullcontext():

@@ -532,6 +532,12 @@ def test_a_ray_that_does_not_start_is_one_line_with_the_way_out(addresses, monke
         pass
 
 
+def test_a_process_that_uses_ray_already_is_told_to_let_it_go(addresses, monkeypatch):
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
+    with pytest.raises(UserError, match=r"has called ray.init: call ray.shutdown\(\) first"), cluster.cluster():
+        pass
+
+
 @pytest.mark.parametrize(
     ("count", "available", "where", "given"),
     [(2, True, None, 2), (2, False, None, 0), (0, False, None, 0), (2, True, "127.0.0.1:6379", None)],
