@@ -13,6 +13,7 @@ from raytransfer.networks import Shape, build
 from raytransfer.specs import NetworkSpec, TrainingSpec
 from raytransfer.store import Store, finished
 from raytransfer.sweep.plan import Cell, Plan, SomeCell
+from raytransfer.words import number_of
 
 _AMPERE = 8  # compute capability from which NVIDIA's GPUs have instructions for bf16
 Config = TypeVar("Config", bound=SweepConfig)
@@ -50,7 +51,7 @@ def settled(
         before = replace(config, recipe=replace(config.recipe, precision=other))
         plan_before = make_plan(before)
         if count := _trained(plan_before, done):
-            kept = f"recipe.precision=auto: {other}, as in the {count} trainings of this sweep that are there"
+            kept = f"recipe.precision=auto: {other}, as {number_of(count, 'training')} of this sweep had it"
             return before, plan_before, f"{kept}; anew it would be {first}, for {why}"
     return chosen, plan, f"recipe.precision=auto: {first}, for {why}"
 

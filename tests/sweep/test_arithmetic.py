@@ -64,7 +64,7 @@ def test_a_sweep_that_goes_on_elsewhere_keeps_what_it_has(tiny, machine, monkeyp
     kept, again, said = settled(config, store, make_plan)
     assert kept.recipe.precision == "bf16"
     assert again.trials == plan.trials
-    assert said.startswith("recipe.precision=auto: bf16, as in the 3 trainings of this sweep that are there; anew it")
+    assert said.startswith("recipe.precision=auto: bf16, as 3 trainings of this sweep had it; anew it")
     anew, _, _ = settled(tiny("recipe.precision=auto", "mode=force"), store, make_plan)
     assert anew.recipe.precision == "fp32"
     other, _, _ = settled(tiny("recipe.precision=auto", "recipe.steps=7"), store, make_plan)
