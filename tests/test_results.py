@@ -269,6 +269,11 @@ def test_the_verdicts_on_digits_are_those_of_their_rows():
     page = (RESULTS / "liu2019.md").read_text()
     assert f"\n\n{verdicts_markdown(verdicts(effects, rhos))}\n\n" in page
     assert f"\n\n{verdicts_markdown(stages)}\n\n" in page
+    twelve = (
+        pd.read_parquet(RESULTS / "data" / f"mechanisms_digits_twelve_seeds_{name}.parquet")
+        for name in ("effects", "rhos")
+    )
+    assert f"\n\n{verdicts_markdown(verdicts(*twelve))}\n\n" in page
 
 
 def test_the_verdicts_along_320_epochs_are_those_of_their_rows():
