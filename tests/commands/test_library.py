@@ -115,7 +115,7 @@ def test_a_plan_says_how_every_trial_stands(store, cache_dir, tmp_path, capsys):
         ),
         ("yosinski", [], {"recipe": {"stps": 3}}, "recipe.stps in the command line is no option"),
         ("yosinski", [], {"recipe": 3}, "recipe in the command line is no option"),
-        ("yosinski", [], {"network": None}, "network=null is not known"),
+        ("yosinski", [], {"network": None}, "network=None has the wrong type: it takes text"),
         ("yosinski", ["seeds=1"], {"seeds": 2}, "seeds=1 and seeds=2 are both given: choose one"),
         ("yosinski", [], TINY | {"mode": "read-only"}, "holds no results, and mode=read-only runs nothing"),
     ],

@@ -140,7 +140,7 @@ def test_notes_of_a_report_stand_beside_each_other_where_some_of_its_images_are_
     monkeypatch.setattr(sweeping, "_what_bound", lambda *_: ["what bound"])
     options = options_of(store, cache_dir, tmp_path, splits=4)
     (told,) = json.loads(command("report", "yosinski", *options, "--json")[1])
-    assert told["notes"][-2:] == ["what bound", "9 of 12 trials have finished: what is told is of these alone."]
+    assert told["notes"][-2:] == ["what bound", "9 of 12 trials have finished: all results here are of these alone."]
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -260,8 +260,8 @@ def test_a_negative_reading_is_said_the_other_way_round():
 
 def test_what_is_not_significant_says_how_large_an_effect_would_have_been_seen():
     assert said(of("specificity drop", 0.004, -0.02, 0.029))[0].endswith(
-        "lose 0.4 [−2.0, 2.9] points against the network's own (BnB): 8 units. Not significant: an effect would "
-        "have to be 3.6 points to be so in 4 studies of 5."
+        "lose 0.4 [−2.0, 2.9] points against the network's own (BnB): 8 units. Not significant; detectable in 4 "
+        "studies of 5: 3.6 points."
     )
 
 

@@ -99,7 +99,7 @@ def rests_on(row: Row) -> str:
         return f"{units}, {why}: nothing is concluded."
     if row["low"] <= 0 <= row["high"]:
         seen = _points(row["detectable"])
-        return f"{units}. Not significant: an effect would have to be {seen} points to be so in 4 studies of 5."
+        return f"{units}. Not significant; detectable in 4 studies of 5: {seen} points."
     return f"{units}."
 
 

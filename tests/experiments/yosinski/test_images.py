@@ -114,12 +114,12 @@ def test_changes_of_one_split_are_given_without_an_interval(sweep):
     assert len(changes_sentences(changes)) == 2
 
 
-def test_a_change_that_is_not_told_says_what_would_have_been_seen(sweep):
+def test_a_change_that_is_not_significant_says_what_is_detectable(sweep):
     rows = sweep.frames["changes"].query("n_layers == 7 and low <= 0 <= high")
     said = changes_sentences(rows)
     assert len(said) == len(rows) > 0
     for text, seen in zip(said, rows["detectable"], strict=True):
-        assert f"an effect would have to be {100 * seen:.1f} points to be seen in 4 studies of 5" in text
+        assert f"detectable in 4 studies of 5: {100 * seen:.1f} points" in text
 
 
 def test_bases_alone_have_no_reading_that_could_change(tmp_path, cache_dir, no_pictures):
