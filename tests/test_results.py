@@ -86,6 +86,15 @@ def test_what_twenty_splits_say_is_what_their_rows_say():
     over_selffer = 100 * found.loc[("AnB+", "BnB+"), ["estimate", "low", "high"]].astype(float)
     assert f"AnB+ is {over_selffer['estimate']:.1f} [".replace("-", "−") in section
     assert over_selffer["low"] < 0 < over_selffer["high"]
+    top1 = 100 * pd.read_parquet(rows).pivot_table(index="split", columns=["treatment", "n_layers"], values="top1")
+    mean = pd.concat([top1["AnB+", n] - top1["BnB+", n] for n in range(1, 8)], axis=1).mean(axis=1)
+    assert f"not significant (detectable in 4 studies of 5: {detectable(student_t(mean.to_numpy())):.1f})" in section
+    lost = [student_t((top1["baseB", 0] - top1["BnB", n]).to_numpy()) for n in range(1, 8)]
+    corrected = holm(np.array([p_value(interval) for interval in lost]))
+    assert [n for n in range(1, 8) if corrected[n - 1] < 0.05] == [6]
+    assert f"alone is significant (p = {corrected[5]:.3f})" in section
+    unseen = [detectable(interval) for interval in lost[:4]]
+    assert f"(detectable in 4 studies of 5: {min(unseen):.1f} to {max(unseen):.1f})" in section
     of_n = readings(pd.read_parquet(rows)).set_index(["reading", "n_layers"])
     twice, drop = (100 * of_n.loc[name] for name in ("boost over twice the steps", "co-adaptation drop"))
     assert f"at every n, by {-twice['estimate'].max():.1f} to {-twice['estimate'].min():.1f} points" in section
@@ -543,7 +552,9 @@ def test_the_grid_with_cut_gradients_is_that_of_its_rows():
     twice = pd.concat([means["AnB+", n] - means["baseB-2x", 0] for n in range(1, 8)], axis=1)
     selffer = pd.concat([means["AnB+", n] - means["BnB+", n] for n in range(1, 8)], axis=1)
     assert f"at every n, by {written(student_t(-twice.mean(axis=1).to_numpy()))} points on average" in page
-    over_selffer = student_t(selffer.mean(axis=1).to_numpy())
+    over_selffer, over_twice = (student_t(of.mean(axis=1).to_numpy()) for of in (selffer, twice))
+    corrected = holm(np.array([p_value(over_twice), p_value(over_selffer)]))
+    assert f"points on average (p = {corrected[0]:.3f}, corrected for the two controls)" in page
     assert f"{written(over_selffer)} on average (detectable: {detectable(over_selffer):.1f})" in page
     assert [n for n in range(7) if student_t(twice.iloc[:, n].to_numpy()).high < 0] == [0, 1]
     assert (twice.mean() < 0).all()
@@ -727,6 +738,8 @@ def test_the_accuracies_of_which_checkpoint_are_those_of_its_rows():
     gains = gains.apply(lambda gain: student_t(gain.to_numpy())).groupby("checkpoint").head(3)
     seen = gains.map(detectable)
     assert f"within {gains.map(lambda gain: abs(gain.estimate)).max():.1f} points" in page
+    assert sum(gain.low > 0 or gain.high < 0 for gain in gains) == 1
+    assert "One of the twelve intervals excludes zero" in page
     assert f"points of each other (detectable: {seen.min():.1f} to {seen.max():.1f})" in page
     trapped = [of[4].estimate for of in at["AnB"]][:3]
     assert f"right on {min(trapped):.0f} to {max(trapped):.0f}%, though" in page
